@@ -1,0 +1,92 @@
+"""The Celery app: one queue a model for doorbells, one for rescue and deliveries. No job passes here.
+
+A doorbell says "model M has work" and nothing more; it may be lost or doubled without harm.
+"""
+
+import logging
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from shared.settings import Settings
+
+DRAIN = "truthgpt.drain"
+RESCUE_QUEUE = "truthgpt.rescue"
+DELIVERY_QUEUE = "truthgpt.deliveries"
+VISIBILITY_SECONDS = 3600
+DOORBELL_SECONDS = 600
+
+_log = logging.getLogger(__name__)
+
+
+def queue_name(model: str) -> str:
+    """The kombu queue of a model's doorbells."""
+    return f"infer.{model}"
+
+
+def celery_broker_url(url: str) -> str:
+    """The same Redis in kombu's spelling: one URL a Sentinel, `redis+socket` for a unix socket."""
+    if url.startswith("sentinel://"):
+        login, _, rest = url.removeprefix("sentinel://").rpartition("@")
+        hosts, _, path = rest.partition("/")
+        _, _, db = path.partition("/")
+        prefix = f"{login}@" if login else ""
+        return ";".join(f"sentinel://{prefix}{host}/{db or 0}" for host in hosts.split(","))
+    if url.startswith("unix://"):
+        return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=")
+    return url
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery app with every timeout and bound set; see docs/decisions for each choice."""
+    url = settings.require_redis()
+    app = Celery("truthgpt", broker=celery_broker_url(url), set_as_current=False)
+    options: dict[str, Any] = {
+        "global_keyprefix": f"{settings.key_prefix}:broker:",
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "socket_timeout": max(5.0, settings.redis_timeout),
+        "socket_connect_timeout": settings.redis_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+    }
+    if url.startswith("sentinel://"):
+        options["master_name"] = url.rpartition("@")[2].split("/")[1]
+    app.conf.update(
+        broker_transport_options=options,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        broker_connection_timeout=settings.redis_timeout,
+        broker_pool_limit=10,
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_rate_limits=True,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=True,
+        task_queues=[Queue(queue_name(spec.name)) for spec in settings.catalog]
+        + [Queue(RESCUE_QUEUE), Queue(DELIVERY_QUEUE)],
+        task_default_queue=RESCUE_QUEUE,
+    )
+    return app
+
+
+def ring(app: Celery, model: str) -> bool:
+    """Push a doorbell for a model. False when the broker does not take it; the rescuer rings later."""
+    try:
+        app.send_task(
+            DRAIN, args=(model,), queue=queue_name(model), expires=DOORBELL_SECONDS, retry=False
+        )
+    except Exception as error:  # noqa: BLE001 - any fault here costs latency, never a job
+        _log.warning("doorbell for %s failed (%s); the rescuer will ring", model, error)
+        return False
+    return True

@@ -1,0 +1,155 @@
+"""The model catalogue: which models are served, by which engine, within which limits. Read from YAML."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from shared.errors import ConfigError, UnknownModel
+
+BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding"})
+DEFAULT_CATALOGUE = Path(__file__).resolve().parent.parent / "models" / "catalog.yaml"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Batch(Section):
+    """`flush_timeout_ms` is an upper bound; `token_budget` is tokens in one step."""
+
+    max_size: int = Field(default=32, ge=1, le=4096)
+    flush_timeout_ms: float = Field(default=20, ge=0, le=60_000)
+    token_budget: int | Literal["auto"] = "auto"
+
+
+class Limits(Section):
+    """Tokens, seconds and jobs. `run_timeout` bounds one attempt, `step_timeout` one engine step."""
+
+    max_queued: int = Field(default=100_000, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    max_new_tokens: int = Field(default=512, ge=1)
+    run_timeout: float = Field(default=300, gt=0)
+    step_timeout: float = Field(default=30, gt=0)
+
+
+class Breaker(Section):
+    failure_threshold: int = Field(default=5, ge=1)
+    timeout_sec: float = Field(default=60, gt=0)
+
+
+class Retries(Section):
+    """`max_attempts` counts failures of the engine; crashes are counted apart."""
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+
+
+class Cache(Section):
+    enabled: bool = True
+    ttl: float = Field(default=3600, gt=0)
+
+
+class ModelSpec(Section):
+    """One line of the catalogue. `path` is absolute once read."""
+
+    name: Name
+    engine: str
+    path: Path | None = None
+    device: str | list[str] = "auto"
+    dtype: str = "auto"
+    step_ms: float = Field(default=0.0, ge=0.0, description="Pace of the echo engine.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
+    batch: Batch = Batch()
+    limits: Limits = Limits()
+    breaker: Breaker = Breaker()
+    retries: Retries = Retries()
+    cache: Cache = Cache()
+    fallback: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict, description="For a user's own engine.")
+
+
+class Catalog:
+    """The models by name, in the order of the file."""
+
+    def __init__(self, models: dict[str, ModelSpec], source: Path | None = None) -> None:
+        self._models = models
+        self.source = source
+
+    def get(self, name: str) -> ModelSpec:
+        """The entry of a model. Raises `UnknownModel`."""
+        try:
+            return self._models[name]
+        except KeyError:
+            known = ", ".join(sorted(self._models))
+            raise UnknownModel(f"There is no model {name!r}. Models here: {known}.") from None
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self._models.values())
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+
+def load_catalog(path: Path | None = None) -> Catalog:
+    """Read a catalogue, fill in its defaults, resolve its paths against the file's folder.
+
+    Raises `ConfigError` naming the file, the place in it and the value.
+    """
+    source = (path or DEFAULT_CATALOGUE).resolve()
+    try:
+        document = yaml.safe_load(source.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"TRUTHGPT_CONFIG: cannot read {source}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"TRUTHGPT_CONFIG: {source} is not YAML: {error}") from None
+    models = document.get("models") if isinstance(document, dict) else None
+    if not isinstance(models, dict) or not models:
+        raise ConfigError(f"TRUTHGPT_CONFIG: {source} needs a mapping 'models' with an entry")
+    specs = {str(name): _spec(str(name), entry, source) for name, entry in models.items()}
+    for spec in specs.values():
+        if spec.fallback is not None and spec.fallback not in specs:
+            raise ConfigError(
+                f"TRUTHGPT_CONFIG: {source}: models.{spec.name}.fallback: no model {spec.fallback!r}"
+            )
+    return Catalog(specs, source)
+
+
+def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
+    where = f"TRUTHGPT_CONFIG: {source}: models.{name}"
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: must be a mapping, got {entry!r}")
+    fields = dict(entry)
+    engine = fields.get("engine")
+    if not isinstance(engine, str) or (engine not in BUILT_IN_ENGINES and ":" not in engine):
+        known = ", ".join(sorted(BUILT_IN_ENGINES))
+        raise ConfigError(f"{where}.engine: {engine!r} is neither {known} nor package.module:Class")
+    if fields.get("path") is not None:
+        fields["path"] = _resolve(str(fields["path"]), source.parent, where)
+    elif engine in {"text-generation", "embedding"}:
+        raise ConfigError(f"{where}.path: the engine {engine} needs a local model directory")
+    try:
+        return ModelSpec(name=name, **fields)
+    except ValidationError as error:
+        row = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in row["loc"])
+        raise ConfigError(f"{where}.{place}: {row['msg']}, got {row['input']!r}") from None
+
+
+def _resolve(value: str, folder: Path, where: str) -> Path:
+    """A directory: absolute, relative to the catalogue, or `package:NAME/sub` inside a Python package."""
+    if value.startswith("package:"):
+        package, _, inside = value.removeprefix("package:").partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise ConfigError(f"{where}.path: the package {package!r} is not installed")
+        path = Path(found.submodule_search_locations[0]) / inside
+    else:
+        path = (folder / value).resolve()
+    if not path.is_dir():
+        raise ConfigError(f"{where}.path: there is no directory {path}")
+    return path

@@ -1,0 +1,136 @@
+"""Every error this system raises on purpose, under one root, and the one table that names them.
+
+`PROBLEMS` is the only list of codes: the API turns it into RFC 9457 problem documents, the store and
+the workers write the same codes into a job's `error`, and docs/errors.md is tested against it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a code means to a client: HTTP status, short title, whether trying again may help."""
+
+    status: int
+    title: str
+    retryable: bool = False
+
+
+PROBLEMS: dict[str, Problem] = {
+    # the request
+    "bad_request": Problem(400, "The request is not valid HTTP"),
+    "malformed_json": Problem(400, "The body is not valid JSON"),
+    "invalid_request": Problem(422, "The request does not fit its schema"),
+    "invalid_parameter": Problem(422, "A parameter of the URL or a header is not valid"),
+    "invalid_cursor": Problem(422, "The cursor is not one this server gave"),
+    "unsupported_media_type": Problem(415, "The body must be application/json"),
+    "body_too_large": Problem(413, "The body is larger than this server accepts"),
+    "unknown_model": Problem(404, "No model has this name"),
+    "idempotency_mismatch": Problem(422, "This Idempotency-Key was used with another body"),
+    "not_found": Problem(404, "Nothing is here"),
+    "job_not_found": Problem(404, "No job has this id"),
+    "events_expired": Problem(410, "The events of this job have expired"),
+    "job_not_terminal": Problem(409, "The job has not ended yet"),
+    "method_not_allowed": Problem(405, "This method is not allowed here"),
+    # the caller
+    "unauthorized": Problem(401, "A valid token is needed"),
+    "forbidden": Problem(403, "This token may not do that"),
+    # the service
+    "redis_unavailable": Problem(503, "The job store does not answer", retryable=True),
+    "queue_full": Problem(503, "The queue of this model is full", retryable=True),
+    "model_unavailable": Problem(503, "No worker serves this model now", retryable=True),
+    "internal_error": Problem(500, "Something broke on this server", retryable=True),
+    # how a job may end without success
+    "invalid_input": Problem(422, "The model cannot take this input"),
+    "prompt_too_long": Problem(422, "The prompt is longer than the model takes"),
+    "engine_error": Problem(502, "The model failed on this job", retryable=True),
+    "worker_crashed": Problem(502, "The job was lost to crashes too often"),
+    "run_timeout": Problem(504, "The job ran longer than its model allows"),
+    "job_canceled": Problem(409, "The job was canceled"),
+    "job_expired": Problem(504, "The deadline passed before a result existed"),
+}
+
+
+class JobsError(Exception):
+    """The root of all errors raised on purpose. `code` is a key of `PROBLEMS`."""
+
+    code = "internal_error"
+
+    def __init__(self, detail: str, *, code: str | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+        if code is not None:
+            self.code = code
+
+    @property
+    def problem(self) -> Problem:
+        return PROBLEMS[self.code]
+
+    @property
+    def retryable(self) -> bool:
+        return self.problem.retryable
+
+
+class InvalidRequest(JobsError):
+    """The request does not fit its schema. `errors` rows are `{loc, msg, type}`."""
+
+    code = "invalid_request"
+
+    def __init__(self, detail: str, errors: list[dict[str, Any]] | None = None, **kw: Any) -> None:
+        super().__init__(detail, **kw)
+        self.errors = errors or []
+
+
+class UnknownModel(JobsError):
+    code = "unknown_model"
+
+
+class JobNotFound(JobsError):
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}. It may have been deleted or have expired.")
+
+
+class IdempotencyMismatch(JobsError):
+    code = "idempotency_mismatch"
+
+
+class QueueFull(JobsError):
+    """`retry_after` is in seconds."""
+
+    code = "queue_full"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class JobNotTerminal(JobsError):
+    code = "job_not_terminal"
+
+
+class EventsExpired(JobsError):
+    code = "events_expired"
+
+
+class StoreUnavailable(JobsError):
+    """Redis did not answer within its timeout."""
+
+    code = "redis_unavailable"
+
+
+class ModelUnavailable(JobsError):
+    code = "model_unavailable"
+
+
+class InputRefused(JobsError):
+    """An engine refuses a job's input at the door; the batch never sees it."""
+
+    code = "invalid_input"
+
+
+class ConfigError(JobsError):
+    """A setting or the catalogue is wrong; the message names the place and the value."""

@@ -1,0 +1,380 @@
+"""Reading what jobs say: replay from the log, then live, without a gap or a repeat.
+
+The log (a Redis stream a job) is the truth; pub/sub carries each event live and names the event before
+it. A `Follower` that sees a gap, lags behind its bounded buffer or lives through a lost connection
+reads the log again from its cursor, so a dropped message costs latency and never data.
+
+One `EventHub` a process holds one pub/sub connection for any number of followers.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, total_ordering
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.errors import InvalidRequest, StoreUnavailable
+from shared.keys import Keys
+
+BUFFER = 256
+PAGE = 256
+RESYNC_SECONDS = 15.0
+READY_SECONDS = 1.5
+RECONNECT_SECONDS = (0.05, 2.0)
+
+_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+_log = logging.getLogger(__name__)
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class EventId:
+    """Where an event stands in its job's log: `<attempt>-<seq>`."""
+
+    attempt: int
+    seq: int
+
+    @classmethod
+    def parse(cls, text: str) -> "EventId":
+        """Raises `InvalidRequest` for anything but `<attempt>-<seq>`."""
+        match = _ID.fullmatch(text)
+        if match is None:
+            raise InvalidRequest(
+                f"{text[:40]!r} is not an event id; give the id of the last event that you got, "
+                "such as 1-17.",
+                code="invalid_cursor",
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def __lt__(self, other: "EventId") -> bool:
+        return (self.attempt, self.seq) < (other.attempt, other.seq)
+
+    def __str__(self) -> str:
+        return f"{self.attempt}-{self.seq}"
+
+
+START = EventId(0, 0)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines."""
+
+    id: EventId
+    kind: str
+    data: bytes
+
+    @cached_property
+    def frame(self) -> bytes:
+        """The event as one SSE frame, serialised once for all its readers."""
+        return b"id: %b\nevent: %b\ndata: %b\n\n" % (
+            str(self.id).encode(),
+            self.kind.encode(),
+            self.data,
+        )
+
+    @property
+    def terminal(self) -> bool:
+        return self.kind == "done"
+
+
+class EventLog:
+    """The stored events of jobs."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def read(self, job_id: str, after: EventId = START, count: int = PAGE) -> list[Event]:
+        """Up to `count` events after a cursor. Raises `StoreUnavailable`."""
+        try:
+            entries: Any = self._redis.xrange(
+                self._keys("log", job_id), min=f"({after}", max="+", count=count
+            )
+        except RedisError as error:
+            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+        return [
+            Event(EventId.parse(raw.decode()), entry[b"e"].decode(), entry[b"d"])
+            for raw, entry in entries
+        ]
+
+    def exists(self, job_id: str) -> bool:
+        """Whether a job still has a log. Raises `StoreUnavailable`."""
+        try:
+            return bool(self._redis.exists(self._keys("log", job_id)))
+        except RedisError as error:
+            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+
+
+@dataclass(eq=False)
+class _Channel:
+    """A subscribed job: its followers, and how many SUBSCRIBE answers are still on their way."""
+
+    followers: set["Follower"] = field(default_factory=set)
+    unanswered: int = 0
+
+
+class Follower:
+    """One reader of one job: `next` gives its events in order, each exactly once.
+
+    The buffer is bounded: a slow reader's buffer is dropped and the log read instead, so it neither
+    loses an event nor holds memory or other readers up.
+    """
+
+    def __init__(self, hub: "EventHub", job_id: str, cursor: EventId, fresh: bool) -> None:
+        self.job_id = job_id
+        self.cursor = cursor
+        self._hub = hub
+        self._replay = not fresh
+        self._ready = threading.Event()
+        self._wake = threading.Condition()
+        self._live: deque[tuple[EventId, Event]] = deque()
+        self._pages: deque[Event] = deque()
+        self._synced = time.monotonic()
+
+    def __enter__(self) -> "Follower":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._hub.leave(self)
+
+    def next(self, timeout: float) -> Event | None:
+        """The next event, or None when none came within `timeout` seconds.
+
+        Raises `StoreUnavailable` when the log must be read and Redis does not answer; nothing is lost,
+        the next call goes on where this one stopped.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            event = self._replayed() or self._lived()
+            if event is not None:
+                self.cursor = event.id
+                return event
+            if self._replay:
+                continue
+            now = time.monotonic()
+            if now >= deadline:
+                if now - self._synced > RESYNC_SECONDS:
+                    self._replay = True
+                    deadline = now
+                    continue
+                return None
+            with self._wake:
+                if not self._live and not self._replay:
+                    self._wake.wait(deadline - now)
+
+    def _replayed(self) -> Event | None:
+        if not self._pages and self._replay:
+            if not self._ready.wait(READY_SECONDS):
+                raise StoreUnavailable("The event channel does not answer. Try again in a moment.")
+            self._replay = False
+            page = self._hub.log.read(self.job_id, self.cursor)
+            self._synced = time.monotonic()
+            self._pages.extend(page)
+            self._replay = len(page) == PAGE
+        return self._pages.popleft() if self._pages else None
+
+    def _lived(self) -> Event | None:
+        if self._replay:
+            return None
+        with self._wake:
+            while self._live:
+                before, event = self._live.popleft()
+                if event.id <= self.cursor:
+                    continue
+                if before != self.cursor:
+                    self._replay = True
+                    return None
+                return event
+        return None
+
+    # -- called by the hub
+
+    def push(self, before: EventId, event: Event) -> None:
+        with self._wake:
+            if len(self._live) >= BUFFER:
+                self._live.clear()
+                self._replay = True
+            self._live.append((before, event))
+            self._wake.notify()
+
+    def resync(self) -> None:
+        self._ready.clear()
+        with self._wake:
+            self._live.clear()
+            self._replay = True
+            self._wake.notify()
+
+    def ready(self) -> None:
+        self._ready.set()
+
+
+class EventHub:
+    """One pub/sub connection that feeds every follower of this process.
+
+    The hub's thread owns the connection's reading side; SUBSCRIBE and UNSUBSCRIBE are sent by whoever
+    needs them. A lost connection is made anew for ever, and every follower then reads the log.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.log = EventLog(redis, keys)
+        self._keys = keys
+        self._pool = redis.connection_pool
+        self._lock = threading.Lock()
+        self._channels: dict[bytes, _Channel] = {}
+        self._connection: Any = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the reading thread; a second call does nothing."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="event-hub", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with self._lock, suppress(RedisError, OSError):
+            if self._connection is not None:
+                self._connection.send_command("PING", check_health=False)
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def follow(self, job_id: str, after: EventId = START, *, fresh: bool = False) -> Follower:
+        """Follow a job from a cursor. `fresh`: the job is not created yet, so nothing needs replaying."""
+        follower = Follower(self, job_id, after, fresh)
+        name = self._name(job_id)
+        with self._lock:
+            channel = self._channels.setdefault(name, _Channel())
+            channel.followers.add(follower)
+            if len(channel.followers) == 1:
+                self._send("SUBSCRIBE", name, channel)
+            elif channel.unanswered == 0 and self._connection is not None:
+                follower.ready()
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        name = self._name(follower.job_id)
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or follower not in channel.followers:
+                return
+            channel.followers.discard(follower)
+            if not channel.followers:
+                self._send("UNSUBSCRIBE", name, channel)
+                if channel.unanswered == 0:
+                    del self._channels[name]
+
+    def __len__(self) -> int:
+        """How many jobs are being followed."""
+        return len(self._channels)
+
+    # -- the connection
+
+    def _name(self, job_id: str) -> bytes:
+        return self._keys("events", job_id).encode()
+
+    def _send(self, command: str, name: bytes, channel: _Channel) -> None:
+        if self._connection is None:
+            return
+        if command == "SUBSCRIBE":
+            channel.unanswered += 1
+        try:
+            self._connection.send_command(command, name, check_health=False)
+        except (RedisError, OSError):
+            # The reading thread meets the same fault, connects anew and subscribes to everything.
+            _log.debug("sending %s failed", command, exc_info=True)
+
+    def _run(self) -> None:
+        shortest, longest = RECONNECT_SECONDS
+        pause = shortest
+        while not self._stopped.is_set():
+            try:
+                self._connect()
+                pause = shortest
+                while not self._stopped.is_set():
+                    self._read()
+            except Exception as error:  # noqa: BLE001 - whatever broke it, the cure is a new connection
+                _log.warning("event channel lost (%s); connecting again", type(error).__name__)
+                self._disconnect()
+                self._stopped.wait(pause)
+                pause = min(longest, pause * 2)
+        self._disconnect()
+
+    def _connect(self) -> None:
+        connection: Any = self._pool.make_connection()
+        connection.protocol = 2
+        connection.socket_timeout = RESYNC_SECONDS
+        connection.connect()
+        with self._lock:
+            self._connection = connection
+            self._channels = {n: c for n, c in self._channels.items() if c.followers}
+            for name, channel in self._channels.items():
+                channel.unanswered = 0
+                self._send("SUBSCRIBE", name, channel)
+                for follower in channel.followers:
+                    follower.resync()
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _read(self) -> None:
+        connection = self._connection
+        try:
+            message = connection.read_response(disconnect_on_error=False)
+        except RedisTimeoutError:
+            # Silent for RESYNC_SECONDS: idle, or half open. A PING that stays unanswered tells.
+            connection.send_command("PING", check_health=False)
+            message = connection.read_response(disconnect_on_error=False, timeout=READY_SECONDS)
+        if message[0] == b"message":
+            self._deliver(message[1], message[2])
+        elif message[0] == b"subscribe":
+            self._answered(message[1])
+
+    def _deliver(self, name: bytes, payload: bytes) -> None:
+        identity, before, kind, data = payload.split(b" ", 3)
+        event = Event(EventId.parse(identity.decode()), kind.decode(), data)
+        previous = EventId.parse(before.decode())
+        with self._lock:
+            channel = self._channels.get(name)
+            followers = tuple(channel.followers) if channel is not None else ()
+        for follower in followers:
+            follower.push(previous, event)
+
+    def _answered(self, name: bytes) -> None:
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None:
+                return
+            channel.unanswered -= 1
+            if channel.unanswered > 0:
+                return
+            if not channel.followers:
+                del self._channels[name]
+            for follower in channel.followers:
+                follower.ready()
+
+
+def follow_all(follower: Follower, timeout: float) -> Iterator[Event]:
+    """All events of a job up to its end; stops early when none comes within `timeout` seconds."""
+    while (event := follower.next(timeout)) is not None:
+        yield event
+        if event.terminal:
+            return

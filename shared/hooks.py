@@ -1,0 +1,43 @@
+"""Observers of the work: logs, metrics, traces and Flower's events hang here and never inside the logic.
+
+Subclass `Hooks`, override what you want to see. A broken observer is logged and breaks nothing.
+"""
+
+import logging
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+class Hooks:
+    """What can be observed. Every method does nothing here."""
+
+    def job_claimed(self, claim: Any) -> None:
+        """A worker holds a new attempt (`shared.jobs.Claim`)."""
+
+    def job_admitted(self, claim: Any) -> None:
+        """The engine has the attempt."""
+
+    def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
+        """An attempt ended: `state` is a JobState, or `retried` or `fenced`."""
+
+    def drain_started(self, model: str) -> None:
+        """A doorbell was answered."""
+
+    def engine_changed(self, model: str, state: str, detail: str) -> None:
+        """The engine host is starting, ready, unhealthy, failed or stopped."""
+
+
+class Observers:
+    """Calls a hook on every observer in turn."""
+
+    def __init__(self, *observers: Hooks) -> None:
+        self._observers = observers
+
+    def emit(self, hook: str, *args: Any) -> None:
+        """Call `hook` with `args` on every observer."""
+        for observer in self._observers:
+            try:
+                getattr(observer, hook)(*args)
+            except Exception:  # noqa: BLE001 - an observer must never break the work
+                _log.exception("observer %s broke in %s", type(observer).__name__, hook)

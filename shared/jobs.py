@@ -1,0 +1,635 @@
+"""The job store: the only writer of job state, and the queue itself.
+
+Each transition is one Lua call (shared/lua), fenced by the attempt number and timed by Redis. Every
+call may be repeated with the same arguments without a second effect, because clients retry.
+Protocol and state machine: docs/job_lifecycle.md.
+"""
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from shared.errors import (
+    IdempotencyMismatch,
+    InvalidRequest,
+    JobNotFound,
+    JobNotTerminal,
+    QueueFull,
+    StoreUnavailable,
+)
+from shared.keys import Keys, lua_functions
+from shared.schemas import MAX_EXPIRES_IN, Job, JobError, JobUrls, Usage, rfc3339
+from shared.states import TERMINAL, JobState, lua_table
+
+ANY_TENANT = "*"
+IDEMPOTENCY_TTL = 24 * 3600
+CLAIM_BUDGET = 2**53
+LIST_SCAN = 2_000
+JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+
+_LUA = Path(__file__).parent / "lua"
+_JSON = msgspec.json.Decoder()
+
+
+def new_job_id() -> str:
+    """`job_` + 48 bits of time (ms) + 80 random bits in hex: ids sort by age and are never reused."""
+    return f"job_{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What `create` needs. `request` is the JSON that the worker gets: content, params, seed."""
+
+    id: str
+    model: str
+    tenant: str
+    request: bytes
+    priority: Literal["high", "normal", "low"] = "normal"
+    cost: float = 1.0
+    expires_in: float = 24 * 3600.0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str = ""
+    request_id: str = ""
+    idempotency_key: str | None = None
+    body_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already."""
+
+    id: str
+    created_ms: int
+    ring: bool
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim."""
+
+    id: str
+    attempt: int
+    tenant: str
+    request: bytes
+    deadline: float
+    created_ms: int
+    claimed_ms: int
+    failures: int
+    crashes: int
+    traceparent: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """`waiting` is the depth of the queue after the claim."""
+
+    claims: list[Claim]
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One event of a running attempt. `data` is JSON; `tokens` its token ids, comma-separated."""
+
+    id: str
+    attempt: int
+    seq: int
+    kind: str
+    data: bytes
+    tokens: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON."""
+
+    id: str
+    attempt: int
+    state: JobState
+    output: bytes = b""
+    error: bytes = b""
+    usage: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all."""
+
+    id: str
+    attempt: int
+    reason: str
+    delay: float = 0.0
+    charge: Literal["failures", "crashes", ""] = ""
+
+
+Write = Append | Finish | Requeue
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """What one rescue of a model put right."""
+
+    requeued: int
+    failed: int
+    due: int
+    expired: int
+    ring: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """A model's queue and workers now. `workers` maps a worker's name to its last report."""
+
+    waiting: int
+    running: int
+    workers: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A job record as read; `position` is how many jobs go before it, while it waits."""
+
+    fields: Mapping[str, str]
+    position: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.fields["id"]
+
+    @property
+    def state(self) -> JobState:
+        return JobState(self.fields["state"])
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def head(self) -> str:
+        """The id of the last event in the log."""
+        return self.fields["head"]
+
+    def job(self, urls: JobUrls | None = None) -> Job:
+        """The job as clients see it."""
+        get = self.fields.get
+        usage, error = get("usage"), get("error")
+        return Job(
+            id=self.id,
+            model=self.fields["model"],
+            status=self.state,
+            created_at=rfc3339(int(self.fields["created"])),
+            started_at=_moment(get("started")),
+            finished_at=_moment(get("finished")),
+            attempt=int(self.fields["attempt"]),
+            queue_position=self.position,
+            cancel_requested=get("cancel_requested") == "1",
+            output=_json(get("output")),
+            error=JobError(**_json(error)) if error else None,
+            usage=Usage(**_json(usage)) if usage else None,
+            metadata=_json(get("metadata")) or {},
+            urls=urls,
+        )
+
+
+def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
+    """A Redis client whose every call ends within about `timeout` seconds.
+
+    A lost connection is tried again at once (all scripts are idempotent); a timeout is not.
+    Takes redis://, rediss://, unix:// and sentinel://host:port,host:port/service/db URLs.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(timeout, 1.0),
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "retry": Retry(
+            ExponentialBackoff(cap=0.1, base=0.02),
+            retries,
+            supported_errors=(RedisConnectionError,),
+        ),
+    }
+    if url.startswith("sentinel://"):
+        return _sentinel(url, options)
+    return Redis.from_url(url, max_connections=512, **options)
+
+
+def _sentinel(url: str, options: dict[str, Any]) -> Redis:
+    from urllib.parse import unquote, urlsplit
+
+    from redis.sentinel import Sentinel
+
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    nodes = [
+        (host, int(port or 26379))
+        for host, _, port in (node.partition(":") for node in hosts.split(","))
+    ]
+    service, _, db = parts.path.strip("/").partition("/")
+    if login:
+        options["password"] = unquote(login.rpartition(":")[2])
+    sentinel: Any = Sentinel(nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
+    return cast(Redis, sentinel.master_for(service, db=int(db or 0), **options))
+
+
+class JobStore:
+    """Create, claim, append, finish, requeue, cancel, read. Safe to share between threads.
+
+    `retention` and `lease` are in seconds; `backlog` is how many waiting jobs one active drain may
+    have before it before another worker is rung.
+    Every method raises `StoreUnavailable` when Redis does not answer.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        prefix: str = "truthgpt",
+        *,
+        retention: int = 24 * 3600,
+        lease: float = 15.0,
+        backlog: int = 64,
+    ) -> None:
+        self.redis = redis
+        self.keys = Keys(prefix)
+        self.retention = retention
+        self.lease = lease
+        self._backlog = backlog
+        horizon = 2 * (MAX_EXPIRES_IN + retention)
+        self._common = (prefix, horizon)
+        self._scripts = {
+            path.stem: redis.register_script(_script(path))
+            for path in _LUA.glob("*.lua")
+            if path.stem != "lib"
+        }
+
+    # -- the API's side
+
+    def create(self, job: NewJob, *, max_queued: int) -> Created:
+        """Take a job in. Raises `QueueFull` or `IdempotencyMismatch`."""
+        digest = ""
+        if job.idempotency_key is not None:
+            digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
+        # fmt: off
+        reply = self._call(
+            "create", job.id, job.model, job.tenant, job.priority, job.cost,
+            int(job.expires_in * 1000), self.retention, max_queued, self._backlog,
+            digest, job.body_digest, IDEMPOTENCY_TTL,
+            "request", job.request,
+            *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
+            *(("traceparent", job.traceparent) if job.traceparent else ()),
+            *(("request_id", job.request_id) if job.request_id else ()),
+        )
+        # fmt: on
+        match reply[0]:
+            case b"created":
+                return Created(job.id, int(reply[2]), bool(reply[1]))
+            case b"replayed":
+                return Created(reply[1].decode(), 0, ring=False, replayed=True)
+            case b"mismatch":
+                raise IdempotencyMismatch(
+                    "The Idempotency-Key was used before with another body. Use a new key, "
+                    "or send the body of the first request."
+                )
+        raise QueueFull(
+            f"{reply[1]} jobs wait for {job.model}, which takes {max_queued}. Try again later.",
+            retry_after=5,
+        )
+
+    def get(self, job_id: str, tenant: str = ANY_TENANT) -> Record:
+        """A job of this tenant. Raises `JobNotFound`, also for a job of somebody else."""
+        if not JOB_ID.fullmatch(job_id):
+            raise JobNotFound(job_id)
+        reply = self._call("get", job_id, tenant)
+        if not reply:
+            raise JobNotFound(job_id)
+        position = int(reply[0])
+        return Record(_fields(reply[1:]), position if position >= 0 else None)
+
+    def listing(
+        self,
+        tenant: str,
+        *,
+        state: JobState | None = None,
+        model: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> tuple[list[Record], str | None]:
+        """A tenant's jobs, newest first, and the cursor of the next page if there may be one.
+
+        Raises `InvalidRequest` for a cursor that no listing gave.
+        """
+        if cursor is not None and not JOB_ID.fullmatch(cursor):
+            raise InvalidRequest(
+                "The cursor is not one that a listing gave.", code="invalid_cursor"
+            )
+        found: list[Record] = []
+        index, scanned = self.keys("index", tenant), 0
+        while scanned < LIST_SCAN:
+            top = f"({cursor}" if cursor else "+"
+            with _reachable():
+                page = cast(
+                    list[bytes],
+                    self.redis.zrevrangebylex(index, top, "-", start=0, num=100),
+                )
+                pipe = self.redis.pipeline(transaction=False)
+                for job_id in page:
+                    pipe.hgetall(self.keys("job", job_id.decode()))
+                hashes = pipe.execute()
+            for job_id, raw in zip(page, hashes, strict=True):
+                cursor = job_id.decode()
+                if not raw:
+                    continue
+                record = Record({k.decode(): v.decode() for k, v in raw.items()})
+                if state not in (None, record.state) or model not in (None, record.fields["model"]):
+                    continue
+                found.append(record)
+                if len(found) == limit:
+                    return found, cursor
+            if len(page) < 100:
+                return found, None
+            scanned += len(page)
+        return found, cursor
+
+    def cancel(self, job_id: str, tenant: str = ANY_TENANT) -> JobState:
+        """Cancel a waiting job, or ask the worker of a running one. Raises `JobNotFound`."""
+        if not JOB_ID.fullmatch(job_id):
+            raise JobNotFound(job_id)
+        state = self._call("cancel", job_id, tenant, self.retention).decode()
+        if state == "missing":
+            raise JobNotFound(job_id)
+        return JobState(state)
+
+    def delete(self, job_id: str, tenant: str) -> None:
+        """Forget a terminal job and its events. Raises `JobNotFound`, `JobNotTerminal`."""
+        record = self.get(job_id, tenant)
+        if not record.terminal:
+            raise JobNotTerminal(f"The job is {record.state}. Cancel it first, or wait.")
+        with _reachable():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.delete(self.keys("job", job_id), self.keys("log", job_id))
+            pipe.zrem(self.keys("index", tenant), job_id)
+            pipe.execute()
+
+    def status(self, model: str) -> ModelStatus:
+        """A model's queue depth, running jobs and live workers."""
+        with _reachable():
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.hget(self.keys("queue", model), "depth")
+            pipe.zcard(self.keys("leases", model))
+            pipe.hgetall(self.keys("workers", model))
+            pipe.time()
+            depth, running, reports, moment = pipe.execute()
+        now = moment[0] * 1000 + moment[1] // 1000
+        workers = {}
+        for name, report in reports.items():
+            expiry, _, document = report.partition(b" ")
+            if int(expiry) >= now:
+                workers[name.decode()] = _JSON.decode(document)
+        return ModelStatus(int(depth or 0), running, workers)
+
+    def ping(self) -> None:
+        """Raise `StoreUnavailable` unless Redis answers."""
+        with _reachable():
+            self.redis.ping()
+
+    # -- the worker's side
+
+    def claim(
+        self,
+        model: str,
+        room: int,
+        worker: str,
+        *,
+        drain: str = "",
+        drain_ttl: float = 15.0,
+        budget: float = CLAIM_BUDGET,
+    ) -> Claimed:
+        """Up to `room` jobs in fair order, each with a new attempt and a lease."""
+        # fmt: off
+        reply = self._call(
+            "claim", model, room, int(budget), worker, drain, int(drain_ttl * 1000),
+            int(self.lease * 1000), self.retention, secrets.token_hex(8),
+        )
+        # fmt: on
+        now = int(reply[0])
+        return Claimed([_claim(row, now) for row in reply[2:]], int(reply[1]))
+
+    def write(self, writes: Sequence[Write]) -> list[int]:
+        """Carry out appends, finishes and requeues in order, in one round trip.
+
+        Returns a number each: 0 the attempt is fenced (another one, or nobody, owns the job now),
+        1 done, 2 done and a cancel is waiting, 3 (requeue) done and a doorbell is wanted,
+        -1 refused because an earlier event is missing.
+        """
+        pipe = self.redis.pipeline(transaction=False)
+        counts: list[int] = []
+        run: list[Any] = []
+
+        def flush() -> None:
+            if run:
+                self._queue(pipe, "append", *run)
+                counts.append(len(run) // 6)
+                run.clear()
+
+        for item in writes:
+            if isinstance(item, Append):
+                run += [item.id, item.attempt, item.seq, item.kind, item.data, item.tokens]
+                continue
+            flush()
+            counts.append(0)
+            # fmt: off
+            if isinstance(item, Finish):
+                self._queue(
+                    pipe, "finish", item.id, item.attempt, item.state,
+                    item.output, item.error, item.usage, self.retention,
+                )
+            else:
+                self._queue(
+                    pipe, "requeue", item.id, item.attempt, int(item.delay * 1000), item.charge,
+                    item.reason, self._backlog,
+                )
+            # fmt: on
+        flush()
+        replies = self._execute(pipe)
+        out: list[int] = []
+        for count, reply in zip(counts, replies, strict=True):
+            if count:
+                out += reply
+            elif isinstance(reply, list):
+                out.append(3 if reply[1] else reply[0])
+            else:
+                out.append(reply)
+        return out
+
+    def beat(
+        self,
+        model: str,
+        worker: str,
+        report: bytes,
+        held: Sequence[tuple[str, int]],
+        *,
+        drain: str = "",
+        drain_ttl: float = 15.0,
+    ) -> list[int]:
+        """Renew a worker's leases, drain and report (b"" signs the worker off).
+
+        Returns a number each of `held`: 1 renewed, 2 renewed and a cancel is waiting, 0 lost.
+        """
+        flat = [part for pair in held for part in pair]
+        # fmt: off
+        return list(self._call(
+            "beat", model, worker, report, int(self.lease * 1000), drain, int(drain_ttl * 1000), *flat,
+        ))
+        # fmt: on
+
+    def sign_off(self, model: str, drain: str, *, force: bool = False) -> tuple[bool, bool]:
+        """Take a drain off the register unless jobs wait. Returns (signed off, doorbell wanted)."""
+        done, ring = self._call("sign_off", model, drain, int(force), self._backlog)
+        return bool(done), bool(ring)
+
+    def streamed(self, job_id: str) -> tuple[str, tuple[int, ...], bool]:
+        """What earlier attempts of a job have streamed since the last reset.
+
+        Returns the text, its token ids, and whether anything else (an engine's own output) was sent.
+        """
+        text: list[str] = []
+        tokens: list[int] = []
+        other = False
+        with _reachable():
+            entries = cast(list[Any], self.redis.xrange(self.keys("log", job_id)))
+        for _, entry in entries:
+            kind = entry[b"e"]
+            if kind == b"reset":
+                text, tokens, other = [], [], False
+            elif kind == b"token":
+                text.append(_JSON.decode(entry[b"d"])["text"])
+                tokens += map(int, entry[b"t"].split(b",")) if entry.get(b"t") else ()
+            elif kind == b"output":
+                other = True
+        return "".join(text), tuple(tokens), other
+
+    # -- the rescuer's side
+
+    def models(self) -> list[str]:
+        """The models that have had jobs within the horizon."""
+        with _reachable():
+            return [
+                name.decode()
+                for name in cast(list[bytes], self.redis.zrange(self.keys("models"), 0, -1))
+            ]
+
+    def rescue(self, model: str, limit: int = 100) -> Rescued:
+        """Put right what dead workers, lost doorbells and passed deadlines left of a model's jobs."""
+        reply = self._call("rescue", model, limit, self.retention, self._backlog)
+        requeued, failed, due, expired, ring = map(int, reply)
+        return Rescued(requeued, failed, due, expired, bool(ring))
+
+    def lock_rescue(self, owner: str, seconds: float) -> bool:
+        """Whether `owner` may rescue now: one rescuer at a time spares the others' work."""
+        with _reachable():
+            key = self.keys("rescuer")
+            if self.redis.set(key, owner, nx=True, px=int(seconds * 1000)):
+                return True
+            if self.redis.get(key) == owner.encode():
+                self.redis.pexpire(key, int(seconds * 1000))
+                return True
+        return False
+
+    # -- calling Redis
+
+    def _call(self, name: str, *args: Any) -> Any:
+        with _reachable():
+            return self._scripts[name](keys=(), args=(*self._common, *args))
+
+    def _queue(self, pipe: Any, name: str, *args: Any) -> None:
+        pipe.evalsha(self._scripts[name].sha, 0, *self._common, *args)
+
+    def _execute(self, pipe: Any) -> list[Any]:
+        commands = list(pipe.command_stack)
+        with _reachable():
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            if any(isinstance(reply, ResponseError) for reply in replies):
+                # Redis was restarted and forgot the scripts. All are idempotent: load, repeat.
+                for script in self._scripts.values():
+                    self.redis.script_load(script.script)
+                pipe.command_stack = commands
+                replies = pipe.execute(raise_on_error=True)
+        return replies
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError) as error:
+        if isinstance(error, AuthenticationError):
+            raise StoreUnavailable("Redis refuses the credentials in REDIS_URL.") from error
+        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+    except ResponseError as error:
+        if "OOM" in str(error) or "MISCONF" in str(error):
+            raise StoreUnavailable("Redis takes no writes now (memory or disk is full).") from error
+        raise
+    except RedisError as error:
+        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+
+
+def _script(path: Path) -> str:
+    """A script's whole text: generated tables, the shared functions, its own body."""
+    return "\n".join(
+        (
+            "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
+            f"local TRANSITIONS = {lua_table()}",
+            lua_functions(),
+            (_LUA / "lib.lua").read_text("utf-8"),
+            path.read_text("utf-8"),
+        )
+    )
+
+
+def _claim(row: list[bytes], now: int) -> Claim:
+    return Claim(
+        id=row[0].decode(),
+        attempt=int(row[1]),
+        tenant=row[2].decode(),
+        request=row[3],
+        deadline=max(0.0, (int(row[4]) - now) / 1000),
+        created_ms=int(row[5]),
+        claimed_ms=now,
+        failures=int(row[6]),
+        crashes=int(row[7]),
+        traceparent=row[9].decode(),
+        request_id=row[10].decode(),
+    )
+
+
+def _fields(flat: list[bytes]) -> dict[str, str]:
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+def _moment(value: str | None) -> str | None:
+    return rfc3339(int(value)) if value else None
+
+
+def _json(value: str | None) -> Any:
+    return _JSON.decode(value) if value else None

@@ -1,0 +1,73 @@
+"""The only place where a Redis key is spelled. The Lua scripts get the same spellings, generated.
+
+| key | type | holds | lives |
+|---|---|---|---|
+| `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
+| `log:ID` | stream | the job's events, ids `<attempt>-<seq>` | as the record |
+| `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
+| `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
+| `tags:MODEL:CLASS` | zset | virtual time of tenants whose lane ran empty | horizon |
+| `queue:MODEL` | hash | depth, arrival counter, virtual clocks | horizon |
+| `due:MODEL` | zset | jobs that wait for a retry, by due time (ms) | horizon |
+| `deadlines:MODEL` | zset | live jobs by deadline (ms) | horizon |
+| `leases:MODEL` | zset | running jobs by lease end (ms) | horizon |
+| `drains:MODEL` | zset | active drains by expiry (ms) | horizon |
+| `bell:MODEL` | string | a ring is on its way | seconds |
+| `workers:MODEL` | hash | worker name -> what it last said of itself | lease |
+| `models` | zset | models that have had jobs, by last use (ms) | horizon |
+| `index:TENANT` | zset | the tenant's newest jobs, ids in lexical order | horizon |
+| `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
+| `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
+| `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
+
+Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
+`control:MODEL` (cancel a running job). *Horizon* is the longest deadline + retention.
+"""
+
+from dataclasses import dataclass
+
+TEMPLATES = {
+    "job": ("job", "id"),
+    "log": ("log", "id"),
+    "lane": ("lane", "model", "class", "tenant"),
+    "active": ("active", "model", "class"),
+    "tags": ("tags", "model", "class"),
+    "queue": ("queue", "model"),
+    "due": ("due", "model"),
+    "deadlines": ("deadlines", "model"),
+    "leases": ("leases", "model"),
+    "drains": ("drains", "model"),
+    "bell": ("bell", "model"),
+    "workers": ("workers", "model"),
+    "models": ("models",),
+    "index": ("index", "tenant"),
+    "idem": ("idem", "tenant", "digest"),
+    "readers": ("readers", "id"),
+    "claim": ("claim", "token"),
+    "rescuer": ("rescuer",),
+    "events": ("events", "id"),
+    "wake": ("wake", "model"),
+    "control": ("control", "model"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Spells keys under one prefix: `Keys("truthgpt")("job", id)`."""
+
+    prefix: str
+
+    def __call__(self, kind: str, *parts: str) -> str:
+        return ":".join((self.prefix, TEMPLATES[kind][0], *parts))
+
+
+def lua_functions() -> str:
+    """A Lua table `key` with one function a kind; the global `PREFIX` must be set before."""
+    lines = ["local key = {}"]
+    for kind, (word, *parts) in TEMPLATES.items():
+        names = [f"a{index}" for index, _ in enumerate(parts)]
+        spelled = "".join(f" .. ':' .. {name}" for name in names)
+        lines.append(
+            f"key['{kind}'] = function({', '.join(names)}) return PREFIX .. ':{word}'{spelled} end"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+-- Hand out up to `room` waiting jobs of a model to a worker, in fair order, each with a new attempt
+-- number and a lease; end on the way what is past its deadline. Also keeps the drain in the register.
+-- ARGV[3..]: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
+--   token (a repeated claim with the same token gets the same jobs again).
+-- Returns {now_ms, depth left, job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
+--   failures, crashes, head, traceparent, request_id}.
+local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
+local now = now_ms()
+
+if drain ~= '' then
+  redis.call('ZADD', key.drains(model), int(now + drain_ttl), drain)
+  keep(key.drains(model), HORIZON)
+  redis.call('DEL', key.bell(model))
+end
+
+local FIELDS_OUT = {'id', 'attempt', 'tenant', 'request', 'deadline', 'created', 'failures', 'crashes',
+  'head', 'traceparent', 'request_id'}
+local function row(id)
+  local values = redis.call('HMGET', key.job(id), unpack(FIELDS_OUT))
+  for i = 1, #values do values[i] = values[i] or '' end
+  return values
+end
+
+local out = {int(now), 0}
+local before = redis.call('GET', key.claim(token))
+if before then
+  for id, attempt in string.gmatch(before, '(%S+)/(%d+)') do
+    local job = load(id)
+    if job and job.state == 'running' and job.attempt == tonumber(attempt) then out[#out + 1] = row(id) end
+  end
+  out[2] = depth(model)
+  return out
+end
+
+if room > 0 then take_due(model, now, room) end
+local spent, handed = 0, {}
+while room > 0 and spent < budget do
+  local id = pop(model)
+  if not id then break end
+  local job = load(id)
+  if job and job.state == 'queued' then
+    if tonumber(job.deadline) <= now then
+      finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+    else
+      move(job, 'running')
+      job.attempt = job.attempt + 1
+      redis.call('HSET', key.job(id), 'attempt', int(job.attempt), 'worker', worker,
+        'started', job.started or int(now))
+      redis.call('ZADD', key.leases(model), int(now + lease), id)
+      log(job, job.attempt, 0, 'status', status_event(job))
+      out[#out + 1] = row(id)
+      handed[#handed + 1] = id .. '/' .. int(job.attempt)
+      spent = spent + tonumber(job.cost)
+      room = room - 1
+    end
+  end
+end
+if #handed > 0 then
+  keep(key.leases(model), HORIZON)
+  redis.call('SET', key.claim(token), table.concat(handed, ' '), 'EX', 60)
+end
+out[2] = depth(model)
+return out

@@ -1,0 +1,55 @@
+-- Take a job in: idempotency, admission, record, lane, index, first event.
+-- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
+--   backlog, idempotency digest or '', body digest, idempotency ttl (s), then pairs of record fields.
+-- Returns {'created', ring, created_ms} | {'replayed', id} | {'mismatch', id} | {'queue_full', depth}.
+local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
+local max_queued, backlog = tonumber(ARGV[10]), tonumber(ARGV[11])
+local digest, body, idem_ttl = ARGV[12], ARGV[13], ARGV[14]
+
+local born = redis.call('HGET', key.job(id), 'created')
+if born then return {'created', 0, born} end
+
+if digest ~= '' then
+  local known = redis.call('GET', key.idem(tenant, digest))
+  if known then
+    local first, same = string.match(known, '^(%S+) (%S+)$')
+    if redis.call('EXISTS', key.job(first)) == 1 then
+      if same == body then return {'replayed', first} end
+      return {'mismatch', first}
+    end
+  end
+end
+
+local waiting = depth(model)
+if waiting >= max_queued then return {'queue_full', waiting} end
+
+local now = now_ms()
+local queue = key.queue(model)
+local seq = redis.call('HINCRBY', queue, 'arrivals', 1)
+local k = key.job(id)
+local ttl = math.ceil(lifetime / 1000) + retention
+local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
+  'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
+  'attempt', '0', 'failures', '0', 'crashes', '0', 'head', '0-0'}
+for i = 15, #ARGV do fields[#fields + 1] = ARGV[i] end
+redis.call('HSET', k, unpack(fields))
+redis.call('EXPIRE', k, int(ttl))
+
+local job = {id = id, model = model, tenant = tenant, class = class, state = 'queued',
+  seq = int(seq), attempt = 0, head = '0-0'}
+log(job, 0, 1, 'status', status_event(job))
+redis.call('EXPIRE', key.log(id), int(ttl))
+
+redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)
+keep(key.deadlines(model), HORIZON)
+redis.call('ZADD', key.models(), int(now), model)
+keep(key.models(), HORIZON)
+local index = key.index(tenant)
+redis.call('ZADD', index, 0, id)
+if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', index, 0, -INDEX_MAX - 1) end
+keep(index, HORIZON)
+if digest ~= '' then redis.call('SET', key.idem(tenant, digest), id .. ' ' .. body, 'EX', idem_ttl) end
+
+enqueue(job)
+return {'created', ring_wanted(model, now, backlog), int(now)}

@@ -1,0 +1,28 @@
+-- A job's record and its place in the queue.
+-- ARGV[3..]: id, tenant or '*' for any.
+-- Returns {position or -1, field, value, …}, or {} when there is no such job of this tenant.
+local id, tenant = ARGV[3], ARGV[4]
+local record = redis.call('HGETALL', key.job(id))
+if #record == 0 then return {} end
+local job = load(id)
+if tenant ~= '*' and job.tenant ~= tenant then return {} end
+local position = -1
+if job.state == 'queued' then
+  local rank = redis.call('ZRANK', key.lane(job.model, job.class, job.tenant), id)
+  position = rank or 0
+  for _, class in ipairs(CLASSES) do
+    local tenants = redis.call('ZRANGE', key.active(job.model, class), 0, 63)
+    for _, other in ipairs(tenants) do
+      local lane = key.lane(job.model, class, other)
+      if class ~= job.class then
+        position = position + redis.call('ZCARD', lane)
+      elseif other ~= job.tenant then
+        -- Tenants take turns, so at most as many of each other tenant go first as of our own.
+        position = position + math.min(redis.call('ZCARD', lane), rank or 0)
+      end
+    end
+    if class == job.class then break end
+  end
+end
+table.insert(record, 1, position)
+return record

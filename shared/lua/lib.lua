@@ -1,0 +1,196 @@
+-- Shared by every script, put in front of it together with what Python generates:
+--   PREFIX       ARGV[1], the key prefix
+--   HORIZON      ARGV[2], seconds: the longest deadline + retention
+--   TRANSITIONS  states.py's table
+--   key          keys.py's functions, key.job(id) and so on
+-- Scripts build their keys from ids, so they need one primary (or Sentinel), not a cluster.
+-- A job record (hash key.job(id)) has these fields:
+--   id model tenant class state seq cost request metadata traceparent request_id   from birth
+--   created deadline                     ms since 1970, Redis TIME
+--   attempt failures crashes             the fence; failed attempts; attempts lost to crashes
+--   head                                 id of the last event in the log
+--   started finished                     ms, once known
+--   worker cancel_requested output error usage
+
+local CLASSES = {'high', 'normal', 'low'}
+local BELL_MS = 5000
+local MAX_CRASHES = 3
+local INDEX_MAX = 100000
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function int(value) return string.format('%.0f', value) end
+
+local function keep(k, seconds)
+  if redis.call('TTL', k) < seconds / 2 then redis.call('EXPIRE', k, int(seconds)) end
+end
+
+local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
+  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started'}
+
+-- The record's working fields, or nil when there is none.
+local function load(id)
+  local values = redis.call('HMGET', key.job(id), unpack(FIELDS))
+  if not values[1] then return nil end
+  local job = {}
+  for i, field in ipairs(FIELDS) do job[field] = values[i] or nil end
+  job.attempt = tonumber(job.attempt)
+  return job
+end
+
+-- Move a job to another state; a move that states.py does not list is a bug and stops the script
+-- before anything is written.
+local function move(job, target)
+  if not TRANSITIONS[job.state][target] then
+    error('no transition ' .. job.state .. ' -> ' .. target)
+  end
+  job.state = target
+  redis.call('HSET', key.job(job.id), 'state', target)
+end
+
+-- Add an event to the job's log and say it live, naming the event before it.
+local function log(job, attempt, seq, kind, data, tokens)
+  local id = int(attempt) .. '-' .. int(seq)
+  if tokens and tokens ~= '' then
+    redis.call('XADD', key.log(job.id), id, 'e', kind, 'd', data, 't', tokens)
+  else
+    redis.call('XADD', key.log(job.id), id, 'e', kind, 'd', data)
+  end
+  redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
+  job.head = id
+  redis.call('HSET', key.job(job.id), 'head', id)
+end
+
+local function next_seq(job)
+  return tonumber(string.match(job.head, '%-(%d+)$')) + 1
+end
+
+local function status_event(job, extra)
+  return '{"status":"' .. job.state .. '","attempt":' .. int(job.attempt) .. (extra or '') .. '}'
+end
+
+local function depth(model) return tonumber(redis.call('HGET', key.queue(model), 'depth') or 0) end
+
+-- Put a waiting job into its lane. Its arrival number keeps its place, so a job that comes back
+-- stands at the front. A tenant whose lane was empty joins at the class's virtual clock.
+local function enqueue(job)
+  local lane = key.lane(job.model, job.class, job.tenant)
+  if redis.call('ZADD', lane, job.seq, job.id) == 0 then return end
+  keep(lane, HORIZON)
+  local active, queue = key.active(job.model, job.class), key.queue(job.model)
+  if not redis.call('ZSCORE', active, job.tenant) then
+    local clock = tonumber(redis.call('HGET', queue, 'clock:' .. job.class) or 0)
+    local tag = tonumber(redis.call('ZSCORE', key.tags(job.model, job.class), job.tenant) or 0)
+    redis.call('ZADD', active, math.max(clock, tag), job.tenant)
+  end
+  keep(active, HORIZON)
+  local waiting = redis.call('HINCRBY', queue, 'depth', 1)
+  keep(queue, HORIZON)
+  if waiting == 1 then redis.call('PUBLISH', key.wake(job.model), '1') end
+end
+
+local function close_lane(model, class, tenant)
+  local active, tags = key.active(model, class), key.tags(model, class)
+  local tag = redis.call('ZSCORE', active, tenant)
+  redis.call('ZREM', active, tenant)
+  local clock = redis.call('HGET', key.queue(model), 'clock:' .. class) or '0'
+  redis.call('ZREMRANGEBYSCORE', tags, '-inf', clock)
+  if tag and tonumber(tag) > tonumber(clock) then
+    redis.call('ZADD', tags, tag, tenant)
+    keep(tags, HORIZON)
+  end
+end
+
+-- Take a job out of its lane, wherever it stands in it.
+local function dequeue(job)
+  local lane = key.lane(job.model, job.class, job.tenant)
+  if redis.call('ZREM', lane, job.id) == 0 then return end
+  redis.call('HINCRBY', key.queue(job.model), 'depth', -1)
+  if redis.call('EXISTS', lane) == 0 then close_lane(job.model, job.class, job.tenant) end
+end
+
+-- The next job's id in order of class, then the tenant that had least, then age; nil when none waits.
+-- Start-time fair queueing: a tenant's tag grows by the cost of what it got (Goyal, Vin, Cheng 1996).
+local function pop(model)
+  for _, class in ipairs(CLASSES) do
+    local active = key.active(model, class)
+    local first = redis.call('ZRANGE', active, 0, 0, 'WITHSCORES')
+    while first[1] do
+      local tenant, tag = first[1], tonumber(first[2])
+      local lane = key.lane(model, class, tenant)
+      local popped = redis.call('ZPOPMIN', lane)
+      if popped[1] then
+        redis.call('HINCRBY', key.queue(model), 'depth', -1)
+        local cost = tonumber(redis.call('HGET', key.job(popped[1]), 'cost') or 1)
+        redis.call('HSET', key.queue(model), 'clock:' .. class, tag)
+        redis.call('ZADD', active, tag + cost, tenant)
+        if redis.call('EXISTS', lane) == 0 then close_lane(model, class, tenant) end
+        return popped[1]
+      end
+      redis.call('ZREM', active, tenant)
+      first = redis.call('ZRANGE', active, 0, 0, 'WITHSCORES')
+    end
+  end
+  return nil
+end
+
+-- End a job for good: the only way into a terminal state.
+local function finish(job, target, now, output, failure, usage, retention)
+  local waited = job.state == 'queued'
+  move(job, target)
+  if waited then
+    dequeue(job)
+    redis.call('ZREM', key.due(job.model), job.id)
+  else
+    redis.call('ZREM', key.leases(job.model), job.id)
+  end
+  local k = key.job(job.id)
+  redis.call('HSET', k, 'finished', int(now), 'output', output, 'error', failure, 'usage', usage)
+  redis.call('ZREM', key.deadlines(job.model), job.id)
+  log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
+  redis.call('EXPIRE', k, int(retention))
+  redis.call('EXPIRE', key.log(job.id), int(retention))
+end
+
+-- Give a running job back to the queue, at once or when `delay` ms have passed.
+local function requeue(job, now, delay, reason)
+  move(job, 'queued')
+  redis.call('ZREM', key.leases(job.model), job.id)
+  redis.call('HDEL', key.job(job.id), 'worker')
+  log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
+  if delay > 0 then
+    redis.call('ZADD', key.due(job.model), int(now + delay), job.id)
+    keep(key.due(job.model), HORIZON)
+  else
+    enqueue(job)
+  end
+end
+
+-- Put retries whose time has come into their lanes.
+local function take_due(model, now, limit)
+  local ids = redis.call('ZRANGEBYSCORE', key.due(model), '-inf', int(now), 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', key.due(model), id)
+    local job = load(id)
+    if job and job.state == 'queued' then enqueue(job) end
+  end
+  return #ids
+end
+
+-- Whether a doorbell must be pushed: jobs wait and no drain is at work, or those that are at work
+-- have more than `backlog` jobs each before them while a worker stands idle. At most one ring is on
+-- its way; a ring that got lost is rung again once its marker has expired.
+local function ring_wanted(model, now, backlog)
+  local waiting = depth(model)
+  if waiting == 0 then return 0 end
+  local drains = redis.call('ZCOUNT', key.drains(model), int(now), '+inf')
+  if drains > 0 then
+    if waiting <= drains * backlog then return 0 end
+    if redis.call('HLEN', key.workers(model)) <= drains then return 0 end
+  end
+  if redis.call('SET', key.bell(model), '1', 'NX', 'PX', BELL_MS) then return 1 end
+  return 0
+end

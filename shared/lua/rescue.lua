@@ -1,0 +1,49 @@
+-- Put right what the dead left behind, up to `limit` of each kind: expired leases, due retries, passed
+-- deadlines, silent workers, unanswered doorbells. Costs nothing for jobs that merely wait.
+-- ARGV[3..]: model, limit, retention (s), backlog.
+-- Returns {lost leases requeued, lost leases failed, due, expired, ring}.
+local model, limit, retention, backlog = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local now = now_ms()
+local requeued, failed, expired = 0, 0, 0
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases(model), '-inf', int(now), 'LIMIT', 0, limit)) do
+  local job = load(id)
+  if not job or job.state ~= 'running' then
+    redis.call('ZREM', key.leases(model), id)
+  elseif job.cancel_requested then
+    finish(job, 'canceled', now, '', '{"code":"job_canceled","message":"The job was canceled.","retryable":false}', '', retention)
+  elseif tonumber(job.deadline) <= now then
+    finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed before a result existed.","retryable":false}', '', retention)
+    expired = expired + 1
+  elseif redis.call('HINCRBY', key.job(id), 'crashes', 1) >= MAX_CRASHES then
+    finish(job, 'failed', now, '', '{"code":"worker_crashed","message":"Its workers died ' .. MAX_CRASHES .. ' times while it ran.","retryable":false}', '', retention)
+    failed = failed + 1
+  else
+    requeue(job, now, 0, 'worker_lost')
+    requeued = requeued + 1
+  end
+end
+
+local due = take_due(model, now, limit)
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines(model), '-inf', int(now), 'LIMIT', 0, limit)) do
+  local job = load(id)
+  if job and job.state == 'queued' then
+    finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+    expired = expired + 1
+  elseif not job or job.state ~= 'running' or not redis.call('ZSCORE', key.leases(model), id) then
+    redis.call('ZREM', key.deadlines(model), id)
+  else
+    -- Its worker enforces the deadline between two steps; look again when its lease may have run out.
+    redis.call('ZADD', key.deadlines(model), int(now + 5000), id)
+  end
+end
+
+redis.call('ZREMRANGEBYSCORE', key.drains(model), '-inf', int(now))
+local reports = redis.call('HGETALL', key.workers(model))
+for i = 1, #reports, 2 do
+  if tonumber(string.match(reports[i + 1], '^(%d+)')) < now then
+    redis.call('HDEL', key.workers(model), reports[i])
+  end
+end
+return {requeued, failed, due, expired, ring_wanted(model, now, backlog)}

@@ -1,0 +1,169 @@
+"""What goes over the wire: requests and jobs. API, workers, OpenAPI and client read the same models."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from shared.catalog import Catalog, ModelSpec
+from shared.errors import InvalidRequest
+from shared.params import INPUTS, PARAMS
+from shared.states import JobState
+
+MAX_METADATA = 16
+MAX_EXPIRES_IN = 7 * 24 * 3600
+DEFAULT_EXPIRES_IN = 24 * 3600
+
+Priority = Literal["high", "normal", "low"]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+class Wire(BaseModel):
+    """Base of what comes from a client: unknown fields and loose types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class JobRequest(Wire):
+    """The body of `POST /v1/jobs`. Exactly one of `prompt` and `input` is given."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    prompt: str | None = Field(default=None, examples=["The function returns"])
+    input: JsonValue = None
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    priority: Priority = "normal"
+    expires_in: float | None = Field(
+        default=None, gt=0, le=MAX_EXPIRES_IN, description="Seconds until the job expires."
+    )
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default_factory=dict, max_length=MAX_METADATA
+    )
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "JobRequest":
+        if ("prompt" in self.model_fields_set) == ("input" in self.model_fields_set):
+            raise ValueError("give exactly one of 'prompt' and 'input'")
+        if "prompt" in self.model_fields_set and self.prompt is None:
+            raise ValueError("'prompt' must be a string")
+        return self
+
+    @property
+    def content(self) -> JsonValue:
+        """The prompt or the input, whichever was given."""
+        return self.prompt if self.prompt is not None else self.input
+
+
+class JobError(BaseModel):
+    """Why a job did not succeed. `code` stands in the table of codes."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Usage(BaseModel):
+    """What a job used; token counts where the model has tokens, times in milliseconds."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    queue_ms: float | None = None
+    run_ms: float | None = None
+    batch_size: int | None = None
+    attempts: int = 0
+
+
+class JobUrls(BaseModel):
+    get: str
+    events: str
+    cancel: str
+
+
+class Job(BaseModel):
+    """A job as clients see it."""
+
+    id: str
+    object: Literal["job"] = "job"
+    model: str
+    status: JobState
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    attempt: int = 0
+    queue_position: int | None = None
+    cancel_requested: bool = False
+    cached: bool = False
+    output: JsonValue = None
+    error: JobError | None = None
+    usage: Usage | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    urls: JobUrls | None = None
+
+
+class JobList(BaseModel):
+    data: list[Job]
+    next_cursor: str | None = None
+
+
+def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, dict[str, Any]]:
+    """Check a decoded body against the schema and its model's engine.
+
+    Returns the request, the model's entry, and the params with the engine's defaults filled in.
+    Raises `InvalidRequest` with every fault found, or `UnknownModel`.
+    """
+    try:
+        request = JobRequest.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(error, ()) from None
+    spec = catalog.get(request.model)
+    params: dict[str, Any] = dict(request.params)
+    adapter = PARAMS.get(spec.engine)
+    if adapter is not None:
+        try:
+            params = adapter.validate_python(params).model_dump()
+        except ValidationError as error:
+            raise _invalid(error, ("params",)) from None
+    content = INPUTS.get(spec.engine)
+    if content is not None:
+        field = "prompt" if request.prompt is not None else "input"
+        try:
+            content.validate_python(request.content)
+        except ValidationError as error:
+            raise _invalid(error, (field,)) from None
+    if spec.engine == "text-generation" and params["max_new_tokens"] > spec.limits.max_new_tokens:
+        raise InvalidRequest(
+            f"max_new_tokens must be at most {spec.limits.max_new_tokens} for {spec.name}.",
+            errors=[
+                {
+                    "loc": ["params", "max_new_tokens"],
+                    "msg": f"must be at most {spec.limits.max_new_tokens}",
+                    "type": "less_than_equal",
+                }
+            ],
+        )
+    return request, spec, params
+
+
+def _invalid(error: ValidationError, prefix: tuple[str, ...]) -> InvalidRequest:
+    rows = [
+        {"loc": [*prefix, *row["loc"]], "msg": row["msg"], "type": row["type"]}
+        for row in error.errors(include_url=False, include_context=False, include_input=False)
+    ][:32]
+    first = rows[0]
+    where = ".".join(str(part) for part in first["loc"]) or "body"
+    return InvalidRequest(f"{where}: {first['msg']}", errors=rows)
+
+
+def rfc3339(epoch_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 UTC with milliseconds."""
+    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{epoch_ms % 1000:03d}Z"

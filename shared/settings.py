@@ -1,0 +1,104 @@
+"""Settings from the environment: frozen, checked at start; an error names variable and value."""
+
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.catalog import Catalog, load_catalog
+from shared.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """All settings; docs/configuration.md lists them with their defaults."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    api_token: str | None = Field(default=None, alias="TRUTHGPT_API_TOKEN", min_length=16)
+    config: Path | None = Field(default=None, alias="TRUTHGPT_CONFIG")
+    state_dir: Path = Field(default=Path("~/.truthgpt"), alias="TRUTHGPT_STATE_DIR")
+    key_prefix: str = Field(
+        default="truthgpt", alias="TRUTHGPT_KEY_PREFIX", pattern=r"^[A-Za-z0-9_-]{1,64}$"
+    )
+    model: str | None = Field(default=None, alias="TRUTHGPT_MODEL")
+    redis_url: str | None = Field(default=None, alias="REDIS_URL")
+    port: int = Field(default=8080, alias="PORT", ge=0, le=65535)
+    batch_max_size: int | None = Field(default=None, alias="BATCH_MAX_SIZE", ge=1, le=4096)
+    batch_flush_timeout_ms: float | None = Field(
+        default=None, alias="BATCH_FLUSH_TIMEOUT_MS", ge=0, le=60_000
+    )
+    max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
+    redis_timeout: float = Field(default=1.5, alias="REDIS_TIMEOUT_SEC", gt=0, le=60)
+    job_retention: int = Field(default=24 * 3600, alias="JOB_RETENTION_SEC", ge=1)
+    lease: float = Field(default=15.0, alias="JOB_LEASE_SEC", ge=0.5, le=600)
+    drain_time: float = Field(default=20.0, alias="WORKER_DRAIN_SEC", ge=0, le=3600)
+    stream_grace: float = Field(default=10.0, alias="STREAM_GRACE_SEC", ge=0, le=3600)
+    log_level: str = Field(
+        default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"
+    )
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The models, with `BATCH_*` put over the catalogue's own values where they are set."""
+        catalog = load_catalog(self.config)
+        batch = {
+            name: value
+            for name, value in (
+                ("max_size", self.batch_max_size),
+                ("flush_timeout_ms", self.batch_flush_timeout_ms),
+            )
+            if value is not None
+        }
+        models = {
+            spec.name: spec.model_copy(update={"batch": spec.batch.model_copy(update=batch)})
+            for spec in catalog
+        }
+        return Catalog(models, catalog.source)
+
+    def require_redis(self) -> str:
+        """The Redis URL. Raises `ConfigError` where there is none."""
+        if not self.redis_url:
+            raise ConfigError("REDIS_URL: not set; `truthgpt up` starts a Redis of its own")
+        return self.redis_url
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check the settings. Raises `ConfigError` naming the variable and the value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        row = error.errors(include_url=False)[0]
+        name = row["loc"][0] if row["loc"] else "settings"
+        shown = "<hidden>" if name == "TRUTHGPT_API_TOKEN" else repr(row["input"])
+        raise ConfigError(f"{name}: {row['msg']}, got {shown}") from None
+
+
+def token_file(settings: Settings) -> Path:
+    """Where a token that the server made for itself is kept."""
+    return settings.state_dir.expanduser() / "token"
+
+
+def ensure_token(settings: Settings) -> tuple[str, Path | None]:
+    """The default tenant's token and, when it is the server's own, the file with it (mode 0600).
+
+    Makes and stores one where none is set. Safe when several processes start at once.
+    """
+    if settings.api_token is not None:
+        return settings.api_token, None
+    path = token_file(settings)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".token-{os.getpid()}-{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("tg_" + secrets.token_urlsafe(32) + "\n")
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_text("utf-8").strip(), path

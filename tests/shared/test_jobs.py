@@ -1,0 +1,414 @@
+"""The job store against a real Redis: every transition, its fence, and what a repeated call does."""
+
+import json
+import threading
+from collections import Counter
+
+import pytest
+
+from shared.errors import (
+    IdempotencyMismatch,
+    InvalidRequest,
+    JobNotFound,
+    JobNotTerminal,
+    QueueFull,
+    StoreUnavailable,
+)
+from shared.jobs import (
+    Append,
+    Claim,
+    Created,
+    Finish,
+    JobStore,
+    NewJob,
+    Requeue,
+    connect,
+    new_job_id,
+)
+from shared.states import JobState
+from tests.conftest import RedisServer, eventually
+
+MODEL = "m"
+
+
+def submit(store: JobStore, tenant: str = "t", **fields: object) -> Created:
+    limit = int(str(fields.pop("max_queued", 100_000)))
+    fields.setdefault("request", b'{"content":"x"}')
+    job = NewJob(id=new_job_id(), model=MODEL, tenant=tenant, **fields)  # type: ignore[arg-type]
+    return store.create(job, max_queued=limit)
+
+
+def claim(store: JobStore, room: int = 1, worker: str = "w") -> list[Claim]:
+    return store.claim(MODEL, room, worker).claims
+
+
+def kinds(store: JobStore, job_id: str) -> list[tuple[str, str]]:
+    entries = store.redis.xrange(store.keys("log", job_id))
+    return [(identity.decode(), fields[b"e"].decode()) for identity, fields in entries]
+
+
+def test_a_job_runs_and_succeeds(store: JobStore) -> None:
+    job_id = submit(store, metadata={"k": "v"}).id
+    [held] = claim(store)
+    results = store.write(
+        [
+            Append(job_id, 1, 1, "token", b'{"text":"a","index":0}', "7"),
+            Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', b"", b'{"attempts":1}'),
+        ]
+    )
+    job = store.get(job_id).job()
+    assert held.id == job_id and held.attempt == 1
+    assert results == [1, 1]
+    assert (job.status, job.output, job.metadata) == ("succeeded", {"text": "a"}, {"k": "v"})
+    assert job.usage is not None and job.usage.attempts == 1
+    assert kinds(store, job_id) == [
+        ("0-1", "status"),
+        ("1-0", "status"),
+        ("1-1", "token"),
+        ("1-2", "done"),
+    ]
+
+
+def test_every_write_may_be_repeated(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    append = Append(job_id, 1, 1, "token", b"{}")
+    finish = Finish(job_id, 1, JobState.SUCCEEDED, b"1")
+    assert store.write([append, append, finish, finish]) == [1, 1, 1, 1]
+    assert [kind for _, kind in kinds(store, job_id)].count("done") == 1
+
+
+def test_create_with_the_same_id_makes_one_job(store: JobStore) -> None:
+    job = NewJob(new_job_id(), MODEL, "t", b"{}")
+    first = store.create(job, max_queued=10)
+    again = store.create(job, max_queued=10)
+    assert again.created_ms == first.created_ms and not again.ring
+    assert store.status(MODEL).waiting == 1
+
+
+def test_a_stale_attempt_is_fenced_everywhere(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    store.write([Requeue(job_id, 1, "test")])
+    claim(store)
+    stale = [
+        Append(job_id, 1, 9, "token", b"{}"),
+        Finish(job_id, 1, JobState.FAILED),
+        Requeue(job_id, 1, "late"),
+    ]
+    assert store.write(stale) == [0, 0, 0]
+    assert store.beat(MODEL, "w", b"{}", [(job_id, 1), (job_id, 2)]) == [0, 1]
+    assert store.get(job_id).state is JobState.RUNNING
+
+
+def test_an_append_that_skips_an_event_is_refused(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    assert store.write([Append(job_id, 1, 2, "token", b"{}")]) == [-1]
+
+
+def test_two_outcomes_race_and_one_wins(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    assert store.write([Finish(job_id, 1, JobState.CANCELED)]) == [1]
+    assert store.write([Finish(job_id, 1, JobState.SUCCEEDED)]) == [0]
+    assert store.get(job_id).state is JobState.CANCELED
+
+
+def test_classes_come_first_then_age(store: JobStore) -> None:
+    ids = [submit(store, priority=p).id for p in ("low", "normal", "high", "normal", "high")]
+    assert [c.id for c in claim(store, 5)] == [ids[2], ids[4], ids[1], ids[3], ids[0]]
+
+
+def test_tenants_take_turns(store: JobStore) -> None:
+    for _ in range(20):
+        submit(store, "greedy")
+    for _ in range(3):
+        submit(store, "modest")
+    order = [c.tenant for c in claim(store, 8)]
+    assert order.count("modest") == 3
+    assert set(order[:2]) == {"greedy", "modest"}
+
+
+def test_a_tenant_that_comes_one_by_one_starves_nobody(store: JobStore) -> None:
+    for _ in range(20):
+        submit(store, "backlog")
+    served = []
+    for _ in range(20):
+        submit(store, "trickle")
+        served += [c.tenant for c in claim(store, 2)]
+    assert min(Counter(served).values()) >= 15
+
+
+def test_a_job_given_back_stands_at_the_front(store: JobStore) -> None:
+    first, _ = submit(store).id, submit(store).id
+    claim(store)
+    store.write([Requeue(first, 1, "test")])
+    assert claim(store)[0].id == first
+
+
+def test_positions_count_what_goes_before(store: JobStore) -> None:
+    ids = [submit(store).id for _ in range(3)]
+    high = submit(store, priority="high").id
+    assert [store.get(i).position for i in [high, *ids]] == [0, 1, 2, 3]
+
+
+def test_claims_repeat_after_a_lost_answer(store: JobStore) -> None:
+    ids = {submit(store).id for _ in range(4)}
+    script = store._scripts["claim"]
+    args = (*store._common, MODEL, 4, 2**53, "w", "", 1000, 5000, 60, "token")
+    first, again = script(args=args), script(args=args)
+    assert {row[0].decode() for row in first[2:]} == ids
+    assert first[2:] == again[2:]
+
+
+def test_no_job_is_handed_out_twice(store: JobStore) -> None:
+    for _ in range(200):
+        submit(store)
+    taken: list[str] = []
+
+    def work() -> None:
+        while got := claim(store, 7):
+            taken.extend(c.id for c in got)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 200
+
+
+def test_a_waiting_job_is_canceled_at_once(store: JobStore) -> None:
+    job_id = submit(store).id
+    assert store.cancel(job_id, "t") is JobState.CANCELED
+    assert store.cancel(job_id, "t") is JobState.CANCELED
+    assert claim(store) == [] and store.status(MODEL).waiting == 0
+
+
+def test_a_running_job_is_canceled_by_its_worker(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    assert store.cancel(job_id, "t") is JobState.RUNNING
+    assert store.get(job_id).job().cancel_requested
+    assert store.write([Append(job_id, 1, 1, "token", b"{}")]) == [2]
+    assert store.beat(MODEL, "w", b"{}", [(job_id, 1)]) == [2]
+
+
+def test_another_tenants_job_does_not_exist(store: JobStore) -> None:
+    job_id = submit(store, "mine").id
+    for call in (store.get, store.cancel, store.delete):
+        with pytest.raises(JobNotFound):
+            call(job_id, "yours")
+    with pytest.raises(JobNotFound):
+        store.get("job_'; drop", "mine")
+
+
+def test_delete_forgets_terminal_jobs_only(store: JobStore) -> None:
+    job_id = submit(store).id
+    with pytest.raises(JobNotTerminal):
+        store.delete(job_id, "t")
+    store.cancel(job_id)
+    store.delete(job_id, "t")
+    with pytest.raises(JobNotFound):
+        store.get(job_id)
+    assert store.listing("t") == ([], None)
+
+
+def test_idempotency_keys(store: JobStore) -> None:
+    first = submit(store, idempotency_key="k", body_digest="a")
+    again = submit(store, idempotency_key="k", body_digest="a")
+    other = submit(store, "u", idempotency_key="k", body_digest="b")
+    assert again.replayed and again.id == first.id
+    assert not other.replayed
+    with pytest.raises(IdempotencyMismatch):
+        submit(store, idempotency_key="k", body_digest="c")
+
+
+def test_one_idempotency_key_at_once_makes_one_job(store: JobStore) -> None:
+    made: list[Created] = []
+    threads = [
+        threading.Thread(
+            target=lambda: made.append(submit(store, idempotency_key="k", body_digest="a"))
+        )
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({m.id for m in made}) == 1 and sum(not m.replayed for m in made) == 1
+
+
+def test_the_queue_is_bounded(store: JobStore) -> None:
+    submit(store, max_queued=1)
+    with pytest.raises(QueueFull):
+        submit(store, max_queued=1)
+
+
+def test_listing_pages_newest_first(store: JobStore) -> None:
+    ids = [submit(store).id for _ in range(5)]
+    store.cancel(ids[2])
+    submit(store, "other")
+    page, cursor = store.listing("t", limit=2)
+    rest, end = store.listing("t", limit=10, cursor=cursor)
+    assert [r.id for r in page + rest] == sorted(ids, reverse=True)
+    assert end is None
+    assert [r.id for r in store.listing("t", state=JobState.CANCELED)[0]] == [ids[2]]
+    assert store.listing("t", model="nope") == ([], None)
+    with pytest.raises(InvalidRequest):
+        store.listing("t", cursor="nonsense")
+
+
+def test_a_waiting_job_past_its_deadline_is_never_handed_out(store: JobStore) -> None:
+    job_id = submit(store, expires_in=0.001).id
+    eventually(lambda: claim(store) == [] and store.get(job_id).terminal)
+    assert store.get(job_id).state is JobState.EXPIRED
+
+
+def test_the_rescuer_ends_waiting_jobs_past_their_deadline(store: JobStore) -> None:
+    job_id = submit(store, expires_in=0.001).id
+    eventually(lambda: store.rescue(MODEL).expired or store.get(job_id).terminal)
+    error = store.get(job_id).job().error
+    assert error is not None and error.code == "job_expired"
+
+
+def short_leases(store: JobStore) -> JobStore:
+    return JobStore(store.redis, store.keys.prefix, retention=60, lease=0.001)
+
+
+def test_jobs_of_a_dead_worker_wait_again(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(short_leases(store))
+    eventually(lambda: store.rescue(MODEL).requeued == 1)
+    [held] = claim(store)
+    assert (held.id, held.attempt, held.crashes) == (job_id, 2, 1)
+
+
+def test_a_job_that_kills_its_workers_fails_after_three(store: JobStore) -> None:
+    job_id = submit(store).id
+    for _ in range(3):
+        claim(short_leases(store))
+        eventually(lambda: sum(vars_of(store.rescue(MODEL))[:2]) == 1)
+    error = store.get(job_id).job().error
+    assert error is not None and error.code == "worker_crashed"
+
+
+def vars_of(rescued: object) -> list[int]:
+    return [getattr(rescued, name) for name in ("requeued", "failed", "due", "expired")]
+
+
+def test_a_live_lease_is_never_stolen(store: JobStore) -> None:
+    submit(store)
+    claim(store)
+    assert vars_of(store.rescue(MODEL)) == [0, 0, 0, 0]
+
+
+def test_a_retry_waits_for_its_time(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    store.write([Requeue(job_id, 1, "engine_error", delay=0.2, charge="failures")])
+    assert claim(store) == [] and store.status(MODEL).waiting == 0
+    eventually(lambda: store.rescue(MODEL).due == 1)
+    [held] = claim(store)
+    assert (held.attempt, held.failures) == (2, 1)
+
+
+def test_a_retry_that_waits_can_be_canceled(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    store.write([Requeue(job_id, 1, "engine_error", delay=0.01, charge="failures")])
+    assert store.cancel(job_id) is JobState.CANCELED
+    assert store.redis.zcard(store.keys("due", MODEL)) == 0
+
+
+def test_streamed_text_is_read_back_since_the_last_reset(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    store.write(
+        [
+            Append(job_id, 1, 1, "token", json.dumps({"text": "old", "index": 0}).encode(), "1"),
+            Append(job_id, 1, 2, "reset", b'{"attempt":1}'),
+            Append(job_id, 1, 3, "token", json.dumps({"text": "né", "index": 0}).encode(), "2,3"),
+            Append(job_id, 1, 4, "token", json.dumps({"text": "w", "index": 2}).encode(), "4"),
+        ]
+    )
+    assert store.streamed(job_id) == ("néw", (2, 3, 4), False)
+
+
+def test_the_first_job_rings_and_the_next_do_not(store: JobStore) -> None:
+    assert [submit(store).ring for _ in range(3)] == [True, False, False]
+
+
+def test_an_active_drain_is_woken_and_not_rung(store: JobStore) -> None:
+    store.claim(MODEL, 1, "w", drain="d")
+    with store.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(store.keys("wake", MODEL))
+        eventually(lambda: store.redis.pubsub_numsub(store.keys("wake", MODEL))[0][1])
+        assert not submit(store).ring
+        heard: list[object] = []
+        eventually(lambda: heard.append(pubsub.get_message()) or any(heard))
+
+
+def test_a_drain_leaves_only_an_empty_queue(store: JobStore) -> None:
+    store.claim(MODEL, 1, "w", drain="d")
+    submit(store)
+    assert store.sign_off(MODEL, "d") == (False, False)
+    claim(store)
+    assert store.sign_off(MODEL, "d") == (True, False)
+    assert submit(store).ring
+
+
+def test_an_idle_worker_is_rung_when_the_active_ones_cannot_keep_up(store: JobStore) -> None:
+    store = JobStore(store.redis, store.keys.prefix, retention=60, lease=5.0, backlog=3)
+    store.claim(MODEL, 1, "w1", drain="d")
+    for worker in ("w1", "w2"):
+        store.beat(MODEL, worker, b"{}", [])
+    assert [submit(store).ring for _ in range(5)] == [False, False, False, True, False]
+
+
+def test_status_counts_live_workers_only(store: JobStore) -> None:
+    store.beat(MODEL, "live", b'{"state":"ready"}', [])
+    short_leases(store).beat(MODEL, "dead", b"{}", [])
+    eventually(lambda: list(store.status(MODEL).workers) == ["live"])
+    store.beat(MODEL, "live", b"", [])
+    assert store.status(MODEL).workers == {}
+
+
+def test_one_rescuer_at_a_time(store: JobStore) -> None:
+    assert store.lock_rescue("a", 5) and store.lock_rescue("a", 5)
+    assert not store.lock_rescue("b", 5)
+
+
+def test_after_retention_nothing_of_a_job_is_left(store: JobStore) -> None:
+    brief = JobStore(store.redis, store.keys.prefix, retention=1, lease=5.0)
+    job_id = submit(brief).id
+    brief.cancel(job_id)
+    keys = (brief.keys("job", job_id), brief.keys("log", job_id))
+    eventually(lambda: store.redis.exists(*keys) == 0)
+    assert store.listing("t") == ([], None)
+
+
+def test_scripts_survive_a_flush_and_redis_away_is_said_so(own_redis: RedisServer) -> None:
+    store = JobStore(connect(own_redis.url, 0.5), "p", retention=60)
+    job_id = submit(store).id
+    claim(store)
+    store.redis.script_flush()
+    assert store.write([Append(job_id, 1, 1, "token", b"{}")]) == [1]
+    own_redis.stop()
+    with pytest.raises(StoreUnavailable):
+        store.get(job_id)
+    with pytest.raises(StoreUnavailable):
+        store.write([Append(job_id, 1, 2, "token", b"{}")])
+    own_redis.start()
+    eventually(lambda: store.get(job_id).state is JobState.RUNNING)
+
+
+def test_a_full_redis_takes_nothing_and_loses_nothing(own_redis: RedisServer) -> None:
+    store = JobStore(connect(own_redis.url, 2.0), "p", retention=60)
+    job_id = submit(store).id
+    store.redis.config_set("maxmemory", "1mb")
+    with pytest.raises(StoreUnavailable):
+        submit(store, request=b"x" * 1_000_000)
+    store.redis.config_set("maxmemory", "0")
+    assert [c.id for c in claim(store, 5)] == [job_id]

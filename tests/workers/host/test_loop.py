@@ -1,0 +1,112 @@
+"""The host's loop with engines that behave and engines that do not."""
+
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from shared.catalog import ModelSpec
+from tests.conftest import eventually
+from tests.workers.faulty import Faulty
+from workers.host.loop import Inbox, Loop
+from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
+
+
+class Host:
+    """A loop in a thread, and what it reported."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+        self.steps: list[Stepped] = []
+        engine = Faulty(ModelSpec(name="m", engine="tests.workers.faulty:Faulty"))
+        self.loop = Loop(engine, self.inbox, self.steps.append)
+        self.thread = threading.Thread(target=self.loop.run)
+        self.thread.start()
+
+    def submit(self, ticket: str, content: object, seconds: float = 60, **fields: object) -> None:
+        request = msgspec.json.encode({"content": content, "params": {}, "seed": 5})
+        self.inbox.put(Submit(ticket, request, seconds, "expired", **fields))  # type: ignore[arg-type]
+
+    def outcome(self, ticket: str) -> Outcome:
+        def find() -> Outcome | None:
+            return next((o for s in self.steps for o in s.outcomes if o.ticket == ticket), None)
+
+        eventually(find, what=f"an outcome of {ticket}")
+        found = find()
+        assert found is not None
+        return found
+
+    def text(self, ticket: str) -> str:
+        return "".join(p.text for s in self.steps for p in s.pieces if p.ticket == ticket)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.inbox.put(Stop())
+    host.thread.join(timeout=5)
+    assert not host.thread.is_alive()
+
+
+def test_jobs_finish_with_their_output(host: Host) -> None:
+    host.submit("a", "hello")
+    assert msgspec.json.decode(host.outcome("a").output) == {"text": "hello", "seed": 5}
+
+
+def test_pieces_come_before_the_outcome(host: Host) -> None:
+    host.submit("a", "slow 10")
+    host.outcome("a")
+    assert host.text("a") == "abcdefghij"
+
+
+def test_a_resumed_attempt_says_only_the_rest(host: Host) -> None:
+    host.submit("a", "slow 10", text="abcd", token_ids=(0, 1, 2, 3))
+    host.outcome("a")
+    assert host.text("a") == "efghij"
+
+
+def test_refused_input_touches_nobody(host: Host) -> None:
+    host.submit("a", "slow 20")
+    host.submit("b", "refuse")
+    assert (host.outcome("b").kind, host.outcome("b").code) == ("broke", "invalid_input")
+    assert host.outcome("a").kind == "finished"
+
+
+def test_a_row_that_breaks_ends_alone(host: Host) -> None:
+    host.submit("a", "slow 20")
+    host.submit("b", "break")
+    assert host.outcome("b").code == "engine_error"
+    assert host.outcome("a").kind == "finished"
+
+
+def test_a_step_that_raises_fails_its_jobs_and_the_loop_lives(host: Host) -> None:
+    host.submit("a", "raise")
+    assert host.outcome("a").code == "engine_error"
+    host.submit("b", "fine")
+    assert host.outcome("b").kind == "finished"
+
+
+def test_output_that_is_no_json_fails_its_job(host: Host) -> None:
+    host.submit("a", "object")
+    assert host.outcome("a").code == "engine_error"
+
+
+def test_a_cancel_is_confirmed_once_the_engine_has_let_go(host: Host) -> None:
+    host.submit("a", "slow 100000")
+    eventually(lambda: host.text("a"))
+    host.inbox.put(Cancel("a"))
+    assert host.outcome("a").kind == "canceled"
+    assert host.loop.pending == 0
+    host.inbox.put(Cancel("a"))
+    host.submit("b", "fine")
+    assert host.outcome("b").kind == "finished"
+
+
+def test_time_limits_free_the_slot(host: Host) -> None:
+    host.submit("a", "slow 100000", seconds=0.05)
+    host.submit("b", "slow 100000", seconds=0.06)
+    assert host.outcome("a").kind == "expired"
+    assert host.outcome("b").kind == "expired"
+    assert host.loop.pending == 0

@@ -1,0 +1,50 @@
+"""The table of decisions."""
+
+import pytest
+
+from shared.errors import PROBLEMS
+from shared.states import JobState
+from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ("finished", {}, End(JobState.SUCCEEDED)),
+        ("returned", {}, Again(0.0, "", "worker_stopping")),
+        ("broke", {"code": "engine_error"}, Again(0.5, "failures", "engine_error")),
+        (
+            "broke",
+            {"code": "engine_error", "failures": 1},
+            Again(1.0, "failures", "engine_error"),
+        ),
+        ("crashed", {"crashes": 1}, Again(1.0, "crashes", "engine_lost")),
+    ],
+)
+def test_what_is_tried_again(kind: Kind, given: dict[str, object], expected: Decision) -> None:
+    assert decide(kind, **given) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "state", "code"),
+    [
+        ("canceled", {}, JobState.CANCELED, "job_canceled"),
+        ("expired", {}, JobState.EXPIRED, "job_expired"),
+        ("run_timeout", {}, JobState.FAILED, "run_timeout"),
+        ("broke", {"code": "prompt_too_long"}, JobState.FAILED, "prompt_too_long"),
+        ("broke", {"code": "engine_error", "failures": 2}, JobState.FAILED, "engine_error"),
+        ("crashed", {"crashes": 2}, JobState.FAILED, "worker_crashed"),
+    ],
+)
+def test_what_ends(kind: Kind, given: dict[str, object], state: JobState, code: str) -> None:
+    decision = decide(kind, **given)  # type: ignore[arg-type]
+    assert isinstance(decision, End)
+    assert (decision.state, decision.code) == (state, code)
+    assert decision.code in PROBLEMS and decision.message is not None
+
+
+def test_the_delay_is_spread_and_bounded() -> None:
+    far = decide("broke", code="engine_error", failures=50, max_attempts=100)
+    none = decide("broke", code="engine_error", failures=50, max_attempts=100, draw=0.0)
+    assert isinstance(far, Again) and far.delay == BACKOFF_CAP
+    assert isinstance(none, Again) and none.delay == 0.0

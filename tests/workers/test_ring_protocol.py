@@ -1,0 +1,144 @@
+"""No interleaving of submitters, drains, lost doorbells and dying workers leaves a job waiting for ever.
+
+The scripts run against a real Redis in every order that hypothesis thinks of; workers are modelled as
+the steps they take (claim, sign off), doorbells as a bag of messages.
+"""
+
+import secrets
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.jobs import Finish, JobStore, NewJob, new_job_id
+from shared.states import JobState
+
+MODEL = "m"
+
+
+class RingProtocol(RuleBasedStateMachine):
+    """At any moment: a job waits => a drain is registered, or a doorbell is under way."""
+
+    store: JobStore
+    drains = Bundle("drains")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = JobStore(type(self).store.redis, f"ring-{secrets.token_hex(4)}", retention=60)
+        self.bells = 0
+        self.active: set[str] = set()
+        self.lost = False
+        self.names = 0
+        self.rings = 0
+        self.occasions = 1
+
+    def _rung(self, ring: bool) -> None:
+        self.bells += ring
+        self.rings += ring
+
+    @rule(ring_is_lost=st.booleans())
+    def submit(self, ring_is_lost: bool) -> None:
+        job = NewJob(new_job_id(), MODEL, "t", b"{}")
+        created = self.store.create(job, max_queued=1000)
+        if created.ring and ring_is_lost:
+            self.rings += 1
+            self.lost = True
+        else:
+            self._rung(created.ring)
+
+    @rule(target=drains)
+    @precondition(lambda self: self.bells > 0)
+    def answer(self) -> str:
+        self.bells -= 1
+        self.names += 1
+        name = f"d{self.names}"
+        self._claim(name)
+        self.active.add(name)
+        return name
+
+    @rule(drain=drains)
+    def pull(self, drain: str) -> None:
+        if drain in self.active:
+            self._claim(drain)
+
+    @rule(drain=consumes(drains))
+    def sign_off(self, drain: str) -> None:
+        if drain not in self.active:
+            return
+        done, ring = self.store.sign_off(MODEL, drain)
+        self._rung(ring)
+        if done:
+            self._left(drain)
+
+    @rule(drain=consumes(drains))
+    def slice_is_over(self, drain: str) -> None:
+        if drain in self.active:
+            _, ring = self.store.sign_off(MODEL, drain, force=True)
+            self._rung(ring)
+            self._left(drain)
+
+    @rule(drain=consumes(drains))
+    def dies(self, drain: str) -> None:
+        if drain in self.active:
+            self.store.redis.zrem(self.store.keys("drains", MODEL), drain)
+            self._left(drain)
+            self.lost = True
+
+    @rule()
+    def time_passes_and_the_rescuer_looks(self) -> None:
+        self.store.redis.delete(self.store.keys("bell", MODEL))
+        self._rung(self.store.rescue(MODEL).ring)
+        self.lost = False
+        self.occasions += 1
+
+    def _left(self, drain: str) -> None:
+        self.active.discard(drain)
+        self.occasions += 1
+
+    def _claim(self, drain: str) -> None:
+        for claim in self.store.claim(MODEL, 2, "w", drain=drain).claims:
+            self.store.write([Finish(claim.id, claim.attempt, JobState.SUCCEEDED)])
+
+    @invariant()
+    def somebody_will_come(self) -> None:
+        waiting = self.store.status(MODEL).waiting
+        assert waiting == 0 or self.active or self.bells or self.lost
+
+    @invariant()
+    def rings_are_few(self) -> None:
+        """At most one at first, one after each drain's end, one after each marker's life."""
+        assert self.rings <= self.occasions
+
+    def teardown(self) -> None:
+        redis = self.store.redis
+        names = list(redis.scan_iter(f"{self.store.keys.prefix}:*", count=1000))
+        if names:
+            redis.delete(*names)
+
+
+def test_a_waiting_job_is_never_forgotten(store: JobStore) -> None:
+    RingProtocol.store = store
+    run_state_machine_as_test(
+        RingProtocol,
+        settings=settings(
+            max_examples=120,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_a_thousand_jobs_ring_once(store: JobStore) -> None:
+    rings = 0
+    for _ in range(1000):
+        rings += store.create(NewJob(new_job_id(), MODEL, "t", b"{}"), max_queued=5000).ring
+    assert rings == 1

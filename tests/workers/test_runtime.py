@@ -1,0 +1,207 @@
+"""A whole model worker on a real store, without Celery: claims run, stream, end, retry, cancel, drain."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from shared.catalog import Limits, ModelSpec
+from shared.events import EventHub, follow_all
+from shared.hooks import Hooks
+from shared.jobs import Claim, JobStore, NewJob, new_job_id
+from shared.schemas import Job
+from shared.states import JobState
+from tests.conftest import eventually
+from workers.rescuer import Rescuer
+from workers.runtime import Runtime
+
+MODEL = "m"
+
+
+class Diary(Hooks):
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, str]] = []
+
+    def job_ended(self, claim: Claim, state: str, seconds: float, detail: str) -> None:
+        self.ends.append((claim.id, state))
+
+
+class Bench:
+    """A runtime whose doorbells start drains in threads, as Celery's pool would."""
+
+    def __init__(self, store: JobStore, **options: object) -> None:
+        self.store = store
+        self.diary = Diary()
+        spec = ModelSpec(
+            name=MODEL,
+            engine="tests.workers.faulty:Faulty",
+            limits=Limits(step_timeout=2.0, run_timeout=30),
+            options={"continues": True, **options},
+        )
+        self.runtime = Runtime(
+            store, spec, "w", self.ring, drain_time=0.5, linger=0.2, hooks=[self.diary]
+        )
+        self.rescuer = Rescuer(store, lambda _: self.ring(), interval=0.05)
+        self.threads: list[threading.Thread] = []
+        self.runtime.start()
+        self.rescuer.start()
+        eventually(lambda: self.runtime.executor.ready, what="the engine is ready")
+
+    def ring(self) -> None:
+        thread = threading.Thread(target=self.runtime.drain)
+        self.threads.append(thread)
+        thread.start()
+
+    def submit(self, content: object, **fields: object) -> str:
+        request = msgspec.json.encode({"content": content, "params": {}, "seed": 3})
+        job = NewJob(new_job_id(), MODEL, "t", request, **fields)  # type: ignore[arg-type]
+        if self.store.create(job, max_queued=1000).ring:
+            self.ring()
+        return job.id
+
+    def ended(self, job_id: str, seconds: float = 15) -> Job:
+        eventually(lambda: self.store.get(job_id).terminal, seconds, f"{job_id} ends")
+        return self.store.get(job_id).job()
+
+    def stop(self) -> None:
+        self.rescuer.stop()
+        self.runtime.stop()
+        for thread in self.threads:
+            thread.join(timeout=5)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def start(store: JobStore) -> Iterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+
+    def make(**options: object) -> Bench:
+        benches.append(Bench(store, **options))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.stop()
+
+
+@pytest.fixture
+def bench(start: Callable[..., Bench]) -> Bench:
+    return start()
+
+
+def log_text(store: JobStore, job_id: str) -> str:
+    return store.streamed(job_id)[0]
+
+
+def test_jobs_run_and_their_stream_equals_their_output(bench: Bench) -> None:
+    ids = [bench.submit("slow 30") for _ in range(12)]
+    for job_id in ids:
+        job = bench.ended(job_id)
+        assert job.status is JobState.SUCCEEDED
+        assert isinstance(job.output, dict)
+        assert log_text(bench.store, job_id) == job.output["text"]
+        assert job.usage is not None and job.usage.attempts == 1 and job.usage.run_ms
+
+
+def test_a_drain_ends_and_the_next_job_rings_again(bench: Bench) -> None:
+    bench.ended(bench.submit("one"))
+    eventually(lambda: not any(t.is_alive() for t in bench.threads))
+    assert bench.ended(bench.submit("two")).status is JobState.SUCCEEDED
+
+
+def test_bad_input_fails_alone_and_is_not_retried(bench: Bench) -> None:
+    good, bad = bench.submit("slow 20"), bench.submit("refuse")
+    failed = bench.ended(bad)
+    assert failed.status is JobState.FAILED and failed.attempt == 1
+    assert failed.error is not None and failed.error.code == "invalid_input"
+    assert bench.ended(good).status is JobState.SUCCEEDED
+
+
+def test_a_failing_job_is_tried_three_times(bench: Bench) -> None:
+    job = bench.ended(bench.submit("break"))
+    assert job.status is JobState.FAILED and job.attempt == 3
+    assert job.error is not None and job.error.code == "engine_error"
+
+
+def test_a_job_that_kills_its_host_ends_after_three_crashes(bench: Bench) -> None:
+    job = bench.ended(bench.submit("segfault"), 30)
+    assert job.status is JobState.FAILED and job.attempt == 3
+    assert job.error is not None and job.error.code == "worker_crashed"
+    assert bench.ended(bench.submit("fine")).status is JobState.SUCCEEDED
+
+
+def test_a_killed_host_continues_the_text_without_a_seam(bench: Bench) -> None:
+    job_id = bench.submit("slow 200")
+    eventually(lambda: len(log_text(bench.store, job_id)) > 20)
+    bench.runtime.executor.engine.kill("test")
+    job = bench.ended(job_id)
+    assert isinstance(job.output, dict)
+    assert job.attempt == 2 and log_text(bench.store, job_id) == job.output["text"]
+    kinds = [
+        fields[b"e"] for _, fields in bench.store.redis.xrange(bench.store.keys("log", job_id))
+    ]
+    assert b"reset" not in kinds and kinds.count(b"done") == 1
+
+
+def test_an_engine_that_cannot_continue_resets(start: Callable[..., Bench]) -> None:
+    bench = start(continues=False)
+    job_id = bench.submit("slow 200")
+    eventually(lambda: len(log_text(bench.store, job_id)) > 20)
+    bench.runtime.executor.engine.kill("test")
+    job = bench.ended(job_id)
+    assert isinstance(job.output, dict)
+    assert log_text(bench.store, job_id) == job.output["text"]
+    entries = bench.store.redis.xrange(bench.store.keys("log", job_id))
+    assert [f[b"e"] for _, f in entries].count(b"reset") == 1
+
+
+def test_a_running_job_is_canceled_between_two_steps(bench: Bench) -> None:
+    job_id = bench.submit("slow 100000")
+    eventually(lambda: log_text(bench.store, job_id))
+    assert bench.store.cancel(job_id) is JobState.RUNNING
+    assert bench.ended(job_id, 3).status is JobState.CANCELED
+    eventually(lambda: bench.runtime.executor.active == 0)
+
+
+def test_a_deadline_frees_the_slot(bench: Bench) -> None:
+    job = bench.ended(bench.submit("slow 100000", expires_in=0.3), 5)
+    assert job.status is JobState.EXPIRED
+    assert bench.runtime.executor.active == 0
+
+
+def test_a_fenced_attempt_is_dropped(bench: Bench) -> None:
+    job_id = bench.submit("slow 400")
+    eventually(lambda: log_text(bench.store, job_id))
+    bench.store.redis.zadd(bench.store.keys("leases", MODEL), {job_id: 1})
+    job = bench.ended(job_id)
+    assert job.attempt == 2 and job.status is JobState.SUCCEEDED
+    assert (job_id, "fenced") in bench.diary.ends
+    assert isinstance(job.output, dict)
+    assert log_text(bench.store, job_id) == job.output["text"]
+
+
+def test_stopping_gives_back_what_does_not_fit_uncharged(start: Callable[..., Bench]) -> None:
+    bench = start()
+    long, short = bench.submit("slow 100000"), bench.submit("slow 10")
+    eventually(lambda: log_text(bench.store, long))
+    bench.rescuer.stop()
+    bench.runtime.stop()
+    record = bench.store.get(long)
+    assert record.state is JobState.QUEUED
+    assert (record.fields["failures"], record.fields["crashes"]) == ("0", "0")
+    assert bench.store.get(short).state is JobState.SUCCEEDED
+    assert bench.store.status(MODEL).workers == {}
+
+
+def test_live_readers_see_every_event_once(bench: Bench, store: JobStore) -> None:
+    hub = EventHub(store.redis, store.keys)
+    hub.start()
+    job_id = bench.submit("slow 50")
+    with hub.follow(job_id) as follower:
+        events = list(follow_all(follower, 10))
+    hub.stop()
+    text = "".join(msgspec.json.decode(e.data)["text"] for e in events if e.kind == "token")
+    output = bench.ended(job_id).output
+    assert isinstance(output, dict) and text == output["text"]
+    assert [e.kind for e in events].count("done") == 1

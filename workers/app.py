@@ -1,0 +1,108 @@
+"""The `celery -A workers.app` target: builds the app from the environment and wires Celery's signals.
+
+`TRUTHGPT_MODEL` makes it the worker of that model; without it, it rescues (and delivers).
+"""
+
+import logging
+import os
+import sys
+from functools import partial
+from typing import Any
+
+from celery import signals
+
+from shared import broker
+from shared.errors import ConfigError
+from shared.jobs import JobStore, connect
+from shared.settings import Settings, load_settings
+from workers.flower import FlowerEvents, answer_revoke
+from workers.rescuer import Rescuer
+from workers.runtime import Runtime
+from workers.tasks import register_drain
+
+_log = logging.getLogger(__name__)
+
+
+def _settings() -> Settings:
+    try:
+        settings = load_settings()
+        settings.require_redis()
+        if settings.model is not None:
+            settings.catalog.get(settings.model)
+        return settings
+    except ConfigError as error:
+        sys.exit(f"truthgpt: {error}")
+
+
+settings = _settings()
+app = broker.make_celery(settings)
+store = JobStore(
+    connect(settings.require_redis(), settings.redis_timeout),
+    settings.key_prefix,
+    retention=settings.job_retention,
+    lease=settings.lease,
+)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _log_plainly(**_: Any) -> None:
+    logging.basicConfig(
+        level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("kombu").setLevel(logging.WARNING)
+
+
+def _serve_model(model: str) -> None:
+    """Wire a model's worker into Celery's life cycle."""
+    consumer: list[Any] = []
+
+    def dispatcher() -> Any:
+        return getattr(consumer[0], "event_dispatcher", None) if consumer else None
+
+    runtime = Runtime(
+        store,
+        settings.catalog.get(model),
+        f"{model}-{os.uname().nodename}-{os.getpid()}",
+        partial(broker.ring, app, model),
+        drain_time=settings.drain_time,
+        hooks=[FlowerEvents(model, dispatcher)],
+    )
+    register_drain(app, runtime)
+
+    @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _begin(**_: Any) -> None:
+        answer_revoke(store)
+        runtime.start()
+
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _ready(sender: Any, **_: Any) -> None:
+        consumer.append(sender)
+        broker.ring(app, model)
+
+    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _stop_claiming(**_: Any) -> None:
+        runtime.stop_claiming()
+
+    @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _end(**_: Any) -> None:
+        runtime.stop()
+
+
+def _serve_rescue() -> None:
+    """Wire the rescue worker into Celery's life cycle."""
+    rescuer = Rescuer(store, partial(broker.ring, app))
+
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _begin(**_: Any) -> None:
+        answer_revoke(store)
+        rescuer.start()
+
+    @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _end(**_: Any) -> None:
+        rescuer.stop()
+
+
+if settings.model is not None:
+    _serve_model(settings.model)
+else:
+    _serve_rescue()

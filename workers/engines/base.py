@@ -1,0 +1,116 @@
+"""The seam between the host's loop and a model: six methods and a few values.
+
+An engine is driven by one thread. It never sees Redis, Celery, leases or deadlines; the host's loop
+admits work, asks for steps and takes work out again, always between two steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from shared.catalog import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One attempt at a job, as an engine sees it.
+
+    `text` and `token_ids` are what earlier attempts have streamed already: an engine that can continue
+    takes them as a forced prefix and says only what comes after. `text` is then exactly the text of
+    `token_ids`. An engine that cannot continue never gets them. Sampling must depend on nothing but
+    `seed` and the position in the text.
+    """
+
+    id: str
+    content: Any
+    params: Mapping[str, Any]
+    seed: int
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Something new of one job's output, in order.
+
+    Text engines: `text` is non-empty, never ends in half a character, and is exactly the text of
+    `token_ids` (whole tokens; only the last piece before a stop string may be cut shorter).
+    Other engines: `output` is any JSON value, `text` is empty.
+    """
+
+    id: str
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    output: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job is done. `usage` may hold prompt_tokens, completion_tokens, total_tokens, batch_size."""
+
+    id: str
+    output: Any
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help."""
+
+    id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step brought. The pieces of a job come before its outcome."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    outcomes: list[Finished | Broke] = field(default_factory=list)
+    batch_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself once loaded.
+
+    `capacity`: jobs it can hold at once, those that wait for a slot inside it included.
+    `continues`: it can take up the text of an earlier attempt.
+    """
+
+    capacity: int
+    continues: bool = False
+    device: str = "cpu"
+    dtype: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """What every engine does. The contract suite in tests/contracts runs against each."""
+
+    def __init__(self, spec: ModelSpec) -> None: ...
+
+    def load(self) -> EngineInfo:
+        """Load the model and warm up. Raises `ConfigError` when the model cannot be served."""
+
+    def admit(self, work: Work) -> None:
+        """Take a job in; it takes part from the next step on.
+
+        Raises `InputRefused` for input that the model cannot take: nothing is kept then.
+        """
+
+    def cancel(self, job_id: str) -> None:
+        """Let go of a job and its memory at once, without an outcome. Unknown ids are ignored."""
+
+    def step(self) -> Step:
+        """Advance once: a batch of a one-shot model, one iteration of a generating one.
+
+        An exception out of here means the whole step committed nothing.
+        """
+
+    def pending(self) -> int:
+        """How many admitted jobs have had no outcome yet."""
+
+    def linger(self) -> float:
+        """Seconds that waiting for company still pays before the next step; 0 when it should run now."""

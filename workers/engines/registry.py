@@ -1,0 +1,44 @@
+"""Which class serves which engine name. Nothing is imported before a model asks for it."""
+
+import importlib
+
+from shared.catalog import ModelSpec
+from shared.errors import ConfigError
+from workers.engines.base import Engine
+
+BUILT_IN: dict[str, str] = {
+    "echo": "workers.engines.echo:Echo",
+    "text-generation": "workers.engines.text_generation.engine:TextGeneration",
+    "embedding": "workers.engines.embedding:Embedding",
+}
+METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
+
+
+def build(spec: ModelSpec) -> Engine:
+    """The engine of a catalogue entry, not loaded yet.
+
+    Raises `ConfigError` when the engine's name is unknown or its class cannot be had.
+    """
+    where = f"models.{spec.name}.engine"
+    target = BUILT_IN.get(spec.engine, spec.engine)
+    module_name, colon, class_name = target.partition(":")
+    if not (module_name and colon and class_name):
+        known = ", ".join(sorted(BUILT_IN))
+        raise ConfigError(f"{where}: {spec.engine!r} is neither {known} nor package.module:Class")
+    engine_class = _load(module_name, class_name, where)
+    missing = [name for name in METHODS if not callable(getattr(engine_class, name, None))]
+    if missing:
+        raise ConfigError(f"{where}: {target} is no engine, it lacks {', '.join(missing)}")
+    engine: Engine = engine_class(spec)
+    return engine
+
+
+def _load(module_name: str, class_name: str, where: str) -> type:
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{where}: cannot import {module_name}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        raise ConfigError(f"{where}: {module_name} has no class {class_name!r}")
+    return found

@@ -1,0 +1,247 @@
+"""One attempt, from claim to outcome: hand it to the engine, stream its pieces, decide, write the end.
+
+The executor holds every attempt of this worker. Drain threads bring claims, the engine client's thread
+brings steps, the keeper and the control listener bring cancels; all state is under one lock, and no
+call to Redis or to the engine is made while it is held.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from shared.catalog import ModelSpec
+from shared.errors import PROBLEMS
+from shared.hooks import Observers
+from shared.jobs import Claim, Finish, JobStore, Requeue
+from workers.engine_client import EngineClient, EngineState
+from workers.host.messages import Cancel, Outcome, Stepped, Submit
+from workers.retries import Again, Decision, End, Kind, decide
+from workers.scribe import Attempt, Scribe
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Executor:
+    """Runs claims on the engine host. `changed` is called whenever room or state may have changed."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        spec: ModelSpec,
+        observers: Observers,
+        ring: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._spec = spec
+        self._observers = observers
+        self._ring = ring
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._held: dict[str, Attempt] = {}
+        self._draw = random.Random().random
+        self.scribe = Scribe(store, self._answered)
+        self.engine = EngineClient(spec, self)
+
+    def start(self) -> None:
+        self.scribe.start()
+        self.engine.start()
+
+    def stop(self) -> None:
+        self.engine.stop()
+        self.scribe.stop()
+
+    # -- what a drain asks
+
+    def room(self) -> int:
+        """How many more jobs the engine can take now; 0 while it is not ready."""
+        info = self.engine.info
+        if info is None or not self.ready:
+            return 0
+        return max(0, info.capacity - len(self._held))
+
+    @property
+    def ready(self) -> bool:
+        return self.engine.state is EngineState.READY
+
+    @property
+    def active(self) -> int:
+        return len(self._held)
+
+    def held(self) -> list[tuple[str, int]]:
+        """The (job id, attempt) pairs whose leases are this worker's to renew."""
+        with self._lock:
+            return [(attempt.claim.id, attempt.claim.attempt) for attempt in self._held.values()]
+
+    def run(self, claims: Sequence[Claim]) -> None:
+        """Take claims over: what earlier attempts streamed, then the engine."""
+        submits: list[Submit] = []
+        for claim in claims:
+            attempt = Attempt(claim, f"{claim.id}/{claim.attempt}", time.monotonic())
+            with self._lock:
+                self._held[attempt.ticket] = attempt
+            self._observers.emit("job_claimed", claim)
+            submits.append(self._submit(attempt))
+        if not self.engine.send(submits):
+            self._lose([submit.ticket for submit in submits], "the engine host is away")
+
+    def _submit(self, attempt: Attempt) -> Submit:
+        claim, limits = attempt.claim, self._spec.limits
+        text, token_ids = self._resume(attempt) if claim.attempt > 1 else ("", ())
+        return Submit(
+            ticket=attempt.ticket,
+            request=claim.request,
+            seconds=min(claim.deadline, limits.run_timeout),
+            limit="expired" if claim.deadline <= limits.run_timeout else "run_timeout",
+            text=text,
+            token_ids=token_ids,
+        )
+
+    def _resume(self, attempt: Attempt) -> tuple[str, tuple[int, ...]]:
+        """What the engine continues; a `reset` event where it cannot."""
+        text, token_ids, other = self._store.streamed(attempt.claim.id)
+        info = self.engine.info
+        if info is not None and info.continues and not other:
+            attempt.index = len(token_ids)
+            return text, token_ids
+        if text or other:
+            self.scribe.tell(attempt, "reset", _encode({"attempt": attempt.claim.attempt}))
+        return "", ()
+
+    def cancel(self, job_id: str) -> None:
+        """Ask the engine to let go of a job; its outcome then ends the job."""
+        with self._lock:
+            tickets = [t for t, attempt in self._held.items() if attempt.claim.id == job_id]
+        if tickets:
+            self.engine.send([Cancel(ticket) for ticket in tickets])
+
+    def renewed(self, held: Sequence[tuple[str, int]], results: Sequence[int]) -> None:
+        """What the store said to the renewal of leases: 0 lost, 2 a cancel is waiting."""
+        for (job_id, number), result in zip(held, results, strict=True):
+            if result == 2:
+                self.cancel(job_id)
+            elif result == 0:
+                with self._lock:
+                    attempt = self._held.get(f"{job_id}/{number}")
+                if attempt is not None:
+                    self._fenced(attempt)
+
+    def give_back(self) -> None:
+        """Return every attempt to the queue without charging it; the worker is about to stop."""
+        with self._lock:
+            tickets = list(self._held)
+        self.engine.send([Cancel(ticket) for ticket in tickets])
+        for ticket in tickets:
+            self._decided(ticket, "returned")
+
+    # -- what the engine says (EngineEvents)
+
+    def engine_stepped(self, step: Stepped) -> None:
+        for piece in step.pieces:
+            attempt = self._held.get(piece.ticket)
+            if attempt is None:
+                continue
+            attempt.batch_size = max(attempt.batch_size, step.batch_size)
+            if piece.text:
+                self.scribe.say(attempt, piece.text, piece.token_ids)
+            else:
+                self.scribe.tell(attempt, "output", piece.output)
+        for outcome in step.outcomes:
+            self._decided(outcome.ticket, outcome.kind, outcome)
+        if step.outcomes:
+            self._changed()
+
+    def engine_lost(self, reason: str) -> None:
+        with self._lock:
+            tickets = list(self._held)
+        self._lose(tickets, reason)
+
+    def engine_changed(self, state: EngineState, detail: str) -> None:
+        self._observers.emit("engine_changed", self._spec.name, state.value, detail)
+        self._changed()
+
+    # -- ends
+
+    def _lose(self, tickets: Sequence[str], reason: str) -> None:
+        for ticket in tickets:
+            self._decided(ticket, "crashed", Outcome(ticket, "broke", message=reason))
+        self._changed()
+
+    def _decided(self, ticket: str, kind: Kind, outcome: Outcome | None = None) -> None:
+        with self._lock:
+            attempt = self._held.pop(ticket, None)
+        if attempt is None:
+            return
+        claim = attempt.claim
+        decision = decide(
+            kind,
+            code=outcome.code if outcome else "",
+            message=outcome.message if outcome else "",
+            failures=claim.failures,
+            crashes=claim.crashes,
+            max_attempts=self._spec.retries.max_attempts,
+            draw=self._draw(),
+        )
+        self.scribe.end(attempt, self._write(attempt, decision, outcome))
+        seconds = time.monotonic() - attempt.began
+        state = decision.state.value if isinstance(decision, End) else "retried"
+        detail = decision.code if isinstance(decision, End) else decision.reason
+        self._observers.emit("job_ended", claim, state, seconds, detail)
+
+    def _write(
+        self, attempt: Attempt, decision: Decision, outcome: Outcome | None
+    ) -> Finish | Requeue:
+        claim = attempt.claim
+        if isinstance(decision, Again):
+            return Requeue(
+                claim.id, claim.attempt, decision.reason, decision.delay, decision.charge
+            )
+        error = b""
+        if decision.code:
+            error = _encode(
+                {
+                    "code": decision.code,
+                    "message": decision.message,
+                    "retryable": PROBLEMS[decision.code].retryable,
+                }
+            )
+        usage = dict(outcome.usage) if outcome is not None else {}
+        if attempt.batch_size:
+            usage.setdefault("batch_size", attempt.batch_size)
+        document: dict[str, float] = {
+            **usage,
+            "queue_ms": claim.claimed_ms - claim.created_ms,
+            "run_ms": round((time.monotonic() - attempt.began) * 1000, 1),
+            "attempts": claim.attempt,
+        }
+        output = outcome.output if outcome is not None else b""
+        return Finish(claim.id, claim.attempt, decision.state, output, error, _encode(document))
+
+    def _answered(self, attempt: Attempt, result: int) -> None:
+        """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, -1 a gap."""
+        if result == 2:
+            self.cancel(attempt.claim.id)
+        elif result == 3:
+            self._ring()
+        elif result == 0:
+            self._fenced(attempt)
+        elif result == -1:
+            _log.error("events of %s were lost on the way; giving it back", attempt.ticket)
+            self._fenced(attempt)
+
+    def _fenced(self, attempt: Attempt) -> None:
+        with self._lock:
+            held = self._held.pop(attempt.ticket, None)
+        self.scribe.drop(attempt)
+        if held is None:
+            return
+        _log.warning("%s belongs to another attempt now; dropped", attempt.ticket)
+        self.engine.send([Cancel(attempt.ticket)])
+        seconds = time.monotonic() - attempt.began
+        self._observers.emit("job_ended", attempt.claim, "fenced", seconds, "")
+        self._changed()

@@ -1,0 +1,137 @@
+"""Entry of the engine host: `python -m workers.host FD`, a socket inherited from the worker.
+
+Threads: the loop (main thread) owns the engine; `ingress` reads commands; `egress` writes reports and
+the pulse. When the worker dies, however it dies, the host ends: the socket closes under `ingress`,
+and Linux kills the host should that thread not get to run.
+"""
+
+import ctypes
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from shared.catalog import ModelSpec
+from shared.errors import ConfigError
+from workers.engines.base import EngineInfo
+from workers.host.loop import Inbox, Loop
+from workers.host.messages import (
+    STEP_PULSE_SECONDS,
+    Load,
+    Pulse,
+    Ready,
+    Refused,
+    Report,
+    receive_commands,
+    send,
+)
+
+EGRESS_BOUND = 1024
+PR_SET_PDEATHSIG = 1
+
+_log = logging.getLogger("workers.host")
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the worker's supervising thread ends (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def read_commands(connection: Connection, inbox: Inbox) -> None:
+    try:
+        while True:
+            for command in receive_commands(connection):
+                inbox.put(command)
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+class Egress:
+    """Writes reports in order; a full queue makes the loop wait, so nothing grows without bound."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._queue: queue.Queue[Report] = queue.Queue(EGRESS_BOUND)
+        self.loop: Loop | None = None
+
+    def put(self, report: Report) -> None:
+        self._queue.put(report)
+
+    def run(self) -> None:
+        last_pulse = 0.0
+        try:
+            while True:
+                reports: list[Report] = []
+                try:
+                    reports.append(self._queue.get(timeout=STEP_PULSE_SECONDS))
+                    while len(reports) < EGRESS_BOUND:
+                        reports.append(self._queue.get_nowait())
+                except queue.Empty:
+                    pass
+                now = time.monotonic()
+                if now - last_pulse >= STEP_PULSE_SECONDS:
+                    reports.append(self._pulse(now))
+                    last_pulse = now
+                if reports:
+                    send(self._connection, reports)
+        except OSError:
+            os._exit(0)
+
+    def _pulse(self, now: float) -> Pulse:
+        loop = self.loop
+        started = loop.step_started if loop is not None else 0.0
+        return Pulse(now - started if started else 0.0, loop.pending if loop is not None else 0)
+
+
+def main() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(
+        level=os.environ.get("LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
+    )
+    connection = Connection(int(sys.argv[1]))
+    [first] = receive_commands(connection)
+    if not isinstance(first, Load):
+        raise TypeError(f"expected Load first, got {type(first).__name__}")
+    egress = Egress(connection)
+    inbox = Inbox()
+    threading.Thread(target=egress.run, name="egress", daemon=True).start()
+    threading.Thread(
+        target=read_commands, args=(connection, inbox), name="ingress", daemon=True
+    ).start()
+
+    started = time.perf_counter()
+    spec = ModelSpec.model_validate_json(first.spec)
+    try:
+        from workers.engines.registry import build
+
+        engine = build(spec)
+        info = engine.load()
+    except ConfigError as error:
+        send(connection, [Refused(error.detail)])
+        os._exit(3)
+    except Exception as error:  # noqa: BLE001 - a host that cannot load says why, whatever it was
+        _log.exception("loading %s failed", spec.name)
+        send(connection, [Refused(f"loading failed: {type(error).__name__}: {error}")])
+        os._exit(4)
+    loop = Loop(engine, inbox, egress.put)
+    egress.loop = loop
+    egress.put(_ready(info, (time.perf_counter() - started) * 1000))
+    loop.run()
+    os._exit(0)
+
+
+def _ready(info: EngineInfo, load_ms: float) -> Ready:
+    return Ready(
+        info.capacity, info.continues, info.device, info.dtype, dict(info.details), load_ms
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The host's loop: the only thread that touches the engine. Inbox and deadlines are read between steps."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from shared.errors import InputRefused
+from workers.engines.base import Broke, Engine, Piece, Step, Work
+from workers.host.messages import (
+    Cancel,
+    Command,
+    Outcome,
+    PieceOut,
+    Stepped,
+    Stop,
+    Submit,
+)
+
+Inbox = queue.SimpleQueue[Command]
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Request(msgspec.Struct):
+    """A job's request as the API stored it."""
+
+    content: object
+    params: dict[str, object]
+    seed: int
+
+
+_decode = msgspec.json.Decoder(Request).decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    at: float
+    kind: str
+
+
+class Loop:
+    """Applies commands, enforces time limits, steps the engine, reports what came out.
+
+    `report` takes each `Stepped`; `step_started` is the monotonic time of the step now running, 0
+    between steps, for the watchdog.
+    """
+
+    def __init__(self, engine: Engine, inbox: Inbox, report: Callable[[Stepped], None]) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._report = report
+        self._limits: dict[str, _Limit] = {}
+        self._next_limit = float("inf")
+        self.step_started = 0.0
+
+    @property
+    def pending(self) -> int:
+        return len(self._limits)
+
+    def run(self) -> None:
+        """Serve until a `Stop` comes."""
+        while self._serve():
+            pass
+
+    def _serve(self) -> bool:
+        outcomes: list[Outcome] = []
+        for command in self._commands():
+            match command:
+                case Submit():
+                    self._admit(command, outcomes)
+                case Cancel():
+                    self._cancel(command.ticket, "canceled", outcomes)
+                case Stop():
+                    return False
+        self._enforce_limits(outcomes)
+        started = time.perf_counter()
+        pieces: list[PieceOut] = []
+        batch_size = 0
+        if self._engine.pending():
+            step = self._step()
+            batch_size = step.batch_size
+            self._collect(step, pieces, outcomes)
+        if pieces or outcomes:
+            step_ms = (time.perf_counter() - started) * 1000
+            self._report(Stepped(pieces, outcomes, batch_size, step_ms))
+        return True
+
+    def _commands(self) -> list[Command]:
+        """All that waits; when the engine has nothing to do, wait for something."""
+        commands: list[Command] = []
+        try:
+            if self._engine.pending():
+                linger = self._engine.linger()
+                if linger > 0:
+                    commands.append(self._inbox.get(timeout=linger))
+            else:
+                commands.append(self._inbox.get())
+            while True:
+                commands.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return commands
+
+    def _admit(self, submit: Submit, outcomes: list[Outcome]) -> None:
+        try:
+            request = _decode(submit.request)
+            work = Work(
+                id=submit.ticket,
+                content=request.content,
+                params=request.params,
+                seed=request.seed,
+                text=submit.text,
+                token_ids=submit.token_ids,
+            )
+            self._engine.admit(work)
+        except InputRefused as error:
+            outcomes.append(_broke(submit.ticket, error.code, error.detail))
+        except Exception as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
+            _log.exception("admitting %s failed", submit.ticket)
+            outcomes.append(_broke(submit.ticket, "engine_error", type(error).__name__))
+        else:
+            limit = _Limit(time.monotonic() + submit.seconds, submit.limit)
+            self._limits[submit.ticket] = limit
+            self._next_limit = min(self._next_limit, limit.at)
+
+    def _cancel(self, ticket: str, kind: str, outcomes: list[Outcome]) -> None:
+        if self._limits.pop(ticket, None) is not None:
+            self._engine.cancel(ticket)
+            outcomes.append(Outcome(ticket, kind))  # type: ignore[arg-type]
+
+    def _enforce_limits(self, outcomes: list[Outcome]) -> None:
+        now = time.monotonic()
+        if now < self._next_limit:
+            return
+        for ticket, limit in list(self._limits.items()):
+            if limit.at <= now:
+                self._cancel(ticket, limit.kind, outcomes)
+        self._next_limit = min((limit.at for limit in self._limits.values()), default=float("inf"))
+
+    def _step(self) -> Step:
+        self.step_started = time.monotonic()
+        try:
+            return self._engine.step()
+        except Exception as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
+            # The step committed nothing. Until faults are isolated inside the batch, all of it fails
+            # and is tried again.
+            _log.exception("a step of %d jobs failed", len(self._limits))
+            detail = f"The model failed: {type(error).__name__}"
+            tickets = list(self._limits)
+            for ticket in tickets:
+                self._engine.cancel(ticket)
+            return Step(outcomes=[Broke(ticket, "engine_error", detail) for ticket in tickets])
+        finally:
+            self.step_started = 0.0
+
+    def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:
+        for piece in step.pieces:
+            pieces.append(_piece(piece))
+        for outcome in step.outcomes:
+            self._limits.pop(outcome.id, None)
+            if isinstance(outcome, Broke):
+                outcomes.append(_broke(outcome.id, outcome.code, outcome.message))
+                continue
+            try:
+                output = _encode(outcome.output)
+            except (TypeError, ValueError) as error:
+                message = f"The model's output is not JSON: {error}"
+                outcomes.append(_broke(outcome.id, "engine_error", message))
+                continue
+            outcomes.append(Outcome(outcome.id, "finished", output, dict(outcome.usage)))
+
+
+def _piece(piece: Piece) -> PieceOut:
+    if piece.text:
+        return PieceOut(piece.id, piece.text, piece.token_ids)
+    return PieceOut(piece.id, output=_encode(piece.output))
+
+
+def _broke(ticket: str, code: str, message: str) -> Outcome:
+    return Outcome(ticket, "broke", code=code, message=message[:2000])

@@ -1,0 +1,118 @@
+"""What a worker and its engine host say to each other: typed, msgpack, one list of messages a frame."""
+
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import msgspec
+
+STEP_PULSE_SECONDS = 1.0
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """First message to a host: the model's catalogue entry as JSON."""
+
+    spec: bytes
+
+
+class Submit(msgspec.Struct, tag=True, frozen=True):
+    """Run an attempt. `ticket` names it; `request` is the job's JSON {content, params, seed}.
+
+    `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and
+    `token_ids` were streamed by earlier attempts.
+    """
+
+    ticket: str
+    request: bytes
+    seconds: float
+    limit: Literal["expired", "run_timeout"]
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+
+
+class Cancel(msgspec.Struct, tag=True, frozen=True):
+    """Let go of an attempt; the answer is an outcome `canceled` once it is gone."""
+
+    ticket: str
+
+
+class Stop(msgspec.Struct, tag=True, frozen=True):
+    """End the process now."""
+
+
+Command = Load | Submit | Cancel | Stop
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The model is loaded; see `EngineInfo`."""
+
+    capacity: int
+    continues: bool
+    device: str
+    dtype: str
+    details: dict[str, Any]
+    load_ms: float
+
+
+class Refused(msgspec.Struct, tag=True, frozen=True):
+    """The model cannot be served; the host ends."""
+
+    message: str
+
+
+class PieceOut(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of one attempt: text with its token ids, or another engine's output as JSON."""
+
+    ticket: str
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    output: bytes = b""
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """How an attempt ended inside the host. `output` is JSON; `code` and `message` belong to broke."""
+
+    ticket: str
+    kind: Literal["finished", "broke", "canceled", "expired", "run_timeout"]
+    output: bytes = b""
+    usage: dict[str, int] = {}
+    code: str = ""
+    message: str = ""
+
+
+class Stepped(msgspec.Struct, tag=True, frozen=True):
+    """What one step brought; the pieces of an attempt come before its outcome."""
+
+    pieces: list[PieceOut]
+    outcomes: list[Outcome]
+    batch_size: int
+    step_ms: float
+
+
+class Pulse(msgspec.Struct, tag=True, frozen=True):
+    """Sign of life, every second: how long the step now running has taken (s), and what is pending."""
+
+    stepping: float
+    pending: int
+
+
+Report = Ready | Refused | Stepped | Pulse
+
+_encoder = msgspec.msgpack.Encoder()
+_commands = msgspec.msgpack.Decoder(list[Command])
+_reports = msgspec.msgpack.Decoder(list[Report])
+
+
+def send(connection: Connection, messages: Sequence[Command] | Sequence[Report]) -> None:
+    """Write one frame. Raises `OSError` when the other side is gone."""
+    connection.send_bytes(_encoder.encode(messages))
+
+
+def receive_commands(connection: Connection) -> list[Command]:
+    """Read one frame of commands. Raises `EOFError` when the worker is gone."""
+    return _commands.decode(connection.recv_bytes())
+
+
+def receive_reports(connection: Connection) -> list[Report]:
+    """Read one frame of reports. Raises `EOFError` when the host is gone."""
+    return _reports.decode(connection.recv_bytes())

@@ -1,0 +1,132 @@
+"""Keeps what a worker holds: leases, its drain, its entry among the workers; and hears cancels.
+
+One thread renews everything in one call a third of a lease; another listens for wake-ups and cancels.
+A lost message is made up for: the renewal tells of waiting cancels, and a drain looks for itself.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from shared.errors import StoreUnavailable
+from shared.jobs import JobStore
+from workers.engine_client import EngineState
+from workers.executor import Executor
+
+LISTEN_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Keeper:
+    """Renews for `worker`; `drain_id` tells which drain is at work, `woken` hears of waiting jobs."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        executor: Executor,
+        model: str,
+        worker: str,
+        drain_id: Callable[[], str],
+        woken: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._model = model
+        self._worker = worker
+        self._drain_id = drain_id
+        self._woken = woken
+        self._now = threading.Event()
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._keep, name="keeper", daemon=True),
+            threading.Thread(target=self._listen, name="control", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Sign the worker off."""
+        self._stopped.set()
+        self._now.set()
+        self._threads[0].join(timeout=5)
+        try:
+            self._store.beat(self._model, self._worker, b"", [])
+        except StoreUnavailable:
+            _log.info("could not sign off; the rescuer will")
+
+    def soon(self) -> None:
+        """Beat now: something worth telling has changed."""
+        self._now.set()
+
+    def _keep(self) -> None:
+        while not self._stopped.is_set():
+            self._now.clear()
+            self._beat()
+            self._now.wait(self._store.lease / 3)
+
+    def _beat(self) -> None:
+        held = self._executor.held()
+        try:
+            results = self._store.beat(
+                self._model,
+                self._worker,
+                _encode(self._report()),
+                held,
+                drain=self._drain_id(),
+                drain_ttl=self._store.lease,
+            )
+        except StoreUnavailable as error:
+            _log.warning("leases of %d jobs were not renewed: %s", len(held), error)
+            return
+        self._executor.renewed(held, results)
+
+    def _report(self) -> dict[str, object]:
+        engine, active = self._executor.engine, self._executor.active
+        info = engine.info
+        state = engine.state.value
+        return {
+            "state": "busy" if state == EngineState.READY and active else state,
+            "detail": engine.detail,
+            "active": active,
+            "capacity": info.capacity if info else 0,
+            "engine": {"device": info.device, "dtype": info.dtype, **info.details} if info else {},
+            "load_ms": info.load_ms if info else None,
+            "restarts": engine.restarts,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "engine_pid": engine.pid,
+        }
+
+    def _listen(self) -> None:
+        wake = self._store.keys("wake", self._model)
+        control = self._store.keys("control", self._model)
+        while not self._stopped.is_set():
+            try:
+                redis: Any = self._store.redis
+                with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    pubsub.subscribe(wake, control)
+                    self._woken()
+                    self._now.set()
+                    while not self._stopped.is_set():
+                        self._hear(pubsub.get_message(timeout=LISTEN_SECONDS))
+            except Exception as error:  # noqa: BLE001 - whatever broke it, the cure is to listen anew
+                _log.warning("control channel lost (%s); listening again", type(error).__name__)
+                self._stopped.wait(0.5)
+
+    def _hear(self, message: dict[str, bytes] | None) -> None:
+        if message is None:
+            return
+        word, _, job_id = message["data"].decode().partition(" ")
+        if word == "cancel":
+            self._executor.cancel(job_id)
+        else:
+            self._woken()

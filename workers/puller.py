@@ -1,0 +1,125 @@
+"""Answering doorbells: claim batches while the engine has room, until nothing is left.
+
+A drain is one answer to one doorbell. It stands in the store's register while it is at work, so that
+new jobs wake it (pub/sub) instead of ringing again; it leaves the register in the same script call
+that has seen the queue empty, so no wake-up is lost (tests/workers/test_ring_protocol.py).
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from shared.errors import StoreUnavailable
+from shared.hooks import Observers
+from shared.jobs import JobStore
+from workers.executor import Executor
+
+SLICE_SECONDS = 300.0
+READY_SECONDS = 30.0
+LINGER_SECONDS = 2.0
+POLL_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Puller:
+    """Runs drains for one model. `wake` is called when the queue or the engine's room has changed."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        executor: Executor,
+        model: str,
+        worker: str,
+        observers: Observers,
+        ring: Callable[[], None],
+        linger: float = LINGER_SECONDS,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._model = model
+        self._worker = worker
+        self._observers = observers
+        self._ring = ring
+        self._linger = linger
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self.drain_id = ""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; a running drain returns."""
+        self._stopping.set()
+        self._woken.set()
+
+    def drain(self) -> int:
+        """Answer a doorbell. Returns how many jobs it claimed."""
+        self._observers.emit("drain_started", self._model)
+        if not self._await_engine():
+            return 0
+        self.drain_id = f"{self._worker}/{secrets.token_hex(4)}"
+        try:
+            return self._pull(time.monotonic() + SLICE_SECONDS)
+        except StoreUnavailable as error:
+            # The register forgets this drain when its time is up; the rescuer rings then.
+            _log.warning("drain of %s ends: %s", self._model, error)
+            return 0
+        finally:
+            self.drain_id = ""
+
+    def _await_engine(self) -> bool:
+        """Wait for the engine before standing in the register, so that other workers are rung."""
+        until = time.monotonic() + READY_SECONDS
+        while not self._executor.ready and not self._stopping.is_set():
+            if time.monotonic() >= until:
+                return False
+            self._woken.clear()
+            if not self._executor.ready:
+                self._woken.wait(POLL_SECONDS)
+        return not self._stopping.is_set()
+
+    def _pull(self, until: float) -> int:
+        total = 0
+        idle_since = time.monotonic()
+        while self._goes_on(until):
+            self._woken.clear()
+            claimed = self._claim()
+            total += claimed
+            if claimed or self._executor.active:
+                idle_since = time.monotonic()
+            if claimed:
+                continue
+            if self._executor.active or self._executor.room() == 0:
+                self._woken.wait(POLL_SECONDS)
+            elif not self._woken.wait(max(0.0, idle_since + self._linger - time.monotonic())):
+                done, ring = self._store.sign_off(self._model, self.drain_id)
+                if done:
+                    if ring:
+                        self._ring()
+                    return total
+        _, ring = self._store.sign_off(self._model, self.drain_id, force=True)
+        if ring:
+            self._ring()
+        return total
+
+    def _goes_on(self, until: float) -> bool:
+        return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
+
+    def _claim(self) -> int:
+        room = self._executor.room()
+        if room == 0:
+            return 0
+        claimed = self._store.claim(
+            self._model,
+            room,
+            self._worker,
+            drain=self.drain_id,
+            drain_ttl=self._store.lease,
+        )
+        if claimed.claims:
+            self._executor.run(claimed.claims)
+        return len(claimed.claims)

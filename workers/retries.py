@@ -1,0 +1,73 @@
+"""What becomes of an attempt that ended: pure decisions over plain values, and nothing else."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.errors import PROBLEMS
+from shared.states import JobState
+
+MAX_CRASHES = 3
+BACKOFF_BASE = 0.5
+BACKOFF_CAP = 30.0
+
+Kind = Literal["finished", "broke", "canceled", "expired", "run_timeout", "crashed", "returned"]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The job ends in `state`; `code` and `message` say why it did not succeed."""
+
+    state: JobState
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The job goes back to the queue after `delay` seconds, charged or not."""
+
+    delay: float
+    charge: Literal["failures", "crashes", ""]
+    reason: str
+
+
+Decision = End | Again
+
+
+def decide(
+    kind: Kind,
+    *,
+    code: str = "",
+    message: str = "",
+    failures: int = 0,
+    crashes: int = 0,
+    max_attempts: int = 3,
+    draw: float = 1.0,
+) -> Decision:
+    """Decide on an attempt's end.
+
+    `failures` and `crashes` count what was charged before this attempt; `draw` in [0, 1) spreads the
+    delay (full jitter, Brooker 2015).
+    """
+    match kind:
+        case "finished":
+            return End(JobState.SUCCEEDED)
+        case "canceled":
+            return End(JobState.CANCELED, "job_canceled", "The job was canceled.")
+        case "expired":
+            detail = "The deadline passed before a result existed."
+            return End(JobState.EXPIRED, "job_expired", detail)
+        case "run_timeout":
+            return End(JobState.FAILED, "run_timeout", "The job ran longer than its model allows.")
+        case "returned":
+            return Again(0.0, "", "worker_stopping")
+        case "crashed":
+            if crashes + 1 >= MAX_CRASHES:
+                detail = f"Its workers died {MAX_CRASHES} times while it ran. {message}".rstrip()
+                return End(JobState.FAILED, "worker_crashed", detail)
+            return Again(draw * BACKOFF_BASE * 2**crashes, "crashes", "engine_lost")
+        case "broke":
+            if not PROBLEMS[code].retryable or failures + 1 >= max_attempts:
+                return End(JobState.FAILED, code, message)
+            delay = draw * min(BACKOFF_CAP, BACKOFF_BASE * 2**failures)
+            return Again(delay, "failures", code)

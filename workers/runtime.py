@@ -1,0 +1,86 @@
+"""A model worker's parts, wired: executor and engine host, puller, keeper. Started and stopped as one."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from shared.catalog import ModelSpec
+from shared.hooks import Hooks, Observers
+from shared.jobs import JobStore
+from workers.executor import Executor
+from workers.keeper import Keeper
+from workers.puller import LINGER_SECONDS, Puller
+
+_log = logging.getLogger(__name__)
+
+
+class EngineLog(Hooks):
+    """Says on the log what becomes of the engine host."""
+
+    def engine_changed(self, model: str, state: str, detail: str) -> None:
+        level = logging.ERROR if state == "failed" else logging.INFO
+        _log.log(level, "engine of %s: %s %s", model, state, detail)
+
+
+class Runtime:
+    """Serves one model in this process. `ring` pushes a doorbell for it; `drain` answers one."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        spec: ModelSpec,
+        worker: str,
+        ring: Callable[[], object],
+        *,
+        drain_time: float = 20.0,
+        linger: float = LINGER_SECONDS,
+        hooks: Sequence[Hooks] = (),
+    ) -> None:
+        self._drain_time = drain_time
+        self._ring = ring
+        observers = Observers(EngineLog(), *hooks)
+        self.executor = Executor(store, spec, observers, self._rung, self._changed)
+        self.puller = Puller(store, self.executor, spec.name, worker, observers, self._rung, linger)
+        self.keeper = Keeper(
+            store,
+            self.executor,
+            spec.name,
+            worker,
+            lambda: self.puller.drain_id,
+            self.puller.wake,
+        )
+
+    def start(self) -> None:
+        self.executor.start()
+        self.keeper.start()
+
+    def drain(self) -> int:
+        """Answer a doorbell. Returns how many jobs it claimed."""
+        return self.puller.drain()
+
+    def stop_claiming(self) -> None:
+        """Safe in a signal handler: only sets flags."""
+        self.puller.stop()
+
+    def stop(self) -> None:
+        """Finish what fits into the drain time, give the rest back uncharged, end the engine host."""
+        self.puller.stop()
+        until = time.monotonic() + self._drain_time
+        while self.executor.active and time.monotonic() < until:
+            time.sleep(0.05)
+        returned = self.executor.active
+        self.executor.give_back()
+        if not self.executor.scribe.flush(timeout=3.0):
+            _log.warning("some results could not be written; their leases will run out")
+        self.keeper.stop()
+        self.executor.stop()
+        if returned:
+            _log.info("%d jobs were given back to the queue", returned)
+
+    def _rung(self) -> None:
+        self._ring()
+
+    def _changed(self) -> None:
+        self.puller.wake()
+        if not self.executor.active or not self.executor.ready:
+            self.keeper.soon()

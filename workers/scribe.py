@@ -1,0 +1,173 @@
+"""Writes what attempts say and how they end: one thread, everything that gathered in one round trip.
+
+While a write is on its way the pieces behind it gather, and pieces of one attempt merge into one event,
+so a slow Redis means fewer, larger events. Nothing is dropped while Redis is away: the same writes,
+with the same event ids, go out again until they are answered; the fence and the ids make repeats
+harmless.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
+
+from shared.errors import StoreUnavailable
+from shared.jobs import Append, Claim, Finish, JobStore, Requeue, Write
+
+PENDING_BOUND = 20_000
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """A claimed attempt in this worker's hands. `seq` and `index` are what its next event gets."""
+
+    claim: Claim
+    ticket: str
+    began: float
+    seq: int = 1
+    index: int = 0
+    batch_size: int = 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    text: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+    end: Finish | Requeue | None = None
+
+
+class Scribe:
+    """`say`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
+
+    `answered(attempt, result)` gets the numbers of `JobStore.write`, for every attempt whose write was
+    fenced or ended, or for which a cancel is waiting.
+    """
+
+    def __init__(self, store: JobStore, answered: Callable[[Attempt, int], None]) -> None:
+        self._store = store
+        self._answered = answered
+        self._pending: dict[Attempt, _Pending] = {}
+        self._changed = threading.Condition()
+        self._writing = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; what could not be written by now is left to leases and the rescuer."""
+        self._stopped.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(timeout=5)
+
+    def say(self, attempt: Attempt, text: str, token_ids: tuple[int, ...]) -> None:
+        """Stream text. Waits while too much is unwritten, which holds the engine back."""
+        with self._changed:
+            self._bound()
+            pending = self._pending.setdefault(attempt, _Pending())
+            pending.text.append(text)
+            pending.token_ids += token_ids
+            self._changed.notify_all()
+
+    def tell(self, attempt: Attempt, kind: str, data: bytes) -> None:
+        """Send an `output` or `reset` event; `data` is JSON."""
+        with self._changed:
+            self._bound()
+            pending = self._pending.setdefault(attempt, _Pending())
+            _flush_text(attempt, pending)
+            pending.events.append((kind, data))
+            self._changed.notify_all()
+
+    def end(self, attempt: Attempt, end: Finish | Requeue) -> None:
+        """End an attempt, after all that it said."""
+        with self._changed:
+            self._pending.setdefault(attempt, _Pending()).end = end
+            self._changed.notify_all()
+
+    def drop(self, attempt: Attempt) -> None:
+        """Forget what an attempt still had to say: it is fenced."""
+        with self._changed:
+            self._pending.pop(attempt, None)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all is written. False when that took longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._pending and not self._writing, timeout=timeout
+            )
+
+    def _bound(self) -> None:
+        self._changed.wait_for(lambda: len(self._pending) < PENDING_BOUND or self._stopped.is_set())
+
+    # -- the scribe's thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._pending or self._stopped.is_set())
+                if self._stopped.is_set() and not self._pending:
+                    return
+                batch, self._pending = self._pending, {}
+                self._writing = True
+            writes, owners = _compose(batch)
+            results = self._write(writes)
+            if results is None:
+                return
+            for attempt, write, result in zip(owners, writes, results, strict=True):
+                if result != 1 or not isinstance(write, Append):
+                    self._answered(attempt, result)
+
+    def _write(self, writes: list[Write]) -> list[int] | None:
+        for trial in Retrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=stop_when_event_set(self._stopped),
+            before_sleep=lambda state: (
+                _log.warning("Redis is away; %d writes wait", len(writes))
+                if state.attempt_number == 1
+                else None
+            ),
+            retry_error_callback=lambda _: None,
+        ):
+            with trial:
+                return self._store.write(writes)
+        return None
+
+
+def _flush_text(attempt: Attempt, pending: _Pending) -> None:
+    if not pending.text:
+        return
+    data = _encode({"text": "".join(pending.text), "index": attempt.index})
+    tokens = ",".join(map(str, pending.token_ids))
+    attempt.index += max(1, len(pending.token_ids))
+    pending.text, pending.token_ids = [], []
+    pending.events.append(("token\n" + tokens, data))
+
+
+def _compose(batch: dict[Attempt, _Pending]) -> tuple[list[Write], list[Attempt]]:
+    """All appends first, in one script call, then the ends; each with the attempt it belongs to."""
+    appends: list[tuple[Attempt, Write]] = []
+    ends: list[tuple[Attempt, Write]] = []
+    for attempt, pending in batch.items():
+        _flush_text(attempt, pending)
+        claim = attempt.claim
+        for name, data in pending.events:
+            kind, _, tokens = name.partition("\n")
+            append = Append(claim.id, claim.attempt, attempt.seq, kind, data, tokens)
+            appends.append((attempt, append))
+            attempt.seq += 1
+        if pending.end is not None:
+            ends.append((attempt, pending.end))
+    both = appends + ends
+    return [write for _, write in both], [attempt for attempt, _ in both]
