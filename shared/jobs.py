@@ -223,7 +223,7 @@ def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, 1.0),
         "socket_keepalive": True,
-        "health_check_interval": 0,
+        "health_check_interval": 15,
         "retry": Retry(
             ExponentialBackoff(cap=0.1, base=0.02),
             retries,

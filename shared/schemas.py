@@ -139,6 +139,8 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
             content.validate_python(request.content)
         except ValidationError as error:
             raise _invalid(error, (field,)) from None
+    if spec.engine == "text-generation" and "max_new_tokens" not in request.params:
+        params["max_new_tokens"] = min(params["max_new_tokens"], spec.limits.max_new_tokens)
     if spec.engine == "text-generation" and params["max_new_tokens"] > spec.limits.max_new_tokens:
         raise InvalidRequest(
             f"max_new_tokens must be at most {spec.limits.max_new_tokens} for {spec.name}.",

@@ -49,7 +49,8 @@ def _log_plainly(**_: Any) -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", force=True
     )
-    logging.getLogger("kombu").setLevel(logging.WARNING)
+    for chatty in ("kombu", "celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _serve_model(model: str) -> None:

@@ -88,7 +88,7 @@ class EngineClient:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
+    def stop(self, timeout: float = 1.0) -> None:
         """End the host: politely, then by force."""
         self._stopped.set()
         self.send([Stop()])
@@ -155,7 +155,7 @@ class EngineClient:
             host.process.kill()
             code = host.process.wait()
             host.connection.close()
-        if self.state is EngineState.READY:
+        if self.state is EngineState.READY and not self._stopped.is_set():
             self._change(EngineState.STARTING, "")
         return f"exit status {code}" if code >= 0 else f"signal {-code}"
 

@@ -70,7 +70,7 @@ class Runtime:
             time.sleep(0.05)
         returned = self.executor.active
         self.executor.give_back()
-        if not self.executor.scribe.flush(timeout=3.0):
+        if not self.executor.scribe.flush(timeout=2.0):
             _log.warning("some results could not be written; their leases will run out")
         self.keeper.stop()
         self.executor.stop()

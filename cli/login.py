@@ -1,0 +1,35 @@
+"""Which server the commands talk to, and with which token."""
+
+from dataclasses import dataclass
+
+import click
+
+from client import Client
+from shared.settings import load_settings, token_file
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+RETRY_FOR = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """`explicit`: the user named the server, so no other one will do."""
+
+    url: str
+    token: str | None
+    explicit: bool
+
+    def client(self) -> Client:
+        """A client; without a token of its own it reads the one that a local server stored."""
+        return Client(self.url, self.token or _stored_token(), retry_for=RETRY_FOR)
+
+
+pass_login = click.make_pass_decorator(Login)
+
+
+def _stored_token() -> str | None:
+    path = token_file(load_settings())
+    try:
+        return path.read_text("utf-8").strip()
+    except OSError:
+        return None

@@ -1,0 +1,95 @@
+"""The `truthgpt` command."""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from cli.login import DEFAULT_URL, Login
+from client import ApiError, ClientError, ConnectionFailed
+from shared.errors import JobsError
+
+COMMANDS = {
+    "up": "cli.up",
+    "demo": "cli.up",
+    "submit": "cli.jobs",
+    "stream": "cli.jobs",
+    "get": "cli.jobs",
+    "cancel": "cli.jobs",
+    "jobs": "cli.jobs",
+    "models": "cli.jobs",
+    "api": "cli.processes",
+    "worker": "cli.processes",
+    "rescue": "cli.processes",
+    "flower": "cli.processes",
+}
+
+
+class Commands(click.Group):
+    """Imports a command's module when it is used, and says every expected error in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JobsError as error:
+            raise click.ClickException(error.detail) from error
+        except (ClientError, TimeoutError) as error:
+            raise click.ClickException(in_one_line(error)) from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong and what to do about it."""
+    match error:
+        case ConnectionFailed():
+            return (
+                f"cannot reach {error.url} ({error.reason}). "
+                "Start a server with `truthgpt up`, or name one with --url"
+            )
+        case ApiError(status=401):
+            return (
+                "the server refused the token. Set TRUTHGPT_API_TOKEN or --token, or point "
+                "TRUTHGPT_STATE_DIR at the server's state directory"
+            )
+        case ApiError():
+            rows = [
+                f"{'.'.join(str(part) for part in row.get('loc', ()))}: {row.get('msg')}"
+                for row in error.errors
+            ]
+            detail = "; ".join(rows) if rows else error.detail
+            again = f" Try again in {error.retry_after:g} s." if error.retry_after else ""
+            return f"{detail}{again} ({error.code}, request {error.request_id or 'unknown'})"
+        case _:
+            return str(error)
+
+
+def _version() -> str:
+    try:
+        return version("truthgpt-inference")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="truthgpt")
+@click.option("--url", envvar="TRUTHGPT_URL", help=f"The server. Default: {DEFAULT_URL}.")
+@click.option(
+    "--token",
+    envvar="TRUTHGPT_API_TOKEN",
+    help="Better in TRUTHGPT_API_TOKEN. Default: the token that a local server stored.",
+)
+@click.pass_context
+def main(ctx: click.Context, url: str | None, token: str | None) -> None:
+    """A durable, queue-backed job system for model inference."""
+    ctx.obj = Login(url or DEFAULT_URL, token, explicit=url is not None)

@@ -1,0 +1,164 @@
+"""What people see: tables, jobs, lines. Scripts get JSON instead."""
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from client import Job, Model
+
+PIPE_WIDTH = 160
+COLOURS = {
+    "queued": "yellow",
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "canceled": "magenta",
+    "expired": "magenta",
+}
+MODEL_COLOURS = {"ready": "green", "busy": "green", "failed": "red", "unhealthy": "red"}
+# Everything that could move a terminal's cursor or give it orders; newline and tab stay.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `up` says once it serves. `token` says where the token is, never what it is."""
+
+    api: str
+    flower: str | None
+    token: str
+    models: list[Model]
+
+
+def console() -> Console:
+    """The console on standard output; wide in a pipe, so that no table cuts an id."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def rendered(renderable: RenderableType) -> str:
+    """The same as text, with colours where standard output shows them."""
+    ours = console()
+    buffer = io.StringIO()
+    Console(file=buffer, width=ours.width, force_terminal=ours.is_terminal, highlight=False).print(
+        renderable
+    )
+    return buffer.getvalue().rstrip("\n")
+
+
+def echo_json(value: Any) -> None:
+    """One JSON document on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """A model's text for a terminal: it cannot move the cursor or change settings."""
+    return _CONTROLS.sub("�", text) if sys.stdout.isatty() else text
+
+
+def summary(facts: Summary) -> RenderableType:
+    """The table at the end of a start."""
+    places = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    places.add_row("API", facts.api)
+    places.add_row("Docs", f"{facts.api}/docs")
+    if facts.flower is not None:
+        places.add_row("Flower", f"{facts.flower}  (user truthgpt, password: the token)")
+    places.add_row("Token", facts.token)
+    return Group(Text(), places, Text(), models_table(facts.models), Text())
+
+
+def models_table(models: Iterable[Model]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Model", "Engine", "Device", "Workers", "Waiting", "State"):
+        table.add_column(heading, justify="right" if heading in ("Workers", "Waiting") else "left")
+    for model in models:
+        table.add_row(
+            model.name,
+            model.engine,
+            model.device or "",
+            str(model.workers),
+            str(model.queue_depth),
+            Text(model.state, MODEL_COLOURS.get(model.state, "yellow")),
+        )
+    return table
+
+
+def jobs_table(jobs: Iterable[Job]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Job", no_wrap=True)
+    for heading in ("Model", "Status", "Created", "Took", "Why"):
+        table.add_column(heading)
+    for job in jobs:
+        table.add_row(
+            job.id,
+            job.model,
+            status_text(job),
+            (job.created_at or "").replace("T", " ").removesuffix("Z"),
+            _took(job.usage),
+            job.error.code if job.error is not None else "",
+        )
+    return table
+
+
+def status_text(job: Job) -> Text:
+    said = job.status
+    if job.cancel_requested and not job.done:
+        said += " (cancel requested)"
+    elif job.status == "queued" and job.queue_position is not None:
+        said += f" ({job.queue_position} in line)"
+    return Text(said, COLOURS.get(job.status, ""))
+
+
+def job_lines(job: Job) -> RenderableType:
+    """One job: what it is, how it went, what came out."""
+    rows: list[RenderableType] = [
+        Text.assemble((job.id, "bold"), "  ", job.model, "  ", status_text(job))
+    ]
+    if facts := usage_line(job):
+        rows.append(Text(facts, "dim"))
+    if job.error is not None:
+        rows.append(Text(f"{job.error.code}: {harmless(job.error.message)}", "red"))
+    if job.output is not None:
+        rows.append(Text(harmless(output_text(job.output))))
+    return Group(*rows)
+
+
+def output_text(output: Any) -> str:
+    """An output for people: the text of a text, the shape of embeddings, else JSON."""
+    if isinstance(output, dict):
+        if isinstance(output.get("text"), str):
+            return str(output["text"])
+        if isinstance(rows := output.get("embeddings"), list) and rows:
+            start = ", ".join(f"{number:.3f}" for number in rows[0][:4])
+            return f"{len(rows)} embeddings of {output.get('dimensions')} numbers: [{start}, …]"
+    return json.dumps(output, ensure_ascii=False, indent=2)
+
+
+def usage_line(job: Job) -> str:
+    """`23 tokens, waited 4 ms, ran 310 ms`, of what is known; '' when nothing is."""
+    usage = job.usage
+    parts = []
+    if (tokens := usage.get("completion_tokens")) is not None:
+        parts.append(f"{tokens} tokens")
+    for name, verb in (("queue_ms", "waited"), ("run_ms", "ran")):
+        if (value := usage.get(name)) is not None:
+            parts.append(f"{verb} {value:.0f} ms")
+    if (usage.get("attempts") or 0) > 1:
+        parts.append(f"{usage['attempts']} attempts")
+    if job.cached:
+        parts.append("from the cache")
+    return ", ".join(parts)
+
+
+def _took(usage: Mapping[str, Any]) -> str:
+    run = usage.get("run_ms")
+    return "" if run is None else f"{run:.0f} ms"

@@ -1,0 +1,21 @@
+"""The Python client of a truthgpt server. It stands alone: no Flask, Celery, Redis or torch behind it."""
+
+from client.client import Client
+from client.errors import ApiError, ClientError, ConnectionFailed, JobFailed
+from client.event import Event, text_of
+from client.job import Job, JobError
+from client.model import Model, Readiness
+
+__all__ = [
+    "ApiError",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "Event",
+    "Job",
+    "JobError",
+    "JobFailed",
+    "Model",
+    "Readiness",
+    "text_of",
+]

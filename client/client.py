@@ -1,0 +1,262 @@
+"""The Python client: submit, follow, wait, cancel.
+
+with Client() as client:
+    for event in client.submit("demo-llama", "The function returns").stream():
+        print(event.text, end="", flush=True)
+"""
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from client.connection import Connection
+from client.errors import ApiError, ClientError
+from client.event import Event
+from client.job import Job
+from client.model import Model, Readiness
+from client.stream import follow
+
+PAGE = 100
+INFER_HOLD = 60.0
+_JOB_URL = re.compile(r"/v1/jobs/([A-Za-z0-9_-]+)")
+
+
+class Client:
+    """One server and one token. Safe to share between threads; close it or use it in a `with`."""
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8080",
+        token: str | None = None,
+        timeout: float = 30.0,
+        *,
+        retry_for: float = 10.0,
+        max_failures: int = 8,
+    ) -> None:
+        """`token` None: the environment's TRUTHGPT_API_TOKEN. `timeout` and `retry_for` are in seconds:
+        one call's longest silence, and how long a call is tried again while the server cannot be reached
+        or answers 502-504. `max_failures` bounds the reconnects of a stream that bring nothing.
+        """
+        self._connection = Connection(base_url, token, timeout, retry_for)
+        self._max_failures = max_failures
+
+    @property
+    def base_url(self) -> str:
+        return self._connection.base_url
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def submit(
+        self,
+        model: str,
+        prompt: str | None = None,
+        *,
+        input: Any = None,  # noqa: A002  the name on the wire
+        params: Mapping[str, Any] | None = None,
+        priority: str | None = None,
+        expires_in: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Job:
+        """Make a job; with `wait`, give it that many seconds (at most 60) to end before the answer.
+
+        Tried again under one Idempotency-Key, so a lost answer never makes a second job.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        if wait is not None:
+            headers["Prefer"] = f"wait={wait}"
+        body = _body(model, prompt, input, params, priority, expires_in, metadata)
+        response = self._connection.request(
+            "POST", "/v1/jobs", json=body, headers=headers, hold=wait or 0.0
+        )
+        return self._job(response)
+
+    def infer(
+        self,
+        model: str,
+        prompt: str | None = None,
+        *,
+        input: Any = None,  # noqa: A002  the name on the wire
+        params: Mapping[str, Any] | None = None,
+        priority: str | None = None,
+        expires_in: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Make a job and return it once it has succeeded.
+
+        Raises `ApiError` with its `job_id` when the job fails. A job that outlasts the server's patience
+        goes on and is waited for.
+        """
+        response = self._connection.request(
+            "POST",
+            "/v1/infer",
+            json=_body(model, prompt, input, params, priority, expires_in, metadata),
+            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            hold=INFER_HOLD,
+        )
+        job = self._job(response)
+        return job if job.done else job.wait()
+
+    def stream(
+        self,
+        model: str,
+        prompt: str | None = None,
+        *,
+        input: Any = None,  # noqa: A002  the name on the wire
+        params: Mapping[str, Any] | None = None,
+        priority: str | None = None,
+        expires_in: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Iterator[Event]:
+        """Make a job that lives as long as somebody reads it, and follow it to its `done`.
+
+        Stop reading, and the server cancels the job. For one that must outlive this process use
+        `submit(...).stream()`.
+        """
+        connection = self._connection
+        body = _body(model, prompt, input, params, priority, expires_in, metadata)
+        key = idempotency_key or uuid.uuid4().hex
+        job_id: str | None = None
+
+        @contextmanager
+        def open_stream(last_id: str) -> Iterator[httpx.Response]:
+            nonlocal job_id
+            resume = {"Last-Event-ID": last_id} if last_id else {}
+            if job_id is not None:
+                with connection.stream(
+                    "GET", f"{_path(job_id)}/events", headers=resume
+                ) as response:
+                    yield response
+                return
+            headers = {"Idempotency-Key": key, **resume}
+            with connection.stream(
+                "POST", "/v1/infer/stream", json=body, headers=headers
+            ) as response:
+                job_id = _named(response)
+                yield response
+
+        return follow(open_stream, self.base_url, max_failures=self._max_failures)
+
+    def events(self, job_id: str, *, after: str = "") -> Iterator[Event]:
+        """A job's events after the event `after` ('' for all of them), until `done`; see `Job.stream`."""
+
+        def open_stream(last_id: str) -> AbstractContextManager[httpx.Response]:
+            resume = {"Last-Event-ID": last_id} if last_id else {}
+            return self._connection.stream("GET", f"{_path(job_id)}/events", headers=resume)
+
+        return follow(open_stream, self.base_url, after=after, max_failures=self._max_failures)
+
+    def get(self, job_id: str, *, wait: int | None = None) -> Job:
+        """A job as it is now, or once it has ended within `wait` seconds."""
+        params = {"wait": wait} if wait else None
+        response = self._connection.request("GET", _path(job_id), params=params, hold=wait or 0.0)
+        return self._job(response)
+
+    def jobs(
+        self, *, status: str | None = None, model: str | None = None, limit: int | None = None
+    ) -> Iterator[Job]:
+        """The caller's jobs, newest first, at most `limit` of them; pages are fetched as they are read."""
+        left = limit
+        cursor: str | None = None
+        while left is None or left > 0:
+            asked = {
+                "status": status,
+                "model": model,
+                "limit": PAGE if left is None else min(PAGE, left),
+                "cursor": cursor,
+            }
+            params = {name: value for name, value in asked.items() if value is not None}
+            page = self._connection.request("GET", "/v1/jobs", params=params).json()
+            for value in page["data"]:
+                yield Job.parse(value, self)
+            left = None if left is None else left - len(page["data"])
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for a job's end. It is `canceled` once its work has really stopped; `wait()` for that."""
+        return self._job(self._connection.request("POST", f"{_path(job_id)}/cancel"))
+
+    def delete(self, job_id: str) -> None:
+        """Remove an ended job, its output and its events. Raises `ApiError` 409 while it lives."""
+        # Not repeated: after a lost answer the second try would say that the job never existed.
+        self._connection.request("DELETE", _path(job_id), retry=False)
+
+    def models(self) -> list[Model]:
+        """The models of the server's catalogue and how they are doing."""
+        document = self._connection.request("GET", "/v1/models").json()
+        return [Model.parse(value) for value in document["data"]]
+
+    def ready(self) -> Readiness:
+        """Whether the server can serve now. Raises `ConnectionFailed` when nobody answers."""
+        try:
+            response = self._connection.request("GET", "/ready", retry=False)
+        except ApiError as error:
+            if error.status == 503:
+                return Readiness(False, error.detail)
+            raise
+        return Readiness(response.status_code == 200, "")
+
+    def _job(self, response: httpx.Response) -> Job:
+        value = response.json()
+        if not isinstance(value, dict) or "id" not in value:
+            raise ClientError(f"{self.base_url} did not answer with a job")
+        return Job.parse(value, self)
+
+
+def _named(response: httpx.Response) -> str | None:
+    """The id of the job that a streaming response belongs to, from its headers."""
+    if not response.is_success:
+        return None
+    headers = response.headers
+    found = _JOB_URL.search(headers.get("Content-Location") or headers.get("Location", ""))
+    return found[1] if found is not None else None
+
+
+def _path(job_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
+        raise ClientError(f"{job_id!r} is not a job id; they look like job_…")
+    return f"/v1/jobs/{job_id}"
+
+
+def _body(
+    model: str,
+    prompt: str | None,
+    content: Any,
+    params: Mapping[str, Any] | None,
+    priority: str | None,
+    expires_in: float | None,
+    metadata: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    fields = {
+        "model": model,
+        "prompt": prompt,
+        "input": content,
+        "params": dict(params) if params else None,
+        "priority": priority,
+        "expires_in": expires_in,
+        "metadata": dict(metadata) if metadata else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

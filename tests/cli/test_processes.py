@@ -1,0 +1,128 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from honcho.environ import parse_procfile
+
+from cli.main import main
+from cli.processes import process_lines
+from shared import broker
+from shared.catalog import DEFAULT_CATALOGUE, Catalog, ModelSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Became(BaseException):
+    """What `os.execv` was asked to become."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    catalogue = tmp_path / "catalog.yaml"
+    catalogue.write_text("models: {echo: {engine: echo}}")
+    for name in ("FLOWER_PORT", "FLOWER_ADDRESS", "PORT", "HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("TRUTHGPT_CONFIG", str(catalogue))
+    monkeypatch.setenv("TRUTHGPT_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRUTHGPT_API_TOKEN", "a-token-for-tests-only")
+    return tmp_path
+
+
+def become(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command line that a command turns into, and its environment."""
+    before = dict(os.environ)
+
+    def execv(path: str, argv: list[str]) -> None:
+        assert path == sys.executable
+        raise Became(argv)
+
+    monkeypatch.setattr(os, "execv", execv)
+    try:
+        with pytest.raises(Became) as caught:
+            main(list(arguments), standalone_mode=False)
+        argv = caught.value.argv
+        return argv[argv.index("-m") + 1 :], dict(os.environ)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_the_procfile_names_what_up_starts_for_the_default_catalogue() -> None:
+    models = yaml_models()
+    catalog = Catalog({name: ModelSpec(name=name, engine="echo") for name in models})
+    expected = {
+        name: " ".join(("python -m cli", *line)) for name, line in process_lines(catalog).items()
+    }
+    procfile = parse_procfile((ROOT / "Procfile").read_text("utf-8"))
+    assert dict(procfile.processes) == expected
+
+
+def yaml_models() -> list[str]:
+    import yaml
+
+    return list(yaml.safe_load(DEFAULT_CATALOGUE.read_text("utf-8"))["models"])
+
+
+def test_flower_is_left_out_on_request() -> None:
+    catalog = Catalog({"echo": ModelSpec(name="echo", engine="echo")})
+    assert list(process_lines(catalog, flower=False)) == ["api", "worker-echo", "rescue"]
+
+
+def test_api_becomes_gunicorn(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv, env = become(monkeypatch, "api", "--port", "9000")
+    assert argv == ["gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"]
+    assert (env["HOST"], env["PORT"]) == ("127.0.0.1", "9000")
+
+
+def test_worker_becomes_the_celery_worker_of_its_model(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv, env = become(monkeypatch, "worker", "--model", "echo")
+    text = " ".join(argv)
+    assert argv[0] == "celery"
+    assert "-A workers.app worker -P threads -c 1" in text
+    assert f"-Q {broker.queue_name('echo')} " in text
+    assert "-n echo-" in text
+    assert env["TRUTHGPT_MODEL"] == "echo"
+
+
+def test_rescue_listens_to_rescue_and_deliveries(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv, env = become(monkeypatch, "rescue")
+    assert argv[argv.index("-Q") + 1] == f"{broker.RESCUE_QUEUE},{broker.DELIVERY_QUEUE}"
+    assert env["TRUTHGPT_ROLE"] == "rescue"
+    assert "TRUTHGPT_MODEL" not in env
+
+
+def test_flower_never_shows_its_password_on_its_command_line(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv, env = become(monkeypatch, "flower")
+    assert argv[-4:-1] == ["flower", "--address=127.0.0.1", "--port=5555"]
+    assert env["FLOWER_BASIC_AUTH"] == "truthgpt:a-token-for-tests-only"
+    assert "a-token-for-tests-only" not in " ".join(argv)
+
+
+@pytest.mark.parametrize(
+    "command", [["api"], ["worker", "--model", "echo"], ["rescue"], ["flower"]]
+)
+def test_single_processes_need_a_redis(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "REDIS_URL: not set" in result.output
+
+
+def test_a_worker_of_an_unknown_model_says_which_there_are(settings: Path) -> None:
+    result = CliRunner().invoke(main, ["worker", "--model", "gpt"])
+    assert result.exit_code == 1
+    assert result.output == "Error: There is no model 'gpt'. Models here: echo.\n"

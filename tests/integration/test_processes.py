@@ -1,0 +1,195 @@
+"""The real processes with the echo engine: deaths, outages, cancels, Flower."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from client import ApiError, Client, text_of
+from tests.conftest import eventually, free_port
+from tests.integration.conftest import ECHO
+from tests.integration.stack import TOKEN, Stack
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+WORDS = "the quick brown fox jumps over the lazy dog " * 5
+
+
+def slow(client: Client, step_ms: float = 20.0, text: str = WORDS) -> Any:
+    return client.submit("echo", text, params={"step_ms": step_ms})
+
+
+def test_a_canceled_job_stops_within_a_step_and_frees_its_slot(echo: Stack) -> None:
+    with echo.client() as client:
+        job = slow(client, step_ms=50)
+        stream = job.stream()
+        while next(stream).type != "token":
+            pass
+        asked = time.monotonic()
+        client.cancel(job.id)
+        ended = job.wait(10)
+        assert ended.status == "canceled"
+        assert time.monotonic() - asked < 5
+        assert [event.type for event in stream][-1] == "done"
+        again = client.cancel(job.id)
+        assert again.status == "canceled"
+
+
+def test_a_reader_that_leaves_infer_stream_cancels_the_job(
+    make_stack: Callable[..., Stack],
+) -> None:
+    stack = make_stack(ECHO, STREAM_GRACE_SEC="0.5").serve("echo")
+    body = {"model": "echo", "prompt": WORDS * 20, "params": {"step_ms": 20}}
+    with httpx.stream(
+        "POST", f"{stack.url}/v1/infer/stream", headers=HEADERS, json=body, timeout=30
+    ) as response:
+        assert response.status_code == 200
+        next(response.iter_raw(64))
+    with stack.client() as client:
+        [job] = client.jobs(limit=1)
+        eventually(lambda: client.get(job.id).status == "canceled", 15)
+
+
+def test_an_expired_job_is_told_so(echo: Stack) -> None:
+    with echo.client() as client:
+        job = client.submit("echo", WORDS, params={"step_ms": 50}, expires_in=0.5)
+        ended = job.wait(15)
+    assert ended.status == "expired" and ended.error.code == "job_expired"
+
+
+def test_a_paused_worker_is_fenced_and_the_stream_shows_no_seam(echo: Stack) -> None:
+    """SIGSTOP past the lease, then SIGCONT: what the sleeper still says is refused."""
+    with echo.client() as client, ThreadPoolExecutor(8) as pool:
+        jobs = [slow(client, step_ms=100) for _ in range(8)]
+        texts = [pool.submit(lambda job=job: text_of(job.stream())) for job in jobs]
+        eventually(lambda: all(client.get(j.id).status == "running" for j in jobs))
+        sleeper = echo.processes["worker-echo-1"]
+        family = [psutil.Process(sleeper.pid), *psutil.Process(sleeper.pid).children(True)]
+        for member in family:
+            member.send_signal(signal.SIGSTOP)
+        try:
+            ended = [job.wait(60) for job in jobs]
+        finally:
+            for member in family:
+                member.send_signal(signal.SIGCONT)
+        assert [job.status for job in ended] == ["succeeded"] * 8
+        for job, text in zip(ended, texts, strict=True):
+            assert text.result(timeout=30) == job.output["text"] == WORDS
+
+
+def test_the_engine_host_dies_with_its_worker(echo: Stack) -> None:
+    process = echo.worker("echo", 3)
+    worker = psutil.Process(process.pid)
+    eventually(lambda: worker.children(recursive=True), 20)
+    hosts = worker.children(recursive=True)
+    echo.kill("worker-echo-3")
+    eventually(lambda: not any(host.is_running() for host in hosts), what="the host ends too")
+
+
+def test_redis_away_answers_503_and_comes_back_by_itself(
+    make_stack: Callable[..., Stack],
+) -> None:
+    stack = make_stack(ECHO).serve("echo")
+    with stack.client() as client:
+        first = client.infer("echo", "before")
+        stack.redis.stop()
+        asked = time.monotonic()
+        response = httpx.post(
+            f"{stack.url}/v1/jobs",
+            headers=HEADERS,
+            json={"model": "echo", "prompt": "x"},
+            timeout=10,
+        )
+        assert response.status_code == 503 and response.json()["code"] == "redis_unavailable"
+        assert time.monotonic() - asked < 5
+        assert httpx.get(f"{stack.url}/ready", timeout=10).status_code == 503
+        assert httpx.get(f"{stack.url}/health", timeout=10).status_code == 200
+        stack.redis.start()
+
+        def works() -> bool:
+            try:
+                return client.infer("echo", "after").status == "succeeded"
+            except ApiError as error:
+                return error.status not in (502, 503)
+
+        eventually(works, 60)
+        assert client.get(first.id).output["text"] == "before"
+
+
+def test_sigterm_of_a_worker_loses_nothing_and_charges_nobody(echo: Stack) -> None:
+    with echo.client() as client:
+        jobs = [slow(client, step_ms=30) for _ in range(6)]
+        eventually(lambda: any(client.get(j.id).status == "running" for j in jobs))
+        process = echo.processes.pop("worker-echo-1")
+        process.send_signal(signal.SIGTERM)
+        ended = [job.wait(60) for job in jobs]
+        assert process.wait(timeout=30) == 0
+        assert [job.status for job in ended] == ["succeeded"] * 6
+    echo.worker("echo", 1)
+
+
+def test_no_key_of_ours_lives_for_ever(echo: Stack) -> None:
+    with echo.client() as client:
+        client.infer("echo", "x")
+        with pytest.raises(ApiError):
+            client.submit("nope", "x")
+    from redis import Redis
+
+    redis = Redis.from_url(echo.redis.url)
+    names = [n for n in redis.scan_iter("truthgpt:*") if b":broker:" not in n]
+    assert names and [n for n in names if redis.ttl(n) == -1] == []
+
+
+def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
+    port = free_port()
+    echo.start("flower", "flower", "--port", str(port))
+    flower = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("truthgpt", TOKEN), timeout=10)
+
+    def tasks() -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = flower.get("/api/tasks").json()
+            return found
+        except (httpx.HTTPError, json.JSONDecodeError):
+            return {}
+
+    def up() -> bool:
+        try:
+            return flower.get("/healthcheck").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    eventually(up, 40, "flower answers")
+    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 401
+    with echo.client() as client:
+
+        def listed() -> bool:
+            job = client.infer("echo", "a secret prompt")
+            return bool(eventually_found(tasks, job.id, "SUCCESS"))
+
+        eventually(listed, 40, "a finished job in flower")
+        shown = json.dumps(tasks())
+        assert "infer.echo" in shown and "secret" not in shown
+
+        running = slow(client, step_ms=200)
+        eventually(lambda: tasks().get(running.id, {}).get("state") == "STARTED", 20)
+        answer = flower.post(f"/api/task/revoke/{running.id}", params={"terminate": "true"})
+        assert answer.status_code == 200, answer.text
+        assert running.wait(15).status == "canceled"
+        eventually(lambda: tasks()[running.id]["state"] == "REVOKED", 20)
+    workers = flower.get("/api/workers", params={"refresh": "true"}).json()
+    assert any(name.startswith("echo-") for name in workers)
+    os.kill(echo.processes["flower"].pid, 0)
+
+
+def eventually_found(tasks: Callable[[], dict[str, Any]], job_id: str, state: str) -> bool:
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        if tasks().get(job_id, {}).get("state") == state:
+            return True
+    return False

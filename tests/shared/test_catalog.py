@@ -1,0 +1,67 @@
+"""The catalogue: defaults, paths, and errors that name the place and the value."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.catalog import load_catalog
+from shared.errors import ConfigError, UnknownModel
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "catalog.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_missing_lines_have_defaults(tmp_path: Path) -> None:
+    spec = load_catalog(write(tmp_path, "models: {echo: {engine: echo}}")).get("echo")
+    assert (spec.batch.max_size, spec.limits.run_timeout, spec.retries.max_attempts) == (32, 300, 3)
+
+
+def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    catalog = load_catalog(
+        write(
+            tmp_path,
+            "models:\n  a: {engine: text-generation, path: m}\n"
+            "  b: {engine: embedding, path: 'package:shared/lua'}\n",
+        )
+    )
+    assert catalog.get("a").path == tmp_path / "m"
+    path = catalog.get("b").path
+    assert path is not None and (path / "lib.lua").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense: 1", "models"),
+        ("models: {}", "models"),
+        ("models: [", "not YAML"),
+        ("models: {a: 3}", "models.a: must be a mapping, got 3"),
+        ("models: {a: {engine: magic}}", "models.a.engine: 'magic'"),
+        ("models: {a: {engine: text-generation}}", "models.a.path"),
+        ("models: {a: {engine: embedding, path: gone}}", "no directory"),
+        ("models: {a: {engine: embedding, path: 'package:no_such_pkg/x'}}", "not installed"),
+        ("models: {a: {engine: echo, batch: {max_size: 0}}}", "models.a.batch.max_size"),
+        ("models: {a: {engine: echo, colour: red}}", "models.a.colour"),
+        ("models: {'a b': {engine: echo}}", "models.a b.name"),
+        ("models: {a: {engine: echo, fallback: b}}", "no model 'b'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_catalog(write(tmp_path, text))
+    assert said in refused.value.detail and str(tmp_path) in refused.value.detail
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_catalog(tmp_path / "gone.yaml")
+
+
+def test_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
+    catalog = load_catalog(write(tmp_path, "models: {echo: {engine: echo}}"))
+    with pytest.raises(UnknownModel, match="echo"):
+        catalog.get("nope")

@@ -1,0 +1,76 @@
+"""Settings: wrong values are refused by name, every variable is documented, tokens are kept secret."""
+
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from shared.errors import ConfigError
+from shared.settings import Settings, ensure_token, load_settings
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.md"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "70000"),
+        ("BATCH_MAX_SIZE", "0"),
+        ("JOB_LEASE_SEC", "-1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("TRUTHGPT_KEY_PREFIX", "a:b"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=rf"{name}.*{re.escape(value)}"):
+        load_settings()
+
+
+def test_a_short_token_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUTHGPT_API_TOKEN", "hunter2")
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert "TRUTHGPT_API_TOKEN" in refused.value.detail and "hunter2" not in refused.value.detail
+
+
+def test_every_variable_is_documented() -> None:
+    documented = set(re.findall(r"^\| `([A-Z_]+)`", DOCS.read_text("utf-8"), re.MULTILINE))
+    known = {str(field.alias) for field in Settings.model_fields.values()}
+    assert known <= documented
+    assert documented - known == {"HOST", "WEB_CONCURRENCY"}
+
+
+def test_batch_settings_go_over_the_catalogue(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("models: {echo: {engine: echo, batch: {max_size: 4}}}")
+    monkeypatch.setenv("TRUTHGPT_CONFIG", str(config))
+    assert load_settings().catalog.get("echo").batch.max_size == 4
+    monkeypatch.setenv("BATCH_MAX_SIZE", "9")
+    assert load_settings().catalog.get("echo").batch.max_size == 9
+
+
+def test_the_server_makes_one_token_however_many_processes_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TRUTHGPT_API_TOKEN", raising=False)
+    monkeypatch.setenv("TRUTHGPT_STATE_DIR", str(tmp_path / "state"))
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: ensure_token(load_settings()), range(16)))
+    [(token, path)] = made
+    assert path is not None and len(token) > 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["token"]
+
+
+def test_redis_is_required_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with pytest.raises(ConfigError, match="REDIS_URL"):
+        load_settings().require_redis()
