@@ -1,0 +1,223 @@
+"""What the host may rely on, whichever engine it drives."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.catalog import Batch, ModelSpec
+from shared.errors import PROBLEMS, InputRefused
+from shared.params import PARAMS
+from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_models import LLAMA, embedding_spec, save_causal, save_encoder, text_spec
+from workers.engines.base import Engine, EngineInfo, Work
+from workers.engines.registry import build
+
+PROMPTS = [
+    "The quick brown fox",
+    "jagen Viktor quer",
+    "def main(argv: list[str]) -> int:",
+    "いろはにほへと 🎉",
+    "the lazy dog. The lazy dog",
+    "a",
+    "naïve café and 12 more words to make this one much longer than all the other prompts are",
+]
+
+
+@dataclass
+class Case:
+    """An engine that is loaded, how to make it work, and what it must refuse."""
+
+    engine: Engine
+    info: EngineInfo
+    kind: str
+    params: dict[str, Any]
+    refused: list[Any]
+
+    def work(self, job_id: str, prompt: str, **params: Any) -> Work:
+        return Work(job_id, prompt, self.params | params, seed=len(prompt))
+
+    def works(self, count: int) -> list[Work]:
+        return [self.work(f"job-{n}", PROMPTS[n % len(PROMPTS)]) for n in range(count)]
+
+    @property
+    def says_text(self) -> bool:
+        return self.kind != "embedding"
+
+
+def _defaults(engine: str, **params: Any) -> dict[str, Any]:
+    values: dict[str, Any] = PARAMS[engine].validate_python(params).model_dump()
+    return values
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {
+        "packed": save_causal(tmp_path_factory.mktemp("llama"), **LLAMA),
+        "static": save_causal(
+            tmp_path_factory.mktemp("mistral"), "MistralConfig", **LLAMA, sliding_window=16
+        ),
+        "bert": save_encoder(
+            tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
+        ),
+    }
+
+
+def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
+    match kind:
+        case "echo" | "echo-paced":
+            return ModelSpec(name="echo", engine="echo", batch=Batch(max_size=4))
+        case "embedding":
+            return embedding_spec(folders["bert"])
+        case _:
+            return text_spec(folders[kind])
+
+
+KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
+    "echo": lambda: (_defaults("echo"), [7]),
+    "echo-paced": lambda: (_defaults("echo", step_ms=0.01, repeat=2), [None]),
+    "packed": lambda: (
+        _defaults("text-generation", max_new_tokens=12, temperature=0.8, stop=["zq"]),
+        [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
+    ),
+    "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
+}
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[Case]:
+    kind = request.param
+    params, refused = KINDS[kind]()
+    engine = build(_spec(kind, folders))
+    yield Case(engine, engine.load(), kind, params, refused)
+    assert engine.pending() == 0
+
+
+def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
+    output = ran.finished(work.id).output
+    if not case.says_text:
+        assert len(output["embeddings"][0]) == output["dimensions"]
+        return
+    assert work.text + ran.streamed(work.id) == output["text"]
+    assert output["finish_reason"] in {"stop", "length"}
+    assert all(piece.text and piece.token_ids for piece in ran.pieces.get(work.id, []))
+
+
+def test_an_engine_says_what_it_is(case: Case) -> None:
+    assert case.info.capacity >= 4
+    assert case.info.continues is case.says_text
+    assert case.engine.linger() == 0.0
+
+
+def test_every_job_ends_once_and_its_pieces_make_its_text(case: Case) -> None:
+    works = case.works(case.info.capacity)
+
+    ran = drive(case.engine, works)
+
+    assert set(ran.outcomes) == {work.id for work in works}
+    for work in works:
+        assert_text_is_whole(case, ran, work)
+        assert ran.finished(work.id).usage["batch_size"] >= 1
+
+
+def test_an_idle_engine_steps_without_effect(case: Case) -> None:
+    step = case.engine.step()
+
+    assert (step.pieces, step.outcomes, step.batch_size) == ([], [], 0)
+
+
+def test_jobs_that_come_one_by_one_get_what_they_get_alone(case: Case) -> None:
+    works = case.works(7)
+    alone = {work.id: drive(case.engine, [work]).finished(work.id).output for work in works}
+
+    ran = Ran()
+    for work in works:
+        case.engine.admit(work)
+        ran.take(case.engine.step())
+    while case.engine.pending():
+        ran.take(case.engine.step())
+
+    for work in works:
+        found = ran.finished(work.id).output
+        if case.says_text:
+            assert found == alone[work.id]
+        else:
+            assert found["embeddings"][0] == pytest.approx(
+                alone[work.id]["embeddings"][0], abs=1e-5
+            )
+
+
+def test_a_canceled_job_is_gone_and_the_others_do_not_notice(case: Case) -> None:
+    works = case.works(case.info.capacity)
+    undisturbed = drive(case.engine, works)
+    for work in works:
+        case.engine.admit(work)
+
+    ran = Ran()
+    case.engine.cancel(works[0].id)
+    assert case.engine.pending() == len(works) - 1
+    ran.take(case.engine.step())
+    canceled = {works[0].id}
+    if works[1].id not in ran.outcomes:
+        before = case.engine.pending()
+        case.engine.cancel(works[1].id)
+        canceled.add(works[1].id)
+        assert case.engine.pending() == before - 1
+    while case.engine.pending():
+        ran.take(case.engine.step())
+
+    assert set(ran.outcomes) == {work.id for work in works} - canceled
+    for work in works:
+        if work.id not in canceled and case.says_text:
+            assert ran.text(work.id) == undisturbed.text(work.id)
+
+
+def test_a_canceled_id_can_be_admitted_again(case: Case) -> None:
+    work = case.work("again", PROMPTS[0])
+    expected = drive(case.engine, [work]).finished("again").output
+
+    case.engine.admit(work)
+    case.engine.cancel("again")
+
+    assert drive(case.engine, [work]).finished("again").output == expected
+
+
+def test_an_unknown_cancel_is_ignored(case: Case) -> None:
+    case.engine.admit(case.work("known", PROMPTS[0]))
+
+    case.engine.cancel("unknown")
+
+    assert case.engine.pending() == 1
+    assert set(drive(case.engine).outcomes) == {"known"}
+
+
+def test_refused_input_leaves_nothing_behind(case: Case) -> None:
+    for content in case.refused:
+        with pytest.raises(InputRefused) as refusal:
+            case.engine.admit(replace(case.work("refused", ""), content=content))
+
+        assert not PROBLEMS[refusal.value.code].retryable
+        assert case.engine.pending() == 0
+    case.engine.cancel("refused")
+
+
+def test_a_resumed_text_ends_as_the_uninterrupted_one(case: Case) -> None:
+    if not case.info.continues:
+        return  # and the host never gives it an earlier attempt's text
+    for prompt in PROMPTS:
+        work = case.work("whole", prompt)
+        whole = drive(case.engine, [work])
+        pieces = whole.pieces.get("whole", [])
+
+        for cut in range(len(pieces) + 1):
+            again = resumed(work, pieces[:cut])
+            ran = drive(case.engine, [again])
+
+            assert ran.finished("whole").output == whole.finished("whole").output
+            assert_text_is_whole(case, ran, again)
+            tokens = {"completion_tokens", "prompt_tokens"}
+            for name in tokens & set(whole.finished("whole").usage):
+                assert ran.finished("whole").usage[name] == whole.finished("whole").usage[name]

@@ -1,0 +1,60 @@
+"""Drives an engine as the host's loop does, and writes down what comes out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
+
+MOST_STEPS = 5000
+
+
+@dataclass
+class Ran:
+    """Pieces and outcome of every job, and the steps it took."""
+
+    pieces: dict[str, list[Piece]] = field(default_factory=dict)
+    outcomes: dict[str, Finished | Broke] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    def take(self, step: Step) -> None:
+        """Note a step, and that no job says anything after its one outcome."""
+        self.steps.append(step)
+        for piece in step.pieces:
+            assert piece.id not in self.outcomes, f"{piece.id} spoke after its outcome"
+            self.pieces.setdefault(piece.id, []).append(piece)
+        for outcome in step.outcomes:
+            assert outcome.id not in self.outcomes, f"{outcome.id} ended twice"
+            self.outcomes[outcome.id] = outcome
+
+    def finished(self, job_id: str) -> Finished:
+        outcome = self.outcomes[job_id]
+        assert isinstance(outcome, Finished), outcome
+        return outcome
+
+    def text(self, job_id: str) -> str:
+        text: str = self.finished(job_id).output["text"]
+        return text
+
+    def streamed(self, job_id: str) -> str:
+        return "".join(piece.text for piece in self.pieces.get(job_id, []))
+
+
+def drive(engine: Engine, works: Iterable[Work] = ()) -> Ran:
+    """Admit the works and step until nothing is pending."""
+    for work in works:
+        engine.admit(work)
+    ran = Ran()
+    while engine.pending():
+        assert len(ran.steps) < MOST_STEPS, f"{engine.pending()} jobs never end"
+        ran.take(engine.step())
+    return ran
+
+
+def resumed(work: Work, pieces: Iterable[Piece]) -> Work:
+    """The next attempt at a job whose earlier one has streamed these pieces."""
+    said = list(pieces)
+    return replace(
+        work,
+        text="".join(piece.text for piece in said),
+        token_ids=tuple(token for piece in said for token in piece.token_ids),
+    )

@@ -1,0 +1,183 @@
+"""Random models and small tokenizers, made on the spot: a model directory in half a second."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from shared.catalog import Batch, Limits, ModelSpec
+
+END = "<|end|>"
+CORPUS = [
+    "The quick brown fox jumps over the lazy dog. ",
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich – naïve café! ",
+    "いろはにほへと ちりぬるを 👩‍👩‍👧 🎉🎉 ",
+    "def main(argv: list[str]) -> int:\n    return 0\n\n",
+]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
+)
+LLAMA: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 400,
+    "max_position_embeddings": 256,
+}
+
+
+@cache
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """As GPT-2 and Llama 3: every token is a run of bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        CORPUS * 3,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=[END],
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+
+
+@cache
+def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
+    """As Llama 2: spaces are part of tokens, the first is dropped, unknown letters fall back to bytes."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    tokenizer.train_from_iterator(
+        CORPUS[:1] * 5,
+        trainers.BpeTrainer(
+            vocab_size=120, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+        ),
+    )
+    state = json.loads(tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    for byte in range(256):
+        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
+    state["model"]["byte_fallback"] = True
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@cache
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """As BERT."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(
+        CORPUS * 3,
+        trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def save_causal(
+    folder: Path,
+    config: str = "LlamaConfig",
+    *,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    **options: Any,
+) -> Path:
+    """A random causal language model whose logits differ enough for texts to differ."""
+    torch.manual_seed(0)
+    made = getattr(transformers, config)(**options, bos_token_id=None, eos_token_id=None)
+    made.initializer_range = 0.1
+    AutoModelForCausalLM.from_config(made).save_pretrained(folder)
+    (tokenizer or byte_level_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def save_encoder(
+    folder: Path,
+    config: str = "BertConfig",
+    *,
+    pooling: str | None = None,
+    normalize: bool = False,
+    **options: Any,
+) -> Path:
+    """A random encoder; with `pooling`, laid out as sentence-transformers does."""
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 300,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+    }
+    made = getattr(transformers, config)(**(sizes | options))
+    made.initializer_range = 0.1
+    AutoModel.from_config(made).save_pretrained(folder)
+    wordpiece_tokenizer().save_pretrained(folder)
+    if pooling is not None:
+        _write(folder / "1_Pooling" / "config.json", {f"pooling_mode_{pooling}": True})
+        steps = [("Transformer", ""), ("Pooling", "1_Pooling")]
+        steps += [("Normalize", "2_Normalize")] if normalize else []
+        prefix = "sentence_transformers.models."
+        modules = [{"idx": i, "type": prefix + t, "path": p} for i, (t, p) in enumerate(steps)]
+        _write(folder / "modules.json", modules)
+    return folder
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), "utf-8")
+
+
+def text_spec(path: Path, **options: Any) -> ModelSpec:
+    """A catalogue entry for a tiny causal model, on one thread."""
+    fields: dict[str, Any] = {
+        "batch": Batch(max_size=4, token_budget=24),
+        "limits": Limits(max_prompt_tokens=96, max_new_tokens=64),
+        "threads": 1,
+        "device": "cpu",
+    }
+    return ModelSpec(name="tiny", engine="text-generation", path=path, **(fields | options))
+
+
+def embedding_spec(path: Path, **options: Any) -> ModelSpec:
+    """A catalogue entry for a tiny encoder, on one thread."""
+    fields: dict[str, Any] = {
+        "batch": Batch(max_size=4, token_budget=48),
+        "limits": Limits(max_prompt_tokens=64),
+        "threads": 1,
+        "device": "cpu",
+    }
+    return ModelSpec(name="tiny-bert", engine="embedding", path=path, **(fields | options))

@@ -1,0 +1,326 @@
+from collections.abc import Sequence as Items
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shared.catalog import Batch, Limits
+from shared.errors import ConfigError, InputRefused
+from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_models import (
+    CHAT_TEMPLATE,
+    LLAMA,
+    byte_level_tokenizer,
+    save_causal,
+    sentencepiece_tokenizer,
+    text_spec,
+)
+from workers.engines.base import Broke, Work
+from workers.engines.text_generation import sampler
+from workers.engines.text_generation.engine import TextGeneration
+
+PROMPTS = [
+    "The quick brown fox jumps over the lazy dog.",
+    "a",
+    "naïve café 🎉",
+    "def main(argv: list[str]) -> int:\n    return 0\n\ndef other(",
+]
+
+
+def loaded(path: Path, **options: Any) -> TextGeneration:
+    engine = TextGeneration(text_spec(path, **options))
+    engine.load()
+    return engine
+
+
+@pytest.fixture
+def engine(llama: Path) -> TextGeneration:
+    return loaded(llama)
+
+
+def works(count: int, **params: Any) -> list[Work]:
+    return [
+        Work(f"job-{n}", PROMPTS[n % 4] + " " * (n // 4), {"max_new_tokens": 20} | params, seed=n)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("params", [{}, {"temperature": 0.9, "top_p": 0.95}])
+def test_a_job_in_a_batch_of_16_says_what_it_says_alone(
+    llama: Path, params: dict[str, Any]
+) -> None:
+    engine = loaded(llama, batch=Batch(max_size=16, token_budget=64))
+
+    together = drive(engine, works(16, **params))
+
+    assert max(step.batch_size for step in together.steps) == 16
+    for work in works(16, **params):
+        assert drive(engine, [work]).text(work.id) == together.text(work.id)
+        assert together.finished(work.id).usage["batch_size"] == 16
+
+
+@pytest.mark.parametrize("budget", [1, 7, 64, 1000])
+def test_text_does_not_depend_on_how_prompts_are_cut(llama: Path, budget: int) -> None:
+    engine = loaded(llama, batch=Batch(max_size=3, token_budget=budget))
+    usual = drive(loaded(llama), works(7))
+
+    ran = drive(engine, works(7))
+
+    assert [ran.text(f"job-{n}") for n in range(7)] == [usual.text(f"job-{n}") for n in range(7)]
+
+
+def test_a_piece_is_the_text_of_its_tokens(engine: TextGeneration) -> None:
+    ran = drive(engine, works(6, temperature=1.0))
+
+    for n in range(6):
+        ids = [token for piece in ran.pieces[f"job-{n}"] for token in piece.token_ids]
+        decoded = byte_level_tokenizer().decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert decoded == ran.text(f"job-{n}")
+
+
+def test_usage_counts_tokens(engine: TextGeneration) -> None:
+    usage = drive(engine, works(1)).finished("job-0").usage
+
+    prompt = len(byte_level_tokenizer()(PROMPTS[0])["input_ids"])
+    assert usage == {
+        "prompt_tokens": prompt,
+        "completion_tokens": 20,
+        "total_tokens": prompt + 20,
+        "batch_size": 1,
+    }
+
+
+def test_a_stop_string_cuts_the_text_and_is_never_shown(engine: TextGeneration) -> None:
+    [work] = works(1)
+    full = drive(engine, [work]).text(work.id)
+    stop = full[len(full) // 2 :][:3]
+
+    ran = drive(engine, [replace(work, params={"max_new_tokens": 20, "stop": ["never", stop]})])
+
+    assert ran.finished(work.id).output == {
+        "text": full[: full.index(stop)],
+        "finish_reason": "stop",
+    }
+    assert ran.streamed(work.id) == full[: full.index(stop)]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_end_tokens_come_from_the_generation_config(
+    llama: Path, tmp_path: Path, as_list: bool
+) -> None:
+    [work] = works(1, temperature=1.0)
+    pieces = drive(loaded(llama), [work]).pieces[work.id]
+    ids = [token for piece in pieces for token in piece.token_ids]
+    end = ids[5]
+    path = save_causal(tmp_path, **LLAMA)
+    config = path / "generation_config.json"
+    config.write_text(f'{{"eos_token_id": {[399, end] if as_list else end}}}')
+
+    finished = drive(loaded(path), [work]).finished(work.id)
+
+    assert finished.output["finish_reason"] == "stop"
+    assert finished.usage["completion_tokens"] == ids.index(end)
+
+
+def test_a_text_that_had_ended_already_takes_no_step(engine: TextGeneration) -> None:
+    [work] = works(1)
+    whole = drive(engine, [work])
+    again = resumed(work, whole.pieces[work.id])
+
+    ran = drive(engine, [again])
+
+    assert ran.finished(work.id).output == whole.finished(work.id).output
+    assert [step.batch_size for step in ran.steps] == [0]
+
+
+def test_a_stop_string_found_before_a_crash_is_found_after_it(engine: TextGeneration) -> None:
+    [work] = works(1)
+    full = drive(engine, [work]).text(work.id)
+
+    for start in range(0, len(full) - 3, 3):
+        stopping = replace(work, params={"max_new_tokens": 20, "stop": [full[start : start + 3]]})
+        whole = drive(engine, [stopping])
+        pieces = whole.pieces.get(work.id, [])
+        for cut in range(len(pieces) + 1):
+            ran = drive(engine, [resumed(stopping, pieces[:cut])])
+            assert ran.finished(work.id) == whole.finished(work.id)
+
+
+def test_canceling_a_text_that_had_ended_already(engine: TextGeneration) -> None:
+    [work] = works(1)
+    engine.admit(resumed(work, drive(engine, [work]).pieces[work.id]))
+
+    engine.cancel(work.id)
+
+    assert engine.pending() == 0
+    assert engine.step().outcomes == []
+
+
+@pytest.mark.parametrize("kind", ["packed", "static"])
+@pytest.mark.parametrize("place", ["before", "after", "sampling"])
+def test_a_step_that_fails_has_changed_nothing(
+    llama: Path, kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = llama
+    if kind == "static":
+        path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
+    engine = loaded(path)
+    expected = drive(engine, works(6, temperature=0.7))
+    run, choose = engine._runner.run, sampler.choose
+    calls = {"n": 0}
+
+    def fails() -> bool:
+        calls["n"] += 1
+        return calls["n"] % 3 == 0
+
+    def faulty_run(chunks: Any) -> Any:
+        failing = place != "sampling" and fails()
+        if failing and place == "before":
+            raise RuntimeError("a device broke")
+        ran = run(chunks)
+        if failing:
+            raise RuntimeError("a device broke")
+        return ran
+
+    def faulty_choose(logits: torch.Tensor, draws: Items[sampler.Draw]) -> list[int | None]:
+        if place == "sampling" and fails():
+            raise RuntimeError("sampling broke")
+        return choose(logits, draws)
+
+    monkeypatch.setattr(engine._runner, "run", faulty_run)
+    monkeypatch.setattr(sampler, "choose", faulty_choose)
+    for work in works(6, temperature=0.7):
+        engine.admit(work)
+    ran, failures = Ran(), 0
+    while engine.pending():
+        try:
+            ran.take(engine.step())
+        except RuntimeError:
+            failures += 1
+
+    assert failures > 5
+    for n in range(6):
+        assert ran.text(f"job-{n}") == expected.text(f"job-{n}")
+        assert ran.streamed(f"job-{n}") == expected.text(f"job-{n}")
+
+
+def test_logits_that_are_no_numbers_end_one_job_and_leave_its_slot_clean(
+    engine: TextGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = drive(engine, works(8))
+    run = engine._runner.run
+
+    def poisoned(chunks: Any) -> Any:
+        ran, logits = run(chunks)
+        for row, chunk in enumerate(ran):
+            if chunk.sequence.id == "job-1" and chunk.sequence.generated == 3:
+                logits[row, 0] = float("nan")
+                for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
+                    tensor[chunk.slot] = float("nan")
+        return ran, logits
+
+    monkeypatch.setattr(engine._runner, "run", poisoned)
+    ran = drive(engine, works(8))
+
+    outcome = ran.outcomes.pop("job-1")
+    assert isinstance(outcome, Broke)
+    assert outcome.code == "engine_error"
+    for job_id in ran.outcomes:
+        assert ran.text(job_id) == expected.text(job_id)
+
+
+def refusal(engine: TextGeneration, content: Any, **params: Any) -> InputRefused:
+    with pytest.raises(InputRefused) as caught:
+        engine.admit(Work("x", content, {"max_new_tokens": 8} | params, seed=0))
+    assert engine.pending() == 0
+    return caught.value
+
+
+def test_a_prompt_over_the_limit_is_refused_with_both_numbers(engine: TextGeneration) -> None:
+    error = refusal(engine, "xyz" * 50)
+
+    assert error.code == "prompt_too_long"
+    assert "150 tokens" in error.detail
+    assert "96" in error.detail
+
+
+def test_more_tokens_than_the_context_holds_are_refused(tmp_path: Path) -> None:
+    path = save_causal(tmp_path, **LLAMA | {"max_position_embeddings": 64})
+    engine = loaded(path)
+
+    assert "context of 64" in refusal(engine, "x" * 40, max_new_tokens=30).detail
+    assert drive(engine, [Work("x", "x" * 40, {"max_new_tokens": 24}, 0)]).text("x")
+
+
+def test_what_the_model_cannot_take_is_refused(engine: TextGeneration) -> None:
+    assert "empty" in refusal(engine, "").detail
+    assert "string" in refusal(engine, 7).detail
+    assert "string" in refusal(engine, {"text": "x"}).detail
+    assert "chat template" in refusal(engine, {"messages": []}).detail
+    assert "max_new_tokens" in refusal(engine, "x", max_new_tokens=65).detail
+
+
+def test_a_model_with_a_first_token_takes_an_empty_prompt(tmp_path: Path) -> None:
+    engine = loaded(save_causal(tmp_path, tokenizer=sentencepiece_tokenizer(), **LLAMA))
+
+    ran = drive(engine, [Work("x", "", {"max_new_tokens": 30, "temperature": 1.0}, 0)])
+
+    assert ran.finished("x").usage["prompt_tokens"] == 1
+    assert ran.streamed("x") == ran.text("x")
+
+
+def test_tokens_outside_the_vocabulary_are_refused(tmp_path: Path) -> None:
+    engine = loaded(save_causal(tmp_path, **LLAMA | {"vocab_size": 200}))
+
+    assert "vocabulary of 200" in refusal(engine, "The quick brown fox jumps").detail
+
+
+def test_messages_go_through_the_chat_template(llama: Path, tmp_path: Path) -> None:
+    path = save_causal(tmp_path, **LLAMA)
+    (path / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    engine = loaded(path)
+    chat = {"messages": [{"role": "user", "content": "hello"}]}
+
+    ran = drive(engine, [Work("x", chat, {"max_new_tokens": 9}, 0)])
+
+    plain = Work("x", "user: hello\nassistant:", {"max_new_tokens": 9}, 0)
+    assert ran.finished("x") == drive(loaded(llama), [plain]).finished("x")
+
+
+def test_a_template_that_refuses_is_the_callers_fault(tmp_path: Path) -> None:
+    path = save_causal(tmp_path, **LLAMA)
+    (path / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}")
+
+    error = refusal(loaded(path), {"messages": [{"role": "user", "content": "hello"}]})
+
+    assert "roles must alternate" in error.detail
+
+
+def test_what_the_engine_says_of_itself(llama: Path) -> None:
+    info = TextGeneration(text_spec(llama)).load()
+
+    assert info.dtype == "float32"
+    assert info.device == "cpu"
+    assert info.capacity == 5
+    assert info.details == {
+        "batching": "packed",
+        "reason": "packed logits equal plain ones",
+        "slots": 4,
+        "slot_tokens": 160,
+        "token_budget": 24,
+    }
+
+
+def test_a_cache_beyond_the_memory_is_refused_by_name(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.placement.Placement.free_bytes", lambda _: 1000)
+
+    with pytest.raises(ConfigError, match=r"models\.tiny: one sequence of 160 tokens"):
+        TextGeneration(
+            text_spec(llama, limits=Limits(max_prompt_tokens=96, max_new_tokens=64))
+        ).load()

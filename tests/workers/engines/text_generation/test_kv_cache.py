@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from shared.errors import ConfigError
+from workers.engines.text_generation.kv_cache import KvCache, LayerShape, slots_that_fit
+
+CPU = torch.device("cpu")
+LAYERS = [LayerShape(heads=2, key_width=8, value_width=4)] * 3
+SLOT_BYTES = 3 * 2 * (8 + 4) * 4 * 100
+
+
+def fit(free: int, wanted: int = 16) -> int:
+    return slots_that_fit(LAYERS, wanted, 100, torch.float32, free, CPU)
+
+
+def test_slots_are_as_many_as_wanted_or_as_memory_allows() -> None:
+    assert fit(SLOT_BYTES * 1000) == 16
+    assert fit(int(SLOT_BYTES * 5 / 0.4) + 1) == 5
+
+
+def test_no_room_for_a_single_sequence_is_a_matter_of_configuration() -> None:
+    with pytest.raises(ConfigError, match=r"100 tokens needs .* lower limits"):
+        fit(SLOT_BYTES)
+
+
+def test_scrubbing_zeroes_one_slot_in_all_layers() -> None:
+    cache = KvCache(LAYERS, slots=3, length=5, dtype=torch.float32, device=CPU)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(float("nan"))
+
+    cache.scrub(1)
+
+    for tensor in (*cache.keys, *cache.values):
+        assert tensor[1].eq(0).all()
+        assert tensor[[0, 2]].isnan().all()

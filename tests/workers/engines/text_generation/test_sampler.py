@@ -1,0 +1,140 @@
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.engines.text_generation.sampler import Draw, Sampling, choose, uniform
+
+PARAMS = st.builds(
+    Sampling,
+    seed=st.integers(0, 2**63 - 1),
+    temperature=st.sampled_from([0.0, 1e-6, 0.7, 1.0, 5.0]),
+    top_k=st.sampled_from([0, 1, 3, 1000]),
+    top_p=st.sampled_from([1e-9, 0.5, 0.95, 1.0]),
+    repetition_penalty=st.sampled_from([1.0, 1.3, 0.5]),
+)
+
+
+def random_logits(rows: int, vocabulary: int = 50, scale: float = 3.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, vocabulary, generator=generator) * scale
+
+
+def frequencies(row: torch.Tensor, sampling: Sampling, draws: int = 4000) -> dict[int, float]:
+    logits = row.expand(draws, -1)
+    tokens = choose(logits, [Draw(sampling, [], position) for position in range(draws)])
+    return {int(t): n / draws for t, n in Counter(tokens).items() if t is not None}
+
+
+def test_uniform_is_a_function_of_seed_and_position_and_spreads_over_the_unit_interval() -> None:
+    values = [uniform(7, position) for position in range(5000)]
+
+    assert values == [uniform(7, position) for position in range(5000)]
+    assert values != [uniform(8, position) for position in range(5000)]
+    assert all(0.0 <= value < 1.0 for value in values)
+    assert sum(values) / 5000 == pytest.approx(0.5, abs=0.02)
+    assert Counter(int(v * 10) for v in values)[9] == pytest.approx(500, abs=100)
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    logits = random_logits(5)
+
+    tokens = choose(logits, [Draw(Sampling(seed=1), [], 0)] * 5)
+
+    assert tokens == logits.argmax(-1).tolist()
+
+
+def test_tokens_are_drawn_as_often_as_the_softmax_says() -> None:
+    row = torch.tensor([1.0, 0.0, 2.0, -1.0])
+
+    found = frequencies(row, Sampling(seed=3, temperature=2.0))
+
+    for token, probability in enumerate(torch.softmax(row / 2.0, 0).tolist()):
+        assert found[token] == pytest.approx(probability, abs=0.03)
+
+
+def test_top_k_leaves_the_k_likeliest_renormalised() -> None:
+    row = torch.tensor([1.0, 0.0, 2.0, -1.0])
+
+    found = frequencies(row, Sampling(seed=3, temperature=1.0, top_k=2))
+
+    assert found[2] == pytest.approx(math.e / (1 + math.e), abs=0.03)
+    assert set(found) == {0, 2}
+
+
+def test_top_p_leaves_the_smallest_set_that_reaches_p() -> None:
+    row = torch.log(torch.tensor([0.1, 0.5, 0.3, 0.1]))
+
+    assert set(frequencies(row, Sampling(seed=3, temperature=1.0, top_p=0.45))) == {1}
+    assert set(frequencies(row, Sampling(seed=3, temperature=1.0, top_p=0.7))) == {1, 2}
+
+
+def test_top_k_comes_before_top_p() -> None:
+    row = torch.log(torch.tensor([0.4, 0.3, 0.2, 0.1]))
+
+    # Of the two likeliest, renormalised, the first alone has 0.57.
+    assert set(frequencies(row, Sampling(1, 1.0, top_k=2, top_p=0.55))) == {0}
+
+
+@given(st.floats(0.01, 1.0, exclude_max=True), st.integers(1, 1000))
+def test_top_p_sorts_few_tokens_and_misses_none(top_p: float, seed: int) -> None:
+    logits = random_logits(1, vocabulary=300, scale=seed / 300)
+    probabilities = torch.softmax(logits[0].double(), 0)
+    likeliest = probabilities.argsort(descending=True, stable=True)
+    before = probabilities[likeliest].cumsum(0) - probabilities[likeliest]
+    nucleus = likeliest[before < top_p].tolist()
+
+    sampling = Sampling(seed, 1.0, top_p=top_p)
+    drawn = choose(logits.expand(20, -1), [Draw(sampling, [], n) for n in range(20)])
+
+    assert set(drawn) <= set(nucleus)
+
+
+def test_what_was_said_is_penalised_whatever_its_sign() -> None:
+    logits = torch.tensor([[4.0, 3.0, -1.0], [-1.0, -1.1, -5.0]])
+    sampling = Sampling(seed=0, repetition_penalty=2.0)
+
+    assert choose(logits, [Draw(sampling, [0, 0], 0)] * 2) == [1, 1]
+    assert logits[0, 0] == 4.0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_row_without_numbers_breaks_alone(value: float, temperature: float) -> None:
+    logits = random_logits(3)
+    draws = [Draw(Sampling(9, temperature), [], n) for n in range(3)]
+    expected = choose(logits, draws)
+
+    logits[1, 17] = value
+
+    assert choose(logits, draws) == [expected[0], None, expected[2]]
+
+
+def test_a_masked_token_is_never_drawn_and_a_row_of_nothing_else_is_broken() -> None:
+    row = torch.full((4,), -math.inf)
+    assert choose(row[None], [Draw(Sampling(0, 1.0), [], 0)]) == [None]
+
+    row[2] = 0.0
+
+    assert set(frequencies(row, Sampling(0, 1.0), draws=50)) == {2}
+    assert set(frequencies(row, Sampling(0, 1.0, top_k=3), draws=50)) == {2}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(PARAMS, min_size=1, max_size=6), st.integers(0, 10_000))
+def test_a_draw_does_not_depend_on_its_company(params: list[Sampling], position: int) -> None:
+    logits = random_logits(len(params))
+    draws = [Draw(sampling, [1, 2, 3], position) for sampling in params]
+
+    together = choose(logits, draws)
+
+    alone = [choose(logits[n : n + 1], [draw])[0] for n, draw in enumerate(draws)]
+    assert together == alone
+    assert all(token is not None and 0 <= token < 50 for token in together)
+
+
+def test_nothing_to_sample_is_nothing() -> None:
+    assert choose(torch.empty(0, 0), []) == []

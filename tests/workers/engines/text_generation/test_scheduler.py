@@ -1,0 +1,123 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.engines.text_generation.sampler import Sampling
+from workers.engines.text_generation.scheduler import Scheduler
+from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
+
+
+def sequence(name: str, prompt: int, new: int = 3) -> Sequence:
+    return Sequence(name, [1] * prompt, prompt, new, Sampling(seed=0))
+
+
+def run(scheduler: Scheduler, chunks: list[Chunk]) -> list[Sequence]:
+    """Commit a step; every sequence that samples gets a token, or is done."""
+    done = []
+    sampled = [chunk.sequence for chunk in chunks if chunk.samples]
+    scheduler.commit(chunks)
+    for each in sampled:
+        each.tokens.append(2)
+        if each.generated >= each.max_new_tokens:
+            scheduler.remove(each)
+            done.append(each)
+    return done
+
+
+def test_decodes_come_first_and_prefill_fills_the_budget() -> None:
+    scheduler = Scheduler(slots=4, budget=30)
+    first, second = sequence("first", 10), sequence("second", 100)
+    scheduler.add(first)
+    run(scheduler, scheduler.plan())
+    scheduler.add(second)
+
+    chunks = scheduler.plan()
+
+    assert [(c.sequence.id, c.start, c.length) for c in chunks] == [
+        ("first", 10, 1),
+        ("second", 0, 29),
+    ]
+
+
+def test_planning_changes_nothing() -> None:
+    scheduler = Scheduler(slots=2, budget=20)
+    for n in range(3):
+        scheduler.add(sequence(str(n), 12))
+
+    plans = [scheduler.plan() for _ in range(3)]
+
+    assert plans[0] == plans[1] == plans[2]
+    assert all(chunk.sequence.slot == NO_SLOT for chunk in plans[0])
+
+
+def test_whoever_waits_longest_gets_the_slot_that_falls_free() -> None:
+    scheduler = Scheduler(slots=1, budget=64)
+    one, two, three = (sequence(name, 4) for name in ("one", "two", "three"))
+    for each in (one, two, three):
+        scheduler.add(each)
+    run(scheduler, scheduler.plan())
+
+    assert scheduler.remove(one) == 0
+
+    assert [chunk.sequence.id for chunk in scheduler.plan()] == ["two"]
+
+
+def test_a_small_budget_never_starves_prompts() -> None:
+    scheduler = Scheduler(slots=8, budget=1)
+    for n in range(7):
+        scheduler.add(sequence(str(n), 1, new=1000))
+    run(scheduler, scheduler.plan())
+    scheduler.add(sequence("late", 50))
+
+    assert scheduler.plan()[-1].sequence.id == "late"
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    slots=st.integers(1, 5),
+    budget=st.integers(1, 40),
+    prompts=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    actions=st.lists(st.sampled_from(["add", "step", "fail", "cancel"]), max_size=60),
+    pick=st.randoms(use_true_random=False),
+)
+def test_every_token_is_run_once_in_order_in_a_slot_of_its_own(
+    slots: int, budget: int, prompts: list[int], actions: list[str], pick: object
+) -> None:
+    scheduler = Scheduler(slots, budget)
+    waiting = [sequence(str(n), size) for n, size in enumerate(prompts)]
+    inside: list[Sequence] = []
+    progress: dict[str, int] = {}
+
+    def step(commit: bool) -> None:
+        chunks = scheduler.plan()
+        assert bool(chunks) is bool(inside)
+        assert sum(chunk.length for chunk in chunks) <= scheduler.budget
+        taken = [chunk.slot for chunk in chunks]
+        assert len(set(taken)) == len(taken)
+        assert all(0 <= slot < slots for slot in taken)
+        owned = {each.slot for each in inside if each.slot != NO_SLOT}
+        for chunk in chunks:
+            assert chunk.slot == chunk.sequence.slot or chunk.slot not in owned
+            assert chunk.start == progress.get(chunk.sequence.id, 0)
+        decoding = {s.id for s in inside if s.slot != NO_SLOT and len(s.tokens) - s.cached == 1}
+        assert decoding <= {chunk.sequence.id for chunk in chunks}
+        if commit:
+            progress.update({chunk.sequence.id: chunk.end for chunk in chunks})
+            for each in run(scheduler, chunks):
+                inside.remove(each)
+
+    for action in actions:
+        if action == "add" and waiting:
+            inside.append(waiting.pop(0))
+            scheduler.add(inside[-1])
+        elif action == "cancel" and inside:
+            gone = inside.pop(pick.randrange(len(inside)))  # type: ignore[attr-defined]
+            scheduler.remove(gone)
+            assert gone.slot == NO_SLOT
+        else:
+            step(commit=action != "fail")
+    for _ in range(1000):
+        if not inside:
+            break
+        step(commit=True)
+    assert len(scheduler) == 0
+    assert scheduler.plan() == []

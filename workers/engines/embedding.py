@@ -1,0 +1,207 @@
+"""The embedding engine: texts in, one vector each out, as many tokens a step as pay."""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AutoModel
+
+from shared.catalog import ModelSpec
+from shared.errors import ConfigError, InputRefused
+from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
+from workers.engines.encoder import choose_encoder
+from workers.engines.local_model import trusted_directory
+from workers.engines.packed_attention import FAULTS
+from workers.engines.placement import place
+from workers.engines.pretrained import read
+from workers.engines.sentence_recipe import read_recipe
+
+AUTO_BUDGET = {"cuda": 16_384, "cpu": 512}
+"""Tokens in one step. On a CPU more than 256 gain nothing (MiniLM: 112 sentences/s at 256, 116 at 512,
+113 at 1024) and every newcomer waits for the step that is under way."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """`texts` are token ids; `vectors` are those of the first texts, in order."""
+
+    id: str
+    texts: list[list[int]]
+    normalize: bool
+    vectors: list[list[float]] = field(default_factory=list)
+    largest_batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one job has in a step: its next `count` texts."""
+
+    job: Job
+    count: int
+
+    @property
+    def texts(self) -> list[list[int]]:
+        done = len(self.job.vectors)
+        return self.job.texts[done : done + self.count]
+
+
+class Embedding:
+    """Any encoder of transformers in a local directory, with sentence-transformers' settings if any."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._jobs: dict[str, Job] = {}
+        """Oldest first; a job that got a share but not its last one goes to the back."""
+
+    @torch.inference_mode()
+    def load(self) -> EngineInfo:
+        """Read the model and find out whether it can be packed."""
+        where = f"models.{self._spec.name}.path"
+        self._recipe = read_recipe(trusted_directory(self._spec), where)
+        placement = place(self._spec)
+        self._tokenizer, model = read(AutoModel, self._recipe.root, placement, where)
+        pad = self._tokenizer.pad_token_id or 0
+        self._limit = self._longest(model)
+        self._vocabulary = int(model.get_input_embeddings().num_embeddings)
+        try:
+            self._encoder, batching, reason = choose_encoder(
+                model, self._limit, pad, placement.device, placement.dtype
+            )
+        except FAULTS as error:
+            raise ConfigError(f"{where}: {self._recipe.root} is no encoder: {error}") from error
+        budget = self._spec.batch.token_budget
+        self._budget = AUTO_BUDGET.get(placement.device.type, 1024) if budget == "auto" else budget
+        return EngineInfo(
+            # The next batch waits inside, so that it starts the moment the last one ends.
+            capacity=2 * self._spec.batch.max_size,
+            device=str(placement.device),
+            dtype=placement.dtype_name,
+            details={
+                "batching": batching,
+                "reason": reason or "packed vectors equal plain ones",
+                "pooling": self._recipe.pooling,
+                "max_tokens": self._limit,
+                "token_budget": self._budget,
+            },
+        )
+
+    def admit(self, work: Work) -> None:
+        if work.id in self._jobs:
+            raise InputRefused(f"The job {work.id} is here already.")
+        texts = [work.content] if isinstance(work.content, str) else work.content
+        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+            raise InputRefused("The input must be a string or a list of strings.")
+        encoded = self._tokenizer(
+            texts,
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        self._check(encoded)
+        wanted = work.params.get("normalize")
+        normalize = self._recipe.normalize if wanted is None else bool(wanted)
+        self._jobs[work.id] = Job(work.id, encoded, normalize)
+
+    def cancel(self, job_id: str) -> None:
+        self._jobs.pop(job_id, None)
+
+    @torch.inference_mode()
+    def step(self) -> Step:
+        """One forward pass over the oldest texts that fit the token budget."""
+        shares = self._plan()
+        if not shares:
+            return Step()
+        hidden = self._encoder.encode([text for share in shares for text in share.texts])
+        pooled = self._pool(hidden)
+        vectors = torch.split(pooled, [share.count for share in shares])
+        ready = [self._rows(share, part) for share, part in zip(shares, vectors, strict=True)]
+        step = Step(batch_size=len(shares))
+        for share, rows in zip(shares, ready, strict=True):
+            self._commit(share.job, rows, step)
+        return step
+
+    def pending(self) -> int:
+        return len(self._jobs)
+
+    def linger(self) -> float:
+        """What arrives meanwhile shares the next step; a packed batch costs what its tokens cost."""
+        return 0.0
+
+    def _plan(self) -> list[Share]:
+        shares: list[Share] = []
+        tokens = 0
+        for job in self._jobs.values():
+            if len(shares) == self._spec.batch.max_size:
+                break
+            count = 0
+            for text in job.texts[len(job.vectors) :]:
+                if tokens and tokens + len(text) > self._budget:
+                    break
+                tokens += len(text)
+                count += 1
+            if count:
+                shares.append(Share(job, count))
+            if len(job.vectors) + count < len(job.texts):
+                break
+        return shares
+
+    def _pool(self, hidden: Items[torch.Tensor]) -> torch.Tensor:
+        """Token vectors of n texts to [n, width] in float32."""
+        if self._recipe.pooling == "cls":
+            return torch.stack([tokens[0] for tokens in hidden])
+        return torch.stack([tokens.mean(dim=0) for tokens in hidden])
+
+    def _rows(self, share: Share, pooled: torch.Tensor) -> list[list[float]] | None:
+        """The job's vectors as numbers, None when one of them is not a number."""
+        if not bool(torch.isfinite(pooled).all()):
+            return None
+        if share.job.normalize:
+            pooled = functional.normalize(pooled, dim=1)
+        rows: list[list[float]] = pooled.tolist()
+        return rows
+
+    def _commit(self, job: Job, rows: list[list[float]] | None, step: Step) -> None:
+        del self._jobs[job.id]
+        if rows is None:
+            message = "The model's output for this job is not a number (NaN or infinity)."
+            step.outcomes.append(Broke(job.id, "engine_error", message))
+            return
+        job.vectors += rows
+        job.largest_batch = max(job.largest_batch, step.batch_size)
+        if len(job.vectors) < len(job.texts):
+            self._jobs[job.id] = job
+            return
+        tokens = sum(map(len, job.texts))
+        usage = {
+            "prompt_tokens": tokens,
+            "total_tokens": tokens,
+            "batch_size": job.largest_batch,
+        }
+        output = {"embeddings": job.vectors, "dimensions": len(job.vectors[0])}
+        step.outcomes.append(Finished(job.id, output, usage))
+
+    def _check(self, texts: list[list[int]]) -> None:
+        for number, ids in enumerate(texts):
+            if not ids:
+                raise InputRefused(f"Text {number} has no tokens.")
+            if len(ids) > self._limit:
+                raise InputRefused(
+                    f"Text {number} has {len(ids)} tokens; this model takes {self._limit}.",
+                    code="prompt_too_long",
+                )
+            if max(ids) >= self._vocabulary:
+                raise InputRefused(f"Text {number} has tokens outside the model's vocabulary.")
+
+    def _longest(self, model: Any) -> int:
+        """Tokens of one text, the special ones included: the lowest bound that anyone names."""
+        bounds: list[int | None] = [
+            self._spec.limits.max_prompt_tokens,
+            self._recipe.max_tokens,
+            getattr(model.config, "max_position_embeddings", None),
+            self._tokenizer.model_max_length,
+        ]
+        return min(bound for bound in bounds if bound)
