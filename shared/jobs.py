@@ -148,6 +148,15 @@ Write = Append | Finish | Requeue
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat learned: how many jobs wait, and of each attempt held 1 renewed, 2 renewed and a
+    cancel is waiting, 0 lost."""
+
+    waiting: int
+    results: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Rescued:
     """What one rescue of a model put right."""
 
@@ -491,17 +500,15 @@ class JobStore:
         *,
         drain: str = "",
         drain_ttl: float = 15.0,
-    ) -> list[int]:
-        """Renew a worker's leases, drain and report (b"" signs the worker off).
-
-        Returns a number each of `held`: 1 renewed, 2 renewed and a cancel is waiting, 0 lost.
-        """
+    ) -> Beat:
+        """Renew a worker's leases, drain and report (b"" signs the worker off)."""
         flat = [part for pair in held for part in pair]
         # fmt: off
-        return list(self._call(
+        waiting, *results = self._call(
             "beat", model, worker, report, int(self.lease * 1000), drain, int(drain_ttl * 1000), *flat,
-        ))
+        )
         # fmt: on
+        return Beat(waiting, results)
 
     def sign_off(self, model: str, drain: str, *, force: bool = False) -> tuple[bool, bool]:
         """Take a drain off the register unless jobs wait. Returns (signed off, doorbell wanted)."""

@@ -13,6 +13,7 @@ from celery import signals
 
 from shared import broker
 from shared.errors import ConfigError
+from shared.faults import faults
 from shared.jobs import JobStore, connect
 from shared.settings import Settings, load_settings
 from workers.flower import FlowerEvents, answer_revoke
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 def _settings() -> Settings:
     try:
+        faults.arm(os.environ)
         settings = load_settings()
         settings.require_redis()
         if settings.model is not None:

@@ -19,13 +19,16 @@ from workers.engine_client import EngineState
 from workers.executor import Executor
 
 LISTEN_SECONDS = 5.0
+UNHEARD_BEATS = 2
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
 class Keeper:
-    """Renews for `worker`; `drain_id` tells which drain is at work, `woken` hears of waiting jobs."""
+    """Renews for `worker`. `drain_id` tells which drain is at work, `woken` hears of waiting jobs,
+    `drain` pulls jobs when no doorbell does.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Keeper:
         worker: str,
         drain_id: Callable[[], str],
         woken: Callable[[], None],
+        drain: Callable[[], object],
     ) -> None:
         self._store = store
         self._executor = executor
@@ -42,6 +46,8 @@ class Keeper:
         self._worker = worker
         self._drain_id = drain_id
         self._woken = woken
+        self._drain = drain
+        self._unheard = 0
         self._now = threading.Event()
         self._stopped = threading.Event()
         self._threads = [
@@ -76,7 +82,7 @@ class Keeper:
     def _beat(self) -> None:
         held = self._executor.held()
         try:
-            results = self._store.beat(
+            beat = self._store.beat(
                 self._model,
                 self._worker,
                 _encode(self._report()),
@@ -87,7 +93,20 @@ class Keeper:
         except StoreUnavailable as error:
             _log.warning("leases of %d jobs were not renewed: %s", len(held), error)
             return
-        self._executor.renewed(held, results)
+        self._executor.renewed(held, beat.results)
+        self._heed(beat.waiting)
+
+    def _heed(self, waiting: int) -> None:
+        """Answer for doorbells that do not come: jobs wait, we could work, and nobody rang for us.
+
+        Celery's consumer may be alive but deaf after a broken connection, and rings can be lost.
+        """
+        unheard = waiting > 0 and self._executor.ready and not self._drain_id()
+        self._unheard = self._unheard + 1 if unheard else 0
+        if self._unheard > UNHEARD_BEATS:
+            self._unheard = 0
+            _log.warning("%d jobs wait and no doorbell came; pulling without one", waiting)
+            threading.Thread(target=self._drain, name="unrung-drain", daemon=True).start()
 
     def _report(self) -> dict[str, object]:
         engine, active = self._executor.engine, self._executor.active

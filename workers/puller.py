@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from shared.errors import StoreUnavailable
+from shared.faults import faults
 from shared.hooks import Observers
 from shared.jobs import JobStore
 from workers.executor import Executor
@@ -46,6 +47,7 @@ class Puller:
         self._linger = linger
         self._woken = threading.Event()
         self._stopping = threading.Event()
+        self._one = threading.Lock()
         self.drain_id = ""
 
     def wake(self) -> None:
@@ -57,7 +59,16 @@ class Puller:
         self._woken.set()
 
     def drain(self) -> int:
-        """Answer a doorbell. Returns how many jobs it claimed."""
+        """Answer a doorbell. Returns how many jobs it claimed; none when another drain is at work here."""
+        if not self._one.acquire(blocking=False):
+            return 0
+        try:
+            return self._answer()
+        finally:
+            self._one.release()
+
+    def _answer(self) -> int:
+        faults.reach("doorbell_taken")
         self._observers.emit("drain_started", self._model)
         if not self._await_engine():
             return 0
@@ -96,6 +107,7 @@ class Puller:
             if self._executor.active or self._executor.room() == 0:
                 self._woken.wait(POLL_SECONDS)
             elif not self._woken.wait(max(0.0, idle_since + self._linger - time.monotonic())):
+                faults.reach("before_sign_off")
                 done, ring = self._store.sign_off(self._model, self.drain_id)
                 if done:
                     if ring:
@@ -121,5 +133,6 @@ class Puller:
             drain_ttl=self._store.lease,
         )
         if claimed.claims:
+            faults.reach("claimed")
             self._executor.run(claimed.claims)
         return len(claimed.claims)

@@ -48,6 +48,7 @@ class Runtime:
             worker,
             lambda: self.puller.drain_id,
             self.puller.wake,
+            self.drain,
         )
 
     def start(self) -> None:

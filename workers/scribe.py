@@ -15,6 +15,7 @@ import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
 
 from shared.errors import StoreUnavailable
+from shared.faults import faults
 from shared.jobs import Append, Claim, Finish, JobStore, Requeue, Write
 
 PENDING_BOUND = 20_000
@@ -121,9 +122,13 @@ class Scribe:
                 batch, self._pending = self._pending, {}
                 self._writing = True
             writes, owners = _compose(batch)
+            ends = any(pending.end is not None for pending in batch.values())
+            faults.reach("before_finish" if ends else "mid_append")
             results = self._write(writes)
             if results is None:
                 return
+            if ends:
+                faults.reach("after_finish")
             for attempt, write, result in zip(owners, writes, results, strict=True):
                 if result != 1 or not isinstance(write, Append):
                     self._answered(attempt, result)

@@ -1,4 +1,4 @@
-"""`truthgpt up` as a user runs it: it starts everything, survives Ctrl-C with jobs waiting, leaves nothing."""
+"""`truthgpt up` as a user runs it: it starts everything, survives Ctrl-C, leaves nothing behind."""
 
 import os
 import signal

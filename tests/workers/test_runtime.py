@@ -110,6 +110,18 @@ def test_a_drain_ends_and_the_next_job_rings_again(bench: Bench) -> None:
     assert bench.ended(bench.submit("two")).status is JobState.SUCCEEDED
 
 
+def test_jobs_whose_doorbells_are_all_lost_are_pulled_all_the_same(
+    start: Callable[..., Bench],
+) -> None:
+    bench = start()
+    bench.rescuer.stop()
+    bench.ring = lambda: None  # type: ignore[method-assign]
+    bench.runtime._ring = lambda: None
+    bench.store.lease = 0.3
+    job_id = bench.submit("never rung")
+    assert bench.ended(job_id, 20).status is JobState.SUCCEEDED
+
+
 def test_bad_input_fails_alone_and_is_not_retried(bench: Bench) -> None:
     good, bad = bench.submit("slow 20"), bench.submit("refuse")
     failed = bench.ended(bad)
