@@ -38,6 +38,7 @@ from shared.errors import (
     StoreUnavailable,
 )
 from shared.keys import Keys, lua_functions
+from shared.redis_guard import MemoryGuard
 from shared.schemas import MAX_EXPIRES_IN, Job, JobError, JobUrls, Usage, rfc3339
 from shared.states import TERMINAL, JobState, lua_table
 
@@ -284,6 +285,7 @@ class JobStore:
         self.retention = retention
         self.lease = lease
         self._backlog = backlog
+        self._memory = MemoryGuard(redis)
         horizon = 2 * (MAX_EXPIRES_IN + retention)
         self._common = (prefix, horizon)
         self._scripts = {
@@ -295,7 +297,8 @@ class JobStore:
     # -- the API's side
 
     def create(self, job: NewJob, *, max_queued: int) -> Created:
-        """Take a job in. Raises `QueueFull` or `IdempotencyMismatch`."""
+        """Take a job in. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`."""
+        self._memory.admit()
         digest = ""
         if job.idempotency_key is not None:
             digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()

@@ -15,6 +15,7 @@ from shared import broker
 from shared.errors import ConfigError
 from shared.faults import faults
 from shared.jobs import JobStore, connect
+from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
 from workers.flower import FlowerEvents, answer_revoke
 from workers.rescuer import Rescuer
@@ -44,6 +45,12 @@ store = JobStore(
     retention=settings.job_retention,
     lease=settings.lease,
 )
+
+
+try:
+    require_noeviction(store.redis)
+except ConfigError as error:
+    sys.exit(f"truthgpt: {error}")
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -411,6 +412,30 @@ def test_a_full_redis_takes_nothing_and_loses_nothing(own_redis: RedisServer) ->
     job_id = submit(store).id
     store.redis.config_set("maxmemory", "1mb")
     with pytest.raises(StoreUnavailable):
+        store.redis.config_set("maxmemory", "100kb")
+        store._memory._looked = time.monotonic()
         submit(store, request=b"x" * 1_000_000)
     store.redis.config_set("maxmemory", "0")
     assert [c.id for c in claim(store, 5)] == [job_id]
+
+
+def test_new_jobs_stop_before_memory_does_and_running_ones_finish(own_redis: RedisServer) -> None:
+    redis = connect(own_redis.url, 2.0)
+    store = JobStore(redis, "p", retention=60)
+    held = submit(store).id
+    claim(store)
+    redis.set("ballast", b"x" * 50_000_000)
+    redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] / 0.93))
+    fresh = JobStore(redis, "p", retention=60)
+    with pytest.raises(StoreUnavailable, match="nearly full"):
+        submit(fresh)
+    assert fresh.write([Finish(held, 1, JobState.SUCCEEDED, b"1")]) == [1]
+    redis.config_set("maxmemory", 0)
+    eventually(lambda: submitted(fresh))
+
+
+def submitted(store: JobStore) -> bool:
+    try:
+        return bool(submit(store).id)
+    except StoreUnavailable:
+        return False
