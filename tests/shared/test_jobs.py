@@ -424,7 +424,7 @@ def test_new_jobs_stop_before_memory_does_and_running_ones_finish(own_redis: Red
     store = JobStore(redis, "p", retention=60)
     held = submit(store).id
     claim(store)
-    redis.set("ballast", b"x" * 50_000_000)
+    redis.setrange("ballast", 50_000_000, b"x")
     redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] / 0.93))
     fresh = JobStore(redis, "p", retention=60)
     with pytest.raises(StoreUnavailable, match="nearly full"):
