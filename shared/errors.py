@@ -31,6 +31,7 @@ PROBLEMS: dict[str, Problem] = {
     "not_found": Problem(404, "Nothing is here"),
     "job_not_found": Problem(404, "No job has this id"),
     "events_expired": Problem(410, "The events of this job have expired"),
+    "job_not_failed": Problem(409, "The job has not failed"),
     "job_not_terminal": Problem(409, "The job has not ended yet"),
     "method_not_allowed": Problem(405, "This method is not allowed here"),
     # the caller
@@ -110,6 +111,10 @@ class QueueFull(JobsError):
 
 class JobNotTerminal(JobsError):
     code = "job_not_terminal"
+
+
+class JobNotFailed(JobsError):
+    code = "job_not_failed"
 
 
 class EventsExpired(JobsError):

@@ -32,6 +32,7 @@ from redis.retry import Retry
 from shared.errors import (
     IdempotencyMismatch,
     InvalidRequest,
+    JobNotFailed,
     JobNotFound,
     JobNotTerminal,
     QueueFull,
@@ -124,7 +125,10 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON."""
+    """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON.
+
+    `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again.
+    """
 
     id: str
     attempt: int
@@ -132,6 +136,7 @@ class Finish:
     output: bytes = b""
     error: bytes = b""
     usage: bytes = b""
+    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +397,51 @@ class JobStore:
             raise JobNotFound(job_id)
         return JobState(state)
 
+    def dead(self, tenant: str, limit: int = 100) -> list[Record]:
+        """The newest jobs of a tenant that failed for no fault of their input: the dead letters."""
+        key = self.keys("dead", tenant)
+        with _reachable():
+            newest = cast(list[bytes], self.redis.zrevrange(key, 0, limit - 1))
+        found, gone = [], []
+        for job_id in newest:
+            try:
+                found.append(self.get(job_id.decode(), tenant))
+            except JobNotFound:
+                gone.append(job_id)
+        if gone:
+            with _reachable():
+                self.redis.zrem(key, *gone)
+        return found
+
+    def retry(self, job_id: str, tenant: str, *, max_queued: int) -> Created:
+        """Run a failed job's request once more, as a new job whose metadata names the old one.
+
+        Asking twice makes one job. Raises `JobNotFound`, `JobNotFailed`, `QueueFull`.
+        """
+        record = self.get(job_id, tenant)
+        if record.state is not JobState.FAILED:
+            raise JobNotFailed(f"The job is {record.state}; only failed jobs can be tried again.")
+        fields = record.fields
+        lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
+        metadata = (_json(fields.get("metadata")) or {}) | {"retry_of": job_id}
+        again = NewJob(
+            id=new_job_id(),
+            model=fields["model"],
+            tenant=tenant,
+            request=fields["request"].encode(),
+            priority=cast(Any, fields["class"]),
+            cost=float(fields["cost"]),
+            expires_in=lifetime,
+            metadata=metadata,
+            request_id=fields.get("request_id", ""),
+            idempotency_key=f"retry {job_id}",
+            body_digest="retry",
+        )
+        created = self.create(again, max_queued=max_queued)
+        with _reachable():
+            self.redis.zrem(self.keys("dead", tenant), job_id)
+        return created
+
     def delete(self, job_id: str, tenant: str) -> None:
         """Forget a terminal job and its events. Raises `JobNotFound`, `JobNotTerminal`."""
         record = self.get(job_id, tenant)
@@ -474,7 +524,7 @@ class JobStore:
             if isinstance(item, Finish):
                 self._queue(
                     pipe, "finish", item.id, item.attempt, item.state,
-                    item.output, item.error, item.usage, self.retention,
+                    item.output, item.error, item.usage, self.retention, int(item.dead),
                 )
             else:
                 self._queue(

@@ -16,6 +16,7 @@
 | `workers:MODEL` | hash | worker name -> what it last said of itself | lease |
 | `models` | zset | models that have had jobs, by last use (ms) | horizon |
 | `index:TENANT` | zset | the tenant's newest jobs, ids in lexical order | horizon |
+| `dead:TENANT` | zset | the tenant's jobs that failed for no fault of their input, by time (ms) | horizon |
 | `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
@@ -41,6 +42,7 @@ TEMPLATES = {
     "workers": ("workers", "model"),
     "models": ("models",),
     "index": ("index", "tenant"),
+    "dead": ("dead", "tenant"),
     "idem": ("idem", "tenant", "digest"),
     "readers": ("readers", "id"),
     "claim": ("claim", "token"),

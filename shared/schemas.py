@@ -36,16 +36,25 @@ class Wire(BaseModel):
 class JobRequest(Wire):
     """The body of `POST /v1/jobs`. Exactly one of `prompt` and `input` is given."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    prompt: str | None = Field(default=None, examples=["The function returns"])
-    input: JsonValue = None
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        description="A name from `GET /v1/models`."
+    )
+    prompt: str | None = Field(default=None, description="Text for the model.")
+    input: JsonValue = Field(
+        default=None,
+        description="Instead of `prompt`: whatever the model's engine takes, such as a list of texts "
+        "to embed or the messages of a chat.",
+    )
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    priority: Priority = "normal"
+    priority: Priority = Field(default="normal", description="Higher classes go first.")
     expires_in: float | None = Field(
-        default=None, gt=0, le=MAX_EXPIRES_IN, description="Seconds until the job expires."
+        default=None,
+        gt=0,
+        le=MAX_EXPIRES_IN,
+        description="Seconds until the job expires without a result; a day when not given.",
     )
     metadata: dict[MetadataKey, MetadataValue] = Field(
-        default_factory=dict, max_length=MAX_METADATA
+        default_factory=dict, max_length=MAX_METADATA, description="Yours; comes back with the job."
     )
 
     @model_validator(mode="after")

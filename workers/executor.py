@@ -220,7 +220,15 @@ class Executor:
             "attempts": claim.attempt,
         }
         output = outcome.output if outcome is not None else b""
-        return Finish(claim.id, claim.attempt, decision.state, output, error, _encode(document))
+        return Finish(
+            claim.id,
+            claim.attempt,
+            decision.state,
+            output,
+            error,
+            _encode(document),
+            decision.dead,
+        )
 
     def _answered(self, attempt: Attempt, result: int) -> None:
         """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, -1 a gap."""

@@ -13,6 +13,10 @@ BACKOFF_CAP = 30.0
 Kind = Literal["finished", "broke", "canceled", "expired", "run_timeout", "crashed", "returned"]
 
 
+DEAD = frozenset({"engine_error", "worker_crashed", "run_timeout"})
+"""Codes of failures that are no fault of the input: such jobs are kept to be tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """The job ends in `state`; `code` and `message` say why it did not succeed."""
@@ -20,6 +24,11 @@ class End:
     state: JobState
     code: str = ""
     message: str = ""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the job belongs into the dead-letter list."""
+        return self.code in DEAD
 
 
 @dataclass(frozen=True, slots=True)

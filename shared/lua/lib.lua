@@ -16,6 +16,7 @@ local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
 local MAX_CRASHES = 3
 local INDEX_MAX = 100000
+local DEAD_MAX = 10000
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -137,8 +138,8 @@ local function pop(model)
   return nil
 end
 
--- End a job for good: the only way into a terminal state.
-local function finish(job, target, now, output, failure, usage, retention)
+-- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list.
+local function finish(job, target, now, output, failure, usage, retention, dead)
   local waited = job.state == 'queued'
   move(job, target)
   if waited then
@@ -150,6 +151,12 @@ local function finish(job, target, now, output, failure, usage, retention)
   local k = key.job(job.id)
   redis.call('HSET', k, 'finished', int(now), 'output', output, 'error', failure, 'usage', usage)
   redis.call('ZREM', key.deadlines(job.model), job.id)
+  if dead then
+    local letters = key.dead(job.tenant)
+    redis.call('ZADD', letters, int(now), job.id)
+    redis.call('ZREMRANGEBYRANK', letters, 0, -DEAD_MAX - 1)
+    keep(letters, HORIZON)
+  end
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
   redis.call('EXPIRE', k, int(retention))
   redis.call('EXPIRE', key.log(job.id), int(retention))

@@ -10,6 +10,7 @@ import pytest
 from shared.errors import (
     IdempotencyMismatch,
     InvalidRequest,
+    JobNotFailed,
     JobNotFound,
     JobNotTerminal,
     QueueFull,
@@ -295,6 +296,31 @@ def test_a_job_that_kills_its_workers_fails_after_three(store: JobStore) -> None
         eventually(lambda: sum(vars_of(store.rescue(MODEL))[:2]) == 1)
     error = store.get(job_id).job().error
     assert error is not None and error.code == "worker_crashed"
+
+
+def test_dead_letters_are_kept_and_tried_again_once(store: JobStore) -> None:
+    job_id = submit(store, request=b'{"content":"r"}', metadata={"k": "v"}, priority="low").id
+    claim(store)
+    store.write([Finish(job_id, 1, JobState.FAILED, error=b'{"code":"engine_error"}', dead=True)])
+    assert [r.id for r in store.dead("t")] == [job_id] and store.dead("other") == []
+    first = store.retry(job_id, "t", max_queued=10)
+    again = store.retry(job_id, "t", max_queued=10)
+    [held] = claim(store, 5)
+    assert again.replayed and again.id == first.id == held.id
+    assert held.request == b'{"content":"r"}'
+    record = store.get(first.id).job()
+    assert record.metadata == {"k": "v", "retry_of": job_id}
+    assert store.dead("t") == []
+    with pytest.raises(JobNotFailed):
+        store.retry(first.id, "t", max_queued=10)
+
+
+def test_a_job_lost_to_crashes_is_a_dead_letter(store: JobStore) -> None:
+    job_id = submit(store).id
+    for _ in range(3):
+        claim(short_leases(store))
+        eventually(lambda: sum(vars_of(store.rescue(MODEL))[:2]) == 1)
+    assert [r.id for r in store.dead("t")] == [job_id]
 
 
 def vars_of(rescued: object) -> list[int]:
