@@ -1,0 +1,90 @@
+"""Building answers: JSON without a detour, jobs as clients see them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from flask import Response, request
+
+from api.services import services
+from api.tickets import Tickets
+from shared.jobs import Record
+from shared.schemas import rfc3339
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder()
+_NULL = msgspec.Raw(b"null")
+_NO_METADATA = msgspec.Raw(b"{}")
+_NO_USAGE = dict.fromkeys(
+    ("prompt_tokens", "completion_tokens", "total_tokens", "queue_ms", "run_ms", "batch_size")
+)
+
+
+def answer(body: bytes, status: int = 200, **headers: str) -> Response:
+    """A JSON answer. Header names are spelled with underscores."""
+    response = Response(body, status=status, content_type="application/json")
+    for name, value in headers.items():
+        response.headers[name.replace("_", "-")] = value
+    return response
+
+
+def document(value: Any, status: int = 200, **headers: str) -> Response:
+    """Anything that msgspec encodes, as a JSON answer."""
+    return answer(_ENCODER.encode(value), status, **headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The URLs of jobs as this caller reaches them. `base` has no slash at the end."""
+
+    base: str
+    tickets: Tickets
+
+    def job(self, job_id: str) -> str:
+        return f"{self.base}/v1/jobs/{job_id}"
+
+    def all(self, job_id: str) -> dict[str, str]:
+        """The `urls` member of a job; the events' one carries a ticket."""
+        url = self.job(job_id)
+        events = f"{url}/events?ticket={self.tickets.issue(job_id)}"
+        return {"get": url, "events": events, "cancel": f"{url}/cancel"}
+
+
+def links() -> Links:
+    """Links as the current request's caller reaches this server."""
+    host = request.host or f"{request.environ['SERVER_NAME']}:{request.environ['SERVER_PORT']}"
+    return Links(f"{request.scheme}://{host}", services().tickets)
+
+
+def job_json(record: Record, urls: Links) -> bytes:
+    """A job as `shared.schemas.Job` in JSON, on one line, without parsing what is stored as JSON."""
+    return _ENCODER.encode(job_members(record, urls)).replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def job_members(record: Record, urls: Links) -> dict[str, Any]:
+    """The members of a job's document, in the order of `shared.schemas.Job`."""
+    fields = record.fields
+    get = fields.get
+    started, finished, usage = get("started"), get("finished"), get("usage")
+    return {
+        "id": fields["id"],
+        "object": "job",
+        "model": fields["model"],
+        "status": fields["state"],
+        "created_at": rfc3339(int(fields["created"])),
+        "started_at": rfc3339(int(started)) if started else None,
+        "finished_at": rfc3339(int(finished)) if finished else None,
+        "attempt": int(fields["attempt"]),
+        "queue_position": record.position,
+        "cancel_requested": get("cancel_requested") == "1",
+        "cached": False,
+        "output": _raw(get("output"), _NULL),
+        "error": _raw(get("error"), _NULL),
+        "usage": {**_NO_USAGE, "attempts": 0, **_DECODER.decode(usage)} if usage else None,
+        "metadata": _raw(get("metadata"), _NO_METADATA),
+        "urls": urls.all(fields["id"]),
+    }
+
+
+def _raw(stored: str | None, otherwise: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(stored.encode()) if stored else otherwise

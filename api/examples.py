@@ -1,0 +1,133 @@
+"""Example requests and answers for the OpenAPI document. Tests hold them against their schemas."""
+
+from typing import Any
+
+_ID = "job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
+_URL = f"http://127.0.0.1:8080/v1/jobs/{_ID}"
+
+REQUESTS: dict[str, Any] = {
+    "prompt": {"model": "demo-llama", "prompt": "The function returns"},
+    "sampled": {
+        "model": "demo-llama",
+        "prompt": "The function returns",
+        "params": {"max_new_tokens": 64, "temperature": 0.8, "top_p": 0.95, "seed": 7},
+        "priority": "high",
+        "expires_in": 600,
+        "metadata": {"order": "4711"},
+    },
+    "chat": {
+        "model": "demo-llama",
+        "input": {"messages": [{"role": "user", "content": "What is a generator?"}]},
+    },
+    "embedding": {"model": "all-minilm", "input": ["first text", "second text"]},
+}
+
+QUEUED: dict[str, Any] = {
+    "id": _ID,
+    "object": "job",
+    "model": "demo-llama",
+    "status": "queued",
+    "created_at": "2025-11-22T21:45:00.123Z",
+    "started_at": None,
+    "finished_at": None,
+    "attempt": 0,
+    "queue_position": 3,
+    "cancel_requested": False,
+    "cached": False,
+    "output": None,
+    "error": None,
+    "usage": None,
+    "metadata": {},
+    "urls": {"get": _URL, "events": f"{_URL}/events?ticket=…", "cancel": f"{_URL}/cancel"},
+}
+
+FINISHED: dict[str, Any] = {
+    **QUEUED,
+    "status": "succeeded",
+    "started_at": "2025-11-22T21:45:00.140Z",
+    "finished_at": "2025-11-22T21:45:00.518Z",
+    "attempt": 1,
+    "queue_position": None,
+    "output": {"text": " a new list of the items.", "finish_reason": "stop"},
+    "usage": {
+        "prompt_tokens": 4,
+        "completion_tokens": 8,
+        "total_tokens": 12,
+        "queue_ms": 17.0,
+        "run_ms": 378.0,
+        "batch_size": 4,
+        "attempts": 1,
+    },
+}
+
+CANCELING: dict[str, Any] = {
+    **QUEUED,
+    "status": "running",
+    "started_at": "2025-11-22T21:45:00.140Z",
+    "attempt": 1,
+    "queue_position": None,
+    "cancel_requested": True,
+}
+
+CANCELED: dict[str, Any] = {
+    **CANCELING,
+    "status": "canceled",
+    "finished_at": "2025-11-22T21:45:00.201Z",
+    "error": {"code": "job_canceled", "message": "The job was canceled.", "retryable": False},
+}
+
+LISTING: dict[str, Any] = {"data": [FINISHED], "next_cursor": None}
+
+EVENTS = """retry: 1000
+
+id: 0-1
+event: status
+data: {"status":"queued","attempt":0}
+
+id: 1-0
+event: status
+data: {"status":"running","attempt":1}
+
+id: 1-1
+event: token
+data: {"text":" a new","index":0}
+
+id: 1-2
+event: done
+data: {"id":"job_019aa61c…","status":"succeeded","output":{"text":" a new","finish_reason":"stop"}}
+
+"""
+
+MODELS: dict[str, Any] = {
+    "object": "list",
+    "data": [
+        {
+            "id": "demo-llama",
+            "object": "model",
+            "engine": "text-generation",
+            "device": "cpu",
+            "state": "ready",
+            "limits": {
+                "max_queued": 100000,
+                "max_prompt_tokens": 512,
+                "max_new_tokens": 512,
+                "run_timeout": 300.0,
+                "step_timeout": 30.0,
+            },
+            "batch": {"max_size": 32, "flush_timeout_ms": 20.0, "token_budget": "auto"},
+            "workers": [
+                {"name": "infer.demo-llama@host", "state": "ready", "active": 0, "capacity": 32}
+            ],
+            "queue_depth": 0,
+            "running": 0,
+        }
+    ],
+}
+
+READY: dict[str, Any] = {
+    "status": "ready",
+    "checks": {
+        "redis": {"ok": True, "state": "ok"},
+        "models": {"demo-llama": {"ok": True, "state": "ready", "workers": 1}},
+    },
+}

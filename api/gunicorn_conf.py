@@ -1,0 +1,50 @@
+"""gunicorn's settings: `gunicorn -c api/gunicorn_conf.py api.wsgi:app`.
+
+HOST (127.0.0.1), PORT and WEB_CONCURRENCY (1) come from the environment. One process holds thousands of
+streams; its greenlets wait on Redis and on clients. The app is imported by the workers alone, after
+gevent has patched the standard library, so nothing here may import it.
+"""
+
+import os
+from typing import Any
+
+from shared.settings import load_settings
+
+_settings = load_settings()
+
+wsgi_app = "api.wsgi:app"
+bind = f"{os.environ.get('HOST') or '127.0.0.1'}:{_settings.port}"
+workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
+worker_class = "api.gunicorn_worker.Worker"
+worker_connections = 8192
+backlog = 2048
+preload_app = False
+reuse_port = False
+# A worker that does not tick for so long is stuck; requests themselves may last as long as they like.
+timeout = 60
+graceful_timeout = max(1, int(_settings.drain_time))
+# An idle connection delays a graceful end by as much.
+keepalive = 5
+accesslog = None
+errorlog = "-"
+loglevel = _settings.log_level.lower()
+proc_name = "truthgpt-api"
+# Nothing in a request may change what the server takes its own address or paths for.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Tell the app when this process drains: held answers and streams then end by themselves."""
+    from api.services import of
+
+    of(worker.wsgi).lifecycle.alive = lambda: bool(worker.alive)
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Stop the threads of a worker that has served its last request."""
+    if worker.wsgi is not None:
+        from api.services import of
+
+        of(worker.wsgi).close()

@@ -1,0 +1,61 @@
+"""gunicorn's gevent worker, whose answers to what is not even HTTP are problem documents too."""
+
+import logging
+import secrets
+from typing import Any
+
+import msgspec
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.workers.ggevent import GeventWorker
+
+from shared.errors import PROBLEMS
+
+_REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
+_log = logging.getLogger(__name__)
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """Requests that never reach the app are refused here; a drain closes connections as they fall idle."""
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Answer one request."""
+        super().handle_request(listener_name, req, sock, addr)
+        if not self.alive:
+            # The answer began before the drain, so it promised to keep the connection.
+            raise StopIteration
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Refuse a request that could not be parsed."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status, detail = 400, "The request is not valid HTTP/1.1."
+        if isinstance(exc, LimitRequestLine):
+            status, detail = 414, "The URL is too long. Put what is long into the body."
+        elif isinstance(exc, LimitRequestHeaders):
+            status, detail = 431, "The headers are too many or too long. Send fewer."
+        _log.info("refused a request from %s: %s", addr, type(exc).__name__)
+        try:
+            client.sendall(_response(status, detail))
+        except OSError:
+            _log.debug("the client had gone")
+
+
+def _response(status: int, detail: str) -> bytes:
+    request_id = f"req_{secrets.token_hex(12)}"
+    body = msgspec.json.encode(
+        {
+            "type": "/problems/bad-request",
+            "title": PROBLEMS["bad_request"].title,
+            "status": status,
+            "detail": detail,
+            "code": "bad_request",
+            "request_id": request_id,
+        }
+    )
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+        "Content-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,129 @@
+"""Is the process up, can it serve: `/`, `/health`, `/ready`."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from flask import Response
+from pydantic import BaseModel
+
+from api import examples
+from api.answers import document
+from api.auth import Access
+from api.errors import problem
+from api.models import SERVING, summary
+from api.operations import Answer, Operations
+from api.services import Services, services
+from shared.errors import StoreUnavailable
+
+NAME = "truthgpt-inference"
+try:
+    VERSION = version(NAME)
+except PackageNotFoundError:
+    VERSION = "0.0.0+source"
+
+health = Operations("health", __name__)
+
+
+class About(BaseModel):
+    name: str
+    version: str
+    documentation: str
+    openapi: str
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    version: str
+
+
+class Check(BaseModel):
+    """`workers` is how many live."""
+
+    ok: bool
+    state: str
+    workers: int | None = None
+
+
+class Checks(BaseModel):
+    redis: Check
+    models: dict[str, Check]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready"]
+    checks: Checks
+
+
+@health.operation(
+    "GET",
+    "/",
+    access=Access.OPEN,
+    answers={
+        200: Answer(
+            "Name, version, where the documentation is.",
+            About,
+            {
+                "name": NAME,
+                "version": "0.1.0",
+                "documentation": "/docs",
+                "openapi": "/openapi.json",
+            },
+        )
+    },
+)
+def about() -> Response:
+    """What this is"""
+    return document(
+        {"name": NAME, "version": VERSION, "documentation": "/docs", "openapi": "/openapi.json"}
+    )
+
+
+@health.operation(
+    "GET",
+    "/health",
+    access=Access.OPEN,
+    answers={200: Answer("It is.", Health, {"status": "ok", "version": "0.1.0"})},
+)
+def is_up() -> Response:
+    """Is the process up
+
+    Asks nobody else; for a liveness probe.
+    """
+    return document({"status": "ok", "version": VERSION})
+
+
+@health.operation(
+    "GET",
+    "/ready",
+    access=Access.OPEN,
+    answers={200: Answer("It can.", Readiness, examples.READY)},
+    problems=("redis_unavailable", "model_unavailable"),
+)
+def is_ready() -> Response:
+    """Can it serve
+
+    Redis answers and at least one model has a live worker that is ready. Otherwise 503, with what
+    failed in `checks`; for a readiness probe.
+    """
+    checks = _checks(services())
+    shown = checks.model_dump(mode="json", exclude_none=True)
+    if not checks.redis.ok:
+        return problem("redis_unavailable", "Redis does not answer.", checks=shown)
+    if not any(check.ok for check in checks.models.values()):
+        states = ", ".join(f"{name} is {check.state}" for name, check in checks.models.items())
+        return problem(
+            "model_unavailable", f"No model has a worker that is ready: {states}.", checks=shown
+        )
+    return document({"status": "ready", "checks": shown})
+
+
+def _checks(here: Services) -> Checks:
+    found: dict[str, Check] = {}
+    try:
+        for spec in here.catalog:
+            status = here.store.status(spec.name)
+            state = summary(status)
+            found[spec.name] = Check(ok=state in SERVING, state=state, workers=len(status.workers))
+    except StoreUnavailable:
+        return Checks(redis=Check(ok=False, state="unreachable"), models={})
+    return Checks(redis=Check(ok=True, state="ok"), models=found)

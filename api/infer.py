@@ -1,0 +1,152 @@
+"""Inference on one connection: `POST /v1/infer` waits, `POST /v1/infer/stream` streams."""
+
+from flask import Response
+
+from api import examples, requests
+from api.answers import answer, links
+from api.errors import problem
+from api.operations import EVENT_STREAM, Answer, Operations
+from api.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
+from api.services import services
+from api.streams import cursor_asked_for, resumed, stream
+from api.submission import Accepted, Submission, accept, read_submission, submit
+from shared.errors import PROBLEMS, InvalidRequest, StoreUnavailable
+from shared.events import EventId
+from shared.jobs import Record
+from shared.schemas import Job, JobError, JobRequest
+from shared.states import JobState
+
+DEFAULT_TIMEOUT = 60.0
+MAX_TIMEOUT = 600.0
+
+_ENDINGS = {
+    JobState.FAILED: JobError(code="engine_error", message="The job failed.", retryable=True),
+    JobState.CANCELED: JobError(
+        code="job_canceled", message="The job was canceled.", retryable=False
+    ),
+    JobState.EXPIRED: JobError(
+        code="job_expired", message="The deadline passed before a result existed.", retryable=False
+    ),
+}
+
+infer = Operations("infer", __name__)
+
+
+@infer.operation(
+    "POST",
+    "/v1/infer",
+    parameters=(TIMEOUT, IDEMPOTENCY_KEY, TRACEPARENT),
+    body=JobRequest,
+    body_examples=examples.REQUESTS,
+    answers={
+        200: Answer("The finished job.", Job, examples.FINISHED),
+        202: Answer(
+            "Not done within `timeout`; the job goes on.",
+            Job,
+            examples.QUEUED,
+            headers={"Location": "Where the job is."},
+        ),
+    },
+    problems=(
+        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
+        *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
+        *("invalid_input", "prompt_too_long", "engine_error", "worker_crashed", "run_timeout"),
+        *("job_canceled", "job_expired", "model_unavailable"),
+    ),
+)
+def infer_now() -> Response:
+    """Infer and wait for the result
+
+    The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
+    goes on. A job that fails answers a problem document with `job_id`.
+    """
+    timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
+    accepted = submit(read_submission(), timeout)
+    if not accepted.record.terminal:
+        return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
+    if accepted.record.state is not JobState.SUCCEEDED:
+        return _failure(accepted)
+    return answer(accepted.json, 200, **accepted.headers)
+
+
+@infer.operation(
+    "POST",
+    "/v1/infer/stream",
+    parameters=(IDEMPOTENCY_KEY, LAST_EVENT_ID, TRACEPARENT),
+    body=JobRequest,
+    body_examples=examples.REQUESTS,
+    answers={
+        200: Answer(
+            "The events, until `done`.",
+            media=EVENT_STREAM,
+            example=examples.EVENTS,
+            headers={"Location": "Where the job is."},
+        ),
+        204: Answer("A repeated request whose cursor is the terminal event."),
+    },
+    problems=(
+        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
+        *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
+        *("invalid_cursor", "events_expired"),
+    ),
+)
+def infer_stream() -> Response:
+    """Infer and stream the events
+
+    The same events as `GET /v1/jobs/{job_id}/events`, on this connection. The job lives as long as
+    somebody reads it: when the client goes away and nobody reads its events within the grace period, the
+    job is canceled. Come back to `{Location}/events` with `Last-Event-ID`.
+    """
+    cursor = cursor_asked_for()
+    submission = read_submission()
+    if cursor is not None and submission.job.idempotency_key is None:
+        raise InvalidRequest(
+            "Last-Event-ID means nothing for a new job. Read on at /v1/jobs/{job_id}/events, or "
+            "repeat the request with the Idempotency-Key that it was made with.",
+            code="invalid_parameter",
+        )
+    return _stream_new(submission, cursor)
+
+
+def _stream_new(submission: Submission, cursor: EventId | None) -> Response:
+    job = submission.job
+    here = services()
+    # In this order no crash of ours leaves a job that nobody watches over and nobody reads.
+    presence = here.readers.tether(job.id, job.expires_in)
+    # Not `fresh`: on two connections the job may be made before the subscription, and what that loses
+    # a reader would see only at the next event. Callers that wait for the end do not mind.
+    follower = here.follow(job.id)
+    try:
+        created = accept(submission)
+        if created.replayed:
+            record = here.store.get(created.id, job.tenant)
+    except Exception as error:
+        follower.close()
+        if isinstance(error, StoreUnavailable):
+            # The job may be in all the same; nobody can read it, so it must not run.
+            presence.leave(watch=True)
+        else:
+            here.readers.forget(job.id)
+        raise
+    urls = links()
+    if created.replayed:
+        follower.close()
+        here.readers.forget(job.id)
+        response = resumed(record, cursor)
+        response.headers["Idempotent-Replayed"] = "true"
+    else:
+        response = stream(follower, presence, urls)
+    response.headers["Location"] = urls.job(created.id)
+    return response
+
+
+def _failure(accepted: Accepted) -> Response:
+    """A job that ended without success, as a problem document."""
+    error = _error_of(accepted.record)
+    code = error.code if error.code in PROBLEMS else "engine_error"
+    headers = {name.replace("_", "-"): value for name, value in accepted.headers.items()}
+    return problem(code, error.message, headers=headers, job_id=accepted.record.id)
+
+
+def _error_of(record: Record) -> JobError:
+    return record.job().error or _ENDINGS[record.state]

@@ -1,0 +1,212 @@
+"""The OpenAPI 3.1 document, made from the route table and the pydantic schemas."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+from flask import Flask, Response, current_app
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.answers import answer
+from api.auth import Access
+from api.errors import MEDIA_TYPE, RETRY_AFTER, Problem
+from api.health import NAME, VERSION
+from api.operations import Answer, Operation, Operations, Parameter
+from shared.errors import PROBLEMS
+from shared.params import Chat, EchoParams, EmbeddingParams, TextGenerationParams
+
+TABLE = "truthgpt.operations"
+_DOCUMENT = "truthgpt.openapi"
+_REF = "#/components/schemas/{model}"
+_PARAMS: tuple[type[BaseModel], ...] = (TextGenerationParams, EmbeddingParams, EchoParams)
+_TAGS = {
+    "jobs": "A job is one inference request that outlives the HTTP call that made it.",
+    "streams": "What a job says while it runs, as server-sent events.",
+    "infer": "Inference on one connection, for callers that want to wait.",
+    "models": "What is served.",
+    "health": "Probes, and this documentation. They need no token.",
+}
+
+openapi = Operations("openapi", __name__, tag="health")
+
+
+@openapi.operation(
+    "GET",
+    "/openapi.json",
+    access=Access.OPEN,
+    answers={200: Answer("OpenAPI 3.1.", example={"openapi": "3.1.0"})},
+)
+def openapi_document() -> Response:
+    """This interface, described for machines"""
+    return answer(cached_document(current_app))
+
+
+def cached_document(app: Flask) -> bytes:
+    """The document as JSON; made at the first call."""
+    made: bytes | None = app.extensions.get(_DOCUMENT)
+    if made is None:
+        made = msgspec.json.encode(describe(app.extensions[TABLE]))
+        app.extensions[_DOCUMENT] = made
+    return made
+
+
+def describe(table: Iterable[Operation]) -> dict[str, Any]:
+    """The document for a route table."""
+    operations = list(table)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": NAME,
+            "version": VERSION,
+            "summary": "A durable, queue-backed job system for model inference.",
+            "description": "Submit, poll, stream; nothing accepted is lost. Errors are RFC 9457 "
+            "problem documents; their `code` is stable.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(operations),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+            },
+        },
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+        "security": _security(operation.access),
+        "parameters": [_parameter(parameter) for parameter in operation.parameters],
+        "responses": _responses(operation),
+    }
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": _ref(operation.body),
+                    "examples": {
+                        name: {"value": value} for name, value in operation.body_examples.items()
+                    },
+                }
+            },
+        }
+    return described
+
+
+def _security(access: Access) -> list[dict[str, list[str]]]:
+    match access:
+        case Access.OPEN:
+            return []
+        case Access.TOKEN:
+            return [{"token": []}]
+        case Access.TICKET:
+            return [{"token": []}, {"ticket": []}]
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    described = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.description,
+        "required": parameter.place == "path",
+        "schema": dict(parameter.schema),
+    }
+    if parameter.example is not None:
+        described["example"] = parameter.example
+    return described
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    found = {str(status): _answer(good) for status, good in operation.answers.items()}
+    codes = list(operation.problems)
+    if operation.access is not Access.OPEN:
+        codes += ["unauthorized", "redis_unavailable"]
+    codes.append("internal_error")
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    found |= {str(status): _problems(names) for status, names in sorted(by_status.items())}
+    return found
+
+
+def _answer(good: Answer) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": good.description}
+    if good.headers:
+        described["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in good.headers.items()
+        }
+    if good.model is not None or good.example is not None:
+        schema = _ref(good.model) if good.model is not None else {}
+        described["content"] = {good.media: {"schema": schema, "example": good.example}}
+    return described
+
+
+def _problems(codes: list[str]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes) + ".",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": _ref(Problem),
+                "examples": {code: {"value": _example(code)} for code in codes},
+            }
+        },
+    }
+    if any(code in RETRY_AFTER for code in codes):
+        described["headers"] = {
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}
+        }
+    return described
+
+
+def _example(code: str) -> dict[str, Any]:
+    known = PROBLEMS[code]
+    return {
+        "type": f"/problems/{code.replace('_', '-')}",
+        "title": known.title,
+        "status": known.status,
+        "detail": f"{known.title}.",
+        "code": code,
+        "request_id": "req_6f1c2a9be04d4b7f8a3e5d21",
+    }
+
+
+def _schemas(operations: list[Operation]) -> dict[str, Any]:
+    sent = {operation.body for operation in operations if operation.body is not None}
+    got: set[type[BaseModel] | None] = {
+        good.model for operation in operations for good in operation.answers.values()
+    }
+    wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
+    taken: list[type[BaseModel]] = [*_by_name(sent), *_PARAMS, Chat]
+    given: list[type[BaseModel]] = [*_by_name(got), Problem]
+    wanted += [(model, "validation") for model in taken]
+    wanted += [(model, "serialization") for model in given]
+    _, definitions = models_json_schema(wanted, ref_template=_REF)
+    schemas: dict[str, Any] = definitions["$defs"]
+    if "JobRequest" in schemas:
+        # The wire schema takes any params, since the engine decides; name those that are known.
+        schemas["JobRequest"]["properties"]["params"] = {
+            "anyOf": [*map(_ref, _PARAMS), {"type": "object"}],
+            "description": "What the model's engine takes.",
+            "default": {},
+        }
+    return schemas
+
+
+def _by_name(models: Iterable[type[BaseModel] | None]) -> list[type[BaseModel]]:
+    return sorted((m for m in models if m is not None), key=lambda model: str(model.__name__))
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}

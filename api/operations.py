@@ -1,0 +1,117 @@
+"""The route table: one decorator registers a Flask route, guards it and describes it for OpenAPI."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flask import Blueprint, Response
+from pydantic import BaseModel
+
+from api.auth import Access, authenticate
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+
+View = Callable[..., Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the path, the query or a header. `schema` is JSON Schema."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer. `headers` maps a header's name to what it says."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    example: Any = None
+    media: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. `problems` are codes of shared.errors.PROBLEMS."""
+
+    name: str
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    summary: str
+    description: str
+    tag: str
+    access: Access
+    answers: Mapping[int, Answer]
+    parameters: tuple[Parameter, ...]
+    body: type[BaseModel] | None
+    body_examples: Mapping[str, Any]
+    problems: tuple[str, ...]
+
+
+class Operations(Blueprint):
+    """A blueprint whose routes describe themselves. Summary and description are the view's docstring."""
+
+    def __init__(self, name: str, import_name: str, *, tag: str | None = None) -> None:
+        super().__init__(name, import_name)
+        self.tag = tag or name
+        self.table: list[Operation] = []
+
+    def operation(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        path: str,
+        *,
+        answers: Mapping[int, Answer],
+        access: Access = Access.TOKEN,
+        parameters: tuple[Parameter, ...] = (),
+        body: type[BaseModel] | None = None,
+        body_examples: Mapping[str, Any] | None = None,
+        problems: tuple[str, ...] = (),
+    ) -> Callable[[View], View]:
+        """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`."""
+
+        def register(view: View) -> View:
+            summary, _, description = (view.__doc__ or "").partition("\n")
+            self.table.append(
+                Operation(
+                    name=view.__name__,
+                    method=method,
+                    path=path,
+                    summary=summary.strip(),
+                    description="\n".join(
+                        line.strip() for line in description.splitlines()
+                    ).strip(),
+                    tag=self.tag,
+                    access=access,
+                    answers=answers,
+                    parameters=parameters,
+                    body=body,
+                    body_examples=body_examples or {},
+                    problems=problems,
+                )
+            )
+            rule = path.replace("{", "<").replace("}", ">")
+            self.add_url_rule(rule, view.__name__, _guarded(view, access), methods=[method])
+            return view
+
+        return register
+
+
+def _guarded(view: View, access: Access) -> View:
+    if access is Access.OPEN:
+        return view
+
+    @functools.wraps(view)
+    def guarded(**path: str) -> Response:
+        authenticate(access)
+        return view(**path)
+
+    return guarded

@@ -1,0 +1,179 @@
+"""Reading requests: bodies within bounds, headers and parameters checked, each fault a 4xx that helps."""
+
+import re
+import secrets
+from typing import Any
+
+import msgspec
+from flask import request
+from werkzeug.http import parse_list_header
+
+from api.services import services
+from shared.errors import InvalidRequest, JobsError
+
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+MAX_WAIT = 60
+BODY_SILENCE = 30.0
+"""Seconds without a byte of a body that is not complete yet."""
+
+_DECODER = msgspec.json.Decoder()
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+
+
+def request_id() -> str:
+    """The caller's `X-Request-ID` when it is a sane one, else a new one."""
+    given = request.headers.get("X-Request-ID")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"req_{secrets.token_hex(12)}"
+
+
+def traceparent() -> str:
+    """The W3C trace context of the caller, '' where there is none or it is malformed."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else ""
+
+
+def idempotency_key() -> str | None:
+    """The `Idempotency-Key`. Raises `InvalidRequest` for one that is not 1-255 printable ASCII."""
+    given = request.headers.get("Idempotency-Key")
+    if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
+        raise _bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
+    return given
+
+
+def preferred_wait() -> int | None:
+    """Seconds of `Prefer: wait=N` (RFC 7240), at most `MAX_WAIT`; None where it is not asked for."""
+    header = request.headers.get("Prefer")
+    if header is None:
+        return None
+    for preference in parse_list_header(header):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() != "wait":
+            continue
+        value = value.strip().strip('"')
+        if not (value.isascii() and value.isdigit() and len(value) <= 18):
+            raise _bad_parameter(
+                f"'Prefer: wait' needs whole seconds from 0 to {MAX_WAIT}, such as wait=10."
+            )
+        return min(MAX_WAIT, int(value))
+    return None
+
+
+def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -> float:
+    """A duration from the query. Raises `InvalidRequest`."""
+    given = request.args.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and _SECONDS.fullmatch(given)):
+        raise _bad_parameter(f"'{name}' must be seconds from 0 to {maximum:g}, not {given[:40]!r}.")
+    value = float(given)
+    if value > maximum and not clamp:
+        raise _bad_parameter(f"'{name}' must be at most {maximum:g} seconds.")
+    return min(value, maximum)
+
+
+def count(name: str, *, default: int, maximum: int) -> int:
+    """A number from 1 to `maximum` from the query. Raises `InvalidRequest`."""
+    given = request.args.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= maximum):
+        raise _bad_parameter(f"'{name}' must be from 1 to {maximum}, not {given[:40]!r}.")
+    return int(given)
+
+
+def json_object() -> dict[str, Any]:
+    """The body as a JSON object, safe for everything downstream.
+
+    At most `MAX_DEPTH` deep, integers within 64 bits. Raises `JobsError` with the code that fits.
+    """
+    _require_json()
+    body = _body()
+    try:
+        value = _DECODER.decode(body)
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise JobsError(
+            f"The body cannot be read as JSON: {error}.", code="malformed_json"
+        ) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest('The body must be a JSON object, such as {"model": "…"}.')
+    _check_bounds(value)
+    return value
+
+
+def _require_json() -> None:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
+        raise JobsError(
+            "Send the body as 'Content-Type: application/json', in UTF-8.",
+            code="unsupported_media_type",
+        )
+
+
+def _body() -> bytes:
+    """The whole body. (werkzeug's own bound cuts an unsized body off at the limit, without a word.)"""
+    limit, length = services().settings.max_body_bytes, request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    if length is not None:
+        body = _read(length)
+        if len(body) < length:
+            raise JobsError("The body is shorter than its Content-Length.", code="bad_request")
+        return body
+    # Chunked, which only a server that ends the input by itself can hand over.
+    body = _read(limit + 1) if request.environ.get("wsgi.input_terminated") else b""
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _read(length: int) -> bytes:
+    sock = request.environ.get("gunicorn.socket")
+    if sock is not None:
+        sock.settimeout(BODY_SILENCE)
+    try:
+        body: bytes = request.environ["wsgi.input"].read(length)
+    except Exception as error:  # each server has exceptions of its own for a body that breaks off
+        raise JobsError(
+            "The body broke off or its framing is not valid. Send the request again.",
+            code="bad_request",
+        ) from error
+    finally:
+        if sock is not None:
+            sock.settimeout(None)
+    return body
+
+
+def _check_bounds(value: Any) -> None:
+    level, depth = [value], 1
+    while level:
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
+                raise InvalidRequest("Integers must fit into 64 bits; send larger ones as strings.")
+        level, depth = below, depth + 1
+
+
+def _too_large(limit: int) -> JobsError:
+    return JobsError(f"The body must be at most {limit} bytes.", code="body_too_large")
+
+
+def _too_deep() -> JobsError:
+    return JobsError(f"The body is nested deeper than {MAX_DEPTH} levels.", code="malformed_json")
+
+
+def _bad_parameter(detail: str) -> InvalidRequest:
+    return InvalidRequest(detail, code="invalid_parameter")

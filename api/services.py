@@ -1,0 +1,64 @@
+"""What the views of one app share: settings, store, event hub, doorbell, readers, tickets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from flask import Flask, current_app
+
+from api.bell import Bell
+from api.readers import Readers
+from api.tickets import Tickets
+from shared.catalog import Catalog
+from shared.events import START, EventHub, EventId, Follower
+from shared.jobs import JobStore
+from shared.settings import Settings
+
+EXTENSION = "truthgpt"
+
+
+@dataclass
+class Lifecycle:
+    """Whether this process still takes work. The server that runs the app says so."""
+
+    alive: Callable[[], bool] = lambda: True
+
+    @property
+    def draining(self) -> bool:
+        """Held answers and streams end soon after this turns true; their clients come back elsewhere."""
+        return not self.alive()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One an app, at `app.extensions[EXTENSION]`."""
+
+    settings: Settings
+    catalog: Catalog
+    token: str
+    store: JobStore
+    hub: EventHub
+    bell: Bell
+    readers: Readers
+    tickets: Tickets
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+    def follow(self, job_id: str, after: EventId = START, *, fresh: bool = False) -> Follower:
+        """Follow a job. Starts the hub at the first call, so its thread lives in the serving process."""
+        self.hub.start()
+        return self.hub.follow(job_id, after, fresh=fresh)
+
+    def close(self) -> None:
+        """Stop the threads; called when the process ends."""
+        self.bell.stop()
+        self.hub.stop()
+
+
+def of(app: Flask) -> Services:
+    """The services of an app."""
+    return cast(Services, app.extensions[EXTENSION])
+
+
+def services() -> Services:
+    """The services of the app that handles the current request."""
+    return cast(Services, current_app.extensions[EXTENSION])

@@ -1,0 +1,83 @@
+"""Reading a job's events: `GET /v1/jobs/{job_id}/events`, and how a stream's response is made."""
+
+from flask import Response, request
+
+from api import examples
+from api.answers import Links, links
+from api.auth import Access, tenant
+from api.connection import Connection
+from api.event_stream import EventStream
+from api.operations import EVENT_STREAM, Answer, Operations, Parameter
+from api.parameters import JOB_ID, LAST_EVENT_ID
+from api.readers import Presence
+from api.services import services
+from shared.errors import EventsExpired, InvalidRequest
+from shared.events import START, EventId, Follower
+from shared.jobs import Record
+
+streams = Operations("streams", __name__)
+
+
+@streams.operation(
+    "GET",
+    "/v1/jobs/{job_id}/events",
+    access=Access.TICKET,
+    parameters=(
+        JOB_ID,
+        LAST_EVENT_ID,
+        Parameter("after", "query", "The same as `Last-Event-ID`, which wins.", example="1-17"),
+        Parameter("ticket", "query", "Instead of the token: from the job's `urls.events`."),
+    ),
+    answers={
+        200: Answer("The events, until `done`.", media=EVENT_STREAM, example=examples.EVENTS),
+        204: Answer("The cursor is the terminal event: there is nothing more to come."),
+    },
+    problems=("job_not_found", "invalid_cursor", "events_expired"),
+)
+def job_events(job_id: str) -> Response:
+    """Follow a job's events
+
+    Server-sent events, replayed from the cursor and then live, each exactly once. The texts of all
+    `token` events after the last `reset` add up to `output.text`. A comment goes out every 15 s. When the
+    connection breaks, come back with the id of the last event; browsers do so by themselves.
+    """
+    cursor = cursor_asked_for()
+    record = services().store.get(job_id, tenant())
+    return resumed(record, cursor)
+
+
+def cursor_asked_for() -> EventId | None:
+    """From `Last-Event-ID`, else `?after=`. Raises `InvalidRequest`."""
+    given = request.headers.get("Last-Event-ID") or request.args.get("after")
+    return EventId.parse(given) if given else None
+
+
+def resumed(record: Record, cursor: EventId | None) -> Response:
+    """The events of an existing job after a cursor."""
+    head = EventId.parse(record.head)
+    if cursor is not None and cursor > head:
+        raise InvalidRequest(
+            f"The job's last event is {head}; {cursor} does not exist. Give the id of an event "
+            "that you got, or none to start from the beginning.",
+            code="invalid_cursor",
+        )
+    if cursor == head and record.terminal:
+        return Response(status=204)
+    if not services().hub.log.exists(record.id):
+        raise EventsExpired("The events of this job have expired. Get the job itself instead.")
+    if request.method == "HEAD":
+        # Nobody would iterate over the stream, so nobody would close it either.
+        return Response(content_type=EVENT_STREAM)
+    presence = None if record.terminal else services().readers.join(record.id)
+    follower = services().follow(record.id, cursor or START)
+    return stream(follower, presence, links())
+
+
+def stream(follower: Follower, presence: Presence | None, urls: Links) -> Response:
+    """A follower's events as a response that lasts until the job ends or the reader goes."""
+    events = EventStream(services(), follower, Connection(request.environ), urls, presence)
+    response = Response(iter(events), content_type=EVENT_STREAM)
+    response.headers["X-Accel-Buffering"] = "no"
+    # Also called when the client is gone before the first byte, which a generator would not notice.
+    response.call_on_close(events.close)
+    return response

@@ -1,0 +1,153 @@
+"""Taking a job in: request → checked → stored → its model's doorbell rung → perhaps waited for."""
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+
+import msgspec
+from flask import g, request
+
+from api import requests
+from api.answers import Links, job_json, links
+from api.auth import tenant
+from api.connection import Connection
+from api.services import Services, services
+from shared.errors import StoreUnavailable
+from shared.events import EventId, Follower
+from shared.jobs import Created, NewJob, Record, new_job_id
+from shared.schemas import DEFAULT_EXPIRES_IN, parse_request
+from shared.states import JobState
+
+POLL = 1.0
+"""Seconds between two looks at whether anybody still waits for a held answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checked request, ready to be stored. `max_queued` is its model's limit."""
+
+    job: NewJob
+    max_queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job that the store has, as last seen. `replayed`: an earlier request had made it."""
+
+    record: Record
+    replayed: bool
+    urls: Links
+
+    @property
+    def location(self) -> str:
+        return self.urls.job(self.record.id)
+
+    @property
+    def json(self) -> bytes:
+        return job_json(self.record, self.urls)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that every answer about a new job carries."""
+        replayed = {"Idempotent_Replayed": "true"} if self.replayed else {}
+        return {"Location": self.location, **replayed}
+
+
+def read_submission() -> Submission:
+    """The current request as a job. Raises `JobsError` for everything that is wrong with it."""
+    key = requests.idempotency_key()
+    body = requests.json_object()
+    wanted, spec, params = parse_request(body, services().catalog)
+    content = {"content": wanted.content, "params": params, "seed": _seed(params.get("seed"))}
+    job = NewJob(
+        id=new_job_id(),
+        model=spec.name,
+        tenant=tenant(),
+        request=msgspec.json.encode(content),
+        priority=wanted.priority,
+        expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
+        metadata=wanted.metadata,
+        traceparent=requests.traceparent(),
+        request_id=g.request_id,
+        idempotency_key=key,
+        body_digest=_digest(body) if key is not None else "",
+    )
+    return Submission(job, spec.limits.max_queued)
+
+
+def accept(submission: Submission) -> Created:
+    """Store the job and ring. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`."""
+    created = services().store.create(submission.job, max_queued=submission.max_queued)
+    if created.ring:
+        services().bell.ring(submission.job.model)
+    return created
+
+
+def submit(submission: Submission, wait: float) -> Accepted:
+    """Take a job in and give it `wait` seconds to end."""
+    if wait > 0:
+        # Follow before the job exists: then no event can be missed and none needs reading again.
+        with services().follow(submission.job.id, fresh=True) as follower:
+            created = accept(submission)
+            if not created.replayed:
+                until_end(follower, wait)
+    else:
+        created = accept(submission)
+    if created.replayed:
+        return Accepted(held(created.id, wait), replayed=True, urls=links())
+    return Accepted(_seen(submission.job, created), replayed=False, urls=links())
+
+
+def held(job_id: str, wait: float) -> Record:
+    """A job of the caller's, once it has ended or `wait` seconds have passed."""
+    store = services().store
+    record = store.get(job_id, tenant())
+    if record.terminal or wait <= 0:
+        return record
+    with services().follow(job_id, EventId.parse(record.head)) as follower:
+        until_end(follower, wait)
+    return store.get(job_id, tenant())
+
+
+def until_end(follower: Follower, wait: float) -> None:
+    """Return when the job has ended, after `wait` seconds, or when waiting has become pointless."""
+    here, connection = services(), Connection(request.environ)
+    deadline = time.monotonic() + wait
+    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
+        try:
+            event = follower.next(min(left, POLL))
+        except StoreUnavailable:
+            return
+        if event is not None and event.terminal:
+            return
+
+
+def _worth_waiting(here: Services, connection: Connection) -> bool:
+    return not here.lifecycle.draining and not connection.gone()
+
+
+def _seen(job: NewJob, created: Created) -> Record:
+    """The stored record; while Redis is away, what is known of it: the job is in, so never an error."""
+    try:
+        return services().store.get(job.id)
+    except StoreUnavailable:
+        fields = {
+            "id": job.id,
+            "model": job.model,
+            "state": JobState.QUEUED.value,
+            "created": str(created.created_ms),
+            "attempt": "0",
+            "metadata": msgspec.json.encode(job.metadata).decode(),
+        }
+        return Record(fields)
+
+
+def _seed(given: object) -> int:
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    return secrets.randbits(63)
+
+
+def _digest(body: dict[str, object]) -> str:
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()

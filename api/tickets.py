@@ -1,0 +1,40 @@
+"""Tickets: short-lived keys to one job's events, for readers that cannot send headers."""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+
+LIFETIME = 3600
+
+_TICKET = re.compile(r"(\d{1,12})\.([A-Za-z0-9_-]{43})")
+
+
+class Tickets:
+    """Issues and checks `<expiry>.<HMAC-SHA256 of job id and expiry>`, in URL-safe base64.
+
+    The signing key is derived from the API token, so every process of a deployment takes every other's
+    tickets, and a new token ends them all.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._key = hmac.digest(token.encode(), b"truthgpt events ticket v1", hashlib.sha256)
+
+    def issue(self, job_id: str, now: float | None = None) -> str:
+        """A ticket for a job's events, good for `LIFETIME` seconds."""
+        expiry = int(now if now is not None else time.time()) + LIFETIME
+        return f"{expiry}.{self._sign(job_id, expiry)}"
+
+    def admits(self, ticket: str, job_id: str, now: float | None = None) -> bool:
+        """Whether a ticket is ours, for this job, and has not expired."""
+        match = _TICKET.fullmatch(ticket)
+        if match is None:
+            return False
+        expiry = int(match[1])
+        genuine = hmac.compare_digest(self._sign(job_id, expiry), match[2])
+        return genuine and expiry > (now if now is not None else time.time())
+
+    def _sign(self, job_id: str, expiry: int) -> str:
+        mac = hmac.digest(self._key, f"{job_id}.{expiry}".encode(), "sha256")
+        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()

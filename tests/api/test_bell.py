@@ -1,0 +1,52 @@
+import threading
+
+from api.bell import Bell
+
+
+def test_a_bell_rings_in_order_and_finishes_before_it_stops() -> None:
+    rung: list[str] = []
+    bell = Bell(rung.append)
+
+    for model in "abc":
+        bell.ring(model)
+    bell.stop()
+
+    assert rung == ["a", "b", "c"]
+
+
+def test_a_hanging_broker_holds_nobody_up() -> None:
+    release = threading.Event()
+    bell = Bell(lambda model: release.wait(10))
+
+    bell.ring("a")
+    bell.ring("b")
+    bell.stop(timeout=0.05)
+
+    release.set()
+
+
+def test_a_failing_ring_does_not_end_the_bell() -> None:
+    rung: list[str] = []
+
+    def ring(model: str) -> None:
+        if model == "bad":
+            raise ConnectionError
+        rung.append(model)
+
+    bell = Bell(ring)
+    bell.ring("bad")
+    bell.ring("good")
+    bell.stop()
+
+    assert rung == ["good"]
+
+
+def test_a_stopped_bell_may_ring_again() -> None:
+    rung: list[str] = []
+    bell = Bell(rung.append)
+
+    bell.stop()
+    bell.ring("a")
+    bell.stop()
+
+    assert rung == ["a"]

@@ -1,0 +1,180 @@
+"""What only a real server shows: junk on the wire, bodies that lie, a graceful end."""
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.states import JobState
+from tests.api.conftest import AUTH, PlayedWorker, Server
+from tests.api.sse import Reader
+from tests.conftest import RedisServer, eventually
+
+ECHO = {"model": "echo", "prompt": "hello"}
+POST = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + (
+    f"Authorization: {AUTH['Authorization']}\r\n".encode()
+)
+
+
+def raw(server: Server, data: bytes, *, finish: bool = False) -> tuple[int, dict[str, object]]:
+    """Send bytes; the status and the document of the answer. `finish`: send nothing after them."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(data)
+        if finish:
+            sock.shutdown(socket.SHUT_WR)
+        file = sock.makefile("rb")
+        status = int(file.readline().split()[1])
+        headers = {}
+        while (line := file.readline().decode().strip()) != "":
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = value
+        assert headers["content-type"] == "application/problem+json"
+        assert headers["x-request-id"]
+        return status, json.loads(file.read(int(headers["content-length"])))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"get / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n folded\r\n\r\n",
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nTransfer-Encoding: odd\r\n\r\n",
+        b"POST /v1/jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nnot hex\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_junk_on_the_wire_is_a_4xx_problem(server: Server, data: bytes) -> None:
+    status, problem = raw(server, data)
+
+    assert 400 <= status < 500
+    assert problem["status"] == status
+    assert problem["code"] in {"bad_request", "unauthorized"}
+
+
+def test_a_body_that_breaks_off_makes_no_job(server: Server, served: PlayedWorker) -> None:
+    body = json.dumps(ECHO).encode()
+
+    short = raw(server, POST + b"Content-Length: 500\r\n\r\n" + body, finish=True)
+    chunk = b"%x\r\n%b\r\n" % (len(body), body)
+    chunked = raw(server, POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk, finish=True)
+
+    assert (short[0], short[1]["code"]) == (400, "bad_request")
+    assert (chunked[0], chunked[1]["code"]) == (400, "bad_request")
+    assert server.request("GET", "/v1/jobs").json["data"] == []
+
+
+def test_an_endless_body_is_413(server: Server) -> None:
+    big = b"Content-Length: 10000000000\r\n\r\n{"
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+
+    assert raw(server, POST + big)[0] == 413
+    assert raw(server, POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2)[0] == 413
+
+
+def test_a_body_of_exactly_the_limit_is_taken(server: Server, served: PlayedWorker) -> None:
+    def sized(size: int) -> bytes:
+        body = b'{"model":"echo","prompt":"%b"}'
+        return body % (b"x" * (size - len(body) + 2))
+
+    def status(body: bytes, *, chunked: bool) -> int:
+        connection = server.connect()
+        headers = {**AUTH, "Content-Type": "application/json"}
+        data = iter([body]) if chunked else body
+        connection.request("POST", "/v1/jobs", data, headers, encode_chunked=chunked)
+        found = connection.getresponse().status
+        connection.close()
+        return found
+
+    limit = 64 * 1024
+    for chunked in (False, True):
+        assert status(sized(limit), chunked=chunked) == 202
+        assert status(sized(limit + 1), chunked=chunked) == 413
+
+
+def test_a_chunked_body_is_taken(server: Server, served: PlayedWorker) -> None:
+    connection = server.connect()
+    pieces = iter([b'{"model":"echo",', b'"prompt":"x"}'])
+    headers = {**AUTH, "Content-Type": "application/json"}
+
+    connection.request("POST", "/v1/jobs", pieces, headers, encode_chunked=True)
+
+    assert connection.getresponse().status == 202
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"},
+        {"X-Forwarded-For": "1.2.3.4", "Forwarded": "host=evil.example"},
+        {"SCRIPT_NAME": "/evil", "PATH_INFO": "/evil"},
+        {"X-Original-URL": "/evil", "X-HTTP-Method-Override": "DELETE"},
+        {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk"},
+    ],
+)
+def test_headers_do_not_change_where_this_server_thinks_it_is(
+    server: Server, served: PlayedWorker, headers: dict[str, str]
+) -> None:
+    reply = server.request("POST", "/v1/jobs", ECHO, headers)
+
+    assert reply.status == 202
+    assert reply.headers["Location"].startswith(f"http://127.0.0.1:{server.port}/v1/jobs/job_")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "<script>", "x" * 3000, "evil.example:99999"])
+def test_an_odd_host_never_breaks_an_answer(
+    server: Server, served: PlayedWorker, host: str
+) -> None:
+    reply = server.request("POST", "/v1/jobs", ECHO, {"Host": host})
+
+    assert reply.status in (202, 400)
+    if reply.status == 202:
+        assert reply.json["urls"]["get"].startswith("http://")
+        assert "<" not in reply.headers["Location"]
+
+
+def test_a_graceful_end_gives_held_answers_and_ends_streams_whole(
+    catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
+) -> None:
+    server = Server(catalogue, redis_server.url, server_prefix, STREAM_GRACE_SEC="0").start()
+    stopped: list[float] = []
+    try:
+        reader = Reader(server, "POST", "/v1/infer/stream", ECHO)
+        reader.frame()
+        job_id = reader.headers["Location"].rpartition("/")[2]
+        held: list[int] = []
+        waiting = threading.Thread(
+            target=lambda: held.append(server.request("POST", "/v1/infer", ECHO).status)
+        )
+        waiting.start()
+        eventually(lambda: served.store.status("echo").waiting == 2, what="both jobs wait")
+
+        started = time.monotonic()
+        server.terminate()
+        assert reader.frames() == [], "the stream ends, chunked encoding complete"
+        waiting.join(10)
+        assert server.process is not None
+        server.process.wait(10)
+        stopped.append(time.monotonic() - started)
+        assert held == [202]
+    finally:
+        server.stop()
+
+    assert stopped[0] < 6
+    assert served.store.get(job_id).state is JobState.QUEUED, "its reader has not left"

@@ -1,0 +1,39 @@
+import msgspec
+from flask.testing import FlaskClient
+
+from api.models import ModelList
+from shared.jobs import JobStore
+from tests.api.conftest import PlayedWorker
+
+
+def test_every_model_of_the_catalogue_is_listed(client: FlaskClient) -> None:
+    listed = ModelList.model_validate(client.get("/v1/models").json)
+
+    models = {model.id: model for model in listed.data}
+    assert list(models) == ["echo", "full", "llama", "encoder", "own"]
+    assert models["llama"].engine == "text-generation"
+    assert models["llama"].limits.max_new_tokens == 64
+    assert models["full"].limits.max_queued == 1
+    assert {model.state for model in listed.data} == {"offline"}
+
+
+def test_a_model_shows_its_workers_and_its_queue(
+    client: FlaskClient, store: JobStore, worker: PlayedWorker
+) -> None:
+    for name, state in (("w1", "starting"), ("w2", "busy")):
+        said = {"state": state, "engine": {"device": "cuda:0"}, "active": 3, "capacity": 32}
+        store.beat("echo", name, msgspec.json.encode(said), [])
+    for _ in range(3):
+        client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
+    worker.take()
+
+    echo = ModelList.model_validate(client.get("/v1/models").json).data[0]
+
+    assert (echo.state, echo.device) == ("busy", "cuda:0")
+    assert (echo.queue_depth, echo.running) == (2, 1)
+    assert [worker["name"] for worker in echo.workers] == ["w1", "w2"]
+    assert echo.workers[1]["capacity"] == 32
+
+
+def test_no_path_of_the_server_is_told(client: FlaskClient) -> None:
+    assert "weights" not in client.get("/v1/models").text

@@ -1,0 +1,89 @@
+import json
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import TypeAdapter
+
+from api.errors import Problem
+from api.openapi import TABLE
+from api.operations import JSON, Operation
+from shared.errors import PROBLEMS
+
+
+@pytest.fixture
+def document(anonymous: FlaskClient) -> Any:
+    response = anonymous.get("/openapi.json")
+    assert response.content_type == "application/json"
+    return response.json
+
+
+@pytest.fixture
+def table(app: Flask) -> tuple[Operation, ...]:
+    found: tuple[Operation, ...] = app.extensions[TABLE]
+    return found
+
+
+def test_the_document_describes_exactly_the_routes(app: Flask, document: Any) -> None:
+    routed = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, item in document["paths"].items() for method in item}
+
+    assert document["openapi"] == "3.1.0"
+    assert described == routed
+
+
+def test_every_reference_leads_somewhere(document: Any) -> None:
+    references = set(re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(document)))
+
+    assert {"JobRequest", "Job", "Problem", "TextGenerationParams"} <= references
+    assert references <= set(document["components"]["schemas"])
+
+
+def test_every_operation_is_explained_with_examples(document: Any) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], (path, method)
+            assert operation["operationId"]
+            in_path = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+            assert in_path == set(re.findall(r"{(\w+)}", path))
+            if "requestBody" in operation:
+                assert operation["requestBody"]["content"][JSON]["examples"]
+            for status, response in operation["responses"].items():
+                for media in response.get("content", {}).values():
+                    assert media.get("example") or media.get("examples") or path == "/docs", status
+
+
+def test_the_examples_fit_their_schemas(table: tuple[Operation, ...]) -> None:
+    for operation in table:
+        for value in operation.body_examples.values():
+            assert operation.body is not None
+            operation.body.model_validate(value)
+        for answer in operation.answers.values():
+            if answer.model is not None:
+                TypeAdapter(answer.model).validate_python(answer.example)
+
+
+def test_problems_are_described_by_code(document: Any) -> None:
+    responses = document["paths"]["/v1/jobs"]["post"]["responses"]
+
+    assert {"202", "200", "400", "401", "404", "413", "415", "422", "503"} <= set(responses)
+    busy = responses["503"]["content"]["application/problem+json"]
+    assert set(busy["examples"]) == {"queue_full", "redis_unavailable"}
+    assert "Retry-After" in responses["503"]["headers"]
+    for name, example in busy["examples"].items():
+        assert Problem.model_validate(example["value"]).status == PROBLEMS[name].status
+
+
+def test_security_is_told(document: Any) -> None:
+    paths = document["paths"]
+
+    assert paths["/health"]["get"]["security"] == []
+    assert paths["/v1/jobs"]["post"]["security"] == [{"token": []}]
+    events = paths["/v1/jobs/{job_id}/events"]["get"]["security"]
+    assert events == [{"token": []}, {"ticket": []}]
