@@ -6,6 +6,7 @@ from flask import Flask, Response, g
 
 from api import errors
 from api.bell import Bell, Ring
+from api.dead_letters import dead_letters
 from api.docs import docs
 from api.health import health
 from api.infer import infer
@@ -22,7 +23,7 @@ from shared.events import EventHub
 from shared.jobs import JobStore, connect
 from shared.settings import Settings, ensure_token
 
-GROUPS = (jobs, streams, infer, models, health, openapi, docs)
+GROUPS = (jobs, streams, infer, dead_letters, models, health, openapi, docs)
 
 
 def create_app(

@@ -13,8 +13,10 @@ from shared.events import Event, Follower
 OPENING = b"retry: 1000\n\n"
 HEARTBEAT = b": heartbeat\n\n"
 HEARTBEAT_SECONDS = 15.0
-POLL = 1.0
-"""Seconds between two looks at whether the reader is there and the server goes on."""
+POLL = 3.0
+"""Seconds between two looks at whether the server goes on; idle streams cost CPU by this alone."""
+WATCHED_POLL = 1.0
+"""The same for a reader whose job goes when it does."""
 OUTAGE_SECONDS = 60.0
 """How long a stream rides out an outage of Redis before it sends its reader to reconnect."""
 OUTAGE_PAUSE = 0.25
@@ -42,6 +44,7 @@ class EventStream:
         self._connection = connection
         self._urls = urls
         self._presence = presence
+        self._poll = POLL if presence is None else WATCHED_POLL
         self._ended: Event | None = None
         self._told_end = False
         self._outage: float | None = None
@@ -82,7 +85,7 @@ class EventStream:
         frames: list[bytes] = []
         try:
             while self._ended is None and len(frames) < FRAMES_AT_ONCE:
-                event = self._follower.next(0.0 if frames else POLL)
+                event = self._follower.next(0.0 if frames else self._poll)
                 if event is None:
                     break
                 if event.terminal:

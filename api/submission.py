@@ -15,6 +15,7 @@ from api.connection import Connection
 from api.services import Services, services
 from shared.errors import StoreUnavailable
 from shared.events import EventId, Follower
+from shared.faults import faults
 from shared.jobs import Created, NewJob, Record, new_job_id
 from shared.schemas import DEFAULT_EXPIRES_IN, parse_request
 from shared.states import JobState
@@ -79,6 +80,7 @@ def read_submission() -> Submission:
 def accept(submission: Submission) -> Created:
     """Store the job and ring. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`."""
     created = services().store.create(submission.job, max_queued=submission.max_queued)
+    faults.reach("created")
     if created.ring:
         services().bell.ring(submission.job.model)
     return created

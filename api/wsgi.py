@@ -1,6 +1,21 @@
 """The app that gunicorn serves: `gunicorn -c api/gunicorn_conf.py api.wsgi:app`."""
 
+import os
+import sys
+
 from api.app import create_app
+from shared.errors import ConfigError
+from shared.faults import faults
+from shared.jobs import connect
+from shared.redis_guard import require_noeviction
 from shared.settings import load_settings
 
-app = create_app(load_settings())
+try:
+    faults.arm(os.environ)
+    settings = load_settings()
+    require_noeviction(connect(settings.require_redis(), settings.redis_timeout))
+    app = create_app(settings)
+except ConfigError as error:
+    # 4 is what gunicorn takes as "the app cannot be loaded": it ends instead of trying for ever.
+    sys.stderr.write(f"truthgpt: {error}\n")
+    sys.exit(4)

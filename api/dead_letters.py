@@ -1,0 +1,81 @@
+"""Dead letters: jobs that failed for no fault of their input, and another try for them."""
+
+from flask import Response
+
+from api import examples, requests
+from api.answers import answer, document, job_json, job_members, links
+from api.auth import tenant
+from api.operations import Answer, Operations, Parameter
+from api.parameters import JOB_ID
+from api.services import services
+from shared.schemas import Job, JobList
+
+PAGE = 100
+
+dead_letters = Operations("dead_letters", __name__, tag="dead letters")
+
+
+@dead_letters.operation(
+    "GET",
+    "/v1/dead-letters",
+    parameters=(
+        Parameter(
+            "limit",
+            "query",
+            "How many jobs at most.",
+            {"type": "integer", "minimum": 1, "maximum": PAGE, "default": PAGE},
+            PAGE,
+        ),
+    ),
+    answers={200: Answer("The newest of them.", JobList, examples.LISTING)},
+    problems=("invalid_parameter",),
+)
+def list_dead_letters() -> Response:
+    """List dead letters, newest first
+
+    Jobs that failed with `engine_error`, `worker_crashed` or `run_timeout` and were not tried again since.
+    """
+    limit = requests.count("limit", default=PAGE, maximum=PAGE)
+    records = services().store.dead(tenant(), limit)
+    urls = links()
+    return document(
+        {"data": [job_members(record, urls) for record in records], "next_cursor": None}
+    )
+
+
+@dead_letters.operation(
+    "POST",
+    "/v1/jobs/{job_id}/retry",
+    parameters=(JOB_ID,),
+    answers={
+        202: Answer(
+            "The new job.", Job, examples.QUEUED, headers={"Location": "Where the new job is."}
+        ),
+        200: Answer(
+            "The new job, which an earlier call had made.",
+            Job,
+            examples.QUEUED,
+            headers={"Idempotent-Replayed": "`true`."},
+        ),
+    },
+    problems=("job_not_found", "job_not_failed", "unknown_model", "queue_full"),
+)
+def retry_job(job_id: str) -> Response:
+    """Try a failed job again
+
+    Makes a new job of the same request; its `metadata.retry_of` names this one, which stays as it ended.
+    May be repeated.
+    """
+    here = services()
+    spec = here.catalog.get(here.store.get(job_id, tenant()).fields["model"])
+    created = here.store.retry(job_id, tenant(), max_queued=spec.limits.max_queued)
+    if created.ring:
+        here.bell.ring(spec.name)
+    urls = links()
+    replayed = {"Idempotent_Replayed": "true"} if created.replayed else {}
+    return answer(
+        job_json(here.store.get(created.id), urls),
+        200 if created.replayed else 202,
+        Location=urls.job(created.id),
+        **replayed,
+    )

@@ -1,0 +1,81 @@
+"""Where and with what was measured."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from bench.programs import REPOSITORY
+from shared.embedded_redis import find_binary
+
+PACKAGES = ("celery", "kombu", "redis", "hiredis", "flask", "werkzeug", "gunicorn", "gevent")
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """`load` is the system's one-minute load average before the first turn; 0 is a quiet machine."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    system: str
+    python: str
+    redis: str
+    packages: dict[str, str]
+    commit: str
+    load: float
+
+
+def look_around() -> Machine:
+    """This machine now."""
+    return Machine(
+        cpu=_cpu_model(),
+        cores=len(psutil.Process().cpu_affinity() or ())
+        if _has_affinity()
+        else os.cpu_count() or 1,
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        system=f"{platform.system()} {platform.release()}",
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        redis=".".join(map(str, find_binary()[1])),
+        packages=_versions(),
+        commit=_commit(),
+        load=round(os.getloadavg()[0], 2),
+    )
+
+
+def _has_affinity() -> bool:
+    return hasattr(psutil.Process, "cpu_affinity")
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def _commit() -> str:
+    """The commit that is checked out, with a `+` when files differ from it."""
+    git = ("git", "-C", str(REPOSITORY))
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True)
+    except OSError:
+        return "unknown"
+    name = head.stdout.decode().strip() or "unknown"
+    return f"{name}+" if changed.stdout.strip() else name

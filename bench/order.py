@@ -1,0 +1,77 @@
+"""What the harness and its load generator say to each other: one JSON document a line."""
+
+import msgspec
+
+
+class Polling(msgspec.Struct, frozen=True):
+    """Where a job's result is asked for. `every` is in seconds, also before the first look.
+
+    `job_id` is where the id stands in the answer to the submit; `path` has `{id}` in its place.
+    """
+
+    job_id: tuple[str, ...]
+    path: str
+    every: float
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How a subject is asked to echo a prompt, and where its answer holds the echo.
+
+    The request is a POST of `fields` and a member `prompt`. `answer` is where the echo stands in the JSON;
+    while nothing stands there and `polling` is given, the result is asked for again.
+    """
+
+    path: str
+    answer: tuple[str, ...]
+    fields: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    polling: Polling | None = None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A closed loop of `clients`, each with one job at a time. Times are in seconds.
+
+    `patience` bounds the wait for a subject's first answer, and for the last ones.
+    """
+
+    url: str
+    dialect: Dialect
+    clients: int
+    warm_up: float
+    seconds: float
+    patience: float = 60.0
+
+
+class Mark(msgspec.Struct, tag=True, frozen=True):
+    """Sent when the measured time begins, and when it ends."""
+
+    moment: str
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Milliseconds from sending a job to having its right answer."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class Report(msgspec.Struct, tag=True, frozen=True):
+    """What was measured. `answers`, `rate` (a second) and `latency` are of the measured time alone.
+
+    `right`, `errors` (by reason), `requests` (HTTP, polls included) and `cpu_seconds` are of everything
+    since the subject's first answer.
+    """
+
+    answers: int
+    rate: float
+    latency: Latency
+    right: int
+    errors: dict[str, int]
+    requests: int
+    cpu_seconds: float
+
+    @property
+    def wrong(self) -> int:
+        """How many jobs did not get their right answer."""
+        return sum(self.errors.values())

@@ -1,0 +1,44 @@
+"""What is measured: each subject starts its processes, says how it is asked, and ends them."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from bench.order import Dialect
+
+Groups = Mapping[str, Callable[[], list[psutil.Process]]]
+"""A subject's processes by what they are there for. Asked anew each time: processes come and go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A subject that runs. `redis_url` is the Redis of its own."""
+
+    url: str
+    redis_url: str
+    groups: Groups
+
+
+class Subject(Protocol):
+    """`variant` tells the ways apart in which one project is measured. `processes` is how many work."""
+
+    name: str
+    variant: str
+    processes: int
+
+    @property
+    def settings(self) -> str:
+        """For the report, in a line: what runs, and with which options."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def serve(self, folder: Path) -> AbstractContextManager[Serving]:
+        """Start everything with its files in `folder`, end everything on leaving.
+
+        It may not answer yet on entering; the load generator waits for the first answer.
+        """

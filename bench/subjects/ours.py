@@ -1,0 +1,74 @@
+"""This project as it is shipped: API, one worker with its engine host, the rescue worker, Redis."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.order import Dialect
+from bench.programs import processes_of, programs
+from bench.subjects import Serving
+from shared.embedded_redis import free_port
+
+CATALOGUE = "models: {echo: {engine: echo}}\n"
+NO_LIMIT = str(10**9)
+"""The rate limit is at work, above what any load here reaches."""
+
+
+class Ours:
+    """`POST /v1/infer` with authentication, validation and everything else that is on by default."""
+
+    def __init__(self, processes: int = 1) -> None:
+        """`processes` is the number of Celery workers, each with an engine host."""
+        self.name = "truthgpt-inference"
+        self.variant = "POST /v1/infer"
+        self.processes = processes
+        self._token = secrets.token_urlsafe(32)
+
+    @property
+    def settings(self) -> str:
+        return (
+            f"gunicorn gevent 1 worker; {self.processes} Celery worker (threads, -c 1, -E) with its "
+            "engine host, echo engine, default settings; rescue worker; authentication on"
+        )
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(
+            path="/v1/infer",
+            fields={"model": "echo"},
+            headers={"Authorization": f"Bearer {self._token}"},
+            answer=("output", "text"),
+        )
+
+    @contextmanager
+    def serve(self, folder: Path) -> Iterator[Serving]:
+        catalogue = folder / "catalog.yaml"
+        catalogue.write_text(CATALOGUE, "utf-8")
+        port = free_port()
+        with programs(folder) as running:
+            redis = running.redis()
+            env = {
+                "REDIS_URL": redis.url,
+                "TRUTHGPT_API_TOKEN": self._token,
+                "TRUTHGPT_CONFIG": str(catalogue),
+                "TRUTHGPT_STATE_DIR": str(folder),
+                "RATE_LIMIT_RPM": NO_LIMIT,
+            }
+            api = running.start("api", env, "-m", "cli", "api", "--port", str(port))
+            rescue = running.start("rescue", env, "-m", "cli", "rescue")
+            workers = [
+                running.start(f"worker-{n}", env, "-m", "cli", "worker", "--model", "echo")
+                for n in range(self.processes)
+            ]
+            yield Serving(
+                url=f"http://127.0.0.1:{port}",
+                redis_url=redis.url,
+                groups={
+                    "front end": lambda: api.parent + api.children,
+                    "worker": lambda: [p for w in workers for p in w.parent],
+                    "engine": lambda: [p for w in workers for p in w.children],
+                    "rescue": lambda: rescue.parent + rescue.children,
+                    "redis": lambda: processes_of(redis),
+                },
+            )

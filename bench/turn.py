@@ -1,0 +1,92 @@
+"""One turn: start a subject, put load on it, read its counters at both ends, end it."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from redis import Redis
+
+from bench.accounting import Cost, Counters, cost, read
+from bench.order import Mark, Order, Report
+from bench.programs import REPOSITORY
+from bench.subjects import Subject
+
+LOG_LINES = 15
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one turn of a subject brought."""
+
+    report: Report
+    cost: Cost
+
+
+class TurnFailed(Exception):
+    """A turn without a result; the message says why, and ends with the subject's last words."""
+
+
+def take_turn(
+    subject: Subject,
+    folder: Path,
+    *,
+    clients: int,
+    warm_up: float,
+    seconds: float,
+    patience: float = 60.0,
+) -> Turn:
+    """Measure a subject once, as in `Order`. `folder` is made anew for its files. Raises `TurnFailed`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
+        order = Order(serving.url, subject.dialect, clients, warm_up, seconds, patience)
+        marks: dict[str, Counters] = {}
+        for message in _load(order, folder):
+            if isinstance(message, Mark):
+                marks[message.moment] = read(serving, redis)
+            else:
+                spent = cost(marks["begins"], marks["ends"], message.answers)
+                return Turn(message, spent)
+    raise TurnFailed(f"{subject.name}: no report\n{_last_words(folder)}")
+
+
+def _load(order: Order, folder: Path) -> Iterator[Mark | Report]:
+    """What the load generator says, while it works."""
+    with _load_generator() as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(msgspec.json.encode(order) + b"\n")
+        process.stdin.close()
+        decode = msgspec.json.Decoder(Mark | Report).decode
+        for line in process.stdout:
+            yield decode(line)
+        if process.wait() != 0:
+            raise TurnFailed(f"the load generator failed\n{_last_words(folder)}")
+
+
+@contextmanager
+def _load_generator() -> "Iterator[subprocess.Popen[bytes]]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Ctrl-C is this process' business; it ends the load generator.
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _last_words(folder: Path) -> str:
+    """The ends of the subject's logs."""
+    parts = []
+    for log in sorted(folder.glob("*.log")):
+        lines = log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+        parts.append(f"--- {log}\n" + "\n".join(lines))
+    return "\n".join(parts)
