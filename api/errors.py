@@ -86,6 +86,8 @@ def register(app: Flask) -> None:
 
 
 def _jobs_error(error: JobsError) -> Response:
+    if error.__cause__ is not None:
+        _log.debug("request %s: %s from %r", g.get("request_id"), error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFull) else None
     return problem(error.code, error.detail, headers=headers, errors=errors)

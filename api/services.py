@@ -10,7 +10,7 @@ from api.bell import Bell
 from api.readers import Readers
 from api.tickets import Tickets
 from shared.catalog import Catalog
-from shared.events import START, EventHub, EventId, Follower
+from shared.events import START, Ending, EventHub, EventId, Follower
 from shared.jobs import JobStore
 from shared.settings import Settings
 
@@ -47,6 +47,11 @@ class Services:
         """Follow a job. Starts the hub at the first call, so its thread lives in the serving process."""
         self.hub.start()
         return self.hub.follow(job_id, after, fresh=fresh)
+
+    def expect(self, job_id: str) -> Ending:
+        """Wait for the end of a job that is about to be made. Raises `StoreUnavailable`."""
+        self.hub.start()
+        return self.hub.expect(job_id)
 
     def close(self) -> None:
         """Stop the threads; called when the process ends."""

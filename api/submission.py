@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from flask import g, request
@@ -14,7 +14,7 @@ from api.auth import tenant
 from api.connection import Connection
 from api.services import Services, services
 from shared.errors import StoreUnavailable
-from shared.events import EventId, Follower
+from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
 from shared.jobs import Created, NewJob, Record, new_job_id
 from shared.schemas import DEFAULT_EXPIRES_IN, parse_request
@@ -89,16 +89,39 @@ def accept(submission: Submission) -> Created:
 def submit(submission: Submission, wait: float) -> Accepted:
     """Take a job in and give it `wait` seconds to end."""
     if wait > 0:
-        # Follow before the job exists: then no event can be missed and none needs reading again.
-        with services().follow(submission.job.id, fresh=True) as follower:
-            created = accept(submission)
-            if not created.replayed:
-                until_end(follower, wait)
+        # Expect the end before the job exists: then it cannot be missed, and nothing is read again.
+        with services().expect(submission.job.id) as ending:
+            created = accept(at_home(submission))
+            ended = None if created.replayed else await_end(ending, wait)
+        if ended is not None:
+            record = Record({**_born(submission.job, created), **ended.fields})
+            return Accepted(record, replayed=False, urls=links())
     else:
         created = accept(submission)
     if created.replayed:
         return Accepted(held(created.id, wait), replayed=True, urls=links())
     return Accepted(_seen(submission.job, created), replayed=False, urls=links())
+
+
+def at_home(submission: Submission) -> Submission:
+    """The same, to be told of at this process's own channel when it ends."""
+    return replace(submission, job=replace(submission.job, home=services().hub.home))
+
+
+def await_end(ending: Ending, wait: float) -> Ended | None:
+    """How the job ended; None when it has not within `wait` seconds, or the store must be asked."""
+    here, connection = services(), Connection(request.environ)
+    deadline = time.monotonic() + wait
+    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
+        ended = ending.wait(min(left, POLL))
+        if ended is not None:
+            return ended
+        if ending.doubtful:
+            # The channel broke meanwhile; from here on the log tells.
+            with here.follow(ending.job_id) as follower:
+                until_end(follower, deadline - time.monotonic())
+            return None
+    return None
 
 
 def held(job_id: str, wait: float) -> Record:
@@ -134,15 +157,19 @@ def _seen(job: NewJob, created: Created) -> Record:
     try:
         return services().store.get(job.id)
     except StoreUnavailable:
-        fields = {
-            "id": job.id,
-            "model": job.model,
-            "state": JobState.QUEUED.value,
-            "created": str(created.created_ms),
-            "attempt": "0",
-            "metadata": msgspec.json.encode(job.metadata).decode(),
-        }
-        return Record(fields)
+        return Record(_born(job, created))
+
+
+def _born(job: NewJob, created: Created) -> dict[str, str]:
+    """The fields of a job's record as it was made."""
+    return {
+        "id": job.id,
+        "model": job.model,
+        "state": JobState.QUEUED.value,
+        "created": str(created.created_ms),
+        "attempt": "0",
+        "metadata": msgspec.json.encode(job.metadata).decode(),
+    }
 
 
 def _seed(given: object) -> int:

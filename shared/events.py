@@ -9,6 +9,7 @@ One `EventHub` a process holds one pub/sub connection for any number of follower
 
 import logging
 import re
+import secrets
 import threading
 import time
 from collections import deque
@@ -222,6 +223,64 @@ class Follower:
         self._ready.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended, as fields of its record: state, attempt, started, finished, output, error, usage."""
+
+    job_id: str
+    fields: dict[str, str]
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "Ended":
+        """From the message of `finish` in shared/lua/lib.lua."""
+        head = payload.split(b" ", 7)
+        job_id, state, attempt, started, finished = (part.decode() for part in head[:5])
+        body, output, error = head[7], int(head[5]), int(head[6])
+        return cls(
+            job_id,
+            {
+                "state": state,
+                "attempt": attempt,
+                "started": started,
+                "finished": finished,
+                "output": body[:output].decode(),
+                "error": body[output : output + error].decode(),
+                "usage": body[output + error :].decode(),
+            },
+        )
+
+
+class Ending:
+    """Waits for the end of a job that this process made with its hub's `home`: woken once, with all of it."""
+
+    def __init__(self, hub: "EventHub", job_id: str) -> None:
+        self.job_id = job_id
+        self.doubtful = False
+        """The connection was lost meanwhile, so the message may have been: look at the store."""
+        self._hub = hub
+        self._ended: Ended | None = None
+        self._told = threading.Event()
+
+    def __enter__(self) -> "Ending":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hub.forget(self)
+
+    def wait(self, timeout: float) -> Ended | None:
+        """The end, or None when it has not come within `timeout` seconds or has become doubtful."""
+        self._told.wait(timeout)
+        return self._ended
+
+    def tell(self, ended: Ended) -> None:
+        self._ended = ended
+        self._told.set()
+
+    def doubt(self) -> None:
+        self.doubtful = True
+        self._told.set()
+
+
 class EventHub:
     """One pub/sub connection that feeds every follower of this process.
 
@@ -235,6 +294,10 @@ class EventHub:
         self._pool = redis.connection_pool
         self._lock = threading.Lock()
         self._channels: dict[bytes, _Channel] = {}
+        self._endings: dict[str, Ending] = {}
+        self.home = secrets.token_hex(6)
+        self._home_channel = keys("ended", self.home).encode()
+        self._at_home = threading.Event()
         self._connection: Any = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -279,9 +342,25 @@ class EventHub:
                 if channel.unanswered == 0:
                     del self._channels[name]
 
+    def expect(self, job_id: str) -> Ending:
+        """Wait for the end of a job that is about to be made with this hub's `home`.
+
+        Raises `StoreUnavailable` when the channel cannot be heard: do not make the job then.
+        """
+        if not self._at_home.wait(READY_SECONDS):
+            raise StoreUnavailable("The event channel does not answer. Try again in a moment.")
+        ending = Ending(self, job_id)
+        with self._lock:
+            self._endings[job_id] = ending
+        return ending
+
+    def forget(self, ending: Ending) -> None:
+        with self._lock:
+            self._endings.pop(ending.job_id, None)
+
     def __len__(self) -> int:
-        """How many jobs are being followed."""
-        return len(self._channels)
+        """How many jobs are being followed or waited for."""
+        return len(self._channels) + len(self._endings)
 
     # -- the connection
 
@@ -322,6 +401,9 @@ class EventHub:
         connection.connect()
         with self._lock:
             self._connection = connection
+            connection.send_command("SUBSCRIBE", self._home_channel, check_health=False)
+            for ending in self._endings.values():
+                ending.doubt()
             self._channels = {n: c for n, c in self._channels.items() if c.followers}
             for name, channel in self._channels.items():
                 channel.unanswered = 0
@@ -330,6 +412,7 @@ class EventHub:
                     follower.resync()
 
     def _disconnect(self) -> None:
+        self._at_home.clear()
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -344,9 +427,20 @@ class EventHub:
             connection.send_command("PING", check_health=False)
             message = connection.read_response(disconnect_on_error=False, timeout=READY_SECONDS)
         if message[0] == b"message":
-            self._deliver(message[1], message[2])
+            if message[1] == self._home_channel:
+                self._end(Ended.parse(message[2]))
+            else:
+                self._deliver(message[1], message[2])
         elif message[0] == b"subscribe":
-            self._answered(message[1])
+            if message[1] == self._home_channel:
+                self._at_home.set()
+            else:
+                self._answered(message[1])
+
+    def _end(self, ended: Ended) -> None:
+        ending = self._endings.get(ended.job_id)
+        if ending is not None:
+            ending.tell(ended)
 
     def _deliver(self, name: bytes, payload: bytes) -> None:
         identity, before, kind, data = payload.split(b" ", 3)

@@ -29,6 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from shared.courier import Courier
 from shared.errors import (
     IdempotencyMismatch,
     InvalidRequest,
@@ -60,7 +61,10 @@ def new_job_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `create` needs. `request` is the JSON that the worker gets: content, params, seed."""
+    """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
+
+    `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`).
+    """
 
     id: str
     model: str
@@ -72,6 +76,7 @@ class NewJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
     traceparent: str = ""
     request_id: str = ""
+    home: str = ""
     idempotency_key: str | None = None
     body_digest: str = ""
 
@@ -291,6 +296,7 @@ class JobStore:
         self.lease = lease
         self._backlog = backlog
         self._memory = MemoryGuard(redis)
+        self._courier = Courier(redis)
         horizon = 2 * (MAX_EXPIRES_IN + retention)
         self._common = (prefix, horizon)
         self._scripts = {
@@ -316,6 +322,7 @@ class JobStore:
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
+            *(("home", job.home) if job.home else ()),
         )
         # fmt: on
         match reply[0]:
@@ -504,45 +511,25 @@ class JobStore:
         1 done, 2 done and a cancel is waiting, 3 (requeue) done and a doorbell is wanted,
         -1 refused because an earlier event is missing.
         """
-        pipe = self.redis.pipeline(transaction=False)
-        counts: list[int] = []
-        run: list[Any] = []
-
-        def flush() -> None:
-            if run:
-                self._queue(pipe, "append", *run)
-                counts.append(len(run) // 6)
-                run.clear()
-
+        values: list[Any] = []
         for item in writes:
             if isinstance(item, Append):
-                run += [item.id, item.attempt, item.seq, item.kind, item.data, item.tokens]
-                continue
-            flush()
-            counts.append(0)
-            # fmt: off
-            if isinstance(item, Finish):
-                self._queue(
-                    pipe, "finish", item.id, item.attempt, item.state,
-                    item.output, item.error, item.usage, self.retention, int(item.dead),
-                )
+                values += [
+                    "append",
+                    item.id,
+                    item.attempt,
+                    item.seq,
+                    item.kind,
+                    item.data,
+                    item.tokens,
+                ]
+            elif isinstance(item, Finish):
+                values += ["finish", item.id, item.attempt, item.state]
+                values += [item.output, item.error, item.usage, int(item.dead)]
             else:
-                self._queue(
-                    pipe, "requeue", item.id, item.attempt, int(item.delay * 1000), item.charge,
-                    item.reason, self._backlog,
-                )
-            # fmt: on
-        flush()
-        replies = self._execute(pipe)
-        out: list[int] = []
-        for count, reply in zip(counts, replies, strict=True):
-            if count:
-                out += reply
-            elif isinstance(reply, list):
-                out.append(3 if reply[1] else reply[0])
-            else:
-                out.append(reply)
-        return out
+                values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
+                values += [item.charge, item.reason]
+        return list(self._call("write", self.retention, self._backlog, *values))
 
     def beat(
         self,
@@ -620,22 +607,7 @@ class JobStore:
 
     def _call(self, name: str, *args: Any) -> Any:
         with _reachable():
-            return self._scripts[name](keys=(), args=(*self._common, *args))
-
-    def _queue(self, pipe: Any, name: str, *args: Any) -> None:
-        pipe.evalsha(self._scripts[name].sha, 0, *self._common, *args)
-
-    def _execute(self, pipe: Any) -> list[Any]:
-        commands = list(pipe.command_stack)
-        with _reachable():
-            replies: list[Any] = pipe.execute(raise_on_error=False)
-            if any(isinstance(reply, ResponseError) for reply in replies):
-                # Redis was restarted and forgot the scripts. All are idempotent: load, repeat.
-                for script in self._scripts.values():
-                    self.redis.script_load(script.script)
-                pipe.command_stack = commands
-                replies = pipe.execute(raise_on_error=True)
-        return replies
+            return self._courier.call(self._scripts[name], (*self._common, *args))
 
 
 @contextmanager

@@ -16,13 +16,15 @@
 | `workers:MODEL` | hash | worker name -> what it last said of itself | lease |
 | `models` | zset | models that have had jobs, by last use (ms) | horizon |
 | `index:TENANT` | zset | the tenant's newest jobs, ids in lexical order | horizon |
-| `dead:TENANT` | zset | the tenant's jobs that failed for no fault of their input, by time (ms) | horizon |
+| `dead:TENANT` | zset | jobs that failed for no fault of their input, by time (ms) | horizon |
 | `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 
 Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
-`control:MODEL` (cancel a running job). *Horizon* is the longest deadline + retention.
+`control:MODEL` (cancel a running job),
+`ended:HOME` (jobs that a process made and waits for, whole, as they end).
+*Horizon* is the longest deadline + retention.
 """
 
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ TEMPLATES = {
     "claim": ("claim", "token"),
     "rescuer": ("rescuer",),
     "events": ("events", "id"),
+    "ended": ("ended", "home"),
     "wake": ("wake", "model"),
     "control": ("control", "model"),
 }

@@ -69,13 +69,14 @@ def _serve_model(model: str) -> None:
     def dispatcher() -> Any:
         return getattr(consumer[0], "event_dispatcher", None) if consumer else None
 
+    events = FlowerEvents(model, dispatcher)
     runtime = Runtime(
         store,
         settings.catalog.get(model),
         f"{model}-{os.uname().nodename}-{os.getpid()}",
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
-        hooks=[FlowerEvents(model, dispatcher)],
+        hooks=[events],
     )
     register_drain(app, runtime)
 
@@ -83,6 +84,7 @@ def _serve_model(model: str) -> None:
     def _begin(**_: Any) -> None:
         answer_revoke(store)
         runtime.start()
+        events.start()
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _ready(sender: Any, **_: Any) -> None:
@@ -96,6 +98,7 @@ def _serve_model(model: str) -> None:
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def _end(**_: Any) -> None:
         runtime.stop()
+        events.stop()
 
 
 def _serve_rescue() -> None:

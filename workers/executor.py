@@ -27,7 +27,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Executor:
-    """Runs claims on the engine host. `changed` is called whenever room or state may have changed."""
+    """Runs claims on the engine host. `changed` is called when there may be more room, `engine_changed` when
+    the host's state is another.
+    """
 
     def __init__(
         self,
@@ -36,12 +38,14 @@ class Executor:
         observers: Observers,
         ring: Callable[[], None],
         changed: Callable[[], None],
+        engine_changed: Callable[[], None],
     ) -> None:
         self._store = store
         self._spec = spec
         self._observers = observers
         self._ring = ring
         self._changed = changed
+        self._engine_has_changed = engine_changed
         self._lock = threading.Lock()
         self._held: dict[str, Attempt] = {}
         self._draw = random.Random().random
@@ -163,7 +167,7 @@ class Executor:
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self._observers.emit("engine_changed", self._spec.name, state.value, detail)
-        self._changed()
+        self._engine_has_changed()
 
     # -- ends
 

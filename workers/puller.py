@@ -98,11 +98,11 @@ class Puller:
         idle_since = time.monotonic()
         while self._goes_on(until):
             self._woken.clear()
-            claimed = self._claim()
+            claimed, waiting = self._claim()
             total += claimed
             if claimed or self._executor.active:
                 idle_since = time.monotonic()
-            if claimed:
+            if claimed and waiting and self._executor.room():
                 continue
             if self._executor.active or self._executor.room() == 0:
                 self._woken.wait(POLL_SECONDS)
@@ -121,10 +121,11 @@ class Puller:
     def _goes_on(self, until: float) -> bool:
         return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
 
-    def _claim(self) -> int:
+    def _claim(self) -> tuple[int, int]:
+        """Take as many jobs as there is room for. Returns how many, and how many still wait."""
         room = self._executor.room()
         if room == 0:
-            return 0
+            return 0, 0
         claimed = self._store.claim(
             self._model,
             room,
@@ -135,4 +136,4 @@ class Puller:
         if claimed.claims:
             faults.reach("claimed")
             self._executor.run(claimed.claims)
-        return len(claimed.claims)
+        return len(claimed.claims), claimed.waiting

@@ -39,7 +39,9 @@ class Runtime:
         self._drain_time = drain_time
         self._ring = ring
         observers = Observers(EngineLog(), *hooks)
-        self.executor = Executor(store, spec, observers, self._rung, self._changed)
+        self.executor = Executor(
+            store, spec, observers, self._rung, self._changed, self._engine_changed
+        )
         self.puller = Puller(store, self.executor, spec.name, worker, observers, self._rung, linger)
         self.keeper = Keeper(
             store,
@@ -83,5 +85,7 @@ class Runtime:
 
     def _changed(self) -> None:
         self.puller.wake()
-        if not self.executor.active or not self.executor.ready:
-            self.keeper.soon()
+
+    def _engine_changed(self) -> None:
+        self.puller.wake()
+        self.keeper.soon()

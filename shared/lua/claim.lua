@@ -45,10 +45,12 @@ while room > 0 and spent < budget do
     else
       move(job, 'running')
       job.attempt = job.attempt + 1
-      redis.call('HSET', key.job(id), 'attempt', int(job.attempt), 'worker', worker,
-        'started', job.started or int(now))
+      put(job, 'attempt', int(job.attempt))
+      put(job, 'worker', worker)
+      if not job.started then put(job, 'started', int(now)) end
       redis.call('ZADD', key.leases(model), int(now + lease), id)
       log(job, job.attempt, 0, 'status', status_event(job))
+      save(job)
       out[#out + 1] = row(id)
       handed[#handed + 1] = id .. '/' .. int(job.attempt)
       spent = spent + tonumber(job.cost)

@@ -36,9 +36,10 @@ for i = 15, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', k, unpack(fields))
 redis.call('EXPIRE', k, int(ttl))
 
-local job = {id = id, model = model, tenant = tenant, class = class, state = 'queued',
+local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
   seq = int(seq), attempt = 0, head = '0-0'}
 log(job, 0, 1, 'status', status_event(job))
+save(job)
 redis.call('EXPIRE', key.log(id), int(ttl))
 
 redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)

@@ -11,6 +11,7 @@
 --   head                                 id of the last event in the log
 --   started finished                     ms, once known
 --   worker cancel_requested output error usage
+--   home                                 the process that made it and waits for its end
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
@@ -30,16 +31,30 @@ local function keep(k, seconds)
 end
 
 local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
-  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started'}
+  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home'}
 
 -- The record's working fields, or nil when there is none.
 local function load(id)
   local values = redis.call('HMGET', key.job(id), unpack(FIELDS))
   if not values[1] then return nil end
-  local job = {}
+  local job = {changes = {}}
   for i, field in ipairs(FIELDS) do job[field] = values[i] or nil end
   job.attempt = tonumber(job.attempt)
   return job
+end
+
+-- Change a field of the record; `save` writes what has changed, once a transition.
+local function put(job, field, value)
+  local changes = job.changes
+  changes[#changes + 1] = field
+  changes[#changes + 1] = value
+end
+
+local function save(job)
+  if #job.changes > 0 then
+    redis.call('HSET', key.job(job.id), unpack(job.changes))
+    job.changes = {}
+  end
 end
 
 -- Move a job to another state; a move that states.py does not list is a bug and stops the script
@@ -49,7 +64,7 @@ local function move(job, target)
     error('no transition ' .. job.state .. ' -> ' .. target)
   end
   job.state = target
-  redis.call('HSET', key.job(job.id), 'state', target)
+  put(job, 'state', target)
 end
 
 -- Add an event to the job's log and say it live, naming the event before it.
@@ -62,7 +77,7 @@ local function log(job, attempt, seq, kind, data, tokens)
   end
   redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
   job.head = id
-  redis.call('HSET', key.job(job.id), 'head', id)
+  put(job, 'head', id)
 end
 
 local function next_seq(job)
@@ -139,6 +154,7 @@ local function pop(model)
 end
 
 -- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list.
+-- Whoever waits for the end at the process that made the job (`home`) gets all of it in one message.
 local function finish(job, target, now, output, failure, usage, retention, dead)
   local waited = job.state == 'queued'
   move(job, target)
@@ -148,8 +164,10 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   else
     redis.call('ZREM', key.leases(job.model), job.id)
   end
-  local k = key.job(job.id)
-  redis.call('HSET', k, 'finished', int(now), 'output', output, 'error', failure, 'usage', usage)
+  put(job, 'finished', int(now))
+  put(job, 'output', output)
+  put(job, 'error', failure)
+  put(job, 'usage', usage)
   redis.call('ZREM', key.deadlines(job.model), job.id)
   if dead then
     local letters = key.dead(job.tenant)
@@ -158,16 +176,21 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     keep(letters, HORIZON)
   end
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
-  redis.call('EXPIRE', k, int(retention))
+  save(job)
+  redis.call('EXPIRE', key.job(job.id), int(retention))
   redis.call('EXPIRE', key.log(job.id), int(retention))
+  if job.home then
+    redis.call('PUBLISH', key.ended(job.home), table.concat({job.id, target, int(job.attempt),
+      job.started or '', int(now), #output, #failure, ''}, ' ') .. output .. failure .. usage)
+  end
 end
 
 -- Give a running job back to the queue, at once or when `delay` ms have passed.
 local function requeue(job, now, delay, reason)
   move(job, 'queued')
   redis.call('ZREM', key.leases(job.model), job.id)
-  redis.call('HDEL', key.job(job.id), 'worker')
   log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
+  save(job)
   if delay > 0 then
     redis.call('ZADD', key.due(job.model), int(now + delay), job.id)
     keep(key.due(job.model), HORIZON)
