@@ -19,6 +19,7 @@ COMMANDS = {
     "cancel": "cli.jobs",
     "jobs": "cli.jobs",
     "models": "cli.jobs",
+    "dead": "cli.dead",
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",

@@ -204,6 +204,15 @@ class Client:
         # Not repeated: after a lost answer the second try would say that the job never existed.
         self._connection.request("DELETE", _path(job_id), retry=False)
 
+    def dead(self, *, limit: int = PAGE) -> list[Job]:
+        """The newest jobs that failed for no fault of their input and were not tried again."""
+        response = self._connection.request("GET", "/v1/dead-letters", params={"limit": limit})
+        return [Job.parse(value, self) for value in response.json()["data"]]
+
+    def retry(self, job_id: str) -> Job:
+        """Try a failed job again: a new job of the same request. Asking twice makes one."""
+        return self._job(self._connection.request("POST", f"{_path(job_id)}/retry"))
+
     def models(self) -> list[Model]:
         """The models of the server's catalogue and how they are doing."""
         document = self._connection.request("GET", "/v1/models").json()

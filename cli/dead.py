@@ -1,0 +1,61 @@
+"""`truthgpt dead`: jobs that failed for no fault of their input, and another try for them."""
+
+import click
+
+from cli.jobs import as_json_option
+from cli.login import Login, pass_login
+from cli.screen import console, echo_json, job_lines, jobs_table
+
+LISTED = 20
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: list, show, retry."""
+
+
+@dead.command("list")
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=LISTED, show_default=True, help="How many."
+)
+@as_json_option
+@pass_login
+def list_dead(login: Login, limit: int, as_json: bool) -> None:
+    """List dead letters, newest first."""
+    with login.client() as client:
+        found = client.dead(limit=limit)
+    if as_json:
+        echo_json({"data": [job.raw for job in found]})
+    elif found:
+        console().print(jobs_table(found))
+    else:
+        click.echo("no dead letters")
+
+
+@dead.command()
+@click.argument("job_id")
+@as_json_option
+@pass_login
+def show(login: Login, job_id: str, as_json: bool) -> None:
+    """Show a dead letter: what it was and why it failed."""
+    with login.client() as client:
+        job = client.get(job_id)
+    if as_json:
+        echo_json(job.raw)
+    else:
+        console().print(job_lines(job))
+
+
+@dead.command()
+@click.argument("job_ids", nargs=-1, required=True)
+@as_json_option
+@pass_login
+def retry(login: Login, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Try dead letters again, each as a new job."""
+    with login.client() as client:
+        for job_id in job_ids:
+            again = client.retry(job_id)
+            if as_json:
+                echo_json(again.raw)
+            else:
+                click.echo(f"{job_id} -> {again.id} ({again.status})")
