@@ -24,6 +24,7 @@ _TAGS = {
     "jobs": "A job is one inference request that outlives the HTTP call that made it.",
     "streams": "What a job says while it runs, as server-sent events.",
     "infer": "Inference on one connection, for callers that want to wait.",
+    "dead letters": "Jobs that failed for no fault of their input, kept for another try.",
     "models": "What is served.",
     "health": "Probes, and this documentation. They need no token.",
 }

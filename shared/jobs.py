@@ -429,13 +429,15 @@ class JobStore:
         if record.state is not JobState.FAILED:
             raise JobNotFailed(f"The job is {record.state}; only failed jobs can be tried again.")
         fields = record.fields
+        with _reachable():
+            request = cast(Any, self.redis.hget(self.keys("job", job_id), "request"))
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
         metadata = (_json(fields.get("metadata")) or {}) | {"retry_of": job_id}
         again = NewJob(
             id=new_job_id(),
             model=fields["model"],
             tenant=tenant,
-            request=fields["request"].encode(),
+            request=request or b"",
             priority=cast(Any, fields["class"]),
             cost=float(fields["cost"]),
             expires_in=lifetime,

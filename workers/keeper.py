@@ -9,9 +9,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+from redis.exceptions import RedisError
 
 from shared.errors import StoreUnavailable
 from shared.jobs import JobStore
@@ -64,6 +66,10 @@ class Keeper:
         self._stopped.set()
         self._now.set()
         self._threads[0].join(timeout=5)
+        with suppress(RedisError):
+            # A word that means nothing, so that the listener looks up and sees that it is over.
+            self._store.redis.publish(self._store.keys("wake", self._model), "over")
+            self._threads[1].join(timeout=2)
         try:
             self._store.beat(self._model, self._worker, b"", [])
         except StoreUnavailable:

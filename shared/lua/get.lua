@@ -1,10 +1,21 @@
 -- A job's record and its place in the queue.
 -- ARGV[3..]: id, tenant or '*' for any.
--- Returns {position or -1, field, value, …}, or {} when there is no such job of this tenant.
+-- Returns {position or -1, field, value, …}, or {} when there is no such job of this tenant. The
+-- request stays where it is: only its worker wants it, and it may be large.
 local id, tenant = ARGV[3], ARGV[4]
-local record = redis.call('HGETALL', key.job(id))
-if #record == 0 then return {} end
-local job = load(id)
+local SHOWN = {'id', 'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
+  'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
+  'usage', 'metadata', 'request_id', 'traceparent'}
+local values = redis.call('HMGET', key.job(id), unpack(SHOWN))
+if not values[1] then return {} end
+local job, record = {}, {}
+for i, field in ipairs(SHOWN) do
+  if values[i] then
+    job[field] = values[i]
+    record[#record + 1] = field
+    record[#record + 1] = values[i]
+  end
+end
 if tenant ~= '*' and job.tenant ~= tenant then return {} end
 local position = -1
 if job.state == 'queued' then

@@ -50,6 +50,7 @@ def test_every_operation_is_explained_with_examples(document: Any) -> None:
         for method, operation in item.items():
             assert operation["summary"], (path, method)
             assert operation["operationId"]
+            assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}
             in_path = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
             assert in_path == set(re.findall(r"{(\w+)}", path))
             if "requestBody" in operation:

@@ -178,7 +178,6 @@ def test_a_heartbeat_is_sent_when_nothing_happens(
     app_stream: Iterator[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(event_stream, "POLL", 0.05)
 
     assert next(app_stream) == b"retry: 1000\n\n"
     assert next(app_stream).startswith(b"id: 0-1\n")
@@ -190,7 +189,6 @@ def test_a_stream_whose_job_vanished_ends(
     app_stream: Iterator[bytes], store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(event_stream, "POLL", 0.05)
     next(app_stream), next(app_stream)
 
     for key in store.redis.scan_iter(store.keys("log", "*")):
@@ -242,8 +240,9 @@ def test_a_long_outage_sends_the_reader_to_reconnect(
 
 
 @pytest.fixture
-def app_stream(client: FlaskClient) -> Iterator[Iterator[bytes]]:
+def app_stream(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Iterator[bytes]]:
     """The events of a waiting job as the app yields them, chunk by chunk."""
+    monkeypatch.setattr(event_stream, "POLL", 0.05)
     job_id = client.post("/v1/jobs", json=ECHO).json["id"]
     response = client.get(f"/v1/jobs/{job_id}/events", buffered=False)
     yield response.iter_encoded()

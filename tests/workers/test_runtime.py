@@ -30,7 +30,7 @@ class Diary(Hooks):
 class Bench:
     """A runtime whose doorbells start drains in threads, as Celery's pool would."""
 
-    def __init__(self, store: JobStore, **options: object) -> None:
+    def __init__(self, store: JobStore, drain_time: float = 0.5, **options: object) -> None:
         self.store = store
         self.diary = Diary()
         spec = ModelSpec(
@@ -40,7 +40,7 @@ class Bench:
             options={"continues": True, **options},
         )
         self.runtime = Runtime(
-            store, spec, "w", self.ring, drain_time=0.5, linger=0.2, hooks=[self.diary]
+            store, spec, "w", self.ring, drain_time=drain_time, linger=0.2, hooks=[self.diary]
         )
         self.rescuer = Rescuer(store, lambda _: self.ring(), interval=0.05)
         self.threads: list[threading.Thread] = []
@@ -77,7 +77,7 @@ def start(store: JobStore) -> Iterator[Callable[..., Bench]]:
     benches: list[Bench] = []
 
     def make(**options: object) -> Bench:
-        benches.append(Bench(store, **options))
+        benches.append(Bench(store, **options))  # type: ignore[arg-type]
         return benches[-1]
 
     yield make
@@ -194,7 +194,7 @@ def test_a_fenced_attempt_is_dropped(bench: Bench) -> None:
 
 
 def test_stopping_gives_back_what_does_not_fit_uncharged(start: Callable[..., Bench]) -> None:
-    bench = start()
+    bench = start(drain_time=4.0)
     long, short = bench.submit("slow 100000"), bench.submit("slow 10")
     eventually(lambda: log_text(bench.store, long))
     bench.rescuer.stop()
