@@ -812,7 +812,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Settings:
     add("--muon-rate", type=float, default=0.02, help="peak learning rate of layer matrices")
     add("--adam-rate", type=float, default=0.003, help="peak learning rate of the other parameters")
     add("--weight-decay", type=float, default=0.1, help="of layer matrices")
-    add("--dropout", type=float, default=0.15, help="share of features zeroed while training")
+    add("--dropout", type=float, default=0.25, help="share of features zeroed while training")
     add("--held-out", type=float, default=0.08, help="most of the characters to hold out, as share")
     add("--log-every", type=int, default=100, help="steps between two measurements")
     values = parser.parse_args(arguments)

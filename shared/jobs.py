@@ -21,6 +21,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -616,12 +617,15 @@ class JobStore:
 def _reachable() -> Iterator[None]:
     try:
         yield
+    except OutOfMemoryError as error:
+        raise StoreUnavailable("Redis takes no writes now (memory is full).") from error
     except (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError) as error:
         if isinstance(error, AuthenticationError):
             raise StoreUnavailable("Redis refuses the credentials in REDIS_URL.") from error
         raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
     except ResponseError as error:
         if "OOM" in str(error) or "MISCONF" in str(error):
+            # As a script's own error these come without a class of their own.
             raise StoreUnavailable("Redis takes no writes now (memory or disk is full).") from error
         raise
     except RedisError as error:

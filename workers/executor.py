@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from shared.catalog import ModelSpec
-from shared.errors import PROBLEMS
+from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
 from shared.jobs import Claim, Finish, JobStore, Requeue
 from workers.engine_client import EngineClient, EngineState
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
+from workers.quarantine import Quarantine
 from workers.retries import Again, Decision, End, Kind, decide
-from workers.scribe import Attempt, Scribe
+from workers.scribe import Attempt, Ended, Scribe
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -48,6 +49,7 @@ class Executor:
         self._engine_has_changed = engine_changed
         self._lock = threading.Lock()
         self._held: dict[str, Attempt] = {}
+        self._quarantine = Quarantine()
         self._draw = random.Random().random
         self.scribe = Scribe(store, self._answered)
         self.engine = EngineClient(spec, self)
@@ -65,7 +67,7 @@ class Executor:
     def room(self) -> int:
         """How many more jobs the engine can take now; 0 while it is not ready."""
         info = self.engine.info
-        if info is None or not self.ready:
+        if info is None or not self.ready or self._quarantine:
             return 0
         return max(0, info.capacity - len(self._held))
 
@@ -83,25 +85,59 @@ class Executor:
             return [(attempt.claim.id, attempt.claim.attempt) for attempt in self._held.values()]
 
     def run(self, claims: Sequence[Claim]) -> None:
-        """Take claims over: what earlier attempts streamed, then the engine."""
-        submits: list[Submit] = []
+        """Take claims over. Those under suspicion wait in quarantine, the others go to the engine."""
+        clean: list[Attempt] = []
         for claim in claims:
             attempt = Attempt(claim, f"{claim.id}/{claim.attempt}", time.monotonic())
             with self._lock:
                 self._held[attempt.ticket] = attempt
+                if claim.crashes:
+                    self._quarantine.put(attempt)
+                else:
+                    clean.append(attempt)
             self._observers.emit("job_claimed", claim)
-            submits.append(self._submit(attempt))
-        if not self.engine.send(submits):
-            self._lose([submit.ticket for submit in submits], "the engine host is away")
+        self._submit(clean)
+        self.advance()
 
-    def _submit(self, attempt: Attempt) -> Submit:
+    def advance(self) -> None:
+        """Let the next ones in quarantine run, if the engine is free of others."""
+        info = self.engine.info
+        if info is None or not self._quarantine:
+            return
+        with self._lock:
+            others = len(self._held) - len(self._quarantine)
+            group = [] if others > 0 else self._quarantine.next_group(info.capacity)
+        self._submit(group)
+
+    def release_quarantine(self) -> None:
+        """Give back those who still wait in quarantine: nobody is there to let them run."""
+        with self._lock:
+            waiting = self._quarantine.waiting
+        for attempt in waiting:
+            self._decided(attempt.ticket, "returned")
+
+    def _submit(self, attempts: Sequence[Attempt]) -> None:
+        submits: list[Submit] = []
+        for attempt in attempts:
+            try:
+                submits.append(self._prepare(attempt))
+            except StoreUnavailable as error:
+                _log.warning("giving %s back: %s", attempt.ticket, error)
+                self._decided(attempt.ticket, "returned")
+        if submits and not self.engine.send(submits):
+            for submit in submits:
+                self._decided(submit.ticket, "returned")
+
+    def _prepare(self, attempt: Attempt) -> Submit:
+        """What the engine host gets: the request, the time left, what earlier attempts streamed."""
         claim, limits = attempt.claim, self._spec.limits
         text, token_ids = self._resume(attempt) if claim.attempt > 1 else ("", ())
+        left = max(0.0, claim.deadline - (time.monotonic() - attempt.began))
         return Submit(
             ticket=attempt.ticket,
             request=claim.request,
-            seconds=min(claim.deadline, limits.run_timeout),
-            limit="expired" if claim.deadline <= limits.run_timeout else "run_timeout",
+            seconds=min(left, limits.run_timeout),
+            limit="expired" if left <= limits.run_timeout else "run_timeout",
             text=text,
             token_ids=token_ids,
         )
@@ -121,8 +157,12 @@ class Executor:
         """Ask the engine to let go of a job; its outcome then ends the job."""
         with self._lock:
             tickets = [t for t, attempt in self._held.items() if attempt.claim.id == job_id]
-        if tickets:
-            self.engine.send([Cancel(ticket) for ticket in tickets])
+            idle = [ticket for ticket in tickets if self._quarantine.remove(ticket)]
+        for ticket in idle:
+            self._decided(ticket, "canceled")
+        running = [ticket for ticket in tickets if ticket not in idle]
+        if running:
+            self.engine.send([Cancel(ticket) for ticket in running])
 
     def renewed(self, held: Sequence[tuple[str, int]], results: Sequence[int]) -> None:
         """What the store said to the renewal of leases: 0 lost, 2 a cancel is waiting."""
@@ -162,8 +202,11 @@ class Executor:
 
     def engine_lost(self, reason: str) -> None:
         with self._lock:
-            tickets = list(self._held)
-        self._lose(tickets, reason)
+            spared = {attempt.ticket for attempt in self._quarantine.waiting}
+            tickets = [ticket for ticket in self._held if ticket not in spared]
+        for ticket in tickets:
+            self._decided(ticket, "crashed", Outcome(ticket, "broke", message=reason))
+        self._changed()
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self._observers.emit("engine_changed", self._spec.name, state.value, detail)
@@ -171,14 +214,10 @@ class Executor:
 
     # -- ends
 
-    def _lose(self, tickets: Sequence[str], reason: str) -> None:
-        for ticket in tickets:
-            self._decided(ticket, "crashed", Outcome(ticket, "broke", message=reason))
-        self._changed()
-
     def _decided(self, ticket: str, kind: Kind, outcome: Outcome | None = None) -> None:
         with self._lock:
             attempt = self._held.pop(ticket, None)
+            self._quarantine.remove(ticket)
         if attempt is None:
             return
         claim = attempt.claim
@@ -191,11 +230,10 @@ class Executor:
             max_attempts=self._spec.retries.max_attempts,
             draw=self._draw(),
         )
-        self.scribe.end(attempt, self._write(attempt, decision, outcome))
-        seconds = time.monotonic() - attempt.began
         state = decision.state.value if isinstance(decision, End) else "retried"
         detail = decision.code if isinstance(decision, End) else decision.reason
-        self._observers.emit("job_ended", claim, state, seconds, detail)
+        attempt.ended = Ended(state, detail, time.monotonic() - attempt.began)
+        self.scribe.end(attempt, self._write(attempt, decision, outcome))
 
     def _write(
         self, attempt: Attempt, decision: Decision, outcome: Outcome | None
@@ -234,23 +272,34 @@ class Executor:
             decision.dead,
         )
 
-    def _answered(self, attempt: Attempt, result: int) -> None:
-        """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, -1 a gap."""
+    def _answered(self, attempt: Attempt, result: int, *, last: bool) -> None:
+        """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, -1 a gap.
+
+        `last`: it was the attempt's end. Only now is it known how the attempt ended.
+        """
         if result == 2:
             self.cancel(attempt.claim.id)
-        elif result == 3:
+            return
+        if result == 3:
             self._ring()
-        elif result == 0:
+        if result in (0, -1):
+            if result == -1:
+                _log.error("%s could not be written; its lease will run out", attempt.ticket)
             self._fenced(attempt)
-        elif result == -1:
-            _log.error("events of %s were lost on the way; giving it back", attempt.ticket)
-            self._fenced(attempt)
+        elif last and attempt.ended is not None:
+            ended = attempt.ended
+            self._observers.emit(
+                "job_ended", attempt.claim, ended.state, ended.seconds, ended.detail
+            )
 
     def _fenced(self, attempt: Attempt) -> None:
+        """Another attempt owns the job, or nobody: let go of this one and say so, once."""
         with self._lock:
-            held = self._held.pop(attempt.ticket, None)
+            self._held.pop(attempt.ticket, None)
+            self._quarantine.remove(attempt.ticket)
+            told, attempt.fenced = attempt.fenced, True
         self.scribe.drop(attempt)
-        if held is None:
+        if told:
             return
         _log.warning("%s belongs to another attempt now; dropped", attempt.ticket)
         self.engine.send([Cancel(attempt.ticket)])

@@ -81,6 +81,7 @@ class Puller:
             return 0
         finally:
             self.drain_id = ""
+            self._executor.release_quarantine()
 
     def _await_engine(self) -> bool:
         """Wait for the engine before standing in the register, so that other workers are rung."""
@@ -98,6 +99,7 @@ class Puller:
         idle_since = time.monotonic()
         while self._goes_on(until):
             self._woken.clear()
+            self._executor.advance()
             claimed, waiting = self._claim()
             total += claimed
             if claimed or self._executor.active:

@@ -71,6 +71,7 @@ class Runtime:
         until = time.monotonic() + self._drain_time
         while self.executor.active and time.monotonic() < until:
             time.sleep(0.05)
+        self.executor.release_quarantine()
         returned = self.executor.active
         self.executor.give_back()
         if not self.executor.scribe.flush(timeout=2.0):

@@ -8,8 +8,8 @@ harmless.
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
@@ -24,6 +24,15 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended, as far as its worker knows: a JobState or `retried`, why, after how long."""
+
+    state: str
+    detail: str
+    seconds: float
+
+
 @dataclass(eq=False, slots=True)
 class Attempt:
     """A claimed attempt in this worker's hands. `seq` and `index` are what its next event gets."""
@@ -34,6 +43,8 @@ class Attempt:
     seq: int = 1
     index: int = 0
     batch_size: int = 0
+    ended: Ended | None = None
+    fenced: bool = False
 
 
 @dataclass(slots=True)
@@ -44,14 +55,18 @@ class _Pending:
     end: Finish | Requeue | None = None
 
 
+class Answered(Protocol):
+    def __call__(self, attempt: Attempt, result: int, *, last: bool) -> None: ...
+
+
 class Scribe:
     """`say`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
 
-    `answered(attempt, result)` gets the numbers of `JobStore.write`, for every attempt whose write was
-    fenced or ended, or for which a cancel is waiting.
+    `answered(attempt, result, last=…)` gets the numbers of `JobStore.write`, for every attempt whose
+    write was fenced or was its last, or for which a cancel is waiting.
     """
 
-    def __init__(self, store: JobStore, answered: Callable[[Attempt, int], None]) -> None:
+    def __init__(self, store: JobStore, answered: Answered) -> None:
         self._store = store
         self._answered = answered
         self._pending: dict[Attempt, _Pending] = {}
@@ -130,8 +145,9 @@ class Scribe:
             if ends:
                 faults.reach("after_finish")
             for attempt, write, result in zip(owners, writes, results, strict=True):
-                if result != 1 or not isinstance(write, Append):
-                    self._answered(attempt, result)
+                last = not isinstance(write, Append)
+                if last or result != 1:
+                    self._answered(attempt, result, last=last)
 
     def _write(self, writes: list[Write]) -> list[int] | None:
         for trial in Retrying(
@@ -146,7 +162,13 @@ class Scribe:
             retry_error_callback=lambda _: None,
         ):
             with trial:
-                return self._store.write(writes)
+                try:
+                    return self._store.write(writes)
+                except StoreUnavailable:
+                    raise
+                except Exception:  # noqa: BLE001 - the thread must live, for every job of this worker
+                    _log.exception("%d writes were refused and are given up", len(writes))
+                    return [-1] * len(writes)
         return None
 
 
