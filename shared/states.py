@@ -19,9 +19,7 @@ TERMINAL = frozenset(
 )
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset(
-        {JobState.RUNNING, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}
-    ),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELED, JobState.EXPIRED}),
     JobState.RUNNING: frozenset({JobState.QUEUED, *TERMINAL}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
