@@ -50,7 +50,14 @@ infer = Operations("infer", __name__)
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
         *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
-        *("invalid_input", "prompt_too_long", "engine_error", "worker_crashed", "run_timeout"),
+        *(
+            "invalid_input",
+            "poison_input",
+            "prompt_too_long",
+            "engine_error",
+            "worker_crashed",
+            "run_timeout",
+        ),
         *("job_canceled", "job_expired", "model_unavailable"),
     ),
 )

@@ -13,6 +13,7 @@ from shared.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import LLAMA, embedding_spec, save_causal, save_encoder, text_spec
 from workers.engines.base import Engine, EngineInfo, Work
+from workers.engines.one_shot import OneShotModel
 from workers.engines.registry import build
 
 PROMPTS = [
@@ -24,6 +25,19 @@ PROMPTS = [
     "a",
     "naïve café and 12 more words to make this one much longer than all the other prompts are",
 ]
+
+
+class Spelling(OneShotModel):
+    """A user's model: its first and last character as numbers."""
+
+    def cost(self, item: Any) -> float:
+        if not isinstance(item, str) or not item:
+            raise InputRefused("The input must be a text.")
+        return len(item)
+
+    def predict(self, inputs: list[str]) -> list[Any]:
+        rows = [[float(ord(text[0])), float(ord(text[-1]))] for text in inputs]
+        return [{"embeddings": [row], "dimensions": 2} for row in rows]
 
 
 @dataclass
@@ -44,7 +58,7 @@ class Case:
 
     @property
     def says_text(self) -> bool:
-        return self.kind != "embedding"
+        return self.kind not in {"embedding", "one-shot"}
 
 
 def _defaults(engine: str, **params: Any) -> dict[str, Any]:
@@ -69,6 +83,8 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
     match kind:
         case "echo" | "echo-paced":
             return ModelSpec(name="echo", engine="echo", batch=Batch(max_size=4))
+        case "one-shot":
+            return ModelSpec(name="own", engine=f"{__name__}:Spelling", device="cpu")
         case "embedding":
             return embedding_spec(folders["bert"])
         case _:
@@ -83,6 +99,7 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
     ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "one-shot": lambda: ({}, [7, ""]),
     "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
 }
 

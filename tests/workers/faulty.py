@@ -10,7 +10,8 @@ from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `nan`, `hang`, `exit`, `segfault`, `slow N`; others echo."""
+    """Prompts: `refuse`, `raise`, `break`, `nan`, `hang`, `exit`, `segfault`, `utter`, `slow N`; others
+    echo."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._options = spec.options
@@ -41,6 +42,9 @@ class Faulty:
             word = str(work.content)
             if word.startswith("slow "):
                 self._crawl(work, int(word.split()[1]), pieces, outcomes)
+                continue
+            if word == "utter":
+                pieces.append(Piece(work.id, output=object()))
                 continue
             outcomes.append(self._act(work, word))
         for outcome in outcomes:

@@ -136,6 +136,19 @@ def test_a_failing_job_is_tried_three_times(bench: Bench) -> None:
     assert job.error is not None and job.error.code == "engine_error"
 
 
+def test_poison_ends_alone_and_costs_the_others_no_attempt(bench: Bench) -> None:
+    good = [bench.submit("slow 60") for _ in range(5)]
+    eventually(lambda: log_text(bench.store, good[-1]))
+    poison = bench.ended(bench.submit("raise"))
+    assert poison.status is JobState.FAILED and poison.attempt == 1
+    assert poison.error is not None and poison.error.code == "poison_input"
+    for job_id in good:
+        job = bench.ended(job_id)
+        assert job.status is JobState.SUCCEEDED and job.attempt == 1
+        assert isinstance(job.output, dict)
+        assert log_text(bench.store, job_id) == job.output["text"]
+
+
 def test_a_job_that_kills_its_host_ends_after_three_crashes(bench: Bench) -> None:
     job = bench.ended(bench.submit("segfault"), 30)
     assert job.status is JobState.FAILED and job.attempt == 3

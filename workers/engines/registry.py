@@ -1,10 +1,12 @@
 """Which class serves which engine name. Nothing is imported before a model asks for it."""
 
 import importlib
+from typing import Any
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError
 from workers.engines.base import Engine
+from workers.engines.one_shot import OneShot, OneShotModel
 
 BUILT_IN: dict[str, str] = {
     "echo": "workers.engines.echo:Echo",
@@ -15,7 +17,7 @@ METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
 
 
 def build(spec: ModelSpec) -> Engine:
-    """The engine of a catalogue entry, not loaded yet.
+    """The engine of a catalogue entry, not loaded yet: a class of its own or a `OneShotModel`.
 
     Raises `ConfigError` when the engine's name is unknown or its class cannot be had.
     """
@@ -25,7 +27,9 @@ def build(spec: ModelSpec) -> Engine:
     if not (module_name and colon and class_name):
         known = ", ".join(sorted(BUILT_IN))
         raise ConfigError(f"{where}: {spec.engine!r} is neither {known} nor package.module:Class")
-    engine_class = _load(module_name, class_name, where)
+    engine_class: Any = _load(module_name, class_name, where)
+    if issubclass(engine_class, OneShotModel):
+        return OneShot(spec, engine_class())
     missing = [name for name in METHODS if not callable(getattr(engine_class, name, None))]
     if missing:
         raise ConfigError(f"{where}: {target} is no engine, it lacks {', '.join(missing)}")

@@ -120,7 +120,7 @@ def main() -> None:
         _log.exception("loading %s failed", spec.name)
         send(connection, [Refused(f"loading failed: {type(error).__name__}: {error}")])
         os._exit(4)
-    loop = Loop(engine, inbox, egress.put)
+    loop = Loop(engine, inbox, egress.put, continues=info.continues)
     egress.loop = loop
     egress.put(_ready(info, (time.perf_counter() - started) * 1000))
     loop.run()

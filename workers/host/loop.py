@@ -10,6 +10,7 @@ import msgspec
 
 from shared.errors import InputRefused
 from workers.engines.base import Broke, Engine, Piece, Step, Work
+from workers.host.isolation import Isolation
 from workers.host.messages import (
     Cancel,
     Command,
@@ -21,6 +22,8 @@ from workers.host.messages import (
 )
 
 Inbox = queue.SimpleQueue[Command]
+
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -47,11 +50,18 @@ class Loop:
     """Applies commands, enforces time limits, steps the engine, reports what came out.
 
     `report` takes each `Stepped`; `step_started` is the monotonic time of the step now running, 0
-    between steps, for the watchdog.
+    between steps, for the watchdog. `continues` is what the engine says of itself.
     """
 
-    def __init__(self, engine: Engine, inbox: Inbox, report: Callable[[Stepped], None]) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        inbox: Inbox,
+        report: Callable[[Stepped], None],
+        *,
+        continues: bool = False,
+    ) -> None:
+        self._engine = Isolation(engine, continues=continues)
         self._inbox = inbox
         self._report = report
         self._limits: dict[str, _Limit] = {}
@@ -145,29 +155,29 @@ class Loop:
         self.step_started = time.monotonic()
         try:
             return self._engine.step()
-        except Exception as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
-            # The step committed nothing. Until faults are isolated inside the batch, all of it fails
-            # and is tried again.
-            _log.exception("a step of %d jobs failed", len(self._limits))
-            detail = f"The model failed: {type(error).__name__}"
-            tickets = list(self._limits)
-            for ticket in tickets:
-                self._engine.cancel(ticket)
-            return Step(outcomes=[Broke(ticket, "engine_error", detail) for ticket in tickets])
         finally:
             self.step_started = 0.0
 
     def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:
         for piece in step.pieces:
-            pieces.append(_piece(piece))
+            if piece.id not in self._limits:
+                continue
+            try:
+                pieces.append(_piece(piece))
+            except UNENCODABLE as error:
+                del self._limits[piece.id]
+                self._engine.cancel(piece.id)
+                message = f"The model's output is not JSON: {error}"
+                outcomes.append(_broke(piece.id, "engine_error", message))
         for outcome in step.outcomes:
-            self._limits.pop(outcome.id, None)
+            if self._limits.pop(outcome.id, None) is None:
+                continue
             if isinstance(outcome, Broke):
                 outcomes.append(_broke(outcome.id, outcome.code, outcome.message))
                 continue
             try:
                 output = _encode(outcome.output)
-            except (TypeError, ValueError) as error:
+            except UNENCODABLE as error:
                 message = f"The model's output is not JSON: {error}"
                 outcomes.append(_broke(outcome.id, "engine_error", message))
                 continue
@@ -181,4 +191,6 @@ def _piece(piece: Piece) -> PieceOut:
 
 
 def _broke(ticket: str, code: str, message: str) -> Outcome:
-    return Outcome(ticket, "broke", code=code, message=message[:2000])
+    # A lone surrogate in a user's message must not break the frame that carries it.
+    told = message[:2000].encode("utf-8", "replace").decode()
+    return Outcome(ticket, "broke", code=code, message=told)

@@ -16,11 +16,11 @@ from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
 class Host:
     """A loop in a thread, and what it reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, continues: bool = False) -> None:
         self.inbox = Inbox()
         self.steps: list[Stepped] = []
         engine = Faulty(ModelSpec(name="m", engine="tests.workers.faulty:Faulty"))
-        self.loop = Loop(engine, self.inbox, self.steps.append)
+        self.loop = Loop(engine, self.inbox, self.steps.append, continues=continues)
         self.thread = threading.Thread(target=self.loop.run)
         self.thread.start()
 
@@ -40,14 +40,17 @@ class Host:
     def text(self, ticket: str) -> str:
         return "".join(p.text for s in self.steps for p in s.pieces if p.ticket == ticket)
 
+    def stop(self) -> None:
+        self.inbox.put(Stop())
+        self.thread.join(timeout=5)
+        assert not self.thread.is_alive()
+
 
 @pytest.fixture
 def host() -> Iterator[Host]:
     host = Host()
     yield host
-    host.inbox.put(Stop())
-    host.thread.join(timeout=5)
-    assert not host.thread.is_alive()
+    host.stop()
 
 
 def test_jobs_finish_with_their_output(host: Host) -> None:
@@ -88,9 +91,31 @@ def test_a_step_that_raises_fails_its_jobs_and_the_loop_lives(host: Host) -> Non
     assert host.outcome("b").kind == "finished"
 
 
+def test_a_step_that_one_job_makes_fail_ends_that_job_only() -> None:
+    host = Host(continues=True)
+    host.submit("a", "slow 50")
+    eventually(lambda: host.text("a"))
+    host.submit("b", "raise")
+    assert host.outcome("b").code == "poison_input"
+    assert host.outcome("a").kind == "finished"
+    assert msgspec.json.decode(host.outcome("a").output)["text"] == host.text("a")
+    host.stop()
+
+
 def test_output_that_is_no_json_fails_its_job(host: Host) -> None:
     host.submit("a", "object")
     assert host.outcome("a").code == "engine_error"
+
+
+def test_a_piece_that_is_no_json_fails_its_job_and_the_loop_lives(host: Host) -> None:
+    host.submit("a", "utter")
+    host.submit("b", "slow 10")
+    assert host.outcome("a").code == "engine_error"
+    assert host.outcome("b").kind == "finished"
+    host.inbox.put(Cancel("a"))
+    host.submit("c", "fine")
+    assert host.outcome("c").kind == "finished"
+    assert sum(o.ticket == "a" for s in host.steps for o in s.outcomes) == 1
 
 
 def test_a_cancel_is_confirmed_once_the_engine_has_let_go(host: Host) -> None:

@@ -1,0 +1,254 @@
+"""Users' models: what they return is checked, what they break breaks alone, batches are well chosen."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.catalog import Batch, ModelSpec
+from shared.errors import ConfigError, InputRefused
+from tests.engine_driver import Ran, drive
+from workers.engines.base import Broke, Engine, Step, Work
+from workers.engines.batch_plan import PADDING_CAP, alike, oldest_first
+from workers.engines.one_shot import BadOutput, OneShotModel
+from workers.engines.registry import build
+from workers.host.isolation import Isolation
+
+
+class Double(OneShotModel):
+    """Says every input twice, but returns for the words in `SAY` what stands there."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Any]] = []
+
+    def predict(self, inputs: list[Any]) -> Sequence[Any]:
+        self.batches.append(inputs)
+        if "raise" in inputs:
+            raise RuntimeError("a row broke the batch")
+        return [SAY[i] if isinstance(i, str) and i in SAY else i * 2 for i in inputs]
+
+
+SAY: dict[Any, Any] = {
+    "refuse": InputRefused("not this"),
+    "long": InputRefused("too long", code="prompt_too_long"),
+    "fault": ValueError("odd"),
+    "nan": {"scores": [1.0, float("nan")]},
+    "infinity": float("inf"),
+    "object": object(),
+    "surrogate": "\ud800",
+    "tensor": torch.tensor([1, 2]),
+}
+
+
+class Forgetful(OneShotModel):
+    def predict(self, inputs: list[Any]) -> Sequence[Any]:
+        return [item for item in inputs if item != "skip"]
+
+
+class Chatty(OneShotModel):
+    """Not a list at all."""
+
+    def predict(self, inputs: list[Any]) -> Any:
+        return "yes"
+
+
+class Tensors(OneShotModel):
+    def load(self, device: torch.device) -> None:
+        self.factor = torch.tensor(float(self.options["factor"]), device=device)
+
+    def collate(self, inputs: list[Any]) -> torch.Tensor:
+        return torch.tensor(inputs)
+
+    def predict(self, inputs: torch.Tensor) -> Any:
+        assert torch.is_inference_mode_enabled()
+        return inputs * self.factor
+
+
+class Lengths(Double):
+    def cost(self, item: Any) -> float:
+        if not isinstance(item, str):
+            raise InputRefused("a text, please")
+        return len(item)
+
+
+class Streaming(OneShotModel):
+    def stream(self, item: Any) -> Iterator[Any]:
+        for number in range(3):
+            if item == "break" and number == 1:
+                raise RuntimeError("in the middle")
+            if item == "exit" and number == 1:
+                raise SystemExit(1)
+            yield float("nan") if item == "nan" and number == 1 else number
+
+
+class Neither(OneShotModel):
+    """Lacks everything."""
+
+
+def engine_of(kind: type, batch: Batch | None = None, **options: Any) -> Engine:
+    spec = ModelSpec(
+        name="m",
+        engine=f"{__name__}:{kind.__name__}",
+        device="cpu",
+        batch=batch or Batch(),
+        options=options,
+    )
+    engine = build(spec)
+    engine.load()
+    return engine
+
+
+def works(*inputs: Any) -> list[Work]:
+    return [Work(str(n), item, {}, seed=0) for n, item in enumerate(inputs)]
+
+
+def codes(ran: Ran) -> dict[str, str]:
+    return {end.id: end.code for end in ran.outcomes.values() if isinstance(end, Broke)}
+
+
+def test_outputs_go_to_their_inputs_in_batches_of_the_oldest() -> None:
+    ran = drive(engine_of(Double, Batch(max_size=2)), works(1, 2, 3, "a", [4]))
+
+    assert [ran.finished(str(n)).output for n in range(5)] == [2, 4, 6, "aa", [4, 4]]
+    assert [step.batch_size for step in ran.steps] == [2, 2, 1]
+    assert ran.finished("0").usage == {"batch_size": 2}
+
+
+def test_a_tensor_is_as_good_as_a_list() -> None:
+    ran = drive(engine_of(Tensors, factor=3), works([1, 2], [3, 4]))
+
+    assert ran.finished("1").output == [9.0, 12.0]
+
+
+def test_a_bad_row_fails_alone() -> None:
+    inputs = ["refuse", "long", "fault", "nan", "infinity", "object", "surrogate", "tensor", 5]
+    ran = drive(engine_of(Double), works(*inputs))
+
+    expected = ["invalid_input", "prompt_too_long", *["engine_error"] * 5]
+    assert list(codes(ran).values()) == expected
+    assert ran.finished("7").output == [1, 2] and ran.finished("8").output == 10
+    assert len(ran.steps) == 1
+
+
+def test_a_wrong_number_of_outputs_names_both_and_commits_nothing() -> None:
+    engine = engine_of(Forgetful)
+    for work in works("a", "skip", "b"):
+        engine.admit(work)
+
+    with pytest.raises(BadOutput, match="2 outputs for 3 inputs"):
+        engine.step()
+    assert engine.pending() == 3
+
+
+def test_what_is_no_list_is_named() -> None:
+    engine = engine_of(Chatty)
+    engine.admit(works("a")[0])
+
+    with pytest.raises(BadOutput, match="it returned str"):
+        engine.step()
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Double])
+def test_the_input_that_breaks_a_batch_is_isolated(kind: type) -> None:
+    culprit = "skip" if kind is Forgetful else "raise"
+    isolation = Isolation(engine_of(kind), continues=False)
+    for work in works("a", "b", culprit, "d", "e"):
+        isolation.admit(work)
+    ran = Ran()
+    while isolation.pending():
+        ran.take(isolation.step())
+
+    assert codes(ran) == {"2": "poison_input"}
+    end = ran.outcomes["2"]
+    assert isinstance(end, Broke)
+    if kind is Forgetful:
+        assert "0 outputs for 1 inputs" in end.message
+
+
+def test_params_are_refused_rather_than_ignored() -> None:
+    engine = engine_of(Double)
+    with pytest.raises(InputRefused, match="temperature"):
+        engine.admit(Work("a", 1, {"temperature": 1}, seed=0))
+    assert engine.pending() == 0
+
+
+def test_inputs_of_like_cost_share_a_batch() -> None:
+    engine = engine_of(Lengths, Batch(max_size=4))
+    with pytest.raises(InputRefused):
+        engine.admit(works(7)[0])
+    texts = ["a" * n for n in (10, 90, 11, 100, 12, 95)]
+    ran = drive(engine, works(*texts))
+
+    assert [step.batch_size for step in ran.steps] == [3, 3]
+    assert all(ran.finished(str(n)).output == text * 2 for n, text in enumerate(texts))
+
+
+@pytest.mark.parametrize("cost", [0, -1, float("nan"), float("inf")])
+def test_a_cost_that_is_none_is_named(cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lengths, "cost", lambda self, item: cost)
+    with pytest.raises(ValueError, match="positive and finite"):
+        engine_of(Lengths).admit(works("a")[0])
+
+
+def test_a_stream_sends_each_value_and_ends_with_all() -> None:
+    ran = drive(engine_of(Streaming), works("a", "b"))
+
+    assert [piece.output for piece in ran.pieces["0"]] == [0, 1, 2]
+    assert ran.finished("1").output == [0, 1, 2]
+    assert ran.finished("1").usage == {"batch_size": 2}
+
+
+@pytest.mark.parametrize("fault", ["break", "exit", "nan"])
+def test_a_stream_that_breaks_ends_alone(fault: str) -> None:
+    ran = drive(engine_of(Streaming), works("a", fault, "c"))
+
+    assert codes(ran) == {"1": "engine_error"}
+    assert [piece.output for piece in ran.pieces["1"]] == [0]
+
+
+def test_a_canceled_stream_is_closed_and_may_come_again() -> None:
+    engine = engine_of(Streaming)
+    engine.admit(works("a")[0])
+    engine.step()
+    engine.cancel("0")
+
+    assert engine.pending() == 0 and engine.step() == Step()
+    assert drive(engine, works("a")).finished("0").output == [0, 1, 2]
+
+
+def test_a_model_without_predict_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Neither has no predict"):
+        engine_of(Neither)
+
+
+costs = st.lists(st.integers(1, 100), max_size=40)
+limits = st.tuples(st.integers(1, 40), st.integers(1, 500))
+
+
+@given(costs, limits)
+def test_a_plan_keeps_its_limits_and_serves_the_oldest(
+    costs: list[int], limits: tuple[int, int]
+) -> None:
+    most, budget = limits
+    for plan in (oldest_first, alike):
+        chosen = plan(costs, most, budget)
+        rows = [costs[index] for index in chosen]
+
+        assert len(set(chosen)) == len(chosen) <= most
+        assert bool(chosen) == bool(costs)
+        assert not costs or 0 in chosen
+        if plan is alike and len(rows) > 1:
+            padded = max(rows) * len(rows)
+            assert padded <= budget
+            assert sum(rows) >= padded * (1 - PADDING_CAP)
+        elif len(rows) > 1:
+            assert sum(rows) <= budget
+
+
+def test_equal_costs_fill_the_batch() -> None:
+    assert len(alike([5.0] * 10, 8, 1000)) == 8
+    assert len(alike([5.0] * 10, 8, 20)) == 4
+    assert oldest_first([5.0] * 10, 8, 20) == [0, 1, 2, 3]

@@ -1,0 +1,307 @@
+"""Poison in a batch: the culprit ends alone, the others never notice, a sick engine blames nobody."""
+
+import math
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import InputRefused
+from workers.engines.base import Broke, Finished, Piece, Step, Work
+from workers.host.isolation import PATIENCE, SICK_AFTER, Isolation, Search
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def work(job_id: str, content: object = "fine", length: int = 0) -> Work:
+    return Work(job_id, content, {"length": length}, seed=1)
+
+
+@dataclass
+class Fragile:
+    """Says `length` letters, one a step, then ends. A content of k raises at its k-th letter, from 0 on.
+
+    `moods` raise (or not) before anything else, one a step; `width` jobs, the oldest, share a step.
+    """
+
+    continues: bool = True
+    width: int = 10_000
+    moods: list[BaseException | None] = field(default_factory=list)
+    works: dict[str, Work] = field(default_factory=dict)
+    said: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    admitted: int = 0
+    closed: bool = False
+
+    def admit(self, work: Work) -> None:
+        assert work.id not in self.works
+        assert work.text == LETTERS[: len(work.token_ids)]
+        assert self.continues or not work.text
+        if self.closed:
+            raise InputRefused("closed")
+        self.admitted += 1
+        self.works[work.id] = work
+        self.said[work.id] = len(work.token_ids)
+
+    def cancel(self, job_id: str) -> None:
+        self.works.pop(job_id, None)
+
+    def step(self) -> Step:
+        batch = list(self.works.values())[: self.width]
+        if self.moods and (mood := self.moods.pop(0)) is not None:
+            self.failures += 1
+            raise mood
+        if any(w.content == self.said[w.id] for w in batch):
+            self.failures += 1
+            raise RuntimeError("the step broke")
+        step = Step(batch_size=len(batch))
+        for one in batch:
+            said = self.said[one.id]
+            if said < one.params["length"]:
+                step.pieces.append(Piece(one.id, LETTERS[said], (said,)))
+                self.said[one.id] += 1
+            else:
+                output = {"text": LETTERS[:said]}
+                step.outcomes.append(Finished(one.id, output))
+                self.cancel(one.id)
+        return step
+
+    def pending(self) -> int:
+        return len(self.works)
+
+    def linger(self) -> float:
+        return 1.0
+
+
+@dataclass
+class Ran:
+    outcomes: dict[str, Finished | Broke] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    steps: int = 0
+
+    def take(self, step: Step) -> None:
+        self.steps += 1
+        for piece in step.pieces:
+            assert piece.id not in self.outcomes
+            self.texts[piece.id] = self.texts.get(piece.id, "") + piece.text
+        for outcome in step.outcomes:
+            assert outcome.id not in self.outcomes
+            self.outcomes[outcome.id] = outcome
+
+    def codes(self) -> dict[str, str]:
+        return {o.id: o.code for o in self.outcomes.values() if isinstance(o, Broke)}
+
+    def finished(self) -> set[str]:
+        return {o.id for o in self.outcomes.values() if isinstance(o, Finished)}
+
+
+def drive(isolation: Isolation, ran: Ran | None = None) -> Ran:
+    ran = ran or Ran()
+    while isolation.pending():
+        assert ran.steps < 2000
+        ran.take(isolation.step())
+    return ran
+
+
+def serve(engine: Fragile, works: list[Work]) -> Ran:
+    isolation = Isolation(engine, continues=engine.continues)
+    for one in works:
+        isolation.admit(one)
+    ran = drive(isolation)
+    assert engine.works == {}
+    return ran
+
+
+def batch(size: int, poisoned: set[int], at: int = 0, length: int = 0) -> list[Work]:
+    return [work(str(n), at if n in poisoned else "fine", length) for n in range(size)]
+
+
+@pytest.mark.parametrize("culprit", [0, 13, 31])
+def test_one_poison_among_31_others_ends_alone(culprit: int) -> None:
+    engine = Fragile()
+    ran = serve(engine, batch(32, {culprit}))
+
+    assert ran.codes() == {str(culprit): "poison_input"}
+    assert len(ran.finished()) == 31
+    assert engine.failures <= 2 + math.log2(32)
+    assert ran.steps <= 2 * math.log2(32) + 3
+
+
+def test_two_poisons_are_both_found() -> None:
+    engine = Fragile()
+    ran = serve(engine, batch(32, {3, 20}))
+
+    assert ran.codes() == {"3": "poison_input", "20": "poison_input"}
+    assert len(ran.finished()) == 30
+    assert engine.failures <= 2 * (2 + math.log2(32))
+
+
+def test_when_every_job_fails_the_engine_is_to_blame() -> None:
+    engine = Fragile()
+    ran = serve(engine, batch(32, set(range(32))))
+
+    assert set(ran.codes().values()) == {"engine_error"} and len(ran.codes()) == 32
+    assert engine.failures <= 32 + SICK_AFTER * (2 + math.log2(32))
+
+
+def test_a_lone_job_that_fails_may_be_tried_again() -> None:
+    assert serve(Fragile(), batch(1, {0})).codes() == {"0": "engine_error"}
+
+
+def test_an_engine_that_falls_sick_during_the_search_blames_few() -> None:
+    dead = [None] * 3 + [RuntimeError("device lost") for _ in range(500)]
+    fault: list[BaseException | None] = [RuntimeError("first"), RuntimeError("second")]
+    ran = serve(Fragile(moods=fault + dead), batch(32, {8}))
+
+    assert set(ran.codes().values()) == {"engine_error"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("once"), SystemExit(3)])
+def test_a_passing_fault_passes(error: BaseException) -> None:
+    engine = Fragile(moods=[None, error])
+    ran = serve(engine, batch(8, set(), length=5))
+
+    assert len(ran.finished()) == 8
+    assert set(ran.texts.values()) == {"abcde"}
+    assert engine.admitted == 8, "nobody had to leave"
+
+
+def test_what_a_system_exit_hits_is_isolated_too() -> None:
+    class Exits(Fragile):
+        def step(self) -> Step:
+            if any(w.content == "exit" for w in self.works.values()):
+                sys.exit(1)
+            return super().step()
+
+    ran = serve(Exits(), [*batch(5, set()), work("bad", "exit")])
+
+    assert ran.codes() == {"bad": "poison_input"} and len(ran.finished()) == 5
+
+
+@pytest.mark.parametrize("at", [1, 4, 9])
+def test_streams_have_no_seam_when_a_job_fails_late(at: int) -> None:
+    ran = serve(Fragile(), batch(16, {6}, at=at, length=10))
+
+    assert ran.codes() == {"6": "poison_input"}
+    assert ran.texts["6"] == LETTERS[:at]
+    for job in ran.finished():
+        assert ran.texts[job] == LETTERS[:10]
+    assert len(ran.finished()) == 15
+
+
+def test_the_newcomer_is_suspected_first() -> None:
+    engine = Fragile()
+    isolation = Isolation(engine, continues=True)
+    for one in batch(31, set(), length=10):
+        isolation.admit(one)
+    ran = Ran()
+    ran.take(isolation.step())
+    isolation.admit(work("new", 0))
+    drive(isolation, ran)
+
+    assert ran.codes() == {"new": "poison_input"} and len(ran.finished()) == 31
+    assert engine.failures == 3
+
+
+def test_a_stream_that_cannot_be_continued_is_left_to_another_attempt() -> None:
+    ran = serve(Fragile(continues=False), batch(4, {2}, at=2, length=6))
+
+    assert set(ran.codes().values()) == {"engine_error"}
+    assert len(ran.outcomes) == 4
+
+
+def test_jobs_that_come_during_a_search_wait_and_then_run() -> None:
+    engine = Fragile()
+    isolation = Isolation(engine, continues=True)
+    for one in batch(8, {5}):
+        isolation.admit(one)
+    assert isolation.linger() == 1.0
+    ran = Ran()
+    for _ in range(2):
+        ran.take(isolation.step())
+    isolation.admit(work("late"))
+    assert (isolation.pending(), isolation.linger()) == (9, 0.0)
+    drive(isolation, ran)
+
+    assert ran.codes() == {"5": "poison_input"} and "late" in ran.finished()
+
+
+@pytest.mark.parametrize("after", range(7))
+def test_cancels_between_the_steps_of_a_search(after: int) -> None:
+    engine = Fragile()
+    isolation = Isolation(engine, continues=True)
+    for one in batch(8, {1}, length=3):
+        isolation.admit(one)
+    ran = Ran()
+    for _ in range(after):
+        ran.take(isolation.step())
+    for job in ("0", "1", "6"):
+        isolation.cancel(job)
+    drive(isolation, ran)
+
+    assert ran.finished() >= {"2", "3", "4", "5", "7"}
+    assert set(ran.codes()) <= {"1"}
+
+
+def test_everybody_canceled_in_a_search_leaves_nothing() -> None:
+    engine = Fragile()
+    isolation = Isolation(engine, continues=True)
+    for one in batch(4, {1}):
+        isolation.admit(one)
+    for _ in range(2):
+        isolation.step()
+    for n in range(4):
+        isolation.cancel(str(n))
+
+    assert isolation.pending() == 0 and engine.works == {}
+    isolation.admit(work("next"))
+    assert drive(isolation).finished() == {"next"}
+
+
+def test_a_refusal_on_the_way_back_ends_the_job_with_its_own_code() -> None:
+    engine = Fragile()
+    isolation = Isolation(engine, continues=True)
+    for one in batch(4, {0}):
+        isolation.admit(one)
+    ran = Ran()
+    for _ in range(3):
+        ran.take(isolation.step())
+    engine.closed = True
+    drive(isolation, ran)
+
+    assert "invalid_input" in ran.codes().values()
+    assert len(ran.outcomes) == 4
+
+
+def test_a_job_that_no_step_reaches_does_not_hold_up_the_search() -> None:
+    search = Search(["a", "b"])
+    for _ in range(PATIENCE):
+        assert search.trial == ["a"]
+        search.ran((), (), healthy=False)
+    assert search.trial == ["b"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(2, 24).flatmap(
+        lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=n - 1))
+    ),
+    st.integers(1, 24),
+    st.integers(0, 3),
+)
+def test_exactly_the_poisoned_are_blamed(case: tuple[int, set[int]], width: int, at: int) -> None:
+    size, poisoned = case
+    ran = serve(Fragile(width=width), batch(size, poisoned, at=at, length=at))
+
+    assert set(ran.codes()) == {str(n) for n in poisoned}
+    assert len(ran.finished()) == size - len(poisoned)
+    for job in ran.finished():
+        assert ran.texts.get(job, "") == LETTERS[:at]
+    if len(poisoned) < SICK_AFTER and at == 0 and width >= size:
+        assert set(ran.codes().values()) <= {"poison_input"}
+
+
+def test_a_search_among_one_is_over_at_once() -> None:
+    assert Search(["a"]).unlucky == ["a"]
