@@ -50,6 +50,8 @@ class Executor:
         self._lock = threading.Lock()
         self._held: dict[str, Attempt] = {}
         self._quarantine = Quarantine()
+        self.taken = 0
+        """How many attempts this worker has taken over: it grows while jobs are consumed."""
         self._draw = random.Random().random
         self.scribe = Scribe(store, self._answered)
         self.engine = EngineClient(spec, self)
@@ -90,6 +92,7 @@ class Executor:
         for claim in claims:
             attempt = Attempt(claim, f"{claim.id}/{claim.attempt}", time.monotonic())
             with self._lock:
+                self.taken += 1
                 self._held[attempt.ticket] = attempt
                 if claim.crashes:
                     self._quarantine.put(attempt)

@@ -22,6 +22,7 @@ from workers.executor import Executor
 
 LISTEN_SECONDS = 5.0
 UNHEARD_BEATS = 2
+STUCK_BEATS = 6
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -50,6 +51,8 @@ class Keeper:
         self._woken = woken
         self._drain = drain
         self._unheard = 0
+        self._stuck = 0
+        self._taken = 0
         self._now = threading.Event()
         self._stopped = threading.Event()
         self._threads = [
@@ -107,6 +110,9 @@ class Keeper:
 
         Celery's consumer may be alive but deaf after a broken connection, and rings can be lost.
         """
+        idle = waiting > 0 and self._executor.room() > 0 and self._taken == self._executor.taken
+        self._stuck = self._stuck + 1 if idle else 0
+        self._taken = self._executor.taken
         unheard = waiting > 0 and self._executor.ready and not self._drain_id()
         self._unheard = self._unheard + 1 if unheard else 0
         if self._unheard > UNHEARD_BEATS:
@@ -117,9 +123,8 @@ class Keeper:
     def _report(self) -> dict[str, object]:
         engine, active = self._executor.engine, self._executor.active
         info = engine.info
-        state = engine.state.value
         return {
-            "state": "busy" if state == EngineState.READY and active else state,
+            "state": self._state(),
             "detail": engine.detail,
             "active": active,
             "capacity": info.capacity if info else 0,
@@ -130,6 +135,15 @@ class Keeper:
             "pid": os.getpid(),
             "engine_pid": engine.pid,
         }
+
+    def _state(self) -> str:
+        """The engine's state; busy with jobs; unhealthy when jobs wait, there is room and none is taken."""
+        state = self._executor.engine.state.value
+        if state != EngineState.READY:
+            return state
+        if self._stuck >= STUCK_BEATS:
+            return "unhealthy"
+        return "busy" if self._executor.active else state
 
     def _listen(self) -> None:
         wake = self._store.keys("wake", self._model)

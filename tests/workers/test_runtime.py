@@ -122,6 +122,24 @@ def test_jobs_whose_doorbells_are_all_lost_are_pulled_all_the_same(
     assert bench.ended(job_id, 20).status is JobState.SUCCEEDED
 
 
+def test_a_worker_that_lets_jobs_wait_says_that_it_is_unhealthy(
+    start: Callable[..., Bench],
+) -> None:
+    bench = start()
+    bench.rescuer.stop()
+    bench.ring = lambda: None  # type: ignore[method-assign]
+    bench.runtime._ring = lambda: None
+    bench.store.lease = 0.3
+    bench.runtime.keeper._drain = lambda: None
+    bench.submit("never taken")
+
+    def state() -> str:
+        [report] = bench.store.status(MODEL).workers.values() or [{"state": "none"}]
+        return str(report["state"])
+
+    eventually(lambda: state() == "unhealthy", 20)
+
+
 def test_bad_input_fails_alone_and_is_not_retried(bench: Bench) -> None:
     good, bad = bench.submit("slow 20"), bench.submit("refuse")
     failed = bench.ended(bad)
