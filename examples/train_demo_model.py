@@ -801,7 +801,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Settings:
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("models/demo-llama"), help="directory to write")
-    add("--steps", type=int, default=1800, help="optimizer steps")
+    add("--steps", type=int, default=1500, help="optimizer steps")
     add("--seed", type=int, default=0, help="of the split, the weights, the batches, the samples")
     add("--threads", type=int, default=1, help="CPU threads")
     add("--batch-size", type=int, default=4, help="windows of the full length per step")

@@ -1,6 +1,7 @@
 """What goes over the wire: requests and jobs. API, workers, OpenAPI and client read the same models."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -176,5 +177,10 @@ def _invalid(error: ValidationError, prefix: tuple[str, ...]) -> InvalidRequest:
 
 def rfc3339(epoch_ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 UTC with milliseconds."""
-    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{epoch_ms % 1000:03d}Z"
+    seconds, milliseconds = divmod(epoch_ms, 1000)
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _to_the_second(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,5 +1,6 @@
 """What is measured: each subject starts its processes, says how it is asked, and ends them."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import psutil
 
 from bench.order import Dialect
 
+CORES = os.cpu_count() or 1
+"""Front-end processes of every subject."""
 Groups = Mapping[str, Callable[[], list[psutil.Process]]]
 """A subject's processes by what they are there for. Asked anew each time: processes come and go."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.order import Dialect, Polling
 from bench.programs import processes_of, programs
-from bench.subjects import Serving
+from bench.subjects import CORES, Serving
 from shared.embedded_redis import free_port
 
 MODULE = "bench.peers.flask_celery"
@@ -34,7 +34,7 @@ class FlaskCelery:
             else "POST /infer, then GET /result/<id>"
         )
         return (
-            f"gunicorn gevent 1 worker; Celery worker (prefork, -c {self.processes}), one task a job, "
+            f"gunicorn gevent {CORES} workers; Celery worker (prefork, -c {self.processes}), one task a job, "
             f"Redis result backend, default settings; no authentication; {how}"
         )
 
@@ -54,7 +54,7 @@ class FlaskCelery:
             # fmt: off
             web = running.start(
                 "web", env, "-m", "gunicorn", f"{MODULE}:flask_app", "--worker-class", "gevent",
-                "--workers", "1", "--bind", f"127.0.0.1:{port}",
+                "--workers", str(CORES), "--bind", f"127.0.0.1:{port}",
             )
             worker = running.start(
                 "worker", env, "-m", "celery", "-A", f"{MODULE}:celery_app", "worker",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.order import Dialect
 from bench.programs import processes_of, programs
-from bench.subjects import Serving
+from bench.subjects import CORES, Serving
 from shared.embedded_redis import free_port
 
 CATALOGUE = "models: {echo: {engine: echo}}\n"
@@ -28,7 +28,7 @@ class Ours:
     @property
     def settings(self) -> str:
         return (
-            f"gunicorn gevent 1 worker; {self.processes} Celery worker (threads, -c 1, -E) with its "
+            f"gunicorn gevent {CORES} workers; {self.processes} Celery worker (threads, -c 1, -E) with its "
             "engine host, echo engine, default settings; rescue worker; authentication on"
         )
 
@@ -54,6 +54,7 @@ class Ours:
                 "TRUTHGPT_CONFIG": str(catalogue),
                 "TRUTHGPT_STATE_DIR": str(folder),
                 "RATE_LIMIT_RPM": NO_LIMIT,
+                "WEB_CONCURRENCY": str(CORES),
             }
             api = running.start("api", env, "-m", "cli", "api", "--port", str(port))
             rescue = running.start("rescue", env, "-m", "cli", "rescue")

@@ -25,7 +25,7 @@ def test_the_finished_job_comes_back(
     assert response.status_code == 200
     assert job.output == {"text": "hello", "finish_reason": "stop"}
     assert job.status == "succeeded"
-    assert response.headers["Location"].endswith(job.id)
+    assert job.urls is not None and job.urls.get.endswith(job.id)
 
 
 def test_a_job_that_takes_longer_goes_on(client: FlaskClient, worker: PlayedWorker) -> None:
