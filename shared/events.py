@@ -291,7 +291,7 @@ class EventHub:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.log = EventLog(redis, keys)
         self._keys = keys
-        self._pool = redis.connection_pool
+        self._pool: Any = redis.connection_pool
         self._lock = threading.Lock()
         self._channels: dict[bytes, _Channel] = {}
         self._endings: dict[str, Ending] = {}
@@ -395,7 +395,8 @@ class EventHub:
         self._disconnect()
 
     def _connect(self) -> None:
-        connection: Any = self._pool.make_connection()
+        # Of the pool's kind, but not of its number: it never goes back, and each reconnect makes another.
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.protocol = 2
         connection.socket_timeout = RESYNC_SECONDS
         connection.connect()

@@ -49,6 +49,7 @@ ANY_TENANT = "*"
 IDEMPOTENCY_TTL = 24 * 3600
 CLAIM_BUDGET = 2**53
 LIST_SCAN = 2_000
+MAX_CONNECTIONS = 512
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 _LUA = Path(__file__).parent / "lua"
@@ -253,7 +254,7 @@ def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
     }
     if url.startswith("sentinel://"):
         return _sentinel(url, options)
-    return Redis.from_url(url, max_connections=512, **options)
+    return Redis.from_url(url, max_connections=MAX_CONNECTIONS, **options)
 
 
 def _sentinel(url: str, options: dict[str, Any]) -> Redis:
@@ -271,7 +272,10 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
     if login:
         options["password"] = unquote(login.rpartition(":")[2])
     sentinel: Any = Sentinel(nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
-    return cast(Redis, sentinel.master_for(service, db=int(db or 0), **options))
+    return cast(
+        Redis,
+        sentinel.master_for(service, db=int(db or 0), max_connections=MAX_CONNECTIONS, **options),
+    )
 
 
 class JobStore:
@@ -552,6 +556,15 @@ class JobStore:
         )
         # fmt: on
         return Beat(waiting, results)
+
+    def park(self, attempts: Sequence[tuple[str, int]], *, parked: bool) -> None:
+        """Say of (job id, attempt) pairs that their worker holds them without running them, or no longer.
+
+        Should the worker die meanwhile, they are not charged a crash.
+        """
+        flat = [part for pair in attempts for part in pair]
+        if flat:
+            self._call("park", int(parked), *flat)
 
     def sign_off(self, model: str, drain: str, *, force: bool = False) -> tuple[bool, bool]:
         """Take a drain off the register unless jobs wait. Returns (signed off, doorbell wanted)."""

@@ -89,6 +89,7 @@ class Executor:
     def run(self, claims: Sequence[Claim]) -> None:
         """Take claims over. Those under suspicion wait in quarantine, the others go to the engine."""
         clean: list[Attempt] = []
+        self._park([claim for claim in claims if claim.crashes], parked=True)
         for claim in claims:
             attempt = Attempt(claim, f"{claim.id}/{claim.attempt}", time.monotonic())
             with self._lock:
@@ -110,7 +111,15 @@ class Executor:
         with self._lock:
             others = len(self._held) - len(self._quarantine)
             group = [] if others > 0 else self._quarantine.next_group(info.capacity)
+        self._park([attempt.claim for attempt in group], parked=False)
         self._submit(group)
+
+    def _park(self, claims: Sequence[Claim], *, parked: bool) -> None:
+        """Tell the store who waits in quarantine, so that our death is not charged to them."""
+        try:
+            self._store.park([(claim.id, claim.attempt) for claim in claims], parked=parked)
+        except StoreUnavailable as error:
+            _log.warning("%d jobs could not be marked as waiting: %s", len(claims), error)
 
     def release_quarantine(self) -> None:
         """Give back those who still wait in quarantine: nobody is there to let them run."""

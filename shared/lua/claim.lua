@@ -47,6 +47,7 @@ while room > 0 and spent < budget do
       job.attempt = job.attempt + 1
       put(job, 'attempt', int(job.attempt))
       put(job, 'worker', worker)
+      if job.parked == '1' then put(job, 'parked', '0') end
       if not job.started then put(job, 'started', int(now)) end
       redis.call('ZADD', key.leases(model), int(now + lease), id)
       log(job, job.attempt, 0, 'status', status_event(job))

@@ -11,6 +11,7 @@
 --   head                                 id of the last event in the log
 --   started finished                     ms, once known
 --   worker cancel_requested output error usage
+--   parked                               '1' while its worker holds it without running it
 --   home                                 the process that made it and waits for its end
 
 local CLASSES = {'high', 'normal', 'low'}
@@ -31,7 +32,7 @@ local function keep(k, seconds)
 end
 
 local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
-  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home'}
+  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked'}
 
 -- The record's working fields, or nil when there is none.
 local function load(id)

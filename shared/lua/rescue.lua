@@ -15,6 +15,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases(model), '-inf', int(n
   elseif tonumber(job.deadline) <= now then
     finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed before a result existed.","retryable":false}', '', retention)
     expired = expired + 1
+  elseif job.parked == '1' then
+    requeue(job, now, 0, 'worker_lost')
+    requeued = requeued + 1
   elseif redis.call('HINCRBY', key.job(id), 'crashes', 1) >= MAX_CRASHES then
     finish(job, 'failed', now, '', '{"code":"worker_crashed","message":"Its workers died ' .. MAX_CRASHES .. ' times while it ran.","retryable":false}', '', retention, true)
     failed = failed + 1

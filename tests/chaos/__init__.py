@@ -1,0 +1,1 @@
+"""Real processes, real Redis, real faults; a checker judges what clients saw. See docs/reliability.md."""

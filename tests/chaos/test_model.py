@@ -1,0 +1,168 @@
+"""The scripts do in every interleaving what a pure model of them says, with several workers at it."""
+
+import secrets
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.jobs import Append, Finish, JobStore, NewJob, Requeue, new_job_id
+from shared.states import TERMINAL, JobState
+from tests.chaos.model import CLASSES, Model
+
+MODEL = "m"
+DELAY = 3600.0
+PAST = 1
+HANDLES = Bundle("handles")
+ENDS = st.sampled_from(sorted(TERMINAL))
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    """Handles are (id, attempt) as a worker got them, kept for ever: most are stale, as a late worker's."""
+
+    store: JobStore
+    handles = HANDLES
+
+    def __init__(self) -> None:
+        super().__init__()
+        redis = type(self).store.redis
+        self.store = JobStore(redis, f"model-{secrets.token_hex(4)}", retention=60, lease=60.0)
+        self.model = Model()
+
+    @rule(priority=st.sampled_from(CLASSES), twice=st.booleans())
+    def create(self, priority: str, twice: bool) -> None:
+        job = NewJob(new_job_id(), MODEL, "t", b"{}", priority=priority)  # type: ignore[arg-type]
+        for _ in range(1 + twice):
+            self.store.create(job, max_queued=1000)
+        self.model.create(job.id, job.priority)
+
+    @rule(target=HANDLES, room=st.integers(1, 3), worker=st.sampled_from("ab"))
+    @precondition(lambda self: self.model.lane)
+    def claim(self, room: int, worker: str):  # type: ignore[no-untyped-def]
+        # A retry that is due would be taken in by the claim; here only `rescue` lets time pass.
+        claimed = self.store.claim(MODEL, room, worker)
+        got = [(claim.id, claim.attempt) for claim in claimed.claims]
+        assert got == self.model.claim(room)
+        assert claimed.waiting == len(self.model.lane)
+        return multiple(*got)
+
+    @rule(handle=HANDLES, skew=st.sampled_from((0, 0, 0, -1, 1)))
+    def append(self, handle: tuple[str, int], skew: int) -> None:
+        """The next event, one that is there already, or one that skips another."""
+        seq = max(1, self.model.jobs[handle[0]].next_seq + skew)
+        [result] = self.store.write([Append(*handle, seq, "token", b'{"text":"x"}')])
+        assert result == self.model.append(*handle, seq)
+
+    @rule(handle=HANDLES, end=ENDS)
+    def finish(self, handle: tuple[str, int], end: JobState) -> None:
+        [result] = self.store.write([Finish(*handle, end)])
+        assert result == self.model.finish(*handle, end)
+
+    @rule(handle=HANDLES, end=ENDS)
+    def say_and_finish_in_one_write(self, handle: tuple[str, int], end: JobState) -> None:
+        seq = self.model.jobs[handle[0]].next_seq
+        append = Append(*handle, seq, "token", b'{"text":"y"}')
+        results = self.store.write([append, Finish(*handle, end)])
+        assert results == [self.model.append(*handle, seq), self.model.finish(*handle, end)]
+
+    @rule(
+        handle=HANDLES,
+        charge=st.sampled_from(("", "failures", "crashes")),
+        delayed=st.booleans(),
+    )
+    def requeue(self, handle: tuple[str, int], charge: str, delayed: bool) -> None:
+        delay = DELAY if delayed else 0.0
+        [result] = self.store.write([Requeue(*handle, "broke", delay, charge)])  # type: ignore[arg-type]
+        assert bool(result) == self.model.requeue(*handle, charge, delayed=delayed)
+
+    @rule(handle=HANDLES)
+    def beat(self, handle: tuple[str, int]) -> None:
+        [result] = self.store.beat(MODEL, "a", b"{}", [handle]).results
+        assert result == self.model.beat(*handle)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.jobs)
+    def cancel(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.model.jobs)))
+        assert self.store.cancel(job_id) == self.model.cancel(job_id)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.running)
+    def lease_lapses(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.model.running))
+        self.store.redis.zadd(self.store.keys("leases", MODEL), {job.id: PAST})
+        job.lapsed = True
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.jobs)
+    def deadline_passes(self, data: st.DataObject) -> None:
+        job = self.model.jobs[data.draw(st.sampled_from(sorted(self.model.jobs)))]
+        if job.state in TERMINAL:
+            return
+        self.store.redis.hset(self.store.keys("job", job.id), "deadline", PAST)
+        self.store.redis.zadd(self.store.keys("deadlines", MODEL), {job.id: PAST})
+        job.overdue = True
+
+    @rule()
+    def rescue(self) -> None:
+        redis: Any = self.store.redis
+        due = self.store.keys("due", MODEL)
+        for name in redis.zrange(due, 0, -1):
+            redis.zadd(due, {name: PAST})
+        self.store.rescue(MODEL)
+        self.model.rescue()
+
+    @invariant()
+    def records_and_logs_are_as_the_model_says(self) -> None:
+        redis: Any = self.store.redis
+        for job in self.model.jobs.values():
+            record = self.store.get(job.id)
+            fields = record.fields
+            assert (record.state, int(fields["attempt"])) == (job.state, job.attempt)
+            counts = int(fields["failures"]), int(fields["crashes"])
+            assert counts == (job.failures, job.crashes)
+            entries = redis.xrange(self.store.keys("log", job.id))
+            said = [(raw.decode(), entry[b"e"].decode()) for raw, entry in entries]
+            assert said == job.log and record.head == said[-1][0]
+
+    @invariant()
+    def queue_and_leases_are_as_the_model_says(self) -> None:
+        redis: Any = self.store.redis
+        keys = self.store.keys
+        status = self.store.status(MODEL)
+        assert status.waiting == len(self.model.lane)
+        lanes = [
+            name.decode()
+            for priority in CLASSES
+            for name in redis.zrange(keys("lane", MODEL, priority, "t"), 0, -1)
+        ]
+        assert lanes == [job.id for job in self.model.lane]
+        leases = {name.decode() for name in redis.zrange(keys("leases", MODEL), 0, -1)}
+        assert leases == {job.id for job in self.model.running}
+
+    def teardown(self) -> None:
+        names = list(self.store.redis.scan_iter(f"{self.store.keys.prefix}:*", count=1000))
+        if names:
+            self.store.redis.delete(*names)
+
+
+def test_the_scripts_do_what_the_model_says(store: JobStore) -> None:
+    StoreAgainstModel.store = store
+    run_state_machine_as_test(
+        StoreAgainstModel,
+        settings=settings(
+            max_examples=70,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,30 @@
+"""The most telling scenarios, small: what every run of the tests can afford. All: `python -m tests.chaos`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.arena import Size
+from tests.chaos.campaign import CASES, run
+from tests.chaos.row import table
+from tests.conftest import redis_binary, require
+
+SIZES = {
+    1: Size(100, 2),
+    3: Size(100, 1),
+    4: Size(100, 4),
+    9: Size(30, 4),
+    14: Size(4, 0),
+}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", SIZES)
+def test_nothing_accepted_is_lost(number: int, tmp_path: Path) -> None:
+    require(redis_binary(), "redis-server")
+    [case] = [case for case in CASES if case.number == number]
+    [row] = run([(case, SIZES[number])], seed=1, folder=tmp_path)
+    assert row.verdict == "pass", table([row])
+    assert row.n >= SIZES[number].n and (row.lost, row.duplicated, row.other) == (0, 0, 0)
+    assert row.faults >= SIZES[number].faults
