@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import math
 import os
 import platform
@@ -70,8 +69,8 @@ class Settings:
     steps: int
     seed: int
     threads: int
-    batch_size: int  # windows of the full length per step
-    context: int  # tokens in the longest window, a multiple of 8
+    batch_size: int  # windows per step
+    context: int  # tokens per window
     vocab_size: int
     hidden_size: int
     layers: int
@@ -455,28 +454,15 @@ def rate(step: int, steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def paragraph_starts(stream: Tensor, newline: int) -> Tensor:
-    """Where in `stream` a paragraph begins: after an end-of-text token or two newline tokens."""
-    document = stream[1:-1] == EOS_ID
-    paragraph = (stream[1:-1] == newline) & (stream[:-2] == newline)
-    return torch.nonzero(document | paragraph).flatten() + 2
-
-
-def windows(stream: Tensor, newline: int, settings: Settings) -> Iterator[Tensor]:
-    """Endless batches of windows that begin where a paragraph does, as the prompt of a user would.
-
-    The windows of one batch are equally long: `context` tokens, a half, a quarter or an eighth of
-    that in turn, each time with as many windows as give the same number of tokens.  With long ones
-    alone the model hardly learns to write with little text before it.
-    """
+def windows(stream: Tensor, settings: Settings) -> Iterator[Tensor]:
+    """Endless batches of windows of `context + 1` tokens that start at random places."""
     generator = torch.Generator().manual_seed(settings.seed)
-    starts = paragraph_starts(stream, newline)
-    starts = starts[starts < len(stream) - settings.context]
-    for halvings in itertools.cycle(range(4)):
-        chosen = torch.randint(
-            len(starts), (settings.batch_size << halvings, 1), generator=generator
+    reach = torch.arange(settings.context + 1)
+    while True:
+        starts = torch.randint(
+            len(stream) - settings.context, (settings.batch_size, 1), generator=generator
         )
-        yield stream[starts[chosen] + torch.arange((settings.context >> halvings) + 1)]
+        yield stream[starts + reach]
 
 
 def set_rates(
@@ -508,8 +494,7 @@ def train(
     settings: Settings,
 ) -> Curve:
     """Run `settings.steps` steps and print the losses every `log_every` of them."""
-    (newline,) = tokenizer.encode("\n", add_special_tokens=False)
-    batches = windows(token_stream(tokenizer, corpus.train), newline, settings)
+    batches = windows(token_stream(tokenizer, corpus.train), settings)
     optimizers = make_optimizers(model, settings)
     peaks = (settings.muon_rate, settings.adam_rate)
     best_step, best = 0, measure(model, tokenizer, corpus.held_out, settings.context)
@@ -657,8 +642,7 @@ SHA-256 of the cleaned text and its split: `{digest}`.
 |---|---|
 | seed | {settings.seed} |
 | steps | {settings.steps} |
-| longest windows | {settings.context} tokens, {settings.batch_size} per step |
-| other steps | windows of {shorter} tokens in turn, as many tokens per step |
+| windows per step, tokens per window | {settings.batch_size}, {settings.context} |
 | tokens seen | {curve.tokens_seen} ({epochs:.1f} times the training text) |
 | optimizer of the layer matrices | Muon, peak learning rate {settings.muon_rate} |
 | weight decay of the layer matrices | {settings.weight_decay} |
@@ -697,7 +681,7 @@ training text.
 
 - Much of what it writes is recited from the Python documentation, and the rest only sounds like
   it: passages run into one another, and statements about Python may be wrong.
-- It was trained on windows of at most {settings.context} tokens. The configuration allows
+- It was trained on windows of {settings.context} tokens. The configuration allows
   {config.max_position_embeddings} positions; beyond {settings.context} it is untrained.
 - It knows English prose about Python and short Python examples, and nothing else.
 
@@ -762,7 +746,6 @@ def write_card(report: Report) -> str:
         corpus=corpus,
         config=report.config,
         curve=curve,
-        shorter=", ".join(str(settings.context >> halvings) for halvings in (1, 2, 3)),
         loss_note=loss_note(report),
         train_loss=report.train_loss,
         held_out_loss=report.held_out_loss,
@@ -801,25 +784,25 @@ def parse_args(arguments: Sequence[str] | None = None) -> Settings:
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("models/demo-llama"), help="directory to write")
-    add("--steps", type=int, default=1500, help="optimizer steps")
+    add("--steps", type=int, default=1800, help="optimizer steps")
     add("--seed", type=int, default=0, help="of the split, the weights, the batches, the samples")
     add("--threads", type=int, default=1, help="CPU threads")
-    add("--batch-size", type=int, default=4, help="windows of the full length per step")
-    add("--context", type=int, default=512, help="tokens in the longest window, a multiple of 8")
+    add("--batch-size", type=int, default=4, help="windows per step")
+    add("--context", type=int, default=512, help="tokens per window")
     add("--vocab-size", type=int, default=2048, help="entries of the tokenizer")
     add("--hidden-size", type=int, default=192, help="a multiple of 64")
     add("--layers", type=int, default=4, help="transformer layers")
     add("--muon-rate", type=float, default=0.02, help="peak learning rate of layer matrices")
     add("--adam-rate", type=float, default=0.003, help="peak learning rate of the other parameters")
     add("--weight-decay", type=float, default=0.1, help="of layer matrices")
-    add("--dropout", type=float, default=0.25, help="share of features zeroed while training")
+    add("--dropout", type=float, default=0.15, help="share of features zeroed while training")
     add("--held-out", type=float, default=0.08, help="most of the characters to hold out, as share")
     add("--log-every", type=int, default=100, help="steps between two measurements")
     values = parser.parse_args(arguments)
     if values.hidden_size % 64:
         parser.error("--hidden-size must be a multiple of 64")
-    if values.context % 8 or not 0 < values.context <= MAX_POSITIONS:
-        parser.error(f"--context must be a multiple of 8, at most {MAX_POSITIONS}")
+    if not 0 < values.context <= MAX_POSITIONS:
+        parser.error(f"--context must be between 1 and {MAX_POSITIONS}")
     if min(values.steps, values.threads, values.batch_size, values.layers, values.log_every) < 1:
         parser.error("--steps, --threads, --batch-size, --layers and --log-every must be positive")
     return Settings(**vars(values))

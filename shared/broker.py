@@ -14,7 +14,6 @@ from shared.settings import Settings
 DRAIN = "truthgpt.drain"
 RESCUE_QUEUE = "truthgpt.rescue"
 DELIVERY_QUEUE = "truthgpt.deliveries"
-VISIBILITY_SECONDS = 3600
 DOORBELL_SECONDS = 600
 
 _log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery("truthgpt", broker=celery_broker_url(url), set_as_current=False)
     options: dict[str, Any] = {
         "global_keyprefix": f"{settings.key_prefix}:broker:",
-        "visibility_timeout": VISIBILITY_SECONDS,
+        "visibility_timeout": settings.broker_visibility,
         "socket_timeout": max(5.0, settings.redis_timeout),
         "socket_connect_timeout": settings.redis_timeout,
         "socket_keepalive": True,

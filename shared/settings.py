@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     job_retention: int = Field(default=24 * 3600, alias="JOB_RETENTION_SEC", ge=1)
     lease: float = Field(default=15.0, alias="JOB_LEASE_SEC", ge=0.5, le=600)
     drain_time: float = Field(default=20.0, alias="WORKER_DRAIN_SEC", ge=0, le=3600)
+    broker_visibility: int = Field(default=3600, alias="BROKER_VISIBILITY_SEC", ge=1)
     stream_grace: float = Field(default=10.0, alias="STREAM_GRACE_SEC", ge=0, le=3600)
     log_level: str = Field(
         default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"

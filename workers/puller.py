@@ -108,7 +108,8 @@ class Puller:
                 continue
             if self._executor.active or self._executor.room() == 0:
                 self._woken.wait(POLL_SECONDS)
-            elif not self._woken.wait(max(0.0, idle_since + self._linger - time.monotonic())):
+            elif not total or not self._woken.wait(self._patience(idle_since)):
+                # A doorbell that found nothing was one too many: it does not linger.
                 faults.reach("before_sign_off")
                 done, ring = self._store.sign_off(self._model, self.drain_id)
                 if done:
@@ -119,6 +120,9 @@ class Puller:
         if ring:
             self._ring()
         return total
+
+    def _patience(self, idle_since: float) -> float:
+        return max(0.0, idle_since + self._linger - time.monotonic())
 
     def _goes_on(self, until: float) -> bool:
         return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
