@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-import msgspec
-
 from bench.contests import CONTESTS, FULL, QUICK, Contest, Plan
+from bench.files import write
 from bench.machine import look_around
 from bench.programs import REPOSITORY
 from bench.report import render
@@ -43,7 +42,7 @@ def main() -> int:
     result = Result(date, options.quick, plan, machine, outcomes)
     text = render(result)
     print(f"\n{text}")
-    _write(result, text, options.results)
+    write(result, text, options.results, result.stem)
     wrong = sum(turn.report.wrong for outcome in outcomes for turn in outcome.entries[0].turns)
     return 1 if wrong else 0
 
@@ -83,15 +82,6 @@ def _hold(contest: Contest, plan: Plan, *, quick: bool) -> Outcome:
         for s, taken in zip(subjects, turns, strict=True)
     ]
     return Outcome(contest.name, contest.title, contest.clients, entries, compare(entries))
-
-
-def _write(result: Result, text: str, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    document = msgspec.json.format(msgspec.json.encode(result), indent=1)
-    for suffix, content in ((".md", text.encode()), (".json", document + b"\n")):
-        path = folder / f"{result.stem}{suffix}"
-        path.write_bytes(content)
-        print(f"wrote {path}")
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class Machine(msgspec.Struct, frozen=True):
     load: float
 
 
-def look_around() -> Machine:
-    """This machine now."""
+def look_around(packages: Sequence[str] = PACKAGES) -> Machine:
+    """This machine now, with the versions of `packages`."""
     return Machine(
         cpu=_cpu_model(),
         cores=len(psutil.Process().cpu_affinity() or ())
@@ -40,7 +41,7 @@ def look_around() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         redis=".".join(map(str, find_binary()[1])),
-        packages=_versions(),
+        packages=_versions(packages),
         commit=_commit(),
         load=round(os.getloadavg()[0], 2),
     )
@@ -59,9 +60,9 @@ def _cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

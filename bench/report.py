@@ -14,7 +14,7 @@ def render(result: Result) -> str:
     plan = result.plan
     parts = [
         f"# {'Quick benchmark' if result.quick else 'Benchmark'}, {result.date}",
-        _machine(result.machine),
+        machine_lines(result.machine),
         f"{plan.rounds} rounds, subjects in turn, each started anew; {plan.warm_up:g} s warm-up, "
         f"{plan.seconds:g} s measured; medians (smallest - largest). How: docs/benchmarks.md.",
         *(_outcome(outcome) for outcome in result.outcomes),
@@ -22,7 +22,8 @@ def render(result: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _machine(machine: Machine) -> str:
+def machine_lines(machine: Machine) -> str:
+    """Where and with what, in three lines."""
     packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
     return "\n".join(
         (
@@ -56,14 +57,14 @@ def _figures(entries: Sequence[Entry]) -> str:
         rows.append(
             (
                 _title(entry),
-                _spread(entry.rates, 0),
-                _spread([report.latency.p50 for report in reports], 1),
-                _spread([report.latency.p95 for report in reports], 1),
-                _spread([report.latency.p99 for report in reports], 1),
+                spread_text(entry.rates, 0),
+                spread_text([report.latency.p50 for report in reports], 1),
+                spread_text([report.latency.p95 for report in reports], 1),
+                spread_text([report.latency.p99 for report in reports], 1),
                 f"{wrong} of {wrong + sum(report.right for report in reports)}",
             )
         )
-    return _table(("subject", "jobs/s", "p50 ms", "p95 ms", "p99 ms", "wrong"), rows)
+    return table(("subject", "jobs/s", "p50 ms", "p95 ms", "p99 ms", "wrong"), rows)
 
 
 def _processors(entries: Sequence[Entry]) -> str:
@@ -77,7 +78,7 @@ def _processors(entries: Sequence[Entry]) -> str:
         total = _median(sum(turn.cost.cpu_ms.values()) for turn in entry.turns)
         load = _median(_load_ms(turn) for turn in entry.turns)
         rows.append((_title(entry), *cells, total, load))
-    return _table(("subject", *groups, "all", "(load generator)"), rows)
+    return table(("subject", *groups, "all", "(load generator)"), rows)
 
 
 def _commands(entries: Sequence[Entry]) -> str:
@@ -87,13 +88,13 @@ def _commands(entries: Sequence[Entry]) -> str:
         often = sorted(commands.items(), key=lambda item: -item[1].calls)
         listed = ", ".join(f"{name} {c.calls:.2f}" for name, c in often if c.calls >= 0.01)
         rows.append((_title(entry), f"{sum(c.calls for c in commands.values()):.1f}", listed))
-    return _table(("subject", "all", "by name (last round)"), rows)
+    return table(("subject", "all", "by name (last round)"), rows)
 
 
 def _rounds(entries: Sequence[Entry]) -> str:
     count = max(len(entry.turns) for entry in entries)
     rows = [(_title(entry), *(f"{rate:,.0f}" for rate in entry.rates)) for entry in entries]
-    return _table(("subject", *(str(n + 1) for n in range(count))), rows)
+    return table(("subject", *(str(n + 1) for n in range(count))), rows)
 
 
 def _load_ms(turn: Turn) -> float:
@@ -106,7 +107,8 @@ def _median(values: Iterable[float]) -> str:
     return f"{statistics.median(known):.3f}" if known else ""
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
+def spread_text(values: Sequence[float], digits: int) -> str:
+    """The median, with the smallest and the largest."""
     over = spread(values)
     return f"{over.median:,.{digits}f} ({over.low:,.{digits}f} - {over.high:,.{digits}f})"
 
@@ -120,7 +122,7 @@ def _names(mappings: Iterable[dict[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up in a terminal too."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
 

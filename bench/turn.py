@@ -50,7 +50,7 @@ def take_turn(
             else:
                 spent = cost(marks["begins"], marks["ends"], message.answers)
                 return Turn(message, spent)
-    raise TurnFailed(f"{subject.name}: no report\n{_last_words(folder)}")
+    raise TurnFailed(f"{subject.name}: no report\n{last_words(folder)}")
 
 
 def _load(order: Order, folder: Path) -> Iterator[Mark | Report]:
@@ -63,7 +63,7 @@ def _load(order: Order, folder: Path) -> Iterator[Mark | Report]:
         for line in process.stdout:
             yield decode(line)
         if process.wait() != 0:
-            raise TurnFailed(f"the load generator failed\n{_last_words(folder)}")
+            raise TurnFailed(f"the load generator failed\n{last_words(folder)}")
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _load_generator() -> "Iterator[subprocess.Popen[bytes]]":
         process.wait()
 
 
-def _last_words(folder: Path) -> str:
+def last_words(folder: Path) -> str:
     """The ends of the subject's logs."""
     parts = []
     for log in sorted(folder.glob("*.log")):

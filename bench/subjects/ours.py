@@ -18,11 +18,15 @@ NO_LIMIT = str(10**9)
 class Ours:
     """`POST /v1/infer` with authentication, validation and everything else that is on by default."""
 
-    def __init__(self, processes: int = 1) -> None:
-        """`processes` is the number of Celery workers, each with an engine host."""
+    def __init__(
+        self, processes: int = 1, *, model: str = "echo", catalogue: str = CATALOGUE
+    ) -> None:
+        """`processes` is the number of Celery workers, each with an engine host of `model`."""
         self.name = "truthgpt-inference"
         self.variant = "POST /v1/infer"
         self.processes = processes
+        self._model = model
+        self._catalogue = catalogue
         self._token = secrets.token_urlsafe(32)
 
     @property
@@ -33,18 +37,23 @@ class Ours:
         )
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What a client has to send along."""
+        return {"Authorization": f"Bearer {self._token}"}
+
+    @property
     def dialect(self) -> Dialect:
         return Dialect(
             path="/v1/infer",
-            fields={"model": "echo"},
-            headers={"Authorization": f"Bearer {self._token}"},
+            fields={"model": self._model},
+            headers=self.headers,
             answer=("output", "text"),
         )
 
     @contextmanager
     def serve(self, folder: Path) -> Iterator[Serving]:
         catalogue = folder / "catalog.yaml"
-        catalogue.write_text(CATALOGUE, "utf-8")
+        catalogue.write_text(self._catalogue, "utf-8")
         port = free_port()
         with programs(folder) as running:
             redis = running.redis()
@@ -59,7 +68,7 @@ class Ours:
             api = running.start("api", env, "-m", "cli", "api", "--port", str(port))
             rescue = running.start("rescue", env, "-m", "cli", "rescue")
             workers = [
-                running.start(f"worker-{n}", env, "-m", "cli", "worker", "--model", "echo")
+                running.start(f"worker-{n}", env, "-m", "cli", "worker", "--model", self._model)
                 for n in range(self.processes)
             ]
             yield Serving(

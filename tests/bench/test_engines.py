@@ -7,7 +7,7 @@ from bench.clock_engine import Clock
 from bench.engines.driving import drive
 from bench.engines.generating import Answered
 from bench.engines.plan import QUICK
-from bench.engines.reader import Errand, Told, Token, parse, read_streams
+from bench.engines.reader import Errand, Token, Told, parse, read_streams
 from bench.engines.report import render
 from bench.engines.result import Alike, Part, Ratio, Result, Series, common, same
 from bench.engines.streaming import delays

@@ -1,0 +1,1 @@
+"""The engines beside what they would be without this project. How: docs/benchmarks.md."""

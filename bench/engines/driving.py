@@ -1,0 +1,45 @@
+"""An engine of ours without queue and network: driven as the host's loop drives it, and timed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.engines.base import Engine, Finished, Work
+
+
+class Failed(Exception):
+    """A subject did not do its work; nothing is compared then."""
+
+
+@dataclass(slots=True)
+class Driven:
+    """What each job brought. `ended` is in seconds from the moment at which all were handed in."""
+
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+def drive(engine: Engine, works: Sequence[Work], capacity: int) -> Driven:
+    """All works at once, no more than `capacity` of them inside. Raises `Failed` when a job does."""
+    driven = Driven(tokens={work.id: [] for work in works})
+    waiting = list(reversed(works))
+    began = time.perf_counter()
+    while waiting or engine.pending():
+        while waiting and engine.pending() < capacity:
+            engine.admit(waiting.pop())
+        step = engine.step()
+        now = time.perf_counter() - began
+        for piece in step.pieces:
+            driven.tokens[piece.id] += piece.token_ids
+        for outcome in step.outcomes:
+            if not isinstance(outcome, Finished):
+                raise Failed(f"{outcome.id}: {outcome.code}: {outcome.message}")
+            driven.ended[outcome.id] = now
+            driven.outputs[outcome.id] = outcome.output
+            driven.completion_tokens += outcome.usage.get("completion_tokens", 0)
+    driven.seconds = time.perf_counter() - began
+    return driven

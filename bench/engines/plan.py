@@ -1,0 +1,56 @@
+"""How much is measured."""
+
+import msgspec
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Sizes of the work.
+
+    `requests` ask for at most `longest` tokens; all are answered in every way but one by one, which
+    `alone` of them are. `identical` requests of at most `identical_tokens` are compared in a batch and
+    alone. `clock_tokens` a stream are timed. `texts` are embedded; `demo_jobs` of `demo_tokens` go
+    through the whole system.
+    """
+
+    rounds: int
+    requests: int
+    longest: int
+    widths: tuple[int, ...]
+    alone: int
+    identical: int
+    identical_tokens: int
+    texts: int
+    matmul_seconds: float
+    clock_tokens: int
+    demo_jobs: int
+    demo_tokens: int
+
+
+QUICK = Plan(
+    rounds=2,
+    requests=16,
+    longest=64,
+    widths=(8, 16),
+    alone=4,
+    identical=32,
+    identical_tokens=8,
+    texts=64,
+    matmul_seconds=0.3,
+    clock_tokens=150,
+    demo_jobs=64,
+    demo_tokens=48,
+)
+FULL = Plan(
+    rounds=2,
+    requests=64,
+    longest=256,
+    widths=(8, 16, 32),
+    alone=16,
+    identical=64,
+    identical_tokens=16,
+    texts=192,
+    matmul_seconds=1.0,
+    clock_tokens=300,
+    demo_jobs=96,
+    demo_tokens=96,
+)
