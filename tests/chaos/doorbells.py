@@ -12,7 +12,7 @@ from shared.settings import Settings
 from tests.chaos.arena import ECHO, Arena, Skipped
 from tests.chaos.history import Accepted, Fault, Final
 from tests.chaos.load import Mix
-from tests.chaos.site import MODEL, Site, until
+from tests.chaos.site import MODEL, Late, Site, until
 from tests.chaos.wire import Wire
 from tests.integration.stack import TOKEN
 
@@ -137,16 +137,15 @@ async def _double_rings(arena: Arena, site: Site) -> None:
 
 
 async def _any_ring(site: Site, redis: Any, queue: str) -> bytes:
-    """A doorbell as Celery sends it, taken off the list."""
-    found: bytes | None = None
-    for _ in range(200):
+    """A doorbell as Celery sends it, taken off the list: Redis serves those who wait for one in turn."""
+    catch = asyncio.create_task(asyncio.to_thread(redis.brpop, queue, 10))
+    while not catch.done():
         site.ring()
-        found = redis.rpop(queue)
-        if found:
-            break
-        await asyncio.sleep(0.01)
-    assert found, "no doorbell could be caught"
-    return found
+        await asyncio.sleep(0.05)
+    caught: tuple[bytes, bytes] | None = await catch
+    if caught is None:
+        raise Late("no doorbell could be caught within 10 s")
+    return caught[1]
 
 
 async def short_visibility(arena: Arena) -> None:

@@ -228,6 +228,7 @@ def test_stopping_gives_back_what_does_not_fit_uncharged(start: Callable[..., Be
     bench = start(drain_time=4.0)
     long, short = bench.submit("slow 100000"), bench.submit("slow 10")
     eventually(lambda: log_text(bench.store, long))
+    eventually(lambda: bench.store.get(short).state is not JobState.QUEUED, what="short is claimed")
     bench.rescuer.stop()
     bench.runtime.stop()
     record = bench.store.get(long)
