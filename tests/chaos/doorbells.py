@@ -1,11 +1,14 @@
 """Doorbells that are lost, doubled or handed out again, and keys used at once: scenarios 13, 14, 15."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.broker import queue_name
 from shared.settings import Settings
@@ -152,7 +155,7 @@ async def short_visibility(arena: Arena) -> None:
     """13: the broker hands doorbells out again after 5 s while their jobs run for `seconds`."""
     if VISIBILITY not in {field.alias for field in Settings.model_fields.values()}:
         raise Skipped(f"a setting {VISIBILITY}")
-    await arena.open(ECHO.replace("max_size: 16", "max_size: 64"), BROKER_VISIBILITY_SEC="5")
+    site = await arena.open(ECHO.replace("max_size: 16", "max_size: 64"), BROKER_VISIBILITY_SEC="5")
     words = 40
     mix = Mix(
         arena.size.n,
@@ -163,7 +166,28 @@ async def short_visibility(arena: Arena) -> None:
         hasty=0.0,
         patience=arena.size.seconds * 4 + 60,
     )
-    async with arena.load(mix):
-        pass
+    stop = threading.Event()
+    redelivered = asyncio.create_task(asyncio.to_thread(_redelivered, site, stop))
+    try:
+        async with arena.load(mix):
+            pass
+    finally:
+        stop.set()
+        arena.faults = await redelivered
+    arena.note(f"{arena.faults} doorbells handed out again")
+    arena.require(arena.faults, "the broker handed no doorbell out again")
     again = [final for final in arena.history.of(Final) if final.attempt != 1]
     arena.require(not again, f"{len(again)} jobs were run more than once")
+
+
+def _redelivered(site: Site, stop: threading.Event) -> int:
+    """How many messages kombu puts back on the model's list, until told to stop."""
+    redis: Any = Redis.from_url(site.redis.url, socket_timeout=1)
+    queue, count = queue_name(MODEL), 0
+    with redis.monitor() as monitor:
+        while not stop.is_set():
+            with suppress(RedisTimeoutError):
+                command = monitor.next_command()["command"]
+                pushed = command.upper().startswith(("LPUSH", "RPUSH")) and queue in command
+                count += pushed and "redelivered" in command and "true" in command
+    return count
