@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -17,6 +18,10 @@ from redis.exceptions import RedisError
 from shared.jobs import JobStore, connect
 
 IN_CI = os.environ.get("CI") == "true"
+
+# The same examples in every run, so that main never fails by luck; `--hypothesis-profile=default` explores.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 def require(found: object, what: str) -> None:

@@ -186,10 +186,12 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   end
 end
 
--- Give a running job back to the queue, at once or when `delay` ms have passed.
+-- Give a running job back to the queue, at once or when `delay` ms have passed. The rescuer, which
+-- leaves a running job's deadline to its worker for a while, minds it again.
 local function requeue(job, now, delay, reason)
   move(job, 'queued')
   redis.call('ZREM', key.leases(job.model), job.id)
+  redis.call('ZADD', key.deadlines(job.model), int(tonumber(job.deadline)), job.id)
   log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
   save(job)
   if delay > 0 then

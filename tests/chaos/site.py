@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from shared import broker
 from shared.jobs import JobStore, connect
-from shared.settings import load_settings
+from shared.settings import Settings, load_settings
 from shared.states import TERMINAL
 from tests.chaos.history import Final, History, Logged
 from tests.integration.stack import Stack
@@ -116,8 +116,10 @@ class Site(Stack):
     @cached_property
     def celery(self) -> Celery:
         """A Celery app on this site's broker, to ring with."""
-        config = self.folder / "catalog.yaml"
-        return broker.make_celery(load_settings(redis_url=self.redis_url, config=config))
+        names = {field.alias for field in Settings.model_fields.values()} - {"PORT"}
+        return broker.make_celery(
+            load_settings(**{name: text for name, text in self._env.items() if name in names})
+        )
 
     def ring(self, model: str = MODEL) -> bool:
         """Push a doorbell, as the API does."""

@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared.errors import StoreUnavailable
 from shared.events import EventHub
-from shared.jobs import JobStore, NewJob, connect, new_job_id
+from shared.jobs import JobStore, NewJob, Requeue, connect, new_job_id
 from shared.keys import Keys
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually
@@ -142,3 +142,17 @@ def test_a_sentinel_url_gets_as_many_connections_as_any_other() -> None:
     plain = connect("redis://127.0.0.1:1/0", 1.0).connection_pool.max_connections
     sentinel = connect("sentinel://127.0.0.1:1/jobs/0", 1.0).connection_pool.max_connections
     assert sentinel >= plain
+
+
+def test_a_job_given_back_after_its_deadline_ends_at_the_next_look(store: JobStore) -> None:
+    """The rescuer had put its deadline off while it ran, and let it wait the rest of that time."""
+    job = new_job_id()
+    store.create(NewJob(job, "m", "t", b"{}"), max_queued=10)
+    [claim] = store.claim("m", 1, "a").claims
+    store.redis.hset(store.keys("job", job), "deadline", 1)
+    store.redis.zadd(store.keys("deadlines", "m"), {job: 1})
+    store.rescue("m")
+    assert store.get(job).state is JobState.RUNNING
+    store.write([Requeue(job, claim.attempt, "broke")])
+    store.rescue("m")
+    assert store.get(job).state is JobState.EXPIRED
