@@ -1,0 +1,182 @@
+"""`python -m bench.backlog [--jobs N]`: what a long queue costs the calls that are made beside it.
+
+One Redis holds two job stores under different prefixes, one with N waiting jobs and one with a few.
+Each call is made on one and then on the other, over and over, so that both see the same machine.
+"""
+
+import argparse
+import gc
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.figures import over, percentile
+from bench.files import write
+from bench.machine import Machine, look_around
+from bench.programs import REPOSITORY
+from shared.embedded_redis import EmbeddedRedis
+from shared.jobs import Claim, JobStore, NewJob, Requeue, connect, new_job_id
+
+RESULTS = REPOSITORY / "bench" / "results"
+MODEL, TENANTS, FEW = "m", 100, 100
+REQUEST = msgspec.json.encode({"content": "x" * 100, "params": {"max_new_tokens": 64}, "seed": 1})
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One store call: milliseconds beside a short queue and beside a long one."""
+
+    name: str
+    short_p50: float
+    long_p50: float
+    short_p99: float
+    long_p99: float
+
+    @property
+    def ratio(self) -> float:
+        return over(self.long_p50, self.short_p50)
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """`bytes_a_job`: what Redis' used memory grew by, over the number of jobs."""
+
+    date: str
+    machine: Machine
+    jobs: int
+    tenants: int
+    rounds: int
+    request_bytes: int
+    bytes_a_job: float
+    calls: list[Call]
+
+
+def main() -> int:
+    options = _options()
+    machine = look_around()
+    with tempfile.TemporaryDirectory(prefix="backlog-") as folder:
+        server = EmbeddedRedis(Path(folder))
+        server.start()
+        try:
+            redis: Any = connect(server.url, 10.0)
+            short, long = (JobStore(redis, prefix, retention=3600) for prefix in ("short", "long"))
+            _fill(short, FEW)
+            before = int(redis.info("memory")["used_memory"])
+            _fill(long, options.jobs)
+            grown = int(redis.info("memory")["used_memory"]) - before
+            calls = [_measure(name, short, long, options.rounds) for name in CALLS]
+        finally:
+            server.stop()
+    result = Backlog(
+        datetime.now(UTC).date().isoformat(),
+        machine,
+        options.jobs,
+        TENANTS,
+        options.rounds,
+        len(REQUEST),
+        grown / options.jobs,
+        calls,
+    )
+    text = render(result)
+    print(text)
+    write(result, text, options.results, f"{result.date}-backlog")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=2_000)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def _new(tenant: str) -> NewJob:
+    return NewJob(new_job_id(), MODEL, tenant, REQUEST)
+
+
+def _fill(store: JobStore, jobs: int) -> None:
+    for number in range(jobs):
+        store.create(_new(f"t{number % TENANTS}"), max_queued=2**40)
+
+
+def _drop(_: object) -> None:
+    """Undoing has no result."""
+
+
+def _create(store: JobStore) -> Callable[[], None]:
+    job = _new("t1")
+    store.create(job, max_queued=2**40)
+    return lambda: _drop(store.cancel(job.id))
+
+
+def _get(store: JobStore) -> Callable[[], None]:
+    [job], _ = store.listing("t1", limit=1)
+    store.get(job.id)
+    return lambda: None
+
+
+def _claim(store: JobStore) -> Callable[[], None]:
+    claims: list[Claim] = store.claim(MODEL, 16, "w").claims
+    return lambda: _drop(store.write([Requeue(c.id, c.attempt, "back") for c in claims]))
+
+
+def _rescue(store: JobStore) -> Callable[[], None]:
+    store.rescue(MODEL)
+    return lambda: None
+
+
+CALLS: dict[str, Callable[[JobStore], Callable[[], None]]] = {
+    "create": _create,
+    "list one and get": _get,
+    "claim 16": _claim,
+    "rescue": _rescue,
+}
+"""Each makes one call and returns what undoes it; only the first half is timed."""
+
+
+def _measure(name: str, short: JobStore, long: JobStore, rounds: int) -> Call:
+    call = CALLS[name]
+    seconds: dict[JobStore, list[float]] = {short: [], long: []}
+    gc.collect()
+    for number in range(rounds):
+        for store in (short, long) if number % 2 else (long, short):
+            began = time.perf_counter()
+            undo = call(store)
+            seconds[store].append((time.perf_counter() - began) * 1000)
+            undo()
+    ordered = [sorted(seconds[store]) for store in (short, long)]
+    p50, p99 = ([percentile(values, share) for values in ordered] for share in (0.5, 0.99))
+    return Call(name, p50[0], p50[1], p99[0], p99[1])
+
+
+def render(result: Backlog) -> str:
+    """The report, as Markdown."""
+    machine = result.machine
+    lines = [
+        f"# {result.jobs:,} waiting jobs, {result.date}",
+        "",
+        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
+        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. "
+        f"{result.tenants} tenants, requests of {result.request_bytes} bytes, {result.rounds} calls each, "
+        f"taking turns with a queue of {FEW} in the same Redis.",
+        "",
+        f"Redis memory a waiting job: {result.bytes_a_job:,.0f} bytes.",
+        "",
+        "| call | p50 short, ms | p50 long, ms | ratio | p99 short, ms | p99 long, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {c.name} | {c.short_p50:.3f} | {c.long_p50:.3f} | {c.ratio:.2f} × "
+        f"| {c.short_p99:.3f} | {c.long_p99:.3f} |"
+        for c in result.calls
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
