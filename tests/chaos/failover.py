@@ -54,7 +54,7 @@ class Nodes:
     def serve(self, port: int, primary: int | None = None) -> None:
         """Start a server, as a replica where a primary is named."""
         # fmt: off
-        replica = ("--replicaof", f"127.0.0.1 {primary}") if primary else ()
+        replica = ("--replicaof", "127.0.0.1", str(primary)) if primary else ()
         self._start(
             port, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
             "--dir", str(self._place(port)), "--repl-diskless-sync-delay", "0", *replica,
