@@ -9,15 +9,13 @@ from flask import Response, request
 from api.services import services
 from api.tickets import Tickets
 from shared.jobs import Record
-from shared.schemas import rfc3339
+from shared.schemas import Usage, rfc3339
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder()
 _NULL = msgspec.Raw(b"null")
 _NO_METADATA = msgspec.Raw(b"{}")
-_NO_USAGE = dict.fromkeys(
-    ("prompt_tokens", "completion_tokens", "total_tokens", "queue_ms", "run_ms", "batch_size")
-)
+_NO_USAGE = dict.fromkeys(name for name in Usage.model_fields if name != "attempts")
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> Response:

@@ -11,6 +11,7 @@ from api.docs import docs
 from api.health import health
 from api.infer import infer
 from api.jobs import jobs
+from api.metrics import metrics
 from api.models import models
 from api.openapi import TABLE, openapi
 from api.readers import Readers
@@ -23,7 +24,7 @@ from shared.events import EventHub
 from shared.jobs import JobStore, connect
 from shared.settings import Settings, ensure_token
 
-GROUPS = (jobs, streams, infer, dead_letters, models, health, openapi, docs)
+GROUPS = (jobs, streams, infer, dead_letters, models, health, metrics, openapi, docs)
 
 
 def create_app(

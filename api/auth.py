@@ -1,6 +1,7 @@
-"""Who calls: a bearer token, or a ticket where a route takes one."""
+"""Who calls: a bearer token, or a ticket where a route takes one, or somebody on this machine."""
 
 import hmac
+import ipaddress
 from enum import StrEnum
 
 from flask import g, request
@@ -10,14 +11,24 @@ from shared.errors import JobsError
 from shared.jobs import ANY_TENANT
 
 DEFAULT_TENANT = "default"
+PROXIES = (
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+    "Via",
+)
+"""Headers of a proxy: what it passes on comes from this machine's address and yet from elsewhere."""
 
 
 class Access(StrEnum):
-    """What a route asks for."""
+    """What a route asks for. `LOCAL`: the token, except from this machine itself."""
 
     OPEN = "open"
     TOKEN = "token"
     TICKET = "ticket"
+    LOCAL = "local"
 
 
 class Unauthorized(JobsError):
@@ -29,6 +40,9 @@ def authenticate(access: Access) -> None:
     if access is Access.OPEN:
         return
     header = request.headers.get("Authorization")
+    if header is None and access is Access.LOCAL and _from_this_machine():
+        g.tenant = DEFAULT_TENANT
+        return
     if header is None and access is Access.TICKET and "ticket" in request.args:
         job_id = (request.view_args or {}).get("job_id", "")
         if not services().tickets.admits(request.args["ticket"], job_id):
@@ -50,6 +64,15 @@ def tenant() -> str:
     """The tenant of the current request."""
     found: str = g.tenant
     return found
+
+
+def _from_this_machine() -> bool:
+    if any(name in request.headers for name in PROXIES):
+        return False
+    try:
+        return ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _same(given: str, expected: str) -> bool:

@@ -109,6 +109,8 @@ def _security(access: Access) -> list[dict[str, list[str]]]:
     match access:
         case Access.OPEN:
             return []
+        case Access.LOCAL:
+            return [{}, {"token": []}]
         case Access.TOKEN:
             return [{"token": []}]
         case Access.TICKET:

@@ -4,6 +4,7 @@ import os
 import sys
 
 from api.app import create_app
+from api.metrics import keep_metrics
 from shared.errors import ConfigError
 from shared.faults import faults
 from shared.jobs import connect
@@ -15,6 +16,8 @@ try:
     settings = load_settings()
     require_noeviction(connect(settings.require_redis(), settings.redis_timeout))
     app = create_app(settings)
+    if settings.enable_metrics:
+        keep_metrics(app, settings)
 except ConfigError as error:
     # 4 is what gunicorn takes as "the app cannot be loaded": it ends instead of trying for ever.
     sys.stderr.write(f"truthgpt: {error}\n")

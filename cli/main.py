@@ -20,6 +20,7 @@ COMMANDS = {
     "jobs": "cli.jobs",
     "models": "cli.jobs",
     "dead": "cli.dead",
+    "usage": "cli.usage",
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",

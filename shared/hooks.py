@@ -21,11 +21,29 @@ class Hooks:
     def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
         """An attempt ended: `state` is a JobState, or `retried` or `fenced`."""
 
+    def job_spoke_first(self, claim: Any, seconds: float) -> None:
+        """The first piece of a job's output came, `seconds` after the job was made."""
+
     def drain_started(self, model: str) -> None:
         """A doorbell was answered."""
 
     def engine_changed(self, model: str, state: str, detail: str) -> None:
         """The engine host is starting, ready, unhealthy, failed or stopped."""
+
+    def engine_stepped(self, model: str, step: Any) -> None:
+        """A step brought something (`workers.host.messages.Stepped`)."""
+
+    def engine_lost(self, model: str, reason: str) -> None:
+        """The engine host died with all that it held."""
+
+    def jobs_rescued(self, model: str, rescued: Any) -> None:
+        """A round of the rescuer over a model (`shared.jobs.Rescued`)."""
+
+    def request_began(self, method: str, endpoint: str) -> None:
+        """The API takes a request; `endpoint` is the path of its route, not that of the request."""
+
+    def request_ended(self, method: str, endpoint: str, status: int, seconds: float) -> None:
+        """The last byte of an answer has been handed to the server."""
 
 
 class Observers:
@@ -33,6 +51,10 @@ class Observers:
 
     def __init__(self, *observers: Hooks) -> None:
         self._observers = observers
+
+    def add(self, observer: Hooks) -> None:
+        """Let one more see what happens from now on."""
+        self._observers = (*self._observers, observer)
 
     def emit(self, hook: str, *args: Any) -> None:
         """Call `hook` with `args` on every observer."""

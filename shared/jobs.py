@@ -95,7 +95,10 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim."""
+    """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim.
+
+    `device_seconds` is what the attempts before it have used.
+    """
 
     id: str
     attempt: int
@@ -108,6 +111,7 @@ class Claim:
     crashes: int
     traceparent: str
     request_id: str
+    device_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +152,17 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all."""
+    """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all.
+
+    `device_seconds` is what it and the attempts before it have used.
+    """
 
     id: str
     attempt: int
     reason: str
     delay: float = 0.0
     charge: Literal["failures", "crashes", ""] = ""
+    device_seconds: float = 0.0
 
 
 Write = Append | Finish | Requeue
@@ -535,7 +543,7 @@ class JobStore:
                 values += [item.output, item.error, item.usage, int(item.dead)]
             else:
                 values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
-                values += [item.charge, item.reason]
+                values += [item.charge, item.reason, round(item.device_seconds * 1e6)]
         return list(self._call("write", self.retention, self._backlog, *values))
 
     def beat(
@@ -671,6 +679,7 @@ def _claim(row: list[bytes], now: int) -> Claim:
         crashes=int(row[7]),
         traceparent=row[9].decode(),
         request_id=row[10].decode(),
+        device_seconds=int(row[11] or 0) / 1e6,
     )
 
 

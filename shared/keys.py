@@ -19,6 +19,7 @@
 | `dead:TENANT` | zset | jobs that failed for no fault of their input, by time (ms) | horizon |
 | `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
+| `usage:DAY` | hash | figure, model, tenant -> sum over the jobs that ended that day (UTC) | 93 days |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 
 Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
@@ -47,6 +48,7 @@ TEMPLATES = {
     "dead": ("dead", "tenant"),
     "idem": ("idem", "tenant", "digest"),
     "readers": ("readers", "id"),
+    "usage": ("usage", "day"),
     "claim": ("claim", "token"),
     "rescuer": ("rescuer",),
     "events": ("events", "id"),

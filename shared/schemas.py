@@ -81,13 +81,21 @@ class JobError(BaseModel):
 
 
 class Usage(BaseModel):
-    """What a job used; token counts where the model has tokens, times in milliseconds."""
+    """What a job used; token counts where the model has tokens.
+
+    `cached_tokens` of the prompt were not computed again. `first_token_ms` is the time from the job's
+    creation to the first piece of its output. `device_seconds` is its share of the engine's steps, over
+    all attempts that their worker could speak of.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    cached_tokens: int | None = None
     queue_ms: float | None = None
     run_ms: float | None = None
+    first_token_ms: float | None = None
+    device_seconds: float | None = None
     batch_size: int | None = None
     attempts: int = 0
 

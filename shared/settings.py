@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     drain_time: float = Field(default=20.0, alias="WORKER_DRAIN_SEC", ge=0, le=3600)
     broker_visibility: int = Field(default=3600, alias="BROKER_VISIBILITY_SEC", ge=1)
     stream_grace: float = Field(default=10.0, alias="STREAM_GRACE_SEC", ge=0, le=3600)
+    enable_metrics: bool = Field(default=True, alias="ENABLE_METRICS")
+    metrics_host: str = Field(default="127.0.0.1", alias="METRICS_HOST")
+    metrics_port: int | None = Field(default=None, alias="METRICS_PORT", ge=1, le=65535)
     log_level: str = Field(
         default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"
     )

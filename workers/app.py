@@ -14,6 +14,7 @@ from celery import signals
 from shared import broker
 from shared.errors import ConfigError
 from shared.faults import faults
+from shared.hooks import Observers
 from shared.jobs import JobStore, connect
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
@@ -62,6 +63,13 @@ def _log_plainly(**_: Any) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def _site(name: str) -> Any:
+    """This process's metrics. Made when a worker starts: Flower, too, imports this module."""
+    from shared.telemetry.site import Site
+
+    return Site(settings, name)
+
+
 def _serve_model(model: str) -> None:
     """Wire a model's worker into Celery's life cycle."""
     consumer: list[Any] = []
@@ -83,6 +91,10 @@ def _serve_model(model: str) -> None:
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         answer_revoke(store)
+        if settings.enable_metrics:
+            site = _site(f"worker-{model}")
+            runtime.observers.add(site.jobs(model, lambda: runtime.executor.engine.pid))
+            site.start(serving=True)
         runtime.start()
         events.start()
 
@@ -103,11 +115,16 @@ def _serve_model(model: str) -> None:
 
 def _serve_rescue() -> None:
     """Wire the rescue worker into Celery's life cycle."""
-    rescuer = Rescuer(store, partial(broker.ring, app))
+    observers = Observers()
+    rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         answer_revoke(store)
+        if settings.enable_metrics:
+            site = _site("rescue")
+            observers.add(site.rescues())
+            site.start(serving=True)
         rescuer.start()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]

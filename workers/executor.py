@@ -157,6 +157,7 @@ class Executor:
     def _resume(self, attempt: Attempt) -> tuple[str, tuple[int, ...]]:
         """What the engine continues; a `reset` event where it cannot."""
         text, token_ids, other = self._store.streamed(attempt.claim.id)
+        attempt.resumed = bool(text or other)
         info = self.engine.info
         if info is not None and info.continues and not other:
             attempt.index = len(token_ids)
@@ -198,11 +199,14 @@ class Executor:
     # -- what the engine says (EngineEvents)
 
     def engine_stepped(self, step: Stepped) -> None:
+        self._observers.emit("engine_stepped", self._spec.name, step)
         for piece in step.pieces:
             attempt = self._held.get(piece.ticket)
             if attempt is None:
                 continue
             attempt.batch_size = max(attempt.batch_size, step.batch_size)
+            if attempt.first_token is None and not attempt.resumed:
+                self._spoke_first(attempt)
             if piece.text:
                 self.scribe.say(attempt, piece.text, piece.token_ids)
             else:
@@ -212,7 +216,14 @@ class Executor:
         if step.outcomes:
             self._changed()
 
+    def _spoke_first(self, attempt: Attempt) -> None:
+        claim = attempt.claim
+        waited = (claim.claimed_ms - claim.created_ms) / 1000
+        attempt.first_token = waited + time.monotonic() - attempt.began
+        self._observers.emit("job_spoke_first", claim, attempt.first_token)
+
     def engine_lost(self, reason: str) -> None:
+        self._observers.emit("engine_lost", self._spec.name, reason)
         with self._lock:
             spared = {attempt.ticket for attempt in self._quarantine.waiting}
             tickets = [ticket for ticket in self._held if ticket not in spared]
@@ -251,9 +262,10 @@ class Executor:
         self, attempt: Attempt, decision: Decision, outcome: Outcome | None
     ) -> Finish | Requeue:
         claim = attempt.claim
+        device = claim.device_seconds + (outcome.device_seconds if outcome is not None else 0.0)
         if isinstance(decision, Again):
             return Requeue(
-                claim.id, claim.attempt, decision.reason, decision.delay, decision.charge
+                claim.id, claim.attempt, decision.reason, decision.delay, decision.charge, device
             )
         error = b""
         if decision.code:
@@ -271,8 +283,11 @@ class Executor:
             **usage,
             "queue_ms": claim.claimed_ms - claim.created_ms,
             "run_ms": round((time.monotonic() - attempt.began) * 1000, 1),
+            "device_seconds": round(device, 6),
             "attempts": claim.attempt,
         }
+        if attempt.first_token is not None:
+            document["first_token_ms"] = round(attempt.first_token * 1000, 1)
         output = outcome.output if outcome is not None else b""
         return Finish(
             claim.id,

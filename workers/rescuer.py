@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from shared.errors import StoreUnavailable
+from shared.hooks import Observers
 from shared.jobs import JobStore, Rescued
 
 INTERVAL_SECONDS = 1.0
@@ -22,8 +23,10 @@ class Rescuer:
         store: JobStore,
         ring: Callable[[str], object],
         interval: float = INTERVAL_SECONDS,
+        observers: Observers | None = None,
     ) -> None:
         self._store = store
+        self._observers = observers or Observers()
         self._ring = ring
         self._interval = interval
         self._owner = secrets.token_hex(8)
@@ -47,6 +50,7 @@ class Rescuer:
         found = {}
         for model in self._store.models():
             found[model] = rescued = self._store.rescue(model, LIMIT)
+            self._observers.emit("jobs_rescued", model, rescued)
             if rescued.ring:
                 self._ring(model)
             if rescued.requeued or rescued.failed:

@@ -38,7 +38,7 @@ class Runtime:
     ) -> None:
         self._drain_time = drain_time
         self._ring = ring
-        observers = Observers(EngineLog(), *hooks)
+        self.observers = observers = Observers(EngineLog(), *hooks)
         self.executor = Executor(
             store, spec, observers, self._rung, self._changed, self._engine_changed
         )

@@ -35,7 +35,11 @@ class Ended:
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """A claimed attempt in this worker's hands. `seq` and `index` are what its next event gets."""
+    """A claimed attempt in this worker's hands. `seq` and `index` are what its next event gets.
+
+    `resumed`: earlier attempts have streamed already. `first_token`: seconds from the job's creation to
+    the first piece of its output.
+    """
 
     claim: Claim
     ticket: str
@@ -43,6 +47,8 @@ class Attempt:
     seq: int = 1
     index: int = 0
     batch_size: int = 0
+    resumed: bool = False
+    first_token: float | None = None
     ended: Ended | None = None
     fenced: bool = False
 

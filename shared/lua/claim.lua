@@ -3,7 +3,7 @@
 -- ARGV[3..]: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
---   failures, crashes, head, traceparent, request_id}.
+--   failures, crashes, head, traceparent, request_id, device_us}.
 local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local now = now_ms()
@@ -15,7 +15,7 @@ if drain ~= '' then
 end
 
 local FIELDS_OUT = {'id', 'attempt', 'tenant', 'request', 'deadline', 'created', 'failures', 'crashes',
-  'head', 'traceparent', 'request_id'}
+  'head', 'traceparent', 'request_id', 'device_us'}
 local function row(id)
   local values = redis.call('HMGET', key.job(id), unpack(FIELDS_OUT))
   for i = 1, #values do values[i] = values[i] or '' end

@@ -11,6 +11,7 @@
 --   head                                 id of the last event in the log
 --   started finished                     ms, once known
 --   worker cancel_requested output error usage
+--   device_us                            device time of the attempts that were given back
 --   parked                               '1' while its worker holds it without running it
 --   home                                 the process that made it and waits for its end
 
@@ -19,6 +20,8 @@ local BELL_MS = 5000
 local MAX_CRASHES = 3
 local INDEX_MAX = 100000
 local DEAD_MAX = 10000
+local DAY_MS = 86400000
+local USAGE_SECONDS = 93 * 86400
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -32,7 +35,8 @@ local function keep(k, seconds)
 end
 
 local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
-  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked'}
+  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked',
+  'device_us'}
 
 -- The record's working fields, or nil when there is none.
 local function load(id)
@@ -154,6 +158,28 @@ local function pop(model)
   return nil
 end
 
+-- What an ended job adds to its tenant's day (shared/usage.py reads it): itself by its state, its tokens,
+-- its time. A usage that cannot be read counts as none.
+local function account(job, now, usage)
+  local day, whose = key.usage(int(math.floor(now / DAY_MS))), ' ' .. job.model .. ' ' .. job.tenant
+  if redis.call('HINCRBY', day, job.state .. whose, 1) == 1 then keep(day, USAGE_SECONDS) end
+  local readable, used = pcall(cjson.decode, usage)
+  if not readable or type(used) ~= 'table' then used = {} end
+  local function add(figure, value, scale)
+    if type(value) == 'number' and value > 0 then
+      redis.call('HINCRBY', day, figure .. whose, int(math.floor(value * scale + 0.5)))
+    end
+  end
+  for _, figure in ipairs({'prompt_tokens', 'completion_tokens', 'cached_tokens', 'run_ms'}) do
+    add(figure, used[figure], 1)
+  end
+  if used.device_seconds then
+    add('device_us', used.device_seconds, 1e6)
+  else
+    add('device_us', tonumber(job.device_us), 1)
+  end
+end
+
 -- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list.
 -- Whoever waits for the end at the process that made the job (`home`) gets all of it in one message.
 local function finish(job, target, now, output, failure, usage, retention, dead)
@@ -176,6 +202,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     redis.call('ZREMRANGEBYRANK', letters, 0, -DEAD_MAX - 1)
     keep(letters, HORIZON)
   end
+  account(job, now, usage)
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
   save(job)
   redis.call('EXPIRE', key.job(job.id), int(retention))

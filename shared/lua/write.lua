@@ -2,7 +2,8 @@
 -- ARGV[3..]: retention (s), backlog, then records, each a kind and its values:
 --   'append', id, attempt, seq, kind, data, token ids ('' where there are none)
 --   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters
---   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason
+--   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
+--     device time of all attempts so far (microseconds)
 -- Returns one number a record: 0 fenced (another attempt, or nobody, owns the job), 1 done or done
 --   before, 2 done and a cancel waits, 3 done and a doorbell is wanted, -1 refused because an event
 --   before it was never written.
@@ -30,14 +31,15 @@ local function ended(job, target, output, failure, usage, dead)
   return 1
 end
 
-local function given_back(job, delay, charge, reason)
+local function given_back(job, delay, charge, reason, device_us)
   if job.state ~= 'running' then return 0 end
+  if device_us ~= '0' then put(job, 'device_us', device_us) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge]) + 1)) end
   requeue(job, now, delay, reason)
   return ring_wanted(job.model, now, backlog) == 1 and 3 or 1
 end
 
-local LENGTH = {append = 7, finish = 8, requeue = 6}
+local LENGTH = {append = 7, finish = 8, requeue = 7}
 local i = 5
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
@@ -48,7 +50,7 @@ while i <= #ARGV do
   elseif kind == 'finish' then
     out[#out + 1] = ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
   else
-    out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5])
+    out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   end
   i = i + LENGTH[kind]
 end

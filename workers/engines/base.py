@@ -64,11 +64,16 @@ class Broke:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step brought. The pieces of a job come before its outcome."""
+    """What one step brought. The pieces of a job come before its outcome.
+
+    `shares` weighs the jobs that took part, by their tokens for example: the step's time is charged to
+    them so. An engine that leaves it out has it charged evenly to those that said something or ended.
+    """
 
     pieces: list[Piece] = field(default_factory=list)
     outcomes: list[Finished | Broke] = field(default_factory=list)
     batch_size: int = 0
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

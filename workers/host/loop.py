@@ -20,6 +20,7 @@ from workers.host.messages import (
     Stop,
     Submit,
 )
+from workers.host.meter import Meter
 
 Inbox = queue.SimpleQueue[Command]
 
@@ -47,7 +48,7 @@ class _Limit:
 
 
 class Loop:
-    """Applies commands, enforces time limits, steps the engine, reports what came out.
+    """Applies commands, enforces time limits, steps the engine, meters it, reports what came out.
 
     `report` takes each `Stepped`; `step_started` is the monotonic time of the step now running, 0
     between steps, for the watchdog. `continues` is what the engine says of itself.
@@ -66,6 +67,7 @@ class Loop:
         self._report = report
         self._limits: dict[str, _Limit] = {}
         self._next_limit = float("inf")
+        self.meter = Meter()
         self.step_started = 0.0
 
     @property
@@ -93,10 +95,15 @@ class Loop:
         batch_size = 0
         if self._engine.pending():
             step = self._step()
+            self.meter.charge(step, time.perf_counter() - started, self._limits)
             batch_size = step.batch_size
             self._collect(step, pieces, outcomes)
         if pieces or outcomes:
             step_ms = (time.perf_counter() - started) * 1000
+            outcomes = [
+                msgspec.structs.replace(end, device_seconds=self.meter.settle(end.ticket))
+                for end in outcomes
+            ]
             self._report(Stepped(pieces, outcomes, batch_size, step_ms))
         return True
 

@@ -70,7 +70,10 @@ class PieceOut(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
-    """How an attempt ended inside the host. `output` is JSON; `code` and `message` belong to broke."""
+    """How an attempt ended inside the host. `output` is JSON; `code` and `message` belong to broke.
+
+    `device_seconds` is the attempt's share of the steps that it took part in.
+    """
 
     ticket: str
     kind: Literal["finished", "broke", "canceled", "expired", "run_timeout"]
@@ -78,6 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     usage: dict[str, int] = {}
     code: str = ""
     message: str = ""
+    device_seconds: float = 0.0
 
 
 class Stepped(msgspec.Struct, tag=True, frozen=True):

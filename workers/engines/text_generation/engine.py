@@ -118,7 +118,10 @@ class TextGeneration:
             turns = [self._turn(s, token) for s, token in zip(sequences, tokens, strict=True)]
         # Nothing above has changed anything, and nothing below can fail.
         self._scheduler.commit(chunks)
-        step = Step(batch_size=len(chunks))
+        step = Step(
+            batch_size=len(chunks),
+            shares={chunk.sequence.id: chunk.length for chunk in chunks},
+        )
         for job_id, reason in list(self._ended.items()):
             self._finish(self._sequences[job_id], reason, step)
         for turn in turns:

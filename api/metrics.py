@@ -1,0 +1,55 @@
+"""`GET /metrics`: what this machine's processes say of themselves, for Prometheus."""
+
+from typing import Protocol, cast
+
+from flask import Flask, Response, current_app, request
+
+from api.auth import Access
+from api.errors import problem
+from api.observation import observe, routes
+from api.operations import Answer, Operations
+from shared.settings import Settings
+
+EXPOSITION = "truthgpt.exposition"
+EXAMPLE = """\
+# HELP inference_queue_depth Jobs that wait.
+# TYPE inference_queue_depth gauge
+inference_queue_depth{model="demo-llama"} 3.0
+"""
+
+metrics = Operations("metrics", __name__)
+
+
+class Exposition(Protocol):
+    """What `/metrics` shows."""
+
+    def render(self, accept: str) -> tuple[str, bytes]: ...
+
+
+@metrics.operation(
+    "GET",
+    "/metrics",
+    access=Access.LOCAL,
+    answers={200: Answer("All metrics.", media="text/plain", example=EXAMPLE)},
+    problems=("not_found",),
+)
+def show_metrics() -> Response:
+    """Metrics
+
+    For Prometheus: of the API and of the workers on the same machine. Needs no token over loopback.
+    """
+    exposition = cast(Exposition | None, current_app.extensions.get(EXPOSITION))
+    if exposition is None:
+        return problem("not_found", "This server keeps no metrics: ENABLE_METRICS is off.")
+    content_type, body = exposition.render(request.headers.get("Accept", ""))
+    return Response(body, content_type=content_type)
+
+
+def keep_metrics(app: Flask, settings: Settings) -> None:
+    """Observe an app's requests and show them at `/metrics`. Once a process."""
+    from shared.telemetry.site import Site
+
+    site = Site(settings, "api")
+    observe(app, site.requests(routes(app)))
+    app.extensions[EXPOSITION] = site.exposition()
+    site.start(serving=False)

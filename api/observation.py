@@ -1,0 +1,51 @@
+"""Lets observers see requests: when one begins, and when the last byte of its answer is out."""
+
+import time
+from functools import partial
+from typing import Any
+
+from flask import Flask, Response, g, request
+
+from api.openapi import TABLE
+from shared.hooks import Hooks, Observers
+
+OTHER = "other"
+UNSEEN = frozenset({"health", "metrics", "openapi", "docs"})
+"""Groups of routes that probes, scrapers and people call, and that no client waits for."""
+
+
+def routes(app: Flask) -> list[tuple[str, str]]:
+    """Every (method, path template) whose requests are observed."""
+    return [(op.method, op.path) for op in app.extensions[TABLE] if op.tag not in UNSEEN]
+
+
+def observe(app: Flask, *observers: Hooks) -> None:
+    """Tell `observers` of this app's requests. Paths that no route has are all `other`."""
+    everyone = Observers(*observers)
+    templates = {
+        (op.method, op.path.replace("{", "<").replace("}", ">")): op.path
+        for op in app.extensions[TABLE]
+    }
+
+    def begin() -> None:
+        if request.blueprint in UNSEEN:
+            return
+        rule = request.url_rule
+        method = "GET" if request.method == "HEAD" else request.method
+        endpoint = templates.get((method, rule.rule if rule is not None else ""))
+        seen = (method, endpoint) if endpoint is not None else (OTHER, OTHER)
+        g.observed = (*seen, time.perf_counter())
+        everyone.emit("request_began", *seen)
+
+    def end(response: Response) -> Response:
+        if (observed := g.pop("observed", None)) is not None:
+            response.call_on_close(partial(_ended, everyone, observed, response.status_code))
+        return response
+
+    app.before_request(begin)
+    app.after_request(end)
+
+
+def _ended(everyone: Observers, observed: tuple[Any, ...], status: int) -> None:
+    method, endpoint, began = observed
+    everyone.emit("request_ended", method, endpoint, status, time.perf_counter() - began)

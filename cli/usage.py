@@ -1,0 +1,68 @@
+"""`truthgpt usage`: who has used what, read from the store itself."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import click
+from redis.exceptions import RedisError
+from rich import box
+from rich.table import Table
+
+from cli.jobs import as_json_option
+from cli.screen import console, echo_json, harmless
+from shared.embedded_redis import running_url
+from shared.jobs import JobStore, connect
+from shared.settings import Settings, load_settings
+from shared.usage import DailyUsage, read_usage
+
+MOST_DAYS = 93
+
+
+@click.command()
+@click.option("--tenant", help="One tenant alone. Default: all.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, MOST_DAYS),
+    default=7,
+    show_default=True,
+    help="How many, up to today (UTC).",
+)
+@as_json_option
+def usage(tenant: str | None, days: int, as_json: bool) -> None:
+    """Show tokens and time used, by day, tenant and model (needs REDIS_URL or a local server)."""
+    settings = load_settings()
+    try:
+        with connect(_url(settings), settings.redis_timeout) as redis:
+            found = read_usage(JobStore(redis, settings.key_prefix), days, tenant)
+    except RedisError as error:
+        raise click.ClickException(f"Redis does not answer: {error}") from error
+    if as_json:
+        echo_json({"data": [{**asdict(row), "day": row.day.isoformat()} for row in found]})
+    elif found:
+        console().print(_table(found))
+    else:
+        click.echo("no jobs have ended in these days")
+
+
+def _url(settings: Settings) -> str:
+    return settings.redis_url or running_url(settings.state_dir) or settings.require_redis()
+
+
+def _table(rows: Iterable[DailyUsage]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("day", "tenant", "model"):
+        table.add_column(name)
+    for name in ("jobs", "failed", "prompt", "completion", "cached", "run s", "device s"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row.day.isoformat(),
+            harmless(row.tenant),
+            row.model,
+            str(sum(row.jobs.values())),
+            str(row.jobs.get("failed", 0)),
+            *(str(n) for n in (row.prompt_tokens, row.completion_tokens, row.cached_tokens)),
+            f"{row.run_seconds:.1f}",
+            f"{row.device_seconds:.1f}",
+        )
+    return table

@@ -1,0 +1,23 @@
+"""What the rescue worker says of the jobs that it put right."""
+
+from collections.abc import Collection
+from typing import Any
+
+from shared.hooks import Hooks
+from shared.telemetry.instruments import Instruments
+
+OUTCOMES = ("requeued", "failed", "expired")
+
+
+class RescueMetrics(Hooks):
+    """Counts rescued jobs of the catalogue's models; jobs of a model that is not in it are left out."""
+
+    def __init__(self, instruments: Instruments, models: Collection[str]) -> None:
+        pairs = [(model, outcome) for model in models for outcome in OUTCOMES]
+        self._series = instruments.children("inference_rescued_jobs_total", pairs)
+
+    def jobs_rescued(self, model: str, rescued: Any) -> None:
+        for outcome in OUTCOMES:
+            series = self._series.get((model, outcome))
+            if series is not None and (count := getattr(rescued, outcome)):
+                series.inc(count)

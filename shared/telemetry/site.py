@@ -1,0 +1,88 @@
+"""A process's metrics, put together: what observes it, what shows it, what keeps it up to date.
+
+Import this only where metrics are switched on: it brings prometheus_client.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Collection
+
+from prometheus_client.registry import Collector
+
+from shared.hooks import Hooks
+from shared.jobs import JobStore, connect
+from shared.settings import Settings
+from shared.telemetry.directory import Directory
+from shared.telemetry.exposition import Exposition, serve
+from shared.telemetry.instruments import Instruments
+from shared.telemetry.jobs import JobMetrics
+from shared.telemetry.processes import ProcessMetrics, Ticker
+from shared.telemetry.queues import QueueCollector, QueueReader
+from shared.telemetry.requests import RequestMetrics
+from shared.telemetry.rescues import RescueMetrics
+
+SCRAPE_TIMEOUT = 0.25
+"""Seconds for one answer of Redis to a scrape."""
+
+_log = logging.getLogger(__name__)
+
+
+class Site:
+    """One process's metrics. `name` is its part: `api`, `rescue`, or `worker-MODEL`.
+
+    Make one a process, before any other metric: its values go into the machine's shared directory.
+    """
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._source: Collector | None = None
+        directory = Directory(settings.state_dir.expanduser() / "metrics")
+        try:
+            directory.join()
+            self._source = directory
+        except OSError as error:
+            _log.warning("metrics stay in this process: %s: %s", directory.path, error.strerror)
+        self._instruments = Instruments()
+        process = ProcessMetrics(self._instruments, name, os.getpid)
+        self._ticks: list[Callable[[], None]] = [process.tick]
+        self._ticker: Ticker | None = None
+        self._unserve: Callable[[], None] = lambda: None
+
+    def requests(self, routes: Collection[tuple[str, str]]) -> Hooks:
+        """The API's observer. `routes` are (method, path template) pairs."""
+        models = [spec.name for spec in self._settings.catalog]
+        return RequestMetrics(self._instruments, routes, models)
+
+    def jobs(self, model: str, engine_pid: Callable[[], int | None]) -> Hooks:
+        """A model worker's observer. `engine_pid` tells its engine host's process now."""
+        observer = JobMetrics(self._instruments, model)
+        engine = ProcessMetrics(self._instruments, f"engine-{model}", engine_pid)
+        self._ticks += [observer.tick, engine.tick]
+        return observer
+
+    def rescues(self) -> Hooks:
+        """The rescue worker's observer."""
+        return RescueMetrics(self._instruments, [spec.name for spec in self._settings.catalog])
+
+    def exposition(self) -> Exposition:
+        """All processes of this machine, and the queues as the store has them."""
+        settings = self._settings
+        redis = connect(settings.require_redis(), SCRAPE_TIMEOUT, retries=0)
+        reader = QueueReader(
+            JobStore(redis, settings.key_prefix), [spec.name for spec in settings.catalog]
+        )
+        return Exposition(self._source or self._instruments.registry, QueueCollector(reader))
+
+    def start(self, *, serving: bool) -> None:
+        """Keep gauges up to date; `serving`: show this process's own metrics at `METRICS_PORT`."""
+        self._ticker = Ticker(self._ticks)
+        self._ticker.start()
+        port = self._settings.metrics_port
+        if serving and port is not None:
+            self._unserve = serve(self._instruments, self._settings.metrics_host, port)
+
+    def stop(self) -> None:
+        self._unserve()
+        if self._ticker is not None:
+            self._ticker.stop()

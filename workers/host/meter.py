@@ -1,0 +1,39 @@
+"""Whose time a step was: its seconds, split over the jobs that took part."""
+
+from collections.abc import Collection, Mapping
+
+from workers.engines.base import Step
+
+
+class Meter:
+    """What each job has used of the device, in seconds, since it was admitted.
+
+    `busy` is all that was charged: the sum over what was settled and what is still held.
+    """
+
+    def __init__(self) -> None:
+        self.busy = 0.0
+        self._used: dict[str, float] = {}
+
+    def charge(self, step: Step, seconds: float, present: Collection[str]) -> None:
+        """Split a step's seconds: by the engine's own shares, else evenly over those that said something
+        or ended, else over all who were there.
+        """
+        weights = _present(step.shares, present)
+        if not weights:
+            heard = dict.fromkeys([p.id for p in step.pieces] + [o.id for o in step.outcomes], 1.0)
+            weights = _present(heard, present) or dict.fromkeys(present, 1.0)
+        total = sum(weights.values())
+        if total <= 0:
+            return
+        self.busy += seconds
+        for job_id, weight in weights.items():
+            self._used[job_id] = self._used.get(job_id, 0.0) + seconds * weight / total
+
+    def settle(self, job_id: str) -> float:
+        """What a job that ends has used. It is forgotten."""
+        return self._used.pop(job_id, 0.0)
+
+
+def _present(weights: Mapping[str, float], present: Collection[str]) -> dict[str, float]:
+    return {job_id: weight for job_id, weight in weights.items() if job_id in present}
