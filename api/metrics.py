@@ -17,7 +17,7 @@ EXAMPLE = """\
 inference_queue_depth{model="demo-llama"} 3.0
 """
 
-metrics = Operations("metrics", __name__)
+metrics = Operations("metrics", __name__, tag="health")
 
 
 class Exposition(Protocol):

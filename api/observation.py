@@ -10,30 +10,30 @@ from api.openapi import TABLE
 from shared.hooks import Hooks, Observers
 
 OTHER = "other"
-UNSEEN = frozenset({"health", "metrics", "openapi", "docs"})
-"""Groups of routes that probes, scrapers and people call, and that no client waits for."""
+UNSEEN = "health"
+"""The tag of what probes, scrapers and readers of the documentation call: no client waits for it."""
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
     """Every (method, path template) whose requests are observed."""
-    return [(op.method, op.path) for op in app.extensions[TABLE] if op.tag not in UNSEEN]
+    return [(op.method, op.path) for op in app.extensions[TABLE] if op.tag != UNSEEN]
 
 
 def observe(app: Flask, *observers: Hooks) -> None:
     """Tell `observers` of this app's requests. Paths that no route has are all `other`."""
     everyone = Observers(*observers)
-    templates = {
-        (op.method, op.path.replace("{", "<").replace("}", ">")): op.path
+    operations = {
+        (op.method, op.path.replace("{", "<").replace("}", ">")): op
         for op in app.extensions[TABLE]
     }
 
     def begin() -> None:
-        if request.blueprint in UNSEEN:
-            return
         rule = request.url_rule
         method = "GET" if request.method == "HEAD" else request.method
-        endpoint = templates.get((method, rule.rule if rule is not None else ""))
-        seen = (method, endpoint) if endpoint is not None else (OTHER, OTHER)
+        operation = operations.get((method, rule.rule if rule is not None else ""))
+        if operation is not None and operation.tag == UNSEEN:
+            return
+        seen = (method, operation.path) if operation is not None else (OTHER, OTHER)
         g.observed = (*seen, time.perf_counter())
         everyone.emit("request_began", *seen)
 

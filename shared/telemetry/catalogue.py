@@ -117,10 +117,11 @@ METRICS = (
     Metric(
         "circuit_breaker_state",
         "gauge",
-        "0 closed, 1 half-open, 2 open, as last seen by a living process.",
-        ("model", "scope"),
+        "The model's breaker: 0 closed, 1 half-open, 2 open. From its first change on.",
+        _MODEL,
         merge="livemostrecent",
     ),
+    Metric("inference_worker_breakers_open", "gauge", "Workers whose own breaker is open.", _MODEL),
     # -- said by the rescue worker
     Metric(
         "inference_rescued_jobs_total",

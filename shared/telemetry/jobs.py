@@ -16,7 +16,7 @@ RETRIED = "retried"
 FENCED = "fenced"
 ENDS = (*sorted(TERMINAL), RETRIED, FENCED)
 REASONS = (*sorted(PROBLEMS), "engine_lost", "worker_stopping", "other")
-BREAKER_STATES = {"closed": 0, "half-open": 1, "half_open": 1, "open": 2}
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 BREAKER_SCOPES = ("model", "worker")
 
 
@@ -53,7 +53,8 @@ class JobMetrics(Hooks):
         self._ends = by("inference_attempts_total", ENDS)
         self._reasons = by("inference_retries_total", REASONS)
         self._opened = by("circuit_breaker_open_total", BREAKER_SCOPES)
-        self._breaker = by("circuit_breaker_state", BREAKER_SCOPES)
+        self._breaker = one("circuit_breaker_state")
+        self._own_breaker = one("inference_worker_breakers_open")
 
     def job_claimed(self, claim: Any) -> None:
         if claim.attempt == 1:
@@ -112,8 +113,14 @@ class JobMetrics(Hooks):
         self._restarts.inc()
 
     def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:  # noqa: ARG002
-        """A breaker went from one state to another; `scope` is `model` or `worker`."""
-        self._breaker[scope].set(BREAKER_STATES[new])
+        """A breaker went from one state to another; `scope` is `model` or `worker`.
+
+        Of the model's breaker, which all workers share, each change is told once, by its cause.
+        """
+        if scope == "model":
+            self._breaker.set(BREAKER_STATES[new])
+        else:
+            self._own_breaker.set(1 if new == "open" else 0)
         if new == "open":
             self._opened[scope].inc()
 

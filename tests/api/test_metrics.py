@@ -1,0 +1,97 @@
+"""`/metrics`: who may see it, in which format, and that no outage makes it hang."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.metrics import EXPOSITION
+from shared.jobs import JobStore, NewJob, connect, new_job_id
+from shared.telemetry.exposition import Exposition
+from shared.telemetry.queues import QueueCollector, QueueReader
+from tests.api.conftest import AUTH
+from tests.conftest import RedisServer
+from tests.shared.telemetry.conftest import Scrape
+
+
+@pytest.fixture
+def shown(app: Flask, store: JobStore) -> Flask:
+    """The app with the queues of its store on its page."""
+    app.extensions[EXPOSITION] = Exposition(QueueCollector(QueueReader(store, ["echo"])))
+    return app
+
+
+def test_it_is_open_from_this_machine_and_asks_others_for_the_token(shown: Flask) -> None:
+    client = shown.test_client()
+    elsewhere = {"environ_overrides": {"REMOTE_ADDR": "10.1.2.3"}}
+
+    assert client.get("/metrics").status_code == 200
+    assert client.get("/metrics", environ_overrides={"REMOTE_ADDR": "::1"}).status_code == 200
+    assert client.get("/metrics", environ_overrides={"REMOTE_ADDR": ""}).status_code == 401
+    assert client.get("/metrics", **elsewhere).status_code == 401
+    assert client.get("/metrics", headers=AUTH, **elsewhere).status_code == 200
+    wrong = {"Authorization": "Bearer nothing-that-we-know"}
+    assert client.get("/metrics", headers=wrong).status_code == 401
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
+def test_what_a_proxy_passes_on_is_not_from_this_machine(shown: Flask, header: str) -> None:
+    assert shown.test_client().get("/metrics", headers={header: "1.2.3.4"}).status_code == 401
+
+
+def test_the_format_is_the_one_asked_for(shown: Flask) -> None:
+    client = shown.test_client()
+    plain = client.get("/metrics")
+    open_metrics = client.get(
+        "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"}
+    )
+    assert plain.content_type.startswith("text/plain; version=0.0.4")
+    assert open_metrics.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert open_metrics.data.endswith(b"# EOF\n")
+
+
+def test_without_metrics_it_is_404(anonymous: FlaskClient) -> None:
+    response = anonymous.get("/metrics")
+    assert response.status_code == 404 and "ENABLE_METRICS" in response.json["detail"]
+
+
+def test_queues_and_engines_are_those_of_the_store(shown: Flask, store: JobStore) -> None:
+    store.create(NewJob(new_job_id(), "echo", "t", b"{}"), max_queued=9)
+    store.beat("echo", "w1", b'{"state":"starting"}', [])
+    store.beat("echo", "w2", b'{"state":"busy"}', [])
+
+    found = Scrape(shown.test_client().get("/metrics").text)
+
+    assert found.sum("inference_redis_up") == 1
+    assert found.sum("inference_queue_depth", model="echo") == 1
+    assert found.sum("inference_engine_state", state="starting") == 1
+    assert found.sum("inference_engine_state", state="busy") == 1
+    assert found.sum("inference_engine_state", state="failed") == 0
+    assert {s.labels["state"] for s in found.named("inference_engine_state")} >= {"failed", "ready"}
+
+
+@pytest.fixture
+def slow_store(own_redis: RedisServer) -> Iterator[JobStore]:
+    redis = connect(own_redis.url, 20.0, retries=0)
+    yield JobStore(redis, "away")
+    redis.close()
+
+
+def test_a_redis_that_does_not_answer_costs_a_scrape_a_moment(
+    own_redis: RedisServer, slow_store: JobStore
+) -> None:
+    page = Exposition(QueueCollector(QueueReader(slow_store, ["echo"], patience=0.1)))
+    assert Scrape(page.render("")[1].decode()).sum("inference_redis_up") == 1
+    time.sleep(1.0)
+    assert own_redis.process is not None
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            found = Scrape(page.render("")[1].decode())
+            assert found.sum("inference_redis_up") == 0
+            assert found.named("inference_queue_depth") == []
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
