@@ -23,9 +23,9 @@ class Meter:
         if not weights:
             heard = dict.fromkeys([p.id for p in step.pieces] + [o.id for o in step.outcomes], 1.0)
             weights = _present(heard, present) or dict.fromkeys(present, 1.0)
-        total = sum(weights.values())
-        if total <= 0:
+        if not weights:
             return
+        total = sum(weights.values())
         self.busy += seconds
         for job_id, weight in weights.items():
             self._used[job_id] = self._used.get(job_id, 0.0) + seconds * weight / total
@@ -36,4 +36,8 @@ class Meter:
 
 
 def _present(weights: Mapping[str, float], present: Collection[str]) -> dict[str, float]:
-    return {job_id: weight for job_id, weight in weights.items() if job_id in present}
+    return {
+        job_id: weight
+        for job_id, weight in weights.items()
+        if job_id in present and 0 < weight < float("inf")
+    }

@@ -1,0 +1,139 @@
+"""What a worker's metrics make of the hooks."""
+
+from typing import Any
+
+import pytest
+
+from shared.hooks import Hooks, Observers
+from shared.jobs import Claim, Rescued
+from shared.telemetry.instruments import Instruments
+from shared.telemetry.jobs import JobMetrics
+from shared.telemetry.rescues import RescueMetrics
+from tests.shared.telemetry.conftest import Scrape, scrape
+from workers.host.messages import Outcome, PieceOut, Stepped
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """Emits what a worker would, and reads the result."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self.clock = Clock()
+        self.metrics = JobMetrics(instruments, "m", self.clock)
+        self._observers = Observers(self.metrics)
+
+    def emit(self, hook: str, *args: Any) -> None:
+        self._observers.emit(hook, *args)
+
+    def step(self, after: float, *pieces: PieceOut, outcomes: tuple[Outcome, ...] = ()) -> None:
+        self.clock.now += after
+        self.emit("engine_stepped", "m", Stepped([*pieces], [*outcomes], len(pieces), after * 1e3))
+
+    def seen(self) -> Scrape:
+        return scrape(self._instruments.registry)
+
+
+def claim(job_id: str = "job_a", attempt: int = 1) -> Claim:
+    return Claim(job_id, attempt, "t", b"{}", 60.0, 1_000, 1_250, 0, 0, "", "")
+
+
+@pytest.fixture
+def worker(instruments: Instruments) -> Worker:
+    return Worker(instruments)
+
+
+def test_waits_runs_and_ends_are_counted(worker: Worker) -> None:
+    worker.emit("job_claimed", claim())
+    assert worker.seen().sum("inference_active_batches", model="m") == 1
+    worker.emit("job_ended", claim(), "retried", 0.5, "engine_error")
+    worker.emit("job_claimed", claim(attempt=2))
+    worker.emit("job_ended", claim(attempt=2), "succeeded", 0.5, "")
+
+    seen = worker.seen()
+    assert seen.sum("inference_active_batches") == 0
+    assert seen.sum("inference_queue_wait_seconds_count") == 1, "of the first claim alone"
+    assert seen.sum("inference_queue_wait_seconds_sum") == pytest.approx(0.25)
+    assert seen.sum("inference_run_seconds_sum") == pytest.approx(1.0)
+    assert seen.sum("inference_attempts_total", end="succeeded") == 1
+    assert seen.sum("inference_retries_total", reason="engine_error") == 1
+
+
+def test_a_fenced_attempt_is_a_fenced_write(worker: Worker) -> None:
+    worker.emit("job_ended", claim(), "fenced", 9.0, "")
+    assert worker.seen().sum("inference_fenced_writes_total", model="m") == 1
+    assert worker.seen().sum("inference_retries_total") == 0
+
+
+def test_tokens_and_the_time_between_them(worker: Worker) -> None:
+    worker.emit("job_spoke_first", claim(), 0.3)
+    worker.step(0.0, PieceOut("a/1", "x", (1,)), PieceOut("b/1", "x", (1,)))
+    worker.step(0.1, PieceOut("a/1", "x", (1,)), PieceOut("b/1", "xy", (1, 2)))
+    used = {"prompt_tokens": 7, "completion_tokens": 3}
+    ended = Outcome("a/1", "finished", b"{}", used, device_seconds=0.25)
+    worker.step(0.2, PieceOut("a/1", "z", (3,)), outcomes=(ended,))
+    worker.metrics.tick()
+
+    seen = worker.seen()
+    between = "inference_time_between_tokens_seconds"
+    assert seen.sum(f"{between}_count") == 4, "one of a and two of b in step 2, one of a in step 3"
+    assert seen.sum(f"{between}_sum") == pytest.approx(0.1 + 2 * 0.05 + 0.2)
+    assert seen.sum("inference_tokens_total", direction="completion") == 6
+    assert seen.sum("inference_tokens_total", direction="prompt") == 7
+    assert seen.sum("inference_device_seconds_total") == pytest.approx(0.25)
+    assert seen.sum("inference_time_to_first_token_seconds_sum") == pytest.approx(0.3)
+    assert seen.sum("inference_batch_size_sum") == 5
+    assert seen.sum("inference_tokens_per_second") == pytest.approx(6)
+    assert set(worker.metrics._spoke) == {"b/1"}, "who has ended is forgotten"
+
+
+def test_a_lost_engine_is_counted_and_its_jobs_have_no_gap(worker: Worker) -> None:
+    worker.step(0.0, PieceOut("a/1", "x", (1,)))
+    worker.emit("engine_lost", "m", "signal 9")
+    worker.step(50.0, PieceOut("a/1", "x", (1,)))
+    assert worker.seen().sum("inference_engine_restarts_total", model="m") == 1
+    assert worker.seen().sum("inference_time_between_tokens_seconds_count") == 0
+
+
+def test_breakers(worker: Worker) -> None:
+    worker.emit("breaker_changed", "m", "model", "closed", "open")
+    worker.emit("breaker_changed", "m", "model", "open", "half_open")
+    worker.emit("breaker_changed", "m", "worker", "closed", "open")
+
+    seen = worker.seen()
+    assert seen.sum("circuit_breaker_state", model="m") == 1
+    assert seen.sum("inference_worker_breakers_open", model="m") == 1
+    assert seen.sum("circuit_breaker_open_total", scope="model") == 1
+    assert seen.sum("circuit_breaker_open_total", scope="worker") == 1
+
+
+def test_words_that_nobody_knows_make_no_series(worker: Worker) -> None:
+    before = len(worker.seen().samples)
+    for number in range(50):
+        worker.emit("job_ended", claim(f"job_{number}"), "retried", 0.1, f"reason {number}")
+        worker.emit("job_ended", claim(f"job_{number}"), f"state {number}", 0.1, "")
+    assert worker.seen().sum("inference_retries_total", reason="other") == 50
+    assert len(worker.seen().samples) == before
+
+
+def test_rescues_of_the_catalogues_models(instruments: Instruments) -> None:
+    metrics = RescueMetrics(instruments, ["m"])
+    metrics.jobs_rescued("m", Rescued(2, 1, 5, 0, ring=True))
+    metrics.jobs_rescued("gone", Rescued(2, 1, 5, 0, ring=True))
+
+    seen = scrape(instruments.registry)
+    assert seen.sum("inference_rescued_jobs_total", outcome="requeued") == 2
+    assert seen.sum("inference_rescued_jobs_total") == 3
+
+
+def test_every_hook_that_metrics_listen_to_can_be_emitted() -> None:
+    listened = {name for cls in (JobMetrics, RescueMetrics) for name in vars(cls)} - {"tick"}
+    emitted = {name for name in listened if not name.startswith("_")} - {"breaker_changed"}
+    assert emitted <= set(vars(Hooks))
