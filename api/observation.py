@@ -23,8 +23,7 @@ def observe(app: Flask, *observers: Hooks) -> None:
     """Tell `observers` of this app's requests. Paths that no route has are all `other`."""
     everyone = Observers(*observers)
     operations = {
-        (op.method, op.path.replace("{", "<").replace("}", ">")): op
-        for op in app.extensions[TABLE]
+        (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
     }
 
     def begin() -> None:

@@ -89,7 +89,12 @@ def test_a_thousand_random_paths_make_no_new_series(
 
     for number in range(1000):
         junk = secrets.token_hex(6)
-        path = (f"/{junk}", f"/v1/jobs/job_{junk}", f"/v1/{junk}?x={junk}", f"/v1/jobs/{junk}/events")
+        path = (
+            f"/{junk}",
+            f"/v1/jobs/job_{junk}",
+            f"/v1/{junk}?x={junk}",
+            f"/v1/jobs/{junk}/events",
+        )
         method = ("GET", "POST", "DELETE", "PUT", "OPTIONS", junk.upper())[number % 6]
         call(client, method, path[number % 4])
 

@@ -12,6 +12,7 @@ from shared.hooks import Hooks
 from shared.jobs import Claim, JobStore, NewJob, new_job_id
 from shared.schemas import Job
 from shared.states import JobState
+from shared.usage import read_usage
 from tests.conftest import eventually
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
@@ -102,6 +103,21 @@ def test_jobs_run_and_their_stream_equals_their_output(bench: Bench) -> None:
         assert isinstance(job.output, dict)
         assert log_text(bench.store, job_id) == job.output["text"]
         assert job.usage is not None and job.usage.attempts == 1 and job.usage.run_ms
+
+
+def test_usage_tells_device_time_over_all_attempts_and_the_first_token(bench: Bench) -> None:
+    tried = bench.ended(bench.submit("break")).usage
+    spoke = bench.ended(bench.submit("slow 10")).usage
+    assert tried is not None and spoke is not None
+    assert tried.attempts == 3 and tried.device_seconds and tried.first_token_ms is None
+    assert spoke.device_seconds and spoke.first_token_ms and spoke.run_ms
+    assert spoke.first_token_ms <= (spoke.queue_ms or 0) + spoke.run_ms
+    eventually(lambda: read_usage(bench.store, 2), what="the day's sums")
+    [day] = read_usage(bench.store, 2)
+    assert day.jobs == {"failed": 1, "succeeded": 1}
+    assert day.device_seconds == pytest.approx(
+        tried.device_seconds + spoke.device_seconds, abs=2e-6
+    )
 
 
 def test_a_drain_ends_and_the_next_job_rings_again(bench: Bench) -> None:

@@ -22,7 +22,9 @@ def test_the_promised_names_are_there() -> None:
 
 
 def test_the_docs_hold_every_metric() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| (.*) \|$", DOCS.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| (.*) \|$", DOCS.read_text(), re.MULTILINE
+    )
     documented = {
         name: (kind, tuple(re.findall(r"`(\w+)`", labels)), text)
         for name, kind, labels, text in rows

@@ -135,3 +135,18 @@ def test_time_limits_free_the_slot(host: Host) -> None:
     assert host.outcome("a").kind == "expired"
     assert host.outcome("b").kind == "expired"
     assert host.loop.pending == 0
+
+
+def test_the_time_of_all_steps_is_that_of_all_jobs(host: Host) -> None:
+    for number in range(4):
+        host.submit(f"j{number}", f"slow {5 * (number + 1)}")
+    host.submit("raises", "raise")
+    host.submit("canceled", "slow 100000")
+    eventually(lambda: host.text("canceled"))
+    host.inbox.put(Cancel("canceled"))
+    tickets = ("j0", "j1", "j2", "j3", "raises", "canceled")
+    outcomes = [host.outcome(ticket) for ticket in tickets]
+
+    assert all(outcome.device_seconds > 0 for outcome in outcomes)
+    charged = sum(outcome.device_seconds for outcome in outcomes)
+    assert charged == pytest.approx(host.loop.meter.busy)
