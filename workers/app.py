@@ -6,15 +6,16 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
 from shared import broker
 from shared.errors import ConfigError
 from shared.faults import faults
-from shared.hooks import Observers
+from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore, connect
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
@@ -22,6 +23,9 @@ from workers.flower import FlowerEvents, answer_revoke
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
 from workers.tasks import register_drain
+
+if TYPE_CHECKING:
+    from shared.telemetry.site import Site
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +67,16 @@ def _log_plainly(**_: Any) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _site(name: str) -> Any:
-    """This process's metrics. Made when a worker starts: Flower, too, imports this module."""
+def _keep_metrics(name: str, observers: Observers, watching: Callable[["Site"], Hooks]) -> None:
+    """Metrics of this process, `watching` made of them. For a worker that starts: Flower imports this too."""
+    if not settings.enable_metrics:
+        return
     from shared.telemetry.site import Site
 
-    return Site(settings, name)
+    site = Site(settings, name)
+    observers.add(watching(site))
+    site.start(serving=True)
+    signals.worker_shutdown.connect(lambda **_: site.stop(), weak=False)
 
 
 def _serve_model(model: str) -> None:
@@ -91,10 +100,11 @@ def _serve_model(model: str) -> None:
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         answer_revoke(store)
-        if settings.enable_metrics:
-            site = _site(f"worker-{model}")
-            runtime.observers.add(site.jobs(model, lambda: runtime.executor.engine.pid))
-            site.start(serving=True)
+        _keep_metrics(
+            f"worker-{model}",
+            runtime.observers,
+            lambda site: site.jobs(model, lambda: runtime.executor.engine.pid),
+        )
         runtime.start()
         events.start()
 
@@ -121,10 +131,7 @@ def _serve_rescue() -> None:
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         answer_revoke(store)
-        if settings.enable_metrics:
-            site = _site("rescue")
-            observers.add(site.rescues())
-            site.start(serving=True)
+        _keep_metrics("rescue", observers, lambda site: site.rescues())
         rescuer.start()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]

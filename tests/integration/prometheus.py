@@ -1,0 +1,58 @@
+"""A real Prometheus that scrapes a stack every second."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import eventually, free_port, require
+
+CONFIG = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: truthgpt
+    static_configs: [{{targets: ["127.0.0.1:{target}"]}}]
+"""
+
+
+class Prometheus:
+    """`query` answers with the samples of an instant query."""
+
+    def __init__(self, folder: Path, target: int) -> None:
+        binary = shutil.which("prometheus")
+        require(binary, "Prometheus (Debian's package `prometheus`)")
+        folder.mkdir()
+        config = folder / "prometheus.yml"
+        config.write_text(CONFIG.format(target=target), "utf-8")
+        port = free_port()
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        with (folder / "log").open("ab") as log:
+            # fmt: off
+            self._process = subprocess.Popen(
+                [
+                    str(binary), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            )
+            # fmt: on
+        eventually(self._ready, 30, f"Prometheus is ready; see {folder}")
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        answer = self._client.get("/api/v1/query", params={"query": promql}).json()
+        assert answer["status"] == "success", answer
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def stop(self) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.wait(10)
+
+    def _ready(self) -> bool:
+        try:
+            return self._client.get("/-/ready").status_code == 200
+        except httpx.HTTPError:
+            return False

@@ -1,0 +1,201 @@
+"""Metrics of the real processes, on one page and in a real Prometheus."""
+
+import math
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from client import Client
+from shared.telemetry.catalogue import METRICS
+from tests.conftest import eventually, free_port, require
+from tests.integration.conftest import ECHO, REPOSITORY
+from tests.integration.prometheus import Prometheus
+from tests.integration.stack import Stack
+from tests.shared.telemetry.conftest import Scrape
+
+WORDS = "the quick brown fox jumps over the lazy dog "
+BY_CONTRACT = "inference_request_duration_ms metric names should not contain abbreviated units"
+"""promtool would have seconds; the name is fixed."""
+LATER = {"circuit_breaker_state"}
+"""Has no value before a breaker has moved."""
+
+
+class Metered(Stack):
+    """A stack whose worker shows its own metrics, too."""
+
+    own_port = 0
+
+    def scrape(self) -> Scrape:
+        return Scrape(self.page())
+
+    def page(self, accept: str = "text/plain") -> str:
+        response = httpx.get(f"{self.url}/metrics", headers={"Accept": accept}, timeout=10)
+        assert response.status_code == 200
+        return response.text
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
+    port = free_port()
+    stack = Metered(tmp_path_factory.mktemp("stack") / "s", ECHO, {"METRICS_PORT": str(port)})
+    stack.own_port = port
+    # In this order, so that the port is the worker's; the rescuer finds it taken and goes on.
+    stack.worker("echo")
+    eventually(lambda: answers(f"http://127.0.0.1:{port}/metrics"), 30, "the worker's own page")
+    stack.serve()
+    stack.ready("echo")
+    yield stack
+    stack.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def load(client: Client, jobs: int = 5) -> None:
+    for _ in range(jobs):
+        client.infer("echo", WORDS, params={"step_ms": 5})
+    missing = httpx.get(f"{client.base_url}/v1/nothing")
+    assert missing.status_code == 404
+
+
+def test_one_page_has_all_processes(stack: Metered) -> None:
+    with stack.client() as client:
+        load(client)
+
+    def told() -> bool:
+        return stack.scrape().sum("inference_attempts_total", end="succeeded") >= 5
+
+    eventually(told, what="what the worker counted")
+    seen = stack.scrape()
+    assert seen.sum("inference_requests_total", endpoint="/v1/infer") >= 5
+    assert seen.sum("inference_errors_4xx_total", endpoint="other") >= 1
+    assert seen.sum("inference_time_to_first_token_seconds_count") >= 5
+    assert seen.sum("inference_time_between_tokens_seconds_count") >= 5 * 8
+    assert seen.sum("inference_device_seconds_total") > 0
+    states = {s.labels["state"]: s.value for s in seen.named("inference_engine_state")}
+    assert states["ready"] + states["busy"] == sum(states.values()) == 1
+    eventually(lambda: parts(stack.scrape()) == {"api", "rescue", "worker-echo", "engine-echo"})
+    assert "METRICS_PORT: cannot listen" in stack.log("rescue")
+    own = Scrape(httpx.get(f"http://127.0.0.1:{stack.own_port}/metrics").text)
+    assert own.sum("inference_attempts_total") >= 5 and not own.named("inference_requests_total")
+
+
+def parts(seen: Scrape) -> set[str]:
+    return {s.labels["process"] for s in seen.named("process_memory_bytes") if s.value > 0}
+
+
+def test_every_metric_has_samples_and_the_labels_it_says(stack: Metered) -> None:
+    seen = stack.scrape()
+    for metric in METRICS:
+        name = metric.name + ("_count" if metric.kind == "histogram" else "")
+        found = seen.named(name)
+        assert found or metric.name in LATER, metric.name
+        assert all(set(sample.labels) == set(metric.labels) for sample in found)
+
+
+def test_promtool_finds_no_fault(stack: Metered) -> None:
+    promtool = shutil.which("promtool")
+    require(promtool, "promtool (Debian's package `prometheus`)")
+    for page in (stack.page(), httpx.get(f"http://127.0.0.1:{stack.own_port}/metrics").text):
+        checked = subprocess.run(
+            [str(promtool), "check", "metrics"], input=page, capture_output=True, text=True
+        )
+        assert set(checked.stderr.splitlines()) <= {BY_CONTRACT}
+
+
+def test_a_late_write_is_counted_as_fenced(stack: Metered) -> None:
+    redis = Redis.from_url(stack.redis.url)
+    before = stack.scrape().sum("inference_fenced_writes_total")
+    with stack.client() as client:
+        job = client.submit("echo", WORDS, params={"step_ms": 200})
+        eventually(lambda: client.get(job.id).status == "running")
+        redis.zadd("truthgpt:leases:echo", {job.id: 1})
+        eventually(lambda: stack.scrape().sum("inference_fenced_writes_total") == before + 1, 20)
+        assert stack.scrape().sum("inference_rescued_jobs_total", outcome="requeued") >= 1
+        client.cancel(job.id)
+    redis.close()
+
+
+def test_a_killed_worker_leaves_its_counts_and_no_gauge(stack: Metered) -> None:
+    with stack.client() as client:
+        stack.worker("echo", 2)
+        stack.kill("worker-echo-1")
+        client.infer("echo", "so that the other one serves")
+        job = client.submit("echo", WORDS * 20, params={"step_ms": 50})
+        eventually(lambda: stack.scrape().sum("inference_active_batches") == 1, 20)
+        counted = stack.scrape().sum("inference_attempts_total")
+        assert counted >= 5, "the dead one's are among them"
+
+        stack.kill("worker-echo-2")
+        seen = stack.scrape()
+        assert seen.named("inference_active_batches") == []
+        assert parts(seen) == {"api", "rescue"}
+        assert seen.sum("inference_attempts_total") == counted
+        stack.worker("echo", 1)
+        client.cancel(job.id)
+        job.wait(30)
+    assert stack.scrape().sum("inference_active_batches") == 0
+
+
+def test_the_queries_of_the_docs_have_data_in_a_real_prometheus(
+    stack: Metered, tmp_path: Path
+) -> None:
+    docs = (REPOSITORY / "docs" / "metrics.md").read_text("utf-8")
+    [block] = re.findall(r"```promql\n(.*?)```", docs, re.DOTALL)
+    queries = block.strip().splitlines()
+    assert len(queries) == 4
+    prometheus = Prometheus(tmp_path / "prometheus", stack.port)
+    try:
+        with stack.client() as client:
+
+            def all_have_data() -> bool:
+                load(client, 2)
+                return all(map(prometheus.query, queries))
+
+            eventually(all_have_data, 30, "data for every query")
+            eventually(lambda: p95(prometheus, queries[0]) > 0, 30, "a latency")
+        assert [s["value"][1] for s in prometheus.query("up")] == ["1"]
+        errors = prometheus.query(queries[2])
+        assert {s["metric"]["endpoint"] for s in errors} >= {"/v1/infer", "other"}
+    finally:
+        prometheus.stop()
+
+
+def p95(prometheus: Prometheus, query: str) -> float:
+    [sample] = prometheus.query(query)
+    value = float(sample["value"][1])
+    return 0.0 if math.isnan(value) else value
+
+
+def test_a_page_comes_though_redis_is_gone(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack(ECHO)
+    stack.start("api", "api")
+    url = f"{stack.url}/metrics"
+    eventually(lambda: answers(url), 30)
+    stack.redis.stop()
+    eventually(lambda: Scrape(httpx.get(url, timeout=2).text).sum("inference_redis_up") == 0)
+
+
+def test_switched_off_there_is_no_page_and_no_file(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack(ECHO, ENABLE_METRICS="false")
+    stack.start("api", "api")
+    eventually(lambda: answers(f"{stack.url}/health"), 30)
+    assert httpx.get(f"{stack.url}/metrics").status_code == 404
+    assert not (stack.folder / "state" / "metrics").exists()
+
+
+def test_the_library_is_loaded_by_those_who_keep_metrics_alone() -> None:
+    code = "import sys, api.app, api.metrics, workers.runtime, workers.rescuer\n"
+    code += "sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
