@@ -60,8 +60,9 @@ class JobMetrics(Hooks):
         if claim.attempt == 1:
             self._waits.observe((claim.claimed_ms - claim.created_ms) / 1000)
         with self._lock:
+            if not self._running:
+                self._batches.set(1)
             self._running.add(f"{claim.id}/{claim.attempt}")
-            self._batches.set(1)
 
     def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
         self._ends[state].inc()
@@ -72,7 +73,8 @@ class JobMetrics(Hooks):
             self._fenced.inc()
         with self._lock:
             self._running.discard(f"{claim.id}/{claim.attempt}")
-            self._batches.set(1 if self._running else 0)
+            if not self._running:
+                self._batches.set(0)
 
     def job_spoke_first(self, claim: Any, seconds: float) -> None:  # noqa: ARG002 - the hook's signature
         self._first.observe(seconds)
