@@ -15,6 +15,7 @@ from tests.tiny_models import LLAMA, embedding_spec, save_causal, save_encoder, 
 from workers.engines.base import Engine, EngineInfo, Work
 from workers.engines.one_shot import OneShotModel
 from workers.engines.registry import build
+from workers.host.meter import Meter
 
 PROMPTS = [
     "The quick brown fox",
@@ -121,6 +122,17 @@ def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
     assert work.text + ran.streamed(work.id) == output["text"]
     assert output["finish_reason"] in {"stop", "length"}
     assert all(piece.text and piece.token_ids for piece in ran.pieces.get(work.id, []))
+
+
+def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
+    works = case.works(4)
+    ran = drive(case.engine, works)
+    meter, ids = Meter(), {work.id for work in works}
+    for step in ran.steps:
+        assert set(step.shares) <= ids
+        assert not step.shares or len(step.shares) == step.batch_size
+        meter.charge(step, 1.0, ids)
+    assert all(meter.settle(job_id) > 0 for job_id in ids)
 
 
 def test_an_engine_says_what_it_is(case: Case) -> None:
