@@ -39,14 +39,27 @@ class Limits(Section):
 
 
 class Breaker(Section):
-    failure_threshold: int = Field(default=5, ge=1)
-    timeout_sec: float = Field(default=60, gt=0)
+    """Opens after `failure_threshold` failures in a row, or when `failure_rate` of at least
+    `minimum_volume` attempts within `window_sec` failed. The cool-down is `timeout_sec` and doubles with
+    each opening, up to `max_timeout_sec`.
+    """
+
+    failure_threshold: int = Field(default=5, ge=1, le=1_000_000)
+    timeout_sec: float = Field(default=60, gt=0, le=86_400)
+    max_timeout_sec: float = Field(default=600, gt=0, le=86_400)
+    failure_rate: float = Field(default=0.5, gt=0, le=1)
+    minimum_volume: int = Field(default=20, ge=1, le=1_000_000)
+    window_sec: float = Field(default=60, ge=1, le=3600)
 
 
 class Retries(Section):
-    """`max_attempts` counts failures of the engine; crashes are counted apart."""
+    """`max_attempts` counts failures of the engine; crashes are counted apart. Within the breaker's window
+    `budget_floor` jobs plus a share of `budget_ratio` of all attempts are tried again without delay.
+    """
 
     max_attempts: int = Field(default=3, ge=1, le=100)
+    budget_ratio: float = Field(default=0.1, ge=0, le=1)
+    budget_floor: int = Field(default=10, ge=1, le=1_000_000)
 
 
 class Cache(Section):
@@ -88,6 +101,13 @@ class Catalog:
             known = ", ".join(sorted(self._models))
             raise UnknownModel(f"There is no model {name!r}. Models here: {known}.") from None
 
+    def fallbacks(self, name: str) -> list[ModelSpec]:
+        """The models that stand in for one, in order. Raises `UnknownModel`."""
+        chain: list[ModelSpec] = []
+        while (name := self.get(name).fallback or "") != "":
+            chain.append(self.get(name))
+        return chain
+
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._models.values())
 
@@ -111,12 +131,20 @@ def load_catalog(path: Path | None = None) -> Catalog:
     if not isinstance(models, dict) or not models:
         raise ConfigError(f"TRUTHGPT_CONFIG: {source} needs a mapping 'models' with an entry")
     specs = {str(name): _spec(str(name), entry, source) for name, entry in models.items()}
-    for spec in specs.values():
-        if spec.fallback is not None and spec.fallback not in specs:
-            raise ConfigError(
-                f"TRUTHGPT_CONFIG: {source}: models.{spec.name}.fallback: no model {spec.fallback!r}"
-            )
+    for name in specs:
+        _check_fallbacks(name, specs, f"TRUTHGPT_CONFIG: {source}: models.{name}.fallback")
     return Catalog(specs, source)
+
+
+def _check_fallbacks(name: str, specs: dict[str, ModelSpec], where: str) -> None:
+    """Follow a model's fallbacks to their end. Raises `ConfigError` where there is none."""
+    chain = [name]
+    while (name := specs[name].fallback or "") != "":
+        if name not in specs:
+            raise ConfigError(f"{where}: no model {name!r}")
+        if name in chain:
+            raise ConfigError(f"{where}: a circle, {' -> '.join([*chain, name])}")
+        chain.append(name)
 
 
 def _spec(name: str, entry: Any, source: Path) -> ModelSpec:

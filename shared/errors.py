@@ -129,7 +129,13 @@ class StoreUnavailable(JobsError):
 
 
 class ModelUnavailable(JobsError):
+    """`retry_after` is in seconds."""
+
     code = "model_unavailable"
+
+    def __init__(self, detail: str, retry_after: int = 5) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class InputRefused(JobsError):

@@ -45,6 +45,13 @@ class Hooks:
     def request_ended(self, method: str, endpoint: str, status: int, seconds: float) -> None:
         """The last byte of an answer has been handed to the server."""
 
+    def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:
+        """A circuit breaker is `closed`, `open` or `half_open` now. `scope` is `model` for the one that all
+        workers share, told by the worker that changed it, and `worker` for this worker's own."""
+
+    def retry_delayed(self, model: str) -> None:
+        """The model's retry budget is spent: a failed job waits for its turn to be tried again."""
+
 
 class Observers:
     """Calls a hook on every observer in turn."""

@@ -6,6 +6,7 @@ Protocol and state machine: docs/job_lifecycle.md.
 """
 
 import hashlib
+import math
 import re
 import secrets
 import time
@@ -30,6 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from shared.breaker import Breaker, BreakerPolicy, BreakerStatus, Outcome
 from shared.courier import Courier
 from shared.errors import (
     IdempotencyMismatch,
@@ -37,6 +39,7 @@ from shared.errors import (
     JobNotFailed,
     JobNotFound,
     JobNotTerminal,
+    ModelUnavailable,
     QueueFull,
     StoreUnavailable,
 )
@@ -53,6 +56,7 @@ MAX_CONNECTIONS = 512
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 _LUA = Path(__file__).parent / "lua"
+_LIBRARIES = ("lib", "breaker")
 _JSON = msgspec.json.Decoder()
 
 
@@ -65,7 +69,8 @@ def new_job_id() -> str:
 class NewJob:
     """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
 
-    `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`).
+    `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`),
+    `fallback_from` the model that was asked for, where `model` stands in for it.
     """
 
     id: str
@@ -79,6 +84,7 @@ class NewJob:
     traceparent: str = ""
     request_id: str = ""
     home: str = ""
+    fallback_from: str = ""
     idempotency_key: str | None = None
     body_digest: str = ""
 
@@ -116,10 +122,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """`waiting` is the depth of the queue after the claim."""
+    """`waiting` is the depth of the queue after the claim. `pause`: seconds until the model's breaker lets
+    somebody try, 0 when it let this worker. `change`: what the breaker was and is, when it changed.
+    """
 
     claims: list[Claim]
     waiting: int
+    pause: float = 0.0
+    change: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,8 @@ class Append:
 class Finish:
     """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON.
 
-    `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again.
+    `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `outcome` is
+    what the model's breaker makes of it.
     """
 
     id: str
@@ -148,13 +159,15 @@ class Finish:
     error: bytes = b""
     usage: bytes = b""
     dead: bool = False
+    outcome: Outcome = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
     """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all.
 
-    `device_seconds` is what it and the attempts before it have used.
+    `device_seconds` is what it and the attempts before it have used, `outcome` what the model's breaker
+    makes of it.
     """
 
     id: str
@@ -163,6 +176,15 @@ class Requeue:
     delay: float = 0.0
     charge: Literal["failures", "crashes", ""] = ""
     device_seconds: float = 0.0
+    outcome: Outcome = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`results` are those of `JobStore.write`; `change` is what the breaker was and is, when it changed."""
+
+    results: list[int]
+    change: tuple[str, str] | None = None
 
 
 Write = Append | Finish | Requeue
@@ -190,11 +212,12 @@ class Rescued:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model's queue and workers now. `workers` maps a worker's name to its last report."""
+    """A model's queue, workers and breaker now. `workers` maps a worker's name to its last report."""
 
     waiting: int
     running: int
     workers: dict[str, dict[str, Any]]
+    breaker: BreakerStatus = BreakerStatus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,13 +338,16 @@ class JobStore:
         self._scripts = {
             path.stem: redis.register_script(_script(path))
             for path in _LUA.glob("*.lua")
-            if path.stem != "lib"
+            if path.stem not in _LIBRARIES
         }
 
     # -- the API's side
 
-    def create(self, job: NewJob, *, max_queued: int) -> Created:
-        """Take a job in. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`."""
+    def create(self, job: NewJob, *, max_queued: int, urgent: bool = False) -> Created:
+        """Take a job in. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`.
+
+        An `urgent` one is refused with `ModelUnavailable` while the model's breaker would let it wait.
+        """
         self._memory.admit()
         digest = ""
         if job.idempotency_key is not None:
@@ -330,12 +356,13 @@ class JobStore:
         reply = self._call(
             "create", job.id, job.model, job.tenant, job.priority, job.cost,
             int(job.expires_in * 1000), self.retention, max_queued, self._backlog,
-            digest, job.body_digest, IDEMPOTENCY_TTL,
+            digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent),
             "request", job.request,
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
             *(("home", job.home) if job.home else ()),
+            *(("fallback_from", job.fallback_from) if job.fallback_from else ()),
         )
         # fmt: on
         match reply[0]:
@@ -347,6 +374,12 @@ class JobStore:
                 raise IdempotencyMismatch(
                     "The Idempotency-Key was used before with another body. Use a new key, "
                     "or send the body of the first request."
+                )
+            case b"unavailable":
+                seconds = math.ceil(reply[1] / 1000)
+                raise ModelUnavailable(
+                    f"{job.model} fails at the moment and is tried again in {seconds} s.",
+                    retry_after=seconds,
                 )
         raise QueueFull(
             f"{reply[1]} jobs wait for {job.model}, which takes {max_queued}. Try again later.",
@@ -476,21 +509,26 @@ class JobStore:
             pipe.execute()
 
     def status(self, model: str) -> ModelStatus:
-        """A model's queue depth, running jobs and live workers."""
+        """A model's queue depth, running jobs, live workers and breaker."""
         with _reachable():
             pipe = self.redis.pipeline(transaction=False)
             pipe.hget(self.keys("queue", model), "depth")
             pipe.zcard(self.keys("leases", model))
             pipe.hgetall(self.keys("workers", model))
+            pipe.hgetall(self.keys("breaker", model))
             pipe.time()
-            depth, running, reports, moment = pipe.execute()
+            depth, running, reports, breaker, moment = pipe.execute()
         now = moment[0] * 1000 + moment[1] // 1000
         workers = {}
         for name, report in reports.items():
             expiry, _, document = report.partition(b" ")
             if int(expiry) >= now:
                 workers[name.decode()] = _JSON.decode(document)
-        return ModelStatus(int(depth or 0), running, workers)
+        return ModelStatus(int(depth or 0), running, workers, Breaker.parse(breaker).status(now))
+
+    def reset_breaker(self, model: str) -> None:
+        """Close a model's breaker and those of its workers."""
+        self._call("breaker_reset", model)
 
     def ping(self) -> None:
         """Raise `StoreUnavailable` unless Redis answers."""
@@ -517,15 +555,21 @@ class JobStore:
         )
         # fmt: on
         now = int(reply[0])
-        return Claimed([_claim(row, now) for row in reply[2:]], int(reply[1]))
+        claims = [_claim(row, now) for row in reply[4:]]
+        return Claimed(claims, int(reply[1]), reply[2] / 1000, _change(reply[3]))
 
     def write(self, writes: Sequence[Write]) -> list[int]:
         """Carry out appends, finishes and requeues in order, in one round trip.
 
         Returns a number each: 0 the attempt is fenced (another one, or nobody, owns the job now),
         1 done, 2 done and a cancel is waiting, 3 (requeue) done and a doorbell is wanted,
-        -1 refused because an earlier event is missing.
+        4 (requeue) done, and the retry waits for the model's retry budget, -1 refused because an
+        earlier event is missing.
         """
+        return self.settle(writes, None, "").results
+
+    def settle(self, writes: Sequence[Write], policy: BreakerPolicy | None, worker: str) -> Settled:
+        """`write`, and count in the same call what the ends say of the model to its breaker."""
         values: list[Any] = []
         for item in writes:
             if isinstance(item, Append):
@@ -540,11 +584,24 @@ class JobStore:
                 ]
             elif isinstance(item, Finish):
                 values += ["finish", item.id, item.attempt, item.state]
-                values += [item.output, item.error, item.usage, int(item.dead)]
+                values += [item.output, item.error, item.usage, int(item.dead), item.outcome]
             else:
                 values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
                 values += [item.charge, item.reason, round(item.device_seconds * 1e6)]
-        return list(self._call("write", self.retention, self._backlog, *values))
+                values.append(item.outcome)
+        packed = policy.packed if policy is not None else ""
+        change, *results = self._call(
+            "write", self.retention, self._backlog, packed, worker, *values
+        )
+        return Settled(results, _change(change))
+
+    def host_lost(self, model: str, policy: BreakerPolicy, worker: str) -> tuple[str, str] | None:
+        """Count for the model's breaker that an engine host was lost which held nobody.
+
+        Returns what the breaker was and is, when it changed.
+        """
+        token = secrets.token_hex(8)
+        return _change(self._call("breaker_lost", model, policy.packed, worker, token))
 
     def beat(
         self,
@@ -660,7 +717,7 @@ def _script(path: Path) -> str:
             "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
             f"local TRANSITIONS = {lua_table()}",
             lua_functions(),
-            (_LUA / "lib.lua").read_text("utf-8"),
+            *((_LUA / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
             path.read_text("utf-8"),
         )
     )
@@ -681,6 +738,11 @@ def _claim(row: list[bytes], now: int) -> Claim:
         request_id=row[10].decode(),
         device_seconds=int(row[11] or 0) / 1e6,
     )
+
+
+def _change(said: bytes) -> tuple[str, str] | None:
+    old, _, new = said.decode().partition(" ")
+    return (old, new) if new else None
 
 
 def _fields(flat: list[bytes]) -> dict[str, str]:

@@ -13,6 +13,8 @@
 | `leases:MODEL` | zset | running jobs by lease end (ms) | horizon |
 | `drains:MODEL` | zset | active drains by expiry (ms) | horizon |
 | `bell:MODEL` | string | a ring is on its way | seconds |
+| `breaker:MODEL` | hash | the model's circuit breaker and retry budget (lua/breaker.lua) | horizon |
+| `report:TOKEN` | string | a host's loss was counted, should its answer be lost | a minute |
 | `workers:MODEL` | hash | worker name -> what it last said of itself | lease |
 | `models` | zset | models that have had jobs, by last use (ms) | horizon |
 | `index:TENANT` | zset | the tenant's newest jobs, ids in lexical order | horizon |
@@ -23,7 +25,7 @@
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 
 Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
-`control:MODEL` (cancel a running job),
+`control:MODEL` (cancel a running job, reset the workers' breakers),
 `ended:HOME` (jobs that a process made and waits for, whole, as they end).
 *Horizon* is the longest deadline + retention.
 """
@@ -42,6 +44,8 @@ TEMPLATES = {
     "leases": ("leases", "model"),
     "drains": ("drains", "model"),
     "bell": ("bell", "model"),
+    "breaker": ("breaker", "model"),
+    "report": ("report", "token"),
     "workers": ("workers", "model"),
     "models": ("models",),
     "index": ("index", "tenant"),

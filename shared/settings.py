@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     batch_flush_timeout_ms: float | None = Field(
         default=None, alias="BATCH_FLUSH_TIMEOUT_MS", ge=0, le=60_000
     )
+    breaker_threshold: int | None = Field(
+        default=None, alias="CIRCUIT_BREAKER_FAILURE_THRESHOLD", ge=1, le=1_000_000
+    )
+    breaker_timeout: float | None = Field(
+        default=None, alias="CIRCUIT_BREAKER_TIMEOUT_SEC", gt=0, le=86_400
+    )
     max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
     redis_timeout: float = Field(default=1.5, alias="REDIS_TIMEOUT_SEC", gt=0, le=60)
     job_retention: int = Field(default=24 * 3600, alias="JOB_RETENTION_SEC", ge=1)
@@ -47,18 +53,17 @@ class Settings(BaseSettings):
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The models, with `BATCH_*` put over the catalogue's own values where they are set."""
+        """The models; `BATCH_*` and `CIRCUIT_BREAKER_*` go over the catalogue's values where they are set."""
         catalog = load_catalog(self.config)
-        batch = {
-            name: value
-            for name, value in (
-                ("max_size", self.batch_max_size),
-                ("flush_timeout_ms", self.batch_flush_timeout_ms),
-            )
-            if value is not None
-        }
+        batch = _given(max_size=self.batch_max_size, flush_timeout_ms=self.batch_flush_timeout_ms)
+        breaker = _given(failure_threshold=self.breaker_threshold, timeout_sec=self.breaker_timeout)
         models = {
-            spec.name: spec.model_copy(update={"batch": spec.batch.model_copy(update=batch)})
+            spec.name: spec.model_copy(
+                update={
+                    "batch": spec.batch.model_copy(update=batch),
+                    "breaker": spec.breaker.model_copy(update=breaker),
+                }
+            )
             for spec in catalog
         }
         return Catalog(models, catalog.source)
@@ -68,6 +73,10 @@ class Settings(BaseSettings):
         if not self.redis_url:
             raise ConfigError("REDIS_URL: not set; `truthgpt up` starts a Redis of its own")
         return self.redis_url
+
+
+def _given(**values: float | None) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -13,15 +13,20 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from shared.breaker import BreakerPolicy, BreakerState
+from shared.breaker import Outcome as Verdict
 from shared.catalog import ModelSpec
 from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
-from shared.jobs import Claim, Finish, JobStore, Requeue
+from shared.jobs import Claim, Finish, JobStore, Requeue, Write
 from workers.engine_client import EngineClient, EngineState
+from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
 from workers.retries import Again, Decision, End, Kind, decide
+from workers.retries import outcome as verdict_of
 from workers.scribe import Attempt, Ended, Scribe
+from workers.transient import transient
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -36,6 +41,7 @@ class Executor:
         self,
         store: JobStore,
         spec: ModelSpec,
+        worker: str,
         observers: Observers,
         ring: Callable[[], None],
         changed: Callable[[], None],
@@ -43,6 +49,7 @@ class Executor:
     ) -> None:
         self._store = store
         self._spec = spec
+        self._worker = worker
         self._observers = observers
         self._ring = ring
         self._changed = changed
@@ -53,7 +60,10 @@ class Executor:
         self.taken = 0
         """How many attempts this worker has taken over: it grows while jobs are consumed."""
         self._draw = random.Random().random
-        self.scribe = Scribe(store, self._answered)
+        self.guard = Guard(
+            spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
+        )
+        self.scribe = Scribe(self._settle, self._answered)
         self.engine = EngineClient(spec, self)
 
     def start(self) -> None:
@@ -71,11 +81,15 @@ class Executor:
         info = self.engine.info
         if info is None or not self.ready or self._quarantine:
             return 0
+        if self.guard.state is BreakerState.HALF_OPEN:
+            return 0 if self._held else 1
         return max(0, info.capacity - len(self._held))
 
     @property
     def ready(self) -> bool:
-        return self.engine.state is EngineState.READY
+        """Whether jobs may come: the model is loaded, and this worker's own breaker not open."""
+        loaded = self.engine.state is EngineState.READY
+        return loaded and self.guard.state is not BreakerState.OPEN
 
     @property
     def active(self) -> int:
@@ -99,6 +113,7 @@ class Executor:
                     self._quarantine.put(attempt)
                 else:
                     clean.append(attempt)
+            self.guard.begin(attempt.ticket)
             self._observers.emit("job_claimed", claim)
         self._submit(clean)
         self.advance()
@@ -116,8 +131,9 @@ class Executor:
 
     def _park(self, claims: Sequence[Claim], *, parked: bool) -> None:
         """Tell the store who waits in quarantine, so that our death is not charged to them."""
+        attempts = [(claim.id, claim.attempt) for claim in claims]
         try:
-            self._store.park([(claim.id, claim.attempt) for claim in claims], parked=parked)
+            transient()(self._store.park, attempts, parked=parked)
         except StoreUnavailable as error:
             _log.warning("%d jobs could not be marked as waiting: %s", len(claims), error)
 
@@ -156,7 +172,7 @@ class Executor:
 
     def _resume(self, attempt: Attempt) -> tuple[str, tuple[int, ...]]:
         """What the engine continues; a `reset` event where it cannot."""
-        text, token_ids, other = self._store.streamed(attempt.claim.id)
+        text, token_ids, other = transient()(self._store.streamed, attempt.claim.id)
         attempt.resumed = bool(text or other)
         info = self.engine.info
         if info is not None and info.continues and not other:
@@ -227,9 +243,22 @@ class Executor:
         with self._lock:
             spared = {attempt.ticket for attempt in self._quarantine.waiting}
             tickets = [ticket for ticket in self._held if ticket not in spared]
-        for ticket in tickets:
-            self._decided(ticket, "crashed", Outcome(ticket, "broke", message=reason))
+        self.guard.record("", "lost")
+        if not tickets:
+            self._report_lost()
+        for number, ticket in enumerate(tickets):
+            crash = Outcome(ticket, "broke", message=reason)
+            self._decided(ticket, "crashed", crash, "ignored" if number else "lost")
         self._changed()
+
+    def _report_lost(self) -> None:
+        """Tell the model's breaker of a host that held nobody; with jobs, their ends tell."""
+        try:
+            change = self._store.host_lost(self._spec.name, self.guard.policy, self._worker)
+        except StoreUnavailable as error:
+            _log.info("the lost engine host is not counted for its model: %s", error)
+        else:
+            self.guard.changed(change)
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self._observers.emit("engine_changed", self._spec.name, state.value, detail)
@@ -237,35 +266,53 @@ class Executor:
 
     # -- ends
 
-    def _decided(self, ticket: str, kind: Kind, outcome: Outcome | None = None) -> None:
+    def _decided(
+        self,
+        ticket: str,
+        kind: Kind,
+        outcome: Outcome | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
+        """An attempt ended. `verdict` is for the model's breaker where it is another than the own one's."""
         with self._lock:
             attempt = self._held.pop(ticket, None)
             self._quarantine.remove(ticket)
         if attempt is None:
             return
         claim = attempt.claim
+        code = outcome.code if outcome else ""
+        judged = verdict_of(kind, code)
+        known_to_fail = self.guard.open
+        self.guard.record(ticket, judged)
         decision = decide(
             kind,
-            code=outcome.code if outcome else "",
+            code=code,
             message=outcome.message if outcome else "",
             failures=claim.failures,
             crashes=claim.crashes,
             max_attempts=self._spec.retries.max_attempts,
             draw=self._draw(),
+            breaker_open=known_to_fail,
         )
         state = decision.state.value if isinstance(decision, End) else "retried"
         detail = decision.code if isinstance(decision, End) else decision.reason
         attempt.ended = Ended(state, detail, time.monotonic() - attempt.began)
-        self.scribe.end(attempt, self._write(attempt, decision, outcome))
+        self.scribe.end(attempt, self._write(attempt, decision, outcome, verdict or judged))
 
     def _write(
-        self, attempt: Attempt, decision: Decision, outcome: Outcome | None
+        self, attempt: Attempt, decision: Decision, outcome: Outcome | None, verdict: Verdict
     ) -> Finish | Requeue:
         claim = attempt.claim
         device = claim.device_seconds + (outcome.device_seconds if outcome is not None else 0.0)
         if isinstance(decision, Again):
             return Requeue(
-                claim.id, claim.attempt, decision.reason, decision.delay, decision.charge, device
+                claim.id,
+                claim.attempt,
+                decision.reason,
+                decision.delay,
+                decision.charge,
+                device,
+                verdict,
             )
         error = b""
         if decision.code:
@@ -297,10 +344,18 @@ class Executor:
             error,
             _encode(document),
             decision.dead,
+            verdict,
         )
 
+    def _settle(self, writes: list[Write]) -> list[int]:
+        """The scribe's call: the writes, and in the same trip what they say of the model."""
+        settled = self._store.settle(writes, self.guard.policy, self._worker)
+        self.guard.changed(settled.change)
+        return settled.results
+
     def _answered(self, attempt: Attempt, result: int, *, last: bool) -> None:
-        """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, -1 a gap.
+        """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, 4 a retry
+        that waits for its budget, -1 a gap.
 
         `last`: it was the attempt's end. Only now is it known how the attempt ended.
         """
@@ -309,6 +364,8 @@ class Executor:
             return
         if result == 3:
             self._ring()
+        elif result == 4:
+            self._observers.emit("retry_delayed", self._spec.name)
         if result in (0, -1):
             if result == -1:
                 _log.error("%s could not be written; its lease will run out", attempt.ticket)
@@ -325,6 +382,7 @@ class Executor:
             self._held.pop(attempt.ticket, None)
             self._quarantine.remove(attempt.ticket)
             told, attempt.fenced = attempt.fenced, True
+        self.guard.record(attempt.ticket, "ignored")
         self.scribe.drop(attempt)
         if told:
             return

@@ -110,7 +110,8 @@ class Keeper:
 
         Celery's consumer may be alive but deaf after a broken connection, and rings can be lost.
         """
-        idle = waiting > 0 and self._executor.room() > 0 and self._taken == self._executor.taken
+        takes = self._executor.room() > 0 and not self._executor.guard.parked
+        idle = waiting > 0 and takes and self._taken == self._executor.taken
         self._stuck = self._stuck + 1 if idle else 0
         self._taken = self._executor.taken
         unheard = waiting > 0 and self._executor.ready and not self._drain_id()
@@ -131,6 +132,7 @@ class Keeper:
             "engine": {"device": info.device, "dtype": info.dtype, **info.details} if info else {},
             "load_ms": info.load_ms if info else None,
             "restarts": engine.restarts,
+            "breaker": self._executor.guard.report(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "engine_pid": engine.pid,
@@ -167,5 +169,8 @@ class Keeper:
         word, _, job_id = message["data"].decode().partition(" ")
         if word == "cancel":
             self._executor.cancel(job_id)
+        elif word == "reset":
+            self._executor.guard.reset()
+            self._woken()
         else:
             self._woken()

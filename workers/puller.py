@@ -100,11 +100,15 @@ class Puller:
         while self._goes_on(until):
             self._woken.clear()
             self._executor.advance()
-            claimed, waiting = self._claim()
+            claimed, waiting, pause = self._claim()
             total += claimed
             if claimed or self._executor.active:
                 idle_since = time.monotonic()
             if claimed and waiting and self._executor.room():
+                continue
+            if pause and waiting:
+                # Parked by the model's breaker. Should the word of its end be lost, we look ourselves.
+                self._woken.wait(min(pause, POLL_SECONDS))
                 continue
             if self._executor.active or self._executor.room() == 0:
                 self._woken.wait(POLL_SECONDS)
@@ -127,11 +131,13 @@ class Puller:
     def _goes_on(self, until: float) -> bool:
         return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
 
-    def _claim(self) -> tuple[int, int]:
-        """Take as many jobs as there is room for. Returns how many, and how many still wait."""
+    def _claim(self) -> tuple[int, int, float]:
+        """Take as many jobs as there is room for. Returns how many, how many still wait, and how long (s) the
+        model's breaker makes them wait.
+        """
         room = self._executor.room()
         if room == 0:
-            return 0, 0
+            return 0, 0, 0.0
         claimed = self._store.claim(
             self._model,
             room,
@@ -139,7 +145,8 @@ class Puller:
             drain=self.drain_id,
             drain_ttl=self._store.lease,
         )
+        self._executor.guard.heard(claimed.pause, claimed.change)
         if claimed.claims:
             faults.reach("claimed")
             self._executor.run(claimed.claims)
-        return len(claimed.claims), claimed.waiting
+        return len(claimed.claims), claimed.waiting, claimed.pause

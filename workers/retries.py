@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from shared.breaker import Outcome
 from shared.errors import PROBLEMS
 from shared.states import JobState
 
@@ -52,11 +53,13 @@ def decide(
     crashes: int = 0,
     max_attempts: int = 3,
     draw: float = 1.0,
+    breaker_open: bool = False,
 ) -> Decision:
     """Decide on an attempt's end.
 
     `failures` and `crashes` count what was charged before this attempt; `draw` in [0, 1) spreads the
-    delay (full jitter, Brooker 2015).
+    delay (full jitter, Brooker 2015). `breaker_open`: the model was known to fail before this attempt
+    did, so the job is not to blame.
     """
     match kind:
         case "finished":
@@ -76,7 +79,24 @@ def decide(
                 return End(JobState.FAILED, "worker_crashed", detail)
             return Again(draw * BACKOFF_BASE * 2**crashes, "crashes", "engine_lost")
         case "broke":
+            if PROBLEMS[code].retryable and breaker_open:
+                return Again(0.0, "", "breaker_open")
             if not PROBLEMS[code].retryable or failures + 1 >= max_attempts:
                 return End(JobState.FAILED, code, message)
             delay = draw * min(BACKOFF_CAP, BACKOFF_BASE * 2**failures)
             return Again(delay, "failures", code)
+
+
+def outcome(kind: Kind, code: str = "") -> Outcome:
+    """What an attempt's end says of its engine.
+
+    An engine failed where trying again may help. Whatever the input, the caller or the clock did says
+    nothing, and a crash is told once for all whom the host took down (`lost`), not by each of them.
+    """
+    match kind:
+        case "finished":
+            return "success"
+        case "broke":
+            return "failure" if PROBLEMS[code].retryable else "ignored"
+        case _:
+            return "ignored"

@@ -22,6 +22,14 @@ class EngineLog(Hooks):
         _log.log(level, "engine of %s: %s %s", model, state, detail)
 
 
+class BreakerLog(Hooks):
+    """Says on the log when a circuit breaker changes."""
+
+    def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:
+        level = logging.INFO if new == "closed" else logging.WARNING
+        _log.log(level, "breaker of %s (%s): %s, was %s", model, scope, new, old)
+
+
 class Runtime:
     """Serves one model in this process. `ring` pushes a doorbell for it; `drain` answers one."""
 
@@ -38,9 +46,9 @@ class Runtime:
     ) -> None:
         self._drain_time = drain_time
         self._ring = ring
-        self.observers = observers = Observers(EngineLog(), *hooks)
+        self.observers = observers = Observers(EngineLog(), BreakerLog(), *hooks)
         self.executor = Executor(
-            store, spec, observers, self._rung, self._changed, self._engine_changed
+            store, spec, worker, observers, self._rung, self._changed, self._engine_changed
         )
         self.puller = Puller(store, self.executor, spec.name, worker, observers, self._rung, linger)
         self.keeper = Keeper(

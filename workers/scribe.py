@@ -8,6 +8,7 @@ harmless.
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wai
 
 from shared.errors import StoreUnavailable
 from shared.faults import faults
-from shared.jobs import Append, Claim, Finish, JobStore, Requeue, Write
+from shared.jobs import Append, Claim, Finish, Requeue, Write
 
 PENDING_BOUND = 20_000
 
@@ -68,12 +69,13 @@ class Answered(Protocol):
 class Scribe:
     """`say`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
 
+    `write` carries out writes and raises `StoreUnavailable` where they must be repeated.
     `answered(attempt, result, last=…)` gets the numbers of `JobStore.write`, for every attempt whose
     write was fenced or was its last, or for which a cancel is waiting.
     """
 
-    def __init__(self, store: JobStore, answered: Answered) -> None:
-        self._store = store
+    def __init__(self, write: Callable[[list[Write]], list[int]], answered: Answered) -> None:
+        self._carry_out = write
         self._answered = answered
         self._pending: dict[Attempt, _Pending] = {}
         self._changed = threading.Condition()
@@ -169,7 +171,7 @@ class Scribe:
         ):
             with trial:
                 try:
-                    return self._store.write(writes)
+                    return self._carry_out(writes)
                 except StoreUnavailable:
                     raise
                 except Exception:  # noqa: BLE001 - the thread must live, for every job of this worker

@@ -12,13 +12,16 @@ else
 end
 if drain ~= '' then redis.call('ZADD', key.drains(model), 'XX', int(now + drain_ttl), drain) end
 local out = {depth(model)}
+local breaker = load_breaker(model)
 for i = 9, #ARGV, 2 do
   local values = redis.call('HMGET', key.job(ARGV[i]), 'attempt', 'state', 'cancel_requested')
   if values[1] == ARGV[i + 1] and values[2] == 'running' then
     redis.call('ZADD', key.leases(model), int(now + lease), ARGV[i])
+    renew_probe(breaker, now, ARGV[i] .. '/' .. ARGV[i + 1], lease)
     out[#out + 1] = values[3] and 2 or 1
   else
     out[#out + 1] = 0
   end
 end
+save_breaker(breaker)
 return out

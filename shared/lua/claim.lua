@@ -1,8 +1,10 @@
 -- Hand out up to `room` waiting jobs of a model to a worker, in fair order, each with a new attempt
 -- number and a lease; end on the way what is past its deadline. Also keeps the drain in the register.
+-- While the model's breaker is open nothing is handed out, and in half-open one job to one worker.
 -- ARGV[3..]: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
--- Returns {now_ms, depth left, job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
+-- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
+--   breaker ('old new', or ''), job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
 --   failures, crashes, head, traceparent, request_id, device_us}.
 local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
@@ -22,7 +24,7 @@ local function row(id)
   return values
 end
 
-local out = {int(now), 0}
+local out = {int(now), 0, 0, ''}
 local before = redis.call('GET', key.claim(token))
 if before then
   for id, attempt in string.gmatch(before, '(%S+)/(%d+)') do
@@ -33,6 +35,13 @@ if before then
   return out
 end
 
+local breaker = load_breaker(model)
+local wait = breaker_wait(breaker, now)
+if wait > 0 then
+  room = 0
+elseif breaker.state ~= 'closed' then
+  room = math.min(room, 1)
+end
 if room > 0 then take_due(model, now, room) end
 local spent, handed = 0, {}
 while room > 0 and spent < budget do
@@ -62,6 +71,8 @@ end
 if #handed > 0 then
   keep(key.leases(model), HORIZON)
   redis.call('SET', key.claim(token), table.concat(handed, ' '), 'EX', 60)
+  begin_probe(breaker, now, handed[1], lease)
+  out[4] = save_breaker(breaker)
 end
-out[2] = depth(model)
+out[2], out[3] = depth(model), wait
 return out

@@ -1,11 +1,14 @@
 -- Take a job in: idempotency, admission, record, lane, index, first event.
 -- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
---   backlog, idempotency digest or '', body digest, idempotency ttl (s), then pairs of record fields.
--- Returns {'created', ring, created_ms} | {'replayed', id} | {'mismatch', id} | {'queue_full', depth}.
+--   backlog, idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
+--   model's breaker keeps it from running, then pairs of record fields.
+-- Returns {'created', ring, created_ms} | {'replayed', id} | {'mismatch', id} | {'queue_full', depth} |
+--   {'unavailable', ms until the breaker lets somebody try}.
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
 local max_queued, backlog = tonumber(ARGV[10]), tonumber(ARGV[11])
-local digest, body, idem_ttl = ARGV[12], ARGV[13], ARGV[14]
+local digest, body, idem_ttl, urgent = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1'
+local NEXT_PROBE_MS = 1000
 
 local born = redis.call('HGET', key.job(id), 'created')
 if born then return {'created', 0, born} end
@@ -21,10 +24,17 @@ if digest ~= '' then
   end
 end
 
+local now = now_ms()
 local waiting = depth(model)
+if urgent then
+  local breaker = load_breaker(model)
+  local wait = breaker_wait(breaker, now)
+  -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
+  if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
+  if wait > 0 then return {'unavailable', wait} end
+end
 if waiting >= max_queued then return {'queue_full', waiting} end
 
-local now = now_ms()
 local queue = key.queue(model)
 local seq = redis.call('HINCRBY', queue, 'arrivals', 1)
 local k = key.job(id)
@@ -32,7 +42,7 @@ local ttl = math.ceil(lifetime / 1000) + retention
 local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
   'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
   'attempt', '0', 'failures', '0', 'crashes', '0', 'head', '0-0'}
-for i = 15, #ARGV do fields[#fields + 1] = ARGV[i] end
+for i = 16, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', k, unpack(fields))
 redis.call('EXPIRE', k, int(ttl))
 

@@ -5,7 +5,7 @@
 local id, tenant = ARGV[3], ARGV[4]
 local SHOWN = {'id', 'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
   'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
-  'usage', 'metadata', 'request_id', 'traceparent'}
+  'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent'}
 local values = redis.call('HMGET', key.job(id), unpack(SHOWN))
 if not values[1] then return {} end
 local job, record = {}, {}

@@ -14,6 +14,7 @@
 --   device_us                            device time of the attempts that were given back
 --   parked                               '1' while its worker holds it without running it
 --   home                                 the process that made it and waits for its end
+--   fallback_from                        the model that was asked for, where another one stands in
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000

@@ -1,19 +1,37 @@
 -- What a worker has to say, in order: events of running attempts, ends, and attempts given back.
--- ARGV[3..]: retention (s), backlog, then records, each a kind and its values:
+-- Counts for the model's breaker what the attempts that end here say of their engine, in the same call.
+-- ARGV[3..]: retention (s), backlog, the breaker's policy ('' where none counts), the worker, then records,
+--   each a kind and its values:
 --   'append', id, attempt, seq, kind, data, token ids ('' where there are none)
---   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters
+--   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters,
+--     outcome
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
---     device time of all attempts so far (microseconds)
--- Returns one number a record: 0 fenced (another attempt, or nobody, owns the job), 1 done or done
---   before, 2 done and a cancel waits, 3 done and a doorbell is wanted, -1 refused because an event
---   before it was never written.
-local retention, backlog = ARGV[3], tonumber(ARGV[4])
+--     device time of all attempts so far (microseconds), outcome
+-- Returns what became of the breaker ('old new', or ''), then one number a record: 0 fenced (another
+--   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
+--   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused because an event before it was never written.
+local retention, backlog, worker = ARGV[3], tonumber(ARGV[4]), ARGV[6]
+local policy = ARGV[5] ~= '' and unpack_policy(ARGV[5])
 local now = now_ms()
-local jobs, out = {}, {}
+local jobs, breakers, out = {}, {}, {''}
 
 local function find(id)
   if jobs[id] == nil then jobs[id] = load(id) or false end
   return jobs[id]
+end
+
+local function breaker_of(model)
+  breakers[model] = breakers[model] or load_breaker(model)
+  return breakers[model]
+end
+
+-- Only the write that really ends an attempt counts, so neither a repeated nor a fenced one does.
+local function count(job, outcome)
+  if not policy then return end
+  local failed = outcome == 'failure' or outcome == 'lost'
+  local workers = failed and redis.call('HLEN', key.workers(job.model)) or 1
+  local holder = job.id .. '/' .. int(job.attempt)
+  record_outcome(breaker_of(job.model), policy, now, holder, outcome, worker, workers)
 end
 
 local function append(job, attempt, seq, kind, data, tokens)
@@ -24,23 +42,28 @@ local function append(job, attempt, seq, kind, data, tokens)
   return job.cancel_requested and 2 or 1
 end
 
-local function ended(job, target, output, failure, usage, dead)
+local function ended(job, target, output, failure, usage, dead, outcome)
   if job.state == target then return 1 end
   if job.state ~= 'running' then return 0 end
   finish(job, target, now, output, failure, usage, retention, dead == '1')
+  count(job, outcome)
   return 1
 end
 
-local function given_back(job, delay, charge, reason, device_us)
+local function given_back(job, delay, charge, reason, device_us, outcome)
   if job.state ~= 'running' then return 0 end
   if device_us ~= '0' then put(job, 'device_us', device_us) end
+  count(job, outcome)
+  local wait = 0
+  if policy and charge == 'failures' then wait = retry_wait(breaker_of(job.model), policy, now) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge]) + 1)) end
-  requeue(job, now, delay, reason)
+  requeue(job, now, math.max(delay, wait), reason)
+  if wait > delay then return 4 end
   return ring_wanted(job.model, now, backlog) == 1 and 3 or 1
 end
 
-local LENGTH = {append = 7, finish = 8, requeue = 7}
-local i = 5
+local LENGTH = {append = 7, finish = 9, requeue = 8}
+local i = 7
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
   if not job or job.attempt ~= tonumber(ARGV[i + 2]) then
@@ -48,13 +71,18 @@ while i <= #ARGV do
   elseif kind == 'append' then
     out[#out + 1] = append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   elseif kind == 'finish' then
-    out[#out + 1] = ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+    out[#out + 1] = ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
+      ARGV[i + 8])
   else
-    out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+    out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6],
+      ARGV[i + 7])
   end
   i = i + LENGTH[kind]
 end
 for _, job in pairs(jobs) do
   if job then save(job) end
+end
+for _, breaker in pairs(breakers) do
+  out[1] = save_breaker(breaker)
 end
 return out

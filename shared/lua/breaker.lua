@@ -1,0 +1,174 @@
+-- The circuit breaker of a model and its retry budget: the twin of shared/breaker.py, which says what each
+-- part is for. Put in front of every script, behind lib.lua. Its hash key.breaker(model) holds
+--   state                     closed | open | half_open; nothing there is closed
+--   consecutive window        failures in a row; 'slot successes failures,…' of the sliding window
+--   successes failures opened since the key exists
+--   streak changed until      openings in a row; ms of the last change; ms of the cool-down's end
+--   probe probe_until         'id/attempt' that tries the model in half-open, and until when it may
+--   source source_at other_at the worker that failed last, when, and when another one did
+--   retry_at                  ms: when the retry budget is as full as if there had been no retry
+-- A policy is BreakerPolicy.packed. Outcomes are 'success', 'failure', 'lost', 'ignored'.
+
+local SLOTS = 10
+local MAX_DOUBLINGS = 30
+local BREAKER_TEXTS = {state = 'closed', window = '', probe = '', source = ''}
+local BREAKER_FIELDS = {'state', 'consecutive', 'window', 'successes', 'failures', 'opened', 'streak',
+  'changed', 'until', 'probe', 'probe_until', 'source', 'source_at', 'other_at', 'retry_at'}
+
+local function unpack_policy(packed)
+  local n = {}
+  for number in string.gmatch(packed, '%S+') do n[#n + 1] = tonumber(number) end
+  return {threshold = n[1], cooldown = n[2], longest = n[3], rate = n[4], volume = n[5], window = n[6],
+    retry_ratio = n[7], retry_floor = n[8]}
+end
+
+local function load_breaker(model)
+  local values = redis.call('HMGET', key.breaker(model), unpack(BREAKER_FIELDS))
+  local b = {model = model, stored = {}}
+  for i, field in ipairs(BREAKER_FIELDS) do
+    b.stored[field] = values[i] or nil
+    if BREAKER_TEXTS[field] then
+      b[field] = values[i] or BREAKER_TEXTS[field]
+    else
+      b[field] = tonumber(values[i] or 0)
+    end
+  end
+  return b
+end
+
+-- Write what has changed. A breaker that has closed wakes everybody who waits for it. Returns the old and
+-- the new state, '' where it is the same.
+local function save_breaker(b)
+  local changes = {}
+  for _, field in ipairs(BREAKER_FIELDS) do
+    local value = BREAKER_TEXTS[field] and b[field] or int(b[field])
+    if value ~= (b.stored[field] or BREAKER_TEXTS[field] or '0') then
+      changes[#changes + 1] = field
+      changes[#changes + 1] = value
+    end
+  end
+  if #changes == 0 then return '' end
+  redis.call('HSET', key.breaker(b.model), unpack(changes))
+  keep(key.breaker(b.model), HORIZON)
+  local old = b.stored.state or 'closed'
+  if old == b.state then return '' end
+  if b.state == 'closed' then redis.call('PUBLISH', key.wake(b.model), '1') end
+  return old .. ' ' .. b.state
+end
+
+local function refresh_breaker(b, now)
+  if b.state == 'open' and now >= b['until'] then
+    b.state, b.changed, b.probe = 'half_open', b['until'], ''
+  end
+end
+
+local function breaker_wait(b, now)
+  refresh_breaker(b, now)
+  if b.state == 'closed' then return 0 end
+  if b.state == 'open' then return b['until'] - now end
+  if b.probe == '' then return 0 end
+  return math.max(0, b.probe_until - now)
+end
+
+local function begin_probe(b, now, holder, lease)
+  if b.state == 'half_open' then b.probe, b.probe_until = holder, now + lease end
+end
+
+local function renew_probe(b, now, holder, lease)
+  if b.probe ~= '' and b.probe == holder then b.probe_until = now + lease end
+end
+
+local function cooldown(p, streak)
+  if streak == 0 then return 0 end
+  return math.min(p.longest, p.cooldown * 2 ^ math.min(streak - 1, MAX_DOUBLINGS))
+end
+
+local function volume(b)
+  local good, bad = 0, 0
+  for _, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
+    good, bad = good + tonumber(g), bad + tonumber(f)
+  end
+  return good, bad
+end
+
+local function count_outcome(b, p, now, ok, source)
+  local slot = math.floor(now / math.floor(p.window / SLOTS))
+  local kept, good, bad = {}, 0, 0
+  for n, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
+    n = tonumber(n)
+    if n == slot then
+      good, bad = tonumber(g), tonumber(f)
+    elseif n > slot - SLOTS and n < slot then
+      kept[#kept + 1] = int(n) .. ' ' .. g .. ' ' .. f
+    end
+  end
+  if ok then good = good + 1 else bad = bad + 1 end
+  kept[#kept + 1] = int(slot) .. ' ' .. int(good) .. ' ' .. int(bad)
+  b.window = table.concat(kept, ',')
+  if ok then
+    b.consecutive = 0
+    return
+  end
+  b.consecutive = b.consecutive + 1
+  if b.source ~= '' and b.source ~= source then b.other_at = b.source_at end
+  b.source, b.source_at = source, now
+end
+
+local function trips(b, p, now, workers)
+  if workers > 1 and not (b.other_at > 0 and now - b.other_at <= p.window) then return false end
+  local good, bad = volume(b)
+  local many = good + bad >= p.volume and bad >= p.rate * (good + bad)
+  return b.consecutive >= p.threshold or many
+end
+
+local function open_breaker(b, p, now)
+  b.streak = b.streak + 1
+  b.opened = b.opened + 1
+  b.state, b.changed, b.probe = 'open', now, ''
+  b['until'] = now + cooldown(p, b.streak)
+end
+
+local function close_breaker(b, now)
+  b.state, b.changed, b.probe = 'closed', now, ''
+  b.consecutive, b.window = 0, ''
+  b.source, b.source_at, b.other_at = '', 0, 0
+end
+
+local function record_outcome(b, p, now, holder, outcome, source, workers)
+  refresh_breaker(b, now)
+  local probing = b.state == 'half_open' and b.probe ~= '' and b.probe == holder
+  if outcome == 'ignored' then
+    if probing then b.probe = '' end
+    return
+  end
+  local ok = outcome == 'success'
+  if ok then b.successes = b.successes + 1 else b.failures = b.failures + 1 end
+  if b.state == 'closed' then
+    count_outcome(b, p, now, ok, source)
+    if not ok and trips(b, p, now, workers) then
+      if now - b.changed >= cooldown(p, b.streak) then b.streak = 0 end
+      open_breaker(b, p, now)
+    end
+  elseif b.state == 'half_open' then
+    if outcome == 'lost' or (probing and not ok) then
+      open_breaker(b, p, now)
+    elseif probing then
+      close_breaker(b, now)
+    end
+  end
+end
+
+local function reset_breaker(b, now)
+  close_breaker(b, now)
+  b.streak = 0
+end
+
+-- How long (ms) a retry must wait for its turn in the retry budget, which takes the turn. A generic cell
+-- rate algorithm (ITU-T I.371): `retry_floor` at once, then as many a window as floor and ratio allow.
+local function retry_wait(b, p, now)
+  local good, bad = volume(b)
+  local interval = p.window / (p.retry_floor + p.retry_ratio * (good + bad))
+  local at = math.max(b.retry_at, now)
+  b.retry_at = math.floor(at + interval)
+  return math.max(0, math.ceil(at - now - p.retry_floor * interval))
+end

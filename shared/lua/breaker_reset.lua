@@ -1,0 +1,9 @@
+-- Close a model's breaker by hand, and tell its workers to close theirs. Idempotent.
+-- ARGV[3..]: model.
+-- Returns what became of the breaker ('old new', or '').
+local model = ARGV[3]
+local breaker = load_breaker(model)
+reset_breaker(breaker, now_ms())
+redis.call('PUBLISH', key.control(model), 'reset')
+redis.call('PUBLISH', key.wake(model), '1')
+return save_breaker(breaker)
