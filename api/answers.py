@@ -80,6 +80,7 @@ def job_members(record: Record, urls: Links) -> dict[str, Any]:
         "error": _raw(get("error"), _NULL),
         "usage": {**_NO_USAGE, "attempts": 0, **_DECODER.decode(usage)} if usage else None,
         "metadata": _raw(get("metadata"), _NO_METADATA),
+        **({"fallback_from": fields["fallback_from"]} if get("fallback_from") else {}),
         "urls": urls.all(fields["id"]),
     }
 

@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from shared.errors import PROBLEMS, InvalidRequest, JobsError, QueueFull
+from shared.errors import PROBLEMS, InvalidRequest, JobsError, ModelUnavailable, QueueFull
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"redis_unavailable": 2, "model_unavailable": 5, "queue_full": 5}
@@ -74,7 +74,7 @@ def problem(
         response.headers["Retry-After"] = str(RETRY_AFTER[code])
     if known.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    response.headers.extend(headers or {})
+    response.headers.update(headers or {})
     return response
 
 
@@ -89,7 +89,9 @@ def _jobs_error(error: JobsError) -> Response:
     if error.__cause__ is not None:
         _log.debug("request %s: %s from %r", g.get("request_id"), error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFull) else None
+    headers = None
+    if isinstance(error, QueueFull | ModelUnavailable):
+        headers = {"Retry-After": str(error.retry_after)}
     return problem(error.code, error.detail, headers=headers, errors=errors)
 
 

@@ -120,6 +120,17 @@ MODELS: dict[str, Any] = {
             ],
             "queue_depth": 0,
             "running": 0,
+            "breaker": {
+                "state": "closed",
+                "consecutive_failures": 0,
+                "successes": 1204,
+                "failures": 7,
+                "opened": 1,
+                "changed_at": "2025-11-22T20:13:09.418Z",
+                "until": None,
+                "retry_after_ms": 0,
+            },
+            "fallback": None,
         }
     ],
 }

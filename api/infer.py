@@ -65,10 +65,11 @@ def infer_now() -> Response:
     """Infer and wait for the result
 
     The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
-    goes on. A job that fails answers a problem document with `job_id`.
+    goes on. A job that fails answers a problem document with `job_id`. While the model's circuit breaker is
+    open and no fallback can run the job, the answer is 503 `model_unavailable` at once.
     """
     timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
-    accepted = submit(read_submission(), timeout)
+    accepted = submit(read_submission(), timeout, urgent=True)
     if not accepted.record.terminal:
         return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
     if accepted.record.state is not JobState.SUCCEEDED:
@@ -96,7 +97,7 @@ def infer_now() -> Response:
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
         *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
-        *("invalid_cursor", "events_expired"),
+        *("invalid_cursor", "events_expired", "model_unavailable"),
     ),
 )
 def infer_stream() -> Response:
@@ -126,7 +127,7 @@ def _stream_new(submission: Submission, cursor: EventId | None) -> Response:
     # a reader would see only at the next event. Callers that wait for the end do not mind.
     follower = here.follow(job.id)
     try:
-        created = accept(submission)
+        _, created = accept(submission, urgent=True)
         if created.replayed:
             record = here.store.get(created.id, job.tenant)
     except Exception as error:

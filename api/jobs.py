@@ -52,7 +52,8 @@ def create_job() -> Response:
     """Make a job
 
     Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
-    `Idempotency-Key` to be able to repeat the call without making a second job.
+    `Idempotency-Key` to be able to repeat the call without making a second job. While the model's circuit
+    breaker is open the job goes to the model's fallback, or waits, with its deadline running.
     """
     wait = requests.preferred_wait()
     accepted = submit(read_submission(), wait or 0)

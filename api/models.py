@@ -7,16 +7,31 @@ from pydantic import BaseModel, Field
 
 from api import examples
 from api.answers import document
-from api.operations import Answer, Operations
+from api.operations import Answer, Operations, Parameter
 from api.services import services
+from shared.breaker import BreakerState, BreakerStatus
 from shared.catalog import Batch, Limits, ModelSpec
 from shared.jobs import ModelStatus
+from shared.schemas import rfc3339
 
 SERVING = ("ready", "busy")
 _STATES = (*SERVING, "starting", "unhealthy", "failed")
 OFFLINE = "offline"
 
 models = Operations("models", __name__)
+
+
+class Breaker(BaseModel):
+    """A model's circuit breaker, shared by its workers. Counts are since it was first used."""
+
+    state: Literal["closed", "open", "half_open"]
+    consecutive_failures: int
+    successes: int
+    failures: int
+    opened: int = Field(description="How often it has opened.")
+    changed_at: str | None = Field(description="When the state last changed.")
+    until: str | None = Field(description="While not closed: when its cool-down ends, or ended.")
+    retry_after_ms: int = Field(description="Until another attempt may be tried; 0: now.")
 
 
 class Model(BaseModel):
@@ -32,6 +47,8 @@ class Model(BaseModel):
     workers: list[dict[str, Any]] = Field(description="What each live worker last said of itself.")
     queue_depth: int
     running: int
+    breaker: Breaker
+    fallback: str | None = Field(description="The model that stands in while the breaker is open.")
 
 
 class ModelList(BaseModel):
@@ -52,6 +69,24 @@ def list_models() -> Response:
     return document(ModelList(data=found).model_dump(mode="json"))
 
 
+@models.operation(
+    "POST",
+    "/v1/models/{model}/breaker/reset",
+    parameters=(Parameter("model", "path", "The model's `id`.", example="demo-llama"),),
+    answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
+    problems=("unknown_model",),
+)
+def reset_breaker(model: str) -> Response:
+    """Close a model's circuit breaker
+
+    And those of its workers, for an operator who knows that the fault is mended. May be repeated.
+    """
+    here = services()
+    spec = here.catalog.get(model)
+    here.store.reset_breaker(spec.name)
+    return document(describe(spec, here.store.status(spec.name)).model_dump(mode="json"))
+
+
 def describe(spec: ModelSpec, status: ModelStatus) -> Model:
     """A catalogue entry and what its workers say, as clients see it."""
     workers = [{"name": name, **report} for name, report in sorted(status.workers.items())]
@@ -65,6 +100,8 @@ def describe(spec: ModelSpec, status: ModelStatus) -> Model:
         workers=workers,
         queue_depth=status.waiting,
         running=status.running,
+        breaker=_breaker(status.breaker),
+        fallback=spec.fallback,
     )
 
 
@@ -72,6 +109,19 @@ def summary(status: ModelStatus) -> Any:
     """The best state that a live worker of the model is in."""
     states = {report.get("state") for report in status.workers.values()}
     return next((state for state in _STATES if state in states), OFFLINE)
+
+
+def _breaker(status: BreakerStatus) -> Breaker:
+    return Breaker(
+        state=status.state.value,
+        consecutive_failures=status.consecutive_failures,
+        successes=status.successes,
+        failures=status.failures,
+        opened=status.opened,
+        changed_at=rfc3339(status.since) if status.since else None,
+        until=rfc3339(status.until) if status.state is not BreakerState.CLOSED else None,
+        retry_after_ms=status.wait,
+    )
 
 
 def _device(spec: ModelSpec, workers: list[dict[str, Any]]) -> str:

@@ -3,7 +3,9 @@
 import hashlib
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 from flask import g, request
@@ -13,11 +15,11 @@ from api.answers import Links, job_json, links
 from api.auth import tenant
 from api.connection import Connection
 from api.services import Services, services
-from shared.errors import StoreUnavailable
+from shared.errors import InvalidRequest, ModelUnavailable, QueueFull, StoreUnavailable
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
 from shared.jobs import Created, NewJob, Record, new_job_id
-from shared.schemas import DEFAULT_EXPIRES_IN, parse_request
+from shared.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
 from shared.states import JobState
 
 POLL = 1.0
@@ -26,10 +28,14 @@ POLL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked request, ready to be stored. `max_queued` is its model's limit."""
+    """A checked request, ready to be stored. `max_queued` is its model's limit; `body` and `seed` are what
+    the same request for another model is made of.
+    """
 
     job: NewJob
     max_queued: int
+    body: dict[str, Any]
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,12 @@ def read_submission() -> Submission:
     key = requests.idempotency_key()
     body = requests.json_object()
     wanted, spec, params = parse_request(body, services().catalog)
-    content = {"content": wanted.content, "params": params, "seed": _seed(params.get("seed"))}
+    seed = _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
         model=spec.name,
         tenant=tenant(),
-        request=msgspec.json.encode(content),
+        request=_encoded(wanted, params, seed),
         priority=wanted.priority,
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
@@ -74,33 +80,72 @@ def read_submission() -> Submission:
         idempotency_key=key,
         body_digest=_digest(body) if key is not None else "",
     )
-    return Submission(job, spec.limits.max_queued)
+    return Submission(job, spec.limits.max_queued, body, seed)
 
 
-def accept(submission: Submission) -> Created:
-    """Store the job and ring. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`."""
-    created = services().store.create(submission.job, max_queued=submission.max_queued)
+def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
+    """Store the job, with a model that stands in for its own while that one's breaker is open, and ring.
+
+    Where none can run it now, an `urgent` one is refused with `ModelUnavailable`, and any other waits for
+    the model that it asked for. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable` too.
+    """
+    if not urgent and services().catalog.get(submission.job.model).fallback is None:
+        return submission.job, _store(submission, urgent=False)
+    try:
+        return submission.job, _store(submission, urgent=True)
+    except ModelUnavailable:
+        for other in _stand_ins(submission):
+            try:
+                return other.job, _store(other, urgent=True)
+            except (ModelUnavailable, QueueFull):
+                continue
+        if urgent:
+            raise
+    return submission.job, _store(submission, urgent=False)
+
+
+def _store(submission: Submission, *, urgent: bool) -> Created:
+    created = services().store.create(
+        submission.job, max_queued=submission.max_queued, urgent=urgent
+    )
     faults.reach("created")
     if created.ring:
         services().bell.ring(submission.job.model)
     return created
 
 
-def submit(submission: Submission, wait: float) -> Accepted:
-    """Take a job in and give it `wait` seconds to end."""
+def _stand_ins(submission: Submission) -> Iterator[Submission]:
+    """The same job for each fallback that takes such a request: one id, one Idempotency-Key."""
+    catalog, asked = services().catalog, submission.job.model
+    for spec in catalog.fallbacks(asked):
+        try:
+            wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
+        except InvalidRequest:
+            continue
+        job = replace(
+            submission.job,
+            model=spec.name,
+            request=_encoded(wanted, params, submission.seed),
+            fallback_from=asked,
+        )
+        yield replace(submission, job=job, max_queued=spec.limits.max_queued)
+
+
+def submit(submission: Submission, wait: float, *, urgent: bool = False) -> Accepted:
+    """Take a job in (see `accept`) and give it `wait` seconds to end."""
     if wait > 0:
         # Expect the end before the job exists: then it cannot be missed, and nothing is read again.
         with services().expect(submission.job.id) as ending:
-            created = accept(at_home(submission))
+            job, created = accept(at_home(submission), urgent=urgent)
             ended = None if created.replayed else await_end(ending, wait)
         if ended is not None:
-            record = Record({**_born(submission.job, created), **ended.fields})
+            record = Record({**_born(job, created), **ended.fields})
             return Accepted(record, replayed=False, urls=links())
     else:
-        created = accept(submission)
+        job, created = accept(submission, urgent=urgent)
     if created.replayed:
         return Accepted(held(created.id, wait), replayed=True, urls=links())
-    return Accepted(_seen(submission.job, created), replayed=False, urls=links())
+    return Accepted(_seen(job, created), replayed=False, urls=links())
 
 
 def at_home(submission: Submission) -> Submission:
@@ -169,7 +214,13 @@ def _born(job: NewJob, created: Created) -> dict[str, str]:
         "created": str(created.created_ms),
         "attempt": "0",
         "metadata": msgspec.json.encode(job.metadata).decode(),
+        **({"fallback_from": job.fallback_from} if job.fallback_from else {}),
     }
+
+
+def _encoded(wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:
+    """What the worker gets."""
+    return msgspec.json.encode({"content": wanted.content, "params": params, "seed": seed})
 
 
 def _seed(given: object) -> int:

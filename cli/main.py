@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "cli.jobs",
     "dead": "cli.dead",
     "usage": "cli.usage",
+    "breakers": "cli.breakers",
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",

@@ -26,6 +26,7 @@ COLOURS = {
     "expired": "magenta",
 }
 MODEL_COLOURS = {"ready": "green", "busy": "green", "failed": "red", "unhealthy": "red"}
+BREAKER_COLOURS = {"closed": "green", "open": "red", "half_open": "yellow"}
 # Everything that could move a terminal's cursor or give it orders; newline and tab stay.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -88,6 +89,29 @@ def models_table(models: Iterable[Model]) -> Table:
             str(model.workers),
             str(model.queue_depth),
             Text(model.state, MODEL_COLOURS.get(model.state, "yellow")),
+        )
+    return table
+
+
+def breakers_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """A row a breaker, as `truthgpt breakers list --json` has them."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Model")
+    table.add_column("Worker")
+    table.add_column("State")
+    for heading in ("In a row", "Failed", "Succeeded", "Opened", "Next try"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        state, wait = str(row.get("state", "")), row.get("retry_after_ms") or 0
+        table.add_row(
+            str(row["model"]),
+            str(row["worker"] or ""),
+            Text(state.replace("_", "-"), BREAKER_COLOURS.get(state, "")),
+            *(
+                str(row.get(name, ""))
+                for name in ("consecutive_failures", "failures", "successes", "opened")
+            ),
+            f"{wait / 1000:.0f} s" if wait else "",
         )
     return table
 

@@ -218,6 +218,13 @@ class Client:
         document = self._connection.request("GET", "/v1/models").json()
         return [Model.parse(value) for value in document["data"]]
 
+    def reset_breaker(self, model: str) -> Model:
+        """Close a model's circuit breaker and those of its workers."""
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", model):
+            raise ClientError(f"{model!r} is not a model's name")
+        response = self._connection.request("POST", f"/v1/models/{model}/breaker/reset")
+        return Model.parse(response.json())
+
     def ready(self) -> Readiness:
         """Whether the server can serve now. Raises `ConnectionFailed` when nobody answers."""
         try:

@@ -217,7 +217,7 @@ class ModelStatus:
     waiting: int
     running: int
     workers: dict[str, dict[str, Any]]
-    breaker: BreakerStatus = BreakerStatus()
+    breaker: BreakerStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +262,7 @@ class Record:
             error=JobError(**_json(error)) if error else None,
             usage=Usage(**_json(usage)) if usage else None,
             metadata=_json(get("metadata")) or {},
+            fallback_from=get("fallback_from"),
             urls=urls,
         )
 

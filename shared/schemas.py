@@ -124,6 +124,11 @@ class Job(BaseModel):
     error: JobError | None = None
     usage: Usage | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
+    fallback_from: str | None = Field(
+        default=None,
+        exclude_if=lambda model: model is None,
+        description="The model that was asked for, where `model` stands in for it; else left out.",
+    )
     urls: JobUrls | None = None
 
 
