@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import PROBLEMS
 from shared.states import JobState
-from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide
+from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, outcome
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,31 @@ def test_the_delay_is_spread_and_bounded() -> None:
     none = decide("broke", code="engine_error", failures=50, max_attempts=100, draw=0.0)
     assert isinstance(far, Again) and far.delay == BACKOFF_CAP
     assert isinstance(none, Again) and none.delay == 0.0
+
+
+def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
+    spared = decide("broke", code="engine_error", failures=2, breaker_open=True)
+    assert spared == Again(0.0, "", "breaker_open")
+    input_fault = decide("broke", code="poison_input", breaker_open=True)
+    assert isinstance(input_fault, End) and input_fault.code == "poison_input"
+    crash = decide("crashed", crashes=2, breaker_open=True)
+    assert isinstance(crash, End), "a job that kills its host must come to an end"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "verdict"),
+    [
+        ("finished", "", "success"),
+        ("broke", "engine_error", "failure"),
+        ("broke", "poison_input", "ignored"),
+        ("broke", "invalid_input", "ignored"),
+        ("broke", "prompt_too_long", "ignored"),
+        ("canceled", "", "ignored"),
+        ("expired", "", "ignored"),
+        ("run_timeout", "", "ignored"),
+        ("returned", "", "ignored"),
+        ("crashed", "", "ignored"),
+    ],
+)
+def test_what_an_end_says_of_the_engine(kind: Kind, code: str, verdict: str) -> None:
+    assert outcome(kind, code) == verdict

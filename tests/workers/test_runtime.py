@@ -23,18 +23,28 @@ MODEL = "m"
 class Diary(Hooks):
     def __init__(self) -> None:
         self.ends: list[tuple[str, str]] = []
+        self.breakers: list[tuple[str, str]] = []
 
     def job_ended(self, claim: Claim, state: str, seconds: float, detail: str) -> None:
         self.ends.append((claim.id, state))
+
+    def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:
+        self.breakers.append((scope, new))
 
 
 class Bench:
     """A runtime whose doorbells start drains in threads, as Celery's pool would."""
 
-    def __init__(self, store: JobStore, drain_time: float = 0.5, **options: object) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        drain_time: float = 0.5,
+        spec: ModelSpec | None = None,
+        **options: object,
+    ) -> None:
         self.store = store
         self.diary = Diary()
-        spec = ModelSpec(
+        spec = spec or ModelSpec(
             name=MODEL,
             engine="tests.workers.faulty:Faulty",
             limits=Limits(step_timeout=2.0, run_timeout=30),

@@ -1,0 +1,208 @@
+"""Breakers around a whole worker on a real store: what opens them, what waits, who tries, who goes on."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.breaker import BreakerState
+from shared.catalog import Breaker, ModelSpec
+from shared.jobs import JobStore, connect
+from shared.states import JobState
+from tests.conftest import RedisServer, eventually
+from tests.workers.test_runtime import MODEL, Bench
+
+CLOSED, OPEN, HALF_OPEN = BreakerState
+LONG, SHORT = 600.0, 0.3
+
+
+class Ward:
+    """A worker whose engine's health is in a folder; see `tests.workers.ailing`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bench: Bench
+
+    def open(
+        self, store: JobStore, timeout: float, *, threshold: int = 3, capacity: int = 1
+    ) -> Bench:
+        spec = ModelSpec(
+            name=MODEL,
+            engine="tests.workers.ailing:Ailing",
+            breaker=Breaker(failure_threshold=threshold, timeout_sec=timeout),
+            options={"folder": str(self.folder), "capacity": capacity},
+        )
+        self.bench = Bench(store, spec=spec)
+        return self.bench
+
+    def be(self, word: str) -> None:
+        (self.folder / word).touch()
+
+    def heal(self, word: str = "ill") -> None:
+        (self.folder / word).unlink()
+
+    @property
+    def runs(self) -> list[str]:
+        path = self.folder / "runs"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    ward = Ward(tmp_path)
+    yield ward
+    ward.bench.stop()
+
+
+def state(store: JobStore) -> BreakerState:
+    return store.status(MODEL).breaker.state
+
+
+def test_it_opens_and_jobs_wait_uncharged_with_their_deadline_running(
+    ward: Ward, store: JobStore
+) -> None:
+    ward.be("ill")
+    bench = ward.open(store, LONG)
+    ids = [bench.submit(f"job{number}") for number in range(6)]
+    eventually(lambda: state(store) is OPEN)
+    assert ward.runs == ["job0 broke", "job1 broke", "job2 broke"]
+
+    late = bench.submit("late", expires_in=0.3)
+    gone = bench.submit("gone")
+    store.cancel(gone)
+
+    assert bench.ended(late).status is JobState.EXPIRED
+    assert bench.ended(gone).status is JobState.CANCELED
+    fields = [store.get(job_id).fields for job_id in ids]
+    assert {field["state"] for field in fields} == {"queued"}
+    assert [field["attempt"] for field in fields] == ["1", "1", "1", "0", "0", "0"]
+    assert [field["failures"] for field in fields] == ["1", "1", "1", "0", "0", "0"]
+    assert len(ward.runs) == 3
+
+
+def test_after_the_cool_down_one_probe_runs_and_its_success_lets_all_in(
+    ward: Ward, store: JobStore
+) -> None:
+    ward.be("ill")
+    bench = ward.open(store, SHORT, capacity=8)
+    ward.be("hold")
+    ids = [bench.submit(f"job{number}") for number in range(4)]
+    eventually(lambda: bench.runtime.executor.active == 4)
+    ward.heal("hold")
+    eventually(lambda: bench.diary.breakers.count(("model", "open")) == 1)
+    ward.heal()
+
+    assert {bench.ended(job_id).status for job_id in ids} == {JobState.SUCCEEDED}
+    model = [new for scope, new in bench.diary.breakers if scope == "model"]
+    assert model[-2:] == ["half_open", "closed"] and model.count("half_open") == model.count("open")
+    assert state(store) is CLOSED
+
+
+def test_a_failed_probe_reopens_for_longer(ward: Ward, store: JobStore) -> None:
+    ward.be("ill")
+    bench = ward.open(store, SHORT)
+    for number in range(5):
+        bench.submit(f"job{number}")
+    eventually(lambda: store.status(MODEL).breaker.opened >= 3)
+    breaker = store.status(MODEL).breaker
+    assert breaker.failures == 3 + breaker.opened - 1, "each opening after the first took one probe"
+
+
+def test_failures_of_jobs_in_hand_when_it_opens_are_not_charged(
+    ward: Ward, store: JobStore
+) -> None:
+    ward.be("ill")
+    ward.be("hold")
+    bench = ward.open(store, LONG, capacity=8)
+    ids = [bench.submit(f"job{number}") for number in range(8)]
+    eventually(lambda: bench.runtime.executor.active == 8)
+    ward.heal("hold")
+    eventually(lambda: bench.runtime.executor.active == 0)
+    assert bench.runtime.executor.scribe.flush(5)
+    charged = sorted(store.get(job_id).fields["failures"] for job_id in ids)
+    assert charged == ["0"] * 5 + ["1"] * 3
+
+
+def test_a_reset_closes_the_workers_own_breaker_too(ward: Ward, store: JobStore) -> None:
+    ward.be("ill")
+    bench = ward.open(store, LONG)
+    ids = [bench.submit(f"job{number}") for number in range(4)]
+    eventually(lambda: state(store) is OPEN)
+    ward.heal()
+    assert bench.runtime.executor.guard.state is OPEN
+    store.reset_breaker(MODEL)
+    assert {bench.ended(job_id).status for job_id in ids} == {JobState.SUCCEEDED}
+    assert bench.runtime.executor.guard.state is CLOSED
+
+
+def test_a_model_that_cannot_be_loaded_opens_it(
+    ward: Ward, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engine_client.RESPAWN_SECONDS", (0.01, 0.02))
+    bench = ward.open(store, LONG, threshold=2)
+    ward.be("unloadable")
+    bench.runtime.executor.engine.kill("test")
+    eventually(lambda: state(store) is OPEN, 30)
+    assert store.status(MODEL).breaker.failures >= 2
+
+
+def test_a_host_that_dies_counts_once_for_all_that_it_held(ward: Ward, store: JobStore) -> None:
+    ward.be("hold")
+    bench = ward.open(store, LONG, capacity=8)
+    ids = [bench.submit(f"job{number}") for number in range(6)]
+    eventually(lambda: bench.runtime.executor.active == 6)
+    bench.runtime.executor.engine.kill("test")
+    ward.heal("hold")
+    assert {bench.ended(job_id).status for job_id in ids} == {JobState.SUCCEEDED}
+    breaker = store.status(MODEL).breaker
+    assert (breaker.failures, breaker.opened) == (1, 0)
+    assert bench.runtime.executor.guard.report()["failures"] == 1
+
+
+def test_with_redis_away_the_workers_own_breaker_carries_on(
+    ward: Ward, own_redis: RedisServer
+) -> None:
+    redis = connect(own_redis.url, 1.0)
+    store = JobStore(redis, "own", retention=60, lease=5.0)
+    ward.be("hold")
+    bench = ward.open(store, SHORT, capacity=8)
+    ids = [bench.submit(f"job{number}") for number in range(5)]
+    eventually(lambda: bench.runtime.executor.active == 5)
+    guard = bench.runtime.executor.guard
+
+    own_redis.stop()
+    ward.be("ill")
+    ward.heal("hold")
+    eventually(lambda: guard.report()["opened"] == 1, what="it opens without Redis")
+    assert guard.report()["failures"] == 5
+    ward.heal()
+    own_redis.start()
+
+    assert {bench.ended(job_id, 30).status for job_id in ids} == {JobState.SUCCEEDED}
+    assert guard.state is CLOSED
+    assert ("worker", "half_open") in bench.diary.breakers
+    redis.close()
+
+
+def test_nobody_asks_all_the_time_while_it_is_open(ward: Ward, store: JobStore) -> None:
+    ward.be("ill")
+    bench = ward.open(store, LONG, threshold=1)
+    bench.submit("one")
+    eventually(lambda: state(store) is OPEN)
+    bench.runtime.executor.guard._own.reset(0)
+    bench.runtime.executor.guard._told = CLOSED
+    claims = 0
+    claim = store.claim
+
+    def counted(*args: object, **options: object) -> object:
+        nonlocal claims
+        claims += 1
+        return claim(*args, **options)  # type: ignore[arg-type]
+
+    store.claim = counted  # type: ignore[assignment,method-assign]
+    bench.ring()
+    eventually(lambda: claims >= 2, what="the drain looks again by itself")
+    began = claims
+    more: Callable[[], bool] = lambda: claims >= began + 2  # noqa: E731
+    eventually(more, what="and again")
+    assert claims < 20
