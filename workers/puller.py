@@ -70,21 +70,30 @@ class Puller:
     def _answer(self) -> int:
         faults.reach("doorbell_taken")
         self._observers.emit("drain_started", self._model)
-        if not self._await_engine():
-            return 0
-        self.drain_id = f"{self._worker}/{secrets.token_hex(4)}"
+        total, until = 0, time.monotonic() + SLICE_SECONDS
         try:
-            return self._pull(time.monotonic() + SLICE_SECONDS)
+            while self._await_engine():
+                self.drain_id = f"{self._worker}/{secrets.token_hex(4)}"
+                total += self._pull(until)
+                self._left()
+                if self._executor.ready or time.monotonic() >= until:
+                    break
         except StoreUnavailable as error:
             # The register forgets this drain when its time is up; the rescuer rings then.
             _log.warning("drain of %s ends: %s", self._model, error)
-            return 0
         finally:
-            self.drain_id = ""
-            self._executor.release_quarantine()
+            self._left()
+        return total
+
+    def _left(self) -> None:
+        """This drain stands no longer in the register."""
+        self.drain_id = ""
+        self._executor.release_quarantine()
 
     def _await_engine(self) -> bool:
-        """Wait for the engine before standing in the register, so that other workers are rung."""
+        """Wait for the engine before standing in the register, so that other workers are rung; also for an
+        engine that was lost meanwhile, or that this worker's own breaker has to do with.
+        """
         until = time.monotonic() + READY_SECONDS
         while not self._executor.ready and not self._stopping.is_set():
             if time.monotonic() >= until:

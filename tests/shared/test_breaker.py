@@ -1,7 +1,6 @@
 """The breaker: its rules, its twin in Lua held to it, and one probe over many processes."""
 
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +17,7 @@ from shared.catalog import ModelSpec, Retries
 from shared.jobs import Claim, Finish, JobStore, NewJob, Requeue, _script, new_job_id
 from shared.states import JobState
 from tests.conftest import eventually
+from tests.shared.racer import race
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
 POLICY = BreakerPolicy(threshold=3, cooldown=1000, longest=3000, rate=0.5, volume=10, window=10_000)
@@ -362,29 +362,26 @@ def test_crashes_and_uncharged_returns_cost_no_budget(store: JobStore) -> None:
 
 @pytest.fixture
 def racers(redis_url: str, prefix: str) -> Iterator[Callable[[int], None]]:
-    processes: list[subprocess.Popen[bytes]] = []
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.shared.racer"])
+    processes: list[Any] = []
 
     def start(rounds: int) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.shared.racer",
-            redis_url,
-            prefix,
-            MODEL,
-            str(rounds),
-        ]
-        processes.extend(subprocess.Popen(command) for _ in range(8))
+        args = (redis_url, prefix, MODEL, rounds)
+        processes.extend(context.Process(target=race, args=args) for _ in range(8))
+        for process in processes:
+            process.start()
 
     yield start
     for process in processes:
-        assert process.wait(20) == 0
+        process.join(20)
+        assert process.exitcode == 0
 
 
 def test_eight_processes_of_sixteen_threads_get_one_probe(
     store: JobStore, prefix: str, racers: Callable[[int], None]
 ) -> None:
-    def race(number: int) -> list[str]:
+    def run(number: int) -> list[str]:
         eventually(lambda: store.redis.llen(f"{prefix}:here:{number}") == 8, 30)
         store.redis.set(f"{prefix}:go:{number}", "1", ex=60)
         eventually(lambda: store.redis.llen(f"{prefix}:got:{number}") == 8, 30)
@@ -397,11 +394,11 @@ def test_eight_processes_of_sixteen_threads_get_one_probe(
     break_it(store)
     racers(3)
     pass_time(store)
-    [dead] = race(0)
+    [dead] = run(0)
     pass_time(store, "probe_until")
-    [probe] = race(1)
+    [probe] = run(1)
     assert probe != dead
     job_id, attempt = probe.split("/")
     won = Finish(job_id, int(attempt), JobState.SUCCEEDED, outcome="success")
     store.settle([won], QUICK, "w")
-    assert len(race(2)) == 98
+    assert len(run(2)) == 98
