@@ -48,6 +48,19 @@ def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> N
         ("models: {a: {engine: echo, colour: red}}", "models.a.colour"),
         ("models: {'a b': {engine: echo}}", "models.a b.name"),
         ("models: {a: {engine: echo, fallback: b}}", "no model 'b'"),
+        ("models: {a: {engine: echo, fallback: a}}", "models.a.fallback: a circle, a -> a"),
+        (
+            "models: {a: {engine: echo, fallback: b}, b: {engine: echo, fallback: a}}",
+            "models.a.fallback: a circle, a -> b -> a",
+        ),
+        (
+            "models: {a: {engine: echo, breaker: {failure_rate: 2}}}",
+            "models.a.breaker.failure_rate",
+        ),
+        (
+            "models: {a: {engine: echo, retries: {budget_floor: 0}}}",
+            "models.a.retries.budget_floor",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -65,3 +78,10 @@ def test_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
     catalog = load_catalog(write(tmp_path, "models: {echo: {engine: echo}}"))
     with pytest.raises(UnknownModel, match="echo"):
         catalog.get("nope")
+
+
+def test_fallbacks_are_followed_to_their_end(tmp_path: Path) -> None:
+    models = "a: {engine: echo, fallback: b}, b: {engine: echo, fallback: c}, c: {engine: echo}"
+    catalog = load_catalog(write(tmp_path, f"models: {{{models}}}"))
+    assert [spec.name for spec in catalog.fallbacks("a")] == ["b", "c"]
+    assert catalog.fallbacks("c") == []

@@ -18,6 +18,8 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.m
     [
         ("PORT", "eighty"),
         ("PORT", "70000"),
+        ("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "0"),
+        ("CIRCUIT_BREAKER_TIMEOUT_SEC", "-1"),
         ("BATCH_MAX_SIZE", "0"),
         ("JOB_LEASE_SEC", "-1"),
         ("LOG_LEVEL", "LOUD"),
@@ -55,6 +57,19 @@ def test_batch_settings_go_over_the_catalogue(
     assert load_settings().catalog.get("echo").batch.max_size == 4
     monkeypatch.setenv("BATCH_MAX_SIZE", "9")
     assert load_settings().catalog.get("echo").batch.max_size == 9
+
+
+def test_breaker_settings_go_over_the_catalogue(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("models: {echo: {engine: echo, breaker: {failure_threshold: 4}}}")
+    monkeypatch.setenv("TRUTHGPT_CONFIG", str(config))
+    monkeypatch.setenv("CIRCUIT_BREAKER_TIMEOUT_SEC", "7.5")
+    breaker = load_settings().catalog.get("echo").breaker
+    assert (breaker.failure_threshold, breaker.timeout_sec) == (4, 7.5)
+    monkeypatch.setenv("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "9")
+    assert load_settings().catalog.get("echo").breaker.failure_threshold == 9
 
 
 def test_the_server_makes_one_token_however_many_processes_start(
