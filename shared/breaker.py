@@ -16,9 +16,9 @@ SLOTS = 10
 """Parts of the sliding window; one of them passes at a time."""
 MAX_DOUBLINGS = 30
 
-Outcome = Literal["success", "failure", "lost", "ignored"]
-"""What an ended attempt says of its engine. `lost`: the engine host is gone, with everyone it held;
-`ignored`: nothing, such as a cancel or an input that was refused."""
+Verdict = Literal["success", "failure", "lost", "fell", "ignored"]
+"""What an ended attempt says of its engine. `lost`: the engine host is gone, said once for all whom it
+held, and `fell` by the others; `ignored`: nothing, such as a cancel or an input that was refused."""
 
 Slot = tuple[int, int, int]
 """A part of the window: its number, its successes, its failures."""
@@ -137,35 +137,37 @@ class Breaker:
         policy: BreakerPolicy,
         now: int,
         holder: str,
-        outcome: Outcome,
+        verdict: Verdict,
         source: str = "",
         workers: int = 1,
     ) -> None:
         """An attempt ended at the worker `source`, one of `workers`.
 
-        With several workers one of them alone cannot open the breaker: that is the part of its own.
+        With several workers one of them alone cannot open the breaker, which is the part of its own one,
+        unless it has the probe.
         """
         self._refresh(now)
         probing = self.state is BreakerState.HALF_OPEN and self.probe == holder != ""
-        if outcome == "ignored":
-            if probing:
-                self.probe = ""
+        if verdict == "ignored" and probing:
+            self.probe = ""
+        if verdict == "ignored" or (verdict == "fell" and not probing):
             return
-        if outcome == "success":
+        if verdict == "success":
             self.successes += 1
-        else:
+        elif verdict != "fell":
             self.failures += 1
         if self.state is BreakerState.CLOSED:
-            self._count(policy, now, outcome == "success", source)
-            if outcome != "success" and self._trips(policy, now, workers):
+            self._count(policy, now, verdict == "success", source)
+            if verdict != "success" and self._trips(policy, now, workers):
                 if now - self.changed >= cooldown(policy, self.streak):
                     self.streak = 0
                 self._open(policy, now)
-        elif self.state is BreakerState.HALF_OPEN:
-            if outcome == "lost" or (probing and outcome == "failure"):
-                self._open(policy, now)
-            elif probing:
-                self._close(now)
+        elif probing and verdict == "success":
+            self._close(now)
+        elif probing or (
+            self.state is BreakerState.HALF_OPEN and verdict == "lost" and workers < 2
+        ):
+            self._open(policy, now)
 
     def reset(self, now: int) -> None:
         """Close it by hand; the statistics stay."""

@@ -31,7 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from shared.breaker import Breaker, BreakerPolicy, BreakerStatus, Outcome
+from shared.breaker import Breaker, BreakerPolicy, BreakerStatus, Verdict
 from shared.courier import Courier
 from shared.errors import (
     IdempotencyMismatch,
@@ -148,7 +148,7 @@ class Append:
 class Finish:
     """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON.
 
-    `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `outcome` is
+    `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `verdict` is
     what the model's breaker makes of it.
     """
 
@@ -159,14 +159,14 @@ class Finish:
     error: bytes = b""
     usage: bytes = b""
     dead: bool = False
-    outcome: Outcome = "ignored"
+    verdict: Verdict = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
     """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all.
 
-    `device_seconds` is what it and the attempts before it have used, `outcome` what the model's breaker
+    `device_seconds` is what it and the attempts before it have used, `verdict` what the model's breaker
     makes of it.
     """
 
@@ -176,7 +176,7 @@ class Requeue:
     delay: float = 0.0
     charge: Literal["failures", "crashes", ""] = ""
     device_seconds: float = 0.0
-    outcome: Outcome = "ignored"
+    verdict: Verdict = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -585,11 +585,11 @@ class JobStore:
                 ]
             elif isinstance(item, Finish):
                 values += ["finish", item.id, item.attempt, item.state]
-                values += [item.output, item.error, item.usage, int(item.dead), item.outcome]
+                values += [item.output, item.error, item.usage, int(item.dead), item.verdict]
             else:
                 values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
                 values += [item.charge, item.reason, round(item.device_seconds * 1e6)]
-                values.append(item.outcome)
+                values.append(item.verdict)
         packed = policy.packed if policy is not None else ""
         change, *results = self._call(
             "write", self.retention, self._backlog, packed, worker, *values

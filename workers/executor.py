@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from shared.breaker import BreakerPolicy, BreakerState
-from shared.breaker import Outcome as Verdict
+from shared.breaker import BreakerPolicy, BreakerState, Verdict
 from shared.catalog import ModelSpec
 from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
@@ -23,8 +22,7 @@ from workers.engine_client import EngineClient, EngineState
 from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
-from workers.retries import Again, Decision, End, Kind, decide
-from workers.retries import outcome as verdict_of
+from workers.retries import Again, Decision, End, Kind, decide, judge
 from workers.scribe import Attempt, Ended, Scribe
 from workers.transient import transient
 
@@ -248,7 +246,7 @@ class Executor:
             self._report_lost()
         for number, ticket in enumerate(tickets):
             crash = Outcome(ticket, "broke", message=reason)
-            self._decided(ticket, "crashed", crash, "ignored" if number else "lost")
+            self._decided(ticket, "crashed", crash, "fell" if number else "lost")
         self._changed()
 
     def _report_lost(self) -> None:
@@ -281,7 +279,7 @@ class Executor:
             return
         claim = attempt.claim
         code = outcome.code if outcome else ""
-        judged = verdict_of(kind, code)
+        judged = judge(kind, code)
         known_to_fail = self.guard.open
         self.guard.record(ticket, judged)
         decision = decide(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from shared.breaker import Breaker, BreakerPolicy, BreakerState, Outcome
+from shared.breaker import Breaker, BreakerPolicy, BreakerState, Verdict
 from shared.hooks import Observers
 
 
@@ -79,10 +79,10 @@ class Guard:
         with self._lock:
             self._own.begin(self._clock(), holder, self._lease)
 
-    def record(self, holder: str, outcome: Outcome) -> None:
+    def record(self, holder: str, verdict: Verdict) -> None:
         """An attempt ended here; `lost`: the engine host did, whomever it held."""
         with self._lock:
-            self._own.record(self.policy, self._clock(), holder, outcome)
+            self._own.record(self.policy, self._clock(), holder, verdict)
             change = self._news()
         self._tell("worker", change)
 

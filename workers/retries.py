@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.breaker import Outcome
+from shared.breaker import Verdict
 from shared.errors import PROBLEMS
 from shared.states import JobState
 
@@ -87,7 +87,7 @@ def decide(
             return Again(delay, "failures", code)
 
 
-def outcome(kind: Kind, code: str = "") -> Outcome:
+def judge(kind: Kind, code: str = "") -> Verdict:
     """What an attempt's end says of its engine.
 
     An engine failed where trying again may help. Whatever the input, the caller or the clock did says

@@ -7,7 +7,7 @@
 --   probe probe_until         'id/attempt' that tries the model in half-open, and until when it may
 --   source source_at other_at the worker that failed last, when, and when another one did
 --   retry_at                  ms: when the retry budget is as full as if there had been no retry
--- A policy is BreakerPolicy.packed. Outcomes are 'success', 'failure', 'lost', 'ignored'.
+-- A policy is BreakerPolicy.packed. Verdicts are 'success', 'failure', 'lost', 'fell', 'ignored'.
 
 local SLOTS = 10
 local MAX_DOUBLINGS = 30
@@ -134,27 +134,27 @@ local function close_breaker(b, now)
   b.source, b.source_at, b.other_at = '', 0, 0
 end
 
-local function record_outcome(b, p, now, holder, outcome, source, workers)
+local function record_verdict(b, p, now, holder, verdict, source, workers)
   refresh_breaker(b, now)
   local probing = b.state == 'half_open' and b.probe ~= '' and b.probe == holder
-  if outcome == 'ignored' then
-    if probing then b.probe = '' end
-    return
+  if verdict == 'ignored' and probing then b.probe = '' end
+  if verdict == 'ignored' or (verdict == 'fell' and not probing) then return end
+  local ok = verdict == 'success'
+  if ok then
+    b.successes = b.successes + 1
+  elseif verdict ~= 'fell' then
+    b.failures = b.failures + 1
   end
-  local ok = outcome == 'success'
-  if ok then b.successes = b.successes + 1 else b.failures = b.failures + 1 end
   if b.state == 'closed' then
     count_outcome(b, p, now, ok, source)
     if not ok and trips(b, p, now, workers) then
       if now - b.changed >= cooldown(p, b.streak) then b.streak = 0 end
       open_breaker(b, p, now)
     end
-  elseif b.state == 'half_open' then
-    if outcome == 'lost' or (probing and not ok) then
-      open_breaker(b, p, now)
-    elseif probing then
-      close_breaker(b, now)
-    end
+  elseif probing and ok then
+    close_breaker(b, now)
+  elseif probing or (b.state == 'half_open' and verdict == 'lost' and workers < 2) then
+    open_breaker(b, p, now)
   end
 end
 

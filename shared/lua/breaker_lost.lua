@@ -5,5 +5,5 @@
 local model, policy, worker, token = ARGV[3], unpack_policy(ARGV[4]), ARGV[5], ARGV[6]
 if not redis.call('SET', key.report(token), '1', 'NX', 'EX', 60) then return '' end
 local breaker = load_breaker(model)
-record_outcome(breaker, policy, now_ms(), '', 'lost', worker, redis.call('HLEN', key.workers(model)))
+record_verdict(breaker, policy, now_ms(), '', 'lost', worker, redis.call('HLEN', key.workers(model)))
 return save_breaker(breaker)

@@ -4,12 +4,13 @@
 --   each a kind and its values:
 --   'append', id, attempt, seq, kind, data, token ids ('' where there are none)
 --   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters,
---     outcome
+--     verdict
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
---     device time of all attempts so far (microseconds), outcome
+--     device time of all attempts so far (microseconds), verdict
 -- Returns what became of the breaker ('old new', or ''), then one number a record: 0 fenced (another
 --   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
---   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused because an event before it was never written.
+--   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
+--   because an event before it was never written.
 local retention, backlog, worker = ARGV[3], tonumber(ARGV[4]), ARGV[6]
 local policy = ARGV[5] ~= '' and unpack_policy(ARGV[5])
 local now = now_ms()
@@ -26,12 +27,12 @@ local function breaker_of(model)
 end
 
 -- Only the write that really ends an attempt counts, so neither a repeated nor a fenced one does.
-local function count(job, outcome)
+local function count(job, verdict)
   if not policy then return end
-  local failed = outcome == 'failure' or outcome == 'lost'
+  local failed = verdict == 'failure' or verdict == 'lost'
   local workers = failed and redis.call('HLEN', key.workers(job.model)) or 1
   local holder = job.id .. '/' .. int(job.attempt)
-  record_outcome(breaker_of(job.model), policy, now, holder, outcome, worker, workers)
+  record_verdict(breaker_of(job.model), policy, now, holder, verdict, worker, workers)
 end
 
 local function append(job, attempt, seq, kind, data, tokens)
@@ -42,18 +43,18 @@ local function append(job, attempt, seq, kind, data, tokens)
   return job.cancel_requested and 2 or 1
 end
 
-local function ended(job, target, output, failure, usage, dead, outcome)
+local function ended(job, target, output, failure, usage, dead, verdict)
   if job.state == target then return 1 end
   if job.state ~= 'running' then return 0 end
   finish(job, target, now, output, failure, usage, retention, dead == '1')
-  count(job, outcome)
+  count(job, verdict)
   return 1
 end
 
-local function given_back(job, delay, charge, reason, device_us, outcome)
+local function given_back(job, delay, charge, reason, device_us, verdict)
   if job.state ~= 'running' then return 0 end
   if device_us ~= '0' then put(job, 'device_us', device_us) end
-  count(job, outcome)
+  count(job, verdict)
   local wait = 0
   if policy and charge == 'failures' then wait = retry_wait(breaker_of(job.model), policy, now) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge]) + 1)) end

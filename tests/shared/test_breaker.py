@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.breaker import Breaker, BreakerPolicy, BreakerState, Outcome, cooldown
+from shared.breaker import Breaker, BreakerPolicy, BreakerState, Verdict, cooldown
 from shared.catalog import Breaker as BreakerSection
 from shared.catalog import ModelSpec, Retries
 from shared.jobs import Claim, Finish, JobStore, NewJob, Requeue, _script, new_job_id
@@ -38,7 +38,7 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
 
 
 @pytest.mark.parametrize("between", ["success", "ignored"])
-def test_only_a_success_breaks_the_row(between: Outcome) -> None:
+def test_only_a_success_breaks_the_row(between: Verdict) -> None:
     breaker = failing(2)
     breaker.record(POLICY, 1, "a", between)
     breaker.record(POLICY, 1, "a", "failure")
@@ -96,15 +96,17 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
     assert (breaker.state, breaker.wait(1002)) == (HALF_OPEN, 0)
 
 
-@pytest.mark.parametrize(("outcome", "holder"), [("failure", "probe"), ("lost", "")])
-def test_a_failed_probe_reopens_for_longer_up_to_a_bound(outcome: Outcome, holder: str) -> None:
+@pytest.mark.parametrize(
+    ("verdict", "holder"), [("failure", "probe"), ("lost", ""), ("fell", "probe")]
+)
+def test_a_failed_probe_reopens_for_longer_up_to_a_bound(verdict: Verdict, holder: str) -> None:
     breaker, now, waits = failing(3), 1, []
     for _ in range(4):
         waits.append(breaker.wait(now))
         now += waits[-1]
         assert breaker.wait(now) == 0
         breaker.begin(now, "probe", 500)
-        breaker.record(POLICY, now, holder, outcome)
+        breaker.record(POLICY, now, holder, verdict)
     assert waits == [1000, 2000, 3000, 3000]
 
 
@@ -130,6 +132,17 @@ def test_one_worker_among_several_cannot_open_it_alone() -> None:
     assert breaker.state is CLOSED
     breaker.record(POLICY, 2, "a", "failure", source="w2", workers=2)
     assert breaker.state is OPEN
+
+
+def test_a_host_lost_elsewhere_does_not_decide_over_the_probe() -> None:
+    breaker = failing(3)
+    breaker.wait(1001)
+    breaker.begin(1001, "probe", 500)
+    breaker.record(POLICY, 1002, "", "lost", source="w2", workers=2)
+    breaker.record(POLICY, 1002, "another", "fell", source="w2", workers=2)
+    assert breaker.state is HALF_OPEN
+    breaker.record(POLICY, 1003, "probe", "success", source="w1", workers=2)
+    assert breaker.state is CLOSED
 
 
 def test_reset_closes_and_keeps_the_statistics() -> None:
@@ -177,7 +190,7 @@ elseif op == 'begin' then
   if wait == 0 then begin_probe(b, now, holder, 700) end
 elseif op == 'renew' then renew_probe(b, now, holder, 700)
 elseif op == 'reset' then reset_breaker(b, now)
-else record_outcome(b, p, now, holder, op, ARGV[7], tonumber(ARGV[8])) end
+else record_verdict(b, p, now, holder, op, ARGV[7], tonumber(ARGV[8])) end
 save_breaker(b)
 return {wait, redis.call('HGETALL', key.breaker('m'))}
 """
@@ -201,7 +214,8 @@ OPERATIONS = st.lists(
     st.tuples(
         st.integers(0, 1500),
         st.sampled_from(
-            ["wait", "begin", "renew", "reset", "success", "ignored", "lost"] + ["failure"] * 7
+            ["wait", "begin", "renew", "reset", "success", "ignored", "fell", "lost"]
+            + ["failure"] * 7
         ),
         st.sampled_from(["", "a", "b"]),
         st.sampled_from(["w1", "w2"]),
@@ -235,7 +249,7 @@ def _agree(
             case "reset":
                 ours.reset(now)
             case _:
-                ours.record(policy, now, holder, cast(Outcome, operation), source, workers)
+                ours.record(policy, now, holder, cast(Verdict, operation), source, workers)
         told = twin(now, operation, holder, policy.packed, source, workers)
         assert told == (wait, ours)
 
@@ -284,7 +298,7 @@ def test_the_store_parks_jobs_while_open_and_hands_out_one_probe(store: JobStore
     probe = store.claim(MODEL, 8, "w")
     assert len(probe.claims) == 1 and probe.change == ("open", "half_open")
     assert claimed(store, 8) == []
-    won = Finish(probe.claims[0].id, probe.claims[0].attempt, JobState.SUCCEEDED, outcome="success")
+    won = Finish(probe.claims[0].id, probe.claims[0].attempt, JobState.SUCCEEDED, verdict="success")
     settled = store.settle([won], QUICK, "w")
     assert (settled.results, settled.change) == ([1], ("half_open", "closed"))
     assert len(claimed(store, 8)) == 5
@@ -293,10 +307,10 @@ def test_the_store_parks_jobs_while_open_and_hands_out_one_probe(store: JobStore
 def test_neither_repeated_nor_fenced_ends_are_counted(store: JobStore) -> None:
     submit(store)
     [claim] = claimed(store)
-    ends = [Finish(claim.id, claim.attempt, JobState.SUCCEEDED, outcome="success")]
+    ends = [Finish(claim.id, claim.attempt, JobState.SUCCEEDED, verdict="success")]
     assert store.settle(ends, QUICK, "w").results == [1]
     assert store.settle(ends, QUICK, "w").results == [1]
-    stale = Requeue(claim.id, claim.attempt, "x", outcome="failure")
+    stale = Requeue(claim.id, claim.attempt, "x", verdict="failure")
     assert store.settle([stale], QUICK, "w").results == [0]
     breaker = store.status(MODEL).breaker
     assert (breaker.successes, breaker.failures) == (1, 0)
@@ -353,7 +367,7 @@ def test_crashes_and_uncharged_returns_cost_no_budget(store: JobStore) -> None:
     submit(store, 8)
     claims = claimed(store, 8)
     writes = [Requeue(c.id, c.attempt, "x", 0.0, "crashes") for c in claims[:4]]
-    writes += [Requeue(c.id, c.attempt, "breaker_open", outcome="failure") for c in claims[4:]]
+    writes += [Requeue(c.id, c.attempt, "breaker_open", verdict="failure") for c in claims[4:]]
     assert 4 not in store.settle(writes, policy, "w").results
 
 
@@ -399,6 +413,6 @@ def test_eight_processes_of_sixteen_threads_get_one_probe(
     [probe] = run(1)
     assert probe != dead
     job_id, attempt = probe.split("/")
-    won = Finish(job_id, int(attempt), JobState.SUCCEEDED, outcome="success")
+    won = Finish(job_id, int(attempt), JobState.SUCCEEDED, verdict="success")
     store.settle([won], QUICK, "w")
     assert len(run(2)) == 98

@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import PROBLEMS
 from shared.states import JobState
-from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, outcome
+from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, judge
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
     ],
 )
 def test_what_an_end_says_of_the_engine(kind: Kind, code: str, verdict: str) -> None:
-    assert outcome(kind, code) == verdict
+    assert judge(kind, code) == verdict
