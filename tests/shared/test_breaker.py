@@ -273,7 +273,7 @@ def claimed(store: JobStore, room: int = 1) -> list[Claim]:
 
 
 def fail(store: JobStore, claim: Claim, policy: BreakerPolicy = QUICK) -> tuple[str, str] | None:
-    again = Requeue(claim.id, claim.attempt, "engine_error", 0.0, "", "failure")
+    again = Requeue(claim.id, claim.attempt, "engine_error", verdict="failure")
     return store.settle([again], policy, "w").change
 
 
@@ -351,7 +351,7 @@ def test_retries_beyond_the_budget_wait_for_their_turn(store: JobStore) -> None:
     policy = BreakerPolicy(threshold=1000, volume=1000, retry_floor=4, retry_ratio=0.5)
     submit(store, 12)
     writes = [
-        Requeue(claim.id, claim.attempt, "engine_error", 0.0, "failures", "failure")
+        Requeue(claim.id, claim.attempt, "engine_error", 0.0, "failures", verdict="failure")
         for claim in claimed(store, 12)
     ]
     results = store.settle(writes, policy, "w").results
