@@ -1,12 +1,14 @@
-"""Who calls: a bearer token, or a ticket where a route takes one, or somebody on this machine."""
+"""Who calls and what they may do: a bearer token, or what a route takes in its place."""
 
 import hmac
 import ipaddress
+from dataclasses import dataclass
 from enum import StrEnum
 
 from flask import g, request
 
 from api.services import services
+from shared.api_keys import Scope
 from shared.errors import JobsError
 from shared.jobs import ANY_TENANT
 
@@ -31,39 +33,72 @@ class Access(StrEnum):
     LOCAL = "local"
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls. `scopes` are values of `Scope`; a limit that is None is the server's default."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[str]
+    rpm: int | None = None
+    rph: int | None = None
+    max_queued: int | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+DEFAULT_CLIENT = Client("default", DEFAULT_TENANT, frozenset(Scope))
+TICKET_CLIENT = Client("ticket", ANY_TENANT, frozenset({Scope.JOBS_READ}))
+"""A ticket names the job itself, whoever owns it."""
+LOCAL_CLIENT = Client("local", DEFAULT_TENANT, frozenset({Scope.METRICS}))
+
+
 class Unauthorized(JobsError):
     code = "unauthorized"
 
 
-def authenticate(access: Access) -> None:
-    """Put the caller's tenant into `g.tenant`. Raises `Unauthorized`."""
+class Forbidden(JobsError):
+    code = "forbidden"
+
+
+def authenticate(access: Access, scope: Scope) -> None:
+    """Put the caller into `g.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
     if access is Access.OPEN:
         return
+    g.client = _client(access)
+    if not g.client.may(scope):
+        raise Forbidden(f"This key lacks the scope '{scope}' that this call needs.")
+
+
+def client() -> Client:
+    """Who makes the current request."""
+    found: Client = g.client
+    return found
+
+
+def tenant() -> str:
+    """The tenant of the current request."""
+    return client().tenant
+
+
+def _client(access: Access) -> Client:
     header = request.headers.get("Authorization")
     if header is None and access is Access.LOCAL and _from_this_machine():
-        g.tenant = DEFAULT_TENANT
-        return
+        return LOCAL_CLIENT
     if header is None and access is Access.TICKET and "ticket" in request.args:
         job_id = (request.view_args or {}).get("job_id", "")
         if not services().tickets.admits(request.args["ticket"], job_id):
             raise Unauthorized(
                 "This ticket has expired or is not for this job. Get the job again for a new one."
             )
-        # The ticket names the job itself, whoever owns it.
-        g.tenant = ANY_TENANT
-        return
+        return TICKET_CLIENT
     if header is None:
         raise Unauthorized("Send the API token as 'Authorization: Bearer <token>'.")
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not _same(token.strip(), services().token):
         raise Unauthorized("The token in the Authorization header is not valid here.")
-    g.tenant = DEFAULT_TENANT
-
-
-def tenant() -> str:
-    """The tenant of the current request."""
-    found: str = g.tenant
-    return found
+    return DEFAULT_CLIENT
 
 
 def _from_this_machine() -> bool:

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from api.auth import Access, authenticate
+from shared.api_keys import Scope
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -49,6 +50,7 @@ class Operation:
     description: str
     tag: str
     access: Access
+    scope: Scope
     answers: Mapping[int, Answer]
     parameters: tuple[Parameter, ...]
     body: type[BaseModel] | None
@@ -71,12 +73,17 @@ class Operations(Blueprint):
         *,
         answers: Mapping[int, Answer],
         access: Access = Access.TOKEN,
+        scope: Scope | None = None,
         parameters: tuple[Parameter, ...] = (),
         body: type[BaseModel] | None = None,
         body_examples: Mapping[str, Any] | None = None,
         problems: tuple[str, ...] = (),
     ) -> Callable[[View], View]:
-        """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`."""
+        """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`.
+
+        `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods.
+        """
+        needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
 
         def register(view: View) -> View:
             summary, _, description = (view.__doc__ or "").partition("\n")
@@ -91,6 +98,7 @@ class Operations(Blueprint):
                     ).strip(),
                     tag=self.tag,
                     access=access,
+                    scope=needed,
                     answers=answers,
                     parameters=parameters,
                     body=body,
@@ -99,19 +107,19 @@ class Operations(Blueprint):
                 )
             )
             rule = path.replace("{", "<").replace("}", ">")
-            self.add_url_rule(rule, view.__name__, _guarded(view, access), methods=[method])
+            self.add_url_rule(rule, view.__name__, _guarded(view, access, needed), methods=[method])
             return view
 
         return register
 
 
-def _guarded(view: View, access: Access) -> View:
+def _guarded(view: View, access: Access, scope: Scope) -> View:
     if access is Access.OPEN:
         return view
 
     @functools.wraps(view)
     def guarded(**path: str) -> Response:
-        authenticate(access)
+        authenticate(access, scope)
         return view(**path)
 
     return guarded
