@@ -8,6 +8,7 @@ from api.auth import Access
 from api.errors import problem
 from api.observation import observe, routes
 from api.operations import Answer, Operations
+from shared.api_keys import Scope
 from shared.settings import Settings
 
 EXPOSITION = "truthgpt.exposition"
@@ -30,6 +31,7 @@ class Exposition(Protocol):
     "GET",
     "/metrics",
     access=Access.LOCAL,
+    scope=Scope.METRICS,
     answers={200: Answer("All metrics.", media="text/plain", example=EXAMPLE)},
     problems=("not_found",),
 )

@@ -21,11 +21,12 @@ MOST = 64
 class _Errand:
     """One call: its answer, or the order to lead the next batch."""
 
-    __slots__ = ("args", "batch", "done", "script", "turn")
+    __slots__ = ("args", "batch", "done", "keys", "script", "turn")
 
-    def __init__(self, script: Script, args: tuple[Any, ...]) -> None:
+    def __init__(self, script: Script, args: tuple[Any, ...], keys: tuple[str, ...]) -> None:
         self.script = script
         self.args = args
+        self.keys = keys
         self.done: Any = None
         self.batch: list[_Errand] = []
         self.turn = threading.Lock()
@@ -46,9 +47,9 @@ class Courier:
         self._waiting: list[_Errand] = []
         self._under_way = False
 
-    def call(self, script: Script, args: tuple[Any, ...]) -> Any:
+    def call(self, script: Script, args: tuple[Any, ...], keys: tuple[str, ...] = ()) -> Any:
         """The script's answer. Raises what redis-py raises."""
-        errand = _Errand(script, args)
+        errand = _Errand(script, args, keys)
         with self._lock:
             leads = not self._under_way
             self._under_way = True
@@ -102,11 +103,11 @@ class Courier:
     def _carry(self, batch: list[_Errand]) -> None:
         try:
             if len(batch) == 1:
-                batch[0].done = batch[0].script(args=batch[0].args)
+                batch[0].done = _run(batch[0])
                 return
             pipe = self._redis.pipeline(transaction=False)
             for errand in batch:
-                pipe.evalsha(errand.script.sha, 0, *errand.args)
+                pipe.evalsha(errand.script.sha, len(errand.keys), *errand.keys, *errand.args)
             for errand, reply in zip(batch, pipe.execute(raise_on_error=False), strict=True):
                 errand.done = reply
         except Exception as error:  # noqa: BLE001 - each caller gets it
@@ -124,9 +125,13 @@ class Courier:
     @staticmethod
     def _alone(errand: _Errand) -> None:
         try:
-            errand.done = errand.script(args=errand.args)
+            errand.done = _run(errand)
         except Exception as error:  # noqa: BLE001 - the caller gets it
             errand.done = error
+
+
+def _run(errand: _Errand) -> Any:
+    return errand.script(keys=errand.keys, args=errand.args)
 
 
 def _fail(batch: list[_Errand]) -> None:

@@ -52,6 +52,15 @@ class Hooks:
     def retry_delayed(self, model: str) -> None:
         """The model's retry budget is spent: a failed job waits for its turn to be tried again."""
 
+    def estimate_error(self, model: str, seconds: float) -> None:
+        """A job that had waited started, `seconds` later than was estimated when it was made."""
+
+    def request_limited(self, endpoint: str, policy: str) -> None:
+        """A request was refused because its client had used up `policy`."""
+
+    def limiter_local(self) -> None:
+        """Redis was away and this process alone decided on a request."""
+
 
 class Observers:
     """Calls a hook on every observer in turn."""

@@ -23,6 +23,9 @@
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
 | `usage:DAY` | hash | figure, model, tenant -> sum over the jobs that ended that day (UTC) | 93 days |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
+| `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
+| `clients` | zset | clients by their last rate-limited request (ms) | two hours |
+| `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
 
 Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
 `control:MODEL` (cancel a running job, reset the workers' breakers),
@@ -54,6 +57,9 @@ TEMPLATES = {
     "readers": ("readers", "id"),
     "usage": ("usage", "day"),
     "claim": ("claim", "token"),
+    "rate": ("rate", "policy", "client"),
+    "clients": ("clients",),
+    "stats": ("stats", "model", "minute"),
     "rescuer": ("rescuer",),
     "events": ("events", "id"),
     "ended": ("ended", "home"),

@@ -1,0 +1,139 @@
+"""Rate limits of clients: one Redis round trip for all policies of a request, in-process without Redis."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.courier import Courier
+from shared.hooks import Observers
+from shared.keys import Keys
+from shared.sliding_window import Charge, LocalWindows, Policy, Standing
+
+TIMEOUT = 0.2
+"""Seconds that Redis has for a decision: the request itself still has to be served in time."""
+AWAY_SECONDS = 1.0
+"""How long this process decides alone before it asks Redis again."""
+MOST_SHOWN = 100
+
+_SCRIPT = Path(__file__).parent / "lua" / "limits" / "take.lua"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a request. `refused` is the policy that it has to wait for longest, if any."""
+
+    standings: tuple[Standing, ...]
+    refused: Standing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a client took of a policy lately; `quota` is the one last applied to it."""
+
+    client: str
+    policy: str
+    seconds: int
+    quota: int
+    used: int
+    refused: int
+
+
+class RateLimiter:
+    """Takes and refuses. Safe to share between threads.
+
+    `redis` should answer or fail within `TIMEOUT`. While it does not, each process counts for itself, so a
+    client may take its quota once from each. `clock` gives milliseconds, of Redis where it is None.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        observers: Observers | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._observers = observers or Observers()
+        self._clock = clock
+        self._courier = Courier(redis)
+        self._script = redis.register_script(_SCRIPT.read_text("utf-8"))
+        self._local = LocalWindows()
+        self._away_until = 0.0
+
+    def take(self, client: str, charges: Sequence[Charge]) -> Decision:
+        """Take all charges, or none when one of them does not fit. Never raises for a Redis that is away."""
+        admitted, standings = self._take(client, charges)
+        if admitted:
+            return Decision(tuple(standings))
+        short = [
+            standing
+            for charge, standing in zip(charges, standings, strict=True)
+            if standing.used + charge.cost > standing.policy.quota
+        ]
+        return Decision(tuple(standings), max(short, key=lambda standing: standing.wait_ms))
+
+    def _take(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
+        if time.monotonic() >= self._away_until:
+            try:
+                return self._shared(client, charges)
+            except RedisError as error:
+                self._away_until = time.monotonic() + AWAY_SECONDS
+                _log.warning("rate limits are counted in this process alone: %s", error)
+        self._observers.emit("limiter_local")
+        now = self._clock() if self._clock is not None else time.time_ns() // 1_000_000
+        return self._local.take(client, charges, now)
+
+    def _shared(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
+        policies = [charge.policy for charge in charges]
+        keys = self._script_keys(client, [policy.name for policy in policies])
+        args: list[Any] = [client, self._now()]
+        for charge in charges:
+            args += [charge.policy.quota, charge.policy.seconds * 1000, charge.cost]
+        admitted, *rows = self._courier.call(self._script, tuple(args), tuple(keys))
+        return bool(admitted), [
+            Standing(policy, used, wait, refused)
+            for policy, (_, used, wait, refused) in zip(policies, _by_four(rows), strict=True)
+        ]
+
+    def usage(self, policies: Sequence[Policy], client: str | None = None) -> list[Usage]:
+        """What `client`, or each of the `MOST_SHOWN` clients seen last, took of these policies.
+
+        Raises `RedisError`.
+        """
+        clients = [client] if client is not None else self._latest()
+        pipe = self._redis.pipeline(transaction=False)
+        for name in clients:
+            args: list[Any] = ["", self._now()]
+            for policy in policies:
+                args += ["", policy.seconds * 1000, 0]
+            keys = self._script_keys(name, [policy.name for policy in policies])
+            self._script(keys=keys, args=args, client=pipe)
+        found = []
+        for name, (_, *rows) in zip(clients, pipe.execute(), strict=True):
+            for policy, (quota, used, _, refused) in zip(policies, _by_four(rows), strict=True):
+                if used or refused:
+                    row = Usage(name, policy.name, policy.seconds, quota, used, refused)
+                    found.append(row)
+        return found
+
+    def _now(self) -> int | str:
+        return self._clock() if self._clock is not None else ""
+
+    def _latest(self) -> list[str]:
+        newest = self._redis.zrevrange(self._keys("clients"), 0, MOST_SHOWN - 1)
+        return [name.decode() for name in cast(list[bytes], newest)]
+
+    def _script_keys(self, client: str, policies: Sequence[str]) -> list[str]:
+        return [self._keys("clients"), *(self._keys("rate", name, client) for name in policies)]
+
+
+def _by_four(rows: list[int]) -> list[tuple[int, int, int, int]]:
+    return list(zip(*(iter(rows),) * 4, strict=True))
