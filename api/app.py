@@ -4,13 +4,14 @@ from functools import partial
 
 from flask import Flask, Response, g
 
-from api import errors
+from api import errors, limits
 from api.bell import Bell, Ring
 from api.dead_letters import dead_letters
 from api.docs import docs
 from api.health import health
 from api.infer import infer
 from api.jobs import jobs
+from api.limit_plan import Limits, Plan
 from api.metrics import metrics
 from api.models import models
 from api.openapi import TABLE, openapi
@@ -20,8 +21,11 @@ from api.services import EXTENSION, Services
 from api.streams import streams
 from api.tickets import Tickets
 from shared import broker
+from shared.errors import ConfigError
 from shared.events import EventHub
+from shared.hooks import Observers
 from shared.jobs import JobStore, connect
+from shared.rate_limits import TIMEOUT, RateLimiter
 from shared.settings import Settings, ensure_token
 
 GROUPS = (jobs, streams, infer, dead_letters, models, health, metrics, openapi, docs)
@@ -48,6 +52,7 @@ def create_app(
     for group in GROUPS:
         app.register_blueprint(group)
     app.extensions[TABLE] = tuple(operation for group in GROUPS for operation in group.table)
+    _check_endpoints(settings, {operation.endpoint for operation in app.extensions[TABLE]})
     return app
 
 
@@ -62,6 +67,12 @@ def _services(
     if ring is None:
         ring = partial(broker.ring, broker.make_celery(settings))
     token, _ = ensure_token(settings)
+    observers = Observers()
+    limiter = RateLimiter(
+        connect(settings.require_redis(), min(TIMEOUT, settings.redis_timeout)),
+        store.keys,
+        observers,
+    )
     return Services(
         settings=settings,
         catalog=settings.catalog,
@@ -71,7 +82,17 @@ def _services(
         bell=Bell(ring),
         readers=Readers(store, settings.stream_grace),
         tickets=Tickets(token),
+        limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
+        observers=observers,
     )
+
+
+def _check_endpoints(settings: Settings, known: set[str]) -> None:
+    for endpoint in settings.rate_endpoints:
+        if endpoint not in known:
+            raise ConfigError(
+                f"RATE_LIMIT_ENDPOINTS: no endpoint {endpoint!r}; /openapi.json lists them"
+            )
 
 
 def _begin() -> None:
@@ -79,6 +100,7 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
+    limits.tell(response)
     headers = response.headers
     headers["X-Request-ID"] = g.request_id
     headers["X-Content-Type-Options"] = "nosniff"

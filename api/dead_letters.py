@@ -5,6 +5,7 @@ from flask import Response
 from api import examples, requests
 from api.answers import answer, document, job_json, job_members, links
 from api.auth import tenant
+from api.limit_plan import Counted
 from api.operations import Answer, Operations, Parameter
 from api.parameters import JOB_ID
 from api.services import services
@@ -46,6 +47,7 @@ def list_dead_letters() -> Response:
 @dead_letters.operation(
     "POST",
     "/v1/jobs/{job_id}/retry",
+    counted=Counted.SUBMIT,
     parameters=(JOB_ID,),
     answers={
         202: Answer(
@@ -58,7 +60,10 @@ def list_dead_letters() -> Response:
             headers={"Idempotent-Replayed": "`true`."},
         ),
     },
-    problems=("job_not_found", "job_not_failed", "unknown_model", "queue_full"),
+    problems=(
+        *("job_not_found", "job_not_failed", "unknown_model"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+    ),
 )
 def retry_job(job_id: str) -> Response:
     """Try a failed job again

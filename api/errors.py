@@ -8,10 +8,18 @@ from flask import Flask, Response, g, request
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from shared.errors import PROBLEMS, InvalidRequest, JobsError, ModelUnavailable, QueueFull
+from shared.errors import PROBLEMS, InvalidRequest, JobsError, TryLater
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = {"redis_unavailable": 2, "model_unavailable": 5, "queue_full": 5}
+RETRY_AFTER = {
+    "redis_unavailable": 2,
+    "model_unavailable": 5,
+    "queue_full": 5,
+    "tenant_queue_full": 5,
+    "deadline_unreachable": 5,
+    "rate_limited": 1,
+}
+"""Seconds, where the error does not know better."""
 
 _HTTP_CODES = {
     404: "not_found",
@@ -89,9 +97,7 @@ def _jobs_error(error: JobsError) -> Response:
     if error.__cause__ is not None:
         _log.debug("request %s: %s from %r", g.get("request_id"), error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
-    headers = None
-    if isinstance(error, QueueFull | ModelUnavailable):
-        headers = {"Retry-After": str(error.retry_after)}
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TryLater) else None
     return problem(error.code, error.detail, headers=headers, errors=errors)
 
 

@@ -5,6 +5,7 @@ from flask import Response
 from api import examples, requests
 from api.answers import answer, links
 from api.errors import problem
+from api.limit_plan import Counted
 from api.operations import EVENT_STREAM, Answer, Operations
 from api.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
 from api.services import services
@@ -35,6 +36,7 @@ infer = Operations("infer", __name__)
 @infer.operation(
     "POST",
     "/v1/infer",
+    counted=Counted.SUBMIT,
     parameters=(TIMEOUT, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -49,7 +51,8 @@ infer = Operations("infer", __name__)
     },
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
+        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
         *(
             "invalid_input",
             "poison_input",
@@ -82,6 +85,7 @@ def infer_now() -> Response:
 @infer.operation(
     "POST",
     "/v1/infer/stream",
+    counted=Counted.SUBMIT,
     parameters=(IDEMPOTENCY_KEY, LAST_EVENT_ID, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -96,7 +100,8 @@ def infer_now() -> Response:
     },
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
+        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
         *("invalid_cursor", "events_expired", "model_unavailable"),
     ),
 )

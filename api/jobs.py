@@ -5,6 +5,7 @@ from flask import Response, request
 from api import examples, requests
 from api.answers import answer, document, job_json, job_members, links
 from api.auth import tenant
+from api.limit_plan import Counted
 from api.operations import Answer, Operations, Parameter
 from api.parameters import IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
 from api.services import services
@@ -22,6 +23,7 @@ jobs = Operations("jobs", __name__)
 @jobs.operation(
     "POST",
     "/v1/jobs",
+    counted=Counted.SUBMIT,
     parameters=(PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -45,7 +47,8 @@ jobs = Operations("jobs", __name__)
     },
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("invalid_parameter", "unknown_model", "idempotency_mismatch", "queue_full"),
+        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
     ),
 )
 def create_job() -> Response:

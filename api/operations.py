@@ -8,7 +8,9 @@ from typing import Any, Literal
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
-from api.auth import Access, authenticate
+from api.auth import Access, Unauthorized, authenticate
+from api.limit_plan import Counted
+from api.limits import admit, admit_stranger
 from shared.api_keys import Scope
 
 JSON = "application/json"
@@ -57,6 +59,11 @@ class Operation:
     body_examples: Mapping[str, Any]
     problems: tuple[str, ...]
 
+    @property
+    def endpoint(self) -> str:
+        """Method and path, as settings and metrics name it."""
+        return f"{self.method} {self.path}"
+
 
 class Operations(Blueprint):
     """A blueprint whose routes describe themselves. Summary and description are the view's docstring."""
@@ -74,6 +81,7 @@ class Operations(Blueprint):
         answers: Mapping[int, Answer],
         access: Access = Access.TOKEN,
         scope: Scope | None = None,
+        counted: Counted = Counted.OTHER,
         parameters: tuple[Parameter, ...] = (),
         body: type[BaseModel] | None = None,
         body_examples: Mapping[str, Any] | None = None,
@@ -81,7 +89,8 @@ class Operations(Blueprint):
     ) -> Callable[[View], View]:
         """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`.
 
-        `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods.
+        `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods. Rate limits count
+        its calls as `counted`, unless anybody may call it.
         """
         needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
 
@@ -107,19 +116,25 @@ class Operations(Blueprint):
                 )
             )
             rule = path.replace("{", "<").replace("}", ">")
-            self.add_url_rule(rule, view.__name__, _guarded(view, access, needed), methods=[method])
+            guarded = _guarded(view, access, needed, f"{method} {path}", counted)
+            self.add_url_rule(rule, view.__name__, guarded, methods=[method])
             return view
 
         return register
 
 
-def _guarded(view: View, access: Access, scope: Scope) -> View:
+def _guarded(view: View, access: Access, scope: Scope, endpoint: str, counted: Counted) -> View:
     if access is Access.OPEN:
         return view
 
     @functools.wraps(view)
     def guarded(**path: str) -> Response:
-        authenticate(access, scope)
+        try:
+            authenticate(access, scope)
+        except Unauthorized:
+            admit_stranger(endpoint)
+            raise
+        admit(endpoint, counted)
         return view(**path)
 
     return guarded

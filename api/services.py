@@ -7,10 +7,12 @@ from typing import cast
 from flask import Flask, current_app
 
 from api.bell import Bell
+from api.limit_plan import Limits
 from api.readers import Readers
 from api.tickets import Tickets
 from shared.catalog import Catalog
 from shared.events import START, Ending, EventHub, EventId, Follower
+from shared.hooks import Observers
 from shared.jobs import JobStore
 from shared.settings import Settings
 
@@ -41,6 +43,8 @@ class Services:
     bell: Bell
     readers: Readers
     tickets: Tickets
+    limits: Limits
+    observers: Observers = field(default_factory=Observers)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     def follow(self, job_id: str, after: EventId = START, *, fresh: bool = False) -> Follower:

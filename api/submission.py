@@ -14,6 +14,7 @@ from api import requests
 from api.answers import Links, job_json, links
 from api.auth import tenant
 from api.connection import Connection
+from api.limits import admit_tokens
 from api.services import Services, services
 from shared.errors import InvalidRequest, ModelUnavailable, QueueFull, StoreUnavailable
 from shared.events import Ended, Ending, EventId, Follower
@@ -66,6 +67,7 @@ def read_submission() -> Submission:
     key = requests.idempotency_key()
     body = requests.json_object()
     wanted, spec, params = parse_request(body, services().catalog)
+    admit_tokens(spec.engine, wanted.content, params)
     seed = _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),

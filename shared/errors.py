@@ -37,9 +37,14 @@ PROBLEMS: dict[str, Problem] = {
     # the caller
     "unauthorized": Problem(401, "A valid token is needed"),
     "forbidden": Problem(403, "This token may not do that"),
+    "rate_limited": Problem(429, "Too many requests", retryable=True),
     # the service
     "redis_unavailable": Problem(503, "The job store does not answer", retryable=True),
     "queue_full": Problem(503, "The queue of this model is full", retryable=True),
+    "tenant_queue_full": Problem(503, "Too many of your jobs wait for this model", retryable=True),
+    "deadline_unreachable": Problem(
+        503, "The job would expire before its turn came", retryable=True
+    ),
     "model_unavailable": Problem(503, "No worker serves this model now", retryable=True),
     "internal_error": Problem(500, "Something broke on this server", retryable=True),
     # how a job may end without success
@@ -100,14 +105,30 @@ class IdempotencyMismatch(JobsError):
     code = "idempotency_mismatch"
 
 
-class QueueFull(JobsError):
-    """`retry_after` is in seconds."""
+class TryLater(JobsError):
+    """The same request may be taken in `retry_after` seconds."""
+
+    def __init__(self, detail: str, retry_after: int, **kw: Any) -> None:
+        super().__init__(detail, **kw)
+        self.retry_after = retry_after
+
+
+class QueueFull(TryLater):
+    """The model's queue, or with the code `tenant_queue_full` the caller's part of it, is full."""
 
     code = "queue_full"
 
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
+
+class DeadlineUnreachable(TryLater):
+    """So many jobs go first that the job would expire while it waits."""
+
+    code = "deadline_unreachable"
+
+
+class RateLimited(TryLater):
+    """The caller has used up a rate limit."""
+
+    code = "rate_limited"
 
 
 class JobNotTerminal(JobsError):
@@ -128,14 +149,13 @@ class StoreUnavailable(JobsError):
     code = "redis_unavailable"
 
 
-class ModelUnavailable(JobsError):
-    """`retry_after` is in seconds."""
+class ModelUnavailable(TryLater):
+    """Nobody can run the model's jobs now."""
 
     code = "model_unavailable"
 
     def __init__(self, detail: str, retry_after: int = 5) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
+        super().__init__(detail, retry_after)
 
 
 class InputRefused(JobsError):

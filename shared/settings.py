@@ -1,16 +1,41 @@
 """Settings from the environment: frozen, checked at start; an error names variable and value."""
 
 import os
+import re
 import secrets
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
+
+_ENDPOINT_LIMIT = re.compile(r"(GET|POST|DELETE) +(/\S*) *= *(\d{1,9})")
+
+
+def _listed(given: Any) -> list[str]:
+    return [item.strip() for item in given.split(",") if item.strip()]
+
+
+def _networks(given: Any) -> Any:
+    return tuple(map(ip_network, _listed(given))) if isinstance(given, str) else given
+
+
+def _endpoint_limits(given: Any) -> Any:
+    """`POST /v1/infer=60, GET /v1/jobs=120` as a mapping."""
+    if not isinstance(given, str):
+        return given
+    found = {}
+    for item in _listed(given):
+        match = _ENDPOINT_LIMIT.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item!r} is not like 'POST /v1/infer=60'")
+        found[f"{match[1]} {match[2]}"] = int(match[3])
+    return found
 
 
 class Settings(BaseSettings):
@@ -47,6 +72,19 @@ class Settings(BaseSettings):
     enable_metrics: bool = Field(default=True, alias="ENABLE_METRICS")
     metrics_host: str = Field(default="127.0.0.1", alias="METRICS_HOST")
     metrics_port: int | None = Field(default=None, alias="METRICS_PORT", ge=1, le=65535)
+    rate_rpm: int = Field(default=600, alias="RATE_LIMIT_RPM", ge=0, le=10**9)
+    rate_rph: int | None = Field(default=None, alias="RATE_LIMIT_RPH", ge=0, le=10**9)
+    rate_window: int = Field(default=60, alias="RATE_LIMIT_WINDOW_SEC", ge=1, le=3600)
+    rate_burst: int = Field(default=0, alias="RATE_LIMIT_BURST", ge=0, le=10**9)
+    rate_other_rpm: int | None = Field(default=None, alias="RATE_LIMIT_OTHER_RPM", ge=0, le=10**9)
+    rate_tpm: int | None = Field(default=None, alias="RATE_LIMIT_TPM", ge=0, le=10**12)
+    rate_endpoints: Annotated[dict[str, int], NoDecode, BeforeValidator(_endpoint_limits)] = Field(
+        default={}, alias="RATE_LIMIT_ENDPOINTS"
+    )
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)
+    ] = Field(default=(), alias="TRUSTED_PROXIES")
+    tenant_max_queued: int | None = Field(default=None, alias="TENANT_MAX_QUEUED", ge=1)
     log_level: str = Field(
         default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"
     )

@@ -26,6 +26,8 @@ from tests.conftest import RedisServer, eventually, free_port
 
 TOKEN = "test-token-0123456789"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
+NO_LIMIT = 10**6
+"""The limiter is at work, above what any test reaches that is not about it."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +59,7 @@ def settings(catalogue: Path, redis_url: str, prefix: str) -> Settings:
         TRUTHGPT_KEY_PREFIX=prefix,
         MAX_BODY_BYTES=64 * 1024,
         STREAM_GRACE_SEC=0.2,
+        RATE_LIMIT_RPM=NO_LIMIT,
     )
 
 
@@ -212,6 +215,7 @@ class Server:
             "PORT": str(self.port),
             "STREAM_GRACE_SEC": "0.5",
             "MAX_BODY_BYTES": str(64 * 1024),
+            "RATE_LIMIT_RPM": str(NO_LIMIT),
             **environment,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -75,7 +75,8 @@ def test_problems_are_described_by_code(document: Any) -> None:
 
     assert {"202", "200", "400", "401", "404", "413", "415", "422", "503"} <= set(responses)
     busy = responses["503"]["content"]["application/problem+json"]
-    assert set(busy["examples"]) == {"queue_full", "redis_unavailable"}
+    assert {"queue_full", "tenant_queue_full", "redis_unavailable"} <= set(busy["examples"])
+    assert "rate_limited" in responses["429"]["content"]["application/problem+json"]["examples"]
     assert "Retry-After" in responses["503"]["headers"]
     for name, example in busy["examples"].items():
         assert Problem.model_validate(example["value"]).status == PROBLEMS[name].status

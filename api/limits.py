@@ -1,0 +1,104 @@
+"""Rate limits of requests: who is counted, under which policies, what the answer says of it.
+
+The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md is for users.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from flask import Response, g, request
+
+from api.auth import TICKET_CLIENT, client
+from api.client_address import client_address
+from api.limit_plan import Counted, Limits
+from api.services import services
+from shared.errors import RateLimited
+from shared.sliding_window import Charge, Policy, Standing
+
+BYTES_PER_TOKEN = 4
+TOKEN_ENGINES = frozenset({"text-generation", "embedding"})
+
+
+def admit(endpoint: str, counted: Counted) -> None:
+    """Charge the current request to its client. Raises `RateLimited`."""
+    caller = client()
+    g.endpoint = endpoint
+    _charge(_limits().plan.policies(endpoint, counted, caller.rpm, caller.rph))
+
+
+def admit_stranger(endpoint: str) -> None:
+    """Charge a request without a valid token to its address. Raises `RateLimited`."""
+    g.endpoint = endpoint
+    _charge(_limits().plan.strangers(), name=_address())
+
+
+def admit_tokens(engine: str, content: Any, params: Mapping[str, Any]) -> None:
+    """Charge a submission's tokens, estimated, to its client. Raises `RateLimited`."""
+    if engine in TOKEN_ENGINES:
+        _charge(_limits().plan.tokens(), units=estimated_tokens(content, params))
+
+
+def estimated_tokens(content: Any, params: Mapping[str, Any]) -> int:
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for."""
+    size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
+    return -(-size // BYTES_PER_TOKEN) + int(params.get("max_new_tokens") or 0)
+
+
+def client_name() -> str:
+    """Whom the current request counts for: a key by its id; an address where a ticket stands for one."""
+    caller = client()
+    return _address() if caller is TICKET_CLIENT else f"key:{caller.key_id}"
+
+
+def tell(response: Response) -> None:
+    """Add the headers to an answer that a limit touched."""
+    standings: list[Standing] = g.get("standings", [])
+    if standings:
+        response.headers["RateLimit-Policy"] = ", ".join(map(_policy_item, standings))
+        response.headers["RateLimit"] = ", ".join(map(_state_item, standings))
+
+
+def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = None) -> None:
+    if not policies:
+        return
+    charges = [Charge(policy, units) for policy in policies]
+    decision = _limits().limiter.take(name or client_name(), charges)
+    g.standings = [*g.get("standings", []), *decision.standings]
+    if decision.refused is not None:
+        services().observers.emit("request_limited", g.endpoint, decision.refused.policy.name)
+        raise _too_many(decision.refused)
+
+
+def _too_many(refused: Standing) -> RateLimited:
+    policy = refused.policy
+    seconds = _seconds(refused.wait_ms)
+    return RateLimited(
+        f"The limit {policy.name!r} is {policy.quota} {policy.unit} in {policy.seconds} s. "
+        f"Try again in {seconds} s.",
+        retry_after=max(1, seconds),
+    )
+
+
+def _policy_item(standing: Standing) -> str:
+    policy = standing.policy
+    unit = "" if policy.unit == "requests" else f';qu="{policy.unit}"'
+    return f'"{policy.name}";q={policy.quota}{unit};w={policy.seconds}'
+
+
+def _state_item(standing: Standing) -> str:
+    return f'"{standing.policy.name}";r={standing.remaining};t={_seconds(standing.wait_ms)}'
+
+
+def _seconds(milliseconds: int) -> int:
+    return math.ceil(milliseconds / 1000)
+
+
+def _address() -> str:
+    forwarded = request.headers.getlist("X-Forwarded-For")
+    return f"ip:{client_address(request.remote_addr, forwarded, _limits().proxies)}"
+
+
+def _limits() -> Limits:
+    return services().limits
