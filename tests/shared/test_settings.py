@@ -24,6 +24,9 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.m
         ("JOB_LEASE_SEC", "-1"),
         ("LOG_LEVEL", "LOUD"),
         ("TRUTHGPT_KEY_PREFIX", "a:b"),
+        ("RATE_LIMIT_RPM", "-1"),
+        ("RATE_LIMIT_ENDPOINTS", "POST /v1/infer"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
@@ -46,6 +49,14 @@ def test_every_variable_is_documented() -> None:
     known = {str(field.alias) for field in Settings.model_fields.values()}
     assert known <= documented
     assert documented - known == {"HOST", "WEB_CONCURRENCY"}
+
+
+def test_lists_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATE_LIMIT_ENDPOINTS", "POST /v1/infer=60, GET /v1/jobs/{job_id}=0")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    settings = load_settings()
+    assert settings.rate_endpoints == {"POST /v1/infer": 60, "GET /v1/jobs/{job_id}": 0}
+    assert [str(net) for net in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
 
 
 def test_batch_settings_go_over_the_catalogue(
