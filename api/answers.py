@@ -74,6 +74,7 @@ def job_members(record: Record, urls: Links) -> dict[str, Any]:
         "finished_at": rfc3339(int(finished)) if finished else None,
         "attempt": int(fields["attempt"]),
         "queue_position": record.position,
+        "estimated_start": rfc3339(record.start) if record.start is not None else None,
         "cancel_requested": get("cancel_requested") == "1",
         "cached": False,
         "output": _raw(get("output"), _NULL),

@@ -9,6 +9,7 @@ from api.limit_plan import Counted
 from api.operations import Answer, Operations, Parameter
 from api.parameters import JOB_ID
 from api.services import services
+from api.submission import tenant_max
 from shared.schemas import Job, JobList
 
 PAGE = 100
@@ -73,7 +74,9 @@ def retry_job(job_id: str) -> Response:
     """
     here = services()
     spec = here.catalog.get(here.store.get(job_id, tenant()).fields["model"])
-    created = here.store.retry(job_id, tenant(), max_queued=spec.limits.max_queued)
+    created = here.store.retry(
+        job_id, tenant(), max_queued=spec.limits.max_queued, tenant_max=tenant_max()
+    )
     if created.ring:
         here.bell.ring(spec.name)
     urls = links()

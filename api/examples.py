@@ -32,6 +32,7 @@ QUEUED: dict[str, Any] = {
     "finished_at": None,
     "attempt": 0,
     "queue_position": 3,
+    "estimated_start": "2025-11-22T21:45:02.000Z",
     "cancel_requested": False,
     "cached": False,
     "output": None,
@@ -48,6 +49,7 @@ FINISHED: dict[str, Any] = {
     "finished_at": "2025-11-22T21:45:00.518Z",
     "attempt": 1,
     "queue_position": None,
+    "estimated_start": None,
     "output": {"text": " a new list of the items.", "finish_reason": "stop"},
     "usage": {
         "prompt_tokens": 4,
@@ -66,6 +68,7 @@ CANCELING: dict[str, Any] = {
     "started_at": "2025-11-22T21:45:00.140Z",
     "attempt": 1,
     "queue_position": None,
+    "estimated_start": None,
     "cancel_requested": True,
 }
 

@@ -12,11 +12,11 @@ from flask import g, request
 
 from api import requests
 from api.answers import Links, job_json, links
-from api.auth import tenant
+from api.auth import client, tenant
 from api.connection import Connection
 from api.limits import admit_tokens
 from api.services import Services, services
-from shared.errors import InvalidRequest, ModelUnavailable, QueueFull, StoreUnavailable
+from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
 from shared.jobs import Created, NewJob, Record, new_job_id
@@ -29,12 +29,13 @@ POLL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked request, ready to be stored. `max_queued` is its model's limit; `body` and `seed` are what
-    the same request for another model is made of.
+    """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's;
+    `body` and `seed` are what the same request for another model is made of.
     """
 
     job: NewJob
     max_queued: int
+    tenant_max: int | None
     body: dict[str, Any]
     seed: int
 
@@ -82,14 +83,20 @@ def read_submission() -> Submission:
         idempotency_key=key,
         body_digest=_digest(body) if key is not None else "",
     )
-    return Submission(job, spec.limits.max_queued, body, seed)
+    return Submission(job, spec.limits.max_queued, tenant_max(), body, seed)
+
+
+def tenant_max() -> int | None:
+    """How many jobs of the caller's tenant may wait for one model."""
+    own = client().max_queued
+    return services().settings.tenant_max_queued if own is None else own
 
 
 def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
     """Store the job, with a model that stands in for its own while that one's breaker is open, and ring.
 
     Where none can run it now, an `urgent` one is refused with `ModelUnavailable`, and any other waits for
-    the model that it asked for. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable` too.
+    the model that it asked for. Raises `TryLater`, `IdempotencyMismatch`, `StoreUnavailable`.
     """
     if not urgent and services().catalog.get(submission.job.model).fallback is None:
         return submission.job, _store(submission, urgent=False)
@@ -99,7 +106,7 @@ def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
         for other in _stand_ins(submission):
             try:
                 return other.job, _store(other, urgent=True)
-            except (ModelUnavailable, QueueFull):
+            except TryLater:
                 continue
         if urgent:
             raise
@@ -108,7 +115,10 @@ def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
 
 def _store(submission: Submission, *, urgent: bool) -> Created:
     created = services().store.create(
-        submission.job, max_queued=submission.max_queued, urgent=urgent
+        submission.job,
+        max_queued=submission.max_queued,
+        tenant_max=submission.tenant_max,
+        urgent=urgent,
     )
     faults.reach("created")
     if created.ring:

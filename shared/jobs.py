@@ -34,6 +34,7 @@ from redis.retry import Retry
 from shared.breaker import Breaker, BreakerPolicy, BreakerStatus, Verdict
 from shared.courier import Courier
 from shared.errors import (
+    DeadlineUnreachable,
     IdempotencyMismatch,
     InvalidRequest,
     JobNotFailed,
@@ -42,21 +43,27 @@ from shared.errors import (
     ModelUnavailable,
     QueueFull,
     StoreUnavailable,
+    TryLater,
 )
 from shared.keys import Keys, lua_functions
 from shared.redis_guard import MemoryGuard
 from shared.schemas import MAX_EXPIRES_IN, Job, JobError, JobUrls, Usage, rfc3339
 from shared.states import TERMINAL, JobState, lua_table
+from shared.stats import GAMMA
 
 ANY_TENANT = "*"
 IDEMPOTENCY_TTL = 24 * 3600
 CLAIM_BUDGET = 2**53
+UNBOUNDED = 2**53
+UNKNOWN_WAIT = 5
+"""Seconds to try again after, while nothing is known of how fast a queue drains."""
+MOST_WAIT = 3600
 LIST_SCAN = 2_000
 MAX_CONNECTIONS = 512
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 _LUA = Path(__file__).parent / "lua"
-_LIBRARIES = ("lib", "breaker")
+_LIBRARIES = ("lib", "breaker", "drain")
 _JSON = msgspec.json.Decoder()
 
 
@@ -104,6 +111,8 @@ class Claim:
     """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim.
 
     `device_seconds` is what the attempts before it have used.
+    `estimate_error`: how many seconds later than estimated the job starts, at the first attempt of one
+    that had to wait and whose wait could be estimated when it was made.
     """
 
     id: str
@@ -118,6 +127,7 @@ class Claim:
     traceparent: str
     request_id: str
     device_seconds: float = 0.0
+    estimate_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +232,13 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A job record as read; `position` is how many jobs go before it, while it waits."""
+    """A job record as read. While it waits, `position` is how many jobs go before it, and `start` when it
+    is estimated to start (ms), if that can be told.
+    """
 
     fields: Mapping[str, str]
     position: int | None = None
+    start: int | None = None
 
     @property
     def id(self) -> str:
@@ -257,6 +270,7 @@ class Record:
             finished_at=_moment(get("finished")),
             attempt=int(self.fields["attempt"]),
             queue_position=self.position,
+            estimated_start=rfc3339(self.start) if self.start is not None else None,
             cancel_requested=get("cancel_requested") == "1",
             output=_json(get("output")),
             error=JobError(**_json(error)) if error else None,
@@ -344,10 +358,13 @@ class JobStore:
 
     # -- the API's side
 
-    def create(self, job: NewJob, *, max_queued: int, urgent: bool = False) -> Created:
-        """Take a job in. Raises `QueueFull`, `IdempotencyMismatch`, `StoreUnavailable`.
+    def create(
+        self, job: NewJob, *, max_queued: int, tenant_max: int | None = None, urgent: bool = False
+    ) -> Created:
+        """Take a job in, if fewer than `max_queued` jobs wait for its model, `tenant_max` of its tenant's.
 
         An `urgent` one is refused with `ModelUnavailable` while the model's breaker would let it wait.
+        Raises `QueueFull`, `DeadlineUnreachable`, `IdempotencyMismatch`, `StoreUnavailable`.
         """
         self._memory.admit()
         digest = ""
@@ -357,7 +374,7 @@ class JobStore:
         reply = self._call(
             "create", job.id, job.model, job.tenant, job.priority, job.cost,
             int(job.expires_in * 1000), self.retention, max_queued, self._backlog,
-            digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent),
+            digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             "request", job.request,
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
@@ -376,16 +393,7 @@ class JobStore:
                     "The Idempotency-Key was used before with another body. Use a new key, "
                     "or send the body of the first request."
                 )
-            case b"unavailable":
-                seconds = math.ceil(reply[1] / 1000)
-                raise ModelUnavailable(
-                    f"{job.model} fails at the moment and is tried again in {seconds} s.",
-                    retry_after=seconds,
-                )
-        raise QueueFull(
-            f"{reply[1]} jobs wait for {job.model}, which takes {max_queued}. Try again later.",
-            retry_after=5,
-        )
+        raise _refused(job, reply)
 
     def get(self, job_id: str, tenant: str = ANY_TENANT) -> Record:
         """A job of this tenant. Raises `JobNotFound`, also for a job of somebody else."""
@@ -394,8 +402,10 @@ class JobStore:
         reply = self._call("get", job_id, tenant)
         if not reply:
             raise JobNotFound(job_id)
-        position = int(reply[0])
-        return Record(_fields(reply[1:]), position if position >= 0 else None)
+        position, start = int(reply[0]), int(reply[1])
+        return Record(
+            _fields(reply[2:]), position if position >= 0 else None, start if start >= 0 else None
+        )
 
     def listing(
         self,
@@ -467,10 +477,12 @@ class JobStore:
                 self.redis.zrem(key, *gone)
         return found
 
-    def retry(self, job_id: str, tenant: str, *, max_queued: int) -> Created:
+    def retry(
+        self, job_id: str, tenant: str, *, max_queued: int, tenant_max: int | None = None
+    ) -> Created:
         """Run a failed job's request once more, as a new job whose metadata names the old one.
 
-        Asking twice makes one job. Raises `JobNotFound`, `JobNotFailed`, `QueueFull`.
+        Asking twice makes one job. Raises `JobNotFound`, `JobNotFailed`, and what `create` raises.
         """
         record = self.get(job_id, tenant)
         if record.state is not JobState.FAILED:
@@ -493,7 +505,7 @@ class JobStore:
             idempotency_key=f"retry {job_id}",
             body_digest="retry",
         )
-        created = self.create(again, max_queued=max_queued)
+        created = self.create(again, max_queued=max_queued, tenant_max=tenant_max)
         with _reachable():
             self.redis.zrem(self.keys("dead", tenant), job_id)
         return created
@@ -717,6 +729,7 @@ def _script(path: Path) -> str:
         (
             "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
             f"local TRANSITIONS = {lua_table()}",
+            f"local GAMMA = {GAMMA}",
             lua_functions(),
             *((_LUA / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
             path.read_text("utf-8"),
@@ -738,12 +751,37 @@ def _claim(row: list[bytes], now: int) -> Claim:
         traceparent=row[9].decode(),
         request_id=row[10].decode(),
         device_seconds=int(row[11] or 0) / 1e6,
+        estimate_error=(now - int(row[12])) / 1000 if row[12] and row[1] == b"1" else None,
     )
 
 
 def _change(said: bytes) -> tuple[str, str] | None:
     old, _, new = said.decode().partition(" ")
     return (old, new) if new else None
+
+
+def _refused(job: NewJob, reply: list[Any]) -> TryLater:
+    """Why a job is not taken: the reply of `create`, with when to come again."""
+    seconds = math.ceil(reply[1] / 1000)
+    retry_after = min(seconds, MOST_WAIT) if seconds else UNKNOWN_WAIT
+    match reply[0]:
+        case b"unavailable":
+            return ModelUnavailable(
+                f"{job.model} fails at the moment and is tried again in {seconds} s.", seconds
+            )
+        case b"deadline":
+            return DeadlineUnreachable(
+                f"The job would wait about {math.ceil(reply[2] / 1000)} s and expires in "
+                f"{job.expires_in:g} s.",
+                retry_after,
+            )
+        case b"tenant_queue_full":
+            return QueueFull(
+                f"{reply[2]} of your jobs wait for {job.model}, and no more may.",
+                retry_after,
+                code="tenant_queue_full",
+            )
+    return QueueFull(f"{reply[2]} jobs wait for {job.model}, and no more may.", retry_after)
 
 
 def _fields(flat: list[bytes]) -> dict[str, str]:

@@ -118,6 +118,10 @@ class Job(BaseModel):
     finished_at: str | None = None
     attempt: int = 0
     queue_position: int | None = None
+    estimated_start: str | None = Field(
+        default=None,
+        description="While it waits: when it may start, as fast as the queue drains now.",
+    )
     cancel_requested: bool = False
     cached: bool = False
     output: JsonValue = None

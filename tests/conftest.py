@@ -136,7 +136,11 @@ def store(redis_url: str, prefix: str) -> Iterator[JobStore]:
     store = JobStore(redis, prefix, retention=60, lease=5.0)
     yield store
     names = list(redis.scan_iter(f"{prefix}:*", count=1000))
-    immortal = [name for name in names if b":broker:" not in name and redis.ttl(name) == -1]
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.ttl(name)
+    lives = zip(names, pipe.execute(), strict=True)
+    immortal = [name for name, life in lives if b":broker:" not in name and life == -1]
     if names:
         redis.delete(*names)
     redis.close()

@@ -113,6 +113,8 @@ class Executor:
                     clean.append(attempt)
             self.guard.begin(attempt.ticket)
             self._observers.emit("job_claimed", claim)
+            if claim.estimate_error is not None:
+                self._observers.emit("estimate_error", self._spec.name, claim.estimate_error)
         self._submit(clean)
         self.advance()
 

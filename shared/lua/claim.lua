@@ -5,7 +5,7 @@
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
 --   breaker ('old new', or ''), job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
---   failures, crashes, head, traceparent, request_id, device_us}.
+--   failures, crashes, head, traceparent, request_id, device_us, estimated start (ms) or ''}.
 local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local now = now_ms()
@@ -17,7 +17,7 @@ if drain ~= '' then
 end
 
 local FIELDS_OUT = {'id', 'attempt', 'tenant', 'request', 'deadline', 'created', 'failures', 'crashes',
-  'head', 'traceparent', 'request_id', 'device_us'}
+  'head', 'traceparent', 'request_id', 'device_us', 'estimate'}
 local function row(id)
   local values = redis.call('HMGET', key.job(id), unpack(FIELDS_OUT))
   for i = 1, #values do values[i] = values[i] or '' end
@@ -75,4 +75,5 @@ if #handed > 0 then
   out[4] = save_breaker(breaker)
 end
 out[2], out[3] = depth(model), wait
+measure_drain(model, now, #handed, out[2])
 return out

@@ -1,14 +1,18 @@
 -- Take a job in: idempotency, admission, record, lane, index, first event.
 -- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
 --   backlog, idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
---   model's breaker keeps it from running, then pairs of record fields.
--- Returns {'created', ring, created_ms} | {'replayed', id} | {'mismatch', id} | {'queue_full', depth} |
---   {'unavailable', ms until the breaker lets somebody try}.
+--   model's breaker keeps it from running, how many jobs of the tenant may wait, then pairs of record
+--   fields.
+-- Returns {'created', ring, created_ms} | {'replayed', id} | {'mismatch', id}, or a refusal with the ms
+--   after which to try again, 0 where that is not known: {'unavailable', ms} |
+--   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}.
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
 local max_queued, backlog = tonumber(ARGV[10]), tonumber(ARGV[11])
 local digest, body, idem_ttl, urgent = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1'
+local tenant_max = tonumber(ARGV[16])
 local NEXT_PROBE_MS = 1000
+local DEADLINE_MARGIN = 2
 
 local born = redis.call('HGET', key.job(id), 'created')
 if born then return {'created', 0, born} end
@@ -33,7 +37,33 @@ if urgent then
   if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
   if wait > 0 then return {'unavailable', wait} end
 end
-if waiting >= max_queued then return {'queue_full', waiting} end
+if waiting >= max_queued then
+  return {'queue_full', until_drained(drain_rate(model, now, true), waiting - max_queued + 1), waiting}
+end
+if waiting >= tenant_max then
+  local own, sharing = 0, 0
+  for _, c in ipairs(CLASSES) do
+    own = own + redis.call('ZCARD', key.lane(model, c, tenant))
+    sharing = math.max(sharing, redis.call('ZCARD', key.active(model, c)))
+  end
+  if own >= tenant_max then
+    local rate = drain_rate(model, now, true)
+    return {'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own}
+  end
+end
+
+local estimate
+if waiting > 0 then
+  local rate = drain_rate(model, now, true)
+  if rate then
+    local ahead = jobs_ahead(model, class, tenant, redis.call('ZCARD', key.lane(model, class, tenant)))
+    local wait = (ahead + 1) / drain_rate(model, now, false)
+    if wait > DEADLINE_MARGIN * lifetime then
+      return {'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)}
+    end
+    estimate = math.floor(now + (ahead + 1) / rate)
+  end
+end
 
 local queue = key.queue(model)
 local seq = redis.call('HINCRBY', queue, 'arrivals', 1)
@@ -42,7 +72,11 @@ local ttl = math.ceil(lifetime / 1000) + retention
 local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
   'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
   'attempt', '0', 'failures', '0', 'crashes', '0', 'head', '0-0'}
-for i = 16, #ARGV do fields[#fields + 1] = ARGV[i] end
+if estimate then
+  fields[#fields + 1] = 'estimate'
+  fields[#fields + 1] = int(estimate)
+end
+for i = 17, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', k, unpack(fields))
 redis.call('EXPIRE', k, int(ttl))
 

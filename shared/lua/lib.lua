@@ -15,6 +15,7 @@
 --   parked                               '1' while its worker holds it without running it
 --   home                                 the process that made it and waits for its end
 --   fallback_from                        the model that was asked for, where another one stands in
+--   estimate                             when it would start, ms, as it looked when it was made
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
@@ -23,6 +24,7 @@ local INDEX_MAX = 100000
 local DEAD_MAX = 10000
 local DAY_MS = 86400000
 local USAGE_SECONDS = 93 * 86400
+local STATS_SEC = 600
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -160,7 +162,7 @@ local function pop(model)
 end
 
 -- What an ended job adds to its tenant's day (shared/usage.py reads it): itself by its state, its tokens,
--- its time. A usage that cannot be read counts as none.
+-- its time. A usage that cannot be read counts as none. Returns what the job used.
 local function account(job, now, usage)
   local day, whose = key.usage(int(math.floor(now / DAY_MS))), ' ' .. job.model .. ' ' .. job.tenant
   if redis.call('HINCRBY', day, job.state .. whose, 1) == 1 then keep(day, USAGE_SECONDS) end
@@ -178,6 +180,23 @@ local function account(job, now, usage)
     add('device_us', used.device_seconds, 1e6)
   else
     add('device_us', tonumber(job.device_us), 1)
+  end
+  return used
+end
+
+-- The bucket of a duration in ms: number i ends at GAMMA^i (shared/stats.py).
+local function bucket(ms) return int(math.ceil(math.log(math.max(1, ms)) / math.log(GAMMA))) end
+
+-- Count an end in the statistics of this minute.
+local function count_end(job, target, now, tokens)
+  local k = key.stats(job.model, int(math.floor(now / 60000)))
+  if redis.call('HINCRBY', k, 'n:' .. target, 1) == 1 then redis.call('EXPIRE', k, STATS_SEC) end
+  if job.started then
+    redis.call('HINCRBY', k, 'w' .. bucket(tonumber(job.started) - tonumber(job.created)), 1)
+  end
+  if target == 'succeeded' then
+    redis.call('HINCRBY', k, 'l' .. bucket(now - tonumber(job.created)), 1)
+    if type(tokens) == 'number' then redis.call('HINCRBY', k, 'tokens', int(tokens)) end
   end
 end
 
@@ -203,7 +222,8 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     redis.call('ZREMRANGEBYRANK', letters, 0, -DEAD_MAX - 1)
     keep(letters, HORIZON)
   end
-  account(job, now, usage)
+  local used = account(job, now, usage)
+  count_end(job, target, now, used.completion_tokens)
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
   save(job)
   redis.call('EXPIRE', key.job(job.id), int(retention))

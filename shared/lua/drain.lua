@@ -1,0 +1,63 @@
+-- How fast a model's queue drains, and what follows for those who wait. Behind lib.lua in every script.
+-- Measured only while jobs wait from one claim to the next: then the workers take all they can, and what
+-- is counted is capacity, not demand. Fields of the hash key.queue(model):
+--   drained drain_ms    jobs handed out and the time it took, older ones fading
+--   drain_from          ms of the last claim if it left jobs waiting, else 0
+--   drain_seen          ms of the last claim that was counted
+
+local DRAIN_MEMORY_MS = 30000  -- What is counted fades over this time or over so many jobs,
+local DRAIN_MEMORY_JOBS = 64   -- whichever lasts longer.
+local DRAIN_LEAST_MS, DRAIN_LEAST_JOBS = 1000, 8
+local DRAIN_STALE_MS = 600000
+
+local function drain_state(model)
+  local v = redis.call('HMGET', key.queue(model), 'drained', 'drain_ms', 'drain_from', 'drain_seen')
+  return tonumber(v[1] or 0), tonumber(v[2] or 0), tonumber(v[3] or 0), tonumber(v[4] or 0)
+end
+
+-- A claim handed out `gone` jobs and left `left` waiting.
+local function measure_drain(model, now, gone, left)
+  local jobs, ms, from, seen = drain_state(model)
+  if from == 0 and left == 0 then return end
+  if now - seen > DRAIN_STALE_MS then jobs, ms = 0, 0 end
+  if from > 0 then
+    local passed = math.max(0, now - from)
+    local kept = math.exp(-math.min(passed / DRAIN_MEMORY_MS, gone / DRAIN_MEMORY_JOBS))
+    jobs, ms, seen = jobs * kept + gone, ms * kept + passed, now
+  end
+  redis.call('HSET', key.queue(model), 'drained', string.format('%.6f', jobs), 'drain_ms',
+    string.format('%.6f', ms), 'drain_from', int(left > 0 and now or 0), 'drain_seen', int(seen))
+end
+
+-- Jobs a millisecond, nil where it is not known. `honest`: count the wait for the next claim too, so that
+-- a queue where nothing moves is not thought to drain.
+local function drain_rate(model, now, honest)
+  local jobs, ms, from, seen = drain_state(model)
+  if ms < DRAIN_LEAST_MS or jobs < DRAIN_LEAST_JOBS or now - seen > DRAIN_STALE_MS then return nil end
+  if honest and from > 0 then ms = ms + math.max(0, now - from) end
+  return jobs / ms
+end
+
+-- How many jobs go before the one that has `rank` others of its own lane before it.
+local function jobs_ahead(model, class, tenant, rank)
+  local ahead = rank
+  for _, other_class in ipairs(CLASSES) do
+    for _, other in ipairs(redis.call('ZRANGE', key.active(model, other_class), 0, 63)) do
+      local lane = key.lane(model, other_class, other)
+      if other_class ~= class then
+        ahead = ahead + redis.call('ZCARD', lane)
+      elseif other ~= tenant then
+        -- Tenants take turns, so at most as many of each other tenant go first as of our own.
+        ahead = ahead + math.min(redis.call('ZCARD', lane), rank)
+      end
+    end
+    if other_class == class then break end
+  end
+  return ahead
+end
+
+-- Milliseconds until a queue that drains at `rate` has lost `surplus` jobs; 0 where that is not known.
+local function until_drained(rate, surplus)
+  if not rate then return 0 end
+  return math.ceil(surplus / rate)
+end
