@@ -18,6 +18,7 @@ from api.openapi import TABLE, openapi
 from api.readers import Readers
 from api.requests import request_id
 from api.services import EXTENSION, Services
+from api.stats import stats
 from api.streams import streams
 from api.tickets import Tickets
 from shared import broker
@@ -28,7 +29,7 @@ from shared.jobs import JobStore, connect
 from shared.rate_limits import TIMEOUT, RateLimiter
 from shared.settings import Settings, ensure_token
 
-GROUPS = (jobs, streams, infer, dead_letters, models, health, metrics, openapi, docs)
+GROUPS = (jobs, streams, infer, dead_letters, models, stats, health, metrics, openapi, docs)
 
 
 def create_app(

@@ -138,6 +138,34 @@ MODELS: dict[str, Any] = {
     ],
 }
 
+STATS: dict[str, Any] = {
+    "models": [
+        {
+            "model": "demo-llama",
+            "window_seconds": 312.4,
+            "ended": {"succeeded": 118, "canceled": 2},
+            "throughput": 0.384,
+            "tokens_per_second": 24.3,
+            "latency_ms": {"p50": 411.6, "p95": 882.3, "p99": 1174.3},
+            "queue_wait_ms": {"p50": 3.66, "p95": 61.2, "p99": 98.6},
+            "queue_depth": 0,
+            "running": 1,
+            "breaker": None,
+        }
+    ],
+    "cache": None,
+    "limits": [
+        {
+            "client": "key:default",
+            "policy": "submit",
+            "window_seconds": 60,
+            "quota": 600,
+            "used": 23,
+            "refused": 0,
+        }
+    ],
+}
+
 READY: dict[str, Any] = {
     "status": "ready",
     "checks": {

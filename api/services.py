@@ -33,7 +33,7 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One an app, at `app.extensions[EXTENSION]`."""
+    """One an app, at `app.extensions[EXTENSION]`. `cache_counts` gives the result cache's hits and misses."""
 
     settings: Settings
     catalog: Catalog
@@ -45,6 +45,7 @@ class Services:
     tickets: Tickets
     limits: Limits
     observers: Observers = field(default_factory=Observers)
+    cache_counts: Callable[[], tuple[int, int]] | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     def follow(self, job_id: str, after: EventId = START, *, fresh: bool = False) -> Follower:

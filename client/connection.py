@@ -18,7 +18,7 @@ from tenacity import (
 
 from client.errors import ApiError, ClientError, ConnectionFailed, api_error
 
-TRANSIENT = frozenset({502, 503, 504})
+TRANSIENT = frozenset({429, 502, 503, 504})
 HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 SILENCE = 45.0
 """Seconds without a byte after which a stream is dead: the server sends a heartbeat every 15."""

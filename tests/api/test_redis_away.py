@@ -27,6 +27,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", f"/v1/jobs/{UNKNOWN}/cancel", None),
     ("DELETE", f"/v1/jobs/{UNKNOWN}", None),
     ("GET", "/v1/models", None),
+    ("GET", "/v1/stats", None),
     ("GET", "/ready", None),
 ]
 LIMIT = 2.0

@@ -32,6 +32,7 @@ def test_submit_sends_only_what_was_given(client: Client, server: ScriptedServer
         [hang_up],
         [hang_up, hang_up],
         [problem(503, "queue_full")],
+        [problem(429, "rate_limited")],
         [answer("<html>", 502), hang_up],
     ],
 )

@@ -31,6 +31,7 @@ class Stack:
             **os.environ,
             "REDIS_URL": self.redis.url,
             "TRUTHGPT_API_TOKEN": TOKEN,
+            "RATE_LIMIT_RPM": "1000000",
             "TRUTHGPT_CONFIG": str(config),
             "TRUTHGPT_STATE_DIR": str(folder / "state"),
             "PORT": str(self.port),

@@ -1,0 +1,150 @@
+"""`GET /v1/stats`: latencies, throughput, cache, breakers and rate limits, live."""
+
+from typing import Any
+
+from flask import Response
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+
+from api import examples
+from api.answers import document
+from api.auth import client
+from api.limits import client_name
+from api.models import describe
+from api.operations import Answer, Operations
+from api.services import Services, services
+from shared.api_keys import Scope
+from shared.errors import StoreUnavailable
+from shared.rate_limits import Usage
+from shared.stats import ModelStats, Percentiles, read_stats
+
+stats = Operations("stats", __name__, tag="models")
+
+
+class Durations(BaseModel):
+    """Percentiles in milliseconds, right to 5 %; null where there were none."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class ModelActivity(BaseModel):
+    """A model lately. Latency is from a job's making to its success."""
+
+    model: str
+    window_seconds: float
+    ended: dict[str, int] = Field(description="Jobs by the state they ended in.")
+    throughput: float = Field(description="Jobs that ended, a second.")
+    tokens_per_second: float = Field(description="New tokens of jobs that succeeded.")
+    latency_ms: Durations
+    queue_wait_ms: Durations
+    queue_depth: int
+    running: int
+    breaker: dict[str, Any] | None = Field(description="As in `GET /v1/models`.")
+
+
+class CacheActivity(BaseModel):
+    """Since the server's processes started."""
+
+    hits: int
+    misses: int
+
+
+class LimitUsage(BaseModel):
+    """What a client took of a rate limit in its present window."""
+
+    client: str
+    policy: str
+    window_seconds: int
+    quota: int
+    used: int
+    refused: int = Field(description="Since it last paused for a whole window.")
+
+
+class Stats(BaseModel):
+    """What is going on."""
+
+    models: list[ModelActivity]
+    cache: CacheActivity | None = Field(description="Null where there is no result cache.")
+    limits: list[LimitUsage]
+
+
+@stats.operation(
+    "GET",
+    "/v1/stats",
+    answers={200: Answer("The last minutes.", Stats, examples.STATS)},
+)
+def show_stats() -> Response:
+    """Live statistics
+
+    Of all models, over the last five to six minutes. Rate limits are the caller's own; a key with the scope
+    `admin` sees those of the hundred clients seen last.
+    """
+    here = services()
+    found = Stats(models=_models(here), cache=_cache(here), limits=_limits(here))
+    return document(found.model_dump(mode="json"))
+
+
+def _models(here: Services) -> list[ModelActivity]:
+    try:
+        counted = read_stats(
+            here.store.redis, here.store.keys, [spec.name for spec in here.catalog]
+        )
+    except RedisError as error:
+        raise _away() from error
+    return [_activity(here, row) for row in counted]
+
+
+def _activity(here: Services, row: ModelStats) -> ModelActivity:
+    model = describe(here.catalog.get(row.model), here.store.status(row.model))
+    return ModelActivity(
+        model=row.model,
+        window_seconds=round(row.seconds, 1),
+        ended=dict(row.ended),
+        throughput=round(sum(row.ended.values()) / row.seconds, 3),
+        tokens_per_second=round(row.tokens / row.seconds, 3),
+        latency_ms=_durations(row.latency),
+        queue_wait_ms=_durations(row.queue_wait),
+        queue_depth=model.queue_depth,
+        running=model.running,
+        breaker=model.model_dump(mode="json").get("breaker"),
+    )
+
+
+def _durations(found: Percentiles) -> Durations:
+    return Durations(p50=found.p50, p95=found.p95, p99=found.p99)
+
+
+def _cache(here: Services) -> CacheActivity | None:
+    if here.cache_counts is None:
+        return None
+    hits, misses = here.cache_counts()
+    return CacheActivity(hits=hits, misses=misses)
+
+
+def _limits(here: Services) -> list[LimitUsage]:
+    caller = client()
+    policies = here.limits.plan.all(caller.rpm, caller.rph)
+    if not policies:
+        return []
+    whose = None if caller.may(Scope.ADMIN) else client_name()
+    try:
+        return [_usage(row) for row in here.limits.limiter.usage(policies, whose)]
+    except RedisError as error:
+        raise _away() from error
+
+
+def _usage(row: Usage) -> LimitUsage:
+    return LimitUsage(
+        client=row.client,
+        policy=row.policy,
+        window_seconds=row.seconds,
+        quota=row.quota,
+        used=row.used,
+        refused=row.refused,
+    )
+
+
+def _away() -> StoreUnavailable:
+    return StoreUnavailable("Redis did not answer. Try again in a moment.")

@@ -1,0 +1,98 @@
+"""`GET /v1/stats`: what it shows, and of whom."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api import auth
+from api.app import create_app
+from api.auth import Client
+from api.services import of
+from api.stats import Stats
+from shared.api_keys import Scope
+from shared.jobs import JobStore
+from shared.settings import Settings
+from tests.api.conftest import AUTH, NO_LIMIT, PlayedWorker, Rings
+
+ECHO = {"model": "echo", "prompt": "hello"}
+
+
+def shown(client: FlaskClient) -> Stats:
+    answer = client.get("/v1/stats")
+    assert answer.status_code == 200
+    return Stats.model_validate(answer.json)
+
+
+def test_models_are_shown_with_what_they_did(client: FlaskClient, worker: PlayedWorker) -> None:
+    for _ in range(3):
+        client.post("/v1/jobs", json=ECHO)
+    worker.serve("a", "b")
+    worker.fail("engine_error")
+
+    models = {row.model: row for row in shown(client).models}
+
+    assert list(models) == ["echo", "full", "llama", "encoder", "own"]
+    echo = models["echo"]
+    assert echo.ended == {"succeeded": 1, "failed": 1}
+    assert (echo.queue_depth, echo.running) == (1, 0)
+    assert echo.throughput == round(2 / echo.window_seconds, 3) > 0
+    assert echo.tokens_per_second == round(2 / echo.window_seconds, 3)
+    latency = echo.latency_ms
+    assert latency.p50 is not None and latency.p50 == latency.p95 == latency.p99
+    assert echo.queue_wait_ms.p50 is not None
+    assert models["own"].latency_ms.p50 is None and models["own"].ended == {}
+
+
+def test_the_administrator_sees_every_client(client: FlaskClient, app: Flask) -> None:
+    client.post("/v1/jobs", json=ECHO)
+    app.test_client().get("/v1/jobs", headers={"Authorization": "Bearer wrong"})
+
+    rows = {(row.client, row.policy): row for row in shown(client).limits}
+
+    assert set(rows) == {
+        ("key:default", "submit"),
+        ("key:default", "other"),
+        ("ip:127.0.0.1", "unauthorized"),
+    }
+    submit = rows["key:default", "submit"]
+    assert (submit.quota, submit.used, submit.refused) == (NO_LIMIT, 1, 0)
+
+
+def test_everybody_else_sees_only_what_is_theirs(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/v1/jobs", json=ECHO)
+    other = Client("k2", "t2", frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE}), rpm=7)
+    monkeypatch.setattr(auth, "DEFAULT_CLIENT", other)
+    client.post("/v1/jobs", json=ECHO)
+
+    rows = shown(client).limits
+
+    assert {row.client for row in rows} == {"key:k2"}
+    assert {(row.policy, row.quota, row.used) for row in rows} == {
+        ("submit", 7, 1),
+        ("other", 70, 1),
+    }
+
+
+@pytest.fixture
+def unlimited(settings: Settings, store: JobStore, rings: Rings) -> Iterator[FlaskClient]:
+    app = create_app(settings.model_copy(update={"rate_rpm": 0}), store=store, ring=rings)
+    yield app.test_client()
+    of(app).close()
+
+
+def test_without_limits_there_is_no_usage(unlimited: FlaskClient) -> None:
+    answer = unlimited.get("/v1/stats", headers=AUTH)
+
+    assert answer.json["limits"] == []
+    assert answer.json["cache"] is None
+    assert "RateLimit" not in answer.headers
+
+
+def test_the_cache_shows_its_counts(app: Flask, client: FlaskClient) -> None:
+    object.__setattr__(of(app), "cache_counts", lambda: (3, 4))
+
+    assert client.get("/v1/stats").json["cache"] == {"hits": 3, "misses": 4}
