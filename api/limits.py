@@ -67,7 +67,8 @@ def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = No
     decision = _limits().limiter.take(name or client_name(), charges)
     g.standings = [*g.get("standings", []), *decision.standings]
     if decision.refused is not None:
-        services().observers.emit("request_limited", g.endpoint, decision.refused.policy.name)
+        method, _, path = g.endpoint.partition(" ")
+        services().observers.emit("request_limited", method, path, decision.refused.policy.name)
         raise _too_many(decision.refused)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 
 from api.openapi import TABLE
+from api.services import of
 from shared.hooks import Hooks, Observers
 
 OTHER = "other"
@@ -21,7 +22,9 @@ def routes(app: Flask) -> list[tuple[str, str]]:
 
 def observe(app: Flask, *observers: Hooks) -> None:
     """Tell `observers` of this app's requests. Paths that no route has are all `other`."""
-    everyone = Observers(*observers)
+    everyone = of(app).observers
+    for observer in observers:
+        everyone.add(observer)
     operations = {
         (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
     }

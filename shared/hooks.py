@@ -55,7 +55,7 @@ class Hooks:
     def estimate_error(self, model: str, seconds: float) -> None:
         """A job that had waited started, `seconds` later than was estimated when it was made."""
 
-    def request_limited(self, endpoint: str, policy: str) -> None:
+    def request_limited(self, method: str, endpoint: str, policy: str) -> None:
         """A request was refused because its client had used up `policy`."""
 
     def limiter_local(self) -> None:

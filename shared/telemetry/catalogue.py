@@ -47,6 +47,11 @@ METRICS = (
     Metric("inference_cache_hits_total", "counter", "Results taken from the cache.", _MODEL),
     Metric("inference_cache_misses_total", "counter", "Results looked for in vain.", _MODEL),
     Metric("rate_limit_hits_total", "counter", "Requests refused by the rate limiter.", _ROUTE),
+    Metric(
+        "rate_limit_local_decisions_total",
+        "counter",
+        "Decisions on rate limits that a process made alone, because Redis did not answer.",
+    ),
     # -- said by model workers
     Metric("inference_active_batches", "gauge", "Engines that hold jobs now.", _MODEL),
     Metric(
@@ -84,6 +89,13 @@ METRICS = (
         "histogram",
         "From the creation of a job to its first claim.",
         _MODEL,
+        WAIT_SECONDS,
+    ),
+    Metric(
+        "inference_start_estimate_error_seconds",
+        "histogram",
+        "How far off the start was that a job was told when it was made, by direction.",
+        ("model", "direction"),
         WAIT_SECONDS,
     ),
     Metric(

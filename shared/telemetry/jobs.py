@@ -49,6 +49,7 @@ class JobMetrics(Hooks):
         self._fenced = one("inference_fenced_writes_total")
         self._device = one("inference_device_seconds_total")
         self._restarts = one("inference_engine_restarts_total")
+        self._estimates = by("inference_start_estimate_error_seconds", ("late", "early"))
         self._tokens = by("inference_tokens_total", ("prompt", "completion"))
         self._ends = by("inference_attempts_total", ENDS)
         self._reasons = by("inference_retries_total", REASONS)
@@ -63,6 +64,9 @@ class JobMetrics(Hooks):
             if not self._running:
                 self._batches.set(1)
             self._running.add(f"{claim.id}/{claim.attempt}")
+
+    def estimate_error(self, model: str, seconds: float) -> None:  # noqa: ARG002
+        self._estimates["late" if seconds > 0 else "early"].observe(abs(seconds))
 
     def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
         self._ends[state].inc()

@@ -29,7 +29,8 @@ class RequestMetrics(Hooks):
         self._server_errors = instruments.children("inference_errors_5xx_total", known)
         self._durations = instruments.children("inference_request_duration_ms", known)
         self._active = instruments.children("inference_active_connections", known)
-        instruments.children("rate_limit_hits_total", known)
+        self._limited = instruments.children("rate_limit_hits_total", known)
+        self._alone = instruments.child("rate_limit_local_decisions_total")
         names = [(model,) for model in models]
         instruments.children("inference_cache_hits_total", names)
         instruments.children("inference_cache_misses_total", names)
@@ -45,6 +46,12 @@ class RequestMetrics(Hooks):
             _of(self._server_errors, method, endpoint).inc()
         elif status >= 400:
             _of(self._client_errors, method, endpoint).inc()
+
+    def request_limited(self, method: str, endpoint: str, policy: str) -> None:  # noqa: ARG002
+        _of(self._limited, method, endpoint).inc()
+
+    def limiter_local(self) -> None:
+        self._alone.inc()
 
 
 def _of(series: dict[tuple[str, ...], Any], method: str, endpoint: str) -> Any:

@@ -25,8 +25,8 @@ class Refusals(Hooks):
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
 
-    def request_limited(self, endpoint: str, policy: str) -> None:
-        self.seen.append((endpoint, policy))
+    def request_limited(self, method: str, endpoint: str, policy: str) -> None:
+        self.seen.append((f"{method} {endpoint}", policy))
 
 
 Limited = Callable[..., FlaskClient]

@@ -1,6 +1,7 @@
 """Requests as observers see them: by route, each once, streams to their end; few series, come what may."""
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import values
 
+from api.limit_plan import Plan
 from api.observation import observe, routes
+from api.services import of
 from shared.telemetry.instruments import Instruments
 from shared.telemetry.requests import RequestMetrics
 from tests.api.conftest import PlayedWorker
@@ -103,3 +106,18 @@ def test_a_thousand_random_paths_make_no_new_series(
     assert found.sum("inference_requests_total") == 1000
     assert found.sum("inference_requests_total", endpoint="other") > 500
     assert len(before) < 1000
+
+
+def test_refusals_by_the_rate_limiter_are_counted_by_route(
+    instruments: Instruments, app: Flask, client: FlaskClient
+) -> None:
+    limits = of(app).limits
+    object.__setattr__(of(app), "limits", replace(limits, plan=Plan(rpm=1)))
+
+    statuses = [call(client, "POST", "/v1/jobs", json=ECHO).status_code for _ in range(3)]
+
+    assert statuses == [202, 429, 429]
+    found = seen(instruments)
+    assert found.sum("rate_limit_hits_total") == 2
+    assert found.sum("rate_limit_hits_total", method="POST", endpoint="/v1/jobs") == 2
+    assert found.sum("rate_limit_local_decisions_total") == 0

@@ -66,6 +66,16 @@ def test_waits_runs_and_ends_are_counted(worker: Worker) -> None:
     assert seen.sum("inference_retries_total", reason="engine_error") == 1
 
 
+def test_estimates_are_judged_by_direction(worker: Worker) -> None:
+    for seconds in (2.0, 0.5, -3.0):
+        worker.emit("estimate_error", "m", seconds)
+
+    seen = worker.seen()
+    name = "inference_start_estimate_error_seconds_sum"
+    assert seen.sum(name, direction="late") == pytest.approx(2.5)
+    assert seen.sum(name, direction="early") == pytest.approx(3.0)
+
+
 def test_a_fenced_attempt_is_a_fenced_write(worker: Worker) -> None:
     worker.emit("job_ended", claim(), "fenced", 9.0, "")
     assert worker.seen().sum("inference_fenced_writes_total", model="m") == 1
