@@ -150,7 +150,7 @@ STATS: dict[str, Any] = {
             "queue_wait_ms": {"p50": 3.66, "p95": 61.2, "p99": 98.6},
             "queue_depth": 0,
             "running": 1,
-            "breaker": None,
+            "breaker": MODELS["data"][0]["breaker"],
         }
     ],
     "cache": None,

@@ -1,7 +1,5 @@
 """`GET /v1/stats`: latencies, throughput, cache, breakers and rate limits, live."""
 
-from typing import Any
-
 from flask import Response
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
@@ -10,7 +8,7 @@ from api import examples
 from api.answers import document
 from api.auth import client
 from api.limits import client_name
-from api.models import describe
+from api.models import Breaker, describe
 from api.operations import Answer, Operations
 from api.services import Services, services
 from shared.api_keys import Scope
@@ -41,7 +39,7 @@ class ModelActivity(BaseModel):
     queue_wait_ms: Durations
     queue_depth: int
     running: int
-    breaker: dict[str, Any] | None = Field(description="As in `GET /v1/models`.")
+    breaker: Breaker
 
 
 class CacheActivity(BaseModel):
@@ -108,7 +106,7 @@ def _activity(here: Services, row: ModelStats) -> ModelActivity:
         queue_wait_ms=_durations(row.queue_wait),
         queue_depth=model.queue_depth,
         running=model.running,
-        breaker=model.model_dump(mode="json").get("breaker"),
+        breaker=model.breaker,
     )
 
 

@@ -30,7 +30,7 @@ class RequestMetrics(Hooks):
         self._durations = instruments.children("inference_request_duration_ms", known)
         self._active = instruments.children("inference_active_connections", known)
         self._limited = instruments.children("rate_limit_hits_total", known)
-        self._alone = instruments.child("rate_limit_local_decisions_total")
+        self._alone = instruments["rate_limit_local_decisions_total"]
         names = [(model,) for model in models]
         instruments.children("inference_cache_hits_total", names)
         instruments.children("inference_cache_misses_total", names)

@@ -36,7 +36,7 @@ def test_models_are_shown_with_what_they_did(client: FlaskClient, worker: Played
     assert list(models) == ["echo", "full", "llama", "encoder", "own"]
     echo = models["echo"]
     assert echo.ended == {"succeeded": 1, "failed": 1}
-    assert (echo.queue_depth, echo.running) == (1, 0)
+    assert (echo.queue_depth, echo.running, echo.breaker.state) == (1, 0, "closed")
     assert echo.throughput == round(2 / echo.window_seconds, 3) > 0
     assert echo.tokens_per_second == round(2 / echo.window_seconds, 3)
     latency = echo.latency_ms
