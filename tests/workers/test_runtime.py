@@ -24,9 +24,13 @@ class Diary(Hooks):
     def __init__(self) -> None:
         self.ends: list[tuple[str, str]] = []
         self.breakers: list[tuple[str, str]] = []
+        self.estimates: list[tuple[str, float]] = []
 
     def job_ended(self, claim: Claim, state: str, seconds: float, detail: str) -> None:
         self.ends.append((claim.id, state))
+
+    def estimate_error(self, model: str, seconds: float) -> None:
+        self.estimates.append((model, seconds))
 
     def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:
         self.breakers.append((scope, new))
@@ -275,3 +279,22 @@ def test_live_readers_see_every_event_once(bench: Bench, store: JobStore) -> Non
     output = bench.ended(job_id).output
     assert isinstance(output, dict) and text == output["text"]
     assert [e.kind for e in events].count("done") == 1
+
+
+def test_the_error_of_an_estimated_start_is_told(bench: Bench, store: JobStore) -> None:
+    def put(content: str) -> str:
+        request = msgspec.json.encode({"content": content, "params": {}, "seed": 3})
+        job = NewJob(new_job_id(), MODEL, "t", request)
+        store.create(job, max_queued=10)
+        return job.id
+
+    first = put("a")
+    seconds, _ = store.redis.time()  # type: ignore[misc]
+    measured = {"drained": 100, "drain_ms": 10_000, "drain_seen": seconds * 1000}
+    store.redis.hset(store.keys("queue", MODEL), mapping=measured)
+    second = put("b")
+    bench.ring()
+
+    assert [bench.ended(job_id).status for job_id in (first, second)] == ["succeeded"] * 2
+    [(model, error)] = bench.diary.estimates
+    assert model == MODEL and -1 < error < 15
