@@ -15,6 +15,19 @@ REQUESTS: dict[str, Any] = {
         "expires_in": 600,
         "metadata": {"order": "4711"},
     },
+    "logprobs": {
+        "model": "demo-llama",
+        "prompt": "The function returns",
+        "params": {
+            "max_new_tokens": 16,
+            "temperature": 0.8,
+            "min_p": 0.05,
+            "presence_penalty": 0.5,
+            "frequency_penalty": 0.2,
+            "logprobs": True,
+            "top_logprobs": 2,
+        },
+    },
     "chat": {
         "model": "demo-llama",
         "input": {"messages": [{"role": "user", "content": "What is a generator?"}]},

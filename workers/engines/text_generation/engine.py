@@ -1,6 +1,8 @@
 """The text generation engine: schedule, run, sample, detokenise, and only then commit."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -20,7 +22,8 @@ from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.packing import packed_runner, static_runner
 from workers.engines.text_generation.runner import Runner
 from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.sequence import NO_SLOT, Sequence
+from workers.engines.text_generation.scores import Score, namer, told
+from workers.engines.text_generation.sequence import NO_SLOT, Row, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
@@ -28,13 +31,19 @@ AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one sampled token means for its sequence, before anything has changed."""
+    """What one sampled token means for its sequence, before anything has changed.
+
+    `scores` are those that this step brought: of the token, and of tokens of an earlier attempt.
+    `broken`: the model's numbers are none.
+    """
 
     sequence: Sequence
-    token: int | None
     spoken: Spoken
-    said: Said
-    reason: str | None
+    token: int | None = None
+    said: Said = field(default_factory=Said)
+    reason: str | None = None
+    scores: list[Score] = field(default_factory=list)
+    broken: bool = False
 
 
 class TextGeneration:
@@ -72,6 +81,7 @@ class TextGeneration:
             budget = AUTO_BUDGET.get(placement.device.type, 256)
         self._scheduler = Scheduler(slots, budget)
         self._detokenizer = Detokenizer.of(tokenizer)
+        self._name = namer(tokenizer)
         self._eos = _eos_tokens(model, tokenizer)
         vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context)
@@ -93,10 +103,10 @@ class TextGeneration:
     def admit(self, work: Work) -> None:
         if work.id in self._sequences:
             raise InputRefused(f"The job {work.id} is here already.")
-        sequence, reason = self._door.admit(work)
+        sequence = self._door.admit(work)
         self._sequences[work.id] = sequence
-        if reason is not None:
-            self._ended[work.id] = reason
+        if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
+            self._ended[work.id] = sequence.ended
         else:
             self._scheduler.add(sequence)
 
@@ -111,11 +121,9 @@ class TextGeneration:
         chunks = self._scheduler.plan()
         turns: list[Turn] = []
         if chunks:
-            ran, logits = self._runner.run(chunks)
-            sequences = [chunk.sequence for chunk in ran]
-            draws = [sampler.Draw(s.sampling, s.tokens, s.generated) for s in sequences]
-            tokens = sampler.choose(logits, draws)
-            turns = [self._turn(s, token) for s, token in zip(sequences, tokens, strict=True)]
+            rows, logits = self._runner.run(chunks)
+            draws = [row.sequence.draw(row.position) for row in rows]
+            turns = list(self._turns(rows, sampler.choose(logits, draws)))
         # Nothing above has changed anything, and nothing below can fail.
         self._scheduler.commit(chunks)
         step = Step(
@@ -135,14 +143,30 @@ class TextGeneration:
         """A newcomer joins at the next token anyway."""
         return 0.0
 
-    def _turn(self, sequence: Sequence, token: int | None) -> Turn:
+    def _turns(self, rows: list[Row], chosen: sampler.Chosen) -> Iterator[Turn]:
+        """One for each sequence in this step that had logits; its rows stand side by side, in order."""
+        for _, group in groupby(range(len(rows)), key=lambda n: rows[n].sequence.id):
+            places = list(group)
+            sequence, position = rows[places[-1]].sequence, rows[places[-1]].position
+            tokens = [chosen.tokens[n] for n in places]
+            scores = [chosen.scores[n] for n in places if n in chosen.scores]
+            token = tokens[-1]
+            if None in tokens or token is None:
+                yield Turn(sequence, sequence.spoken, broken=True)
+            elif position + 1 < len(sequence.tokens):
+                yield Turn(sequence, sequence.spoken, scores=scores)
+            elif sequence.ended is not None:
+                reason = sequence.ended
+                yield Turn(sequence, sequence.spoken, scores=scores[:-1], reason=reason)
+            else:
+                yield self._turn(sequence, token, scores)
+
+    def _turn(self, sequence: Sequence, token: int, scores: list[Score]) -> Turn:
         """What the token brings: an end, a piece of text, or nothing to show yet."""
         spoken = sequence.spoken
-        if token is None:
-            return Turn(sequence, None, spoken, Said(), None)
-        if token in self._eos:
+        if token in self._eos or token in sequence.ends:
             heard = self._detokenizer.flush(spoken, sequence.stops)
-            return Turn(sequence, None, heard.spoken, heard.chunk, "stop")
+            return Turn(sequence, heard.spoken, None, heard.chunk, "stop", scores[:-1])
         heard = self._detokenizer.push(spoken, token, sequence.stops)
         said, stopped = heard.chunk, heard.stopped
         full = sequence.generated + 1 >= sequence.max_new_tokens
@@ -151,15 +175,16 @@ class TextGeneration:
             said = Said((*said.token_ids, *rest.chunk.token_ids), said.text + rest.chunk.text)
             heard, stopped = rest, rest.stopped
         reason = "stop" if stopped else "length" if full else None
-        return Turn(sequence, token, heard.spoken, said, reason)
+        return Turn(sequence, heard.spoken, token, said, reason, scores)
 
     def _commit(self, turn: Turn, step: Step) -> None:
         sequence = turn.sequence
-        if turn.token is None and turn.reason is None:
+        if turn.broken:
             self._let_go(sequence, scrub=True)
             message = "The model's output for this job is not a number (NaN or infinity)."
             step.outcomes.append(Broke(sequence.id, "engine_error", message))
             return
+        sequence.scores += turn.scores
         if turn.token is not None:
             sequence.tokens.append(turn.token)
         sequence.spoken = turn.spoken
@@ -178,7 +203,9 @@ class TextGeneration:
             "total_tokens": len(sequence.tokens),
             "batch_size": max(1, sequence.largest_batch),
         }
-        output = {"text": "".join(sequence.text), "finish_reason": reason}
+        output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
+        if sequence.sampling.logprobs is not None:
+            output["logprobs"] = told(sequence.scores, self._name)
         step.outcomes.append(Finished(sequence.id, output, usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:

@@ -103,10 +103,10 @@ def largest_error(
                 wanted[sequence.id] = expected[index][len(sequence.tokens) - 1]
         if not chunks:
             break
-        ran, logits = runner.run(chunks)
-        for chunk, row in zip(ran, logits, strict=True):
-            right = wanted[chunk.sequence.id]
-            error = (row - right).pow(2).mean().sqrt() / right.std().clamp_min(1e-6)
+        rows, logits = runner.run(chunks)
+        for row, found in zip(rows, logits, strict=True):
+            right = wanted[row.sequence.id]
+            error = (found - right).pow(2).mean().sqrt() / right.std().clamp_min(1e-6)
             worst = max(worst, float(error)) if torch.isfinite(error) else float("inf")
     return worst
 

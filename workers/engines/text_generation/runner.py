@@ -9,14 +9,15 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.text_generation.attention import SlotAttention, lay_out
 from workers.engines.text_generation.kv_cache import KvCache
-from workers.engines.text_generation.sequence import Chunk
+from workers.engines.text_generation.sequence import Chunk, Row
+from workers.engines.text_generation.transfer import upload
 
 
 class Runner(Protocol):
     """Turns a plan into logits. Holds the keys and values, and nothing else of a sequence."""
 
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
-        """The chunks that sample, and their logits as float32 [chunks that sample, vocabulary].
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
+        """Where logits were wanted, and those logits as float32 [rows, vocabulary].
 
         May be called again with the same chunks when it has raised.
         """
@@ -36,32 +37,32 @@ class PackedRunner:
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = packed_attention.attach(model, self._attention)
 
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """See `Runner.run`."""
-        row = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
-        self._attention.layout = layout = lay_out(row, self._device)
-        sampling: list[Chunk] = []
-        last: list[int] = []
+        packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
+        self._attention.layout = layout = lay_out(packed, self._device)
+        rows: list[Row] = []
+        places: list[int] = []
         tokens: list[int] = []
-        for chunk in row:
+        for chunk in packed:
+            for row in chunk.rows:
+                rows.append(row)
+                places.append(len(tokens) + row.position - chunk.start)
             tokens += chunk.tokens
-            if chunk.samples:
-                sampling.append(chunk)
-                last.append(len(tokens) - 1)
-        rows = torch.tensor(last, dtype=torch.long, device=self._device)
-        # Without a row to sample from, the head is still asked for one: some models want at least that.
-        wanted = {"logits_to_keep": rows if last else rows.new_zeros(1)} if self._picks_rows else {}
+        # Where nothing is wanted, the head is still asked for one row: some models want at least that.
+        at = upload(places or [0], torch.long, self._device)
+        wanted = {"logits_to_keep": at} if self._picks_rows else {}
         try:
             output = self._model(
-                input_ids=torch.tensor([tokens], device=self._device),
+                input_ids=upload([tokens], torch.long, self._device),
                 position_ids=layout.positions[None],
                 use_cache=False,
                 **wanted,
             )
         finally:
             self._attention.layout = None
-        logits = output.logits[0] if self._picks_rows else output.logits[0, rows]
-        return sampling, logits[: len(last)].float()
+        logits = output.logits[0] if self._picks_rows else output.logits[0, at]
+        return rows, logits[: len(rows)].float()
 
     def release(self, slot: int, *, scrub: bool) -> None:
         """See `Runner.release`."""

@@ -55,7 +55,7 @@ class Scheduler:
         for sequence, slot in places:
             if left <= 0:
                 break
-            length = min(left, len(sequence.tokens) - sequence.cached)
+            length = min(left, len(sequence.tokens) - sequence.cached, sequence.longest_chunk)
             chunks.append(Chunk(sequence, slot, sequence.cached, length))
             left -= length
         return chunks

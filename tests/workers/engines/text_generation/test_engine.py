@@ -126,6 +126,100 @@ def test_end_tokens_come_from_the_generation_config(
     assert finished.usage["completion_tokens"] == ids.index(end)
 
 
+@pytest.mark.parametrize("kind", ["packed", "static"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"presence_penalty": 1.0, "frequency_penalty": 0.7},
+        {"temperature": 1.0, "min_p": 0.05, "frequency_penalty": 1.5, "repetition_penalty": 1.2},
+        {"temperature": 0.8, "logprobs": True, "top_logprobs": 3},
+        {"logprobs": True, "stop": ["e"]},
+    ],
+)
+def test_rules_hold_in_company_and_over_a_resumed_attempt(
+    llama: Path, tmp_path: Path, kind: str, params: dict[str, Any]
+) -> None:
+    path = llama
+    if kind == "static":
+        path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
+    engine = loaded(path)
+    others = works(3, temperature=1.0, top_p=0.9, logprobs=True)
+    work = Work("x", PROMPTS[2], {"max_new_tokens": 20} | params, seed=5)
+    alone = drive(engine, [work])
+
+    assert_same(drive(engine, [*others, work]), alone)
+    pieces = alone.pieces.get("x", [])
+    for cut in range(0, len(pieces) + 1, 4):
+        assert_same(drive(engine, [others[0], resumed(work, pieces[:cut])]), alone)
+    assert_same(drive(engine, [resumed(work, pieces)]), alone)
+
+
+def assert_same(ran: Ran, expected: Ran) -> None:
+    """The same text of job x, and log-probabilities that differ by no more than their rounding."""
+    found, right = ran.finished("x"), expected.finished("x")
+    scores, right_scores = found.output.pop("logprobs", []), right.output.get("logprobs", [])
+    assert found.output == {k: v for k, v in right.output.items() if k != "logprobs"}
+    assert len(scores) == len(right_scores)
+    for score, wanted in zip(scores, right_scores, strict=True):
+        assert score["token_id"] == wanted["token_id"]
+        assert score["logprob"] == pytest.approx(wanted["logprob"], abs=1e-4)
+        assert [t["token_id"] for t in score["top"]] == [t["token_id"] for t in wanted["top"]]
+
+
+def test_logprobs_have_an_entry_for_each_token_of_the_completion(engine: TextGeneration) -> None:
+    [work] = works(1, temperature=1.0, logprobs=True, top_logprobs=2)
+
+    ran = drive(engine, [work])
+
+    finished = ran.finished(work.id)
+    said = [token for piece in ran.pieces[work.id] for token in piece.token_ids]
+    entries = finished.output["logprobs"]
+    assert [entry["token_id"] for entry in entries] == said
+    assert len(entries) == finished.usage["completion_tokens"] == 20
+    for entry in entries:
+        assert entry["token"] == byte_level_tokenizer().decode([entry["token_id"]])
+        best, second = entry["top"]
+        assert best["logprob"] >= second["logprob"]
+        assert entry["logprob"] <= best["logprob"] <= 0
+    assert "logprobs" not in drive(engine, works(1)).finished(work.id).output
+
+
+def test_a_long_text_is_scored_again_in_bounded_steps(llama: Path) -> None:
+    limits = Limits(max_prompt_tokens=96, max_new_tokens=100)
+    engine = loaded(llama, batch=Batch(max_size=2, token_budget=200), limits=limits)
+    rules = {"max_new_tokens": 100, "logprobs": True}
+    work = Work("x", "a", rules, seed=0)
+    whole = drive(engine, [work])
+    run, largest = engine._runner.run, 0
+
+    def watched(chunks: Any) -> Any:
+        nonlocal largest
+        rows, logits = run(chunks)
+        largest = max(largest, len(rows))
+        return rows, logits
+
+    engine._runner.run = watched  # type: ignore[method-assign]
+    again = drive(engine, [resumed(work, whole.pieces["x"][:90])])
+
+    assert_same(again, whole)
+    assert 1 < largest <= 64
+
+
+def test_tokens_that_the_job_names_end_its_text(engine: TextGeneration) -> None:
+    [work] = works(1, temperature=1.0, logprobs=True)
+    ids = [
+        entry["token_id"] for entry in drive(engine, [work]).finished(work.id).output["logprobs"]
+    ]
+    end = ids[7]
+
+    ran = drive(engine, [replace(work, params=work.params | {"stop_token_ids": [end, 399]})])
+
+    finished = ran.finished(work.id)
+    assert finished.output["finish_reason"] == "stop"
+    assert finished.usage["completion_tokens"] == ids.index(end)
+    assert [entry["token_id"] for entry in finished.output["logprobs"]] == ids[: ids.index(end)]
+
+
 def test_a_text_that_had_ended_already_takes_no_step(engine: TextGeneration) -> None:
     [work] = works(1)
     whole = drive(engine, [work])
@@ -186,7 +280,7 @@ def test_a_step_that_fails_has_changed_nothing(
             raise RuntimeError("a device broke")
         return ran
 
-    def faulty_choose(logits: torch.Tensor, draws: Items[sampler.Draw]) -> list[int | None]:
+    def faulty_choose(logits: torch.Tensor, draws: Items[sampler.Draw]) -> sampler.Chosen:
         if place == "sampling" and fails():
             raise RuntimeError("sampling broke")
         return choose(logits, draws)
@@ -215,13 +309,13 @@ def test_logits_that_are_no_numbers_end_one_job_and_leave_its_slot_clean(
     run = engine._runner.run
 
     def poisoned(chunks: Any) -> Any:
-        ran, logits = run(chunks)
-        for row, chunk in enumerate(ran):
-            if chunk.sequence.id == "job-1" and chunk.sequence.generated == 3:
-                logits[row, 0] = float("nan")
+        rows, logits = run(chunks)
+        for place, row in enumerate(rows):
+            if row.sequence.id == "job-1" and row.sequence.generated == 3:
+                logits[place, 0] = float("nan")
                 for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
-                    tensor[chunk.slot] = float("nan")
-        return ran, logits
+                    tensor[row.sequence.slot] = float("nan")
+        return rows, logits
 
     monkeypatch.setattr(engine._runner, "run", poisoned)
     ran = drive(engine, works(8))
@@ -262,6 +356,7 @@ def test_what_the_model_cannot_take_is_refused(engine: TextGeneration) -> None:
     assert "string" in refusal(engine, {"text": "x"}).detail
     assert "chat template" in refusal(engine, {"messages": []}).detail
     assert "max_new_tokens" in refusal(engine, "x", max_new_tokens=65).detail
+    assert "stop_token_ids" in refusal(engine, "x", stop_token_ids=[400]).detail
 
 
 def test_a_model_with_a_first_token_takes_an_empty_prompt(tmp_path: Path) -> None:
