@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.catalog import Batch, Limits
-from shared.errors import ConfigError, InputRefused
+from shared.errors import PROBLEMS, ConfigError, InputRefused
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
@@ -384,6 +384,70 @@ def test_messages_go_through_the_chat_template(llama: Path, tmp_path: Path) -> N
 
     plain = Work("x", "user: hello\nassistant:", {"max_new_tokens": 9}, 0)
     assert ran.finished("x") == drive(loaded(llama), [plain]).finished("x")
+
+
+TURNS = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "hi"},
+    {"role": "tool", "content": "7"},
+    {"role": "user", "content": "bye"},
+]
+
+
+def chatting(folder: Path, template: str, **tokenizer: Any) -> TextGeneration:
+    path = save_causal(folder, **LLAMA, **tokenizer)
+    (path / "chat_template.jinja").write_text(template)
+    return loaded(path)
+
+
+def prompt_of(engine: TextGeneration, messages: list[dict[str, str]]) -> str:
+    """What the engine runs for these messages, as text."""
+    engine.admit(Work("x", {"messages": messages}, {"max_new_tokens": 1}, 0))
+    tokens = engine._sequences["x"].tokens
+    engine.cancel("x")
+    text: str = byte_level_tokenizer().decode(tokens)
+    return text
+
+
+def test_every_role_reaches_the_template_and_the_model_is_asked_to_answer(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[answer]{% endif %}"
+    )
+
+    prompt = prompt_of(chatting(tmp_path, template), TURNS)
+
+    assert prompt == "[system]be brief[user]hello[assistant]hi[tool]7[user]bye[answer]"
+
+
+def test_what_the_template_adds_counts_towards_the_prompts_limit(tmp_path: Path) -> None:
+    engine = chatting(tmp_path, "{{ 'x' * 90 }}{{ messages[0].content }}")
+    short, long = ([{"role": "user", "content": "yz" * n}] for n in (3, 4))
+
+    assert prompt_of(engine, short) == "x" * 90 + "yz" * 3
+    error = refusal(engine, {"messages": long})
+    assert error.code == "prompt_too_long"
+    assert "98 tokens" in error.detail
+
+
+def test_a_template_that_writes_the_first_token_gets_no_second_one(tmp_path: Path) -> None:
+    tokenizer = sentencepiece_tokenizer()
+    engine = chatting(tmp_path, "{{ bos_token }}{{ messages[0].content }}", tokenizer=tokenizer)
+    engine.admit(Work("x", {"messages": TURNS[1:2]}, {"max_new_tokens": 1}, 0))
+
+    first = tokenizer.bos_token_id
+    assert engine._sequences["x"].tokens.count(first) == 1
+    drive(engine)
+
+
+def test_messages_for_a_model_without_a_template_are_the_callers_fault(
+    engine: TextGeneration,
+) -> None:
+    error = refusal(engine, {"messages": TURNS})
+
+    assert "no chat template" in error.detail
+    assert PROBLEMS[error.code].status == 422
 
 
 def test_a_template_that_refuses_is_the_callers_fault(tmp_path: Path) -> None:
