@@ -66,6 +66,7 @@ FINISHED: dict[str, Any] = {
         "prompt_tokens": 4,
         "completion_tokens": 8,
         "total_tokens": 12,
+        "cached_tokens": 0,
         "queue_ms": 17.0,
         "run_ms": 378.0,
         "batch_size": 4,
@@ -127,7 +128,12 @@ MODELS: dict[str, Any] = {
                 "run_timeout": 300.0,
                 "step_timeout": 30.0,
             },
-            "batch": {"max_size": 32, "flush_timeout_ms": 20.0, "token_budget": "auto"},
+            "batch": {
+                "max_size": 32,
+                "flush_timeout_ms": 20.0,
+                "token_budget": "auto",
+                "prefix_reuse": True,
+            },
             "workers": [
                 {"name": "infer.demo-llama@host", "state": "ready", "active": 0, "capacity": 32}
             ],

@@ -79,7 +79,8 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        self._scheduler = Scheduler(slots, budget)
+        reuse = self._spec.batch.prefix_reuse and batching == "packed"
+        self._scheduler = Scheduler(slots, budget, reuse=reuse)
         self._detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(tokenizer)
         self._eos = _eos_tokens(model, tokenizer)
@@ -97,6 +98,7 @@ class TextGeneration:
                 "slots": slots,
                 "slot_tokens": length,
                 "token_budget": self._scheduler.budget,
+                "prefix_reuse": reuse,
             },
         )
 
@@ -119,12 +121,13 @@ class TextGeneration:
     def step(self) -> Step:
         """One iteration: a token for every sequence that decodes, and some prefill beside them."""
         chunks = self._scheduler.plan()
+        self._scheduler.begin(chunks)
         turns: list[Turn] = []
         if chunks:
             rows, logits = self._runner.run(chunks)
             draws = [row.sequence.draw(row.position) for row in rows]
             turns = list(self._turns(rows, sampler.choose(logits, draws)))
-        # Nothing above has changed anything, and nothing below can fail.
+        # Nothing above has changed any sequence, and nothing below can fail.
         self._scheduler.commit(chunks)
         step = Step(
             batch_size=len(chunks),
@@ -201,6 +204,7 @@ class TextGeneration:
             "prompt_tokens": sequence.prompt_length,
             "completion_tokens": sequence.generated,
             "total_tokens": len(sequence.tokens),
+            "cached_tokens": min(sequence.reused, sequence.prompt_length),
             "batch_size": max(1, sequence.largest_batch),
         }
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
@@ -212,7 +216,7 @@ class TextGeneration:
         del self._sequences[sequence.id]
         if self._ended.pop(sequence.id, None) is not None:
             return
-        slot = self._scheduler.remove(sequence)
+        slot = self._scheduler.remove(sequence, forget=scrub)
         if slot != NO_SLOT:
             self._runner.release(slot, scrub=scrub)
 

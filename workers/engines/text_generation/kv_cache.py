@@ -50,6 +50,12 @@ class KvCache:
         ]
 
     @torch.inference_mode()
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of one slot into another."""
+        for tensor in (*self.keys, *self.values):
+            tensor[target, :, :length] = tensor[source, :, :length]
+
+    @torch.inference_mode()
     def scrub(self, slot: int) -> None:
         """Zero a slot, so that NaN left there cannot reach the next sequence."""
         for tensor in (*self.keys, *self.values):

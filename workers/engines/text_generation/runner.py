@@ -9,7 +9,7 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.text_generation.attention import SlotAttention, lay_out
 from workers.engines.text_generation.kv_cache import KvCache
-from workers.engines.text_generation.sequence import Chunk, Row
+from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Row
 from workers.engines.text_generation.transfer import upload
 
 
@@ -19,7 +19,8 @@ class Runner(Protocol):
     def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """Where logits were wanted, and those logits as float32 [rows, vocabulary].
 
-        May be called again with the same chunks when it has raised.
+        Beginnings are copied in the order of the chunks, before anything is run. When it has raised, the
+        slots of its chunks hold nothing new.
         """
 
     def release(self, slot: int, *, scrub: bool) -> None:
@@ -39,6 +40,9 @@ class PackedRunner:
 
     def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """See `Runner.run`."""
+        for chunk in chunks:
+            if chunk.source not in (NO_SLOT, chunk.slot):
+                self._cache.copy(chunk.source, chunk.slot, chunk.start)
         packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
         self._attention.layout = layout = lay_out(packed, self._device)
         rows: list[Row] = []

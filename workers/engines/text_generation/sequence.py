@@ -36,6 +36,10 @@ class Sequence:
     scores: list[Score] = field(default_factory=list)
     ended: str | None = None
     """Why it had ended already when it came; only its scores are wanted."""
+    blocks: list[bytes] = field(default_factory=list)
+    """Names of its whole blocks of tokens; see `prefixes`."""
+    reused: int = 0
+    """Tokens that were not run, for a slot held their keys and values."""
 
     @property
     def generated(self) -> int:
@@ -67,12 +71,16 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`."""
+    """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`.
+
+    Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot.
+    """
 
     sequence: Sequence
     slot: int
     start: int
     length: int
+    source: int = NO_SLOT
 
     @property
     def end(self) -> int:

@@ -23,6 +23,20 @@ def test_no_room_for_a_single_sequence_is_a_matter_of_configuration() -> None:
         fit(SLOT_BYTES)
 
 
+def test_a_beginning_is_copied_in_all_layers_and_no_further() -> None:
+    cache = KvCache(LAYERS, slots=3, length=5, dtype=torch.float32, device=CPU)
+    for tensor in (*cache.keys, *cache.values):
+        tensor[0] = 1.0
+        tensor[2] = 2.0
+
+    cache.copy(0, 2, length=3)
+
+    for tensor in (*cache.keys, *cache.values):
+        assert tensor[2, :, :3].eq(1).all()
+        assert tensor[2, :, 3:].eq(2).all()
+        assert tensor[1].eq(0).all()
+
+
 def test_scrubbing_zeroes_one_slot_in_all_layers() -> None:
     cache = KvCache(LAYERS, slots=3, length=5, dtype=torch.float32, device=CPU)
     for tensor in (*cache.keys, *cache.values):
