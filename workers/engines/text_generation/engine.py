@@ -1,8 +1,6 @@
 """The text generation engine: schedule, run, sample, detokenise, and only then commit."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import groupby
+import logging
 from typing import Any
 
 import torch
@@ -13,37 +11,22 @@ from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import Unpackable
-from workers.engines.placement import place
+from workers.engines.placement import Placement, place
 from workers.engines.pretrained import read
 from workers.engines.text_generation import sampler
-from workers.engines.text_generation.detokenizer import Chunk as Said
-from workers.engines.text_generation.detokenizer import Detokenizer, Spoken
+from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.packing import packed_runner, static_runner
 from workers.engines.text_generation.runner import Runner
 from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.scores import Score, namer, told
-from workers.engines.text_generation.sequence import NO_SLOT, Row, Sequence
+from workers.engines.text_generation.scores import namer, told
+from workers.engines.text_generation.sequence import NO_SLOT, Sequence
+from workers.engines.text_generation.turns import Listener, Turn
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
 
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one sampled token means for its sequence, before anything has changed.
-
-    `scores` are those that this step brought: of the token, and of tokens of an earlier attempt.
-    `broken`: the model's numbers are none.
-    """
-
-    sequence: Sequence
-    spoken: Spoken
-    token: int | None = None
-    said: Said = field(default_factory=Said)
-    reason: str | None = None
-    scores: list[Score] = field(default_factory=list)
-    broken: bool = False
+_log = logging.getLogger(__name__)
 
 
 class TextGeneration:
@@ -57,35 +40,45 @@ class TextGeneration:
 
     @torch.inference_mode()
     def load(self) -> EngineInfo:
-        """Read the model, find out whether it can be packed, and set up its cache."""
+        """See `Engine.load`."""
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
         tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
+        return self.serve(tokenizer, model, placement)
+
+    @torch.inference_mode()
+    def serve(self, tokenizer: Any, model: Any, placement: Placement) -> EngineInfo:
+        """Find out whether a model that is in its place can be packed, and set up its cache.
+
+        Raises `ConfigError` when not even one sequence fits.
+        """
         limits = self._spec.limits
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length
         slots, reason = self._spec.batch.max_size, "packed logits equal plain ones"
-        try:
-            runner, slots = packed_runner(model, placement, slots, length)
-            self._runner: Runner = runner
-            batching = "packed"
-        except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-        except ConfigError as error:
-            raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
+        graphs = 0
+        try:
+            runner, slots = packed_runner(model, placement, slots, length, budget)
+            self._runner: Runner = runner
+            batching, graphs = "packed", runner.graphs
+        except Unpackable as error:
+            self._runner = static_runner(model, placement, slots)
+            batching, reason = "static", str(error)
+            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
+        except ConfigError as error:
+            raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         self._scheduler = Scheduler(slots, budget, reuse=reuse)
-        self._detokenizer = Detokenizer.of(tokenizer)
+        detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(tokenizer)
-        self._eos = _eos_tokens(model, tokenizer)
+        self._listener = Listener(detokenizer, _eos_tokens(model, tokenizer))
         vocabulary = int(model.get_input_embeddings().num_embeddings)
-        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context)
+        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
             capacity=slots + max(1, slots // 4),
@@ -99,6 +92,7 @@ class TextGeneration:
                 "slot_tokens": length,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
+                "cuda_graphs": graphs,
             },
         )
 
@@ -126,7 +120,7 @@ class TextGeneration:
         if chunks:
             rows, logits = self._runner.run(chunks)
             draws = [row.sequence.draw(row.position) for row in rows]
-            turns = list(self._turns(rows, sampler.choose(logits, draws)))
+            turns = list(self._listener.turns(rows, sampler.choose(logits, draws)))
         # Nothing above has changed any sequence, and nothing below can fail.
         self._scheduler.commit(chunks)
         step = Step(
@@ -145,40 +139,6 @@ class TextGeneration:
     def linger(self) -> float:
         """A newcomer joins at the next token anyway."""
         return 0.0
-
-    def _turns(self, rows: list[Row], chosen: sampler.Chosen) -> Iterator[Turn]:
-        """One for each sequence in this step that had logits; its rows stand side by side, in order."""
-        for _, group in groupby(range(len(rows)), key=lambda n: rows[n].sequence.id):
-            places = list(group)
-            sequence, position = rows[places[-1]].sequence, rows[places[-1]].position
-            tokens = [chosen.tokens[n] for n in places]
-            scores = [chosen.scores[n] for n in places if n in chosen.scores]
-            token = tokens[-1]
-            if None in tokens or token is None:
-                yield Turn(sequence, sequence.spoken, broken=True)
-            elif position + 1 < len(sequence.tokens):
-                yield Turn(sequence, sequence.spoken, scores=scores)
-            elif sequence.ended is not None:
-                reason = sequence.ended
-                yield Turn(sequence, sequence.spoken, scores=scores[:-1], reason=reason)
-            else:
-                yield self._turn(sequence, token, scores)
-
-    def _turn(self, sequence: Sequence, token: int, scores: list[Score]) -> Turn:
-        """What the token brings: an end, a piece of text, or nothing to show yet."""
-        spoken = sequence.spoken
-        if token in self._eos or token in sequence.ends:
-            heard = self._detokenizer.flush(spoken, sequence.stops)
-            return Turn(sequence, heard.spoken, None, heard.chunk, "stop", scores[:-1])
-        heard = self._detokenizer.push(spoken, token, sequence.stops)
-        said, stopped = heard.chunk, heard.stopped
-        full = sequence.generated + 1 >= sequence.max_new_tokens
-        if full and not stopped:
-            rest = self._detokenizer.flush(heard.spoken, sequence.stops)
-            said = Said((*said.token_ids, *rest.chunk.token_ids), said.text + rest.chunk.text)
-            heard, stopped = rest, rest.stopped
-        reason = "stop" if stopped else "length" if full else None
-        return Turn(sequence, heard.spoken, token, said, reason, scores)
 
     def _commit(self, turn: Turn, step: Step) -> None:
         sequence = turn.sequence

@@ -9,6 +9,7 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.text_generation.attention import SlotAttention, lay_out
 from workers.engines.text_generation.kv_cache import KvCache
+from workers.engines.text_generation.ladder import Ladder
 from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Row
 from workers.engines.text_generation.transfer import upload
 
@@ -37,6 +38,27 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = packed_attention.attach(model, self._attention)
+        self._ladder: Ladder | None = None
+
+    @property
+    def graphs(self) -> int:
+        """How many shapes of decode steps are replayed as CUDA graphs."""
+        return len(self._ladder) if self._ladder and self._device.type == "cuda" else 0
+
+    def climb(self) -> None:
+        """From now on steps of single tokens run in fixed shapes; the cache's last slot is for that.
+
+        Raises what torch raises when a shape cannot be captured.
+        """
+        ladder = Ladder(
+            self._model, self._attention, self._cache.slots - 1, self._cache.length, self._device
+        )
+        ladder.warm_up()
+        self._ladder = ladder
+
+    def step_down(self) -> None:
+        """Run all steps as they come again."""
+        self._ladder = None
 
     def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """See `Runner.run`."""
@@ -44,6 +66,9 @@ class PackedRunner:
             if chunk.source not in (NO_SLOT, chunk.slot):
                 self._cache.copy(chunk.source, chunk.slot, chunk.start)
         packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
+        if self._ladder is not None and all(c.length == 1 and c.samples for c in packed):
+            logits = self._ladder.run(packed)
+            return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
         self._attention.layout = layout = lay_out(packed, self._device)
         rows: list[Row] = []
         places: list[int] = []

@@ -473,6 +473,7 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
         "slot_tokens": 160,
         "token_budget": 24,
         "prefix_reuse": True,
+        "cuda_graphs": 0,
     }
 
 

@@ -9,13 +9,25 @@ LAYERS = [LayerShape(heads=2, key_width=8, value_width=4)] * 3
 SLOT_BYTES = 3 * 2 * (8 + 4) * 4 * 100
 
 
-def fit(free: int, wanted: int = 16) -> int:
-    return slots_that_fit(LAYERS, wanted, 100, torch.float32, free, CPU)
+def fit(free: int, wanted: int = 16, **options: int) -> int:
+    return slots_that_fit(LAYERS, wanted, 100, torch.float32, free, CPU, **options)
 
 
 def test_slots_are_as_many_as_wanted_or_as_memory_allows() -> None:
     assert fit(SLOT_BYTES * 1000) == 16
     assert fit(int(SLOT_BYTES * 5 / 0.4) + 1) == 5
+
+
+def test_what_a_step_needs_and_a_spare_slot_stay_out_of_it() -> None:
+    free = int(SLOT_BYTES * 5 / 0.4) + 1
+
+    assert fit(free + 1000, reserve=1000) == 5
+    assert fit(free, reserve=int(SLOT_BYTES / 0.4)) == 4
+    assert fit(free, spare=1) == 4
+    with pytest.raises(ConfigError):
+        fit(free, reserve=2 * free)
+    with pytest.raises(ConfigError):
+        fit(int(SLOT_BYTES / 0.4) + 1, spare=1)
 
 
 def test_no_room_for_a_single_sequence_is_a_matter_of_configuration() -> None:
