@@ -14,10 +14,11 @@ from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.packing import TOLERANCE
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(),
-    reason="NO CUDA DEVICE: graphs, bfloat16 on the device and its memory are NOT tested here",
-)
+if not torch.cuda.is_available():
+    pytest.skip(
+        "NO CUDA DEVICE: graphs, bfloat16 on the device and its memory are NOT tested here",
+        allow_module_level=True,
+    )
 CUDA = torch.device("cuda", 0)
 
 
