@@ -1,30 +1,30 @@
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.gpu.__main__ import main
 from bench.gpu.models import LARGE, TINY, bytes_read, make
 from bench.gpu.roofline import tokens_per_second
 
 CPU = torch.device("cpu")
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench.gpu", *options], capture_output=True, text=True, timeout=110
-    )
+def run(monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["bench.gpu", *options])
+    return main()
 
 
-def test_a_tiny_model_on_the_cpu_goes_through_all_of_it(tmp_path: Path) -> None:
-    ran = run("--cpu-check", "--results", str(tmp_path))
+def test_a_tiny_model_on_the_cpu_goes_through_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--cpu-check", "--results", str(tmp_path)) == 0
 
-    assert ran.returncode == 0, ran.stderr
     [text] = [path.read_text() for path in tmp_path.glob("*-gpu.md")]
     [found] = [json.loads(path.read_text()) for path in tmp_path.glob("*-gpu.json")]
-    assert text.strip() in ran.stdout
+    assert text.strip() in capsys.readouterr().out
     rows = {(row["subject"], row["batch"]): row for row in found["rows"]}
     assert len(rows) == 6
     assert {row["fault"] for row in rows.values()} == {""}
@@ -35,12 +35,14 @@ def test_a_tiny_model_on_the_cpu_goes_through_all_of_it(tmp_path: Path) -> None:
     assert found["engines"]["tiny"]["batching"] == "packed"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_device_it_says_so_and_measures_nothing(tmp_path: Path) -> None:
-    ran = run("--results", str(tmp_path))
+def test_without_a_device_it_says_so_and_measures_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    assert ran.returncode == 2
-    assert "no CUDA device" in ran.stderr
+    assert run(monkeypatch, "--results", str(tmp_path)) == 2
+
+    assert "no CUDA device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
