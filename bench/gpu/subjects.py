@@ -1,5 +1,6 @@
 """The ways to answer a batch of prompts with one model on one device."""
 
+import inspect
 import statistics
 import time
 from collections.abc import Sequence
@@ -18,7 +19,14 @@ from workers.engines.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration
 
 PATIENCE = 120.0
-PAGE = 32
+PAGE = 256
+
+PAGE_SIZE = next(
+    name
+    for name in ("page_size", "block_size")
+    if name in inspect.signature(ContinuousBatchingConfig).parameters
+)
+"""Newer releases of transformers call pages what older ones, such as 5.17, call blocks."""
 
 Prompts = Sequence[Sequence[int]]
 
@@ -126,7 +134,7 @@ class Continuous:
         manager = self._model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1),
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=PAGE,
+                **{PAGE_SIZE: PAGE},
                 num_blocks=len(prompts) * (longest // PAGE + 2),
                 max_batch_tokens=self._budget,
                 max_requests_per_batch=len(prompts),
