@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-quick bench-engines chaos chaos-quick clean
+.PHONY: help setup run demo test check format bench bench-quick bench-engines bench-gpu chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ bench-quick: setup ## The same in about 2 minutes
 
 bench-engines: setup ## The engines beside static batches and plain transformers, about 6 minutes
 	$(BIN)/python -m bench.engines
+
+bench-gpu: setup ## Text generation on a CUDA device beside the memory's bandwidth, under 8 minutes
+	$(BIN)/python -m bench.gpu
 
 chaos: setup ## Kill, pause and cut everything many times, then judge what clients saw (long)
 	$(BIN)/python -m tests.chaos

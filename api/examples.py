@@ -15,6 +15,19 @@ REQUESTS: dict[str, Any] = {
         "expires_in": 600,
         "metadata": {"order": "4711"},
     },
+    "logprobs": {
+        "model": "demo-llama",
+        "prompt": "The function returns",
+        "params": {
+            "max_new_tokens": 16,
+            "temperature": 0.8,
+            "min_p": 0.05,
+            "presence_penalty": 0.5,
+            "frequency_penalty": 0.2,
+            "logprobs": True,
+            "top_logprobs": 2,
+        },
+    },
     "chat": {
         "model": "demo-llama",
         "input": {"messages": [{"role": "user", "content": "What is a generator?"}]},
@@ -55,6 +68,7 @@ FINISHED: dict[str, Any] = {
         "prompt_tokens": 4,
         "completion_tokens": 8,
         "total_tokens": 12,
+        "cached_tokens": 0,
         "queue_ms": 17.0,
         "run_ms": 378.0,
         "batch_size": 4,
@@ -117,7 +131,12 @@ MODELS: dict[str, Any] = {
                 "run_timeout": 300.0,
                 "step_timeout": 30.0,
             },
-            "batch": {"max_size": 32, "flush_timeout_ms": 20.0, "token_budget": "auto"},
+            "batch": {
+                "max_size": 32,
+                "flush_timeout_ms": 20.0,
+                "token_budget": "auto",
+                "prefix_reuse": True,
+            },
             "workers": [
                 {"name": "infer.demo-llama@host", "state": "ready", "active": 0, "capacity": 32}
             ],

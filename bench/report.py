@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from bench.figures import spread
 from bench.machine import Machine
 from bench.result import Entry, Outcome, Result
+from bench.table import table
 from bench.turn import Turn
 
 
@@ -120,14 +121,3 @@ def _title(entry: Entry) -> str:
 def _names(mappings: Iterable[dict[str, float]]) -> list[str]:
     """All keys, each once, in the order in which they are met."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in a terminal too."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join((line(head), rule, *(line(row) for row in rows)))

@@ -21,11 +21,15 @@ class Section(BaseModel):
 
 
 class Batch(Section):
-    """`flush_timeout_ms` is an upper bound; `token_budget` is tokens in one step."""
+    """`flush_timeout_ms` is an upper bound; `token_budget` is tokens in one step.
+
+    `prefix_reuse`: prompts that begin alike share what was computed for that beginning.
+    """
 
     max_size: int = Field(default=32, ge=1, le=4096)
     flush_timeout_ms: float = Field(default=20, ge=0, le=60_000)
     token_budget: int | Literal["auto"] = "auto"
+    prefix_reuse: bool = True
 
 
 class Limits(Section):

@@ -5,13 +5,23 @@ No torch here: the API validates with these models, the engines read their field
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 MAX_STOP_STRINGS = 8
+MAX_STOP_TOKENS = 32
+MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 512
 MAX_MESSAGES = 256
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class Params(BaseModel):
@@ -21,15 +31,43 @@ class Params(BaseModel):
 
 
 class TextGenerationParams(Params):
-    """Sampling for one text. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+    """Sampling for one text. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off."""
 
     max_new_tokens: int = Field(default=128, ge=1, le=1_000_000)
     temperature: float = Field(default=0.0, ge=0.0, le=10.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0, le=1_000_000)
-    repetition_penalty: float = Field(default=1.0, gt=0.0, le=10.0)
+    min_p: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="As a share of the likeliest token's probability."
+    )
+    repetition_penalty: float = Field(
+        default=1.0, gt=0.0, le=10.0, description="Divides the score of what prompt or text hold."
+    )
+    presence_penalty: float = Field(
+        default=0.0, ge=-2.0, le=2.0, description="Taken off once from what the text holds."
+    )
+    frequency_penalty: float = Field(
+        default=0.0, ge=-2.0, le=2.0, description="Taken off for each time that the text holds it."
+    )
     stop: list[Stop] = Field(default_factory=list, max_length=MAX_STOP_STRINGS)
+    stop_token_ids: list[TokenId] = Field(
+        default_factory=list,
+        max_length=MAX_STOP_TOKENS,
+        description="Tokens that end the text, as the model's own end token does.",
+    )
+    logprobs: bool = Field(
+        default=False, description="Adds `logprobs` to the output, one entry a generated token."
+    )
+    top_logprobs: int = Field(
+        default=0, ge=0, le=MAX_TOP_LOGPROBS, description="Alternatives in each entry."
+    )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+
+    @model_validator(mode="after")
+    def _alternatives_of_something(self) -> "TextGenerationParams":
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
 
 
 class EmbeddingParams(Params):

@@ -14,12 +14,14 @@ class Failed(Exception):
 
 @dataclass(slots=True)
 class Driven:
-    """What each job brought. `ended` is in seconds from the moment at which all were handed in."""
+    """What each job brought; `began` its text and `ended`, in seconds from when all were handed in."""
 
     tokens: dict[str, list[int]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     completion_tokens: int = 0
+    cached_tokens: int = 0
     seconds: float = 0.0
 
 
@@ -35,11 +37,13 @@ def drive(engine: Engine, works: Sequence[Work], capacity: int) -> Driven:
         now = time.perf_counter() - began
         for piece in step.pieces:
             driven.tokens[piece.id] += piece.token_ids
+            driven.began.setdefault(piece.id, now)
         for outcome in step.outcomes:
             if not isinstance(outcome, Finished):
                 raise Failed(f"{outcome.id}: {outcome.code}: {outcome.message}")
             driven.ended[outcome.id] = now
             driven.outputs[outcome.id] = outcome.output
             driven.completion_tokens += outcome.usage.get("completion_tokens", 0)
+            driven.cached_tokens += outcome.usage.get("cached_tokens", 0)
     driven.seconds = time.perf_counter() - began
     return driven

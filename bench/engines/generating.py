@@ -23,15 +23,25 @@ PATIENCE = 300.0
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """Tokens by request, and when each was complete, in seconds from the common start."""
+    """Tokens by request, and when each was complete, in seconds from the common start.
+
+    Of this project's engine also when each had its first token, and how many tokens of prompts were
+    not run since another prompt began alike.
+    """
 
     tokens: list[list[int]]
     ended: list[float]
     seconds: float
+    began: list[float] = []
+    cached: int = 0
 
     def rate(self, asked: Sequence[Demand]) -> float:
         """Useful tokens a second."""
         return useful_tokens(asked) / self.seconds
+
+    @property
+    def mean_first(self) -> float:
+        return sum(self.began) / len(self.began)
 
     @property
     def mean_completion(self) -> float:
@@ -48,9 +58,12 @@ class Generator(Protocol):
 
 
 class Packed:
-    """This project's engine, from prompts to pieces of text, without queue and network."""
+    """This project's engine, from prompts to pieces of text, without queue and network.
 
-    def __init__(self, folder: Path, slots: int = SLOTS) -> None:
+    Without prefix reuse, unless it is what is measured: rounds ask the same prompts again.
+    """
+
+    def __init__(self, folder: Path, slots: int = SLOTS, *, reuse: bool = False) -> None:
         self.name = "truthgpt-inference"
         spec = ModelSpec(
             name="llama",
@@ -59,7 +72,7 @@ class Packed:
             device="cpu",
             dtype="float32",
             threads=THREADS,
-            batch=Batch(max_size=slots),
+            batch=Batch(max_size=slots, prefix_reuse=reuse),
             limits=Limits(max_prompt_tokens=256, max_new_tokens=256),
         )
         self._engine = TextGeneration(spec)
@@ -84,6 +97,8 @@ class Packed:
             [driven.tokens[work.id] for work in works],
             [driven.ended[work.id] for work in works],
             driven.seconds,
+            [driven.began[work.id] for work in works],
+            driven.cached_tokens,
         )
 
 

@@ -31,7 +31,7 @@ def save_llama(folder: Path) -> Path:
         initializer_range=0.05,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    word_tokenizer(VOCABULARY).save_pretrained(folder)
     return folder
 
 
@@ -40,8 +40,9 @@ def as_text(tokens: Iterable[int]) -> str:
     return " ".join(map(_word, tokens))
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {_word(token): token for token in range(VOCABULARY)}
+def word_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of `size` words, each of them a token."""
+    vocabulary = {_word(token): token for token in range(size)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_word(0)))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)

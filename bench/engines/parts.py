@@ -12,7 +12,7 @@ from bench.engines.llama import save_llama
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.streaming import delays, system
-from bench.engines.workload import Demand, demands, sentences
+from bench.engines.workload import Demand, beginning_alike, demands, sentences
 from bench.figures import percentile
 from shared.catalog import DEFAULT_CATALOGUE, ModelSpec
 from workers.engines.base import Work
@@ -20,6 +20,7 @@ from workers.engines.text_generation.engine import TextGeneration
 
 STEP_MS = 20
 STREAMS = 32
+BEGINNING = 200
 DEMO = "demo-llama"
 
 
@@ -131,6 +132,53 @@ def identical(plan: Plan, scratch: Path) -> Part:
         ratios=[],
         alike=[alike],
         settings=[f"{len(asked)} requests of at most {plan.identical_tokens} tokens; one engine"],
+    )
+
+
+def prefix(plan: Plan, scratch: Path) -> Part:
+    """Prompts that begin alike, with what was computed for their beginning shared and not."""
+    folder = save_llama(scratch / "llama")
+    subjects = {
+        name: generating.Packed(folder, reuse=name == "shared")
+        for name in ("shared", "computed by each")
+    }
+    rates: dict[str, list[float]] = {name: [] for name in subjects}
+    firsts: dict[str, list[float]] = {name: [] for name in subjects}
+    same_tokens, cached = 0, 0
+    for turn in range(plan.rounds):
+        # Another beginning each round, so that none of them is there already.
+        asked = beginning_alike(STREAMS, shared=BEGINNING, wanted=plan.shared_tokens, seed=turn)
+        answers = {name: subject.answer(asked) for name, subject in subjects.items()}
+        for name, answered in answers.items():
+            rates[name].append(answered.rate(asked))
+            firsts[name].append(answered.mean_first)
+            _tell("prefix", f"{name}: {rates[name][-1]:,.0f} tokens/s, {firsts[name][-1]:.2f} s")
+        shared, own = answers.values()
+        same_tokens += same(shared.tokens, own.tokens)
+        cached = shared.cached
+    (ours, theirs), (our_first, their_first) = rates.values(), firsts.values()
+    return Part(
+        "prefix",
+        f"{STREAMS} prompts that share their first {BEGINNING} tokens, at once, the same Llama",
+        series=[
+            series
+            for name in subjects
+            for series in (
+                Series(f"beginning {name}", "useful tokens/s", rates[name]),
+                Series(f"beginning {name}", "mean first token, s", firsts[name], digits=2),
+            )
+        ],
+        ratios=[
+            Ratio("tokens/s / beginning computed by each", "", common(ours, theirs)),
+            Ratio("first token / beginning computed by each", "", common(our_first, their_first)),
+        ],
+        alike=[
+            Alike("the same tokens with and without", same_tokens, STREAMS * plan.rounds),
+        ],
+        settings=[
+            f"{plan.shared_tokens} tokens each, another beginning each round; {cached} tokens of prompts "
+            "were not run",
+        ],
     )
 
 
@@ -287,6 +335,7 @@ Measure = Callable[[Plan, Path], Part]
 PARTS: dict[str, tuple[Measure, ...]] = {
     "generation": (generation,),
     "identical": (identical,),
+    "prefix": (prefix,),
     "embedding": (embedding,),
     "stream": (stream, system_rate),
 }

@@ -8,8 +8,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     `requests` ask for at most `longest` tokens; all are answered in every way but one by one, which
     `alone` of them are. `identical` requests of at most `identical_tokens` are compared in a batch and
-    alone. `clock_tokens` a stream are timed. `texts` are embedded; `demo_jobs` of `demo_tokens` go
-    through the whole system.
+    alone. Prompts that begin alike want `shared_tokens` each. `clock_tokens` a stream are timed.
+    `texts` are embedded; `demo_jobs` of `demo_tokens` go through the whole system.
     """
 
     rounds: int
@@ -19,6 +19,7 @@ class Plan(msgspec.Struct, frozen=True):
     alone: int
     identical: int
     identical_tokens: int
+    shared_tokens: int
     texts: int
     matmul_seconds: float
     clock_tokens: int
@@ -34,6 +35,7 @@ QUICK = Plan(
     alone=4,
     identical=32,
     identical_tokens=8,
+    shared_tokens=16,
     texts=64,
     matmul_seconds=0.3,
     clock_tokens=150,
@@ -48,6 +50,7 @@ FULL = Plan(
     alone=16,
     identical=64,
     identical_tokens=16,
+    shared_tokens=64,
     texts=192,
     matmul_seconds=1.0,
     clock_tokens=300,

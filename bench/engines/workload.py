@@ -33,6 +33,17 @@ def demands(count: int, *, most: int = 256, seed: int = 1) -> list[Demand]:
     return made
 
 
+def beginning_alike(count: int, *, shared: int, wanted: int, seed: int) -> list[Demand]:
+    """Prompts with the same first `shared` tokens and 8 to 40 of their own behind them."""
+    chance = random.Random(seed)
+
+    def some(length: int) -> tuple[int, ...]:
+        return tuple(chance.randrange(FIRST_TOKEN, VOCABULARY) for _ in range(length))
+
+    beginning = some(shared)
+    return [Demand(beginning + some(chance.randint(8, 40)), wanted) for _ in range(count)]
+
+
 def useful_tokens(asked: Sequence[Demand]) -> int:
     """The tokens that somebody wants; what a padded batch makes beyond them does not count."""
     return sum(demand.wanted for demand in asked)

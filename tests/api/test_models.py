@@ -21,7 +21,8 @@ def test_a_model_shows_its_workers_and_its_queue(
     client: FlaskClient, store: JobStore, worker: PlayedWorker
 ) -> None:
     for name, state in (("w1", "starting"), ("w2", "busy")):
-        said = {"state": state, "engine": {"device": "cuda:0"}, "active": 3, "capacity": 32}
+        engine = {"device": "cuda:0", "batching": "static", "reason": "it has a window"}
+        said = {"state": state, "engine": engine, "active": 3, "capacity": 32}
         store.beat("echo", name, msgspec.json.encode(said), [])
     for _ in range(3):
         client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
@@ -33,6 +34,8 @@ def test_a_model_shows_its_workers_and_its_queue(
     assert (echo.queue_depth, echo.running) == (2, 1)
     assert [worker["name"] for worker in echo.workers] == ["w1", "w2"]
     assert echo.workers[1]["capacity"] == 32
+    assert echo.workers[1]["engine"]["batching"] == "static"
+    assert echo.workers[1]["engine"]["reason"] == "it has a window"
 
 
 def test_no_path_of_the_server_is_told(client: FlaskClient) -> None:

@@ -55,6 +55,28 @@ def test_accepted(body: dict[str, Any]) -> None:
         ({"model": "gen", "prompt": "a", "params": {"top_p": 0}}, "params.top_p"),
         ({"model": "gen", "prompt": "a", "params": {"stop": [""]}}, "params.stop.0"),
         ({"model": "gen", "prompt": "a", "params": {"seed": 2**63}}, "params.seed"),
+        ({"model": "gen", "prompt": "a", "params": {"min_p": 1.1}}, "params.min_p"),
+        (
+            {"model": "gen", "prompt": "a", "params": {"presence_penalty": 2.1}},
+            "params.presence_penalty",
+        ),
+        (
+            {"model": "gen", "prompt": "a", "params": {"frequency_penalty": -2.1}},
+            "params.frequency_penalty",
+        ),
+        (
+            {"model": "gen", "prompt": "a", "params": {"stop_token_ids": [-1]}},
+            "params.stop_token_ids.0",
+        ),
+        (
+            {"model": "gen", "prompt": "a", "params": {"stop_token_ids": [1] * 33}},
+            "params.stop_token_ids",
+        ),
+        (
+            {"model": "gen", "prompt": "a", "params": {"logprobs": True, "top_logprobs": 21}},
+            "params.top_logprobs",
+        ),
+        ({"model": "gen", "prompt": "a", "params": {"logprobs": 3}}, "params.logprobs"),
         (
             {"model": "gen", "prompt": "a", "params": {"max_new_tokens": 65}},
             "params.max_new_tokens",
@@ -75,6 +97,11 @@ def test_refused_with_the_place(body: Any, where: str) -> None:
         parse_request(body, CATALOG)
     places = [".".join(map(str, row["loc"])) for row in refused.value.errors]
     assert any(place.startswith(where) for place in places), places
+
+
+def test_alternatives_without_logprobs_are_refused_in_words() -> None:
+    with pytest.raises(InvalidRequest, match="top_logprobs needs logprobs: true"):
+        parse_request({"model": "gen", "prompt": "a", "params": {"top_logprobs": 2}}, CATALOG)
 
 
 def test_an_unknown_model_is_its_own_error() -> None:

@@ -46,7 +46,8 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The job is done. `usage` may hold prompt_tokens, completion_tokens, total_tokens, batch_size."""
+    """The job is done. `usage` may hold prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+    batch_size."""
 
     id: str
     output: Any

@@ -9,6 +9,7 @@ from torch.nn import functional
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.kv_cache import KvCache, LayerShape
 from workers.engines.text_generation.sequence import Chunk
+from workers.engines.text_generation.transfer import upload
 
 DENSE = 0.5
 """The share of slots in use from which idle ones are computed along rather than copied around."""
@@ -55,8 +56,8 @@ def lay_out(chunks: Items[Chunk], device: torch.device) -> Layout:
         positions += range(chunk.start, chunk.end)
     singles = len(chunks) - len(longer)
     return Layout(
-        slots=torch.tensor(slots, device=device),
-        positions=torch.tensor(positions, device=device),
+        slots=upload(slots, torch.long, device),
+        positions=upload(positions, torch.long, device),
         singles=singles,
         window=_window(slots[:singles], positions[:singles], device) if singles else None,
         chunks=tuple(longer),
@@ -65,18 +66,22 @@ def lay_out(chunks: Items[Chunk], device: torch.device) -> Layout:
 
 def _window(slots: list[int], positions: list[int], device: torch.device) -> Window:
     first, last, longest = min(slots), max(slots) + 1, max(positions) + 1
-    where = torch.arange(longest, device=device)
     if len(slots) < DENSE * (last - first):
-        limits = torch.tensor(positions, device=device)
-        mask = (where <= limits[:, None])[:, None, None]
-        return Window(torch.tensor(slots, device=device), len(slots), None, longest, mask)
+        mask = look_back(upload(positions, torch.long, device), longest)
+        return Window(upload(slots, torch.long, device), len(slots), None, longest, mask)
     # A slot that is not in this step looks at its first place, for a row must look somewhere.
     limits = torch.zeros(last - first, dtype=torch.long, device=device)
-    rows = torch.tensor(slots, device=device) - first
-    limits[rows] = torch.tensor(positions, device=device)
-    mask = (where <= limits[:, None])[:, None, None]
+    rows = upload(slots, torch.long, device) - first
+    limits[rows] = upload(positions, torch.long, device)
+    mask = look_back(limits, longest)
     in_order = slots == list(range(first, last))
     return Window(slice(first, last), last - first, None if in_order else rows, longest, mask)
+
+
+def look_back(positions: torch.Tensor, longest: int) -> torch.Tensor:
+    """[rows] positions to a mask [rows, 1, 1, longest], true up to each row's own position."""
+    places = torch.arange(longest, device=positions.device)
+    return (places <= positions[:, None])[:, None, None]
 
 
 class SlotAttention:

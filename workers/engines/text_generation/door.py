@@ -1,6 +1,6 @@
 """Checks a job before it joins the batch, and turns it into a sequence."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -30,15 +30,17 @@ class Door:
         self._vocabulary = vocabulary
         self._context = context
 
-    def admit(self, work: Work) -> tuple[Sequence, str | None]:
-        """The sequence, and the reason if an earlier attempt has finished its text already.
+    def admit(self, work: Work) -> Sequence:
+        """The sequence; it has `ended` where an earlier attempt has finished its text already.
 
         Raises `InputRefused`.
         """
         max_new_tokens = int(work.params.get("max_new_tokens", self._limits.max_new_tokens))
         prompt = self._prompt(work.content)
         self._check_room(len(prompt), max_new_tokens)
-        self._check_vocabulary([*prompt, *work.token_ids])
+        ends = frozenset(work.params.get("stop_token_ids") or ())
+        self._check_vocabulary([*prompt, *work.token_ids], "The input")
+        self._check_vocabulary(ends, "stop_token_ids")
         if work.text and not work.token_ids:
             raise InputRefused("A text can only be continued from its tokens.")
         stops = tuple(work.params.get("stop") or ())
@@ -50,12 +52,15 @@ class Door:
             max_new_tokens=max_new_tokens,
             sampling=Sampling.of(work.params, work.seed),
             stops=stops,
+            ends=ends,
             spoken=heard.spoken,
             text=[work.text] if work.text else [],
         )
         if heard.stopped:
-            return sequence, "stop"
-        return sequence, "length" if sequence.generated >= max_new_tokens else None
+            sequence.ended = "stop"
+        elif sequence.generated >= max_new_tokens:
+            sequence.ended = "length"
+        return sequence
 
     def _prompt(self, content: Any) -> list[int]:
         if isinstance(content, str):
@@ -99,8 +104,8 @@ class Door:
                 f" the model's context of {self._context}."
             )
 
-    def _check_vocabulary(self, ids: list[int]) -> None:
-        if min(ids) < 0 or max(ids) >= self._vocabulary:
+    def _check_vocabulary(self, ids: Collection[int], where: str) -> None:
+        if ids and (min(ids) < 0 or max(ids) >= self._vocabulary):
             raise InputRefused(
-                f"The input has tokens outside the model's vocabulary of {self._vocabulary}."
+                f"{where} has tokens outside the model's vocabulary of {self._vocabulary}."
             )

@@ -1,6 +1,6 @@
 """The text generation engine: schedule, run, sample, detokenise, and only then commit."""
 
-from dataclasses import dataclass
+import logging
 from typing import Any
 
 import torch
@@ -11,30 +11,22 @@ from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import Unpackable
-from workers.engines.placement import place
+from workers.engines.placement import Placement, place
 from workers.engines.pretrained import read
 from workers.engines.text_generation import sampler
-from workers.engines.text_generation.detokenizer import Chunk as Said
-from workers.engines.text_generation.detokenizer import Detokenizer, Spoken
+from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.packing import packed_runner, static_runner
 from workers.engines.text_generation.runner import Runner
 from workers.engines.text_generation.scheduler import Scheduler
+from workers.engines.text_generation.scores import namer, told
 from workers.engines.text_generation.sequence import NO_SLOT, Sequence
+from workers.engines.text_generation.turns import Listener, Turn
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
 
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one sampled token means for its sequence, before anything has changed."""
-
-    sequence: Sequence
-    token: int | None
-    spoken: Spoken
-    said: Said
-    reason: str | None
+_log = logging.getLogger(__name__)
 
 
 class TextGeneration:
@@ -48,33 +40,45 @@ class TextGeneration:
 
     @torch.inference_mode()
     def load(self) -> EngineInfo:
-        """Read the model, find out whether it can be packed, and set up its cache."""
+        """See `Engine.load`."""
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
         tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
+        return self.serve(tokenizer, model, placement)
+
+    @torch.inference_mode()
+    def serve(self, tokenizer: Any, model: Any, placement: Placement) -> EngineInfo:
+        """Find out whether a model that is in its place can be packed, and set up its cache.
+
+        Raises `ConfigError` when not even one sequence fits.
+        """
         limits = self._spec.limits
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length
         slots, reason = self._spec.batch.max_size, "packed logits equal plain ones"
-        try:
-            runner, slots = packed_runner(model, placement, slots, length)
-            self._runner: Runner = runner
-            batching = "packed"
-        except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-        except ConfigError as error:
-            raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        self._scheduler = Scheduler(slots, budget)
-        self._detokenizer = Detokenizer.of(tokenizer)
-        self._eos = _eos_tokens(model, tokenizer)
+        graphs = 0
+        try:
+            runner, slots = packed_runner(model, placement, slots, length, budget)
+            self._runner: Runner = runner
+            batching, graphs = "packed", runner.graphs
+        except Unpackable as error:
+            self._runner = static_runner(model, placement, slots)
+            batching, reason = "static", str(error)
+            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
+        except ConfigError as error:
+            raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
+        reuse = self._spec.batch.prefix_reuse and batching == "packed"
+        self._scheduler = Scheduler(slots, budget, reuse=reuse)
+        detokenizer = Detokenizer.of(tokenizer)
+        self._name = namer(tokenizer)
+        self._listener = Listener(detokenizer, _eos_tokens(model, tokenizer))
         vocabulary = int(model.get_input_embeddings().num_embeddings)
-        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context)
+        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
             capacity=slots + max(1, slots // 4),
@@ -87,16 +91,18 @@ class TextGeneration:
                 "slots": slots,
                 "slot_tokens": length,
                 "token_budget": self._scheduler.budget,
+                "prefix_reuse": reuse,
+                "cuda_graphs": graphs,
             },
         )
 
     def admit(self, work: Work) -> None:
         if work.id in self._sequences:
             raise InputRefused(f"The job {work.id} is here already.")
-        sequence, reason = self._door.admit(work)
+        sequence = self._door.admit(work)
         self._sequences[work.id] = sequence
-        if reason is not None:
-            self._ended[work.id] = reason
+        if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
+            self._ended[work.id] = sequence.ended
         else:
             self._scheduler.add(sequence)
 
@@ -109,14 +115,13 @@ class TextGeneration:
     def step(self) -> Step:
         """One iteration: a token for every sequence that decodes, and some prefill beside them."""
         chunks = self._scheduler.plan()
+        self._scheduler.begin(chunks)
         turns: list[Turn] = []
         if chunks:
-            ran, logits = self._runner.run(chunks)
-            sequences = [chunk.sequence for chunk in ran]
-            draws = [sampler.Draw(s.sampling, s.tokens, s.generated) for s in sequences]
-            tokens = sampler.choose(logits, draws)
-            turns = [self._turn(s, token) for s, token in zip(sequences, tokens, strict=True)]
-        # Nothing above has changed anything, and nothing below can fail.
+            rows, logits = self._runner.run(chunks)
+            draws = [row.sequence.draw(row.position) for row in rows]
+            turns = list(self._listener.turns(rows, sampler.choose(logits, draws)))
+        # Nothing above has changed any sequence, and nothing below can fail.
         self._scheduler.commit(chunks)
         step = Step(
             batch_size=len(chunks),
@@ -135,31 +140,14 @@ class TextGeneration:
         """A newcomer joins at the next token anyway."""
         return 0.0
 
-    def _turn(self, sequence: Sequence, token: int | None) -> Turn:
-        """What the token brings: an end, a piece of text, or nothing to show yet."""
-        spoken = sequence.spoken
-        if token is None:
-            return Turn(sequence, None, spoken, Said(), None)
-        if token in self._eos:
-            heard = self._detokenizer.flush(spoken, sequence.stops)
-            return Turn(sequence, None, heard.spoken, heard.chunk, "stop")
-        heard = self._detokenizer.push(spoken, token, sequence.stops)
-        said, stopped = heard.chunk, heard.stopped
-        full = sequence.generated + 1 >= sequence.max_new_tokens
-        if full and not stopped:
-            rest = self._detokenizer.flush(heard.spoken, sequence.stops)
-            said = Said((*said.token_ids, *rest.chunk.token_ids), said.text + rest.chunk.text)
-            heard, stopped = rest, rest.stopped
-        reason = "stop" if stopped else "length" if full else None
-        return Turn(sequence, token, heard.spoken, said, reason)
-
     def _commit(self, turn: Turn, step: Step) -> None:
         sequence = turn.sequence
-        if turn.token is None and turn.reason is None:
+        if turn.broken:
             self._let_go(sequence, scrub=True)
             message = "The model's output for this job is not a number (NaN or infinity)."
             step.outcomes.append(Broke(sequence.id, "engine_error", message))
             return
+        sequence.scores += turn.scores
         if turn.token is not None:
             sequence.tokens.append(turn.token)
         sequence.spoken = turn.spoken
@@ -176,16 +164,19 @@ class TextGeneration:
             "prompt_tokens": sequence.prompt_length,
             "completion_tokens": sequence.generated,
             "total_tokens": len(sequence.tokens),
+            "cached_tokens": min(sequence.reused, sequence.prompt_length),
             "batch_size": max(1, sequence.largest_batch),
         }
-        output = {"text": "".join(sequence.text), "finish_reason": reason}
+        output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
+        if sequence.sampling.logprobs is not None:
+            output["logprobs"] = told(sequence.scores, self._name)
         step.outcomes.append(Finished(sequence.id, output, usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:
         del self._sequences[sequence.id]
         if self._ended.pop(sequence.id, None) is not None:
             return
-        slot = self._scheduler.remove(sequence)
+        slot = self._scheduler.remove(sequence, forget=scrub)
         if slot != NO_SLOT:
             self._runner.release(slot, scrub=scrub)
 

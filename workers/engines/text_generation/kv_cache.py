@@ -50,6 +50,12 @@ class KvCache:
         ]
 
     @torch.inference_mode()
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of one slot into another."""
+        for tensor in (*self.keys, *self.values):
+            tensor[target, :, :length] = tensor[source, :, :length]
+
+    @torch.inference_mode()
     def scrub(self, slot: int) -> None:
         """Zero a slot, so that NaN left there cannot reach the next sequence."""
         for tensor in (*self.keys, *self.values):
@@ -63,17 +69,20 @@ def slots_that_fit(
     dtype: torch.dtype,
     free_bytes: int,
     device: torch.device,
+    reserve: int = 0,
+    spare: int = 0,
 ) -> int:
     """How many slots of `length` tokens fit the memory share, at most `wanted`.
 
-    Raises `ConfigError` when not even one does.
+    `reserve` bytes of what is free stay out of it, for what a step needs; `spare` slots are wanted
+    besides. Raises `ConfigError` when not even one fits.
     """
     slot_bytes = length * sum(layer.bytes_per_token(dtype) for layer in layers)
-    share = int(free_bytes * MEMORY_SHARE.get(device.type, 0.5))
-    fit = share // max(slot_bytes, 1)
+    share = int(max(0, free_bytes - reserve) * MEMORY_SHARE.get(device.type, 0.5))
+    fit = share // max(slot_bytes, 1) - spare
     if fit < 1:
         raise ConfigError(
-            f"one sequence of {length} tokens needs {slot_bytes >> 20} MiB of cache and"
+            f"one sequence of {length} tokens needs {slot_bytes * (1 + spare) >> 20} MiB of cache and"
             f" {share >> 20} MiB may be used; lower limits.max_prompt_tokens or max_new_tokens"
         )
     return min(wanted, fit)

@@ -5,6 +5,7 @@ for a while.
 """
 
 import inspect
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from typing import Any
@@ -16,10 +17,13 @@ from workers.engines.packed_attention import FAULTS, Unpackable
 from workers.engines.placement import Placement
 from workers.engines.text_generation.attention import ShapeProbe
 from workers.engines.text_generation.kv_cache import KvCache, LayerShape, slots_that_fit
+from workers.engines.text_generation.memory import bytes_of_a_step
 from workers.engines.text_generation.runner import PackedRunner, Runner
 from workers.engines.text_generation.sampler import Sampling
 from workers.engines.text_generation.sequence import Chunk, Sequence
 from workers.engines.text_generation.static import StaticRunner
+
+_log = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
 """Largest root mean square difference at a position, in standard deviations of its logits.
@@ -33,25 +37,35 @@ LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
 
 def packed_runner(
-    model: Any, placement: Placement, slots: int, length: int
+    model: Any, placement: Placement, slots: int, length: int, budget: int = 0
 ) -> tuple[PackedRunner, int]:
     """A runner whose logits were found right, and how many slots of `length` tokens it has.
 
-    Raises `Unpackable` with the reason otherwise; the model is then as it was.
+    `budget` is how many tokens a step may have: what they need of the memory is left free. Raises
+    `Unpackable` with the reason otherwise; the model is then as it was.
     """
     config = model.config.get_text_config()
     _check_config(model, config, length)
     try:
         layers = _probe(model, placement.device, config.num_hidden_layers)
+        reserve = bytes_of_a_step(model, budget, slots, placement.device)
     except FAULTS as error:
         _raise_out_of_memory(error)
         raise Unpackable(f"a trial run failed: {error}") from error
+    scratch = 1 if fixed_shapes(placement.device) else 0
     slots = slots_that_fit(
-        layers, slots, length, placement.dtype, placement.free_bytes(), placement.device
+        layers,
+        slots,
+        length,
+        placement.dtype,
+        placement.free_bytes(),
+        placement.device,
+        reserve,
+        scratch,
     )
     texts = _random_texts(_vocabulary(model), length)
     expected = [_plain_logits(model, text, placement.device) for text in texts]
-    cache = KvCache(layers, slots, length, placement.dtype, placement.device)
+    cache = KvCache(layers, slots + scratch, length, placement.dtype, placement.device)
     runner = PackedRunner(model, cache, placement.device)
     try:
         off = largest_error(texts, expected, runner, slots)
@@ -64,7 +78,34 @@ def packed_runner(
         runner.detach()
         _raise_out_of_memory(error)
         raise Unpackable(f"a packed trial run failed: {error}") from error
+    if scratch:
+        _climb(runner, texts, expected, slots, TOLERANCE[placement.dtype])
     return runner, slots
+
+
+def fixed_shapes(device: torch.device) -> bool:
+    """Whether steps of single tokens run in fixed shapes: where they can be captured as graphs."""
+    return device.type == "cuda"
+
+
+def _climb(
+    runner: PackedRunner,
+    texts: Items[Items[int]],
+    expected: Items[torch.Tensor],
+    slots: int,
+    tolerance: float,
+) -> None:
+    """Fixed shapes if they work and are as right as the rest; without them a model is only slower."""
+    try:
+        runner.climb()
+        off = largest_error(texts, expected, runner, slots)
+        fault = "" if off <= tolerance else f"logits are off by {off:.2g} standard deviations"
+    except FAULTS as error:
+        _raise_out_of_memory(error)
+        fault = str(error)
+    if fault:
+        _log.warning("decode steps run without CUDA graphs: %s", fault)
+        runner.step_down()
 
 
 def static_runner(model: Any, placement: Placement, slots: int) -> StaticRunner:
@@ -103,10 +144,10 @@ def largest_error(
                 wanted[sequence.id] = expected[index][len(sequence.tokens) - 1]
         if not chunks:
             break
-        ran, logits = runner.run(chunks)
-        for chunk, row in zip(ran, logits, strict=True):
-            right = wanted[chunk.sequence.id]
-            error = (row - right).pow(2).mean().sqrt() / right.std().clamp_min(1e-6)
+        rows, logits = runner.run(chunks)
+        for row, found in zip(rows, logits, strict=True):
+            right = wanted[row.sequence.id]
+            error = (found - right).pow(2).mean().sqrt() / right.std().clamp_min(1e-6)
             worst = max(worst, float(error)) if torch.isfinite(error) else float("inf")
     return worst
 

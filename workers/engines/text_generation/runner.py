@@ -9,16 +9,19 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.text_generation.attention import SlotAttention, lay_out
 from workers.engines.text_generation.kv_cache import KvCache
-from workers.engines.text_generation.sequence import Chunk
+from workers.engines.text_generation.ladder import Ladder
+from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Row
+from workers.engines.text_generation.transfer import upload
 
 
 class Runner(Protocol):
     """Turns a plan into logits. Holds the keys and values, and nothing else of a sequence."""
 
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
-        """The chunks that sample, and their logits as float32 [chunks that sample, vocabulary].
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
+        """Where logits were wanted, and those logits as float32 [rows, vocabulary].
 
-        May be called again with the same chunks when it has raised.
+        Beginnings are copied in the order of the chunks, before anything is run. When it has raised, the
+        slots of its chunks hold nothing new.
         """
 
     def release(self, slot: int, *, scrub: bool) -> None:
@@ -35,33 +38,60 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = packed_attention.attach(model, self._attention)
+        self._ladder: Ladder | None = None
 
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
+    @property
+    def graphs(self) -> int:
+        """How many shapes of decode steps are replayed as CUDA graphs."""
+        return len(self._ladder) if self._ladder and self._device.type == "cuda" else 0
+
+    def climb(self) -> None:
+        """From now on steps of single tokens run in fixed shapes; the cache's last slot is for that.
+
+        Raises what torch raises when a shape cannot be captured.
+        """
+        ladder = Ladder(
+            self._model, self._attention, self._cache.slots - 1, self._cache.length, self._device
+        )
+        ladder.warm_up()
+        self._ladder = ladder
+
+    def step_down(self) -> None:
+        """Run all steps as they come again."""
+        self._ladder = None
+
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """See `Runner.run`."""
-        row = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
-        self._attention.layout = layout = lay_out(row, self._device)
-        sampling: list[Chunk] = []
-        last: list[int] = []
+        for chunk in chunks:
+            if chunk.source not in (NO_SLOT, chunk.slot):
+                self._cache.copy(chunk.source, chunk.slot, chunk.start)
+        packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
+        if self._ladder is not None and all(c.length == 1 and c.samples for c in packed):
+            logits = self._ladder.run(packed)
+            return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
+        self._attention.layout = layout = lay_out(packed, self._device)
+        rows: list[Row] = []
+        places: list[int] = []
         tokens: list[int] = []
-        for chunk in row:
+        for chunk in packed:
+            for row in chunk.rows:
+                rows.append(row)
+                places.append(len(tokens) + row.position - chunk.start)
             tokens += chunk.tokens
-            if chunk.samples:
-                sampling.append(chunk)
-                last.append(len(tokens) - 1)
-        rows = torch.tensor(last, dtype=torch.long, device=self._device)
-        # Without a row to sample from, the head is still asked for one: some models want at least that.
-        wanted = {"logits_to_keep": rows if last else rows.new_zeros(1)} if self._picks_rows else {}
+        # Where nothing is wanted, the head is still asked for one row: some models want at least that.
+        at = upload(places or [0], torch.long, self._device)
+        wanted = {"logits_to_keep": at} if self._picks_rows else {}
         try:
             output = self._model(
-                input_ids=torch.tensor([tokens], device=self._device),
+                input_ids=upload([tokens], torch.long, self._device),
                 position_ids=layout.positions[None],
                 use_cache=False,
                 **wanted,
             )
         finally:
             self._attention.layout = None
-        logits = output.logits[0] if self._picks_rows else output.logits[0, rows]
-        return sampling, logits[: len(last)].float()
+        logits = output.logits[0] if self._picks_rows else output.logits[0, at]
+        return rows, logits[: len(rows)].float()
 
     def release(self, slot: int, *, scrub: bool) -> None:
         """See `Runner.release`."""

@@ -1,8 +1,9 @@
-"""Which tokens of which sequences go into the next step. Pure planning; no torch."""
+"""Which tokens of which sequences go into the next step, and in which slots. Pure planning; no torch."""
 
 from collections import deque
 from collections.abc import Sequence as Items
 
+from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
 from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
 
 SMALLEST_CHUNK = 16
@@ -13,13 +14,18 @@ class Scheduler:
     """First come, first served: every decode runs in every step, prefill fills up the token budget.
 
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
-    of work a step. `plan` changes nothing; `commit` does, once the step has succeeded.
+    of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
+    slot holds. `plan` changes nothing; `begin` gives up what the step will overwrite; `commit` moves
+    on, once the step has succeeded.
     """
 
-    def __init__(self, slots: int, budget: int) -> None:
+    def __init__(self, slots: int, budget: int, *, reuse: bool = False) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
+        self._reuse = reuse
+        self._prefixes = Prefixes(slots)
         self._free = list(range(slots))
+        """With reuse, least recently used first; else in order, so that those in use stay close."""
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
 
@@ -27,47 +33,106 @@ class Scheduler:
         return len(self._waiting) + len(self._running)
 
     def add(self, sequence: Sequence) -> None:
+        if self._reuse:
+            extend(sequence.blocks, sequence.tokens)
         self._waiting.append(sequence)
 
-    def remove(self, sequence: Sequence) -> int:
-        """Let a sequence go; returns the slot that is free again, NO_SLOT when it had none."""
+    def remove(self, sequence: Sequence, *, forget: bool = False) -> int:
+        """Let a sequence go; returns the slot that is free again, NO_SLOT when it had none.
+
+        `forget`: what the slot holds must not be used again.
+        """
         slot, sequence.slot = sequence.slot, NO_SLOT
         if slot == NO_SLOT:
             self._waiting.remove(sequence)
-        else:
-            self._running.remove(sequence)
-            self._free.append(slot)
+            return slot
+        self._running.remove(sequence)
+        if forget:
+            self._prefixes.cut(slot, 0)
+        self._free.insert(0 if forget else len(self._free), slot)
+        if not self._reuse:
             self._free.sort()
         return slot
 
     def plan(self) -> list[Chunk]:
-        """The next step: decodes first, then chunks of prompts, oldest first.
-
-        Newcomers are given the lowest free slots, so that those in use stay close together.
-        """
-        prompts = [s for s in self._running if len(s.tokens) - s.cached > 1]
+        """The next step: decodes first, then chunks of prompts, oldest first."""
         chunks = [
             Chunk(s, s.slot, s.cached, 1) for s in self._running if len(s.tokens) - s.cached == 1
         ]
-        newcomers = zip(self._waiting, self._free, strict=False)
-        places = [(s, s.slot) for s in prompts] + list(newcomers)
         left = self.budget - len(chunks)
-        for sequence, slot in places:
-            if left <= 0:
-                break
-            length = min(left, len(sequence.tokens) - sequence.cached)
-            chunks.append(Chunk(sequence, slot, sequence.cached, length))
-            left -= length
-        return chunks
+        coming: set[bytes] = set()
+        for sequence in self._running:
+            if left > 0 and len(sequence.tokens) - sequence.cached > 1:
+                chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
+                coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
+                left -= chunks[-1].length
+        return chunks + self._newcomers(left, coming)
+
+    def begin(self, chunks: Items[Chunk]) -> None:
+        """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
+        for chunk in chunks:
+            if chunk.sequence.slot == NO_SLOT:
+                kept = chunk.start // BLOCK if chunk.source == chunk.slot else 0
+                self._prefixes.cut(chunk.slot, kept)
 
     def commit(self, chunks: Items[Chunk]) -> None:
         """The step has been run: newcomers own their slots, and what was run is cached."""
         for chunk in chunks:
             sequence = chunk.sequence
             if sequence.slot == NO_SLOT:
-                self._waiting.remove(sequence)
-                self._free.remove(chunk.slot)
-                self._running.append(sequence)
-                sequence.slot = chunk.slot
+                self._settle(chunk)
             sequence.cached = chunk.end
             sequence.largest_batch = max(sequence.largest_batch, len(chunks))
+            if self._reuse and chunk.end // BLOCK > self._prefixes.count(chunk.slot):
+                extend(sequence.blocks, sequence.tokens)
+                self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
+
+    def _newcomers(self, left: int, coming: set[bytes]) -> list[Chunk]:
+        """Chunks of those who wait. `coming` are the blocks that this step computes; it is extended.
+
+        Whoever begins with one of them waits for it, a slot being kept: the next step copies it.
+        """
+        chunks: list[Chunk] = []
+        free, taken = list(self._free), set[int]()
+        for sequence, _ in zip(self._waiting, self._free, strict=False):
+            if left <= 0:
+                break
+            names = sequence.blocks[: sequence.wanted // BLOCK]
+            count, holders = self._prefixes.find(names, taken)
+            if count < len(names) and names[count] in coming:
+                continue
+            slot, source = self._place(free, count, holders)
+            chunk = _chunk(sequence, slot, count * BLOCK, left, source)
+            chunks.append(chunk)
+            free.remove(slot)
+            taken.add(slot)
+            coming.update(sequence.blocks[: chunk.end // BLOCK])
+            left -= chunk.length
+        return chunks
+
+    def _place(self, free: list[int], count: int, holders: set[int]) -> tuple[int, int]:
+        """A free slot for a newcomer, and the slot with the first `count` blocks of its text.
+
+        The same slot where that loses nothing else, or no more than the slot whose turn it is.
+        """
+        for slot in free:
+            if slot in holders and self._prefixes.count(slot) == count:
+                return slot, slot
+        if free[0] in holders:
+            return free[0], free[0]
+        return free[0], min(holders, default=NO_SLOT)
+
+    def _settle(self, chunk: Chunk) -> None:
+        self._waiting.remove(chunk.sequence)
+        self._free.remove(chunk.slot)
+        self._running.append(chunk.sequence)
+        chunk.sequence.slot = chunk.slot
+        chunk.sequence.reused = chunk.start
+        if chunk.source in self._free:
+            self._free.remove(chunk.source)
+            self._free.append(chunk.source)
+
+
+def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
+    length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+    return Chunk(sequence, slot, start, length, source)

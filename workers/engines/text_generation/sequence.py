@@ -1,11 +1,15 @@
 """One text in the making, and the part of it that goes into one step."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from workers.engines.text_generation.detokenizer import Spoken
-from workers.engines.text_generation.sampler import Sampling
+from workers.engines.text_generation.sampler import Draw, Sampling
+from workers.engines.text_generation.scores import Score
 
 NO_SLOT = -1
+REPLAY = 64
+"""Most tokens of a text that are run in one step when the logits of each of them are wanted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -13,7 +17,8 @@ class Sequence:
     """A job inside the engine. Only `scheduler` and `engine` change it, once a step has succeeded.
 
     `tokens` is the prompt followed by what was generated, by earlier attempts too; the keys and
-    values of the first `cached` of them lie in `slot`.
+    values of the first `cached` of them lie in `slot`. `scores` are those of the first generated tokens,
+    where they are wanted.
     """
 
     id: str
@@ -22,25 +27,60 @@ class Sequence:
     max_new_tokens: int
     sampling: Sampling
     stops: tuple[str, ...] = ()
+    ends: frozenset[int] = frozenset()
     spoken: Spoken = field(default_factory=Spoken)
     text: list[str] = field(default_factory=list)
     cached: int = 0
     slot: int = NO_SLOT
     largest_batch: int = 0
+    scores: list[Score] = field(default_factory=list)
+    ended: str | None = None
+    """Why it had ended already when it came; only its scores are wanted."""
+    blocks: list[bytes] = field(default_factory=list)
+    """Names of its whole blocks of tokens; see `prefixes`."""
+    reused: int = 0
+    """Tokens that were not run, for a slot held their keys and values."""
 
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_length
 
+    @property
+    def wanted(self) -> int:
+        """The first position whose logits are wanted; those of the last token choose the next one.
+
+        A text that was begun by an earlier attempt has no scores yet: its tokens are scored again.
+        """
+        last = len(self.tokens) - 1
+        if self.sampling.logprobs is None:
+            return last
+        return min(last, self.prompt_length - 1 + len(self.scores))
+
+    @property
+    def longest_chunk(self) -> int:
+        """How many tokens may be run in one step: logits are large."""
+        return len(self.tokens) if self.wanted == len(self.tokens) - 1 else REPLAY
+
+    def draw(self, position: int) -> Draw:
+        """What is to be done with the logits of a position, one of those from `wanted` on."""
+        following = position + 1
+        known = self.tokens[following] if following < len(self.tokens) else None
+        drawn = following - self.prompt_length
+        return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known)
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`."""
+    """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`.
+
+    Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot.
+    """
 
     sequence: Sequence
     slot: int
     start: int
     length: int
+    source: int = NO_SLOT
 
     @property
     def end(self) -> int:
@@ -54,3 +94,17 @@ class Chunk:
     @property
     def tokens(self) -> list[int]:
         return self.sequence.tokens[self.start : self.end]
+
+    @property
+    def rows(self) -> "Iterator[Row]":
+        """Where logits are wanted."""
+        for position in range(max(self.start, self.sequence.wanted), self.end):
+            yield Row(self.sequence, position)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A position in a sequence whose logits were wanted."""
+
+    sequence: Sequence
+    position: int

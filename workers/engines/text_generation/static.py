@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from workers.engines.text_generation.sequence import Chunk, Sequence
+from workers.engines.text_generation.sequence import Chunk, Row, Sequence
 
 
 @dataclass(slots=True)
@@ -33,31 +33,36 @@ class StaticRunner:
         self._cached = cached
         self._pasts: dict[int, Past] = {}
 
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """See `Runner.run`. A prompt is run whole, when its last chunk is due."""
-        sampling = [chunk for chunk in chunks if chunk.samples]
-        rows = [self._last_logits(chunk) for chunk in sampling]
-        return sampling, torch.stack(rows) if rows else torch.empty(0, 0)
+        rows: list[Row] = []
+        logits: list[torch.Tensor] = []
+        for chunk in chunks:
+            if chunk.samples:
+                wanted = range(chunk.sequence.wanted, chunk.end)
+                rows += [Row(chunk.sequence, position) for position in wanted]
+                logits.append(self._last_logits(chunk, len(wanted)))
+        return rows, torch.cat(logits) if logits else torch.empty(0, 0)
 
     def release(self, slot: int, *, scrub: bool) -> None:  # noqa: ARG002
         """See `Runner.release`."""
         self._pasts.pop(slot, None)
 
-    def _last_logits(self, chunk: Chunk) -> torch.Tensor:
-        """float32 [vocabulary]"""
+    def _last_logits(self, chunk: Chunk, count: int) -> torch.Tensor:
+        """float32 [count, vocabulary]"""
         if not self._cached:
-            return self._forward(chunk.sequence.tokens[: chunk.end], use_cache=False)
+            return self._forward(chunk.sequence.tokens[: chunk.end], count, use_cache=False)
         past = self._pasts.pop(chunk.slot, None)
         if past is None or past.sequence is not chunk.sequence or past.length != chunk.start:
             past = Past(chunk.sequence, DynamicCache(config=self._model.config), 0)
         tokens = chunk.sequence.tokens[past.length : chunk.end]
-        logits = self._forward(tokens, past_key_values=past.cache, use_cache=True)
+        logits = self._forward(tokens, count, past_key_values=past.cache, use_cache=True)
         # Only now, so that a forward pass that raised leaves no half-filled cache behind.
         past.length = chunk.end
         self._pasts[chunk.slot] = past
         return logits
 
-    def _forward(self, tokens: list[int], **options: Any) -> torch.Tensor:
+    def _forward(self, tokens: list[int], count: int, **options: Any) -> torch.Tensor:
         output = self._model(input_ids=torch.tensor([tokens], device=self._device), **options)
-        logits: torch.Tensor = output.logits[0, -1].float()
+        logits: torch.Tensor = output.logits[0, -count:].float()
         return logits

@@ -21,7 +21,17 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], str]] = {
     "mistral": ("MistralConfig", SMALL | {"sliding_window": None}, "packed"),
     "mistral, window of 16": ("MistralConfig", SMALL | {"sliding_window": 16}, "static"),
     "mistral, window beyond a slot": ("MistralConfig", SMALL | {"sliding_window": 4096}, "packed"),
+    "qwen2, window in some layers": (
+        "Qwen2Config",
+        SMALL | {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+        "static",
+    ),
     "phi3": ("Phi3Config", SMALL | {"pad_token_id": 0}, "packed"),
+    "phi3, window of 16": (
+        "Phi3Config",
+        SMALL | {"pad_token_id": 0, "sliding_window": 16},
+        "static",
+    ),
     "gemma3": ("Gemma3TextConfig", SMALL | {"head_dim": 16, "sliding_window": 16}, "static"),
     "gpt2": ("GPT2Config", OLD, "packed"),
     "gpt-neox": (
@@ -84,14 +94,16 @@ def test_greedy_text_is_what_transformers_generates(name: str, tmp_path: Path) -
     engine = TextGeneration(text_spec(path))
 
     info = engine.load()
-    ran = drive(
-        engine,
-        [
-            Work(str(n), prompt, {"max_new_tokens": count}, seed=0)
-            for n, (prompt, count) in enumerate(PROMPTS)
-        ],
-    )
+    works = [
+        Work(str(n), prompt, {"max_new_tokens": count}, seed=0)
+        for n, (prompt, count) in enumerate(PROMPTS)
+    ]
+    ran = drive(engine, works)
+    again = drive(engine, works[:1])
 
     assert info.details["batching"] == batching, info.details["reason"]
     for n, (prompt, count) in enumerate(PROMPTS):
         assert ran.text(str(n)) == generate(model, tokenizer, prompt, count)
+    # The longest prompt has its beginning in a slot by now.
+    assert again.text("0") == ran.text("0")
+    assert (again.finished("0").usage["cached_tokens"] > 0) is (batching == "packed")

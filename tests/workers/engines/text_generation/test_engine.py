@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.catalog import Batch, Limits
-from shared.errors import ConfigError, InputRefused
+from shared.errors import PROBLEMS, ConfigError, InputRefused
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
@@ -90,6 +90,7 @@ def test_usage_counts_tokens(engine: TextGeneration) -> None:
         "prompt_tokens": prompt,
         "completion_tokens": 20,
         "total_tokens": prompt + 20,
+        "cached_tokens": 0,
         "batch_size": 1,
     }
 
@@ -126,6 +127,100 @@ def test_end_tokens_come_from_the_generation_config(
     assert finished.usage["completion_tokens"] == ids.index(end)
 
 
+@pytest.mark.parametrize("kind", ["packed", "static"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"presence_penalty": 1.0, "frequency_penalty": 0.7},
+        {"temperature": 1.0, "min_p": 0.05, "frequency_penalty": 1.5, "repetition_penalty": 1.2},
+        {"temperature": 0.8, "logprobs": True, "top_logprobs": 3},
+        {"logprobs": True, "stop": ["e"]},
+    ],
+)
+def test_rules_hold_in_company_and_over_a_resumed_attempt(
+    llama: Path, tmp_path: Path, kind: str, params: dict[str, Any]
+) -> None:
+    path = llama
+    if kind == "static":
+        path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
+    engine = loaded(path)
+    others = works(3, temperature=1.0, top_p=0.9, logprobs=True)
+    work = Work("x", PROMPTS[2], {"max_new_tokens": 20} | params, seed=5)
+    alone = drive(engine, [work])
+
+    assert_same(drive(engine, [*others, work]), alone)
+    pieces = alone.pieces.get("x", [])
+    for cut in range(0, len(pieces) + 1, 4):
+        assert_same(drive(engine, [others[0], resumed(work, pieces[:cut])]), alone)
+    assert_same(drive(engine, [resumed(work, pieces)]), alone)
+
+
+def assert_same(ran: Ran, expected: Ran) -> None:
+    """The same text of job x, and log-probabilities that differ by no more than their rounding."""
+    found, right = ran.finished("x"), expected.finished("x")
+    scores, right_scores = found.output.pop("logprobs", []), right.output.get("logprobs", [])
+    assert found.output == {k: v for k, v in right.output.items() if k != "logprobs"}
+    assert len(scores) == len(right_scores)
+    for score, wanted in zip(scores, right_scores, strict=True):
+        assert score["token_id"] == wanted["token_id"]
+        assert score["logprob"] == pytest.approx(wanted["logprob"], abs=1e-4)
+        assert [t["token_id"] for t in score["top"]] == [t["token_id"] for t in wanted["top"]]
+
+
+def test_logprobs_have_an_entry_for_each_token_of_the_completion(engine: TextGeneration) -> None:
+    [work] = works(1, temperature=1.0, logprobs=True, top_logprobs=2)
+
+    ran = drive(engine, [work])
+
+    finished = ran.finished(work.id)
+    said = [token for piece in ran.pieces[work.id] for token in piece.token_ids]
+    entries = finished.output["logprobs"]
+    assert [entry["token_id"] for entry in entries] == said
+    assert len(entries) == finished.usage["completion_tokens"] == 20
+    for entry in entries:
+        assert entry["token"] == byte_level_tokenizer().decode([entry["token_id"]])
+        best, second = entry["top"]
+        assert best["logprob"] >= second["logprob"]
+        assert entry["logprob"] <= best["logprob"] <= 0
+    assert "logprobs" not in drive(engine, works(1)).finished(work.id).output
+
+
+def test_a_long_text_is_scored_again_in_bounded_steps(llama: Path) -> None:
+    limits = Limits(max_prompt_tokens=96, max_new_tokens=100)
+    engine = loaded(llama, batch=Batch(max_size=2, token_budget=200), limits=limits)
+    rules = {"max_new_tokens": 100, "logprobs": True}
+    work = Work("x", "a", rules, seed=0)
+    whole = drive(engine, [work])
+    run, largest = engine._runner.run, 0
+
+    def watched(chunks: Any) -> Any:
+        nonlocal largest
+        rows, logits = run(chunks)
+        largest = max(largest, len(rows))
+        return rows, logits
+
+    engine._runner.run = watched  # type: ignore[method-assign]
+    again = drive(engine, [resumed(work, whole.pieces["x"][:90])])
+
+    assert_same(again, whole)
+    assert 1 < largest <= 64
+
+
+def test_tokens_that_the_job_names_end_its_text(engine: TextGeneration) -> None:
+    [work] = works(1, temperature=1.0, logprobs=True)
+    ids = [
+        entry["token_id"] for entry in drive(engine, [work]).finished(work.id).output["logprobs"]
+    ]
+    end = ids[7]
+
+    ran = drive(engine, [replace(work, params=work.params | {"stop_token_ids": [end, 399]})])
+
+    finished = ran.finished(work.id)
+    assert finished.output["finish_reason"] == "stop"
+    assert finished.usage["completion_tokens"] == ids.index(end)
+    assert [entry["token_id"] for entry in finished.output["logprobs"]] == ids[: ids.index(end)]
+
+
 def test_a_text_that_had_ended_already_takes_no_step(engine: TextGeneration) -> None:
     [work] = works(1)
     whole = drive(engine, [work])
@@ -147,7 +242,7 @@ def test_a_stop_string_found_before_a_crash_is_found_after_it(engine: TextGenera
         pieces = whole.pieces.get(work.id, [])
         for cut in range(len(pieces) + 1):
             ran = drive(engine, [resumed(stopping, pieces[:cut])])
-            assert ran.finished(work.id) == whole.finished(work.id)
+            assert ran.finished(work.id).output == whole.finished(work.id).output
 
 
 def test_canceling_a_text_that_had_ended_already(engine: TextGeneration) -> None:
@@ -186,7 +281,7 @@ def test_a_step_that_fails_has_changed_nothing(
             raise RuntimeError("a device broke")
         return ran
 
-    def faulty_choose(logits: torch.Tensor, draws: Items[sampler.Draw]) -> list[int | None]:
+    def faulty_choose(logits: torch.Tensor, draws: Items[sampler.Draw]) -> sampler.Chosen:
         if place == "sampling" and fails():
             raise RuntimeError("sampling broke")
         return choose(logits, draws)
@@ -215,13 +310,13 @@ def test_logits_that_are_no_numbers_end_one_job_and_leave_its_slot_clean(
     run = engine._runner.run
 
     def poisoned(chunks: Any) -> Any:
-        ran, logits = run(chunks)
-        for row, chunk in enumerate(ran):
-            if chunk.sequence.id == "job-1" and chunk.sequence.generated == 3:
-                logits[row, 0] = float("nan")
+        rows, logits = run(chunks)
+        for place, row in enumerate(rows):
+            if row.sequence.id == "job-1" and row.sequence.generated == 3:
+                logits[place, 0] = float("nan")
                 for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
-                    tensor[chunk.slot] = float("nan")
-        return ran, logits
+                    tensor[row.sequence.slot] = float("nan")
+        return rows, logits
 
     monkeypatch.setattr(engine._runner, "run", poisoned)
     ran = drive(engine, works(8))
@@ -262,6 +357,7 @@ def test_what_the_model_cannot_take_is_refused(engine: TextGeneration) -> None:
     assert "string" in refusal(engine, {"text": "x"}).detail
     assert "chat template" in refusal(engine, {"messages": []}).detail
     assert "max_new_tokens" in refusal(engine, "x", max_new_tokens=65).detail
+    assert "stop_token_ids" in refusal(engine, "x", stop_token_ids=[400]).detail
 
 
 def test_a_model_with_a_first_token_takes_an_empty_prompt(tmp_path: Path) -> None:
@@ -291,6 +387,70 @@ def test_messages_go_through_the_chat_template(llama: Path, tmp_path: Path) -> N
     assert ran.finished("x") == drive(loaded(llama), [plain]).finished("x")
 
 
+TURNS = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "hi"},
+    {"role": "tool", "content": "7"},
+    {"role": "user", "content": "bye"},
+]
+
+
+def chatting(folder: Path, template: str, **tokenizer: Any) -> TextGeneration:
+    path = save_causal(folder, **LLAMA, **tokenizer)
+    (path / "chat_template.jinja").write_text(template)
+    return loaded(path)
+
+
+def prompt_of(engine: TextGeneration, messages: list[dict[str, str]]) -> str:
+    """What the engine runs for these messages, as text."""
+    engine.admit(Work("x", {"messages": messages}, {"max_new_tokens": 1}, 0))
+    tokens = engine._sequences["x"].tokens
+    engine.cancel("x")
+    text: str = byte_level_tokenizer().decode(tokens)
+    return text
+
+
+def test_every_role_reaches_the_template_and_the_model_is_asked_to_answer(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[answer]{% endif %}"
+    )
+
+    prompt = prompt_of(chatting(tmp_path, template), TURNS)
+
+    assert prompt == "[system]be brief[user]hello[assistant]hi[tool]7[user]bye[answer]"
+
+
+def test_what_the_template_adds_counts_towards_the_prompts_limit(tmp_path: Path) -> None:
+    engine = chatting(tmp_path, "{{ 'x' * 90 }}{{ messages[0].content }}")
+    short, long = ([{"role": "user", "content": "yz" * n}] for n in (3, 4))
+
+    assert prompt_of(engine, short) == "x" * 90 + "yz" * 3
+    error = refusal(engine, {"messages": long})
+    assert error.code == "prompt_too_long"
+    assert "98 tokens" in error.detail
+
+
+def test_a_template_that_writes_the_first_token_gets_no_second_one(tmp_path: Path) -> None:
+    tokenizer = sentencepiece_tokenizer()
+    engine = chatting(tmp_path, "{{ bos_token }}{{ messages[0].content }}", tokenizer=tokenizer)
+    engine.admit(Work("x", {"messages": TURNS[1:2]}, {"max_new_tokens": 1}, 0))
+
+    first = tokenizer.bos_token_id
+    assert engine._sequences["x"].tokens.count(first) == 1
+    drive(engine)
+
+
+def test_messages_for_a_model_without_a_template_are_the_callers_fault(
+    engine: TextGeneration,
+) -> None:
+    error = refusal(engine, {"messages": TURNS})
+
+    assert "no chat template" in error.detail
+    assert PROBLEMS[error.code].status == 422
+
+
 def test_a_template_that_refuses_is_the_callers_fault(tmp_path: Path) -> None:
     path = save_causal(tmp_path, **LLAMA)
     (path / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}")
@@ -312,6 +472,8 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
         "slots": 4,
         "slot_tokens": 160,
         "token_budget": 24,
+        "prefix_reuse": True,
+        "cuda_graphs": 0,
     }
 
 

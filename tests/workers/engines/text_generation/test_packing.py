@@ -79,7 +79,7 @@ def test_wrong_logits_are_noticed(llama: Path, fault: str, monkeypatch: pytest.M
 
 
 def test_a_model_that_fails_the_check_is_served_without_packing(
-    llama: Path, monkeypatch: pytest.MonkeyPatch
+    llama: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(packing, "largest_error", lambda *_: float("nan"))
 
@@ -87,6 +87,8 @@ def test_a_model_that_fails_the_check_is_served_without_packing(
 
     assert details["batching"] == "static"
     assert "off by nan" in details["reason"]
+    assert "tiny is not packed" in caplog.text
+    assert "off by nan" in caplog.text
 
 
 def test_a_position_encoding_that_depends_on_the_longest_text_is_not_packed(tmp_path: Path) -> None:

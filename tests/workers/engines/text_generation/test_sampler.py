@@ -1,12 +1,15 @@
 import math
 from collections import Counter
+from collections.abc import Sequence as Items
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.engines.text_generation.sampler import Draw, Sampling, choose, uniform
+from workers.engines.text_generation import sampler
+from workers.engines.text_generation.sampler import Chosen, Draw, Sampling, uniform
 
 PARAMS = st.builds(
     Sampling,
@@ -14,8 +17,16 @@ PARAMS = st.builds(
     temperature=st.sampled_from([0.0, 1e-6, 0.7, 1.0, 5.0]),
     top_k=st.sampled_from([0, 1, 3, 1000]),
     top_p=st.sampled_from([1e-9, 0.5, 0.95, 1.0]),
+    min_p=st.sampled_from([0.0, 0.1, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.5]),
+    presence_penalty=st.sampled_from([0.0, 1.5, -2.0]),
+    frequency_penalty=st.sampled_from([0.0, 0.5, -2.0]),
+    logprobs=st.sampled_from([None, 0, 3]),
 )
+
+
+def choose(logits: torch.Tensor, draws: Items[Draw]) -> list[int | None]:
+    return sampler.choose(logits, draws).tokens
 
 
 def random_logits(rows: int, vocabulary: int = 50, scale: float = 3.0) -> torch.Tensor:
@@ -129,12 +140,107 @@ def test_a_draw_does_not_depend_on_its_company(params: list[Sampling], position:
     logits = random_logits(len(params))
     draws = [Draw(sampling, [1, 2, 3], position) for sampling in params]
 
-    together = choose(logits, draws)
+    together = sampler.choose(logits, draws)
 
-    alone = [choose(logits[n : n + 1], [draw])[0] for n, draw in enumerate(draws)]
-    assert together == alone
-    assert all(token is not None and 0 <= token < 50 for token in together)
+    alone = [sampler.choose(logits[n : n + 1], [draw]) for n, draw in enumerate(draws)]
+    assert together.tokens == [chosen.tokens[0] for chosen in alone]
+    assert together.scores == {n: c.scores[0] for n, c in enumerate(alone) if c.scores}
+    assert all(token is not None and 0 <= token < 50 for token in together.tokens)
 
 
 def test_nothing_to_sample_is_nothing() -> None:
-    assert choose(torch.empty(0, 0), []) == []
+    assert sampler.choose(torch.empty(0, 0), []) == Chosen()
+
+
+def test_min_p_cuts_below_a_share_of_the_likeliest() -> None:
+    row = torch.log(torch.tensor([0.5, 0.26, 0.2, 0.04]))
+
+    assert set(frequencies(row, Sampling(3, 1.0, min_p=0.45))) == {0, 1}
+    assert set(frequencies(row, Sampling(3, 1.0, min_p=1.0))) == {0}
+    assert set(frequencies(row, Sampling(3, 1.0, min_p=0.01))) == {0, 1, 2, 3}
+
+
+def test_min_p_comes_after_top_p() -> None:
+    row = torch.log(torch.tensor([0.5, 0.3, 0.2]))
+
+    # Were min_p first, what is left of 0.5 and 0.3 would be 0.625 already.
+    assert set(frequencies(row, Sampling(3, 1.0, top_p=0.6, min_p=0.5))) == {0, 1}
+
+
+@given(
+    st.integers(1, 40),
+    st.floats(0.05, 1.0),
+    st.floats(0.0, 1.0),
+    st.integers(1, 500),
+)
+def test_what_is_left_is_what_sorting_everything_leaves(
+    top_k: int, top_p: float, min_p: float, seed: int
+) -> None:
+    logits = random_logits(1, vocabulary=40, scale=seed / 100)[0]
+    left = torch.softmax(logits.double(), 0)
+    left[left.argsort(descending=True, stable=True)[top_k:]] = 0
+    left /= left.sum()
+    order = left.argsort(descending=True, stable=True)
+    before = left[order].cumsum(0) - left[order]
+    if top_p < 1:
+        left[order[before >= top_p]] = 0
+    allowed = (left > 0) & (left >= min_p * left.max() * (1 - 1e-12))
+
+    rule = Sampling(seed, 1.0, top_k, top_p, min_p)
+    drawn = choose(logits.expand(40, -1), [Draw(rule, [], n) for n in range(40)])
+
+    assert all(token is not None and allowed[token] for token in drawn)
+
+
+def test_presence_counts_once_and_frequency_each_time_in_the_text_alone() -> None:
+    row = torch.tensor([[3.0, 2.5, 2.0, 0.0]])
+    said = [3, 3, 3, 0, 1, 1]
+
+    def best(**penalties: float) -> int | None:
+        return choose(row, [Draw(Sampling(0, **penalties), said, 3, prompt_length=3)])[0]
+
+    assert best() == 0
+    assert best(presence_penalty=0.4) == 0
+    assert best(presence_penalty=1.2) == 2
+    assert best(frequency_penalty=0.6) == 0
+    assert best(frequency_penalty=0.6, presence_penalty=0.5) == 2
+    assert best(frequency_penalty=-2.0) == 1
+    # The prompt's token 3 would win by far if the prompt counted.
+    assert best(presence_penalty=-2.0) == 0
+
+
+def test_scores_are_those_of_the_model_whatever_the_rules() -> None:
+    logits = random_logits(2)
+    right = torch.log_softmax(logits.double(), -1)
+    draws = [
+        Draw(Sampling(1, 1.5, top_k=3, presence_penalty=2.0, logprobs=4), [5, 6], 2),
+        Draw(Sampling(1, logprobs=0), [], 0),
+    ]
+
+    chosen = sampler.choose(logits, draws)
+
+    for row, score in chosen.scores.items():
+        assert score.token == chosen.tokens[row]
+        assert score.logprob == pytest.approx(float(right[row, score.token]))
+    likeliest = right[0].topk(4)
+    assert [token for token, _ in chosen.scores[0].top] == likeliest.indices.tolist()
+    assert [p for _, p in chosen.scores[0].top] == pytest.approx(likeliest.values.tolist())
+    assert chosen.scores[1].top == ()
+
+
+def test_a_token_that_is_known_is_only_scored() -> None:
+    logits = random_logits(2)
+    draw = Draw(Sampling(1, 1.0, logprobs=0), [7, 9], 0, prompt_length=1, known=9)
+
+    chosen = sampler.choose(logits, [draw, replace(draw, known=None)])
+
+    assert chosen.tokens[0] == 9
+    assert chosen.scores[0].logprob == pytest.approx(float(logits[0].log_softmax(-1)[9]))
+
+
+def test_a_token_without_any_chance_has_a_score_that_json_can_hold() -> None:
+    logits = torch.tensor([[0.0, -math.inf]])
+
+    chosen = sampler.choose(logits, [Draw(Sampling(0, logprobs=2), [], 0)])
+
+    assert chosen.scores[0].top == ((0, 0.0), (1, -9999.0))

@@ -78,17 +78,20 @@ def test_a_small_budget_never_starves_prompts() -> None:
     prompts=st.lists(st.integers(1, 60), min_size=1, max_size=12),
     actions=st.lists(st.sampled_from(["add", "step", "fail", "cancel"]), max_size=60),
     pick=st.randoms(use_true_random=False),
+    reuse=st.booleans(),
 )
 def test_every_token_is_run_once_in_order_in_a_slot_of_its_own(
-    slots: int, budget: int, prompts: list[int], actions: list[str], pick: object
+    slots: int, budget: int, prompts: list[int], actions: list[str], pick: object, reuse: bool
 ) -> None:
-    scheduler = Scheduler(slots, budget)
+    scheduler = Scheduler(slots, budget, reuse=reuse)
     waiting = [sequence(str(n), size) for n, size in enumerate(prompts)]
     inside: list[Sequence] = []
     progress: dict[str, int] = {}
+    contents: list[list[int]] = [[] for _ in range(slots)]
 
     def step(commit: bool) -> None:
         chunks = scheduler.plan()
+        scheduler.begin(chunks)
         assert bool(chunks) is bool(inside)
         assert sum(chunk.length for chunk in chunks) <= scheduler.budget
         taken = [chunk.slot for chunk in chunks]
@@ -97,7 +100,16 @@ def test_every_token_is_run_once_in_order_in_a_slot_of_its_own(
         owned = {each.slot for each in inside if each.slot != NO_SLOT}
         for chunk in chunks:
             assert chunk.slot == chunk.sequence.slot or chunk.slot not in owned
-            assert chunk.start == progress.get(chunk.sequence.id, 0)
+            if chunk.sequence.id in progress or not reuse:
+                assert chunk.start == progress.get(chunk.sequence.id, 0)
+            if chunk.source != NO_SLOT:
+                assert contents[chunk.source][: chunk.start] == chunk.sequence.tokens[: chunk.start]
+                contents[chunk.slot] = list(contents[chunk.source][: chunk.start])
+            elif chunk.sequence.slot == NO_SLOT:
+                assert chunk.start == 0
+        for chunk in chunks:
+            # Whether the step fails or not, its slots are written.
+            contents[chunk.slot][chunk.start :] = chunk.tokens
         decoding = {s.id for s in inside if s.slot != NO_SLOT and len(s.tokens) - s.cached == 1}
         assert decoding <= {chunk.sequence.id for chunk in chunks}
         if commit:

@@ -1,0 +1,1 @@
+"""Text generation on a GPU beside transformers and the memory's bandwidth. How: docs/benchmarks.md."""

@@ -1,0 +1,233 @@
+"""Beginnings that are computed once: what is found, what is lost, and that texts stay what they were."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.catalog import Batch, Limits
+from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_models import LLAMA, save_causal, text_spec
+from workers.engines.base import Broke, Work
+from workers.engines.text_generation.engine import TextGeneration
+from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+
+SYSTEM = "You answer briefly, and in rhymes, whatever it is that a user may want to know of you: "
+ENDS = ["why", "the fox", "naïve?", "def f():", "é", "jump over", "dog", "a list"]
+
+
+def names(*tokens: int) -> list[bytes]:
+    """The blocks of a text in which each of these tokens fills a block."""
+    found: list[bytes] = []
+    extend(found, [token for token in tokens for _ in range(BLOCK)])
+    return found
+
+
+def test_equal_names_mean_equal_texts_from_the_start() -> None:
+    assert names(1, 2, 3)[:2] == names(1, 2, 4)[:2]
+    assert names(1, 2, 3)[2] != names(1, 2, 4)[2]
+    assert names(5, 2)[1] != names(1, 2)[1]
+
+    piecewise: list[bytes] = []
+    for length in range(3 * BLOCK):
+        extend(piecewise, ([1] * BLOCK + [2] * BLOCK + [3] * BLOCK)[: length + 1])
+        assert len(piecewise) == (length + 1) // BLOCK
+    assert piecewise == names(1, 2, 3)
+
+
+def test_the_longest_beginning_is_found_until_it_is_overwritten() -> None:
+    prefixes = Prefixes(3)
+    prefixes.hold(0, names(1))
+    prefixes.hold(1, names(1, 2, 3))
+
+    assert prefixes.find(names(1, 2, 9), set()) == (2, {1})
+    assert prefixes.find(names(1, 9), set()) == (1, {0, 1})
+    assert prefixes.find(names(1, 2, 9), {1}) == (1, {0})
+    assert prefixes.find(names(9), set()) == (0, set())
+
+    prefixes.cut(1, 1)
+
+    assert prefixes.find(names(1, 2, 3), set()) == (1, {0, 1})
+    prefixes.cut(0, 0)
+    prefixes.cut(1, 0)
+    assert prefixes.find(names(1), set()) == (0, set())
+    assert prefixes._where == {}
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.integers(1, 2), max_size=4), st.integers(0, 4))
+    )
+)
+def test_what_is_found_is_what_some_slot_holds(
+    changes: list[tuple[int, list[int], int]],
+) -> None:
+    prefixes, held = Prefixes(3), [list[int]() for _ in range(3)]
+    for slot, text, kept in changes:
+        prefixes.cut(slot, kept)
+        del held[slot][kept:]
+        if text[: len(held[slot])] == held[slot]:
+            prefixes.hold(slot, names(*text))
+            held[slot] = text
+        for wanted in ([1, 1, 2], [2, 1], text):
+            shared = [
+                next((n for n, (a, b) in enumerate(zip(h, wanted, strict=False)) if a != b), None)
+                for h in held
+            ]
+            lengths = [
+                min(len(h), len(wanted)) if s is None else s
+                for h, s in zip(held, shared, strict=True)
+            ]
+            longest = max(lengths)
+            holders = {n for n, length in enumerate(lengths) if length == longest and longest}
+            assert prefixes.find(names(*wanted), set()) == (longest, holders)
+
+
+def loaded(path: Path, *, reuse: bool = True, slots: int = 4, budget: int = 40) -> TextGeneration:
+    batch = Batch(max_size=slots, token_budget=budget, prefix_reuse=reuse)
+    limits = Limits(max_prompt_tokens=160, max_new_tokens=64)
+    engine = TextGeneration(text_spec(path, batch=batch, limits=limits))
+    engine.load()
+    return engine
+
+
+def works(**params: Any) -> list[Work]:
+    rules = {"max_new_tokens": 12} | params
+    return [Work(f"job-{n}", SYSTEM + end, rules, seed=n) for n, end in enumerate(ENDS)]
+
+
+def cached(ran: Ran) -> list[int]:
+    return [ran.finished(f"job-{n}").usage["cached_tokens"] for n in range(len(ENDS))]
+
+
+def texts(ran: Ran) -> dict[str, Any]:
+    return {job: ran.finished(job).output for job in ran.outcomes}
+
+
+@pytest.mark.parametrize("budget", [16, 40, 1000])
+@pytest.mark.parametrize("params", [{}, {"temperature": 1.0, "top_p": 0.9}])
+def test_a_shared_beginning_is_computed_once_and_texts_stay_the_same(
+    llama: Path, budget: int, params: dict[str, Any]
+) -> None:
+    usual = drive(loaded(llama, reuse=False, budget=budget), works(**params))
+    engine = loaded(llama, budget=budget)
+    run, tokens = engine._runner.run, 0
+
+    def counted(chunks: Any) -> Any:
+        nonlocal tokens
+        tokens += sum(chunk.length for chunk in chunks if chunk.sequence.generated == 0)
+        return run(chunks)
+
+    engine._runner.run = counted  # type: ignore[method-assign]
+    ran = drive(engine, works(**params))
+
+    assert texts(ran) == texts(usual)
+    assert cached(usual) == [0] * len(ENDS)
+    first, *others = cached(ran)
+    assert first == 0
+    assert all(count >= 48 and count % BLOCK == 0 for count in others)
+    prompts = sum(ran.finished(f"job-{n}").usage["prompt_tokens"] for n in range(len(ENDS)))
+    assert tokens == prompts - sum(others)
+
+
+def test_a_beginning_outlives_its_job_until_its_slot_is_overwritten(llama: Path) -> None:
+    engine = loaded(llama, slots=2)
+    [first, second, *_] = works()
+    drive(engine, [first])
+
+    assert drive(engine, [second]).finished("job-1").usage["cached_tokens"] >= 48
+    drive(engine, [Work(str(n), chr(97 + n) * 80, {"max_new_tokens": 2}, 0) for n in range(2)])
+    assert drive(engine, [second]).finished("job-1").usage["cached_tokens"] == 0
+
+
+def test_a_prompt_that_is_there_already_still_runs_one_token(llama: Path) -> None:
+    engine = loaded(llama)
+    work = Work("x", "x" * 64, {"max_new_tokens": 4}, 0)
+    first = drive(engine, [work]).finished("x")
+
+    again = drive(engine, [work]).finished("x")
+
+    assert again.output == first.output
+    assert again.usage["prompt_tokens"] % BLOCK == 0
+    assert again.usage["cached_tokens"] == again.usage["prompt_tokens"] - BLOCK
+
+
+def test_cancels_and_failed_steps_leave_no_wrong_beginnings(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = texts(drive(loaded(llama, reuse=False), works()))
+    engine = loaded(llama)
+    run, calls = engine._runner.run, 0
+
+    def faulty(chunks: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        ran = run(chunks)
+        if calls % 3 == 0:
+            # The keys of what was just run are wrong when the step breaks.
+            for chunk in chunks:
+                for tensor in (*engine._runner._cache.keys, *engine._runner._cache.values):  # type: ignore[attr-defined]
+                    tensor[chunk.slot, :, chunk.start : chunk.end] = 7.0
+            raise RuntimeError("a device broke")
+        return ran
+
+    monkeypatch.setattr(engine._runner, "run", faulty)
+    ran, steps = Ran(), 0
+    for turn in range(3):
+        for work in works():
+            engine.admit(work)
+        while engine.pending():
+            steps += 1
+            if steps % 11 == 0 and f"job-{turn}" in engine._sequences:
+                engine.cancel(f"job-{turn}")
+            try:
+                ran.take(engine.step())
+            except RuntimeError:
+                continue
+        assert {job: expected[job] for job in ran.outcomes} == texts(ran)
+        ran = Ran()
+    assert steps > 60
+
+
+def test_a_slot_that_was_scrubbed_holds_nothing(llama: Path, monkeypatch: Any) -> None:
+    engine = loaded(llama)
+    [first, second, *_] = works()
+    run = engine._runner.run
+
+    def poisoned(chunks: Any) -> Any:
+        rows, logits = run(chunks)
+        for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
+            tensor[chunks[0].slot] = float("nan")
+        return rows, logits * float("nan")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._runner, "run", poisoned)
+        assert isinstance(drive(engine, [first]).outcomes["job-0"], Broke)
+
+    again = drive(engine, [second])
+    assert again.finished("job-1").usage["cached_tokens"] == 0
+    assert texts(again) == texts(drive(loaded(llama, reuse=False), [second]))
+
+
+def test_a_resumed_text_is_found_too_and_scored_where_that_is_wanted(llama: Path) -> None:
+    engine = loaded(llama)
+    [work, *_] = works()
+    whole = drive(engine, [work])
+    [scored, *_] = works(logprobs=True)
+
+    again = resumed(work, whole.pieces["job-0"][:8])
+    assert texts(drive(engine, [again])) == texts(whole)
+    ran = drive(engine, [resumed(scored, whole.pieces["job-0"][:8])])
+
+    assert ran.text("job-0") == whole.text("job-0")
+    assert len(ran.finished("job-0").output["logprobs"]) == 12
+
+
+def test_a_model_that_is_not_packed_shares_nothing_and_says_so(tmp_path: Path) -> None:
+    path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
+
+    assert loaded(path)._scheduler._reuse is False
+    assert set(cached(drive(loaded(path), works()))) == {0}
