@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from tests.chaos.arena import Arena, Wiring
 from tests.chaos.history import Fault
@@ -27,7 +28,9 @@ async def partitions(arena: Arena) -> None:
             )
 
         site = await arena.open(wiring=wiring)
-        async with arena.load(everybody(arena)):
+        # A job may live through an outage at each side, and its reader with it.
+        mix = replace(everybody(arena), patience=arena.size.seconds * 4 + 60)
+        async with arena.load(mix):
             await all_consume(site, time.time(), 1, 2)
             for number in range(arena.size.faults):
                 for side, proxy in sides.items():
