@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.engines import encoding, generating
+from bench.engines import encoding, generating, poisoning
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
@@ -234,6 +234,33 @@ def embedding(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
     )
 
 
+def poison(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
+    """One job that makes its model fail, among many in full batches, and the same jobs without it."""
+    series, ratios, alike = [], [], []
+    for subject in (poisoning.Texts(), poisoning.Rows()):
+        rates: dict[str, list[float]] = {"all good": [], "one poisoned": []}
+        spared = 0
+        for _ in range(plan.rounds):
+            for name, values in rates.items():
+                ran = subject.run(plan.poisoned, poisoned=name == "one poisoned")
+                values.append(ran.good / ran.seconds)
+                spared += ran.good == plan.poisoned - ran.bad and ran.bad == (name != "all good")
+                _tell("poison", f"{subject.name}, {name}: {values[-1]:,.1f} good jobs/s")
+        series += [Series(f"{subject.name}, {n}", "good jobs/s", v) for n, v in rates.items()]
+        lost = common(rates["one poisoned"], rates["all good"])
+        ratios.append(Ratio(f"{subject.name}, good jobs/s / all good", "≥ 0.95", lost))
+        figure = f"{subject.name}: runs in which the culprit alone failed, as poison_input"
+        alike.append(Alike(figure, spared, 2 * plan.rounds))
+    return Part(
+        "poison",
+        f"One poisoned job among {plan.poisoned:,}, batches of {poisoning.WIDTH}",
+        series=series,
+        ratios=ratios,
+        alike=alike,
+        settings=[f"{s.name}: {s.settings}" for s in (poisoning.Texts, poisoning.Rows)],
+    )
+
+
 def stream(plan: Plan, scratch: Path) -> Part:
     """How long a token is under way, from the engine to the reader of a stream."""
     entry = {
@@ -337,6 +364,7 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "identical": (identical,),
     "prefix": (prefix,),
     "embedding": (embedding,),
+    "poison": (poison,),
     "stream": (stream, system_rate),
 }
 

@@ -9,7 +9,8 @@ class Plan(msgspec.Struct, frozen=True):
     `requests` ask for at most `longest` tokens; all are answered in every way but one by one, which
     `alone` of them are. `identical` requests of at most `identical_tokens` are compared in a batch and
     alone. Prompts that begin alike want `shared_tokens` each. `clock_tokens` a stream are timed.
-    `texts` are embedded; `demo_jobs` of `demo_tokens` go through the whole system.
+    `texts` are embedded; `demo_jobs` of `demo_tokens` go through the whole system. One job of
+    `poisoned` makes its model fail.
     """
 
     rounds: int
@@ -25,6 +26,7 @@ class Plan(msgspec.Struct, frozen=True):
     clock_tokens: int
     demo_jobs: int
     demo_tokens: int
+    poisoned: int
 
 
 QUICK = Plan(
@@ -41,6 +43,7 @@ QUICK = Plan(
     clock_tokens=150,
     demo_jobs=64,
     demo_tokens=48,
+    poisoned=200,
 )
 FULL = Plan(
     rounds=2,
@@ -56,4 +59,5 @@ FULL = Plan(
     clock_tokens=300,
     demo_jobs=96,
     demo_tokens=96,
+    poisoned=1000,
 )
