@@ -11,6 +11,7 @@ from api.docs import docs
 from api.health import health
 from api.infer import infer
 from api.jobs import jobs
+from api.key_cache import KeyCache
 from api.limit_plan import Limits, Plan
 from api.metrics import metrics
 from api.models import models
@@ -22,12 +23,13 @@ from api.stats import stats
 from api.streams import streams
 from api.tickets import Tickets
 from shared import broker
+from shared.api_keys import ApiKeys, Signer
 from shared.errors import ConfigError
 from shared.events import EventHub
 from shared.hooks import Observers
 from shared.jobs import JobStore, connect
 from shared.rate_limits import TIMEOUT, RateLimiter
-from shared.settings import Settings, ensure_token
+from shared.settings import Settings, ensure_token, key_secret
 
 GROUPS = (jobs, streams, infer, dead_letters, models, stats, health, metrics, openapi, docs)
 
@@ -74,10 +76,12 @@ def _services(
         store.keys,
         observers,
     )
+    signer = Signer(key_secret(settings))
     return Services(
         settings=settings,
         catalog=settings.catalog,
         token=token,
+        keys=KeyCache(ApiKeys(store.redis, store.keys, signer), signer),
         store=store,
         hub=hub or EventHub(store.redis, store.keys),
         bell=Bell(ring),

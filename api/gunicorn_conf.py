@@ -8,12 +8,14 @@ gevent has patched the standard library, so nothing here may import it.
 import os
 from typing import Any
 
-from shared.settings import load_settings
+from shared.settings import load_settings, require_token_beyond_loopback
 
 _settings = load_settings()
+_host = os.environ.get("HOST") or "127.0.0.1"
+require_token_beyond_loopback(_settings, _host)
 
 wsgi_app = "api.wsgi:app"
-bind = f"{os.environ.get('HOST') or '127.0.0.1'}:{_settings.port}"
+bind = f"{_host}:{_settings.port}"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
 worker_class = "api.gunicorn_worker.Worker"
 worker_connections = 8192

@@ -134,7 +134,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     found = {str(status): _answer(good) for status, good in operation.answers.items()}
     codes = list(operation.problems)
     if operation.access is not Access.OPEN:
-        codes += ["unauthorized", "rate_limited", "redis_unavailable"]
+        codes += ["unauthorized", "forbidden", "rate_limited", "redis_unavailable"]
     codes.append("internal_error")
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
