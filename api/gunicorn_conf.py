@@ -25,8 +25,12 @@ reuse_port = False
 # A worker that does not tick for so long is stuck; requests themselves may last as long as they like.
 timeout = 60
 graceful_timeout = max(1, int(_settings.drain_time))
-# An idle connection delays a graceful end by as much.
+# How long a request line and its headers may take, however they drip, and how long a connection may idle.
+# A graceful end is delayed by as much.
 keepalive = 5
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
 accesslog = None
 errorlog = "-"
 loglevel = _settings.log_level.lower()

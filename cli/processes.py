@@ -124,4 +124,4 @@ def _celery_worker(queues: Iterable[str], *, node: str, threads: int) -> tuple[s
 def _become(command: tuple[str, ...], **env: str) -> NoReturn:
     os.environ.update(env)
     # As modules of this interpreter: a virtual environment's bin need not be on PATH.
-    os.execv(sys.executable, [sys.executable, "-W", AS_ROOT, "-m", *command])
+    os.execv(sys.executable, [sys.executable, "-W", AS_ROOT, "-m", *command])  # noqa: S606 - our own program

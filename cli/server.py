@@ -73,7 +73,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients on this machine find the API."""
-        wildcard = self._host in ("0.0.0.0", "::")
+        wildcard = self._host in ("0.0.0.0", "::")  # noqa: S104 - asked, not bound
         host = "127.0.0.1" if wildcard else self._host
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.catalog import Catalog, load_catalog
@@ -24,6 +24,10 @@ def _listed(given: Any) -> list[str]:
 
 def _networks(given: Any) -> Any:
     return tuple(map(ip_network, _listed(given))) if isinstance(given, str) else given
+
+
+def _origins(given: Any) -> Any:
+    return tuple(_listed(given)) if isinstance(given, str) else given
 
 
 def _endpoint_limits(given: Any) -> Any:
@@ -41,6 +45,11 @@ def _endpoint_limits(given: Any) -> Any:
 
 SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET"})
 """Variables whose values no message shows."""
+
+
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?$")
+]
 
 
 class Settings(BaseSettings):
@@ -73,6 +82,10 @@ class Settings(BaseSettings):
         default=None, alias="CIRCUIT_BREAKER_TIMEOUT_SEC", gt=0, le=86_400
     )
     max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
+    body_timeout: float = Field(default=30.0, alias="BODY_TIMEOUT_SEC", gt=0, le=3600)
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        default=(), alias="CORS_ORIGINS"
+    )
     redis_timeout: float = Field(default=1.5, alias="REDIS_TIMEOUT_SEC", gt=0, le=60)
     job_retention: int = Field(default=24 * 3600, alias="JOB_RETENTION_SEC", ge=1)
     lease: float = Field(default=15.0, alias="JOB_LEASE_SEC", ge=0.5, le=600)
