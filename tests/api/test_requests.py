@@ -227,7 +227,7 @@ def test_a_bad_listing_cursor_is_422(client: FlaskClient, cursor: str) -> None:
     assert_problem(client.get("/v1/jobs", query_string={"cursor": cursor}), "invalid_cursor")
 
 
-@pytest.mark.parametrize("wait", ["x", "-1", "", "1e3", "nan", "inf", "9" * 40, "²", "1."])
+@pytest.mark.parametrize("wait", ["x", "-1", "", "1e9999", "nan", "inf", "9" * 40, "²", "1."])
 def test_bad_waits_are_422(client: FlaskClient, wait: str) -> None:
     job_id = post(client, ECHO).json["id"]
 
