@@ -6,13 +6,18 @@ gevent has patched the standard library, so nothing here may import it.
 """
 
 import os
+import sys
 from typing import Any
 
+from shared.errors import ConfigError
 from shared.settings import load_settings, require_token_beyond_loopback
 
-_settings = load_settings()
 _host = os.environ.get("HOST") or "127.0.0.1"
-require_token_beyond_loopback(_settings, _host)
+try:
+    _settings = load_settings()
+    require_token_beyond_loopback(_settings, _host)
+except ConfigError as _error:
+    sys.exit(f"truthgpt: {_error}")
 
 wsgi_app = "api.wsgi:app"
 bind = f"{_host}:{_settings.port}"
