@@ -45,8 +45,9 @@ ADVICE: dict[str, str] = {
         "Try again after `Retry-After`. Operators: add workers, or raise `max_queued` of the model."
     ),
     "model_unavailable": (
-        "Try again after `Retry-After`. Operators: `/ready` and `GET /v1/models` say what "
-        "state the workers are in."
+        "Try again after `Retry-After`, or make a job with `POST /v1/jobs`, which waits. "
+        "Operators: `/ready` and `GET /v1/models` say what state the workers and the circuit "
+        "breaker are in."
     ),
     "internal_error": (
         "Try again. If it stays, report `request_id`: the server's log has the cause under it."
