@@ -37,12 +37,23 @@ ADVICE: dict[str, str] = {
         "`urls.events` has a new one."
     ),
     "forbidden": "Use a token whose scopes allow this, or ask the operator for one.",
+    "rate_limited": (
+        "Wait for `Retry-After`. `RateLimit` and `RateLimit-Policy` say which limit it was "
+        "and how you stand with the others; see [limits.md](limits.md)."
+    ),
     "redis_unavailable": (
         "Try again after `Retry-After`, with an `Idempotency-Key`: the request may have been "
         "taken. Operators: is Redis up, is `REDIS_URL` right?"
     ),
     "queue_full": (
         "Try again after `Retry-After`. Operators: add workers, or raise `max_queued` of the model."
+    ),
+    "tenant_queue_full": (
+        "Try again after `Retry-After`, or cancel jobs that wait. Operators: `max_queued` of "
+        "the key, `TENANT_MAX_QUEUED`."
+    ),
+    "deadline_unreachable": (
+        "Try again after `Retry-After`, with a longer `expires_in` or a higher `priority`."
     ),
     "model_unavailable": (
         "Try again after `Retry-After`, or make a job with `POST /v1/jobs`, which waits. "
