@@ -79,10 +79,14 @@ def test_the_server_keeps_what_its_document_promises(serving: Server, tmp_path: 
         *("--max-examples", "150", "--generation-deterministic"),
         *("--request-timeout", "20", "--no-color"),
     ]
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks",
+    }
 
     ran = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
     )
 
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
