@@ -11,10 +11,13 @@ from api.docs import docs
 from api.health import health
 from api.infer import infer
 from api.jobs import jobs
+from api.key_cache import KeyCache
 from api.limit_plan import Limits, Plan
 from api.metrics import metrics
 from api.models import models
 from api.openapi import TABLE, openapi
+from api.problems import problems
+from api.protection import protect, share
 from api.readers import Readers
 from api.requests import request_id
 from api.services import EXTENSION, Services
@@ -22,14 +25,27 @@ from api.stats import stats
 from api.streams import streams
 from api.tickets import Tickets
 from shared import broker
+from shared.api_keys import ApiKeys, Signer
 from shared.errors import ConfigError
 from shared.events import EventHub
 from shared.hooks import Observers
 from shared.jobs import JobStore, connect
 from shared.rate_limits import TIMEOUT, RateLimiter
-from shared.settings import Settings, ensure_token
+from shared.settings import Settings, ensure_token, key_secret
 
-GROUPS = (jobs, streams, infer, dead_letters, models, stats, health, metrics, openapi, docs)
+GROUPS = (
+    jobs,
+    streams,
+    infer,
+    dead_letters,
+    models,
+    stats,
+    health,
+    metrics,
+    problems,
+    openapi,
+    docs,
+)
 
 
 def create_app(
@@ -50,6 +66,7 @@ def create_app(
     errors.register(app)
     app.before_request(_begin)
     app.after_request(_end)
+    share(app, settings.cors_origins)
     for group in GROUPS:
         app.register_blueprint(group)
     app.extensions[TABLE] = tuple(operation for group in GROUPS for operation in group.table)
@@ -74,10 +91,12 @@ def _services(
         store.keys,
         observers,
     )
+    signer = Signer(key_secret(settings))
     return Services(
         settings=settings,
         catalog=settings.catalog,
         token=token,
+        keys=KeyCache(ApiKeys(store.redis, store.keys, signer), signer),
         store=store,
         hub=hub or EventHub(store.redis, store.keys),
         bell=Bell(ring),
@@ -102,10 +121,6 @@ def _begin() -> None:
 
 def _end(response: Response) -> Response:
     limits.tell(response)
-    headers = response.headers
-    headers["X-Request-ID"] = g.request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    # The URLs of events carry tickets; they must not travel on as referrers, nor stay in caches.
-    headers["Referrer-Policy"] = "no-referrer"
-    headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Request-ID"] = g.request_id
+    protect(response)
     return response

@@ -2,10 +2,26 @@
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 LOOK_SECONDS = 1.0
+
+
+@contextmanager
+def deadline(environ: Mapping[str, Any], seconds: float) -> Iterator[None]:
+    """Bound the whole of a read from the client, however it drips. Raises `TimeoutError`.
+
+    Only under gevent's worker: another one has no way to end a read between two bytes.
+    """
+    if "gunicorn.socket" not in environ:
+        yield
+        return
+    from gevent import Timeout
+
+    with Timeout(seconds, TimeoutError):
+        yield
 
 
 class Connection:

@@ -6,14 +6,21 @@ gevent has patched the standard library, so nothing here may import it.
 """
 
 import os
+import sys
 from typing import Any
 
-from shared.settings import load_settings
+from shared.errors import ConfigError
+from shared.settings import load_settings, require_token_beyond_loopback
 
-_settings = load_settings()
+_host = os.environ.get("HOST") or "127.0.0.1"
+try:
+    _settings = load_settings()
+    require_token_beyond_loopback(_settings, _host)
+except ConfigError as _error:
+    sys.exit(f"truthgpt: {_error}")
 
 wsgi_app = "api.wsgi:app"
-bind = f"{os.environ.get('HOST') or '127.0.0.1'}:{_settings.port}"
+bind = f"{_host}:{_settings.port}"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
 worker_class = "api.gunicorn_worker.Worker"
 worker_connections = 8192
@@ -23,8 +30,12 @@ reuse_port = False
 # A worker that does not tick for so long is stuck; requests themselves may last as long as they like.
 timeout = 60
 graceful_timeout = max(1, int(_settings.drain_time))
-# An idle connection delays a graceful end by as much.
+# How long a request line and its headers may take, however they drip, and how long a connection may idle.
+# A graceful end is delayed by as much.
 keepalive = 5
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
 accesslog = None
 errorlog = "-"
 loglevel = _settings.log_level.lower()

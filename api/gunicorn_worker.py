@@ -5,13 +5,18 @@ import secrets
 from typing import Any
 
 import msgspec
+from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import PROBLEMS
 
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
+STALLED_SECONDS = 60.0
+"""A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
 _log = logging.getLogger(__name__)
+# What serves is nobody's business: it tells which holes to try.
+wsgi.SERVER = "truthgpt"
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -19,7 +24,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request."""
-        super().handle_request(listener_name, req, sock, addr)
+        sock.settimeout(STALLED_SECONDS)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError:
+            _log.info("cut off a client that took nothing for %g s", STALLED_SECONDS)
+            raise StopIteration from None
         if not self.alive:
             # The answer began before the drain, so it promised to keep the connection.
             raise StopIteration

@@ -118,7 +118,7 @@ def infer_stream() -> Response:
         raise InvalidRequest(
             "Last-Event-ID means nothing for a new job. Read on at /v1/jobs/{job_id}/events, or "
             "repeat the request with the Idempotency-Key that it was made with.",
-            code="invalid_parameter",
+            code="invalid_cursor",
         )
     return _stream_new(submission, cursor)
 

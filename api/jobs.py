@@ -7,7 +7,7 @@ from api.answers import answer, document, job_json, job_members, links
 from api.auth import tenant
 from api.limit_plan import Counted
 from api.operations import Answer, Operations, Parameter
-from api.parameters import IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
+from api.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
 from api.services import services
 from api.submission import held, read_submission, submit
 from shared.errors import InvalidRequest
@@ -111,7 +111,7 @@ def get_job(job_id: str) -> Response:
             {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
             PAGE,
         ),
-        Parameter("cursor", "query", "`next_cursor` of the page before."),
+        CURSOR,
     ),
     answers={200: Answer("A page of jobs.", JobList, examples.LISTING)},
     problems=("invalid_parameter", "invalid_cursor"),

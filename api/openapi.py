@@ -13,13 +13,16 @@ from api.auth import Access
 from api.errors import MEDIA_TYPE, RETRY_AFTER, Problem
 from api.health import NAME, VERSION
 from api.operations import Answer, Operation, Operations, Parameter
+from api.request_schema import request_schemas
+from api.services import of
+from shared.catalog import Catalog
 from shared.errors import PROBLEMS
-from shared.params import Chat, EchoParams, EmbeddingParams, TextGenerationParams
+from shared.schemas import Job
 
 TABLE = "truthgpt.operations"
 _DOCUMENT = "truthgpt.openapi"
 _REF = "#/components/schemas/{model}"
-_PARAMS: tuple[type[BaseModel], ...] = (TextGenerationParams, EmbeddingParams, EchoParams)
+JOB_PATH = "{job_id}"
 _TAGS = {
     "jobs": "A job is one inference request that outlives the HTTP call that made it.",
     "streams": "What a job says while it runs, as server-sent events.",
@@ -47,17 +50,22 @@ def cached_document(app: Flask) -> bytes:
     """The document as JSON; made at the first call."""
     made: bytes | None = app.extensions.get(_DOCUMENT)
     if made is None:
-        made = msgspec.json.encode(describe(app.extensions[TABLE]))
+        made = msgspec.json.encode(describe(app.extensions[TABLE], of(app).catalog))
         app.extensions[_DOCUMENT] = made
     return made
 
 
-def describe(table: Iterable[Operation]) -> dict[str, Any]:
-    """The document for a route table."""
+def describe(table: Iterable[Operation], catalog: Catalog) -> dict[str, Any]:
+    """The document for a route table and the models that are served."""
     operations = list(table)
+    on_jobs = [operation.name for operation in operations if JOB_PATH in operation.path]
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        described = _operation(operation)
+        for status, good in operation.answers.items():
+            if links := _links(good, on_jobs):
+                described["responses"][str(status)]["links"] = links
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +79,7 @@ def describe(table: Iterable[Operation]) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _schemas(operations),
+            "schemas": _schemas(operations) | request_schemas(catalog, _REF),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
@@ -134,7 +142,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     found = {str(status): _answer(good) for status, good in operation.answers.items()}
     codes = list(operation.problems)
     if operation.access is not Access.OPEN:
-        codes += ["unauthorized", "rate_limited", "redis_unavailable"]
+        codes += ["unauthorized", "forbidden", "rate_limited", "redis_unavailable"]
     codes.append("internal_error")
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
@@ -154,6 +162,16 @@ def _answer(good: Answer) -> dict[str, Any]:
         schema = _ref(good.model) if good.model is not None else {}
         described["content"] = {good.media: {"schema": schema, "example": good.example}}
     return described
+
+
+def _links(good: Answer, on_jobs: list[str]) -> dict[str, Any]:
+    """What may be called next about the job in an answer."""
+    if good.model is not Job:
+        return {}
+    return {
+        name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+        for name in on_jobs
+    }
 
 
 def _problems(codes: list[str]) -> dict[str, Any]:
@@ -190,20 +208,12 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     got: set[type[BaseModel] | None] = {
         good.model for operation in operations for good in operation.answers.values()
     }
-    wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
-    taken: list[type[BaseModel]] = [*_by_name(sent), *_PARAMS, Chat]
     given: list[type[BaseModel]] = [*_by_name(got), Problem]
-    wanted += [(model, "validation") for model in taken]
+    wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
+    wanted += [(model, "validation") for model in _by_name(sent)]
     wanted += [(model, "serialization") for model in given]
     _, definitions = models_json_schema(wanted, ref_template=_REF)
     schemas: dict[str, Any] = definitions["$defs"]
-    if "JobRequest" in schemas:
-        # The wire schema takes any params, since the engine decides; name those that are known.
-        schemas["JobRequest"]["properties"]["params"] = {
-            "anyOf": [*map(_ref, _PARAMS), {"type": "object"}],
-            "description": "What the model's engine takes.",
-            "default": {},
-        }
     return schemas
 
 

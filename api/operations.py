@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.auth import Access, Unauthorized, authenticate
 from api.limit_plan import Counted
 from api.limits import admit, admit_stranger
+from api.requests import known_query
 from shared.api_keys import Scope
 
 JSON = "application/json"
@@ -115,15 +116,23 @@ class Operations(Blueprint):
                     problems=problems,
                 )
             )
+            query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
-            guarded = _guarded(view, access, needed, f"{method} {path}", counted)
+            guarded = _guarded(view, access, needed, query, f"{method} {path}", counted)
             self.add_url_rule(rule, view.__name__, guarded, methods=[method])
             return view
 
         return register
 
 
-def _guarded(view: View, access: Access, scope: Scope, endpoint: str, counted: Counted) -> View:
+def _guarded(
+    view: View,
+    access: Access,
+    scope: Scope,
+    query: frozenset[str],
+    endpoint: str,
+    counted: Counted,
+) -> View:
     if access is Access.OPEN:
         return view
 
@@ -135,6 +144,7 @@ def _guarded(view: View, access: Access, scope: Scope, endpoint: str, counted: C
             admit_stranger(endpoint)
             raise
         admit(endpoint, counted)
+        known_query(query)
         return view(**path)
 
     return guarded

@@ -3,6 +3,9 @@
 from api.operations import Parameter
 from api.requests import MAX_WAIT
 
+EVENT_ID = "^([0-9]{1,9}-[0-9]{1,9})?$"
+"""The pattern of event ids; none, as of an EventSource that has got nothing yet, is the beginning."""
+
 JOB_ID = Parameter(
     "job_id", "path", "The job's `id`.", example="job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
 )
@@ -21,6 +24,12 @@ TIMEOUT = Parameter(
     {"type": "number", "minimum": 0, "maximum": 600, "default": 60},
     60,
 )
+CURSOR = Parameter(
+    "cursor",
+    "query",
+    "`next_cursor` of the page before.",
+    {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
+)
 PREFER = Parameter(
     "Prefer",
     "header",
@@ -31,13 +40,14 @@ IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
     "Repeat the call with the same key and body within a day and get the same job.",
-    {"type": "string", "minLength": 1, "maxLength": 255},
+    {"type": "string", "pattern": "^[ -~]{1,255}$"},
     "order-4711",
 )
 LAST_EVENT_ID = Parameter(
     "Last-Event-ID",
     "header",
     "The id of the last event that you got; read on after it.",
+    {"type": "string", "pattern": EVENT_ID},
     example="1-17",
 )
 TRACEPARENT = Parameter(

@@ -8,20 +8,20 @@ import msgspec
 from flask import request
 from werkzeug.http import parse_list_header
 
+from api.connection import deadline
 from api.services import services
 from shared.errors import InvalidRequest, JobsError
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 MAX_WAIT = 60
-BODY_SILENCE = 30.0
-"""Seconds without a byte of a body that is not complete yet."""
 
 _DECODER = msgspec.json.Decoder()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_SECONDS = re.compile(r"\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
 
 
 def request_id() -> str:
@@ -64,6 +64,19 @@ def preferred_wait() -> int | None:
     return None
 
 
+def known_query(names: frozenset[str]) -> None:
+    """Refuse parameters that mean nothing here, and those given twice. Raises `InvalidRequest`."""
+    if not request.query_string:
+        return
+    for name, values in request.args.lists():
+        if name not in names:
+            known = ", ".join(sorted(names))
+            takes = f"it takes {known}" if known else "it takes none"
+            raise _bad_parameter(f"This call has no parameter {name[:40]!r}; {takes}.")
+        if len(values) > 1:
+            raise _bad_parameter(f"'{name}' is given {len(values)} times. Give it once.")
+
+
 def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -> float:
     """A duration from the query. Raises `InvalidRequest`."""
     given = request.args.get(name)
@@ -90,7 +103,9 @@ def count(name: str, *, default: int, maximum: int) -> int:
 def json_object() -> dict[str, Any]:
     """The body as a JSON object, safe for everything downstream.
 
-    At most `MAX_DEPTH` deep, integers within 64 bits. Raises `JobsError` with the code that fits.
+    At most `MAX_DEPTH` deep, integers within 64 bits, no member named twice. The decoder itself stops
+    at depths and digits that would cost more than they are worth. Raises `JobsError` with the code that
+    fits.
     """
     _require_json()
     body = _body()
@@ -104,7 +119,8 @@ def json_object() -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise InvalidRequest('The body must be a JSON object, such as {"model": "…"}.')
-    _check_bounds(value)
+    if _has_repeats(body, _check_bounds(value)):
+        raise JobsError("An object in the body names a member twice.", code="malformed_json")
     return value
 
 
@@ -135,36 +151,47 @@ def _body() -> bytes:
 
 
 def _read(length: int) -> bytes:
-    sock = request.environ.get("gunicorn.socket")
-    if sock is not None:
-        sock.settimeout(BODY_SILENCE)
+    seconds = services().settings.body_timeout
     try:
-        body: bytes = request.environ["wsgi.input"].read(length)
+        with deadline(request.environ, seconds):
+            body: bytes = request.environ["wsgi.input"].read(length)
+    except TimeoutError:
+        raise JobsError(
+            f"The body did not arrive within {seconds:g} seconds.", code="body_timeout"
+        ) from None
     except Exception as error:  # each server has exceptions of its own for a body that breaks off
         raise JobsError(
             "The body broke off or its framing is not valid. Send the request again.",
             code="bad_request",
         ) from error
-    finally:
-        if sock is not None:
-            sock.settimeout(None)
     return body
 
 
-def _check_bounds(value: Any) -> None:
-    level, depth = [value], 1
+def _check_bounds(value: Any) -> int:
+    """How many members all objects have together."""
+    level, depth, members = [value], 1, 0
     while level:
         if depth > MAX_DEPTH:
             raise _too_deep()
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
+                members += len(item)
                 below.extend(item.values())
             elif isinstance(item, list):
                 below.extend(item)
             elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
                 raise InvalidRequest("Integers must fit into 64 bits; send larger ones as strings.")
         level, depth = below, depth + 1
+    return members
+
+
+def _has_repeats(body: bytes, members: int) -> bool:
+    """Whether an object in valid JSON names a member twice; a parser keeps one of them, each another.
+
+    Every member has one colon outside strings.
+    """
+    return body.count(b":") != members and _STRING.sub(b"", body).count(b":") != members
 
 
 def _too_large(limit: int) -> JobsError:

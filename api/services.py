@@ -1,4 +1,4 @@
-"""What the views of one app share: settings, store, event hub, doorbell, readers, tickets."""
+"""What the views of one app share: settings, keys, store, event hub, doorbell, readers, tickets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from api.bell import Bell
+from api.key_cache import KeyCache
 from api.limit_plan import Limits
 from api.readers import Readers
 from api.tickets import Tickets
@@ -38,6 +39,7 @@ class Services:
     settings: Settings
     catalog: Catalog
     token: str
+    keys: KeyCache
     store: JobStore
     hub: EventHub
     bell: Bell

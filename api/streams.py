@@ -8,7 +8,7 @@ from api.auth import Access, tenant
 from api.connection import Connection
 from api.event_stream import EventStream
 from api.operations import EVENT_STREAM, Answer, Operations, Parameter
-from api.parameters import JOB_ID, LAST_EVENT_ID
+from api.parameters import EVENT_ID, JOB_ID, LAST_EVENT_ID
 from api.readers import Presence
 from api.services import services
 from shared.errors import EventsExpired, InvalidRequest
@@ -25,7 +25,13 @@ streams = Operations("streams", __name__)
     parameters=(
         JOB_ID,
         LAST_EVENT_ID,
-        Parameter("after", "query", "The same as `Last-Event-ID`, which wins.", example="1-17"),
+        Parameter(
+            "after",
+            "query",
+            "The same as `Last-Event-ID`, which wins.",
+            {"type": "string", "pattern": EVENT_ID},
+            "1-17",
+        ),
         Parameter("ticket", "query", "Instead of the token: from the job's `urls.events`."),
     ),
     answers={

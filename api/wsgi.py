@@ -8,10 +8,12 @@ from api.metrics import keep_metrics
 from shared.errors import ConfigError
 from shared.faults import faults
 from shared.jobs import connect
+from shared.redaction import redact_logs
 from shared.redis_guard import require_noeviction
 from shared.settings import load_settings
 
 try:
+    redact_logs()
     faults.arm(os.environ)
     settings = load_settings()
     require_noeviction(connect(settings.require_redis(), settings.redis_timeout))

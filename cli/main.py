@@ -22,6 +22,7 @@ COMMANDS = {
     "dead": "cli.dead",
     "usage": "cli.usage",
     "breakers": "cli.breakers",
+    "keys": "cli.keys",
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from shared.catalog import Catalog
-from shared.settings import ensure_token, load_settings
+from shared.settings import ensure_token, load_settings, require_token_beyond_loopback
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
@@ -42,7 +42,9 @@ def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[s
 )
 def api(host: str, port: int) -> None:
     """Run the HTTP API alone (needs REDIS_URL)."""
-    load_settings().require_redis()
+    settings = load_settings()
+    settings.require_redis()
+    require_token_beyond_loopback(settings, host)
     _become(
         ("gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"),
         HOST=f"[{host}]" if ":" in host else host,
@@ -90,6 +92,7 @@ def flower(host: str, port: int) -> None:
     """Run Flower alone (needs REDIS_URL); user "truthgpt", password: the API token."""
     settings = load_settings()
     settings.require_redis()
+    require_token_beyond_loopback(settings, host)
     token, _ = ensure_token(settings)
     _become(
         (
@@ -121,4 +124,4 @@ def _celery_worker(queues: Iterable[str], *, node: str, threads: int) -> tuple[s
 def _become(command: tuple[str, ...], **env: str) -> NoReturn:
     os.environ.update(env)
     # As modules of this interpreter: a virtual environment's bin need not be on PATH.
-    os.execv(sys.executable, [sys.executable, "-W", AS_ROOT, "-m", *command])
+    os.execv(sys.executable, [sys.executable, "-W", AS_ROOT, "-m", *command])  # noqa: S606 - our own program

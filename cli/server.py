@@ -19,10 +19,9 @@ from cli.readiness import await_models
 from cli.screen import Summary, rendered, summary
 from cli.supervisor import FIRST_DELAY, LONGEST_DELAY, STEADY, TICK, Spec, Supervisor
 from client import Client, Model
-from client.connection import is_loopback
 from shared.embedded_redis import EmbeddedRedis, EmbeddedRedisFailed, StateLock, free_port
 from shared.errors import ConfigError
-from shared.settings import ensure_token, load_settings
+from shared.settings import ensure_token, load_settings, require_token_beyond_loopback
 
 DRAIN_MARGIN = 5.0
 
@@ -51,11 +50,7 @@ class Server:
         self._settings = settings
         self._catalog = settings.catalog
         self._own_redis = options.own_redis or settings.redis_url is None
-        if not is_loopback(options.host) and settings.api_token is None:
-            raise ConfigError(
-                f"TRUTHGPT_API_TOKEN: not set; --host {options.host} is open to other machines and "
-                "needs a token of your choice (16 characters or more)"
-            )
+        require_token_beyond_loopback(settings, options.host)
         self.state_dir = settings.state_dir.expanduser().resolve()
         self._lock = StateLock(self.state_dir)
         try:
@@ -78,7 +73,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients on this machine find the API."""
-        wildcard = self._host in ("0.0.0.0", "::")
+        wildcard = self._host in ("0.0.0.0", "::")  # noqa: S104 - asked, not bound
         host = "127.0.0.1" if wildcard else self._host
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 

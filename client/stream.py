@@ -78,6 +78,6 @@ def _require_stream(response: httpx.Response) -> None:
 
 def _pause(retry: float, failures: int, trouble: ApiError | ConnectionFailed) -> float:
     # Jitter on top, never below: many readers cut at once must not all come back in the same instant.
-    pause = min(LONGEST_PAUSE, retry * 2.0 ** max(0, failures - 1)) * random.uniform(1.0, 1.25)
+    pause = min(LONGEST_PAUSE, retry * 2.0 ** max(0, failures - 1)) * random.uniform(1.0, 1.25)  # noqa: S311 - jitter
     asked = trouble.retry_after if isinstance(trouble, ApiError) else None
     return max(pause, asked or 0.0)

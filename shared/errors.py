@@ -26,6 +26,7 @@ PROBLEMS: dict[str, Problem] = {
     "invalid_cursor": Problem(422, "The cursor is not one this server gave"),
     "unsupported_media_type": Problem(415, "The body must be application/json"),
     "body_too_large": Problem(413, "The body is larger than this server accepts"),
+    "body_timeout": Problem(408, "The body did not arrive in time", retryable=True),
     "unknown_model": Problem(404, "No model has this name"),
     "idempotency_mismatch": Problem(422, "This Idempotency-Key was used with another body"),
     "not_found": Problem(404, "Nothing is here"),

@@ -22,6 +22,9 @@
 | `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
 | `usage:DAY` | hash | figure, model, tenant -> sum over the jobs that ended that day (UTC) | 93 days |
+| `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/api_keys.py |
+| `api-key-used:ID` | string | when the key was last used (s) | 400 days |
+| `api-keys` | zset | ids of API keys, by creation (s) | five years |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 | `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
@@ -56,6 +59,9 @@ TEMPLATES = {
     "idem": ("idem", "tenant", "digest"),
     "readers": ("readers", "id"),
     "usage": ("usage", "day"),
+    "api-key": ("api-key", "id"),
+    "api-key-used": ("api-key-used", "id"),
+    "api-keys": ("api-keys",),
     "claim": ("claim", "token"),
     "rate": ("rate", "policy", "client"),
     "clients": ("clients",),

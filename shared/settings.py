@@ -1,5 +1,6 @@
 """Settings from the environment: frozen, checked at start; an error names variable and value."""
 
+import ipaddress
 import os
 import re
 import secrets
@@ -8,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.catalog import Catalog, load_catalog
@@ -25,6 +26,10 @@ def _networks(given: Any) -> Any:
     return tuple(map(ip_network, _listed(given))) if isinstance(given, str) else given
 
 
+def _origins(given: Any) -> Any:
+    return tuple(_listed(given)) if isinstance(given, str) else given
+
+
 def _endpoint_limits(given: Any) -> Any:
     """`POST /v1/infer=60, GET /v1/jobs=120` as a mapping."""
     if not isinstance(given, str):
@@ -38,19 +43,33 @@ def _endpoint_limits(given: Any) -> Any:
     return found
 
 
+SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET"})
+"""Variables whose values no message shows."""
+
+
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?$")
+]
+
+
 class Settings(BaseSettings):
     """All settings; docs/configuration.md lists them with their defaults."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
-    api_token: str | None = Field(default=None, alias="TRUTHGPT_API_TOKEN", min_length=16)
+    api_token: str | None = Field(
+        default=None, alias="TRUTHGPT_API_TOKEN", min_length=16, repr=False
+    )
+    api_key_secret: str | None = Field(
+        default=None, alias="TRUTHGPT_KEY_SECRET", min_length=16, repr=False
+    )
     config: Path | None = Field(default=None, alias="TRUTHGPT_CONFIG")
     state_dir: Path = Field(default=Path("~/.truthgpt"), alias="TRUTHGPT_STATE_DIR")
     key_prefix: str = Field(
         default="truthgpt", alias="TRUTHGPT_KEY_PREFIX", pattern=r"^[A-Za-z0-9_-]{1,64}$"
     )
     model: str | None = Field(default=None, alias="TRUTHGPT_MODEL")
-    redis_url: str | None = Field(default=None, alias="REDIS_URL")
+    redis_url: str | None = Field(default=None, alias="REDIS_URL", repr=False)
     port: int = Field(default=8080, alias="PORT", ge=0, le=65535)
     batch_max_size: int | None = Field(default=None, alias="BATCH_MAX_SIZE", ge=1, le=4096)
     batch_flush_timeout_ms: float | None = Field(
@@ -63,6 +82,10 @@ class Settings(BaseSettings):
         default=None, alias="CIRCUIT_BREAKER_TIMEOUT_SEC", gt=0, le=86_400
     )
     max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
+    body_timeout: float = Field(default=30.0, alias="BODY_TIMEOUT_SEC", gt=0, le=3600)
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        default=(), alias="CORS_ORIGINS"
+    )
     redis_timeout: float = Field(default=1.5, alias="REDIS_TIMEOUT_SEC", gt=0, le=60)
     job_retention: int = Field(default=24 * 3600, alias="JOB_RETENTION_SEC", ge=1)
     lease: float = Field(default=15.0, alias="JOB_LEASE_SEC", ge=0.5, le=600)
@@ -124,8 +147,44 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         row = error.errors(include_url=False)[0]
         name = row["loc"][0] if row["loc"] else "settings"
-        shown = "<hidden>" if name == "TRUTHGPT_API_TOKEN" else repr(row["input"])
+        shown = "<hidden>" if name in SECRETS else repr(row["input"])
         raise ConfigError(f"{name}: {row['msg']}, got {shown}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether who listens at this host name or address is heard on this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def require_token_beyond_loopback(settings: Settings, host: str) -> None:
+    """Raises `ConfigError` where other machines could reach a server whose token nobody chose."""
+    if settings.api_token is None and not is_loopback(host):
+        raise ConfigError(
+            f"TRUTHGPT_API_TOKEN: not set; host {host} is open to other machines and needs a token "
+            "of your choice (16 characters or more)"
+        )
+
+
+def key_secret(settings: Settings) -> str:
+    """The secret under which API keys are kept: its own, else the default tenant's token.
+
+    Every machine of a deployment has one of the two anyway. Raises `ConfigError` where this one has
+    neither: keys made under a secret of its own would be of no use at the server.
+    """
+    if settings.api_key_secret is not None:
+        return settings.api_key_secret
+    if settings.api_token is not None:
+        return settings.api_token
+    try:
+        return token_file(settings).read_text("utf-8").strip()
+    except OSError:
+        raise ConfigError(
+            "TRUTHGPT_API_TOKEN: not set, and no server has stored one in "
+            f"{settings.state_dir}; API keys need the server's"
+        ) from None
 
 
 def token_file(settings: Settings) -> Path:

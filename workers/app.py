@@ -17,6 +17,7 @@ from shared.errors import ConfigError
 from shared.faults import faults
 from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore, connect
+from shared.redaction import redact_logs
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
 from workers.flower import FlowerEvents, answer_revoke
@@ -60,6 +61,7 @@ except ConfigError as error:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _log_plainly(**_: Any) -> None:
+    redact_logs()
     logging.basicConfig(
         level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", force=True
     )

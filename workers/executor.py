@@ -57,7 +57,7 @@ class Executor:
         self._quarantine = Quarantine()
         self.taken = 0
         """How many attempts this worker has taken over: it grows while jobs are consumed."""
-        self._draw = random.Random().random
+        self._draw = random.Random().random  # noqa: S311 - jitter
         self.guard = Guard(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )

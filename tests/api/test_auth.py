@@ -15,7 +15,7 @@ def operations(app: Flask, access: Access) -> list[Operation]:
 
 
 def call(client: FlaskClient, operation: Operation, **headers: str) -> int:
-    path = operation.path.replace("{job_id}", UNKNOWN)
+    path = operation.path.replace("{job_id}", UNKNOWN).replace("{slug}", "forbidden")
     return client.open(path, method=operation.method, headers=headers).status_code
 
 
@@ -23,7 +23,7 @@ def test_the_open_routes_are_just_these(app: Flask, anonymous: FlaskClient) -> N
     found = operations(app, Access.OPEN)
 
     paths = {operation.path for operation in found}
-    assert paths == {"/", "/health", "/ready", "/openapi.json", "/docs"}
+    assert paths == {"/", "/health", "/ready", "/openapi.json", "/docs", "/problems/{slug}"}
     assert {call(anonymous, operation) for operation in found} == {200, 503}
 
 

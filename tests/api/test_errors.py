@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 from werkzeug.exceptions import ImATeapot
 
+from shared.advice import ADVICE
 from shared.errors import PROBLEMS, JobsError, ModelUnavailable
 from tests.api.conftest import ROOT
 
@@ -34,7 +35,8 @@ def test_the_docs_hold_every_code_with_its_status_and_title() -> None:
         status, title, retryable, advice = documented[code]
         assert (int(status), title) == (problem.status, problem.title)
         assert retryable == ("yes" if problem.retryable else "no")
-        assert len(advice) > 20
+        assert advice == ADVICE[code] and len(advice) > 20
+    assert set(ADVICE) == set(PROBLEMS)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -113,5 +113,5 @@ def test_a_job_that_is_in_is_never_an_error(
 def test_last_event_id_without_a_key_makes_no_job(client: FlaskClient) -> None:
     response = client.post("/v1/infer/stream", json=ECHO, headers={"Last-Event-ID": "1-3"})
 
-    assert (response.status_code, response.json["code"]) == (422, "invalid_parameter")
+    assert (response.status_code, response.json["code"]) == (422, "invalid_cursor")
     assert client.get("/v1/jobs").json["data"] == []

@@ -89,3 +89,35 @@ def test_security_is_told(document: Any) -> None:
     assert paths["/v1/jobs"]["post"]["security"] == [{"token": []}]
     events = paths["/v1/jobs/{job_id}/events"]["get"]["security"]
     assert events == [{"token": []}, {"ticket": []}]
+
+
+def test_every_answer_with_a_job_links_to_what_can_be_done_with_it(
+    document: Any, table: tuple[Operation, ...]
+) -> None:
+    on_jobs = {operation.name for operation in table if "{job_id}" in operation.path}
+    linked = [
+        response["links"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        for response in operation["responses"].values()
+        if "links" in response
+    ]
+
+    assert {"get_job", "job_events", "cancel_job", "delete_job"} <= on_jobs
+    assert len(linked) >= 6
+    for links in linked:
+        assert {link["operationId"] for link in links.values()} == on_jobs
+        assert all(
+            link["parameters"] == {"job_id": "$response.body#/id"} for link in links.values()
+        )
+
+
+def test_a_request_is_described_for_each_model_that_is_served(document: Any) -> None:
+    request = document["components"]["schemas"]["JobRequest"]
+    params = {branch["title"]: branch["properties"].get("params") for branch in request["anyOf"]}
+
+    assert params["echo"] == {"$ref": "#/components/schemas/EchoParams"}
+    assert params["encoder"] == {"$ref": "#/components/schemas/EmbeddingParams"}
+    assert params["llama"]["allOf"][1]["properties"]["max_new_tokens"]["maximum"] == 64
+    assert params["own"] is None, "its engine alone knows"
+    assert [branch["properties"]["model"]["const"] for branch in request["anyOf"]] == list(params)

@@ -56,6 +56,9 @@ def assert_problem(response: TestResponse, code: str) -> dict[str, Any]:
         b'{"model": 1e999}',
         b'{"model": ' + b"9" * 5000 + b"}",
         b"\x00",
+        b'{"model": "echo", "prompt": "a", "prompt": "b"}',
+        b'{"model": "echo", "prompt": "a", "\\u0070rompt": "b"}',
+        b'{"model": "echo", "input": [{"a:": 1, "a:": 1}]}',
     ],
 )
 def test_what_is_not_json_is_malformed(client: FlaskClient, body: bytes) -> None:
@@ -224,7 +227,7 @@ def test_a_bad_listing_cursor_is_422(client: FlaskClient, cursor: str) -> None:
     assert_problem(client.get("/v1/jobs", query_string={"cursor": cursor}), "invalid_cursor")
 
 
-@pytest.mark.parametrize("wait", ["x", "-1", "", "1e3", "nan", "inf", "9" * 40, "²", "1."])
+@pytest.mark.parametrize("wait", ["x", "-1", "", "1e9999", "nan", "inf", "9" * 40, "²", "1."])
 def test_bad_waits_are_422(client: FlaskClient, wait: str) -> None:
     job_id = post(client, ECHO).json["id"]
 
@@ -288,6 +291,48 @@ def test_depth_and_integers_are_bounded_exactly(app: Flask) -> None:
     assert read(largest) == largest
     with pytest.raises(InvalidRequest):
         read({"a": requests.MAX_INTEGER + 1})
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_member_named_twice_is_found_at_any_depth(data: st.DataObject) -> None:
+    """Against a parser that keeps every pair it reads."""
+    pairs = st.lists(st.tuples(st.text(':"\\{a', max_size=3), st.just("0")), max_size=4)
+    body = data.draw(pairs)
+    for _ in range(data.draw(st.integers(0, 3))):
+        body = [*data.draw(pairs), (data.draw(st.text(':"\\[b', max_size=3)), _object(body))]
+    encoded = _object(body).encode()
+    repeated = []
+
+    def kept(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.append(len(dict(found)) < len(found))
+        return dict(found)
+
+    value = json.loads(encoded, object_pairs_hook=kept)
+
+    assert requests._has_repeats(encoded, requests._check_bounds(value)) == any(repeated)
+
+
+def _object(pairs: list[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f"{json.dumps(name)} : {value}" for name, value in pairs) + "}"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/jobs?stauts=failed", "stauts"),
+        ("/v1/jobs?limit=1&limit=2", "2 times"),
+        ("/v1/models?x", "none"),
+        (f"/v1/jobs/job_{'0' * 32}?wiat=5", "wait"),
+        ("/v1/jobs?%00=", "parameter"),
+    ],
+)
+def test_a_parameter_that_means_nothing_is_422(client: FlaskClient, path: str, said: str) -> None:
+    assert said in assert_problem(client.get(path), "invalid_parameter")["detail"]
+
+
+def test_probes_take_what_balancers_add(client: FlaskClient) -> None:
+    assert client.get("/health?source=balancer&x=1&x=2").status_code == 200
 
 
 SCALARS = (

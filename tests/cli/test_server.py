@@ -48,7 +48,7 @@ def test_a_state_directory_in_use_is_refused(options: Options) -> None:
 def test_an_open_host_needs_a_token_of_the_user_s_own(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"TRUTHGPT_API_TOKEN: not set; --host 0\.0\.0\.0"):
+    with pytest.raises(ConfigError, match=r"TRUTHGPT_API_TOKEN: not set; host 0\.0\.0\.0"):
         Server(changed(options, host="0.0.0.0"))
 
     monkeypatch.setenv("TRUTHGPT_API_TOKEN", "a-token-for-tests-only")

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
-from shared.settings import Settings, ensure_token, load_settings
+from shared.settings import (
+    Settings,
+    ensure_token,
+    key_secret,
+    load_settings,
+    require_token_beyond_loopback,
+)
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.md"
 
@@ -42,6 +48,41 @@ def test_a_short_token_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError) as refused:
         load_settings()
     assert "TRUTHGPT_API_TOKEN" in refused.value.detail and "hunter2" not in refused.value.detail
+
+
+def test_no_secret_is_in_what_settings_print_of_themselves() -> None:
+    settings = load_settings(
+        TRUTHGPT_API_TOKEN="secret-of-the-token",
+        TRUTHGPT_KEY_SECRET="secret-of-the-keys",
+        REDIS_URL="redis://:secret-of-redis@127.0.0.1/0",
+    )
+
+    assert "secret-of" not in repr(settings) and "secret-of" not in str(settings)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "127.8.9.1"])
+def test_loopback_needs_no_token_of_the_users(host: str) -> None:
+    require_token_beyond_loopback(load_settings(TRUTHGPT_API_TOKEN=None), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "", "192.0.2.1", "example.org"])
+def test_beyond_loopback_somebody_must_have_chosen_the_token(host: str) -> None:
+    with pytest.raises(ConfigError, match="TRUTHGPT_API_TOKEN"):
+        require_token_beyond_loopback(load_settings(TRUTHGPT_API_TOKEN=None), host)
+    require_token_beyond_loopback(load_settings(TRUTHGPT_API_TOKEN="x" * 16), host)
+
+
+def test_api_keys_have_a_secret_of_their_own_or_the_token(tmp_path: Path) -> None:
+    given = {"TRUTHGPT_API_TOKEN": "the-token-0123456789", "TRUTHGPT_STATE_DIR": tmp_path}
+    own = {"TRUTHGPT_KEY_SECRET": "the-secret-0123456789"}
+
+    assert key_secret(load_settings(**given)) == "the-token-0123456789"
+    assert key_secret(load_settings(**given, **own)) == "the-secret-0123456789"
+    alone = load_settings(TRUTHGPT_API_TOKEN=None, TRUTHGPT_STATE_DIR=tmp_path)
+    with pytest.raises(ConfigError, match="TRUTHGPT_API_TOKEN"):
+        key_secret(alone)
+    token, _ = ensure_token(alone)
+    assert key_secret(alone) == token
 
 
 def test_every_variable_is_documented() -> None:

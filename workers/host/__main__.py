@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError
+from shared.redaction import redact_logs
 from workers.engines.base import EngineInfo
 from workers.host.loop import Inbox, Loop
 from workers.host.messages import (
@@ -92,6 +93,7 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    redact_logs()
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
     )

@@ -1,0 +1,185 @@
+"""`truthgpt keys`: who may call, kept where the API looks: in Redis itself, not over HTTP.
+
+Whoever may make keys must hold Redis' address and the server's secret, which no key grants.
+"""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich import box
+from rich.table import Table
+
+from cli.jobs import as_json_option
+from cli.screen import console, echo_json
+from shared.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
+from shared.embedded_redis import running_url
+from shared.errors import ConfigError
+from shared.jobs import connect
+from shared.keys import Keys
+from shared.schemas import rfc3339
+from shared.settings import key_secret, load_settings
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
+
+
+class Duration(click.ParamType[float]):
+    """`90d`, `12h`, `30m`, `45s`: seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        number, unit = text[:-1], UNITS.get(text[-1:])
+        if unit is None or not (number.isascii() and number.isdigit()) or len(number) > 9:
+            self.fail(f"{text!r} is not a number with s, m, h or d after it", param, ctx)
+        return float(number) * unit
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and end API keys (needs REDIS_URL, or the state directory of a running server)."""
+
+
+@keys.command()
+@click.option("--tenant", required=True, help="Whose jobs the key sees: letters, digits, _ and -.")
+@click.option(
+    "--scopes",
+    default=",".join(DEFAULT_SCOPES),
+    show_default=True,
+    help=f"Comma-separated, of: {', '.join(Scope)}.",
+)
+@click.option("--rpm", type=click.IntRange(1), help="Requests a minute. Default: the server's.")
+@click.option("--rph", type=click.IntRange(1), help="Requests an hour. Default: the server's.")
+@click.option("--max-queued", type=click.IntRange(1), help="Jobs that may wait at once.")
+@click.option("--expires", type=Duration(), help="Ends by itself after e.g. 90d, 12h, 30m.")
+@as_json_option
+def create(
+    tenant: str,
+    scopes: str,
+    rpm: int | None,
+    rph: int | None,
+    max_queued: int | None,
+    expires: float | None,
+    as_json: bool,
+) -> None:
+    """Make a key and show its token, this once."""
+    end = None if expires is None else time.time() + expires
+    grant = Grant(tenant, _scopes(scopes), rpm, rph, max_queued, end)
+    _show_new(*_store().create(grant), as_json)
+
+
+@keys.command("list")
+@as_json_option
+def list_keys(as_json: bool) -> None:
+    """List the keys, those that ended in the last 30 days too."""
+    found, now = _store().all(), time.time()
+    if as_json:
+        echo_json({"data": [_document(key, now) for key in found]})
+    elif found:
+        console().print(_table(found, now))
+    else:
+        click.echo("no keys but the server's own token")
+
+
+@keys.command()
+@click.argument("key_ids", nargs=-1, required=True)
+def revoke(key_ids: tuple[str, ...]) -> None:
+    """End keys; within a second no server takes them."""
+    store = _store()
+    for key_id in key_ids:
+        store.revoke(key_id)
+        click.echo(f"{key_id} is revoked")
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option(
+    "--overlap",
+    type=Duration(),
+    default="0s",
+    show_default=True,
+    help="How long the old key still works, such as 1h.",
+)
+@as_json_option
+def rotate(key_id: str, overlap: float, as_json: bool) -> None:
+    """Make a new key with the same rights and end the old one."""
+    _show_new(*_store().rotate(key_id, overlap), as_json)
+
+
+def _store() -> ApiKeys:
+    settings = load_settings()
+    url = settings.redis_url or running_url(settings.state_dir.expanduser())
+    if url is None:
+        raise ConfigError(
+            "REDIS_URL: not set, and no server has run in TRUTHGPT_STATE_DIR "
+            f"{settings.state_dir}; API keys are kept in the server's Redis"
+        )
+    redis = connect(url, settings.redis_timeout)
+    return ApiKeys(redis, Keys(settings.key_prefix), Signer(key_secret(settings)))
+
+
+def _scopes(given: str) -> frozenset[Scope]:
+    names = {name.strip() for name in given.split(",") if name.strip()}
+    unknown = names - set(Scope)
+    if unknown:
+        raise ConfigError(f"scopes: {', '.join(sorted(unknown))} is none of {', '.join(Scope)}")
+    return frozenset(map(Scope, names))
+
+
+def _show_new(key: ApiKey, token: str, as_json: bool) -> None:
+    if as_json:
+        echo_json({**_document(key, time.time()), "token": token})
+        return
+    click.echo(token)
+    click.echo(
+        f"Key {key.id} of tenant {key.grant.tenant}. Keep the token now: it is not shown again.",
+        err=True,
+    )
+
+
+def _document(key: ApiKey, now: float) -> dict[str, Any]:
+    grant = key.grant
+    return {
+        "id": key.id,
+        "tenant": grant.tenant,
+        "scopes": sorted(grant.scopes),
+        "state": key.state(now),
+        "rpm": grant.rpm,
+        "rph": grant.rph,
+        "max_queued": grant.max_queued,
+        "created_at": rfc3339(int(key.created * 1000)),
+        "expires_at": None if grant.expires is None else rfc3339(int(grant.expires * 1000)),
+        "last_used_at": None if key.used is None else rfc3339(int(key.used * 1000)),
+    }
+
+
+def _table(found: Iterable[ApiKey], now: float) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Key", no_wrap=True)
+    for heading in ("Tenant", "Scopes", "State", "rpm", "rph", "Queued", "Expires", "Last used"):
+        table.add_column(heading)
+    for key in found:
+        grant = key.grant
+        limits = (grant.rpm, grant.rph, grant.max_queued)
+        table.add_row(
+            key.id,
+            grant.tenant,
+            " ".join(sorted(grant.scopes)),
+            key.state(now),
+            *("" if limit is None else str(limit) for limit in limits),
+            _day(grant.expires),
+            _day(key.used),
+        )
+    return table
+
+
+def _day(moment: float | None) -> str:
+    return "" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"

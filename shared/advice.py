@@ -1,0 +1,88 @@
+"""What a client does about each code of `shared.errors.PROBLEMS`; docs/errors.md says the same.
+
+Backticks mark code.
+"""
+
+ADVICE: dict[str, str] = {
+    "bad_request": (
+        "Check URL, headers and framing of the request; the HTTP client or a proxy in between"
+        " is at fault. Also stands for rarer statuses such as 414 and 431."
+    ),
+    "malformed_json": "Send one JSON text in UTF-8: no NaN, no lone surrogates, at most 64 levels deep.",
+    "invalid_request": (
+        "`errors` lists each fault with its place. Unknown fields are faults too, so look for"
+        " typos."
+    ),
+    "invalid_parameter": "`detail` names the parameter or header and what it takes.",
+    "invalid_cursor": (
+        "Use the id of the last event that you got, or a listing's `next_cursor`, exactly as "
+        "it came; or leave it out to start over."
+    ),
+    "unsupported_media_type": "Send `Content-Type: application/json`.",
+    "body_too_large": "Send less at once. The operator sets the limit with `MAX_BODY_BYTES`.",
+    "body_timeout": (
+        "Send the body at once; the connection is too slow or something in between holds it "
+        "back. The operator sets the time with `BODY_TIMEOUT_SEC`."
+    ),
+    "unknown_model": "`GET /v1/models` lists the models of this server.",
+    "idempotency_mismatch": "Use a new key for a new request, or repeat the first request's body.",
+    "not_found": "`/openapi.json` lists the paths. There are no slashes at their ends.",
+    "job_not_found": "The id is wrong, or the job was deleted, has expired, or is somebody else's.",
+    "events_expired": "Get the job itself; its `output` outlives its events.",
+    "job_not_failed": "Only a failed job can be tried again; submit a new one instead.",
+    "job_not_terminal": "Cancel the job, wait for its end, then delete it.",
+    "method_not_allowed": "The `Allow` header lists the methods of this path.",
+    "unauthorized": (
+        "Send `Authorization: Bearer <token>`. For an expired ticket get the job again: "
+        "`urls.events` has a new one."
+    ),
+    "forbidden": "Use a token whose scopes allow this, or ask the operator for one.",
+    "rate_limited": (
+        "Wait for `Retry-After`. `RateLimit` and `RateLimit-Policy` say which limit it was "
+        "and how you stand with the others; see [limits.md](limits.md)."
+    ),
+    "redis_unavailable": (
+        "Try again after `Retry-After`, with an `Idempotency-Key`: the request may have been "
+        "taken. Operators: is Redis up, is `REDIS_URL` right?"
+    ),
+    "queue_full": (
+        "Try again after `Retry-After`. Operators: add workers, or raise `max_queued` of the model."
+    ),
+    "tenant_queue_full": (
+        "Try again after `Retry-After`, or cancel jobs that wait. Operators: `max_queued` of "
+        "the key, `TENANT_MAX_QUEUED`."
+    ),
+    "deadline_unreachable": (
+        "Try again after `Retry-After`, with a longer `expires_in` or a higher `priority`."
+    ),
+    "model_unavailable": (
+        "Try again after `Retry-After`, or make a job with `POST /v1/jobs`, which waits. "
+        "Operators: `/ready` and `GET /v1/models` say what state the workers and the circuit "
+        "breaker are in."
+    ),
+    "internal_error": (
+        "Try again. If it stays, report `request_id`: the server's log has the cause under it."
+    ),
+    "invalid_input": "The engine refused this input; `detail` says why. Change the input.",
+    "prompt_too_long": "Shorten the prompt; `limits.max_prompt_tokens` in `GET /v1/models` is the bound.",
+    "poison_input": (
+        "The model failed on this input and on no other that ran beside it. Change the input;"
+        " if it looks right, report the job's id: the worker's log has the cause."
+    ),
+    "engine_error": (
+        "The model failed, and retries did not help. Submit the job again; if it stays, "
+        "report the job's id."
+    ),
+    "worker_crashed": (
+        "This job was running each time that its worker died, so it may be the cause. Do not "
+        "resubmit it unchanged."
+    ),
+    "run_timeout": "Ask for less (fewer tokens), or have `run_timeout` of the model raised.",
+    "job_canceled": (
+        "Somebody canceled the job, or the reader of its `/v1/infer/stream` did not come back"
+        " in time."
+    ),
+    "job_expired": (
+        "Submit again with a later `expires_in`, a higher `priority`, or when the queue is shorter."
+    ),
+}

@@ -1,0 +1,42 @@
+"""Both ways to start the API by hand refuse what is not safe, in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("gunicorn", "-c", "api/gunicorn_conf.py"),
+        ("cli", "api", "--host", "0.0.0.0"),
+        ("cli", "flower", "--host", "0.0.0.0"),
+    ],
+)
+def test_nothing_listens_beyond_loopback_with_a_token_that_nobody_chose(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "TRUTHGPT_API_TOKEN"},
+        "HOST": "0.0.0.0",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "TRUTHGPT_STATE_DIR": str(tmp_path / "state"),
+    }
+
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert ran.returncode != 0
+    assert "TRUTHGPT_API_TOKEN: not set" in ran.stderr and "Traceback" not in ran.stderr
+    assert not (tmp_path / "state").exists(), "no token was made either"

@@ -1,0 +1,21 @@
+"""docs/security.md names tests; they exist."""
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+TABLE = TESTS.parent / "docs" / "security.md"
+
+
+def test_every_test_that_the_threat_table_names_exists() -> None:
+    text = TABLE.read_text("utf-8")
+    files = set(re.findall(r"`((?:test_|conf)\w+\.py)`", text))
+    functions = set(re.findall(r"`(test_\w+)`", text))
+    assert len(files) >= 10 and len(functions) >= 10
+
+    sources = {path.name: path.read_text("utf-8") for path in TESTS.rglob("*.py")}
+    assert files <= set(sources)
+    defined = set(re.findall(r"^def (test_\w+)", "\n".join(sources.values()), re.MULTILINE))
+    assert functions <= defined
+    rows = [line for line in text.splitlines() if line.startswith("| API")]
+    assert len(rows) == 10 and all("`test_" in row for row in rows)
