@@ -22,6 +22,14 @@
 | `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
 | `usage:DAY` | hash | figure, model, tenant -> sum over the jobs that ended that day (UTC) | 93 days |
+| `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
+| `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
+| `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
+| `receiver:TO` | hash | failures in a row, and until when its circuit is open | a day |
+| `receivers` | zset | receivers by when to look at them next (ms) | horizon |
+| `pending` | zset | all waiting deliveries by age (ms) | horizon |
+| `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
+| `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 | `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
@@ -30,7 +38,7 @@
 Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
 `control:MODEL` (cancel a running job, reset the workers' breakers),
 `ended:HOME` (jobs that a process made and waits for, whole, as they end).
-*Horizon* is the longest deadline + retention.
+`TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
 """
 
 from dataclasses import dataclass
@@ -56,6 +64,14 @@ TEMPLATES = {
     "idem": ("idem", "tenant", "digest"),
     "readers": ("readers", "id"),
     "usage": ("usage", "day"),
+    "delivery": ("delivery", "id"),
+    "outbox": ("outbox", "to"),
+    "sending": ("sending", "to"),
+    "receiver": ("receiver", "to"),
+    "receivers": ("receivers",),
+    "pending": ("pending",),
+    "undelivered": ("undelivered", "tenant"),
+    "deliverybell": ("deliverybell",),
     "claim": ("claim", "token"),
     "rate": ("rate", "policy", "client"),
     "clients": ("clients",),
