@@ -22,6 +22,7 @@ COMMANDS = {
     "dead": "cli.dead",
     "usage": "cli.usage",
     "breakers": "cli.breakers",
+    "webhooks": "cli.webhooks",
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",

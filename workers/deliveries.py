@@ -128,8 +128,9 @@ class Deliveries:
             _log.error("%s: WEBHOOK_HMAC_SECRET is not set any more", message.id)
             sent = UNSIGNED
         else:
-            headers = self._keyring.headers(message.id, int(time.time()), message.body)
-            sent = self._sender.send(message.url, message.body, headers)
+            body = message.body
+            headers = self._keyring.headers(message.id, int(time.time()), body)
+            sent = self._sender.send(message.url, body, headers)
         faults.reach("delivery_sent")
         decision = self._schedule.decide(sent, message.failures, message.age + sent.seconds)
         result = Recorded(

@@ -55,8 +55,10 @@ class Sender:
             return sent(fault="dns")
         except httpcore.TimeoutException:
             return sent(fault="timeout")
-        except httpcore.ConnectError as error:
-            return sent(fault="tls" if isinstance(error.__cause__, ssl.SSLError) else "connect")
+        except _TlsFailed:
+            return sent(fault="tls")
+        except httpcore.ConnectError:
+            return sent(fault="connect")
         except (httpcore.NetworkError, httpcore.ProtocolError):
             return sent(fault="protocol")
 
@@ -93,6 +95,10 @@ class Sender:
             after = _retry_after(response.headers)
             _drain(response)
             return response.status, after
+
+
+class _TlsFailed(httpcore.ConnectError):
+    """The connection stands and the handshake failed."""
 
 
 class _Pinned(httpcore.SyncBackend):
@@ -147,9 +153,11 @@ class _Bounded(httpcore.NetworkStream):
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
         seconds = _left(self._deadline, httpcore.ConnectTimeout)
-        return _Bounded(
-            self._stream.start_tls(ssl_context, server_hostname, seconds), self._deadline
-        )
+        try:
+            stream = self._stream.start_tls(ssl_context, server_hostname, seconds)
+        except httpcore.ConnectError as error:
+            raise _TlsFailed(str(error)) from error
+        return _Bounded(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

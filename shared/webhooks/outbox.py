@@ -6,7 +6,7 @@ once: a sender that dies between sending and recording leaves it to be sent agai
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import msgspec
@@ -50,7 +50,12 @@ class Message:
     to: str
     url: str
     model: str
-    body: bytes
+    fields: Mapping[str, str] = field(repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The same bytes at every attempt: all of it was fixed when the event happened."""
+        return _body(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +191,11 @@ def _message(flat: list[bytes], now: int) -> Message:
         to=fields["to"],
         url=fields["url"],
         model=fields["model"],
-        body=_body(fields),
+        fields=fields,
     )
 
 
 def _body(fields: Mapping[str, str]) -> bytes:
-    """The same bytes at every attempt: all of it was fixed when the event happened."""
     record = Record(
         {name.removeprefix("job."): v for name, v in fields.items() if name.startswith("job.")}
     )
