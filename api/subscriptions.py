@@ -20,6 +20,6 @@ def subscription(wanted: WebhookRequest | None) -> str:
             "This server cannot sign webhooks: its WEBHOOK_HMAC_SECRET is not set.",
             code="webhook_secret_missing",
         )
-    target = here.webhook_urls.admit(wanted.url)
     here.outbox.admit(here.settings.webhook_max_pending)
+    target = here.webhook_urls.admit(wanted.url)
     return str(Subscription(target, wanted.events, links().base))

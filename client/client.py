@@ -79,8 +79,9 @@ class Client:
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Job:
-        """Make a job; `webhook` is `{"url": …, "events": ["started", "completed"]}`. With `wait`, give it that many seconds (at most 60) to end before the answer.
+        """Make a job; with `wait`, give it that many seconds (at most 60) to end before the answer.
 
+        `webhook` is `{"url": …}`, perhaps with `"events": ["started", "completed"]`.
         Tried again under one Idempotency-Key, so a lost answer never makes a second job.
         """
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}

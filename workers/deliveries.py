@@ -18,6 +18,8 @@ from shared.webhooks.signing import Keyring
 from workers.sender import Sender
 
 LOOK_SECONDS = 0.25
+CLAIMED_AT_ONCE = 8
+"""Messages in one answer of Redis: each holds a whole job."""
 RECORD_TRIES = 5
 LEASE_MARGIN = 45.0
 """How much longer than a send its lease lasts, in seconds: the C library resolves without a time limit."""
@@ -81,7 +83,8 @@ class Deliveries:
         with self._changed:
             self._called = False
             stopping = self._stop_at is not None
-            room = 0 if stopping else self._concurrency - len(self._under_way)
+            free = 0 if stopping else self._concurrency - len(self._under_way)
+            room = min(free, CLAIMED_AT_ONCE)
         claimed = self._claim(room) if room else []
         for message in claimed:
             with self._changed:

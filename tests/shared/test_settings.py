@@ -27,6 +27,7 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.m
         ("RATE_LIMIT_RPM", "-1"),
         ("RATE_LIMIT_ENDPOINTS", "POST /v1/infer"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("WEBHOOK_ALLOW_HOSTS", "10.0.0.0/99"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
@@ -42,6 +43,23 @@ def test_a_short_token_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError) as refused:
         load_settings()
     assert "TRUTHGPT_API_TOKEN" in refused.value.detail and "hunter2" not in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    "secret", ["hunter2", "whsec_aHVudGVyMg==", "whsec_hunter2hunter2hunter2hunter2!"]
+)
+def test_a_webhook_secret_that_is_none_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("WEBHOOK_HMAC_SECRET", secret)
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert "WEBHOOK_HMAC_SECRET: " in refused.value.detail and secret not in refused.value.detail
+
+
+def test_an_empty_webhook_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_HMAC_SECRET", "")
+    assert not load_settings().keyring
 
 
 def test_every_variable_is_documented() -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from standardwebhooks import Webhook
 
-from shared.hooks import Hooks
+from shared.hooks import Hooks, Observers
 from shared.jobs import Finish, JobStore, NewJob, new_job_id
 from shared.states import JobState
 from shared.webhooks.outbox import Outbox, Subscription
@@ -58,7 +58,7 @@ class Site:
             concurrency=concurrency,
             timeout=timeout,
             drain_time=drain_time,
-            hooks=(self.told,),
+            observers=Observers(self.told),
         )
         self.calls: list[threading.Thread] = []
         self.doorman = Doorman(self.outbox, self.call, 10**6)

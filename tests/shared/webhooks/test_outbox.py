@@ -360,7 +360,9 @@ def test_a_whole_schedule_ends_in_the_dead(store: JobStore, outbox: Outbox) -> N
         [message] = claim(outbox)
         assert message.failures == attempts
         decision = schedule.decide(Sent(500), message.failures, age)
-        outbox.record(message, Recorded(decision.outcome, decision.delay, 500, decision.fault, True))
+        outbox.record(
+            message, Recorded(decision.outcome, decision.delay, 500, decision.fault, True)
+        )
         attempts, age = attempts + 1, age + decision.delay
         if decision.outcome == "dead":
             break

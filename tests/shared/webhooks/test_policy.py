@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.webhooks.policy import Allowed, UrlPolicy, Unresolved, resolve_by_system
+from shared.webhooks.policy import Allowed, Unresolved, UrlPolicy, resolve_by_system
 from shared.webhooks.urls import WebhookRefused, parse_target
 
 PUBLIC = "93.184.216.34"

@@ -34,8 +34,10 @@ def test_other_answers_are_tried_again(status: int, fault: str, well: bool) -> N
 
 @pytest.mark.parametrize(
     ("fault", "well"),
-    [("dns", False), ("connect", False), ("tls", False), ("timeout", False), ("protocol", False)]
-    + [("address", None), ("unsigned", None)],
+    [
+        *((fault, False) for fault in ("dns", "connect", "tls", "timeout", "protocol")),
+        *((fault, None) for fault in ("address", "unsigned")),
+    ],
 )
 def test_no_answer_is_tried_again(fault: str, well: bool | None) -> None:
     decision = Schedule().decide(Sent(fault=fault), failures=0, age=0)  # type: ignore[arg-type]

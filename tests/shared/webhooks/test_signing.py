@@ -20,7 +20,9 @@ def keyring(*secrets: str) -> Keyring:
     return Keyring(parse_secrets(",".join(secrets)))
 
 
-def signed(secret: str, *, at: int = NOW, body: bytes = BODY, name: str = "msg_1") -> dict[str, str]:
+def signed(
+    secret: str, *, at: int = NOW, body: bytes = BODY, name: str = "msg_1"
+) -> dict[str, str]:
     """Headers as the official library makes them."""
     signature = Webhook(secret).sign(name, datetime.fromtimestamp(at, UTC), body.decode())
     return {
@@ -96,7 +98,9 @@ def test_one_good_signature_among_others_is_enough_but_not_after_hundreds() -> N
 
 
 def test_a_secret_may_come_without_its_prefix_or_padding() -> None:
-    assert parse_secrets(OLD) == parse_secrets(OLD.removeprefix("whsec_").rstrip("=")) == (b"o" * 32,)
+    assert (
+        parse_secrets(OLD) == parse_secrets(OLD.removeprefix("whsec_").rstrip("=")) == (b"o" * 32,)
+    )
     assert parse_secrets(f" {NEW} , {OLD},") == (b"n" * 32, b"o" * 32)
     assert not keyring("")
 
