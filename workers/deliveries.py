@@ -52,7 +52,7 @@ class Deliveries:
         self._drain_time = drain_time
         self._observers = observers or Observers()
         self._changed = threading.Condition()
-        self._under_way: dict[str, Message] = {}
+        self._under_way: dict[tuple[str, int], Message] = {}
         self._delivering = False
         self._called = False
         self._stop_at: float | None = None
@@ -74,9 +74,10 @@ class Deliveries:
         try:
             while self._step():
                 pass
-        finally:
+        except BaseException:
             with self._changed:
                 self._delivering = False
+            raise
 
     def _step(self) -> bool:
         """Claim and start what there is room for, then wait for a change. False when all is done."""
@@ -88,12 +89,13 @@ class Deliveries:
         claimed = self._claim(room) if room else []
         for message in claimed:
             with self._changed:
-                self._under_way[message.id] = message
+                self._under_way[message.id, message.attempt] = message
             name = f"send {message.id}"
             threading.Thread(target=self._send, args=(message,), name=name, daemon=True).start()
         with self._changed:
             if self._stop_at is not None and time.monotonic() >= self._stop_at:
                 self._give_back()
+                self._delivering = False
                 return False
             if not self._under_way and not claimed and not self._called:
                 # Under the lock, so that a doorbell that rings now starts anew.
@@ -122,7 +124,7 @@ class Deliveries:
             _log.exception("%s: a send broke", message.id)
         finally:
             with self._changed:
-                self._under_way.pop(message.id, None)
+                self._under_way.pop((message.id, message.attempt), None)
                 self._changed.notify_all()
 
     def _deliver(self, message: Message) -> None:

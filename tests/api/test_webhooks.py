@@ -305,3 +305,16 @@ def test_without_a_secret_nothing_is_taken_in(plain: Flask) -> None:
     refused = ingest(plain.test_client())
     assert (refused.status_code, refused.json["code"]) == (404, "ingest_not_configured")
     assert "WEBHOOK_HMAC_SECRET" in refused.json["detail"]
+
+
+def test_signed_messages_are_counted_and_unsigned_ones_by_their_address(
+    settings: Settings, store: JobStore, rings: Rings
+) -> None:
+    limited = settings.model_copy(update={"rate_rpm": 2})
+    client = create_app(limited, store=store, ring=rings).test_client()
+
+    taken = [ingest(client, name=f"msg_{number}") for number in range(3)]
+    assert [answer.status_code for answer in taken] == [202, 202, 429]
+    assert "RateLimit" in taken[0].headers and int(taken[2].headers["Retry-After"]) > 0
+    strangers = [ingest(client, at=-1000).status_code for _ in range(100)]
+    assert strangers[0] == 401 and strangers[-1] == 429
