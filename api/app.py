@@ -7,6 +7,7 @@ from flask import Flask, Response, g
 from api import errors, limits
 from api.bell import Bell, Ring
 from api.dead_letters import dead_letters
+from api.deliveries import deliveries
 from api.docs import docs
 from api.health import health
 from api.infer import infer
@@ -24,6 +25,7 @@ from api.services import EXTENSION, Services
 from api.stats import stats
 from api.streams import streams
 from api.tickets import Tickets
+from api.webhooks import webhooks
 from shared import broker
 from shared.api_keys import ApiKeys, Signer
 from shared.errors import ConfigError
@@ -32,19 +34,12 @@ from shared.hooks import Observers
 from shared.jobs import JobStore, connect
 from shared.rate_limits import TIMEOUT, RateLimiter
 from shared.settings import Settings, ensure_token, key_secret
+from shared.webhooks.outbox import Outbox
+from shared.webhooks.policy import Allowed, UrlPolicy
 
 GROUPS = (
-    jobs,
-    streams,
-    infer,
-    dead_letters,
-    models,
-    stats,
-    health,
-    metrics,
-    problems,
-    openapi,
-    docs,
+    *(jobs, streams, infer, dead_letters, deliveries, webhooks),
+    *(models, stats, health, metrics, problems, openapi, docs),
 )
 
 
@@ -101,6 +96,8 @@ def _services(
         hub=hub or EventHub(store.redis, store.keys),
         bell=Bell(ring),
         readers=Readers(store, settings.stream_grace),
+        outbox=Outbox(store),
+        webhook_urls=UrlPolicy(Allowed.parse(settings.webhook_allow)),
         tickets=Tickets(token),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         observers=observers,

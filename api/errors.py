@@ -18,6 +18,7 @@ RETRY_AFTER = {
     "tenant_queue_full": 5,
     "deadline_unreachable": 5,
     "rate_limited": 1,
+    "webhook_backlog_full": 30,
 }
 """Seconds, where the error does not know better."""
 

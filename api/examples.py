@@ -32,6 +32,11 @@ REQUESTS: dict[str, Any] = {
         "model": "demo-llama",
         "input": {"messages": [{"role": "user", "content": "What is a generator?"}]},
     },
+    "webhook": {
+        "model": "demo-llama",
+        "prompt": "The function returns",
+        "webhook": {"url": "https://example.com/hooks/inference", "events": ["completed"]},
+    },
     "embedding": {"model": "all-minilm", "input": ["first text", "second text"]},
 }
 
@@ -91,6 +96,38 @@ CANCELED: dict[str, Any] = {
     "status": "canceled",
     "finished_at": "2025-11-22T21:45:00.201Z",
     "error": {"code": "job_canceled", "message": "The job was canceled.", "retryable": False},
+}
+
+INGESTED: dict[str, Any] = {
+    "requested": {"type": "inference.requested", "data": REQUESTS["prompt"]},
+}
+
+_DELIVERY: dict[str, Any] = {
+    "id": f"msg_{_ID.removeprefix('job_')}_completed",
+    "object": "delivery",
+    "job_id": _ID,
+    "type": "job.completed",
+    "url": "https://example.com/hooks/inference",
+    "status": "delivered",
+    "attempts": 2,
+    "created_at": "2025-11-22T21:45:00.518Z",
+    "last_attempt_at": "2025-11-22T21:45:05.102Z",
+    "next_attempt_at": None,
+    "delivered_at": "2025-11-22T21:45:05.102Z",
+    "response_status": 204,
+    "error": None,
+}
+
+DELIVERIES: dict[str, Any] = {"data": [_DELIVERY]}
+
+REPLAYED: dict[str, Any] = {
+    "data": [
+        {
+            **_DELIVERY,
+            "status": "pending",
+            "next_attempt_at": "2025-11-22T21:50:00.000Z",
+        }
+    ]
 }
 
 LISTING: dict[str, Any] = {"data": [FINISHED], "next_cursor": None}

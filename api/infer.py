@@ -53,6 +53,7 @@ infer = Operations("infer", __name__)
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
         *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+        *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full"),
         *(
             "invalid_input",
             "poison_input",
@@ -103,6 +104,7 @@ def infer_now() -> Response:
         *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
         *("invalid_cursor", "events_expired", "model_unavailable"),
+        *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full"),
     ),
 )
 def infer_stream() -> Response:

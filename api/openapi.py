@@ -28,6 +28,7 @@ _TAGS = {
     "streams": "What a job says while it runs, as server-sent events.",
     "infer": "Inference on one connection, for callers that want to wait.",
     "dead letters": "Jobs that failed for no fault of their input, kept for another try.",
+    "webhooks": "Jobs that are told to a URL, and jobs that a signed message makes.",
     "models": "What is served.",
     "health": "Probes, and this documentation. They need no token.",
 }

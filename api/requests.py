@@ -107,8 +107,12 @@ def json_object() -> dict[str, Any]:
     at depths and digits that would cost more than they are worth. Raises `JobsError` with the code that
     fits.
     """
-    _require_json()
-    body = _body()
+    require_json()
+    return decoded(raw_body())
+
+
+def decoded(body: bytes) -> dict[str, Any]:
+    """The same of a body that was read already."""
     try:
         value = _DECODER.decode(body)
     except RecursionError:
@@ -124,7 +128,8 @@ def json_object() -> dict[str, Any]:
     return value
 
 
-def _require_json() -> None:
+def require_json() -> None:
+    """Raises `JobsError` for a body that says to be anything else than JSON in UTF-8."""
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
         raise JobsError(
@@ -133,8 +138,11 @@ def _require_json() -> None:
         )
 
 
-def _body() -> bytes:
-    """The whole body. (werkzeug's own bound cuts an unsized body off at the limit, without a word.)"""
+def raw_body() -> bytes:
+    """The whole body, within the limit.
+
+    (werkzeug's own bound cuts an unsized body off at the limit, without a word.)
+    """
     limit, length = services().settings.max_body_bytes, request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)

@@ -16,6 +16,8 @@ from shared.events import START, Ending, EventHub, EventId, Follower
 from shared.hooks import Observers
 from shared.jobs import JobStore
 from shared.settings import Settings
+from shared.webhooks.outbox import Outbox
+from shared.webhooks.policy import UrlPolicy
 
 EXTENSION = "truthgpt"
 
@@ -44,6 +46,8 @@ class Services:
     hub: EventHub
     bell: Bell
     readers: Readers
+    outbox: Outbox
+    webhook_urls: UrlPolicy
     tickets: Tickets
     limits: Limits
     observers: Observers = field(default_factory=Observers)

@@ -16,6 +16,7 @@ from api.auth import client, tenant
 from api.connection import Connection
 from api.limits import admit_tokens
 from api.services import Services, services
+from api.subscriptions import subscription
 from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
@@ -67,6 +68,11 @@ def read_submission() -> Submission:
     """The current request as a job. Raises `JobsError` for everything that is wrong with it."""
     key = requests.idempotency_key()
     body = requests.json_object()
+    return submission_of(body, key, _digest(body) if key is not None else "")
+
+
+def submission_of(body: dict[str, object], key: str | None, digest: str) -> Submission:
+    """A body as a job of the caller's; one with the same key and digest is the same job."""
     wanted, spec, params = parse_request(body, services().catalog)
     admit_tokens(spec.engine, wanted.content, params)
     seed = _seed(params.get("seed"))
@@ -81,7 +87,8 @@ def read_submission() -> Submission:
         traceparent=requests.traceparent(),
         request_id=g.request_id,
         idempotency_key=key,
-        body_digest=_digest(body) if key is not None else "",
+        webhook=subscription(wanted.webhook),
+        body_digest=digest,
     )
     return Submission(job, spec.limits.max_queued, tenant_max(), body, seed)
 

@@ -62,6 +62,7 @@ class Json(click.ParamType[Any]):
 @click.option("--priority", type=click.Choice(("high", "normal", "low")))
 @click.option("--expires-in", type=click.FloatRange(min=0, min_open=True), help="Seconds.")
 @click.option("--metadata", type=Pair(), multiple=True, help="key=value; repeatable.")
+@click.option("--webhook", help="URL to send the job to when it starts and ends.")
 @click.option("--idempotency-key", help="The same key and request give the same job.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the output.")
 @click.option("--stream", "follow", is_flag=True, help="Print the text as it comes.")
@@ -76,6 +77,7 @@ def submit(
     priority: str | None,
     expires_in: float | None,
     metadata: Iterable[tuple[str, str]],
+    webhook: str | None,
     idempotency_key: str | None,
     wait: bool,
     follow: bool,
@@ -95,6 +97,7 @@ def submit(
             priority=priority,
             expires_in=expires_in,
             metadata=dict(metadata),
+            webhook={"url": webhook} if webhook else None,
             idempotency_key=idempotency_key,
         )
         if follow:

@@ -23,6 +23,7 @@ COMMANDS = {
     "usage": "cli.usage",
     "breakers": "cli.breakers",
     "keys": "cli.keys",
+    "webhooks": "cli.webhooks",
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",

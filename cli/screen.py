@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from client import Job, Model
+from client import Delivery, Job, Model
 
 PIPE_WIDTH = 160
 COLOURS = {
@@ -25,6 +25,7 @@ COLOURS = {
     "canceled": "magenta",
     "expired": "magenta",
 }
+DELIVERY_COLOURS = {"pending": "yellow", "delivered": "green", "dead": "red"}
 MODEL_COLOURS = {"ready": "green", "busy": "green", "failed": "red", "unhealthy": "red"}
 BREAKER_COLOURS = {"closed": "green", "open": "red", "half_open": "yellow"}
 # Everything that could move a terminal's cursor or give it orders; newline and tab stay.
@@ -129,6 +130,25 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
             (job.created_at or "").replace("T", " ").removesuffix("Z"),
             _took(job.usage),
             job.error.code if job.error is not None else "",
+        )
+    return table
+
+
+def deliveries_table(deliveries: Iterable[Delivery]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Job", no_wrap=True)
+    for heading in ("Event", "Status", "Attempts", "Next", "Why", "URL"):
+        table.add_column(heading, overflow="fold")
+    for delivery in deliveries:
+        answered = f" ({delivery.response_status})" if delivery.response_status else ""
+        table.add_row(
+            delivery.job_id,
+            delivery.type,
+            Text(delivery.status, DELIVERY_COLOURS.get(delivery.status, "")),
+            str(delivery.attempts),
+            (delivery.next_attempt_at or "").replace("T", " ").removesuffix("Z"),
+            Text(f"{delivery.error or ''}{answered}"),
+            Text(harmless(delivery.url)),
         )
     return table
 

@@ -1,6 +1,7 @@
 """The Python client of a truthgpt server. It stands alone: no Flask, Celery, Redis or torch behind it."""
 
 from client.client import Client
+from client.delivery import Delivery
 from client.errors import ApiError, ClientError, ConnectionFailed, JobFailed
 from client.event import Event, text_of
 from client.job import Job, JobError
@@ -11,6 +12,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Delivery",
     "Event",
     "Job",
     "JobError",

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from client.connection import Connection
+from client.delivery import Delivery
 from client.errors import ApiError, ClientError
 from client.event import Event
 from client.job import Job
@@ -74,17 +75,21 @@ class Client:
         priority: str | None = None,
         expires_in: float | None = None,
         metadata: Mapping[str, str] | None = None,
+        webhook: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
     ) -> Job:
         """Make a job; with `wait`, give it that many seconds (at most 60) to end before the answer.
 
+        `webhook` is `{"url": …}`, perhaps with `"events": ["started", "completed"]`.
         Tried again under one Idempotency-Key, so a lost answer never makes a second job.
         """
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
         body = _body(model, prompt, input, params, priority, expires_in, metadata)
+        if webhook is not None:
+            body["webhook"] = dict(webhook)
         response = self._connection.request(
             "POST", "/v1/jobs", json=body, headers=headers, hold=wait or 0.0
         )
@@ -212,6 +217,22 @@ class Client:
     def retry(self, job_id: str) -> Job:
         """Try a failed job again: a new job of the same request. Asking twice makes one."""
         return self._job(self._connection.request("POST", f"{_path(job_id)}/retry"))
+
+    def deliveries(self, job_id: str) -> list[Delivery]:
+        """What became of a job's webhooks."""
+        return self._deliveries("GET", f"{_path(job_id)}/deliveries")
+
+    def dead_deliveries(self, *, limit: int = PAGE) -> list[Delivery]:
+        """The newest webhooks that were given up."""
+        return self._deliveries("GET", f"/v1/dead-deliveries?limit={limit}")
+
+    def replay(self, job_id: str) -> list[Delivery]:
+        """Deliver a job's webhooks again, under the same ids."""
+        return self._deliveries("POST", f"{_path(job_id)}/deliveries/replay")
+
+    def _deliveries(self, method: str, path: str) -> list[Delivery]:
+        document = self._connection.request(method, path).json()
+        return [Delivery.parse(value) for value in document["data"]]
 
     def models(self) -> list[Model]:
         """The models of the server's catalogue and how they are doing."""

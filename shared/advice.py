@@ -39,7 +39,7 @@ ADVICE: dict[str, str] = {
     "forbidden": "Use a token whose scopes allow this, or ask the operator for one.",
     "rate_limited": (
         "Wait for `Retry-After`. `RateLimit` and `RateLimit-Policy` say which limit it was "
-        "and how you stand with the others; see [limits.md](limits.md)."
+        "and how you stand with the others."
     ),
     "redis_unavailable": (
         "Try again after `Retry-After`, with an `Idempotency-Key`: the request may have been "
@@ -84,5 +84,24 @@ ADVICE: dict[str, str] = {
     ),
     "job_expired": (
         "Submit again with a later `expires_in`, a higher `priority`, or when the queue is shorter."
+    ),
+    "webhook_refused": (
+        "`errors` says what is wrong with `webhook.url`: it must be https, with a host that "
+        "has public addresses only. Operators: `WEBHOOK_ALLOW_HOSTS` allows more."
+    ),
+    "webhook_secret_missing": (
+        "Leave `webhook` out, or have the operator set `WEBHOOK_HMAC_SECRET`."
+    ),
+    "unknown_event_type": ("`type` must be `inference.requested`."),
+    "ingest_not_configured": (
+        "Have the operator set `WEBHOOK_HMAC_SECRET`, or use `POST /v1/jobs` with a token."
+    ),
+    "invalid_signature": (
+        "`detail` says which. Sign the raw body with an active secret at the time of sending;"
+        " check the clock."
+    ),
+    "webhook_backlog_full": (
+        "Try again after `Retry-After`, or submit without `webhook` and poll. Operators: are "
+        "deliveries being made? `WEBHOOK_MAX_PENDING` is the bound."
     ),
 }

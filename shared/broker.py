@@ -12,6 +12,7 @@ from kombu import Queue
 from shared.settings import Settings
 
 DRAIN = "truthgpt.drain"
+DELIVER = "truthgpt.deliver"
 RESCUE_QUEUE = "truthgpt.rescue"
 DELIVERY_QUEUE = "truthgpt.deliveries"
 DOORBELL_SECONDS = 600
@@ -77,6 +78,16 @@ def make_celery(settings: Settings) -> Celery:
         task_default_queue=RESCUE_QUEUE,
     )
     return app
+
+
+def ring_deliveries(app: Celery) -> bool:
+    """Push a doorbell for webhooks that are due. False when the broker does not take it."""
+    try:
+        app.send_task(DELIVER, queue=DELIVERY_QUEUE, expires=DOORBELL_SECONDS, retry=False)
+    except Exception as error:  # noqa: BLE001 - the next look rings again
+        _log.warning("doorbell for deliveries failed (%s); it will be rung again", error)
+        return False
+    return True
 
 
 def ring(app: Celery, model: str) -> bool:

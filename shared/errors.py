@@ -34,9 +34,14 @@ PROBLEMS: dict[str, Problem] = {
     "events_expired": Problem(410, "The events of this job have expired"),
     "job_not_failed": Problem(409, "The job has not failed"),
     "job_not_terminal": Problem(409, "The job has not ended yet"),
+    "webhook_refused": Problem(422, "This server does not send webhooks to this URL"),
+    "webhook_secret_missing": Problem(422, "This server has no secret to sign webhooks with"),
+    "unknown_event_type": Problem(422, "No webhook of this type is taken in here"),
+    "ingest_not_configured": Problem(404, "This server takes in no webhooks"),
     "method_not_allowed": Problem(405, "This method is not allowed here"),
     # the caller
     "unauthorized": Problem(401, "A valid token is needed"),
+    "invalid_signature": Problem(401, "The webhook's signature or timestamp is not valid"),
     "forbidden": Problem(403, "This token may not do that"),
     "rate_limited": Problem(429, "Too many requests", retryable=True),
     # the service
@@ -46,6 +51,7 @@ PROBLEMS: dict[str, Problem] = {
     "deadline_unreachable": Problem(
         503, "The job would expire before its turn came", retryable=True
     ),
+    "webhook_backlog_full": Problem(503, "Too many webhooks wait to be delivered", retryable=True),
     "model_unavailable": Problem(503, "No worker serves this model now", retryable=True),
     "internal_error": Problem(500, "Something broke on this server", retryable=True),
     # how a job may end without success

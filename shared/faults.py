@@ -20,6 +20,8 @@ POINTS = frozenset(
         "before_finish",
         "after_finish",
         "before_sign_off",
+        "delivery_claimed",
+        "delivery_sent",
     }
 )
 

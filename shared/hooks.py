@@ -27,6 +27,9 @@ class Hooks:
     def drain_started(self, model: str) -> None:
         """A doorbell was answered."""
 
+    def webhook_delivered(self, model: str, outcome: str, seconds: float, attempt: int) -> None:
+        """A send was recorded: `delivered`, `retry` or `dead`; how long it took, its attempt's number."""
+
     def engine_changed(self, model: str, state: str, detail: str) -> None:
         """The engine host is starting, ready, unhealthy, failed or stopped."""
 

@@ -63,7 +63,7 @@ MAX_CONNECTIONS = 512
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 _LUA = Path(__file__).parent / "lua"
-_LIBRARIES = ("lib", "breaker", "drain")
+_LIBRARIES = ("outbox", "lib", "breaker", "drain")
 _JSON = msgspec.json.Decoder()
 
 
@@ -72,12 +72,18 @@ def new_job_id() -> str:
     return f"job_{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
 
 
+def delivery_ids(job_id: str) -> list[str]:
+    """The ids of a job's webhook deliveries, whether they exist or not; outbox.lua spells them too."""
+    return [f"msg_{job_id.removeprefix('job_')}_{event}" for event in ("started", "completed")]
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
 
     `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`),
-    `fallback_from` the model that was asked for, where `model` stands in for it.
+    `fallback_from` the model that was asked for, where `model` stands in for it,
+    `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`).
     """
 
     id: str
@@ -92,6 +98,7 @@ class NewJob:
     request_id: str = ""
     home: str = ""
     fallback_from: str = ""
+    webhook: str = ""
     idempotency_key: str | None = None
     body_digest: str = ""
 
@@ -381,6 +388,7 @@ class JobStore:
             *(("request_id", job.request_id) if job.request_id else ()),
             *(("home", job.home) if job.home else ()),
             *(("fallback_from", job.fallback_from) if job.fallback_from else ()),
+            *(("webhook", job.webhook) if job.webhook else ()),
         )
         # fmt: on
         match reply[0]:
@@ -489,7 +497,9 @@ class JobStore:
             raise JobNotFailed(f"The job is {record.state}; only failed jobs can be tried again.")
         fields = record.fields
         with _reachable():
-            request = cast(Any, self.redis.hget(self.keys("job", job_id), "request"))
+            request, webhook = cast(
+                Any, self.redis.hmget(self.keys("job", job_id), "request", "webhook")
+            )
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
         metadata = (_json(fields.get("metadata")) or {}) | {"retry_of": job_id}
         again = NewJob(
@@ -502,6 +512,7 @@ class JobStore:
             expires_in=lifetime,
             metadata=metadata,
             request_id=fields.get("request_id", ""),
+            webhook=(webhook or b"").decode(),
             idempotency_key=f"retry {job_id}",
             body_digest="retry",
         )
@@ -518,6 +529,8 @@ class JobStore:
         with _reachable():
             pipe = self.redis.pipeline(transaction=True)
             pipe.delete(self.keys("job", job_id), self.keys("log", job_id))
+            # What was to be told of the job holds its output.
+            pipe.delete(*(self.keys("delivery", name) for name in delivery_ids(job_id)))
             pipe.zrem(self.keys("index", tenant), job_id)
             pipe.execute()
 
@@ -699,6 +712,10 @@ class JobStore:
 
     # -- calling Redis
 
+    def call(self, script: str, *args: Any) -> Any:
+        """Run a script of shared/lua for another store on the same keys."""
+        return self._call(script, *args)
+
     def _call(self, name: str, *args: Any) -> Any:
         with _reachable():
             return self._courier.call(self._scripts[name], (*self._common, *args))
@@ -721,6 +738,10 @@ def _reachable() -> Iterator[None]:
         raise
     except RedisError as error:
         raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+
+
+reachable = _reachable
+"""Turns every fault of Redis into `StoreUnavailable`, for other stores on the same keys."""
 
 
 def _script(path: Path) -> str:

@@ -25,6 +25,14 @@
 | `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/api_keys.py |
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
+| `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
+| `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
+| `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
+| `receiver:TO` | hash | failures in a row, and until when its circuit is open | a day |
+| `receivers` | zset | receivers by when to look at them next (ms) | horizon |
+| `pending` | zset | all waiting deliveries by age (ms) | horizon |
+| `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
+| `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 | `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
@@ -33,7 +41,7 @@
 Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
 `control:MODEL` (cancel a running job, reset the workers' breakers),
 `ended:HOME` (jobs that a process made and waits for, whole, as they end).
-*Horizon* is the longest deadline + retention.
+`TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
 """
 
 from dataclasses import dataclass
@@ -62,6 +70,14 @@ TEMPLATES = {
     "api-key": ("api-key", "id"),
     "api-key-used": ("api-key-used", "id"),
     "api-keys": ("api-keys",),
+    "delivery": ("delivery", "id"),
+    "outbox": ("outbox", "to"),
+    "sending": ("sending", "to"),
+    "receiver": ("receiver", "to"),
+    "receivers": ("receivers",),
+    "pending": ("pending",),
+    "undelivered": ("undelivered", "tenant"),
+    "deliverybell": ("deliverybell",),
     "claim": ("claim", "token"),
     "rate": ("rate", "policy", "client"),
     "clients": ("clients",),

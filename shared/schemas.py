@@ -23,6 +23,7 @@ MAX_METADATA = 16
 MAX_EXPIRES_IN = 7 * 24 * 3600
 DEFAULT_EXPIRES_IN = 24 * 3600
 
+WebhookEvent = Literal["started", "completed"]
 Priority = Literal["high", "normal", "low"]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
@@ -32,6 +33,22 @@ class Wire(BaseModel):
     """Base of what comes from a client: unknown fields and loose types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class WebhookRequest(Wire):
+    """Whom to tell of a job's start and end."""
+
+    url: str = Field(
+        min_length=1,
+        max_length=2048,
+        description="An https URL on the public Internet, or one that this server's operator allows.",
+    )
+    events: list[WebhookEvent] = Field(
+        default=["started", "completed"],
+        min_length=1,
+        max_length=2,
+        description="`started`: its first attempt begins. `completed`: it has ended, well or not.",
+    )
 
 
 class JobRequest(Wire):
@@ -53,6 +70,9 @@ class JobRequest(Wire):
         gt=0,
         le=MAX_EXPIRES_IN,
         description="Seconds until the job expires without a result; a day when not given.",
+    )
+    webhook: WebhookRequest | None = Field(
+        default=None, description="Sends the job there by Standard Webhooks; see docs/webhooks.md."
     )
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default_factory=dict, max_length=MAX_METADATA, description="Yours; comes back with the job."
@@ -139,6 +159,41 @@ class Job(BaseModel):
 class JobList(BaseModel):
     data: list[Job]
     next_cursor: str | None = None
+
+
+class Delivery(BaseModel):
+    """A webhook of a job, and what became of it. What the receiver answered is not kept."""
+
+    id: str = Field(description="The `webhook-id`; the same at every attempt.")
+    object: Literal["delivery"] = "delivery"
+    job_id: str
+    type: Literal["job.started", "job.completed"]
+    url: str
+    status: Literal["pending", "delivered", "dead"]
+    attempts: int
+    created_at: str
+    last_attempt_at: str | None = None
+    next_attempt_at: str | None = None
+    delivered_at: str | None = None
+    response_status: int | None = Field(default=None, description="The HTTP status it last got.")
+    error: str | None = Field(
+        default=None,
+        description="Why the last attempt failed: `dns`, `address` (not public), `connect`, `tls`, "
+        "`timeout`, `protocol`, `redirect`, `status`, `unsigned` (the server has no "
+        "secret any more), or `too_late` when its receiver was never well enough to be tried again.",
+    )
+
+
+class DeliveryList(BaseModel):
+    data: list[Delivery]
+
+
+class IngestEvent(Wire):
+    """The body of `POST /webhooks/ingest`."""
+
+    type: Literal["inference.requested"]
+    timestamp: str | None = Field(default=None, description="By the standard; not looked at.")
+    data: JobRequest
 
 
 def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, dict[str, Any]]:

@@ -9,11 +9,21 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
+from shared.webhooks.policy import Allowed
+from shared.webhooks.schedule import Schedule
+from shared.webhooks.signing import Keyring, parse_secrets
 
 _ENDPOINT_LIMIT = re.compile(r"(GET|POST|DELETE) +(/\S*) *= *(\d{1,9})")
 
@@ -43,7 +53,7 @@ def _endpoint_limits(given: Any) -> Any:
     return found
 
 
-SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET"})
+SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET"})
 """Variables whose values no message shows."""
 
 
@@ -108,9 +118,47 @@ class Settings(BaseSettings):
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)
     ] = Field(default=(), alias="TRUSTED_PROXIES")
     tenant_max_queued: int | None = Field(default=None, alias="TENANT_MAX_QUEUED", ge=1)
+    webhook_secret: SecretStr | None = Field(default=None, alias="WEBHOOK_HMAC_SECRET")
+    webhook_window: int = Field(default=300, alias="WEBHOOK_TIMESTAMP_WINDOW", ge=1, le=86_400)
+    webhook_allow: str = Field(default="", alias="WEBHOOK_ALLOW_HOSTS")
+    webhook_timeout: float = Field(default=15.0, alias="WEBHOOK_TIMEOUT_SEC", gt=0, le=60)
+    webhook_retry_first: float = Field(default=5.0, alias="WEBHOOK_RETRY_FIRST_SEC", gt=0, le=3600)
+    webhook_retry_longest: float = Field(
+        default=3 * 3600.0, alias="WEBHOOK_RETRY_LONGEST_SEC", gt=0, le=86_400
+    )
+    webhook_retry_span: float = Field(
+        default=24 * 3600.0, alias="WEBHOOK_RETRY_SPAN_SEC", ge=0, le=3 * 86_400
+    )
+    webhook_concurrency: int = Field(default=32, alias="WEBHOOK_CONCURRENCY", ge=1, le=1024)
+    webhook_max_pending: int = Field(default=100_000, alias="WEBHOOK_MAX_PENDING", ge=1)
     log_level: str = Field(
         default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"
     )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _readable_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_secrets(value.get_secret_value())
+        return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _readable_allow_list(cls, value: str) -> str:
+        Allowed.parse(value)
+        return value
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """What webhooks are signed with; empty where no secret is set."""
+        secret = self.webhook_secret
+        return Keyring(parse_secrets(secret.get_secret_value()) if secret is not None else ())
+
+    @cached_property
+    def webhook_schedule(self) -> Schedule:
+        return Schedule(
+            self.webhook_retry_first, self.webhook_retry_longest, self.webhook_retry_span
+        )
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -20,10 +20,14 @@ from shared.jobs import JobStore, connect
 from shared.redaction import redact_logs
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
+from shared.webhooks.outbox import Outbox
+from shared.webhooks.policy import Allowed, UrlPolicy
+from workers.deliveries import Deliveries, Doorman
 from workers.flower import FlowerEvents, answer_revoke
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
-from workers.tasks import register_drain
+from workers.sender import Sender
+from workers.tasks import register_deliver, register_drain
 
 if TYPE_CHECKING:
     from shared.telemetry.site import Site
@@ -126,19 +130,41 @@ def _serve_model(model: str) -> None:
 
 
 def _serve_rescue() -> None:
-    """Wire the rescue worker into Celery's life cycle."""
+    """Wire the worker that rescues and delivers into Celery's life cycle."""
     observers = Observers()
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
+    outbox = Outbox(store)
+    policy = UrlPolicy(Allowed.parse(settings.webhook_allow))
+    deliveries = Deliveries(
+        outbox,
+        Sender(policy, settings.webhook_timeout),
+        settings.keyring,
+        settings.webhook_schedule,
+        concurrency=settings.webhook_concurrency,
+        timeout=settings.webhook_timeout,
+        drain_time=settings.drain_time,
+        observers=observers,
+    )
+    # Twice the time of the retries: what waits longer was never let through to its receiver.
+    longest_wait = 2 * settings.webhook_retry_span + settings.webhook_retry_longest
+    doorman = Doorman(outbox, partial(broker.ring_deliveries, app), longest_wait)
+    register_deliver(app, deliveries)
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         answer_revoke(store)
         _keep_metrics("rescue", observers, lambda site: site.rescues())
         rescuer.start()
+        doorman.start()
+
+    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _stop_claiming(**_: Any) -> None:
+        deliveries.stop_claiming()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def _end(**_: Any) -> None:
         rescuer.stop()
+        doorman.stop()
 
 
 if settings.model is not None:

@@ -2,7 +2,8 @@
 
 from celery import Celery
 
-from shared.broker import DRAIN
+from shared.broker import DELIVER, DRAIN
+from workers.deliveries import Deliveries
 from workers.runtime import Runtime
 
 
@@ -12,3 +13,11 @@ def register_drain(app: Celery, runtime: Runtime) -> None:
     @app.task(name=DRAIN)  # type: ignore[untyped-decorator]
     def drain(_model: str) -> int:
         return runtime.drain()
+
+
+def register_deliver(app: Celery, deliveries: Deliveries) -> None:
+    """The task behind a doorbell for webhooks: deliver until nothing is due."""
+
+    @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+    def deliver() -> None:
+        deliveries.deliver()

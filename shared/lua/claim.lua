@@ -61,6 +61,7 @@ while room > 0 and spent < budget do
       redis.call('ZADD', key.leases(model), int(now + lease), id)
       log(job, job.attempt, 0, 'status', status_event(job))
       save(job)
+      if job.webhook and not job.started then post(job, 'started', now) end
       out[#out + 1] = row(id)
       handed[#handed + 1] = id .. '/' .. int(job.attempt)
       spent = spent + tonumber(job.cost)

@@ -16,6 +16,7 @@
 --   home                                 the process that made it and waits for its end
 --   fallback_from                        the model that was asked for, where another one stands in
 --   estimate                             when it would start, ms, as it looked when it was made
+--   webhook                              who is told of its start and its end (outbox.lua)
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
@@ -39,7 +40,7 @@ end
 
 local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
   'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked',
-  'device_us'}
+  'device_us', 'webhook'}
 
 -- The record's working fields, or nil when there is none.
 local function load(id)
@@ -228,6 +229,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   save(job)
   redis.call('EXPIRE', key.job(job.id), int(retention))
   redis.call('EXPIRE', key.log(job.id), int(retention))
+  if job.webhook then post(job, 'completed', now) end
   if job.home then
     redis.call('PUBLISH', key.ended(job.home), table.concat({job.id, target, int(job.attempt),
       job.started or '', int(now), #output, #failure, ''}, ' ') .. output .. failure .. usage)

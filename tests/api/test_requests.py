@@ -84,7 +84,7 @@ def test_what_is_not_json_is_malformed(client: FlaskClient, body: bytes) -> None
         {"model": "", "prompt": "x"},
         {"model": "x" * 129, "prompt": "x"},
         {**ECHO, "promt": "typo"},
-        {**ECHO, "webhook": {"url": "https://example.com"}},
+        {**ECHO, "webhook": {"uri": "https://example.com"}},
         {**ECHO, "params": []},
         {**ECHO, "params": {"repeat": "2"}},
         {**ECHO, "params": {"repeat": True}},

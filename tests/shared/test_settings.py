@@ -33,6 +33,7 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.m
         ("RATE_LIMIT_RPM", "-1"),
         ("RATE_LIMIT_ENDPOINTS", "POST /v1/infer"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("WEBHOOK_ALLOW_HOSTS", "10.0.0.0/99"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
@@ -83,6 +84,23 @@ def test_api_keys_have_a_secret_of_their_own_or_the_token(tmp_path: Path) -> Non
         key_secret(alone)
     token, _ = ensure_token(alone)
     assert key_secret(alone) == token
+
+
+@pytest.mark.parametrize(
+    "secret", ["hunter2", "whsec_aHVudGVyMg==", "whsec_hunter2hunter2hunter2hunter2!"]
+)
+def test_a_webhook_secret_that_is_none_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("WEBHOOK_HMAC_SECRET", secret)
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert "WEBHOOK_HMAC_SECRET: " in refused.value.detail and secret not in refused.value.detail
+
+
+def test_an_empty_webhook_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_HMAC_SECRET", "")
+    assert not load_settings().keyring
 
 
 def test_every_variable_is_documented() -> None:

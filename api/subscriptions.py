@@ -1,0 +1,25 @@
+"""Whether a job may have the webhook that it asks for."""
+
+from api.answers import links
+from api.services import services
+from shared.errors import InvalidRequest
+from shared.schemas import WebhookRequest
+from shared.webhooks.outbox import Subscription
+
+
+def subscription(wanted: WebhookRequest | None) -> str:
+    """The webhook as the job's record holds it, '' for none.
+
+    Raises `WebhookRefused`, `BacklogFull`, and `InvalidRequest` where nothing could sign it.
+    """
+    if wanted is None:
+        return ""
+    here = services()
+    if not here.settings.keyring:
+        raise InvalidRequest(
+            "This server cannot sign webhooks: its WEBHOOK_HMAC_SECRET is not set.",
+            code="webhook_secret_missing",
+        )
+    here.outbox.admit(here.settings.webhook_max_pending)
+    target = here.webhook_urls.admit(wanted.url)
+    return str(Subscription(target, wanted.events, links().base))

@@ -1,0 +1,48 @@
+"""`truthgpt webhooks`: what became of webhooks, and another go for them."""
+
+import click
+
+from cli.jobs import as_json_option
+from cli.login import Login, pass_login
+from cli.screen import console, deliveries_table, echo_json
+
+LISTED = 20
+
+
+@click.group()
+def webhooks() -> None:
+    """Webhook deliveries: list, replay."""
+
+
+@webhooks.command("list")
+@click.argument("job_id", metavar="[ID]", required=False)
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=LISTED, show_default=True, help="How many."
+)
+@as_json_option
+@pass_login
+def list_deliveries(login: Login, job_id: str | None, limit: int, as_json: bool) -> None:
+    """List the deliveries of the job ID; without one those that were given up, newest first."""
+    with login.client() as client:
+        found = client.deliveries(job_id) if job_id else client.dead_deliveries(limit=limit)
+    if as_json:
+        echo_json({"data": [delivery.raw for delivery in found]})
+    elif found:
+        console().print(deliveries_table(found))
+    else:
+        click.echo("no deliveries" if job_id else "no dead deliveries")
+
+
+@webhooks.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@as_json_option
+@pass_login
+def replay(login: Login, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Deliver the webhooks of jobs again."""
+    with login.client() as client:
+        for job_id in job_ids:
+            again = client.replay(job_id)
+            if as_json:
+                echo_json({"data": [delivery.raw for delivery in again]})
+            else:
+                click.echo(f"{job_id}: {len(again)} to deliver")

@@ -1,0 +1,81 @@
+-- The outbox of webhooks, put in front of lib.lua: what a script that starts or ends a job writes in
+-- the same breath, so that no event can be lost between the two.
+--   A record's `webhook` is '<events, comma-separated> <base URL> <receiver host:port> <URL>'.
+--   A delivery (hash key.delivery(id)) has these fields:
+--     id job tenant model type base to url created    from birth
+--     job.*                     the job's record as it was when the event happened
+--     state                     pending | delivered | dead
+--     attempt                   the fence: attempts handed out, whatever became of them
+--     failures first            attempts that failed since `first` (ms), when trying began
+--     due last recorded code fault delivered   of the latest attempt
+-- `to` is '<tenant> <host:port>': one tenant's dead receiver shuts no other tenant out of a host that
+-- both use. A receiver that failed last time gets one send at a time, any other PER_RECEIVER; after
+-- OPEN_AFTER failures in a row its circuit is open, and then one send finds out whether it is back.
+
+local PER_RECEIVER = 4
+local OPEN_AFTER = 5
+local OPEN_MS, OPEN_MAX_MS = 30000, 600000
+local RECEIVER_TTL = 86400
+local UNDELIVERED_MAX = 10000
+local SNAPSHOT = {'id', 'model', 'state', 'created', 'started', 'finished', 'attempt',
+  'cancel_requested', 'cached', 'output', 'error', 'usage', 'metadata'}
+
+local function whole(value) return string.format('%.0f', value) end
+
+local function queue_up(k, score, member)
+  redis.call('ZADD', k, whole(score), member)
+  redis.call('EXPIRE', k, whole(HORIZON))
+end
+
+-- Put a receiver where the next look at it is due: a delivery that may be sent, or a lease that ends.
+local function reschedule(to, now)
+  local circuit = redis.call('HMGET', key.receiver(to), 'failures', 'open_until')
+  local limit = circuit[1] and 1 or PER_RECEIVER
+  local lease = redis.call('ZRANGE', key.sending(to), 0, 0, 'WITHSCORES')
+  local look = tonumber(lease[2])
+  if redis.call('ZCARD', key.sending(to)) < limit then
+    local due = redis.call('ZRANGE', key.outbox(to), 0, 0, 'WITHSCORES')
+    if due[2] then
+      -- Not before now, so that a receiver that was just served stands behind the others.
+      local at = math.max(tonumber(due[2]), now, tonumber(circuit[2] or 0))
+      if not look or at < look then look = at end
+    end
+  end
+  if look then
+    queue_up(key.receivers(), look, to)
+  else
+    redis.call('ZREM', key.receivers(), to)
+  end
+end
+
+-- Keep a delivery that was given up, to be looked at and replayed.
+local function bury(tenant, id, now)
+  local k = key.undelivered(tenant)
+  queue_up(k, now, id)
+  redis.call('ZREMRANGEBYRANK', k, 0, -UNDELIVERED_MAX - 1)
+end
+
+-- Write an event of a job into the outbox, if its webhook asks for it.
+local function post(job, event, now)
+  local events, base, receiver, url = string.match(job.webhook, '^(%S+) (%S+) (%S+) (%S+)$')
+  if not url then return end
+  if not string.find(',' .. events .. ',', ',' .. event .. ',', 1, true) then return end
+  local id = 'msg_' .. string.gsub(job.id, '^job_', '') .. '_' .. event
+  local k, to = key.delivery(id), job.tenant .. ' ' .. receiver
+  if redis.call('EXISTS', k) == 1 then return end
+  local fields = {'id', id, 'job', job.id, 'tenant', job.tenant, 'model', job.model,
+    'type', 'job.' .. event, 'base', base, 'to', to, 'url', url, 'created', whole(now),
+    'state', 'pending', 'attempt', '0', 'failures', '0', 'first', whole(now), 'due', whole(now)}
+  local record = redis.call('HMGET', key.job(job.id), unpack(SNAPSHOT))
+  for i, field in ipairs(SNAPSHOT) do
+    if record[i] then
+      fields[#fields + 1] = 'job.' .. field
+      fields[#fields + 1] = record[i]
+    end
+  end
+  redis.call('HSET', k, unpack(fields))
+  redis.call('EXPIRE', k, whole(HORIZON))
+  queue_up(key.outbox(to), now, id)
+  queue_up(key.pending(), now, id)
+  reschedule(to, now)
+end

@@ -1,0 +1,210 @@
+"""The outbox: deliveries that a job's start and end left behind, and what became of each.
+
+The entries are written by the scripts that start and end jobs (shared/lua/outbox.lua), with the job as it
+was then; here they are claimed with a lease, recorded, listed and replayed. A delivery is sent at least
+once: a sender that dies between sending and recording leaves it to be sent again under the same id.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import msgspec
+
+from shared.errors import JobsError
+from shared.jobs import JOB_ID, JobStore, Record, delivery_ids, reachable
+from shared.schemas import Delivery, JobUrls, rfc3339
+from shared.webhooks.urls import Target
+
+SWEEP = 200
+
+Event = Literal["started", "completed"]
+
+
+class BacklogFull(JobsError):
+    code = "webhook_backlog_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Whom to tell of which events. `base` is this server's URL as the caller reached it."""
+
+    target: Target
+    events: Sequence[Event]
+    base: str
+
+    def __str__(self) -> str:
+        """As the job's record holds it; outbox.lua reads it."""
+        events = ",".join(sorted(set(self.events)))
+        return f"{events} {self.base} {self.target.receiver} {self.target.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One attempt to deliver, handed to a sender. `age`: seconds since trying began."""
+
+    id: str
+    attempt: int
+    failures: int
+    age: float
+    to: str
+    url: str
+    model: str
+    fields: Mapping[str, str] = field(repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The same bytes at every attempt: all of it was fixed when the event happened."""
+        return _body(self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is written down of an attempt; see shared/lua/delivery_record.lua."""
+
+    outcome: Literal["delivered", "retry", "dead", "returned"]
+    delay: float = 0.0
+    status: int | None = None
+    fault: str = ""
+    well: bool | None = None
+
+
+class Outbox:
+    """Every method raises `StoreUnavailable` when Redis does not answer. Safe to share between threads."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    # -- the API's side
+
+    def admit(self, most: int) -> None:
+        """Raises `BacklogFull` when `most` deliveries wait already: those of running jobs come on top."""
+        with reachable():
+            waiting = self._store.redis.zcard(self._store.keys("pending"))
+        if waiting >= most:
+            raise BacklogFull(
+                f"{waiting} webhooks wait to be delivered. Try again later, or leave the webhook out."
+            )
+
+    def of_job(self, job_id: str, tenant: str) -> list[Delivery]:
+        """A job's deliveries, which may outlive the job. Raises `JobNotFound`."""
+        found = self._read(delivery_ids(job_id), tenant) if JOB_ID.fullmatch(job_id) else []
+        if not found:
+            self._store.get(job_id, tenant)
+        return found
+
+    def undelivered(self, tenant: str, limit: int) -> list[Delivery]:
+        """The newest deliveries of a tenant that were given up."""
+        key = self._store.keys("undelivered", tenant)
+        with reachable():
+            names = cast(list[bytes], self._store.redis.zrevrange(key, 0, limit - 1))
+        ids = [name.decode() for name in names]
+        found = self._read(ids, tenant)
+        gone = set(ids) - {delivery.id for delivery in found}
+        if gone:
+            with reachable():
+                self._store.redis.zrem(key, *gone)
+        return found
+
+    def replay(self, job_id: str, tenant: str) -> list[Delivery]:
+        """Send a job's deliveries again, whatever became of them. Raises `JobNotFound`."""
+        known = self.of_job(job_id, tenant)
+        if known:
+            self._store.call("delivery_replay", tenant, *(delivery.id for delivery in known))
+        return self._read([delivery.id for delivery in known], tenant)
+
+    def _read(self, ids: Sequence[str], tenant: str) -> list[Delivery]:
+        with reachable():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for name in ids:
+                pipe.hmget(self._store.keys("delivery", name), _SHOWN)
+            rows = pipe.execute()
+        read = [dict(zip(_SHOWN, map(_text, row), strict=True)) for row in rows]
+        return [_delivery(fields) for fields in read if fields["tenant"] == tenant]
+
+    # -- the sender's side
+
+    def claim(self, room: int, lease: float) -> list[Message]:
+        """Up to `room` messages that are due, each held for `lease` seconds."""
+        now, *rows = self._store.call("delivery_claim", room, int(lease * 1000))
+        return [_message(row, int(now)) for row in rows]
+
+    def record(self, message: Message, result: Recorded) -> bool:
+        """Write down what became of an attempt. False when another one has taken its place."""
+        well = {True: "1", False: "0", None: ""}[result.well]
+        # fmt: off
+        done = self._store.call(
+            "delivery_record", message.id, message.to, message.attempt, result.outcome,
+            int(result.delay * 1000), result.status or "", result.fault, well, self._store.retention,
+        )
+        # fmt: on
+        return bool(done)
+
+    def ring_wanted(self, most: float) -> bool:
+        """Whether deliveries are due and nobody was called for them.
+
+        Ends on the way what has waited for more than `most` seconds.
+        """
+        ring, _ = self._store.call("delivery_ring", int(most * 1000), SWEEP)
+        return bool(ring)
+
+
+_SHOWN = (
+    *("id", "job", "tenant", "type", "url", "state", "created", "attempt", "due", "last"),
+    *("delivered", "code", "fault"),
+)
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value else ""
+
+
+def _moment(value: str) -> str | None:
+    return rfc3339(int(value)) if value else None
+
+
+def _delivery(fields: Mapping[str, str]) -> Delivery:
+    state = fields["state"]
+    return Delivery(
+        id=fields["id"],
+        job_id=fields["job"],
+        type=cast(Any, fields["type"]),
+        url=fields["url"],
+        status=cast(Any, state),
+        attempts=int(fields["attempt"]),
+        created_at=rfc3339(int(fields["created"])),
+        last_attempt_at=_moment(fields["last"]),
+        next_attempt_at=_moment(fields["due"]) if state == "pending" else None,
+        delivered_at=_moment(fields["delivered"]),
+        response_status=int(fields["code"]) if fields["code"] else None,
+        error=fields["fault"] or None,
+    )
+
+
+def _message(flat: list[bytes], now: int) -> Message:
+    fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    return Message(
+        id=fields["id"],
+        attempt=int(fields["attempt"]),
+        failures=int(fields["failures"]),
+        age=(now - int(fields["first"])) / 1000,
+        to=fields["to"],
+        url=fields["url"],
+        model=fields["model"],
+        fields=fields,
+    )
+
+
+def _body(fields: Mapping[str, str]) -> bytes:
+    record = Record(
+        {name.removeprefix("job."): v for name, v in fields.items() if name.startswith("job.")}
+    )
+    url = f"{fields['base']}/v1/jobs/{fields['job']}"
+    job = record.job(JobUrls(get=url, events=f"{url}/events", cancel=f"{url}/cancel"))
+    return msgspec.json.encode(
+        {
+            "type": fields["type"],
+            "timestamp": rfc3339(int(fields["created"])),
+            "data": job.model_dump(mode="json"),
+        }
+    )
