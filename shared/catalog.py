@@ -80,6 +80,9 @@ class ModelSpec(Section):
     device: str | list[str] = "auto"
     dtype: str = "auto"
     step_ms: float = Field(default=0.0, ge=0.0, description="Pace of the echo engine.")
+    python: Path | None = Field(
+        default=None, description="The interpreter of the engine host; none: the worker's own."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
     limits: Limits = Limits()

@@ -20,6 +20,7 @@ from shared.jobs import JobStore, connect
 from shared.redaction import redact_logs
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
+from workers.engine_client import HostOptions
 from workers.flower import FlowerEvents, answer_revoke
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
@@ -96,6 +97,7 @@ def _serve_model(model: str) -> None:
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
         hooks=[events],
+        host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
     )
     register_drain(app, runtime)
 

@@ -14,6 +14,7 @@ from shared.schemas import Job
 from shared.states import JobState
 from shared.usage import read_usage
 from tests.conftest import eventually
+from workers.engine_client import HostOptions
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
 
@@ -44,18 +45,28 @@ class Bench:
         store: JobStore,
         drain_time: float = 0.5,
         spec: ModelSpec | None = None,
+        engine: str = "tests.workers.faulty:Faulty",
+        host: HostOptions | None = None,
+        step_timeout: float = 2.0,
         **options: object,
     ) -> None:
         self.store = store
         self.diary = Diary()
         spec = spec or ModelSpec(
             name=MODEL,
-            engine="tests.workers.faulty:Faulty",
-            limits=Limits(step_timeout=2.0, run_timeout=30),
+            engine=engine,
+            limits=Limits(step_timeout=step_timeout, run_timeout=30),
             options={"continues": True, **options},
         )
         self.runtime = Runtime(
-            store, spec, "w", self.ring, drain_time=drain_time, linger=0.2, hooks=[self.diary]
+            store,
+            spec,
+            "w",
+            self.ring,
+            drain_time=drain_time,
+            linger=0.2,
+            hooks=[self.diary],
+            host=host,
         )
         self.rescuer = Rescuer(store, lambda _: self.ring(), interval=0.05)
         self.threads: list[threading.Thread] = []

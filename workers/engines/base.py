@@ -93,7 +93,12 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """What every engine does. The contract suite in tests/contracts runs against each."""
+    """What every engine does. The contract suite in tests/contracts runs against each.
+
+    An engine may also have an attribute `budget` (`workers.engines.budget.Budget`) from `load` on: the
+    host halves it when a step runs out of memory, and remembers it. Without one the batch is searched
+    for the job that does not fit.
+    """
 
     def __init__(self, spec: ModelSpec) -> None: ...
 

@@ -11,6 +11,7 @@ from transformers import AutoModel
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
+from workers.engines.budget import Budget
 from workers.engines.encoder import choose_encoder
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import FAULTS
@@ -72,7 +73,9 @@ class Embedding:
         except FAULTS as error:
             raise ConfigError(f"{where}: {self._recipe.root} is no encoder: {error}") from error
         budget = self._spec.batch.token_budget
-        self._budget = AUTO_BUDGET.get(placement.device.type, 1024) if budget == "auto" else budget
+        if budget == "auto":
+            budget = AUTO_BUDGET.get(placement.device.type, 1024)
+        self.budget = Budget(budget)
         return EngineInfo(
             # The next batch waits inside, so that it starts the moment the last one ends.
             capacity=2 * self._spec.batch.max_size,
@@ -83,7 +86,7 @@ class Embedding:
                 "reason": reason or "packed vectors equal plain ones",
                 "pooling": self._recipe.pooling,
                 "max_tokens": self._limit,
-                "token_budget": self._budget,
+                "token_budget": budget,
             },
         )
 
@@ -139,7 +142,7 @@ class Embedding:
                 break
             count = 0
             for text in job.texts[len(job.vectors) :]:
-                if tokens and tokens + len(text) > self._budget:
+                if tokens and tokens + len(text) > self.budget.now:
                     break
                 tokens += len(text)
                 count += 1
@@ -147,6 +150,8 @@ class Embedding:
                 shares.append(Share(job, count))
             if len(job.vectors) + count < len(job.texts):
                 break
+        if shares:
+            self.budget.spend(tokens, len(shares[0].texts[0]))
         return shares
 
     def _pool(self, hidden: Items[torch.Tensor]) -> torch.Tensor:

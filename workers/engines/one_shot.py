@@ -16,6 +16,8 @@ from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused, JobsError
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.batch_plan import alike, oldest_first
+from workers.engines.budget import Budget
+from workers.engines.faults import device_lost, exhausted
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +101,7 @@ class OneShot:
             )
         model.options, model.path = spec.options, spec.path
         budget = spec.batch.token_budget
-        self._budget = math.inf if budget == "auto" else float(budget)
+        self.budget = Budget(math.inf if budget == "auto" else float(budget))
         self._rows: dict[str, Row] = {}
         """Oldest first."""
 
@@ -155,8 +157,10 @@ class OneShot:
     def _predict(self) -> Step:
         waiting = list(self._rows.values())
         plan = alike if self._sorts else oldest_first
-        chosen = plan([row.cost for row in waiting], self._spec.batch.max_size, self._budget)
+        chosen = plan([row.cost for row in waiting], self._spec.batch.max_size, self.budget.now)
         batch = [waiting[index] for index in chosen]
+        costs = [row.cost for row in batch]
+        self.budget.spend(max(costs) * len(batch) if self._sorts else sum(costs), waiting[0].cost)
         outputs = _checked(
             self._model.predict(self._model.collate([row.content for row in batch])), len(batch)
         )
@@ -184,7 +188,9 @@ class OneShot:
         except StopIteration as stop:
             output = row.said if stop.value is None else stop.value
             step.outcomes.append(_end(row.id, output, {"batch_size": step.batch_size}))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one stream must not end the others
+        except (Exception, SystemExit) as error:
+            if (lost := device_lost(error)) is not None:
+                raise lost from error
             _log.exception("the stream of %s failed", row.id)
             step.outcomes.append(_broke(row.id, error))
         else:
@@ -216,6 +222,8 @@ def _end(job_id: str, output: Any, usage: Mapping[str, int]) -> Finished | Broke
 def _broke(job_id: str, error: BaseException) -> Broke:
     if isinstance(error, InputRefused):
         return Broke(job_id, error.code, error.detail)
+    if exhausted(error):
+        return Broke(job_id, "out_of_memory", "The model ran out of memory on this job.")
     return Broke(job_id, "engine_error", f"The model failed: {type(error).__name__}: {error}")
 
 

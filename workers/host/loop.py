@@ -10,6 +10,7 @@ import msgspec
 
 from shared.errors import InputRefused
 from workers.engines.base import Broke, Engine, Piece, Step, Work
+from workers.engines.budget import Budget
 from workers.host.isolation import Isolation
 from workers.host.messages import (
     Cancel,
@@ -51,7 +52,8 @@ class Loop:
     """Applies commands, enforces time limits, steps the engine, meters it, reports what came out.
 
     `report` takes each `Stepped`; `step_started` is the monotonic time of the step now running, 0
-    between steps, for the watchdog. `continues` is what the engine says of itself.
+    between steps, for the watchdog. `continues` is what the engine says of itself, `remember` is called
+    when its budget has changed.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class Loop:
         report: Callable[[Stepped], None],
         *,
         continues: bool = False,
+        remember: Callable[[Budget], None] = lambda _budget: None,
     ) -> None:
-        self._engine = Isolation(engine, continues=continues)
+        self._engine = Isolation(engine, continues=continues, remember=remember)
         self._inbox = inbox
         self._report = report
         self._limits: dict[str, _Limit] = {}
@@ -74,8 +77,13 @@ class Loop:
     def pending(self) -> int:
         return len(self._limits)
 
+    @property
+    def budget(self) -> float | None:
+        """What a step of the engine may take now, None where it has no bound."""
+        return self._engine.budget
+
     def run(self) -> None:
-        """Serve until a `Stop` comes."""
+        """Serve until a `Stop` comes. Raises `DeviceLost`."""
         while self._serve():
             pass
 
