@@ -12,6 +12,7 @@ from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
 from workers.engines.budget import Budget
+from workers.engines.calibration import calibrate
 from workers.engines.encoder import choose_encoder
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import FAULTS
@@ -19,9 +20,10 @@ from workers.engines.placement import place
 from workers.engines.pretrained import read
 from workers.engines.sentence_recipe import read_recipe
 
-AUTO_BUDGET = {"cuda": 16_384, "cpu": 512}
-"""Tokens in one step. On a CPU more than 256 gain nothing (MiniLM: 112 sentences/s at 256, 116 at 512,
-113 at 1024) and every newcomer waits for the step that is under way."""
+STEPS = {"cuda": (1024, 2048, 4096, 8192, 16_384, 32_768), "cpu": (64, 128, 256, 512, 1024)}
+"""Tokens in one step, from which the warm-up chooses. More than pay only make newcomers wait."""
+TRIAL_TEXT = 32
+"""Tokens of each text that the warm-up encodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +76,7 @@ class Embedding:
             raise ConfigError(f"{where}: {self._recipe.root} is no encoder: {error}") from error
         budget = self._spec.batch.token_budget
         if budget == "auto":
-            budget = AUTO_BUDGET.get(placement.device.type, 1024)
+            budget, _ = calibrate(self._trial, STEPS.get(placement.device.type, STEPS["cpu"]))
         self.budget = Budget(budget)
         return EngineInfo(
             # The next batch waits inside, so that it starts the moment the last one ends.
@@ -133,6 +135,12 @@ class Embedding:
     def linger(self) -> float:
         """What arrives meanwhile shares the next step; a packed batch costs what its tokens cost."""
         return 0.0
+
+    def _trial(self, tokens: int) -> None:
+        """A step of so many tokens, to its end."""
+        length = min(TRIAL_TEXT, self._limit)
+        token = min(1, self._vocabulary - 1)
+        self._pool(self._encoder.encode([[token] * length] * max(1, tokens // length))).tolist()
 
     def _plan(self) -> list[Share]:
         shares: list[Share] = []

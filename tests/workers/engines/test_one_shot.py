@@ -349,3 +349,20 @@ def test_a_flush_timeout_of_zero_never_waits() -> None:
         assert engine.linger() == 0.0
         if engine.pending() == 7:
             drive(engine)
+
+
+class Cramped(Lengths):
+    """Rows times the longest is what a batch needs."""
+
+    def predict(self, inputs: list[Any]) -> Sequence[Any]:
+        if len(inputs) * max(map(len, inputs)) > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().predict(inputs)
+
+
+def test_memory_that_runs_out_makes_batches_smaller_and_ends_only_what_cannot_fit() -> None:
+    engine = engine_of(Cramped)
+    ran = drive(Isolation(engine, continues=False), works(*["abc"] * 20, "x" * 50))
+
+    assert codes(ran) == {"20": "out_of_memory"}
+    assert max(step.batch_size for step in ran.steps) == 2, "60, 30 and 15 did not fit"
