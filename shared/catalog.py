@@ -79,6 +79,15 @@ class ModelSpec(Section):
     path: Path | None = None
     device: str | list[str] = "auto"
     dtype: str = "auto"
+    device_map: Literal["auto"] | None = Field(
+        default=None, description="auto: over all CUDA devices, if the model is larger than one."
+    )
+    offload: Literal["cpu", "disk"] | None = Field(
+        default=None, description="Where layers go that no device has room for; none: refuse."
+    )
+    memory_share: float = Field(
+        default=1.0, gt=0, le=1, description="Of a device's memory, for weights and cache."
+    )
     step_ms: float = Field(default=0.0, ge=0.0, description="Pace of the echo engine.")
     python: Path | None = Field(
         default=None, description="The interpreter of the engine host; none: the worker's own."

@@ -116,6 +116,9 @@ class OneShot:
         from workers.engines.placement import place
 
         placement = place(self._spec)
+        if len(placement.devices) > 1:
+            where = f"models.{self._spec.name}.device"
+            raise ConfigError(f"{where}: this engine runs on one device, got {self._spec.device!r}")
         self._inference = torch.inference_mode
         with self._inference():
             self._model.load(placement.device)
