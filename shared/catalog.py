@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from shared.errors import ConfigError, UnknownModel
 
-BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding"})
+BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding", "vllm"})
 DEFAULT_CATALOGUE = Path(__file__).resolve().parent.parent / "models" / "catalog.yaml"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -174,8 +174,13 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
         raise ConfigError(f"{where}.engine: {engine!r} is neither {known} nor package.module:Class")
     if fields.get("path") is not None:
         fields["path"] = _resolve(str(fields["path"]), source.parent, where)
-    elif engine in {"text-generation", "embedding"}:
+    elif engine in BUILT_IN_ENGINES - {"echo"}:
         raise ConfigError(f"{where}.path: the engine {engine} needs a local model directory")
+    if fields.get("python") is not None:
+        # Not resolved: an environment's interpreter is a link that must be followed by its name.
+        fields["python"] = python = source.parent / Path(str(fields["python"])).expanduser()
+        if not python.is_file():
+            raise ConfigError(f"{where}.python: there is no interpreter {python}")
     try:
         return ModelSpec(name=name, **fields)
     except ValidationError as error:
