@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import psutil
 
@@ -39,6 +39,9 @@ STILLBORN = 3
 """Hosts that died one after the other while loading, after which the model counts as failed."""
 ROOT = Path(__file__).resolve().parent.parent
 
+Cause = Literal["crash", "device", "drained"]
+"""Why a host is gone: a job may have done it, its device failed by itself, or it was replaced on purpose."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -59,8 +62,8 @@ class EngineEvents(Protocol):
 
     def engine_stepped(self, step: Stepped) -> None: ...
 
-    def engine_lost(self, reason: str, *, blames: bool) -> None:
-        """The host is gone with everything that it held. `blames`: a job may be the cause."""
+    def engine_lost(self, reason: str, cause: "Cause") -> None:
+        """The host is gone with everything that it held."""
 
     def engine_changed(self, state: EngineState, detail: str) -> None: ...
 
@@ -109,7 +112,7 @@ class EngineClient:
         self._looked = 0.0
         self._died: float | None = None
         self._stillborn = 0
-        self._blames = True
+        self._cause: Cause = "crash"
         self._reason = ""
         self._memory_limit = MemoryLimit(None)
         self._thread = threading.Thread(target=self._run, name="engine-client", daemon=True)
@@ -167,7 +170,7 @@ class EngineClient:
             self.restarts += 1
             self._died = time.monotonic()
             _log.error("engine host of %s is gone: %s", self.spec.name, reason)
-            self._events.engine_lost(reason, blames=self._blames)
+            self._events.engine_lost(reason, self._cause)
             pause = shortest if time.monotonic() - started > 60 else min(longest, pause * 2)
             self._stopped.wait(pause)
         self._change(EngineState.STOPPED, "")
@@ -179,7 +182,7 @@ class EngineClient:
         self._heard = time.monotonic()
         self._stepping = 0.0
         self.budget = None
-        self._blames = True
+        self._cause = "crash"
         self._reason = ""
         try:
             host = self._spawn()
@@ -254,7 +257,7 @@ class EngineClient:
                 case Ready():
                     self._loaded(host, report)
                 case Lost():
-                    self._blames = report.blames
+                    self._cause = "crash" if report.blames else "device"
                     self._reason = f"its device is gone: {report.message}"
                 case Refused():
                     self._change(EngineState.FAILED, report.message)
@@ -301,7 +304,7 @@ class EngineClient:
                 self._change(EngineState.UNHEALTHY, held)
             case "replace":
                 # What it still holds goes back uncharged: this end is nobody's fault.
-                self._blames = False
+                self._cause = "drained"
                 self._reason = "it was over ENGINE_MEMORY_LIMIT and has been drained"
                 host.process.kill()
             case "kill":

@@ -11,7 +11,7 @@ import pytest
 
 from shared.catalog import Limits, ModelSpec
 from tests.conftest import eventually
-from workers.engine_client import EngineClient, EngineState, HostOptions
+from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
 from workers.host.messages import Outcome, Stepped, Submit
 
 MIB = 2**20
@@ -21,15 +21,15 @@ class Listener:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.lost: list[str] = []
-        self.blamed: list[bool] = []
+        self.causes: list[Cause] = []
         self.states: list[tuple[EngineState, str]] = []
 
     def engine_stepped(self, step: Stepped) -> None:
         self.outcomes += step.outcomes
 
-    def engine_lost(self, reason: str, *, blames: bool) -> None:
+    def engine_lost(self, reason: str, cause: Cause) -> None:
+        self.causes.append(cause)
         self.lost.append(reason)
-        self.blamed.append(blames)
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self.states.append((state, detail))
@@ -103,14 +103,15 @@ def test_its_states_are_told_in_order(client: EngineClient, listener: Listener) 
 
 
 @pytest.mark.parametrize(
-    ("word", "blames"), [("device lost", False), ("device assert", True), ("exit", True)]
+    ("word", "cause"),
+    [("device lost", "device"), ("device assert", "crash"), ("exit", "crash")],
 )
 def test_only_what_a_job_can_have_caused_is_blamed_on_jobs(
-    client: EngineClient, listener: Listener, word: str, blames: bool
+    client: EngineClient, listener: Listener, word: str, cause: Cause
 ) -> None:
     submit(client, "a", word)
     eventually(lambda: listener.lost)
-    assert listener.blamed == [blames]
+    assert listener.causes == [cause]
     if word.startswith("device"):
         assert "CUDA error" in listener.lost[0] and "exit status 5" in listener.lost[0]
     eventually(lambda: client.state is EngineState.READY)
@@ -126,7 +127,7 @@ def test_a_host_over_its_memory_limit_is_drained_and_replaced(listener: Listener
     assert client.draining and "ENGINE_MEMORY_LIMIT" in client.detail
     eventually(lambda: listener.lost)
     assert {o.ticket for o in listener.outcomes} == {"a", "long"}, "it had time to finish"
-    assert listener.blamed == [False]
+    assert listener.causes == ["drained"]
     eventually(lambda: client.state is EngineState.READY and not client.draining)
     assert 0 < client.memory < 120 * MIB
     client.stop()
@@ -140,7 +141,7 @@ def test_a_drain_has_a_bound(listener: Listener) -> None:
     submit(client, "long", "slow 100000")
     submit(client, "a", "balloon 100")
     eventually(lambda: listener.lost)
-    assert listener.blamed == [False]
+    assert listener.causes == ["drained"]
     assert {o.ticket for o in listener.outcomes} == {"a"}
     client.stop()
 
@@ -151,7 +152,7 @@ def test_a_host_far_over_its_limit_is_killed(listener: Listener) -> None:
     eventually(lambda: client.state is EngineState.READY)
     submit(client, "a", "balloon 200")
     eventually(lambda: listener.lost)
-    assert listener.blamed == [True] and "ENGINE_MEMORY_LIMIT" in listener.lost[0]
+    assert listener.causes == ["crash"] and "ENGINE_MEMORY_LIMIT" in listener.lost[0]
     client.stop()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.catalog import Breaker
 from shared.jobs import JobStore
 from shared.states import JobState
 from tests.conftest import eventually
@@ -78,6 +79,7 @@ def start(
     def make(engine: str, prompt: str) -> Bench:
         made = Bench(
             store,
+            breaker=Breaker(failure_threshold=1000, minimum_volume=1000),
             step_timeout=0.5 if prompt == "hang" else 10.0,
             engine=engine,
             host=HostOptions(memory_limit=LIMIT) if prompt.startswith("balloon") else None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from shared.catalog import Limits, ModelSpec
+from shared.catalog import Breaker, Limits, ModelSpec
 from shared.events import EventHub, follow_all
 from shared.hooks import Hooks
 from shared.jobs import Claim, JobStore, NewJob, new_job_id
@@ -48,6 +48,7 @@ class Bench:
         engine: str = "tests.workers.faulty:Faulty",
         host: HostOptions | None = None,
         step_timeout: float = 2.0,
+        breaker: Breaker | None = None,
         **options: object,
     ) -> None:
         self.store = store
@@ -57,6 +58,7 @@ class Bench:
             engine=engine,
             limits=Limits(step_timeout=step_timeout, run_timeout=30),
             options={"continues": True, **options},
+            breaker=breaker or Breaker(),
         )
         self.runtime = Runtime(
             store,

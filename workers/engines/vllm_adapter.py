@@ -124,7 +124,12 @@ class Vllm:
             if type(error).__name__ == "EngineDeadError":
                 raise DeviceLost(f"vLLM's engine is dead: {error}", blames=True) from error
             raise
-        step = Step(step.pieces, step.outcomes, len(outputs))
+        shares = {
+            self._requests[output.request_id].sequence.id: max(1, len(output.outputs[0].token_ids))
+            for output in outputs
+            if output.request_id in self._requests
+        }
+        step = Step(step.pieces, step.outcomes, len(outputs), shares)
         for output in outputs:
             text = self._requests.get(output.request_id)
             if text is not None:
