@@ -60,9 +60,9 @@ def header(file: Path, where: str) -> dict[str, Any]:
                 raise ValueError(f"its header is said to have {length} bytes")
             found = json.loads(opened.read(length))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{where}: {file} is no safetensors file: {error}") from None
+        raise ConfigError(f"{where}: cannot load {file}: {error}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{where}: {file} is no safetensors file: its header is no object")
+        raise ConfigError(f"{where}: cannot load {file}: its header is no object")
     return found
 
 

@@ -87,7 +87,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.safetensors"
     file.write_bytes(content)
 
-    with pytest.raises(ConfigError, match=r"here: .*x\.safetensors is no safetensors file"):
+    with pytest.raises(ConfigError, match=r"here: cannot load .*x\.safetensors"):
         header(file, "here")
 
 
