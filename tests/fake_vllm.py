@@ -60,6 +60,7 @@ class EngineArgs:
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None
     gpu_memory_utilization: float = 0.9
+    enable_prefix_caching: bool = True
     tensor_parallel_size: int = 1
     disable_log_stats: bool = False
 

@@ -92,10 +92,9 @@ class Vllm:
             raise InputRefused(f"The job {work.id} is here already.")
         if work.params.get("logprobs"):
             raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
-        sequence, reason = self._door.admit(work)
-        ends = self._eos | frozenset(work.params.get("stop_token_ids") or ())
-        text = Text(sequence, f"{work.id}#{next(self._numbers)}", ends)
-        if reason is None:
+        sequence = self._door.admit(work)
+        text = Text(sequence, f"{work.id}#{next(self._numbers)}", self._eos | sequence.ends)
+        if sequence.ended is None:
             prompt = {"prompt_token_ids": list(sequence.tokens)}
             try:
                 self._engine.add_request(text.request, prompt, self._sampling(work, text))
@@ -103,7 +102,7 @@ class Vllm:
                 raise InputRefused(f"vLLM refuses this job: {error}") from None
             self._requests[text.request] = text
         else:
-            self._ended[work.id] = reason
+            self._ended[work.id] = sequence.ended
         self._texts[work.id] = text
 
     def cancel(self, job_id: str) -> None:
@@ -265,6 +264,7 @@ def engine_arguments(spec: ModelSpec, path: Path, context: int | None) -> dict[s
         "trust_remote_code": False,
         "max_model_len": min(length, context) if context else length,
         "max_num_seqs": spec.batch.max_size,
+        "enable_prefix_caching": spec.batch.prefix_reuse,
         "tensor_parallel_size": 1 if isinstance(spec.device, str) else len(spec.device),
         "disable_log_stats": True,
     }

@@ -189,7 +189,7 @@ def test_the_catalogue_becomes_vllm_s_arguments(tmp_path: Path) -> None:
             dtype="bfloat16",
             memory_share=0.4,
             batch=Batch(max_size=8, token_budget=512),
-            options={"enable_prefix_caching": False},
+            options={"max_num_seqs": 9},
         ),
         tmp_path,
         256,
@@ -201,12 +201,12 @@ def test_the_catalogue_becomes_vllm_s_arguments(tmp_path: Path) -> None:
         "load_format": "safetensors",
         "trust_remote_code": False,
         "max_model_len": 256,
-        "max_num_seqs": 8,
+        "max_num_seqs": 9,
         "max_num_batched_tokens": 512,
         "gpu_memory_utilization": 0.4,
         "tensor_parallel_size": 2,
         "disable_log_stats": True,
-        "enable_prefix_caching": False,
+        "enable_prefix_caching": True,
     }
 
 
