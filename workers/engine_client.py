@@ -1,22 +1,16 @@
 """The worker's side of its engine host: spawn it, talk to it, watch it, drain, kill and respawn it."""
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, Protocol
 
-import psutil
-
 from shared.catalog import ModelSpec
+from workers.engine_process import Host, spawn
 from workers.host.messages import (
     Command,
     Load,
@@ -37,7 +31,6 @@ POLL_SECONDS = 0.5
 RESPAWN_SECONDS = (0.2, 30.0)
 STILLBORN = 3
 """Hosts that died one after the other while loading, after which the model counts as failed."""
-ROOT = Path(__file__).resolve().parent.parent
 
 Cause = Literal["crash", "device", "drained"]
 """Why a host is gone: a job may have done it, its device failed by itself, or it was replaced on purpose."""
@@ -77,12 +70,6 @@ class HostOptions:
     drain_seconds: float = DRAIN_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class _Host:
-    process: "subprocess.Popen[bytes]"
-    connection: Connection
-
-
 class EngineClient:
     """One engine host at a time. Its thread spawns, receives and watches; others submit and cancel.
 
@@ -104,7 +91,7 @@ class EngineClient:
         self.budget: float | None = None
         self._events = events
         self._options = options or HostOptions()
-        self._host: _Host | None = None
+        self._host: Host | None = None
         self._sending = threading.Lock()
         self._stopped = threading.Event()
         self._heard = 0.0
@@ -185,7 +172,7 @@ class EngineClient:
         self._cause = "crash"
         self._reason = ""
         try:
-            host = self._spawn()
+            host = spawn(self.spec.python)
         except OSError as error:
             self._change(EngineState.FAILED, f"the engine host cannot be started: {error}")
             return str(error)
@@ -223,27 +210,7 @@ class EngineClient:
         folder = self._options.state_dir
         return str(folder / "ceilings" / f"{self.spec.name}.json") if folder is not None else ""
 
-    def _spawn(self) -> _Host:
-        environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        python = sys.executable
-        if self.spec.python is not None:
-            python = str(self.spec.python)
-            environment["PYTHONPATH"] = str(ROOT)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = subprocess.Popen(
-                    [python, "-m", "workers.host", str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    env=environment,
-                )
-            except OSError:
-                ours.close()
-                raise
-        return _Host(process, Connection(ours.detach()))
-
-    def _receive(self, host: _Host) -> None:
+    def _receive(self, host: Host) -> None:
         for report in receive_reports(host.connection):
             self._heard = time.monotonic()
             match report:
@@ -262,9 +229,9 @@ class EngineClient:
                 case Refused():
                     self._change(EngineState.FAILED, report.message)
 
-    def _loaded(self, host: _Host, report: Ready) -> None:
+    def _loaded(self, host: Host, report: Ready) -> None:
         limit = self._options.memory_limit
-        self.memory = _resident(host)
+        self.memory = host.resident()
         if limit is not None and self.memory > limit:
             self._change(
                 EngineState.FAILED,
@@ -282,11 +249,11 @@ class EngineClient:
         self.info = report
         self._change(EngineState.READY, detail)
 
-    def _watch(self, host: _Host) -> None:
+    def _watch(self, host: Host) -> None:
         now = time.monotonic()
         if now - self._looked >= POLL_SECONDS:
             self._looked = now
-            self.memory = _resident(host)
+            self.memory = host.resident()
             self._heed(self._memory_limit.judge(self.memory, now), host)
         silence = now - self._heard
         allowed = SILENCE_SECONDS if self.info is not None else LOAD_SECONDS
@@ -296,7 +263,7 @@ class EngineClient:
         elif self._stepping + (silence if self._stepping else 0) > limit:
             self.kill(f"a step has run for more than {limit:g} s")
 
-    def _heed(self, verdict: Verdict, host: _Host) -> None:
+    def _heed(self, verdict: Verdict, host: Host) -> None:
         held = f"it holds {_gib(self.memory)} GiB, over ENGINE_MEMORY_LIMIT"
         match verdict:
             case "drain":
@@ -316,14 +283,6 @@ class EngineClient:
             return
         self.state, self.detail = state, detail
         self._events.engine_changed(state, detail)
-
-
-def _resident(host: _Host) -> int:
-    """Bytes; 0 when the host is gone."""
-    try:
-        return int(psutil.Process(host.process.pid).memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 def _gib(count: int) -> str:

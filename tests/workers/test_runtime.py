@@ -74,7 +74,7 @@ class Bench:
         self.threads: list[threading.Thread] = []
         self.runtime.start()
         self.rescuer.start()
-        eventually(lambda: self.runtime.executor.ready, what="the engine is ready")
+        eventually(lambda: self.runtime.executor.ready, 60, "the engine is ready")
 
     def ring(self) -> None:
         thread = threading.Thread(target=self.runtime.drain)
