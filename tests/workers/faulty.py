@@ -146,11 +146,18 @@ def _exhaust_memory() -> None:
 
 
 class FaultyModel(OneShotModel):
-    """Inputs: `raise`, `few`, `many`, `nan`, `memory`, `nap`; others come back."""
+    """Inputs: `raise`, `few`, `many`, `nan`, `memory`; others come back.
+
+    `nap` ends once there is the file `options["gate"]`, so that what comes meanwhile shares a batch.
+    """
 
     def predict(self, inputs: list[Any]) -> list[Any]:
         if "nap" in inputs:
-            time.sleep(0.3)
+            gate = Path(self.options["gate"])
+            while not gate.exists():
+                time.sleep(0.01)
+            gate.unlink()
+            time.sleep(0.2)
         if "raise" in inputs:
             raise RuntimeError("the step broke")
         if "memory" in inputs:

@@ -84,6 +84,7 @@ def start(
             engine=engine,
             host=HostOptions(memory_limit=LIMIT) if prompt.startswith("balloon") else None,
             once=str(tmp_path / "once"),
+            gate=str(tmp_path / "gate"),
         )
         made.runtime.executor._draw = lambda: 0.0
         benches.append(made)
@@ -105,11 +106,15 @@ def test_a_fault_ends_as_the_table_says(
 
 def check(bench: Bench, prompt: str, row: Row) -> None:
     client = bench.runtime.executor.engine
-    if client.spec.engine == MODEL:
-        bench.submit("nap")  # and what comes meanwhile shares the next batch
-    fine = "fine" if client.spec.engine == MODEL else "slow 100"
-    neighbours = [bench.submit(fine) for _ in range(3)]
-    job = bench.ended(bench.submit(prompt), 30)
+    streams = client.spec.engine == ENGINE
+    if not streams:
+        bench.submit("nap")
+    neighbours = [bench.submit("slow 100" if streams else "fine") for _ in range(3)]
+    culprit = bench.submit(prompt)
+    if not streams:
+        eventually(lambda: bench.runtime.executor.active == 5, what="all of them are claimed")
+        Path(client.spec.options["gate"]).touch()
+    job = bench.ended(culprit, 30)
 
     if row.ends == "succeeds":
         assert job.status is JobState.SUCCEEDED
