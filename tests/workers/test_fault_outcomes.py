@@ -109,7 +109,7 @@ def check(bench: Bench, prompt: str, row: Row) -> None:
     streams = client.spec.engine == ENGINE
     if not streams:
         bench.submit("nap")
-    neighbours = [bench.submit("slow 100" if streams else "fine") for _ in range(3)]
+    neighbours = [bench.submit("slow 200" if streams else "fine") for _ in range(3)]
     culprit = bench.submit(prompt)
     if not streams:
         eventually(lambda: bench.runtime.executor.active == 5, what="all of them are claimed")
