@@ -35,7 +35,8 @@ dead_letters = Operations("dead_letters", __name__, tag="dead letters")
 def list_dead_letters() -> Response:
     """List dead letters, newest first
 
-    Jobs that failed with `engine_error`, `worker_crashed` or `run_timeout` and were not tried again since.
+    Jobs that failed with `engine_error`, `out_of_memory`, `worker_crashed` or `run_timeout` and were not
+    tried again since.
     """
     limit = requests.count("limit", default=PAGE, maximum=PAGE)
     records = services().store.dead(tenant(), limit)

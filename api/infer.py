@@ -59,6 +59,7 @@ infer = Operations("infer", __name__)
             "poison_input",
             "prompt_too_long",
             "engine_error",
+            "out_of_memory",
             "worker_crashed",
             "run_timeout",
         ),

@@ -36,7 +36,7 @@ def run_demo(client: Client) -> None:
         click.secho(f"\n{model.name}", bold=True, nl=False)
         click.secho(f"  {place}", dim=True)
         match model.engine:
-            case "text-generation":
+            case "text-generation" | "vllm":
                 job = _stream(client, model, PROMPT, dict(PARAMS))
             case "echo":
                 job = _stream(client, model, ECHO, {})

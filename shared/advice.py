@@ -73,6 +73,10 @@ ADVICE: dict[str, str] = {
         "The model failed, and retries did not help. Submit the job again; if it stays, "
         "report the job's id."
     ),
+    "out_of_memory": (
+        "The job did not fit even alone, and not on another attempt. Ask for less, or for a worker "
+        "with more memory."
+    ),
     "worker_crashed": (
         "This job was running each time that its worker died, so it may be the cause. Do not "
         "resubmit it unchanged."

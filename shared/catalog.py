@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from shared.errors import ConfigError, UnknownModel
 
-BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding"})
+BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding", "vllm"})
 DEFAULT_CATALOGUE = Path(__file__).resolve().parent.parent / "models" / "catalog.yaml"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -79,7 +79,19 @@ class ModelSpec(Section):
     path: Path | None = None
     device: str | list[str] = "auto"
     dtype: str = "auto"
+    device_map: Literal["auto"] | None = Field(
+        default=None, description="auto: over all CUDA devices, if the model is larger than one."
+    )
+    offload: Literal["cpu", "disk"] | None = Field(
+        default=None, description="Where layers go that no device has room for; none: refuse."
+    )
+    memory_share: float = Field(
+        default=1.0, gt=0, le=1, description="Of a device's memory, for weights and cache."
+    )
     step_ms: float = Field(default=0.0, ge=0.0, description="Pace of the echo engine.")
+    python: Path | None = Field(
+        default=None, description="The interpreter of the engine host; none: the worker's own."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
     limits: Limits = Limits()
@@ -162,8 +174,13 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
         raise ConfigError(f"{where}.engine: {engine!r} is neither {known} nor package.module:Class")
     if fields.get("path") is not None:
         fields["path"] = _resolve(str(fields["path"]), source.parent, where)
-    elif engine in {"text-generation", "embedding"}:
+    elif engine in BUILT_IN_ENGINES - {"echo"}:
         raise ConfigError(f"{where}.path: the engine {engine} needs a local model directory")
+    if fields.get("python") is not None:
+        # Not resolved: an environment's interpreter is a link that must be followed by its name.
+        fields["python"] = python = source.parent / Path(str(fields["python"])).expanduser()
+        if not python.is_file():
+            raise ConfigError(f"{where}.python: there is no interpreter {python}")
     try:
         return ModelSpec(name=name, **fields)
     except ValidationError as error:

@@ -59,6 +59,7 @@ PROBLEMS: dict[str, Problem] = {
     "prompt_too_long": Problem(422, "The prompt is longer than the model takes"),
     "poison_input": Problem(422, "The model fails on this input"),
     "engine_error": Problem(502, "The model failed on this job", retryable=True),
+    "out_of_memory": Problem(502, "The job does not fit into the model's memory", retryable=True),
     "worker_crashed": Problem(502, "The job was lost to crashes too often"),
     "run_timeout": Problem(504, "The job ran longer than its model allows"),
     "job_canceled": Problem(409, "The job was canceled"),

@@ -109,13 +109,17 @@ class Chat(Params):
 
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
+TEXT_ENGINES = frozenset({"text-generation", "vllm"})
+"""Engines that take `TextGenerationParams`."""
 PARAMS: dict[str, TypeAdapter[Any]] = {
     "text-generation": TypeAdapter(TextGenerationParams),
+    "vllm": TypeAdapter(TextGenerationParams),
     "embedding": TypeAdapter(EmbeddingParams),
     "echo": TypeAdapter(EchoParams),
 }
 INPUTS: dict[str, TypeAdapter[Any]] = {
     "text-generation": TypeAdapter(str | Chat),
+    "vllm": TypeAdapter(str | Chat),
     "embedding": TypeAdapter(str | Texts),
     "echo": TypeAdapter(str),
 }

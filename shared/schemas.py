@@ -16,7 +16,7 @@ from pydantic import (
 
 from shared.catalog import Catalog, ModelSpec
 from shared.errors import InvalidRequest
-from shared.params import INPUTS, PARAMS
+from shared.params import INPUTS, PARAMS, TEXT_ENGINES
 from shared.states import JobState
 
 MAX_METADATA = 16
@@ -221,9 +221,9 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
             content.validate_python(request.content)
         except ValidationError as error:
             raise _invalid(error, (field,)) from None
-    if spec.engine == "text-generation" and "max_new_tokens" not in request.params:
+    if spec.engine in TEXT_ENGINES and "max_new_tokens" not in request.params:
         params["max_new_tokens"] = min(params["max_new_tokens"], spec.limits.max_new_tokens)
-    if spec.engine == "text-generation" and params["max_new_tokens"] > spec.limits.max_new_tokens:
+    if spec.engine in TEXT_ENGINES and params["max_new_tokens"] > spec.limits.max_new_tokens:
         raise InvalidRequest(
             f"max_new_tokens must be at most {spec.limits.max_new_tokens} for {spec.name}.",
             errors=[

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
+    ByteSize,
     Field,
     SecretStr,
     StringConstraints,
@@ -99,6 +100,9 @@ class Settings(BaseSettings):
     redis_timeout: float = Field(default=1.5, alias="REDIS_TIMEOUT_SEC", gt=0, le=60)
     job_retention: int = Field(default=24 * 3600, alias="JOB_RETENTION_SEC", ge=1)
     lease: float = Field(default=15.0, alias="JOB_LEASE_SEC", ge=0.5, le=600)
+    engine_memory_limit: ByteSize | None = Field(
+        default=None, alias="ENGINE_MEMORY_LIMIT", ge=64 * 1024 * 1024
+    )
     drain_time: float = Field(default=20.0, alias="WORKER_DRAIN_SEC", ge=0, le=3600)
     broker_visibility: int = Field(default=3600, alias="BROKER_VISIBILITY_SEC", ge=1)
     stream_grace: float = Field(default=10.0, alias="STREAM_GRACE_SEC", ge=0, le=3600)

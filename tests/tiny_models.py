@@ -169,7 +169,8 @@ def text_spec(path: Path, **options: Any) -> ModelSpec:
         "threads": 1,
         "device": "cpu",
     }
-    return ModelSpec(name="tiny", engine="text-generation", path=path, **(fields | options))
+    engine = options.pop("engine", "text-generation")
+    return ModelSpec(name="tiny", engine=engine, path=path, **(fields | options))
 
 
 def embedding_spec(path: Path, **options: Any) -> ModelSpec:

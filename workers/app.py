@@ -23,6 +23,7 @@ from shared.settings import Settings, load_settings
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
 from workers.deliveries import Deliveries, Doorman
+from workers.engine_client import HostOptions
 from workers.flower import FlowerEvents, answer_revoke
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
@@ -100,6 +101,7 @@ def _serve_model(model: str) -> None:
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
         hooks=[events],
+        host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
     )
     register_drain(app, runtime)
 

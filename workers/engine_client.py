@@ -1,22 +1,20 @@
-"""The worker's side of its engine host: spawn it, talk to it, watch it, kill and respawn it."""
+"""The worker's side of its engine host: spawn it, talk to it, watch it, drain, kill and respawn it."""
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import Connection
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 from shared.catalog import ModelSpec
+from workers.engine_process import Host, spawn
 from workers.host.messages import (
     Command,
     Load,
+    Lost,
     Pulse,
     Ready,
     Refused,
@@ -25,20 +23,29 @@ from workers.host.messages import (
     receive_reports,
     send,
 )
+from workers.memory_limit import DRAIN_SECONDS, MemoryLimit, Verdict
 
 LOAD_SECONDS = 600.0
 SILENCE_SECONDS = 30.0
 POLL_SECONDS = 0.5
 RESPAWN_SECONDS = (0.2, 30.0)
+STILLBORN = 3
+"""Hosts that died one after the other while loading, after which the model counts as failed."""
+
+Cause = Literal["crash", "device", "drained"]
+"""Why a host is gone: a job may have done it, its device failed by itself, or it was replaced on purpose."""
 
 _log = logging.getLogger(__name__)
 
 
 class EngineState(StrEnum):
-    """`failed`: the host says that the model cannot be served; it is tried again, ever more rarely."""
+    """`failed`: the model cannot be served; it is tried again, ever more rarely. `unhealthy`: the host
+    takes nothing new, finishes what it holds and is replaced.
+    """
 
     STARTING = "starting"
     READY = "ready"
+    UNHEALTHY = "unhealthy"
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -48,42 +55,63 @@ class EngineEvents(Protocol):
 
     def engine_stepped(self, step: Stepped) -> None: ...
 
-    def engine_lost(self, reason: str) -> None:
+    def engine_lost(self, reason: str, cause: "Cause") -> None:
         """The host is gone with everything that it held."""
 
     def engine_changed(self, state: EngineState, detail: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Host:
-    process: "subprocess.Popen[bytes]"
-    connection: Connection
+class HostOptions:
+    """What the settings say of engine hosts. `memory_limit` is in bytes of resident memory."""
+
+    memory_limit: int | None = None
+    state_dir: Path | None = None
+    drain_seconds: float = DRAIN_SECONDS
 
 
 class EngineClient:
     """One engine host at a time. Its thread spawns, receives and watches; others submit and cancel.
 
     The thread that spawns must live as long as the worker: Linux ties the host's life to it.
+    `restart_seconds`: from the last death of a host to the next one being ready. `memory`: the host's
+    resident bytes. `budget`: see `Pulse`.
     """
 
-    def __init__(self, spec: ModelSpec, events: EngineEvents) -> None:
+    def __init__(
+        self, spec: ModelSpec, events: EngineEvents, options: HostOptions | None = None
+    ) -> None:
         self.spec = spec
         self.state = EngineState.STARTING
         self.detail = ""
         self.info: Ready | None = None
         self.restarts = 0
+        self.restart_seconds: float | None = None
+        self.memory = 0
+        self.budget: float | None = None
         self._events = events
-        self._host: _Host | None = None
+        self._options = options or HostOptions()
+        self._host: Host | None = None
         self._sending = threading.Lock()
         self._stopped = threading.Event()
         self._heard = 0.0
         self._stepping = 0.0
+        self._looked = 0.0
+        self._died: float | None = None
+        self._stillborn = 0
+        self._cause: Cause = "crash"
+        self._reason = ""
+        self._memory_limit = MemoryLimit(None)
         self._thread = threading.Thread(target=self._run, name="engine-client", daemon=True)
 
     @property
     def pid(self) -> int | None:
         host = self._host
         return host.process.pid if host is not None else None
+
+    @property
+    def draining(self) -> bool:
+        return self._memory_limit.draining
 
     def start(self) -> None:
         self._thread.start()
@@ -127,8 +155,9 @@ class EngineClient:
             if self._stopped.is_set():
                 break
             self.restarts += 1
+            self._died = time.monotonic()
             _log.error("engine host of %s is gone: %s", self.spec.name, reason)
-            self._events.engine_lost(reason)
+            self._events.engine_lost(reason, self._cause)
             pause = shortest if time.monotonic() - started > 60 else min(longest, pause * 2)
             self._stopped.wait(pause)
         self._change(EngineState.STOPPED, "")
@@ -139,39 +168,49 @@ class EngineClient:
             self._change(EngineState.STARTING, "")
         self._heard = time.monotonic()
         self._stepping = 0.0
-        host = self._spawn()
+        self.budget = None
+        self._cause = "crash"
+        self._reason = ""
+        try:
+            host = spawn(self.spec.python)
+        except OSError as error:
+            self._change(EngineState.FAILED, f"the engine host cannot be started: {error}")
+            return str(error)
         self._host = host
         try:
-            send(host.connection, [Load(self.spec.model_dump_json().encode())])
+            send(host.connection, [Load(self.spec.model_dump_json().encode(), self._ceilings())])
             while True:
                 if host.connection.poll(POLL_SECONDS):
                     self._receive(host)
-                self._watch()
+                self._watch(host)
         except (EOFError, OSError):
             pass
         finally:
             self._host = None
-            self.info = None
+            ready, self.info = self.info is not None, None
+            self._memory_limit = MemoryLimit(None)
             host.process.kill()
             code = host.process.wait()
             host.connection.close()
-        if self.state is EngineState.READY and not self._stopped.is_set():
+        ended = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        if not self._stopped.is_set():
+            self._bury(ended, ready=ready)
+        return f"{self._reason} ({ended})" if self._reason else ended
+
+    def _bury(self, ended: str, *, ready: bool) -> None:
+        """Say what state the model is in now that its host is dead."""
+        self._stillborn = 0 if ready else self._stillborn + 1
+        if self.state in (EngineState.READY, EngineState.UNHEALTHY):
             self._change(EngineState.STARTING, "")
-        return f"exit status {code}" if code >= 0 else f"signal {-code}"
+        elif self._stillborn >= STILLBORN and self.state is not EngineState.FAILED:
+            detail = f"{STILLBORN} engine hosts ended while they loaded the model: {ended}"
+            self._change(EngineState.FAILED, detail)
 
-    def _spawn(self) -> _Host:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-            process = subprocess.Popen(
-                [sys.executable, "-m", "workers.host", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env=environment,
-            )
-        return _Host(process, Connection(ours.detach()))
+    def _ceilings(self) -> str:
+        folder = self._options.state_dir
+        return str(folder / "ceilings" / f"{self.spec.name}.json") if folder is not None else ""
 
-    def _receive(self, host: _Host) -> None:
+    def _receive(self, host: Host) -> None:
         for report in receive_reports(host.connection):
             self._heard = time.monotonic()
             match report:
@@ -180,14 +219,43 @@ class EngineClient:
                     self._events.engine_stepped(report)
                 case Pulse():
                     self._stepping = report.stepping
+                    self.budget = report.budget
+                    self._memory_limit.pulse(report.pending)
                 case Ready():
-                    self.info = report
-                    self._change(EngineState.READY, f"loaded in {report.load_ms / 1000:.1f} s")
+                    self._loaded(host, report)
+                case Lost():
+                    self._cause = "crash" if report.blames else "device"
+                    self._reason = f"its device is gone: {report.message}"
                 case Refused():
                     self._change(EngineState.FAILED, report.message)
 
-    def _watch(self) -> None:
-        silence = time.monotonic() - self._heard
+    def _loaded(self, host: Host, report: Ready) -> None:
+        limit = self._options.memory_limit
+        self.memory = host.resident()
+        if limit is not None and self.memory > limit:
+            self._change(
+                EngineState.FAILED,
+                f"the loaded model takes {_gib(self.memory)} GiB of memory, and ENGINE_MEMORY_LIMIT"
+                f" is {_gib(limit)} GiB",
+            )
+            host.process.kill()
+            return
+        detail = f"loaded in {report.load_ms / 1000:.1f} s"
+        if self._died is not None:
+            self.restart_seconds = round(time.monotonic() - self._died, 3)
+            self._died = None
+            detail += f", ready again after {self.restart_seconds:.1f} s"
+        self._memory_limit = MemoryLimit(limit, self._options.drain_seconds)
+        self.info = report
+        self._change(EngineState.READY, detail)
+
+    def _watch(self, host: Host) -> None:
+        now = time.monotonic()
+        if now - self._looked >= POLL_SECONDS:
+            self._looked = now
+            self.memory = host.resident()
+            self._heed(self._memory_limit.judge(self.memory, now), host)
+        silence = now - self._heard
         allowed = SILENCE_SECONDS if self.info is not None else LOAD_SECONDS
         limit = self.spec.limits.step_timeout
         if silence > allowed:
@@ -195,8 +263,27 @@ class EngineClient:
         elif self._stepping + (silence if self._stepping else 0) > limit:
             self.kill(f"a step has run for more than {limit:g} s")
 
+    def _heed(self, verdict: Verdict, host: Host) -> None:
+        held = f"it holds {_gib(self.memory)} GiB, over ENGINE_MEMORY_LIMIT"
+        match verdict:
+            case "drain":
+                _log.warning("draining the engine host of %s: %s", self.spec.name, held)
+                self._change(EngineState.UNHEALTHY, held)
+            case "replace":
+                # What it still holds goes back uncharged: this end is nobody's fault.
+                self._cause = "drained"
+                self._reason = "it was over ENGINE_MEMORY_LIMIT and has been drained"
+                host.process.kill()
+            case "kill":
+                self._reason = held
+                self.kill(held)
+
     def _change(self, state: EngineState, detail: str) -> None:
         if (state, detail) == (self.state, self.detail) and state is not EngineState.STARTING:
             return
         self.state, self.detail = state, detail
         self._events.engine_changed(state, detail)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f}"

@@ -18,7 +18,7 @@ from shared.catalog import ModelSpec
 from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
 from shared.jobs import Claim, Finish, JobStore, Requeue, Write
-from workers.engine_client import EngineClient, EngineState
+from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
 from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
@@ -44,6 +44,7 @@ class Executor:
         ring: Callable[[], None],
         changed: Callable[[], None],
         engine_changed: Callable[[], None],
+        host: HostOptions | None = None,
     ) -> None:
         self._store = store
         self._spec = spec
@@ -62,7 +63,7 @@ class Executor:
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )
         self.scribe = Scribe(self._settle, self._answered)
-        self.engine = EngineClient(spec, self)
+        self.engine = EngineClient(spec, self, host)
 
     def start(self) -> None:
         self.scribe.start()
@@ -238,17 +239,20 @@ class Executor:
         attempt.first_token = waited + time.monotonic() - attempt.began
         self._observers.emit("job_spoke_first", claim, attempt.first_token)
 
-    def engine_lost(self, reason: str) -> None:
+    def engine_lost(self, reason: str, cause: Cause) -> None:
+        """Charge the attempts where one may be the cause; tell the breakers of what was not meant."""
         self._observers.emit("engine_lost", self._spec.name, reason)
         with self._lock:
             spared = {attempt.ticket for attempt in self._quarantine.waiting}
             tickets = [ticket for ticket in self._held if ticket not in spared]
-        self.guard.record("", "lost")
-        if not tickets:
-            self._report_lost()
+        if cause != "drained":
+            self.guard.record("", "lost")
+            if not tickets:
+                self._report_lost()
+        kind: Kind = "crashed" if cause == "crash" else "returned"
         for number, ticket in enumerate(tickets):
-            crash = Outcome(ticket, "broke", message=reason)
-            self._decided(ticket, "crashed", crash, "fell" if number else "lost")
+            verdict: Verdict = "ignored" if cause == "drained" else "fell" if number else "lost"
+            self._decided(ticket, kind, Outcome(ticket, "broke", message=reason), verdict)
         self._changed()
 
     def _report_lost(self) -> None:

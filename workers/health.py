@@ -20,7 +20,8 @@ def verdict(store: JobStore, model: str, host: str) -> str | None:
     if not reports:
         return f"no worker of {model} on {host} has given a sign of life"
     states = {str(report.get("state")) for report in reports}
-    if states & ALIVE:
+    # An engine host that is being replaced is the worker's own cure; killing the worker undoes it.
+    if states & ALIVE or any(report.get("draining") for report in reports):
         return None
     return f"the worker of {model} on {host} is {', '.join(sorted(states))}"
 

@@ -14,7 +14,7 @@ BACKOFF_CAP = 30.0
 Kind = Literal["finished", "broke", "canceled", "expired", "run_timeout", "crashed", "returned"]
 
 
-DEAD = frozenset({"engine_error", "worker_crashed", "run_timeout"})
+DEAD = frozenset({"engine_error", "out_of_memory", "worker_crashed", "run_timeout"})
 """Codes of failures that are no fault of the input: such jobs are kept to be tried again."""
 
 

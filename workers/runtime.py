@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from shared.catalog import ModelSpec
 from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore
+from workers.engine_client import HostOptions
 from workers.executor import Executor
 from workers.keeper import Keeper
 from workers.puller import LINGER_SECONDS, Puller
@@ -43,12 +44,13 @@ class Runtime:
         drain_time: float = 20.0,
         linger: float = LINGER_SECONDS,
         hooks: Sequence[Hooks] = (),
+        host: HostOptions | None = None,
     ) -> None:
         self._drain_time = drain_time
         self._ring = ring
         self.observers = observers = Observers(EngineLog(), BreakerLog(), *hooks)
         self.executor = Executor(
-            store, spec, worker, observers, self._rung, self._changed, self._engine_changed
+            store, spec, worker, observers, self._rung, self._changed, self._engine_changed, host
         )
         self.puller = Puller(store, self.executor, spec.name, worker, observers, self._rung, linger)
         self.keeper = Keeper(

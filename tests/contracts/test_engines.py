@@ -1,5 +1,6 @@
 """What the host may rely on, whichever engine it drives."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,6 +89,8 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return ModelSpec(name="own", engine=f"{__name__}:Spelling", device="cpu")
         case "embedding":
             return embedding_spec(folders["bert"])
+        case "vllm":
+            return text_spec(folders["packed"], engine="vllm", batch=Batch(max_size=4))
         case _:
             return text_spec(folders[kind])
 
@@ -100,12 +103,25 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
     ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    # Greedy: vLLM's random numbers do not depend on the position alone.
+    "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
     "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
 }
 
 
-@pytest.fixture(params=KINDS)
+VLLM_IS_HERE = importlib.util.find_spec("vllm") is not None
+
+
+def test_the_vllm_engine_is_held_to_the_contract_too() -> None:
+    if not VLLM_IS_HERE:
+        pytest.skip(
+            "THE CONTRACT OF THE vLLM ENGINE IS NOT TESTED: vLLM is not in this environment"
+        )
+    assert "vllm" in KINDS
+
+
+@pytest.fixture(params=[kind for kind in KINDS if kind != "vllm" or VLLM_IS_HERE])
 def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[Case]:
     kind = request.param
     params, refused = KINDS[kind]()

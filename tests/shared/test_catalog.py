@@ -1,5 +1,6 @@
 """The catalogue: defaults, paths, and errors that name the place and the value."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,16 @@ def test_fallbacks_are_followed_to_their_end(tmp_path: Path) -> None:
     catalog = load_catalog(write(tmp_path, f"models: {{{models}}}"))
     assert [spec.name for spec in catalog.fallbacks("a")] == ["b", "c"]
     assert catalog.fallbacks("c") == []
+
+
+def test_an_interpreter_is_found_beside_the_catalogue_and_its_link_kept(tmp_path: Path) -> None:
+    link = tmp_path / "env" / "python"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    file = tmp_path / "catalog.yaml"
+    file.write_text("models: {m: {engine: echo, python: env/python}}")
+    assert load_catalog(file).get("m").python == link
+
+    file.write_text("models: {m: {engine: echo, python: env/none}}")
+    with pytest.raises(ConfigError, match=r"models\.m\.python: there is no interpreter"):
+        load_catalog(file)

@@ -159,3 +159,21 @@ def test_redis_is_required_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     with pytest.raises(ConfigError, match="REDIS_URL"):
         load_settings().require_redis()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("8GiB", 8 * 2**30), ("512MB", 512 * 10**6), ("1073741824", 2**30)],
+)
+def test_the_memory_limit_is_read_as_people_write_it(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: int
+) -> None:
+    monkeypatch.setenv("ENGINE_MEMORY_LIMIT", value)
+    assert load_settings().engine_memory_limit == expected
+
+
+@pytest.mark.parametrize("value", ["lots", "1KiB"])
+def test_a_memory_limit_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ENGINE_MEMORY_LIMIT", value)
+    with pytest.raises(ConfigError, match=f"ENGINE_MEMORY_LIMIT: .*{value}"):
+        load_settings()

@@ -1,22 +1,35 @@
 """An engine that does to itself what the prompt says: for tests of what surrounds engines."""
 
 import os
+import resource
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
+from workers.engines.budget import Budget
+from workers.engines.one_shot import OneShotModel
+
+MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `nan`, `hang`, `exit`, `segfault`, `utter`, `slow N`; others
-    echo."""
+    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `segfault`, `utter`, `slow N`, `memory`,
+    `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others echo.
+
+    `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         self._options = spec.options
         self._works: dict[str, Work] = {}
         self._said: dict[str, int] = {}
+        self._held: list[bytes] = []
+        if "budget" in spec.options:
+            self.budget = Budget(spec.options["budget"])
 
     def load(self) -> EngineInfo:
         if self._options.get("load") == "refuse":
@@ -38,7 +51,7 @@ class Faulty:
     def step(self) -> Step:
         pieces: list[Piece] = []
         outcomes: list[Finished | Broke] = []
-        for work in list(self._works.values()):
+        for work in self._batch():
             word = str(work.content)
             if word.startswith("slow "):
                 self._crawl(work, int(word.split()[1]), pieces, outcomes)
@@ -56,6 +69,23 @@ class Faulty:
 
     def linger(self) -> float:
         return 0.0
+
+    def _batch(self) -> list[Work]:
+        """All of them, or as many as the budget takes; too many cost more memory than there is."""
+        if not hasattr(self, "budget"):
+            return list(self._works.values())
+        batch: list[Work] = []
+        spent = 0
+        for work in self._works.values():
+            cost = int(work.content.split()[1])
+            if batch and spent + cost > self.budget.now:
+                break
+            batch.append(work)
+            spent += cost
+        self.budget.spend(spent, int(batch[0].content.split()[1]) if batch else 0)
+        if spent > self._options["memory"]:
+            raise MemoryError
+        return batch
 
     def _crawl(
         self, work: Work, length: int, pieces: list[Piece], outcomes: list[Finished | Broke]
@@ -82,6 +112,58 @@ class Faulty:
                 time.sleep(3600)
             case "exit":
                 os._exit(7)
+            case "quit":
+                raise SystemExit(1)
             case "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
+            case "memory":
+                raise MemoryError
+            case "hoard":
+                _exhaust_memory()
+            case "device assert":
+                raise RuntimeError("CUDA error: device-side assert triggered")
+            case "device lost":
+                raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+            case "device lost once" if not (mark := Path(self._options["once"])).exists():
+                mark.touch()
+                raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+            case _ if word.startswith("balloon "):
+                self._held += [os.urandom(1) * MIB for _ in range(int(word.split()[1]))]
         return Finished(work.id, {"text": work.content, "seed": work.seed})
+
+
+def _exhaust_memory() -> None:
+    """Take memory until there is none left, within a limit that spares the machine."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 256 * MIB, before[1]))
+    held: list[bytearray] = []
+    try:
+        while True:
+            held.append(bytearray(16 * MIB))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class FaultyModel(OneShotModel):
+    """Inputs: `raise`, `few`, `many`, `nan`, `memory`; others come back.
+
+    `nap` ends once there is the file `options["gate"]`, so that what comes meanwhile shares a batch.
+    """
+
+    def predict(self, inputs: list[Any]) -> list[Any]:
+        if "nap" in inputs:
+            gate = Path(self.options["gate"])
+            while not gate.exists():
+                time.sleep(0.01)
+            gate.unlink()
+            time.sleep(0.2)
+        if "raise" in inputs:
+            raise RuntimeError("the step broke")
+        if "memory" in inputs:
+            raise MemoryError
+        if "few" in inputs:
+            return inputs[1:]
+        if "many" in inputs:
+            return [*inputs, "one more"]
+        return [float("nan") if item == "nan" else item for item in inputs]

@@ -1,7 +1,9 @@
 """A real host process: it is spawned, serves, dies in every way, and is spawned again."""
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -9,32 +11,36 @@ import pytest
 
 from shared.catalog import Limits, ModelSpec
 from tests.conftest import eventually
-from workers.engine_client import EngineClient, EngineState
+from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
 from workers.host.messages import Outcome, Stepped, Submit
+
+MIB = 2**20
 
 
 class Listener:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.lost: list[str] = []
+        self.causes: list[Cause] = []
         self.states: list[tuple[EngineState, str]] = []
 
     def engine_stepped(self, step: Stepped) -> None:
         self.outcomes += step.outcomes
 
-    def engine_lost(self, reason: str) -> None:
+    def engine_lost(self, reason: str, cause: Cause) -> None:
+        self.causes.append(cause)
         self.lost.append(reason)
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self.states.append((state, detail))
 
 
-def faulty(**options: object) -> ModelSpec:
+def faulty(step_timeout: float = 5.0, **options: object) -> ModelSpec:
     return ModelSpec(
         name="m",
         engine="tests.workers.faulty:Faulty",
         options=options,
-        limits=Limits(step_timeout=1.0),
+        limits=Limits(step_timeout=step_timeout),
     )
 
 
@@ -45,7 +51,7 @@ def listener() -> Listener:
 
 @pytest.fixture
 def client(listener: Listener) -> Iterator[EngineClient]:
-    client = EngineClient(faulty(), listener)
+    client = EngineClient(faulty(step_timeout=0.8), listener)
     client.start()
     eventually(lambda: client.state is EngineState.READY)
     pid = client.pid
@@ -77,6 +83,8 @@ def test_a_host_that_dies_or_hangs_is_replaced(
     submit(client, "b", "fine")
     eventually(lambda: any(o.ticket == "b" for o in listener.outcomes))
     assert client.restarts == 1
+    assert client.restart_seconds is not None and client.restart_seconds > 0
+    assert f"ready again after {client.restart_seconds:.1f} s" in client.detail
 
 
 def test_a_host_that_is_killed_is_replaced(client: EngineClient, listener: Listener) -> None:
@@ -85,6 +93,115 @@ def test_a_host_that_is_killed_is_replaced(client: EngineClient, listener: Liste
     psutil.Process(first).kill()
     eventually(lambda: client.state is EngineState.READY and client.pid not in (None, first))
     assert listener.lost == ["signal 9"]
+
+
+def test_its_states_are_told_in_order(client: EngineClient, listener: Listener) -> None:
+    submit(client, "a", "exit")
+    eventually(lambda: client.restarts == 1 and client.state is EngineState.READY)
+    seen = [state.value for state, _ in listener.states]
+    assert seen[:2] == ["starting", "ready"] and seen[-2:] == ["starting", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("word", "cause"),
+    [("device lost", "device"), ("device assert", "crash"), ("exit", "crash")],
+)
+def test_only_what_a_job_can_have_caused_is_blamed_on_jobs(
+    client: EngineClient, listener: Listener, word: str, cause: Cause
+) -> None:
+    submit(client, "a", word)
+    eventually(lambda: listener.lost)
+    assert listener.causes == [cause]
+    if word.startswith("device"):
+        assert "CUDA error" in listener.lost[0] and "exit status 5" in listener.lost[0]
+    eventually(lambda: client.state is EngineState.READY)
+
+
+def test_a_host_over_its_memory_limit_is_drained_and_replaced(listener: Listener) -> None:
+    client = EngineClient(faulty(), listener, HostOptions(memory_limit=120 * MIB))
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    submit(client, "long", "slow 100")
+    submit(client, "a", "balloon 100")
+    eventually(lambda: client.state is EngineState.UNHEALTHY)
+    assert client.draining and "ENGINE_MEMORY_LIMIT" in client.detail
+    eventually(lambda: listener.lost)
+    assert {o.ticket for o in listener.outcomes} == {"a", "long"}, "it had time to finish"
+    assert listener.causes == ["drained"]
+    eventually(lambda: client.state is EngineState.READY and not client.draining)
+    assert 0 < client.memory < 120 * MIB
+    client.stop()
+
+
+def test_a_drain_has_a_bound(listener: Listener) -> None:
+    options = HostOptions(memory_limit=120 * MIB, drain_seconds=0.2)
+    client = EngineClient(faulty(), listener, options)
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    submit(client, "long", "slow 100000")
+    submit(client, "a", "balloon 100")
+    eventually(lambda: listener.lost)
+    assert listener.causes == ["drained"]
+    assert {o.ticket for o in listener.outcomes} == {"a"}
+    client.stop()
+
+
+def test_a_host_far_over_its_limit_is_killed(listener: Listener) -> None:
+    client = EngineClient(faulty(), listener, HostOptions(memory_limit=120 * MIB))
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    submit(client, "a", "balloon 200")
+    eventually(lambda: listener.lost)
+    assert listener.causes == ["crash"] and "ENGINE_MEMORY_LIMIT" in listener.lost[0]
+    client.stop()
+
+
+def test_a_model_that_is_too_large_by_itself_says_so(listener: Listener) -> None:
+    client = EngineClient(faulty(), listener, HostOptions(memory_limit=8 * MIB))
+    client.start()
+    eventually(lambda: client.state is EngineState.FAILED)
+    assert "ENGINE_MEMORY_LIMIT is 0.0 GiB" in client.detail
+    client.stop()
+
+
+@pytest.mark.parametrize(
+    ("python", "said"), [("/no/python", "cannot be started"), ("/bin/false", "exit status 1")]
+)
+def test_an_interpreter_that_cannot_run_the_host_is_a_failure(
+    listener: Listener, python: str, said: str
+) -> None:
+    spec = faulty().model_copy(update={"python": Path(python)})
+    client = EngineClient(spec, listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.FAILED)
+    assert said in client.detail
+    client.stop()
+
+
+def test_another_interpreter_serves_as_well(listener: Listener) -> None:
+    spec = faulty().model_copy(update={"python": Path(sys.executable)})
+    client = EngineClient(spec, listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    client.stop()
+
+
+def test_what_did_not_fit_is_kept_for_the_next_host(listener: Listener, tmp_path: Path) -> None:
+    spec = faulty(budget=64, memory=20)
+    client = EngineClient(spec, listener, HostOptions(state_dir=tmp_path))
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    request = msgspec.json.encode({"content": "cost 8", "params": {}, "seed": 1})
+    assert client.send([Submit(f"a{n}", request, 60, "expired") for n in range(8)])
+    eventually(lambda: len(listener.outcomes) == 8)
+    eventually(lambda: client.budget not in (None, 64))
+    assert all(o.kind == "finished" for o in listener.outcomes)
+    learned = client.budget
+    assert learned is not None and learned <= 20
+    client.kill("test")
+    eventually(lambda: client.restarts == 1 and client.state is EngineState.READY)
+    eventually(lambda: client.budget == learned)
+    client.stop()
 
 
 @pytest.mark.parametrize(

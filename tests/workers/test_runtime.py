@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from shared.catalog import Limits, ModelSpec
+from shared.catalog import Breaker, Limits, ModelSpec
 from shared.events import EventHub, follow_all
 from shared.hooks import Hooks
 from shared.jobs import Claim, JobStore, NewJob, new_job_id
@@ -14,6 +14,7 @@ from shared.schemas import Job
 from shared.states import JobState
 from shared.usage import read_usage
 from tests.conftest import eventually
+from workers.engine_client import HostOptions
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
 
@@ -44,24 +45,36 @@ class Bench:
         store: JobStore,
         drain_time: float = 0.5,
         spec: ModelSpec | None = None,
+        engine: str = "tests.workers.faulty:Faulty",
+        host: HostOptions | None = None,
+        step_timeout: float = 2.0,
+        breaker: Breaker | None = None,
         **options: object,
     ) -> None:
         self.store = store
         self.diary = Diary()
         spec = spec or ModelSpec(
             name=MODEL,
-            engine="tests.workers.faulty:Faulty",
-            limits=Limits(step_timeout=2.0, run_timeout=30),
+            engine=engine,
+            limits=Limits(step_timeout=step_timeout, run_timeout=30),
             options={"continues": True, **options},
+            breaker=breaker or Breaker(),
         )
         self.runtime = Runtime(
-            store, spec, "w", self.ring, drain_time=drain_time, linger=0.2, hooks=[self.diary]
+            store,
+            spec,
+            "w",
+            self.ring,
+            drain_time=drain_time,
+            linger=0.2,
+            hooks=[self.diary],
+            host=host,
         )
         self.rescuer = Rescuer(store, lambda _: self.ring(), interval=0.05)
         self.threads: list[threading.Thread] = []
         self.runtime.start()
         self.rescuer.start()
-        eventually(lambda: self.runtime.executor.ready, what="the engine is ready")
+        eventually(lambda: self.runtime.executor.ready, 60, "the engine is ready")
 
     def ring(self) -> None:
         thread = threading.Thread(target=self.runtime.drain)

@@ -1,9 +1,10 @@
 """The seam between the host's loop and a model: six methods and a few values.
 
-An engine is driven by one thread. It never sees Redis, Celery, leases or deadlines; the host's loop
+An engine is driven by one thread. It never sees Redis, Celery or leases; the host's loop
 admits work, asks for steps and takes work out again, always between two steps.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,7 +19,8 @@ class Work:
     `text` and `token_ids` are what earlier attempts have streamed already: an engine that can continue
     takes them as a forced prefix and says only what comes after. `text` is then exactly the text of
     `token_ids`. An engine that cannot continue never gets them. Sampling must depend on nothing but
-    `seed` and the position in the text.
+    `seed` and the position in the text. `expires` is when the host takes the job out again, by
+    `time.monotonic`; an engine may use it to choose whom to serve first, and need not.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Work:
     seed: int
     text: str = ""
     token_ids: tuple[int, ...] = ()
+    expires: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,12 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """What every engine does. The contract suite in tests/contracts runs against each."""
+    """What every engine does. The contract suite in tests/contracts runs against each.
+
+    An engine may also have an attribute `budget` (`workers.engines.budget.Budget`) from `load` on: the
+    host halves it when a step runs out of memory, and remembers it. Without one the batch is searched
+    for the job that does not fit.
+    """
 
     def __init__(self, spec: ModelSpec) -> None: ...
 

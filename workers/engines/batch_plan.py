@@ -2,38 +2,57 @@
 
 from collections.abc import Sequence
 
+from workers.engines.batch_wait import StepCost
+
 PADDING_CAP = 0.25
 """Share of a batch that may be padding. Half of a batch of mixed lengths, taken as they come, is."""
 
 
-def oldest_first(costs: Sequence[float], most: int, budget: float) -> list[int]:
-    """Indices of the next batch: as many of the oldest as are allowed; `costs` are in order of age.
+def around(expires: Sequence[float], now: float, cost: StepCost, most: int) -> tuple[int, int]:
+    """Whom the next batch is built around, by index in order of age, and how many rows it may have.
 
-    At least one is taken, however much it costs.
+    That is the oldest job, unless another one's time is so short that it does not stand two batches: then
+    it comes first, in a batch that is over in time. A job that cannot make it alone is not preferred.
     """
+    urgent = min(range(len(expires)), key=lambda index: expires[index])
+    left = expires[urgent] - now
+    if left >= 2 * cost.seconds(min(most, len(expires))) or left < cost.seconds(1):
+        return 0, most
+    if cost.seconds(most) <= left:
+        return urgent, most
+    return urgent, max(1, min(most, int((left - cost.overhead) / cost.per_item)))
+
+
+def oldest_first(costs: Sequence[float], most: int, budget: float, first: int = 0) -> list[int]:
+    """Indices of the next batch: `first` and as many of the oldest as are allowed.
+
+    `costs` are in order of age. At least one is taken, however much it costs.
+    """
+    if not costs:
+        return []
     chosen: list[int] = []
     total = 0.0
-    for index, cost in enumerate(costs[:most]):
-        if chosen and total + cost > budget:
+    for index in [first, *(other for other in range(len(costs)) if other != first)][:most]:
+        if chosen and total + costs[index] > budget:
             break
         chosen.append(index)
-        total += cost
+        total += costs[index]
     return chosen
 
 
-def alike(costs: Sequence[float], most: int, budget: float) -> list[int]:
-    """Indices of the next batch: the oldest job and those nearest to it in cost, cheapest first.
+def alike(costs: Sequence[float], most: int, budget: float, first: int = 0) -> list[int]:
+    """Indices of the next batch: the job `first` and those nearest to it in cost, cheapest first.
 
     Every row is padded to the dearest: rows times the highest cost stay within `budget`, and padding
-    within `PADDING_CAP`. As the oldest is always in it, nobody waits for more batches than there were
+    within `PADDING_CAP`. While `first` is the oldest, nobody waits for more batches than there were
     jobs before it.
     """
     if not costs:
         return []
     order = sorted(range(len(costs)), key=lambda index: costs[index])
-    low = order.index(0)
+    low = order.index(first)
     high = low + 1
-    total = costs[0]
+    total = costs[first]
     while high - low < most:
         below = costs[order[low]] - costs[order[low - 1]] if low > 0 else float("inf")
         above = costs[order[high]] - costs[order[high - 1]] if high < len(order) else float("inf")

@@ -11,6 +11,8 @@ from transformers import AutoModel
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
+from workers.engines.budget import Budget
+from workers.engines.calibration import calibrate
 from workers.engines.encoder import choose_encoder
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import FAULTS
@@ -18,9 +20,10 @@ from workers.engines.placement import place
 from workers.engines.pretrained import read
 from workers.engines.sentence_recipe import read_recipe
 
-AUTO_BUDGET = {"cuda": 16_384, "cpu": 512}
-"""Tokens in one step. On a CPU more than 256 gain nothing (MiniLM: 112 sentences/s at 256, 116 at 512,
-113 at 1024) and every newcomer waits for the step that is under way."""
+STEPS = {"cuda": (1024, 2048, 4096, 8192, 16_384, 32_768), "cpu": (64, 128, 256, 512, 1024)}
+"""Tokens in one step, from which the warm-up chooses. More than pay only make newcomers wait."""
+TRIAL_TEXT = 32
+"""Tokens of each text that the warm-up encodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +75,9 @@ class Embedding:
         except FAULTS as error:
             raise ConfigError(f"{where}: {self._recipe.root} is no encoder: {error}") from error
         budget = self._spec.batch.token_budget
-        self._budget = AUTO_BUDGET.get(placement.device.type, 1024) if budget == "auto" else budget
+        if budget == "auto":
+            budget, _ = calibrate(self._trial, STEPS.get(placement.device.type, STEPS["cpu"]))
+        self.budget = Budget(budget)
         return EngineInfo(
             # The next batch waits inside, so that it starts the moment the last one ends.
             capacity=2 * self._spec.batch.max_size,
@@ -83,7 +88,7 @@ class Embedding:
                 "reason": reason or "packed vectors equal plain ones",
                 "pooling": self._recipe.pooling,
                 "max_tokens": self._limit,
-                "token_budget": self._budget,
+                "token_budget": budget,
             },
         )
 
@@ -131,6 +136,12 @@ class Embedding:
         """What arrives meanwhile shares the next step; a packed batch costs what its tokens cost."""
         return 0.0
 
+    def _trial(self, tokens: int) -> None:
+        """A step of so many tokens, to its end."""
+        length = min(TRIAL_TEXT, self._limit)
+        token = min(1, self._vocabulary - 1)
+        self._pool(self._encoder.encode([[token] * length] * max(1, tokens // length))).tolist()
+
     def _plan(self) -> list[Share]:
         shares: list[Share] = []
         tokens = 0
@@ -139,7 +150,7 @@ class Embedding:
                 break
             count = 0
             for text in job.texts[len(job.vectors) :]:
-                if tokens and tokens + len(text) > self._budget:
+                if tokens and tokens + len(text) > self.budget.now:
                     break
                 tokens += len(text)
                 count += 1
@@ -147,6 +158,8 @@ class Embedding:
                 shares.append(Share(job, count))
             if len(job.vectors) + count < len(job.texts):
                 break
+        if shares:
+            self.budget.spend(tokens, len(shares[0].texts[0]))
         return shares
 
     def _pool(self, hidden: Items[torch.Tensor]) -> torch.Tensor:

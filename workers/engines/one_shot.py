@@ -5,17 +5,20 @@ Batches, streams, checks and faults are done here; the model sees lists.
 
 import logging
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from shared.catalog import ModelSpec
-from shared.errors import ConfigError, InputRefused, JobsError
-from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
-from workers.engines.batch_plan import alike, oldest_first
+from shared.errors import ConfigError, InputRefused
+from workers.engines.base import Broke, EngineInfo, Piece, Step, Work
+from workers.engines.batch_plan import alike, around, oldest_first
+from workers.engines.batch_wait import Arrivals, StepCost, wait
+from workers.engines.budget import Budget
+from workers.engines.faults import device_lost
+from workers.engines.outputs import broke, checked, flaw_of, outcome, plain
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +27,6 @@ WINDOW = 4
 """Batches' worth of jobs that wait inside the engine, to choose from."""
 
 _log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
 
 
 class OneShotModel:
@@ -67,19 +69,15 @@ class OneShotModel:
         raise NotImplementedError
 
 
-class BadOutput(JobsError):
-    """`predict` did not return what it must."""
-
-    code = "engine_error"
-
-
 @dataclass(slots=True, eq=False)
 class Row:
-    """A job that waits or, if it streams, runs."""
+    """A job that waits or, if it streams, runs. `came` and `expires` by `time.monotonic`."""
 
     id: str
     content: Any
     cost: float
+    came: float
+    expires: float
     values: Iterator[Any] | None = None
     said: list[Any] = field(default_factory=list)
 
@@ -87,7 +85,9 @@ class Row:
 class OneShot:
     """Makes a `OneShotModel` an engine."""
 
-    def __init__(self, spec: ModelSpec, model: OneShotModel) -> None:
+    def __init__(
+        self, spec: ModelSpec, model: OneShotModel, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         kind = type(model)
         self._spec = spec
         self._model = model
@@ -99,9 +99,15 @@ class OneShot:
             )
         model.options, model.path = spec.options, spec.path
         budget = spec.batch.token_budget
-        self._budget = math.inf if budget == "auto" else float(budget)
+        self.budget = Budget(math.inf if budget == "auto" else float(budget))
         self._rows: dict[str, Row] = {}
         """Oldest first."""
+        self._clock = clock
+        self._cost = StepCost()
+        self._arrivals = Arrivals()
+        self._free_since = 0.0
+        self._jumped = False
+        """The last batch was not built around the oldest job."""
 
     def load(self) -> EngineInfo:
         # torch takes seconds to import, and nobody needs it before.
@@ -110,6 +116,9 @@ class OneShot:
         from workers.engines.placement import place
 
         placement = place(self._spec)
+        if len(placement.devices) > 1:
+            where = f"models.{self._spec.name}.device"
+            raise ConfigError(f"{where}: this engine runs on one device, got {self._spec.device!r}")
         self._inference = torch.inference_mode
         with self._inference():
             self._model.load(placement.device)
@@ -128,7 +137,9 @@ class OneShot:
         cost = float(self._model.cost(work.content))
         if not 0 < cost < math.inf:
             raise ValueError(f"cost must be positive and finite, got {cost}")
-        self._rows[work.id] = Row(work.id, work.content, cost)
+        now = self._clock()
+        self._arrivals.came(now)
+        self._rows[work.id] = Row(work.id, work.content, cost, now, work.expires)
 
     def cancel(self, job_id: str) -> None:
         row = self._rows.pop(job_id, None)
@@ -149,20 +160,43 @@ class OneShot:
         return len(self._rows)
 
     def linger(self) -> float:
-        """What arrives meanwhile shares the next batch."""
-        return 0.0
+        """See `workers.engines.batch_wait`; a stream can be joined at any step."""
+        if self._streams or not self._rows:
+            return 0.0
+        now = self._clock()
+        oldest = next(iter(self._rows.values()))
+        return wait(
+            len(self._rows),
+            self._spec.batch.max_size,
+            self._cost,
+            self._arrivals,
+            waited=now - max(oldest.came, self._free_since),
+            limit=self._spec.batch.flush_timeout_ms / 1000,
+            now=now,
+        )
 
     def _predict(self) -> Step:
         waiting = list(self._rows.values())
+        started = self._clock()
+        first, most = 0, self._spec.batch.max_size
+        if not self._jumped:  # else the oldest could be passed over for ever
+            first, most = around([row.expires for row in waiting], started, self._cost, most)
         plan = alike if self._sorts else oldest_first
-        chosen = plan([row.cost for row in waiting], self._spec.batch.max_size, self._budget)
+        chosen = plan([row.cost for row in waiting], most, self.budget.now, first)
         batch = [waiting[index] for index in chosen]
-        outputs = _checked(
+        costs = [row.cost for row in batch]
+        self.budget.spend(
+            max(costs) * len(batch) if self._sorts else sum(costs), waiting[first].cost
+        )
+        outputs = checked(
             self._model.predict(self._model.collate([row.content for row in batch])), len(batch)
         )
         usage = {"batch_size": len(batch)}
-        ends = [_end(row.id, out, usage) for row, out in zip(batch, outputs, strict=True)]
+        ends = [outcome(row.id, out, usage) for row, out in zip(batch, outputs, strict=True)]
         # Nothing above has changed anything, and nothing below can fail.
+        self._jumped = first != 0
+        self._free_since = self._clock()
+        self._cost.ran(len(batch), self._free_since - started)
         for row in batch:
             del self._rows[row.id]
         return Step([], ends, len(batch))
@@ -180,64 +214,18 @@ class OneShot:
         try:
             if row.values is None:
                 row.values = iter(self._model.stream(row.content))
-            value = _plain(next(row.values))
+            value = plain(next(row.values))
         except StopIteration as stop:
             output = row.said if stop.value is None else stop.value
-            step.outcomes.append(_end(row.id, output, {"batch_size": step.batch_size}))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one stream must not end the others
+            step.outcomes.append(outcome(row.id, output, {"batch_size": step.batch_size}))
+        except (Exception, SystemExit) as error:
+            if (lost := device_lost(error)) is not None:
+                raise lost from error
             _log.exception("the stream of %s failed", row.id)
-            step.outcomes.append(_broke(row.id, error))
+            step.outcomes.append(broke(row.id, error))
         else:
-            if (flaw := _flaw(value)) is not None:
+            if (flaw := flaw_of(value)) is not None:
                 step.outcomes.append(Broke(row.id, "engine_error", flaw))
                 return
             row.said.append(value)
             step.pieces.append(Piece(row.id, output=value))
-
-
-def _checked(outputs: Any, count: int) -> list[Any]:
-    """The outputs as a list of `count`. Raises `BadOutput`."""
-    rows = _plain(outputs)
-    if not isinstance(rows, list | tuple):
-        raise BadOutput(f"predict must return a list, it returned {type(outputs).__name__}")
-    if len(rows) != count:
-        raise BadOutput(f"predict returned {len(rows)} outputs for {count} inputs")
-    return list(rows)
-
-
-def _end(job_id: str, output: Any, usage: Mapping[str, int]) -> Finished | Broke:
-    if isinstance(output, Exception):
-        return _broke(job_id, output)
-    value = _plain(output)
-    flaw = _flaw(value)
-    return Broke(job_id, "engine_error", flaw) if flaw else Finished(job_id, value, usage)
-
-
-def _broke(job_id: str, error: BaseException) -> Broke:
-    if isinstance(error, InputRefused):
-        return Broke(job_id, error.code, error.detail)
-    return Broke(job_id, "engine_error", f"The model failed: {type(error).__name__}: {error}")
-
-
-def _plain(value: Any) -> Any:
-    """Tensors and arrays as lists and numbers."""
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _flaw(value: Any) -> str | None:
-    """Why a value cannot be sent, None when it can."""
-    try:
-        if not _finite(value):
-            return "The model's output for this job is not a number (NaN or infinity)."
-        _encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return f"The model's output is not JSON: {error}"
-    return None
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    return not isinstance(value, list | tuple) or all(map(_finite, value))

@@ -12,6 +12,7 @@ BUILT_IN: dict[str, str] = {
     "echo": "workers.engines.echo:Echo",
     "text-generation": "workers.engines.text_generation.engine:TextGeneration",
     "embedding": "workers.engines.embedding:Embedding",
+    "vllm": "workers.engines.vllm_adapter:Vllm",
 }
 METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
 

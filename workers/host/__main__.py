@@ -13,16 +13,22 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError
 from shared.redaction import redact_logs
-from workers.engines.base import EngineInfo
+from workers.engines.base import Engine, EngineInfo
+from workers.engines.budget import Budget
+from workers.engines.faults import DeviceLost
+from workers.host.ceilings import Ceilings, device_identity, shape_key
 from workers.host.loop import Inbox, Loop
 from workers.host.messages import (
     STEP_PULSE_SECONDS,
     Load,
+    Lost,
     Pulse,
     Ready,
     Refused,
@@ -32,6 +38,8 @@ from workers.host.messages import (
 )
 
 EGRESS_BOUND = 1024
+DEVICE_LOST = 5
+"""Exit status of a host whose device is of no use to it any more."""
 PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger("workers.host")
@@ -80,13 +88,17 @@ class Egress:
                     last_pulse = now
                 if reports:
                     send(self._connection, reports)
+                if any(isinstance(report, Lost) for report in reports):
+                    os._exit(DEVICE_LOST)
         except OSError:
             os._exit(0)
 
     def _pulse(self, now: float) -> Pulse:
         loop = self.loop
-        started = loop.step_started if loop is not None else 0.0
-        return Pulse(now - started if started else 0.0, loop.pending if loop is not None else 0)
+        if loop is None:
+            return Pulse(0.0, 0)
+        started = loop.step_started
+        return Pulse(now - started if started else 0.0, loop.pending, loop.budget)
 
 
 def main() -> None:
@@ -103,7 +115,8 @@ def main() -> None:
         raise TypeError(f"expected Load first, got {type(first).__name__}")
     egress = Egress(connection)
     inbox = Inbox()
-    threading.Thread(target=egress.run, name="egress", daemon=True).start()
+    writer = threading.Thread(target=egress.run, name="egress", daemon=True)
+    writer.start()
     threading.Thread(
         target=read_commands, args=(connection, inbox), name="ingress", daemon=True
     ).start()
@@ -122,11 +135,32 @@ def main() -> None:
         _log.exception("loading %s failed", spec.name)
         send(connection, [Refused(f"loading failed: {type(error).__name__}: {error}")])
         os._exit(4)
-    loop = Loop(engine, inbox, egress.put, continues=info.continues)
+    remember = _recall(engine, spec, info, first.ceilings)
+    loop = Loop(engine, inbox, egress.put, continues=info.continues, remember=remember)
     egress.loop = loop
     egress.put(_ready(info, (time.perf_counter() - started) * 1000))
-    loop.run()
+    try:
+        loop.run()
+    except DeviceLost as lost:
+        _log.exception("the device of %s is gone", spec.name)
+        egress.put(Lost(str(lost), lost.blames))
+        writer.join(timeout=STEP_PULSE_SECONDS * 5)
+        os._exit(DEVICE_LOST)
     os._exit(0)
+
+
+def _recall(
+    engine: Engine, spec: ModelSpec, info: EngineInfo, file: str
+) -> Callable[[Budget], None]:
+    """Start the engine's budget where an earlier host left it. Returns what keeps it."""
+    budget: Budget | None = getattr(engine, "budget", None)
+    if budget is None or not file:
+        return lambda _budget: None
+    sizes = spec.limits.model_dump(include={"max_prompt_tokens", "max_new_tokens"})
+    sizes["max_size"] = spec.batch.max_size
+    ceilings = Ceilings(Path(file), shape_key(device_identity(info.device), info.dtype, sizes))
+    ceilings.recall(budget)
+    return ceilings.remember
 
 
 def _ready(info: EngineInfo, load_ms: float) -> Ready:

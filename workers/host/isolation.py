@@ -4,115 +4,23 @@ A step that raises has committed nothing, so it is run once more as it was: a pa
 fails again the batch is searched by halves. Engines know only admit, cancel and step, so jobs are taken
 out with `cancel` and admitted again later, with all that they have said since as a forced prefix: their
 stream has no seam and they are charged nothing.
+
+Memory that runs out is nobody's fault at first: the engine's budget is halved and the step run again.
+Only a job that does not fit alone, in a step as small as can be, ends for it.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
-
-SICK_AFTER = 3
-"""Jobs that failed alone, one after the other: more likely the engine than its input."""
-PATIENCE = 64
-"""Steps in which nobody under trial says anything, after which the trial counts as passed."""
+from workers.engines.budget import Budget
+from workers.engines.faults import device_lost, exhausted, reclaim
+from workers.host.search import Search
 
 _log = logging.getLogger(__name__)
-
-
-class Search:
-    """Which of these jobs fails? Decides who is tried next; pure, over ids.
-
-    `group` is known to fail together. Try `trial` alone in the engine and say `failed` or `ran`, until
-    `over`. For n jobs, every culprit costs at most log2(n) + 2 steps that fail.
-
-    A job that fails alone is only accused. It is `poison` once another one has run well after it, or
-    did so before and fewer than `SICK_AFTER` failed since; otherwise the engine is to blame and the job
-    is in `unlucky`. `fresh` jobs have never been through a good step: they are tried first.
-    """
-
-    def __init__(self, group: Sequence[str], fresh: Collection[str] = ()) -> None:
-        self.trial = list(group)
-        self.poison: list[str] = []
-        self.unlucky: list[str] = []
-        self._fresh = frozenset(fresh)
-        self._accused: list[str] = []
-        self._rest: list[str] = []
-        """Together with `trial` they are known to fail."""
-        self._untested: list[str] = []
-        self._unheard: set[str] = set()
-        self._patience = PATIENCE
-        self._healthy = False
-        self.failed()
-
-    @property
-    def over(self) -> bool:
-        return not self.trial
-
-    def failed(self) -> None:
-        """A step with just the trial's jobs raised."""
-        self._untested = self._rest + self._untested
-        self._rest = []
-        if len(self.trial) > 1:
-            self._narrow(self.trial)
-            return
-        self._accused += self.trial
-        self._next()
-
-    def ran(self, heard: Collection[str], ended: Collection[str], *, healthy: bool) -> None:
-        """A step passed. `heard` said something or ended; `healthy`: at least one of them said it well."""
-        if healthy:
-            self._healthy = True
-            self.poison += self._accused
-            self._accused = []
-        self.trial = [job for job in self.trial if job not in ended]
-        self._unheard.difference_update(heard)
-        self._patience = PATIENCE if heard else self._patience - 1
-        if self._unheard and self._patience > 0:
-            return
-        if self._rest:
-            self._narrow(self._rest)
-        else:
-            self._next()
-
-    def drop(self, job_id: str) -> None:
-        """The job is gone for another reason, such as a cancel; nothing is known of it."""
-        for jobs in (self.trial, self._rest, self._untested, self._accused):
-            if job_id in jobs:
-                jobs.remove(job_id)
-        self._unheard.discard(job_id)
-        if not self.trial:
-            self._untested = self._rest + self._untested
-            self._next()
-
-    def _narrow(self, group: list[str]) -> None:
-        first, second = self._split(group)
-        self._rest = second
-        self._try(first)
-
-    def _split(self, group: list[str]) -> tuple[list[str], list[str]]:
-        fresh = [job for job in group if job in self._fresh]
-        if 0 < len(fresh) < len(group):
-            return fresh, [job for job in group if job not in self._fresh]
-        middle = (len(group) + 1) // 2
-        return group[:middle], group[middle:]
-
-    def _next(self) -> None:
-        self._rest = []
-        # Where one after the other fails alone, halves only add steps.
-        count = 1 if len(self._accused) >= SICK_AFTER else len(self._untested)
-        trial, self._untested = self._untested[:count], self._untested[count:]
-        self._try(trial)
-        if self.over:
-            sick = not self._healthy or len(self._accused) >= SICK_AFTER
-            (self.unlucky if sick else self.poison).extend(self._accused)
-            self._accused = []
-
-    def _try(self, group: list[str]) -> None:
-        self.trial = group
-        self._unheard = set(group)
-        self._patience = PATIENCE
 
 
 @dataclass(slots=True)
@@ -143,26 +51,46 @@ class Held:
         return replace(self.work, text=text, token_ids=(*self.work.token_ids, *self.token_ids))
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is kept of an exception: its traceback would hold the step's tensors."""
+
+    told: str
+    memory: bool
+
+
 class Isolation:
-    """An engine whose `step` never raises: stands between the loop and the real one.
+    """An engine whose `step` raises nothing but `DeviceLost`: stands between the loop and the real one.
 
     Culprits come out as `Broke` with `poison_input`; where nothing shows that the engine is well, with
-    `engine_error`, which is tried again. Jobs that come during a search wait outside until it is over.
+    `engine_error`, which is tried again; what does not fit into memory alone, with `out_of_memory`.
+    Jobs that come during a search wait outside until it is over. `remember` is called with the
+    engine's budget when it has changed.
 
     A job that has streamed and has to leave an engine that cannot continue it (`continues`) ends with
     `engine_error`: only a new attempt can tell its readers to start over, and as the attempt is
     charged, a culprit among such jobs comes to its end.
     """
 
-    def __init__(self, engine: Engine, *, continues: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        continues: bool,
+        remember: Callable[[Budget], None] = lambda _budget: None,
+    ) -> None:
         self._engine = engine
         self._continues = continues
+        self._remember = remember
+        self._budget: Budget | None = getattr(engine, "budget", None)
         self._held: dict[str, Held] = {}
         self._inside: set[str] = set()
         """Those of `_held` that the engine has."""
         self._search: Search | None = None
         self._failed_once = False
         self._fault = ""
+        self._starved: set[str] = set()
+        """Jobs that ran out of memory alone."""
         self._broken: list[Broke] = []
 
     def admit(self, work: Work) -> None:
@@ -178,6 +106,7 @@ class Isolation:
         if job_id in self._inside:
             self._inside.remove(job_id)
             self._engine.cancel(job_id)
+        self._starved.discard(job_id)
         if self._search is not None:
             self._search.drop(job_id)
 
@@ -193,35 +122,69 @@ class Isolation:
     def pending(self) -> int:
         return len(self._held) + len(self._broken)
 
+    @property
+    def budget(self) -> float | None:
+        """What a step may take now, None where there is no bound."""
+        now = self._budget.now if self._budget is not None else math.inf
+        return None if math.isinf(now) else now
+
     def linger(self) -> float:
         return 0.0 if self._search is not None or self._failed_once else self._engine.linger()
 
     def _run(self) -> Step:
+        fault = None
         try:
             step = self._engine.step()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises, the loop lives on
-            self._failed(error)
+        except (Exception, SystemExit) as error:
+            if (lost := device_lost(error)) is not None:
+                raise lost from error
+            fault = self._note(error)
+        if fault is not None:
+            self._failed(fault)
             return Step()
         self._failed_once = False
+        if self._budget is not None and self._budget.passed():
+            self._remember(self._budget)
         self._passed(step)
         return step
 
-    def _failed(self, error: BaseException) -> None:
+    def _note(self, error: BaseException) -> Fault:
         # Only what was written for clients is told to them; the log has the rest.
-        self._fault = error.detail if isinstance(error, JobsError) else type(error).__name__
-        if self._search is not None:
-            self._search.failed()
-        elif not self._failed_once:
-            _log.exception("a step with %d jobs failed; once more", len(self._inside))
+        told = error.detail if isinstance(error, JobsError) else type(error).__name__
+        memory = exhausted(error)
+        if self._search is None and not self._failed_once:
+            # A log record must not hold the traceback's tensors either.
+            trace = None if memory else error
+            _log.error("a step with %d jobs failed: %s", len(self._inside), told, exc_info=trace)
+        return Fault(told, memory)
+
+    def _failed(self, fault: Fault) -> None:
+        self._fault = fault.told
+        if fault.memory and self._shrink():
+            return
+        if self._search is None and not self._failed_once:
+            _log.warning("running it once more")
             self._failed_once = True
             return
+        group = [job for job in self._held if job in self._inside]
+        if fault.memory and len(group) == 1:
+            self._starved.update(group)
+        if self._search is not None:
+            self._search.failed()
         else:
             _log.error("it failed again (%s); searching for the culprit", self._fault)
             self._failed_once = False
-            group = [job for job in self._held if job in self._inside]
-            fresh = [job for job in group if not self._held[job].heard]
-            self._search = Search(group, fresh)
+            self._search = Search(group, [job for job in group if not self._held[job].heard])
         self._judge(self._search)
+
+    def _shrink(self) -> bool:
+        """Make room in memory. True when the next step will be smaller than the one that failed."""
+        reclaim()
+        if self._budget is None or not self._budget.shrink():
+            return False
+        _log.warning("out of memory; the budget of a step is %g now", self._budget.now)
+        self._remember(self._budget)
+        return True
 
     def _passed(self, step: Step) -> None:
         for piece in step.pieces:
@@ -237,6 +200,10 @@ class Isolation:
             self._judge(self._search)
 
     def _judge(self, search: Search) -> None:
+        for job in [job for job in (*search.poison, *search.unlucky) if job in self._starved]:
+            (search.poison if job in search.poison else search.unlucky).remove(job)
+            _log.error("%s does not fit into memory, not even alone", job)
+            self._break(job, "out_of_memory", "The model ran out of memory on this job alone.")
         for job in search.poison:
             _log.error("%s makes the model fail (%s)", job, self._fault)
             self._break(job, "poison_input", f"The model fails on this input: {self._fault}")
@@ -297,3 +264,4 @@ class Isolation:
     def _forget(self, job_id: str) -> None:
         self._held.pop(job_id, None)
         self._inside.discard(job_id)
+        self._starved.discard(job_id)

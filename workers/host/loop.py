@@ -10,6 +10,7 @@ import msgspec
 
 from shared.errors import InputRefused
 from workers.engines.base import Broke, Engine, Piece, Step, Work
+from workers.engines.budget import Budget
 from workers.host.isolation import Isolation
 from workers.host.messages import (
     Cancel,
@@ -24,6 +25,8 @@ from workers.host.meter import Meter
 
 Inbox = queue.SimpleQueue[Command]
 
+DEADLINE_MARGIN = 0.1
+"""Seconds before a job's end, beyond what the last step took, at which waiting for company is over."""
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _log = logging.getLogger(__name__)
@@ -51,7 +54,8 @@ class Loop:
     """Applies commands, enforces time limits, steps the engine, meters it, reports what came out.
 
     `report` takes each `Stepped`; `step_started` is the monotonic time of the step now running, 0
-    between steps, for the watchdog. `continues` is what the engine says of itself.
+    between steps, for the watchdog. `continues` is what the engine says of itself, `remember` is called
+    when its budget has changed.
     """
 
     def __init__(
@@ -61,21 +65,28 @@ class Loop:
         report: Callable[[Stepped], None],
         *,
         continues: bool = False,
+        remember: Callable[[Budget], None] = lambda _budget: None,
     ) -> None:
-        self._engine = Isolation(engine, continues=continues)
+        self._engine = Isolation(engine, continues=continues, remember=remember)
         self._inbox = inbox
         self._report = report
         self._limits: dict[str, _Limit] = {}
         self._next_limit = float("inf")
         self.meter = Meter()
         self.step_started = 0.0
+        self._step_seconds = 0.0
 
     @property
     def pending(self) -> int:
         return len(self._limits)
 
+    @property
+    def budget(self) -> float | None:
+        """What a step of the engine may take now, None where it has no bound."""
+        return self._engine.budget
+
     def run(self) -> None:
-        """Serve until a `Stop` comes."""
+        """Serve until a `Stop` comes. Raises `DeviceLost`."""
         while self._serve():
             pass
 
@@ -93,7 +104,7 @@ class Loop:
         started = time.perf_counter()
         pieces: list[PieceOut] = []
         batch_size = 0
-        if self._engine.pending():
+        if self._engine.pending() and self._linger() <= 0:
             step = self._step()
             self.meter.charge(step, time.perf_counter() - started, self._limits)
             batch_size = step.batch_size
@@ -112,7 +123,7 @@ class Loop:
         commands: list[Command] = []
         try:
             if self._engine.pending():
-                linger = self._engine.linger()
+                linger = self._linger()
                 if linger > 0:
                     commands.append(self._inbox.get(timeout=linger))
             else:
@@ -122,7 +133,16 @@ class Loop:
         except queue.Empty:
             return commands
 
+    def _linger(self) -> float:
+        """Seconds to wait for company: never so long that a job would end for it."""
+        linger = self._engine.linger()
+        if linger <= 0:
+            return 0.0
+        left = self._next_limit - time.monotonic()
+        return min(linger, left - self._step_seconds - DEADLINE_MARGIN)
+
     def _admit(self, submit: Submit, outcomes: list[Outcome]) -> None:
+        limit = _Limit(time.monotonic() + submit.seconds, submit.limit)
         try:
             request = _decode(submit.request)
             work = Work(
@@ -132,6 +152,7 @@ class Loop:
                 seed=request.seed,
                 text=submit.text,
                 token_ids=submit.token_ids,
+                expires=limit.at,
             )
             self._engine.admit(work)
         except InputRefused as error:
@@ -140,7 +161,6 @@ class Loop:
             _log.exception("admitting %s failed", submit.ticket)
             outcomes.append(_broke(submit.ticket, "engine_error", type(error).__name__))
         else:
-            limit = _Limit(time.monotonic() + submit.seconds, submit.limit)
             self._limits[submit.ticket] = limit
             self._next_limit = min(self._next_limit, limit.at)
 
@@ -163,6 +183,7 @@ class Loop:
         try:
             return self._engine.step()
         finally:
+            self._step_seconds = time.monotonic() - self.step_started
             self.step_started = 0.0
 
     def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:

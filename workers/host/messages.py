@@ -10,9 +10,13 @@ STEP_PULSE_SECONDS = 1.0
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """First message to a host: the model's catalogue entry as JSON."""
+    """First message to a host: the model's catalogue entry as JSON.
+
+    `ceilings`: the file in which it keeps what did not fit into memory; "" for none.
+    """
 
     spec: bytes
+    ceilings: str = ""
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
@@ -60,6 +64,13 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     message: str
 
 
+class Lost(msgspec.Struct, tag=True, frozen=True):
+    """The device is gone and the host ends with all that it holds. `blames`: a job may be the cause."""
+
+    message: str
+    blames: bool
+
+
 class PieceOut(msgspec.Struct, frozen=True, array_like=True):
     """A piece of one attempt: text with its token ids, or another engine's output as JSON."""
 
@@ -94,13 +105,17 @@ class Stepped(msgspec.Struct, tag=True, frozen=True):
 
 
 class Pulse(msgspec.Struct, tag=True, frozen=True):
-    """Sign of life, every second: how long the step now running has taken (s), and what is pending."""
+    """Sign of life, every second: how long the step now running has taken (s), and what is pending.
+
+    `budget`: what a step may take now, in the engine's unit; None where the engine has no bound.
+    """
 
     stepping: float
     pending: int
+    budget: float | None = None
 
 
-Report = Ready | Refused | Stepped | Pulse
+Report = Ready | Refused | Lost | Stepped | Pulse
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(list[Command])

@@ -12,7 +12,8 @@ from shared.errors import ConfigError, InputRefused
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import embedding_spec, save_causal, save_encoder, wordpiece_tokenizer
 from workers.engines.base import Broke, Work
-from workers.engines.embedding import Embedding
+from workers.engines.embedding import STEPS, Embedding
+from workers.host.isolation import Isolation
 
 TEXTS = ["The quick brown fox", "a", "naïve café 🎉 jagen Viktor", "the lazy dog " * 5, "argv argv"]
 
@@ -167,6 +168,34 @@ def test_a_step_that_fails_has_changed_nothing(bert: Path, monkeypatch: pytest.M
             continue
 
     assert ran.finished("a") == expected
+
+
+def test_the_warm_up_chooses_the_budget(bert: Path) -> None:
+    engine = Embedding(embedding_spec(bert, batch=Batch(token_budget="auto")))
+
+    assert engine.load().details["token_budget"] in STEPS["cpu"]
+    assert engine.pending() == 0
+
+
+def test_memory_that_runs_out_makes_steps_smaller_and_ends_no_job(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = loaded(bert, batch=Batch(max_size=16, token_budget=1000))
+    works = [work(str(n), TEXTS[n % 5]) for n in range(15)]
+    expected = drive(engine, works)
+    encode = engine._encoder.encode
+
+    def cramped(texts: Any) -> Any:
+        if sum(map(len, texts)) > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return encode(texts)
+
+    monkeypatch.setattr(engine._encoder, "encode", cramped)
+    ran = drive(Isolation(engine, continues=False), works)
+
+    assert engine.budget.now <= 100
+    for one in works:
+        assert vectors(ran, one.id)[0] == pytest.approx(vectors(expected, one.id)[0], abs=1e-5)
 
 
 def test_numbers_that_are_none_end_one_job(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:

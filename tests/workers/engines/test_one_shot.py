@@ -12,8 +12,10 @@ from shared.catalog import Batch, ModelSpec
 from shared.errors import ConfigError, InputRefused
 from tests.engine_driver import Ran, drive
 from workers.engines.base import Broke, Engine, Step, Work
-from workers.engines.batch_plan import PADDING_CAP, alike, oldest_first
-from workers.engines.one_shot import BadOutput, OneShotModel
+from workers.engines.batch_plan import PADDING_CAP, alike, around, oldest_first
+from workers.engines.batch_wait import StepCost
+from workers.engines.one_shot import OneShot, OneShotModel
+from workers.engines.outputs import BadOutput
 from workers.engines.registry import build
 from workers.host.isolation import Isolation
 
@@ -252,3 +254,115 @@ def test_equal_costs_fill_the_batch() -> None:
     assert len(alike([5.0] * 10, 8, 1000)) == 8
     assert len(alike([5.0] * 10, 8, 20)) == 4
     assert oldest_first([5.0] * 10, 8, 20) == [0, 1, 2, 3]
+
+
+def known(overhead: float, per_item: float) -> StepCost:
+    cost = StepCost()
+    for size in (1, 8, 3, 20):
+        cost.ran(size, overhead + per_item * size)
+    return cost
+
+
+@pytest.mark.parametrize(
+    ("left", "around_whom", "rows"),
+    [
+        ((9.0, 9.0, 9.0), 0, 8),
+        ((9.0, 9.0, 3.0), 0, 8),
+        ((9.0, 9.0, 2.5), 2, 8),
+        ((9.0, 9.0, 1.35), 2, 3),
+        ((9.0, 9.0, 1.12), 2, 1),
+        ((9.0, 9.0, 1.0), 0, 8),
+        ((1.35, 9.0, 9.0), 0, 3),
+    ],
+)
+def test_a_job_that_is_about_to_expire_is_not_put_behind_a_long_batch(
+    left: tuple[float, ...], around_whom: int, rows: int
+) -> None:
+    cost = known(1.0, 0.1)
+
+    assert around([100 + seconds for seconds in left], 100.0, cost, 8) == (around_whom, rows)
+
+
+def test_while_nothing_is_known_the_oldest_come_first() -> None:
+    assert around([5.0, 1.0], 0.0, StepCost(), 8) == (0, 8)
+
+
+class Clocked(Double):
+    """A batch takes a second on the test's clock."""
+
+    now = 0.0
+
+    def predict(self, inputs: list[Any]) -> Sequence[Any]:
+        type(self).now += 1.0 + 0.01 * len(inputs)
+        return super().predict(inputs)
+
+
+def clocked(**batch: Any) -> tuple[OneShot, Clocked]:
+    Clocked.now = 0.0
+    model = Clocked()
+    spec = ModelSpec(name="m", engine="own", device="cpu", batch=Batch(**batch))
+    engine = OneShot(spec, model, clock=lambda: Clocked.now)
+    engine.load()
+    for size in (1, 2, 1, 2):
+        drive(engine, works(*["x"] * size))
+    model.batches.clear()
+    return engine, model
+
+
+def test_the_urgent_job_goes_first_but_never_twice_in_a_row_before_the_oldest() -> None:
+    engine, model = clocked(max_size=1)
+    now = Clocked.now
+    for name, left in (("old", 100.0), ("urgent", 2.0), ("urgent too", 3.1)):
+        engine.admit(Work(name, name, {}, seed=0, expires=now + left))
+    drive(engine)
+
+    assert model.batches == [["urgent"], ["old"], ["urgent too"]]
+
+
+def test_an_engine_waits_for_company_that_is_coming_and_for_no_other() -> None:
+    engine, _ = clocked(max_size=8, flush_timeout_ms=20)
+    engine.admit(works("a")[0])
+    assert engine.linger() == 0.0, "nobody knows that more will come"
+    drive(engine)
+
+    for n in range(60):
+        Clocked.now += 0.001
+        engine.admit(Work(f"b{n}", "b", {}, seed=0))
+        if engine.pending() == 8:
+            drive(engine)
+    assert 0 < engine.pending() < 8
+    assert 0 < engine.linger() <= 0.02
+    Clocked.now += 0.02
+    assert engine.linger() == 0.0, "the limit is reached"
+    drive(engine)
+
+    Clocked.now += 60
+    engine.admit(works("late")[0])
+    assert engine.linger() == 0.0
+
+
+def test_a_flush_timeout_of_zero_never_waits() -> None:
+    engine, _ = clocked(max_size=8, flush_timeout_ms=0)
+    for n in range(40):
+        Clocked.now += 0.001
+        engine.admit(Work(f"b{n}", "b", {}, seed=0))
+        assert engine.linger() == 0.0
+        if engine.pending() == 7:
+            drive(engine)
+
+
+class Cramped(Lengths):
+    """Rows times the longest is what a batch needs."""
+
+    def predict(self, inputs: list[Any]) -> Sequence[Any]:
+        if len(inputs) * max(map(len, inputs)) > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().predict(inputs)
+
+
+def test_memory_that_runs_out_makes_batches_smaller_and_ends_only_what_cannot_fit() -> None:
+    engine = engine_of(Cramped)
+    ran = drive(Isolation(engine, continues=False), works(*["abc"] * 20, "x" * 50))
+
+    assert codes(ran) == {"20": "out_of_memory"}
+    assert max(step.batch_size for step in ran.steps) == 2, "60, 30 and 15 did not fit"

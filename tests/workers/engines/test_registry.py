@@ -31,7 +31,7 @@ def test_the_catalogue_and_the_registry_know_the_same_names() -> None:
 
 def test_an_engine_is_built_by_its_name(tmp_path: Path) -> None:
     assert type(build(spec("echo"))) is Echo
-    for name in ("text-generation", "embedding"):
+    for name in ("text-generation", "embedding", "vllm"):
         assert build(spec(name, path=tmp_path)).pending() == 0
 
 
@@ -42,7 +42,7 @@ def test_an_engine_is_built_by_its_class() -> None:
 @pytest.mark.parametrize(
     ("engine", "complaint"),
     [
-        ("nonsense", "neither echo, embedding, text-generation nor package.module:Class"),
+        ("nonsense", "neither echo, embedding, text-generation, vllm nor package.module:Class"),
         ("package:", "nor package.module:Class"),
         ("no_such_package.module:Class", "cannot import no_such_package.module"),
         (f"{__name__}:Missing", "has no class 'Missing'"),

@@ -9,6 +9,7 @@ import pytest
 from shared.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
+from workers.engines.base import Step
 from workers.host.loop import Inbox, Loop
 from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
 
@@ -16,10 +17,10 @@ from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
 class Host:
     """A loop in a thread, and what it reported."""
 
-    def __init__(self, *, continues: bool = False) -> None:
+    def __init__(self, engine: Faulty | None = None, *, continues: bool = False) -> None:
         self.inbox = Inbox()
         self.steps: list[Stepped] = []
-        engine = Faulty(ModelSpec(name="m", engine="tests.workers.faulty:Faulty"))
+        engine = engine or Faulty(ModelSpec(name="m", engine="tests.workers.faulty:Faulty"))
         self.loop = Loop(engine, self.inbox, self.steps.append, continues=continues)
         self.thread = threading.Thread(target=self.loop.run)
         self.thread.start()
@@ -150,3 +151,38 @@ def test_the_time_of_all_steps_is_that_of_all_jobs(host: Host) -> None:
     assert all(outcome.device_seconds > 0 for outcome in outcomes)
     charged = sum(outcome.device_seconds for outcome in outcomes)
     assert charged == pytest.approx(host.loop.meter.busy)
+
+
+class Patient(Faulty):
+    """Waits for a second job, for ever if need be, and writes down how many ran together."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelSpec(name="m", engine="tests.workers.faulty:Patient"))
+        self.sizes: list[int] = []
+
+    def linger(self) -> float:
+        return 3600.0 if self.pending() < 2 else 0.0
+
+    def step(self) -> Step:
+        self.sizes.append(self.pending())
+        return super().step()
+
+
+def test_the_loop_waits_for_company_as_long_as_the_engine_says() -> None:
+    engine = Patient()
+    host = Host(engine)
+    host.submit("a", "fine", seconds=3600)
+    host.submit("b", "fine", seconds=3600)
+    host.outcome("b")
+    host.stop()
+
+    assert engine.sizes == [2]
+
+
+def test_no_job_expires_while_the_engine_waits_for_company() -> None:
+    engine = Patient()
+    host = Host(engine)
+    host.submit("a", "fine", seconds=1.0)
+
+    assert host.outcome("a").kind == "finished"
+    host.stop()

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
+from workers.engines.budget import Budget
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import Unpackable
 from workers.engines.placement import Placement, place
@@ -74,6 +75,7 @@ class TextGeneration:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         self._scheduler = Scheduler(slots, budget, reuse=reuse)
+        self.budget = Budget(self._scheduler.budget)
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(tokenizer)
         self._listener = Listener(detokenizer, _eos_tokens(model, tokenizer))
@@ -114,7 +116,9 @@ class TextGeneration:
     @torch.inference_mode()
     def step(self) -> Step:
         """One iteration: a token for every sequence that decodes, and some prefill beside them."""
+        self._scheduler.budget = int(self.budget.now)
         chunks = self._scheduler.plan()
+        self.budget.spend(sum(chunk.length for chunk in chunks), least=1)
         self._scheduler.begin(chunks)
         turns: list[Turn] = []
         if chunks:

@@ -16,7 +16,7 @@ class Scheduler:
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
     slot holds. `plan` changes nothing; `begin` gives up what the step will overwrite; `commit` moves
-    on, once the step has succeeded.
+    on, once the step has succeeded. A budget below the number of decodes leaves the youngest out.
     """
 
     def __init__(self, slots: int, budget: int, *, reuse: bool = False) -> None:
@@ -58,7 +58,7 @@ class Scheduler:
         """The next step: decodes first, then chunks of prompts, oldest first."""
         chunks = [
             Chunk(s, s.slot, s.cached, 1) for s in self._running if len(s.tokens) - s.cached == 1
-        ]
+        ][: self.budget]
         left = self.budget - len(chunks)
         coming: set[bytes] = set()
         for sequence in self._running:

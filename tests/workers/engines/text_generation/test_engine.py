@@ -481,6 +481,7 @@ def test_a_cache_beyond_the_memory_is_refused_by_name(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.engines.placement.Placement.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("workers.engines.pretrained.fits_at_once", lambda *_: True)
 
     with pytest.raises(ConfigError, match=r"models\.tiny: one sequence of 160 tokens"):
         TextGeneration(

@@ -1,0 +1,51 @@
+"""An engine host as a process: how it is started, and how much memory it holds."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A running engine host and our end of the socket to it."""
+
+    process: "subprocess.Popen[bytes]"
+    connection: Connection
+
+    def resident(self) -> int:
+        """Its resident memory in bytes; 0 when it is gone."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+
+def spawn(python: Path | None = None) -> Host:
+    """Start a host with this interpreter, or with `python`, which gets our source by its path.
+
+    Raises `OSError` when the interpreter cannot be started.
+    """
+    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    if python is not None:
+        environment["PYTHONPATH"] = str(ROOT)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [str(python or sys.executable), "-m", "workers.host", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+        except OSError:
+            ours.close()
+            raise
+    return Host(process, Connection(ours.detach()))

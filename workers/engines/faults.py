@@ -1,0 +1,76 @@
+"""What an exception out of a model means: memory that ran out, a device that is gone, or neither.
+
+Told by class and message, so that no library has to be imported for it.
+"""
+
+import gc
+import re
+import sys
+
+_EXHAUSTED = re.compile(
+    r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+_BY_AN_INPUT = (
+    "device-side assert",
+    "illegal memory access",
+    "illegal instruction",
+    "illegal address",
+    "misaligned address",
+    "unspecified launch failure",
+    "launch timed out",
+)
+"""After these a CUDA context is lost (CUDA runtime API, cudaError), and a kernel's input can be the cause."""
+_BY_NOBODY = (
+    "uncorrectable ecc",
+    "gpu is lost",
+    "no cuda-capable device",
+    "devices are busy or unavailable",
+    "device unavailable",
+    "uncorrectable nvlink",
+    "hardware stack error",
+    "driver shutting down",
+)
+
+
+class DeviceLost(Exception):
+    """The device is of no use to this process any more; only a new process may find it well.
+
+    `blames`: a job that ran may be the cause.
+    """
+
+    def __init__(self, told: str, *, blames: bool) -> None:
+        super().__init__(told)
+        self.blames = blames
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether memory ran out, the host's or a device's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(str(error)))
+
+
+def device_lost(error: BaseException) -> DeviceLost | None:
+    """The error as a loss of the device, None when it is something else."""
+    if isinstance(error, DeviceLost):
+        return error
+    if not isinstance(error, RuntimeError):
+        return None
+    said = str(error).lower()
+    if "cuda" not in said and "device" not in said:
+        return None
+    told = str(error).partition("\n")[0]
+    if any(sign in said for sign in _BY_AN_INPUT):
+        return DeviceLost(told, blames=True)
+    if any(sign in said for sign in _BY_NOBODY):
+        return DeviceLost(told, blames=False)
+    return None
+
+
+def reclaim() -> None:
+    """Give freed memory back to the device. Call it outside of the handler: a traceback holds tensors."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
