@@ -84,14 +84,14 @@ def test_a_fenced_end_is_told_as_fenced(make_bench: Callable[..., Bench]) -> Non
     job = bench.submit("slow 60")
     eventually(lambda: bench.store.streamed(job)[0])
     redis = bench.store.redis
-    original = bench.store.write
+    original = bench.store.settle
 
-    def stolen_before_the_end(writes):  # type: ignore[no-untyped-def]
+    def stolen_before_the_end(writes, *policy):  # type: ignore[no-untyped-def]
         if any(type(write).__name__ == "Finish" for write in writes):
             redis.hset(bench.store.keys("job", job), "attempt", "2")
-        return original(writes)
+        return original(writes, *policy)
 
-    bench.store.write = stolen_before_the_end  # type: ignore[method-assign]
+    bench.store.settle = stolen_before_the_end  # type: ignore[method-assign]
     eventually(lambda: bench.diary.ends, 10, "the attempt is told to have ended")
     eventually(lambda: not bench.runtime.executor.active)
     assert [state for _, state in bench.diary.ends] == ["fenced"]
