@@ -16,17 +16,18 @@ from api.key_cache import KeyCache
 from api.limit_plan import Limits, Plan
 from api.metrics import metrics
 from api.models import models
+from api.observation import observe
 from api.openapi import TABLE, openapi
 from api.problems import problems
 from api.protection import protect, share
 from api.readers import Readers
-from api.requests import request_id
+from api.requests import request_id, traceparent
 from api.services import EXTENSION, Services
 from api.stats import stats
 from api.streams import streams
 from api.tickets import Tickets
 from api.webhooks import webhooks
-from shared import broker
+from shared import broker, context
 from shared.api_keys import ApiKeys, Signer
 from shared.errors import ConfigError
 from shared.events import EventHub
@@ -66,6 +67,7 @@ def create_app(
         app.register_blueprint(group)
     app.extensions[TABLE] = tuple(operation for group in GROUPS for operation in group.table)
     _check_endpoints(settings, {operation.endpoint for operation in app.extensions[TABLE]})
+    observe(app)
     return app
 
 
@@ -114,6 +116,7 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
 
 def _begin() -> None:
     g.request_id = request_id()
+    context.begin(request_id=g.request_id, traceparent=traceparent())
 
 
 def _end(response: Response) -> Response:

@@ -5,6 +5,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from shared import context
+
 Ring = Callable[[str], object]
 
 _log = logging.getLogger(__name__)
@@ -15,13 +17,13 @@ class Bell:
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self._models: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._models: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def ring(self, model: str) -> None:
         """Push a doorbell for a model, soon. Never blocks, never raises."""
-        self._models.put(model)
+        self._models.put((model, context.traceparent()))
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
@@ -36,8 +38,10 @@ class Bell:
             thread.join(timeout)
 
     def _run(self) -> None:
-        while (model := self._models.get()) is not None:
+        while (wanted := self._models.get()) is not None:
+            model, traceparent = wanted
             try:
-                self._ring(model)
+                with context.binding(traceparent=traceparent):
+                    self._ring(model)
             except Exception as error:  # noqa: BLE001 - costs latency, never a job
                 _log.warning("doorbell for %s failed (%s)", model, type(error).__name__)

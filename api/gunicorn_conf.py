@@ -36,8 +36,7 @@ keepalive = 5
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190
-accesslog = None
-errorlog = "-"
+logger_class = "api.gunicorn_log.Logger"
 loglevel = _settings.log_level.lower()
 proc_name = "truthgpt-api"
 # Nothing in a request may change what the server takes its own address or paths for.

@@ -8,8 +8,10 @@ from flask import Flask, Response, g, request
 
 from api.openapi import TABLE
 from api.services import of
+from shared import context
 from shared.hooks import Hooks, Observers
 
+OBSERVED = "truthgpt.observed"
 OTHER = "other"
 UNSEEN = "health"
 """The tag of what probes, scrapers and readers of the documentation call: no client waits for it."""
@@ -21,10 +23,13 @@ def routes(app: Flask) -> list[tuple[str, str]]:
 
 
 def observe(app: Flask, *observers: Hooks) -> None:
-    """Tell `observers` of this app's requests. Paths that no route has are all `other`."""
+    """Tell `observers` too of this app's requests. Paths that no route has are all `other`."""
     everyone = of(app).observers
     for observer in observers:
         everyone.add(observer)
+    if OBSERVED in app.extensions:
+        return
+    app.extensions[OBSERVED] = True
     operations = {
         (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
     }
@@ -37,10 +42,13 @@ def observe(app: Flask, *observers: Hooks) -> None:
             return
         seen = (method, operation.path) if operation is not None else (OTHER, OTHER)
         g.observed = (*seen, time.perf_counter())
+        context.bind(route=seen[1])
         everyone.emit("request_began", *seen)
 
     def end(response: Response) -> Response:
         if (observed := g.pop("observed", None)) is not None:
+            if "tenant" in g:
+                context.bind(tenant=g.tenant)
             response.call_on_close(partial(_ended, everyone, observed, response.status_code))
         return response
 
@@ -51,3 +59,5 @@ def observe(app: Flask, *observers: Hooks) -> None:
 def _ended(everyone: Observers, observed: tuple[Any, ...], status: int) -> None:
     method, endpoint, began = observed
     everyone.emit("request_ended", method, endpoint, status, time.perf_counter() - began)
+    # What is said between two requests of one connection belongs to neither.
+    context.begin()

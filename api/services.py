@@ -53,6 +53,8 @@ class Services:
     observers: Observers = field(default_factory=Observers)
     cache_counts: Callable[[], tuple[int, int]] | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    closers: list[Callable[[], None]] = field(default_factory=list)
+    """Called last when the process ends."""
 
     def follow(self, job_id: str, after: EventId = START, *, fresh: bool = False) -> Follower:
         """Follow a job. Starts the hub at the first call, so its thread lives in the serving process."""
@@ -68,6 +70,8 @@ class Services:
         """Stop the threads; called when the process ends."""
         self.bell.stop()
         self.hub.stop()
+        for close in self.closers:
+            close()
 
 
 def of(app: Flask) -> Services:

@@ -17,6 +17,7 @@ from api.connection import Connection
 from api.limits import admit_tokens
 from api.services import Services, services
 from api.subscriptions import subscription
+from shared import context
 from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
@@ -84,12 +85,13 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         priority=wanted.priority,
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
-        traceparent=requests.traceparent(),
+        traceparent=context.traceparent(),
         request_id=g.request_id,
         idempotency_key=key,
         webhook=subscription(wanted.webhook),
         body_digest=digest,
     )
+    context.bind(job=job.id, model=spec.name)
     return Submission(job, spec.limits.max_queued, tenant_max(), body, seed)
 
 

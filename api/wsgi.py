@@ -5,6 +5,7 @@ import sys
 
 from api.app import create_app
 from api.metrics import keep_metrics
+from api.tracing import trace_requests
 from shared.errors import ConfigError
 from shared.faults import faults
 from shared.jobs import connect
@@ -20,6 +21,7 @@ try:
     app = create_app(settings)
     if settings.enable_metrics:
         keep_metrics(app, settings)
+    trace_requests(app, settings)
 except ConfigError as error:
     # 4 is what gunicorn takes as "the app cannot be loaded": it ends instead of trying for ever.
     sys.stderr.write(f"truthgpt: {error}\n")

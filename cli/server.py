@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from cli.lifeline import Lifeline
+from cli.lines import JsonLines
 from cli.processes import process_lines
 from cli.readiness import await_models
 from cli.screen import Summary, rendered, summary
@@ -67,7 +68,11 @@ class Server:
             raise
         self._api_workers = options.api_workers
         self._drain = settings.drain_time + DRAIN_MARGIN
-        self._printer = printer
+        # For a person in words, for a log collector as JSON; what the processes say and what we say alike.
+        self._structured = (
+            settings.enable_structured_logging and printer is None and not sys.stdout.isatty()
+        )
+        self._printer = JsonLines() if self._structured else printer
         self._over = threading.Event()
 
     @property
@@ -138,6 +143,7 @@ class Server:
             "HF_HUB_OFFLINE": "1",
             # A line shows when it is said, not when a pipe's buffer is full.
             "PYTHONUNBUFFERED": "1",
+            "ENABLE_STRUCTURED_LOGGING": str(self._structured).lower(),
         }
         if self._flower_port is not None:
             env["FLOWER_PORT"] = str(self._flower_port)

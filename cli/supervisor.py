@@ -25,6 +25,7 @@ from honcho.printer import Message, Printer
 from honcho.process import Process
 
 from cli.lifeline import Lifeline, signal_quietly
+from cli.lines import JsonLines
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 30.0
@@ -74,7 +75,10 @@ class Supervisor:
         printer: Any = None,
         lifeline: Lifeline | None = None,
     ) -> None:
-        """`drain` is in seconds: what a process has between SIGTERM and SIGKILL. `printer`: honcho's."""
+        """`drain` is in seconds: what a process has between SIGTERM and SIGKILL.
+
+        `printer` is honcho's, or `JsonLines`.
+        """
         colours = get_colours()
         self._children = {spec.name: _Child(spec, next(colours)) for spec in specs}
         self._env = dict(env)
@@ -264,7 +268,9 @@ class Supervisor:
             return
         # A terminal that is gone, or a reader of our pipe, is no reason to drop what we keep running.
         with contextlib.suppress(OSError):
-            if message.type == "show":
+            if message.type == "show" and isinstance(self._printer, JsonLines):
+                self._printer.show(message)
+            elif message.type == "show":
                 click.echo(message.data, file=self._printer.output)
             else:
                 self._printer.write(message)

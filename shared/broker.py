@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from shared import context
 from shared.settings import Settings
 
 DRAIN = "truthgpt.drain"
@@ -94,9 +95,19 @@ def ring(app: Celery, model: str) -> bool:
     """Push a doorbell for a model. False when the broker does not take it; the rescuer rings later."""
     try:
         app.send_task(
-            DRAIN, args=(model,), queue=queue_name(model), expires=DOORBELL_SECONDS, retry=False
+            DRAIN,
+            args=(model,),
+            queue=queue_name(model),
+            expires=DOORBELL_SECONDS,
+            retry=False,
+            headers=_trace_headers(),
         )
     except Exception as error:  # noqa: BLE001 - any fault here costs latency, never a job
         _log.warning("doorbell for %s failed (%s); the rescuer will ring", model, error)
         return False
     return True
+
+
+def _trace_headers() -> dict[str, str] | None:
+    traceparent = context.traceparent()
+    return {context.TRACEPARENT: traceparent} if traceparent else None

@@ -4,6 +4,7 @@ Subclass `Hooks`, override what you want to see. A broken observer is logged and
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -15,14 +16,20 @@ class Hooks:
     def job_claimed(self, claim: Any) -> None:
         """A worker holds a new attempt (`shared.jobs.Claim`)."""
 
+    def batch_claimed(self, model: str, claims: Sequence[Any], seconds: float) -> None:
+        """The store handed out attempts (`shared.jobs.Claim`); asking for them took so long."""
+
     def job_admitted(self, claim: Any) -> None:
-        """The engine has the attempt."""
+        """The attempt goes to the engine."""
 
     def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
         """An attempt ended: `state` is a JobState, or `retried` or `fenced`."""
 
     def job_spoke_first(self, claim: Any, seconds: float) -> None:
         """The first piece of a job's output came, `seconds` after the job was made."""
+
+    def webhook_sent(self, message: Any, outcome: str, seconds: float) -> None:
+        """A webhook was sent. `message` has `id`, `attempt`, `traceparent`; all went well if `delivered`."""
 
     def drain_started(self, model: str) -> None:
         """A doorbell was answered."""

@@ -135,9 +135,30 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(default=32, alias="WEBHOOK_CONCURRENCY", ge=1, le=1024)
     webhook_max_pending: int = Field(default=100_000, alias="WEBHOOK_MAX_PENDING", ge=1)
+    enable_structured_logging: bool = Field(default=True, alias="ENABLE_STRUCTURED_LOGGING")
     log_level: str = Field(
         default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"
     )
+    log_levels: str = Field(
+        default="",
+        alias="LOG_LEVELS",
+        pattern=r"^([\w.]+=(DEBUG|INFO|WARNING|ERROR)(,[\w.]+=(DEBUG|INFO|WARNING|ERROR))*)?$",
+    )
+    enable_tracing: bool = Field(default=True, alias="ENABLE_TRACING")
+    otlp_endpoint: str = Field(
+        default="http://localhost:4317",
+        alias="OTLP_ENDPOINT",
+        pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
+    )
+    trace_sample_ratio: float = Field(default=1.0, alias="TRACE_SAMPLE_RATIO", ge=0, le=1)
+    trace_max_per_second: float = Field(default=20.0, alias="TRACE_MAX_PER_SECOND", gt=0)
+    log_prompts: bool = Field(default=False, alias="LOG_PROMPTS")
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """Levels of single loggers, by their names."""
+        pairs = (pair.partition("=") for pair in self.log_levels.split(",") if pair)
+        return {name: level for name, _, level in pairs}
 
     @field_validator("webhook_secret")
     @classmethod

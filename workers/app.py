@@ -3,7 +3,6 @@
 `TRUTHGPT_MODEL` makes it the worker of that model; without it, it rescues (and delivers).
 """
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,9 +16,11 @@ from shared.errors import ConfigError
 from shared.faults import faults
 from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore, connect
-from shared.redaction import redact_logs
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, load_settings
+from shared.telemetry import logs
+from shared.telemetry.job_log import JobLog
+from shared.telemetry.tracing import keep_traces
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
 from workers.deliveries import Deliveries, Doorman
@@ -32,8 +33,7 @@ from workers.tasks import register_deliver, register_drain
 
 if TYPE_CHECKING:
     from shared.telemetry.site import Site
-
-_log = logging.getLogger(__name__)
+    from shared.telemetry.spans import Spans
 
 
 def _settings() -> Settings:
@@ -65,13 +65,11 @@ except ConfigError as error:
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
-def _log_plainly(**_: Any) -> None:
-    redact_logs()
-    logging.basicConfig(
-        level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", force=True
-    )
-    for chatty in ("kombu", "celery.worker.strategy", "celery.app.trace"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def _log(**_: Any) -> None:
+    if settings.model is not None:
+        logs.configure(settings, f"worker-{settings.model}", model=settings.model)
+    else:
+        logs.configure(settings, os.environ.get("TRUTHGPT_ROLE", "celery"))
 
 
 def _keep_metrics(name: str, observers: Observers, watching: Callable[["Site"], Hooks]) -> None:
@@ -84,6 +82,17 @@ def _keep_metrics(name: str, observers: Observers, watching: Callable[["Site"], 
     observers.add(watching(site))
     site.start(serving=True)
     signals.worker_shutdown.connect(lambda **_: site.stop(), weak=False)
+
+
+def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> None:
+    """Traces of this process, once its `worker_init` has come: the threads pool has no other beginning."""
+
+    def watch_all(spans: "Spans") -> None:
+        spans.watch_celery()
+        watch(spans)
+
+    stop = keep_traces(settings, name, watch_all)
+    signals.worker_shutdown.connect(lambda **_: stop(), weak=False)
 
 
 def _serve_model(model: str) -> None:
@@ -100,7 +109,7 @@ def _serve_model(model: str) -> None:
         f"{model}-{os.uname().nodename}-{os.getpid()}",
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
-        hooks=[events],
+        hooks=[events, JobLog(prompts=settings.log_prompts)],
         host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
     )
     register_drain(app, runtime)
@@ -113,6 +122,7 @@ def _serve_model(model: str) -> None:
             runtime.observers,
             lambda site: site.jobs(model, lambda: runtime.executor.engine.pid),
         )
+        _keep_traces(f"worker-{model}", lambda spans: runtime.observers.add(spans.jobs(model)))
         runtime.start()
         events.start()
 
@@ -156,6 +166,7 @@ def _serve_rescue() -> None:
     def _begin(**_: Any) -> None:
         answer_revoke(store)
         _keep_metrics("rescue", observers, lambda site: site.rescues())
+        _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
         rescuer.start()
         doorman.start()
 

@@ -150,6 +150,7 @@ class Executor:
         for attempt in attempts:
             try:
                 submits.append(self._prepare(attempt))
+                self._observers.emit("job_admitted", attempt.claim)
             except StoreUnavailable as error:
                 _log.warning("giving %s back: %s", attempt.ticket, error)
                 self._decided(attempt.ticket, "returned")

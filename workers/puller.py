@@ -147,6 +147,7 @@ class Puller:
         room = self._executor.room()
         if room == 0:
             return 0, 0, 0.0
+        began = time.monotonic()
         claimed = self._store.claim(
             self._model,
             room,
@@ -156,6 +157,8 @@ class Puller:
         )
         self._executor.guard.heard(claimed.pause, claimed.change)
         if claimed.claims:
+            took = time.monotonic() - began
+            self._observers.emit("batch_claimed", self._model, claimed.claims, took)
             faults.reach("claimed")
             self._executor.run(claimed.claims)
         return len(claimed.claims), claimed.waiting, claimed.pause

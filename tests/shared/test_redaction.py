@@ -78,7 +78,16 @@ def test_messages_arguments_and_tracebacks_are_redacted(
     assert caplog.records[0].args == () and odd.args == ("odd",)
 
 
-@pytest.mark.parametrize("path", ["api/wsgi.py", "workers/app.py", "workers/host/__main__.py"])
-def test_every_program_begins_so(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("api/wsgi.py", "redact_logs()"),
+        ("api/gunicorn_log.py", "logs.configure("),
+        ("workers/app.py", "logs.configure("),
+        ("workers/host/__main__.py", "logs.configure("),
+        ("shared/telemetry/logs.py", "redact_logs()"),
+    ],
+)
+def test_every_program_begins_so(path: str, call: str) -> None:
     """Read in the source, since importing these starts them."""
-    assert "    redact_logs()\n" in (ROOT / path).read_text("utf-8")
+    assert f"    {call}" in (ROOT / path).read_text("utf-8")

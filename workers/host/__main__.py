@@ -19,7 +19,8 @@ from pathlib import Path
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError
-from shared.redaction import redact_logs
+from shared.settings import load_settings
+from shared.telemetry import logs
 from workers.engines.base import Engine, EngineInfo
 from workers.engines.budget import Budget
 from workers.engines.faults import DeviceLost
@@ -105,10 +106,8 @@ def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    redact_logs()
-    logging.basicConfig(
-        level=os.environ.get("LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
-    )
+    settings = load_settings()
+    logs.configure(settings, f"engine-{settings.model}" if settings.model else "engine")
     connection = Connection(int(sys.argv[1]))
     [first] = receive_commands(connection)
     if not isinstance(first, Load):

@@ -1,0 +1,23 @@
+"""Tracing of the API's requests, and of what they ask of Redis."""
+
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+from api.observation import observe
+from api.services import of
+from shared.settings import Settings
+from shared.telemetry.tracing import keep_traces
+
+if TYPE_CHECKING:
+    from shared.telemetry.spans import Spans
+
+
+def trace_requests(app: Flask, settings: Settings) -> None:
+    """Trace an app's requests. Once a process."""
+
+    def watch(spans: "Spans") -> None:
+        spans.watch_redis(of(app).store.redis)
+        observe(app, spans.requests())
+
+    of(app).closers.append(keep_traces(settings, "api", watch))

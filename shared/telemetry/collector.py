@@ -1,0 +1,82 @@
+"""Whether somebody takes our traces: found in a thread of its own, so that nobody ever waits for it."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+LOOK_SECONDS = 10.0
+CONNECT_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Collector:
+    """An OTLP endpoint. While nothing answers there `present` is false and nothing is recorded.
+
+    `found` is called, in this thread, before `present` turns true. One line is logged when the
+    collector is missed, and one when it has taken something.
+    """
+
+    def __init__(
+        self, endpoint: str, found: Callable[[], None], interval: float = LOOK_SECONDS
+    ) -> None:
+        self.endpoint = endpoint
+        self.present = False
+        parts = urlsplit(endpoint)
+        self._address = (
+            parts.hostname or "localhost",
+            parts.port or (443 if parts.scheme == "https" else 80),
+        )
+        self._found = found
+        self._interval = interval
+        self._stopped = threading.Event()
+        self._missed = False
+        self._sent = False
+        self._thread = threading.Thread(target=self._run, name="otlp-collector", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=2 * CONNECT_SECONDS)
+
+    def sent(self) -> None:
+        """It has taken what it was sent."""
+        if not self._sent:
+            _log.info("traces go to %s", self.endpoint)
+        self._sent, self._missed = True, False
+
+    def lost(self) -> None:
+        """It has not: record nothing until it is found again."""
+        self.present = self._sent = False
+        if not self._missed:
+            self._missed = True
+            _log.warning(
+                "no traces are kept: %s does not take them; tried again every %g s",
+                self.endpoint,
+                self._interval,
+            )
+
+    def _run(self) -> None:
+        while True:
+            if not self.present:
+                self._look()
+            if self._stopped.wait(self._interval):
+                return
+
+    def _look(self) -> None:
+        try:
+            socket.create_connection(self._address, CONNECT_SECONDS).close()
+        except OSError:
+            self.lost()
+            return
+        try:
+            self._found()
+        except Exception:  # noqa: BLE001 - without traces the work goes on
+            _log.exception("traces cannot be kept")
+            self._stopped.set()
+            return
+        self.present = True

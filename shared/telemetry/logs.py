@@ -1,0 +1,143 @@
+"""Logs on standard error: one JSON line an event, or plain words where a person reads.
+
+Everything goes through `logging`, that of libraries too. What is bound in `shared.context` and what a
+call passes as `extra=` (strings, numbers and truth values) become members of the line.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from shared import context
+from shared.redaction import redact, redact_logs
+from shared.schemas import rfc3339
+from shared.settings import Settings
+from shared.telemetry.tracebacks import described
+
+MOST_CHARS = 8192
+"""No text of a line is longer: a pipe's reader gets lines whole, and nobody floods the log with one."""
+QUIET = {
+    "kombu": "WARNING",
+    "celery.worker.strategy": "WARNING",
+    "celery.app.trace": "WARNING",
+    "httpx": "WARNING",
+}
+"""Libraries that say at INFO what only their authors want to know."""
+
+_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
+
+
+def configure(settings: Settings, process: str, **fields: str) -> None:
+    """Log so from now on. `process` names this one's part; `fields` stand in each of its JSON lines.
+
+    JSON, unless `ENABLE_STRUCTURED_LOGGING` is off or standard error is a terminal.
+    """
+    terminal = sys.stderr.isatty()
+    structured = settings.enable_structured_logging and not terminal
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter(process, fields) if structured else PlainFormatter(clock=terminal)
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for name, level in {**QUIET, **settings.levels}.items():
+        logging.getLogger(name).setLevel(level)
+    redact_logs()
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; docs/observability.md lists the members."""
+
+    def __init__(self, process: str, fields: Mapping[str, str]) -> None:
+        super().__init__()
+        self._fields = {"process": process, **fields}
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": rfc3339(int(record.created * 1000)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": clipped(record.getMessage()),
+            **self._fields,
+            "pid": record.process,
+            **members(record),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = described(record.exc_info[1])
+        try:
+            return _encode(line).decode()
+        except (UnicodeEncodeError, TypeError):
+            # A lone surrogate, from somebody's input.
+            return _encode(_encodable(line)).decode()
+
+
+class PlainFormatter(logging.Formatter):
+    """A record in words, its members behind it. `clock`: with the time, which `truthgpt up` adds itself."""
+
+    def __init__(self, *, clock: bool) -> None:
+        shown = "%(levelname)s %(name)s: %(message)s"
+        super().__init__(f"%(asctime)s {shown}" if clock else shown, "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        said = "".join(f" {name}={value}" for name, value in members(record).items())
+        return super().formatMessage(record) + said
+
+
+def members(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record has beside its message: of its context, then of its own."""
+    found: dict[str, Any] = {
+        **context.bound(),
+        **{
+            name: redact(clipped(value)) if isinstance(value, str) else value
+            for name, value in vars(record).items()
+            if name not in _KNOWN and isinstance(value, str | int | float)
+        },
+    }
+    if parent := found.pop(context.TRACEPARENT, ""):
+        _, found["trace_id"], found["span_id"], _ = parent.split("-")
+    return found
+
+
+def clipped(text: str) -> str:
+    """The text, or its beginning with a mark that says how much is missing."""
+    if len(text) <= MOST_CHARS:
+        return text
+    return f"{text[:MOST_CHARS]}… ({len(text) - MOST_CHARS} more)"
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _encodable(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_encodable(member) for member in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return value
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    _log.critical("the process ends: nobody caught this", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is None or issubclass(args.exc_type, SystemExit):
+        return
+    name = args.thread.name if args.thread is not None else "?"
+    _log.critical(
+        "thread %s ends: nobody caught this",
+        name,
+        exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+    )
