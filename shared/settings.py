@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field(
         default="http://localhost:4317",
         alias="OTLP_ENDPOINT",
-        pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
+        pattern=r"^(http|grpc)s?://[^/@\s?#]+(/[^\s?#]*)?$",
     )
     trace_sample_ratio: float = Field(default=1.0, alias="TRACE_SAMPLE_RATIO", ge=0, le=1)
     trace_max_per_second: float = Field(default=20.0, alias="TRACE_MAX_PER_SECOND", gt=0)

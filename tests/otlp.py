@@ -107,7 +107,7 @@ class HttpReceiver:
 
 
 class GrpcReceiver:
-    """The trace service, as an OpenTelemetry collector on port 4317; here on any free one."""
+    """The trace service, as an OpenTelemetry collector on port 4317."""
 
     def __init__(self) -> None:
         self.received = received = Received()
@@ -119,7 +119,7 @@ class GrpcReceiver:
 
         self._server = grpc.server(ThreadPoolExecutor(2))
         stubs.add_TraceServiceServicer_to_server(Service(), self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.endpoint = f"grpc://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
     def stop(self) -> None:

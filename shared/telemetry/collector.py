@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 LOOK_SECONDS = 10.0
 CONNECT_SECONDS = 1.0
+PORTS = {"http": 80, "https": 443, "grpc": 4317, "grpcs": 4317}
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +26,7 @@ class Collector:
         self.endpoint = endpoint
         self.present = False
         parts = urlsplit(endpoint)
-        self._address = (
-            parts.hostname or "localhost",
-            parts.port or (443 if parts.scheme == "https" else 80),
-        )
+        self._address = (parts.hostname or "localhost", parts.port or PORTS[parts.scheme])
         self._found = found
         self._interval = interval
         self._stopped = threading.Event()

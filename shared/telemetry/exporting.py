@@ -36,18 +36,20 @@ class PatientExporter(SpanExporter):
 
 
 def exporter(endpoint: str) -> SpanExporter:
-    """Port 4317 without a path is gRPC, everything else HTTP with protobuf bodies, to `/v1/traces`.
+    """`grpc://`, and port 4317 without a path, is gRPC; else HTTP with protobuf bodies, to `/v1/traces`.
 
-    `https` is encrypted. Both read `OTEL_EXPORTER_OTLP_HEADERS` and the certificates' variables.
+    `https` and `grpcs` are encrypted. Both read `OTEL_EXPORTER_OTLP_HEADERS` and the certificates' variables.
     """
     # Each lost batch would be a line; `Collector` says it once.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     parts = urlsplit(endpoint)
-    if parts.port == GRPC_PORT and parts.path in ("", "/"):
-        return _grpc(parts.netloc, secure=parts.scheme == "https")
+    bare = parts.path in ("", "/")
+    if parts.scheme in ("grpc", "grpcs") or (parts.port == GRPC_PORT and bare):
+        address = f"{parts.hostname}:{parts.port or GRPC_PORT}"
+        return _grpc(address, secure=parts.scheme in ("https", "grpcs"))
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    path = parts.path if parts.path not in ("", "/") else "/v1/traces"
+    path = "/v1/traces" if bare else parts.path
     return OTLPSpanExporter(urlunsplit(parts._replace(path=path)), timeout=TIMEOUT_SECONDS)
 
 

@@ -190,7 +190,7 @@ class JobSpans(Hooks):
     def _phase(self, name: str, parent: Context, began: int, ended: int) -> None:
         self._tracer.start_span(
             name, parent, attributes={"truthgpt.model": self._model}, start_time=began
-        ).end(ended)
+        ).end(max(began, ended))
 
 
 def _ticket(claim: Any) -> str:
