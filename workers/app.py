@@ -116,6 +116,7 @@ def _serve_model(model: str) -> None:
 
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
+        _log()
         answer_revoke(store)
         _keep_metrics(
             f"worker-{model}",

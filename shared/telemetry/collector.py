@@ -49,14 +49,12 @@ class Collector:
 
     def lost(self) -> None:
         """It has not: record nothing until it is found again."""
+        level = logging.WARNING if self._sent else logging.INFO
         self.present = self._sent = False
         if not self._missed:
             self._missed = True
-            _log.warning(
-                "no traces are kept: %s does not take them; tried again every %g s",
-                self.endpoint,
-                self._interval,
-            )
+            said = "no traces are kept: nothing takes them at %s; tried again every %g s"
+            _log.log(level, said, self.endpoint, self._interval)
 
     def _run(self) -> None:
         while True:

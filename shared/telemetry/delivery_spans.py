@@ -6,7 +6,7 @@ from typing import Any
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from shared.hooks import Hooks
-from shared.telemetry.trace_context import parsed
+from shared.telemetry.trace_context import kept, parsed
 
 
 class DeliverySpans(Hooks):
@@ -16,7 +16,7 @@ class DeliverySpans(Hooks):
         self._tracer = tracer
 
     def webhook_sent(self, message: Any, outcome: str, seconds: float) -> None:
-        parent = parsed(message.traceparent)
+        parent = parsed(message.traceparent) if kept(message.traceparent) else None
         if parent is None:
             return
         ended = time.time_ns()

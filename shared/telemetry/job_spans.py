@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from shared.hooks import Hooks
-from shared.telemetry.trace_context import parsed
+from shared.telemetry.trace_context import kept, parsed
 
 MOST_HELD = 4096
 """Attempts traced at a time; more are not looked at."""
@@ -76,8 +76,10 @@ class JobSpans(Hooks):
         batch.end(now)
 
     def _begin(self, claim: Any, now: int) -> Span | None:
+        if not kept(claim.traceparent) or len(self._held) >= MOST_HELD:
+            return None
         parent = parsed(claim.traceparent)
-        if parent is None or len(self._held) >= MOST_HELD:
+        if parent is None:
             return None
         span = self._tracer.start_span(
             f"attempt {self._model}",

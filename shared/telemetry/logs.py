@@ -21,6 +21,8 @@ from shared.telemetry.tracebacks import described
 
 MOST_CHARS = 8192
 """No text of a line is longer: a pipe's reader gets lines whole, and nobody floods the log with one."""
+SHORTEST_SECRET = 8
+"""Words such as GET are not searched for secrets."""
 QUIET = {
     "kombu": "WARNING",
     "celery.worker.strategy": "WARNING",
@@ -30,6 +32,7 @@ QUIET = {
 """Libraries that say at INFO what only their authors want to know."""
 
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NUMBERS = (int, float)
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
 
@@ -96,14 +99,14 @@ class PlainFormatter(logging.Formatter):
 
 def members(record: logging.LogRecord) -> dict[str, Any]:
     """What a record has beside its message: of its context, then of its own."""
-    found: dict[str, Any] = {
-        **context.bound(),
-        **{
-            name: redact(clipped(value)) if isinstance(value, str) else value
-            for name, value in vars(record).items()
-            if name not in _KNOWN and isinstance(value, str | int | float)
-        },
-    }
+    found: dict[str, Any] = dict(context.bound())
+    for name, value in vars(record).items():
+        if name in _KNOWN:
+            continue
+        if isinstance(value, str):
+            found[name] = redact(clipped(value)) if len(value) >= SHORTEST_SECRET else value
+        elif isinstance(value, _NUMBERS):
+            found[name] = value
     if parent := found.pop(context.TRACEPARENT, ""):
         _, found["trace_id"], found["span_id"], _ = parent.split("-")
     return found

@@ -4,6 +4,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
 
+_SAMPLED = frozenset("13579bdf")
+
+
+def kept(traceparent: str) -> bool:
+    """Whether the span that it names is kept: the `sampled` flag."""
+    return traceparent[-1:] in _SAMPLED
+
 
 def parsed(traceparent: str) -> Context | None:
     """The context of a span elsewhere; None where there is none."""

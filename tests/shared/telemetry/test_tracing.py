@@ -24,6 +24,7 @@ class Keep(logging.Handler):
     def emit(self, record):
         said.append(record)
 logging.getLogger("shared.telemetry.collector").addHandler(Keep())
+logging.getLogger("shared.telemetry.collector").setLevel("INFO")
 settings = load_settings()
 app = create_app(settings)
 trace_requests(app, settings)
