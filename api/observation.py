@@ -47,8 +47,8 @@ def observe(app: Flask, *observers: Hooks) -> None:
 
     def end(response: Response) -> Response:
         if (observed := g.pop("observed", None)) is not None:
-            if "tenant" in g:
-                context.bind(tenant=g.tenant)
+            if "client" in g:
+                context.bind(tenant=g.client.tenant)
             response.call_on_close(partial(_ended, everyone, observed, response.status_code))
         return response
 
