@@ -28,9 +28,6 @@ class Hooks:
     def job_spoke_first(self, claim: Any, seconds: float) -> None:
         """The first piece of a job's output came, `seconds` after the job was made."""
 
-    def webhook_sent(self, message: Any, outcome: str, seconds: float) -> None:
-        """A webhook was sent. `message` has `id`, `attempt`, `traceparent`; all went well if `delivered`."""
-
     def drain_started(self, model: str) -> None:
         """A doorbell was answered."""
 

@@ -31,6 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from shared import context
 from shared.breaker import Breaker, BreakerPolicy, BreakerStatus, Verdict
 from shared.courier import Courier
 from shared.errors import (
@@ -511,6 +512,7 @@ class JobStore:
             cost=float(fields["cost"]),
             expires_in=lifetime,
             metadata=metadata,
+            traceparent=context.traceparent(),
             request_id=fields.get("request_id", ""),
             webhook=(webhook or b"").decode(),
             idempotency_key=f"retry {job_id}",

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from shared import context
 from shared.errors import StoreUnavailable
 from shared.faults import faults
 from shared.hooks import Observers
@@ -116,6 +117,7 @@ class Deliveries:
         return claimed
 
     def _send(self, message: Message) -> None:
+        context.begin(**message.about)
         try:
             self._deliver(message)
         except StoreUnavailable:

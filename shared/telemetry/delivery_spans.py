@@ -1,32 +1,36 @@
 """A webhook's delivery as the last part of its job's trace."""
 
 import time
-from typing import Any
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
+from shared import context
 from shared.hooks import Hooks
 from shared.telemetry.trace_context import kept, parsed
 
 
 class DeliverySpans(Hooks):
-    """One span a send."""
+    """One span a send. Its thread has bound what names the job and its trace."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def webhook_sent(self, message: Any, outcome: str, seconds: float) -> None:
-        parent = parsed(message.traceparent) if kept(message.traceparent) else None
+    def webhook_delivered(self, model: str, outcome: str, seconds: float, attempt: int) -> None:
+        traceparent = context.traceparent()
+        parent = parsed(traceparent) if kept(traceparent) else None
         if parent is None:
             return
+        bound = context.bound()
         ended = time.time_ns()
         span = self._tracer.start_span(
             "deliver webhook",
             parent,
             SpanKind.CLIENT,
             {
-                "truthgpt.delivery": message.id,
-                "truthgpt.attempt": message.attempt,
+                "truthgpt.delivery": bound.get("delivery", ""),
+                "truthgpt.job": bound.get("job", ""),
+                "truthgpt.model": model,
+                "truthgpt.attempt": attempt,
                 "truthgpt.outcome": outcome,
             },
             start_time=ended - int(seconds * 1e9),

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from shared.context import TRACEPARENT
 from shared.errors import JobsError
 from shared.jobs import JOB_ID, JobStore, Record, delivery_ids, reachable
 from shared.schemas import Delivery, JobUrls, rfc3339
@@ -51,6 +52,19 @@ class Message:
     url: str
     model: str
     fields: Mapping[str, str] = field(repr=False)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What names the message's job, for `shared.context`."""
+        get = self.fields.get
+        return {
+            "delivery": self.id,
+            "job": get("job", ""),
+            "tenant": get("tenant", ""),
+            "model": self.model,
+            "request_id": get("job.request_id", ""),
+            TRACEPARENT: get("job.traceparent", ""),
+        }
 
     @property
     def body(self) -> bytes:

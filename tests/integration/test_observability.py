@@ -15,6 +15,8 @@ from tests.conftest import eventually
 from tests.integration.conftest import ECHO
 from tests.integration.stack import TOKEN, Stack
 from tests.otlp import HttpReceiver, Seen
+from tests.receivers import SECRET
+from tests.receivers import receiver as webhooks
 from workers.puller import LINGER_SECONDS
 
 CALLER = "a1" * 16
@@ -31,7 +33,14 @@ def receiver() -> Iterator[HttpReceiver]:
 
 @pytest.fixture(scope="module")
 def stack(make_stack: Callable[..., Stack], receiver: HttpReceiver) -> Stack:
-    made = make_stack(ECHO, OTLP_ENDPOINT=receiver.endpoint, LOG_LEVEL="DEBUG").serve("echo")
+    made = make_stack(
+        ECHO,
+        OTLP_ENDPOINT=receiver.endpoint,
+        LOG_LEVEL="DEBUG",
+        WEBHOOK_HMAC_SECRET=SECRET,
+        WEBHOOK_ALLOW_HOSTS="127.0.0.1",
+        TRUTHGPT_TESTING="1",
+    ).serve("echo")
 
     def traced() -> bool:
         post(made, "warm up")
@@ -107,9 +116,35 @@ def test_a_doorbell_is_answered_within_the_trace_that_rang(
 
     eventually(rung, 30, "a drain has ended whose doorbell a request rang")
     drain = answered()[0]
-    request = only([s for s in receiver.received.all() if s.span_id == drain.parent_id])
+
+    def rings() -> list[Seen]:
+        return [s for s in receiver.received.all() if s.span_id == drain.parent_id]
+
+    eventually(rings, 15)
+    request = only(rings())
     assert request.name == "POST /v1/infer" and request.trace_id == drain.trace_id
     assert drain.process == "truthgpt-worker-echo"
+
+
+def test_the_trace_leads_to_the_webhook(stack: Stack, receiver: HttpReceiver) -> None:
+    trace = "c9" * 16
+    with webhooks() as there:
+        webhook = {"url": f"{there.url}/path-is-secret", "events": ["completed"]}
+        answer = httpx.post(
+            f"{stack.url}/v1/jobs",
+            json={"model": "echo", "prompt": "x", "webhook": webhook},
+            headers={**AUTH, "traceparent": f"00-{trace}-{'d4' * 8}-01"},
+        )
+        job = answer.json()["id"]
+        eventually(lambda: receiver.received.all("deliver webhook", job=job), 20)
+        eventually(lambda: receiver.received.all("POST /v1/jobs", job=job), 20)
+
+    sent = only(receiver.received.all("deliver webhook", job=job))
+    request = only(receiver.received.all("POST /v1/jobs", job=job))
+    assert sent.trace_id == trace and sent.parent_id == request.span_id
+    assert sent.process == "truthgpt-rescue" and not sent.failed
+    assert sent.attributes["truthgpt.outcome"] == "delivered"
+    assert "path-is-secret" not in repr(receiver.received.all())
 
 
 def test_what_the_caller_does_not_keep_is_not_kept(stack: Stack, receiver: HttpReceiver) -> None:
@@ -197,6 +232,7 @@ def test_a_retry_on_another_worker_stays_in_the_trace(stack: Stack, receiver: Ht
         assert client.get(job).wait(60).status == "succeeded"
 
     eventually(lambda: found.all("attempt", job=job, state="succeeded"), 15)
+    eventually(lambda: found.all("POST /v1/jobs", job=job), 15)
     second = only(found.all("attempt", job=job, state="succeeded"))
     request = only(found.all("POST /v1/jobs", job=job))
     assert second.attributes["truthgpt.attempt"] == 2

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from shared import context
 from shared.jobs import Claim
 from shared.telemetry import job_spans
 from shared.telemetry.delivery_spans import DeliverySpans
@@ -206,15 +207,16 @@ def test_whatever_the_order_every_kept_attempt_ends_once(traced: Traced) -> None
     assert not traced.spans._held
 
 
-class Message:
-    id, attempt, traceparent = "msg_1", 3, f"00-{'a' * 32}-{PARENT}-01"
-
-
 @pytest.mark.parametrize(("outcome", "well"), [("delivered", True), ("retry", False)])
 def test_a_delivery_is_the_last_span_of_its_job(traced: Traced, outcome: str, well: bool) -> None:
-    DeliverySpans(traced.provider.get_tracer("test")).webhook_sent(Message(), outcome, 0.5)
+    spans = DeliverySpans(traced.provider.get_tracer("test"))
+    with context.binding(delivery="msg_1", traceparent=f"00-{'a' * 32}-{PARENT}-01"):
+        spans.webhook_delivered("echo", outcome, 0.5, 3)
+    with context.binding(delivery="msg_2", traceparent=f"00-{'a' * 32}-{PARENT}-00"):
+        spans.webhook_delivered("echo", outcome, 0.5, 3)
 
     sent = traced.one("deliver")
     assert f"{sent.context.trace_id:032x}" == "a" * 32 and f"{sent.parent.span_id:016x}" == PARENT
     assert sent.end_time - sent.start_time == 500_000_000
     assert sent.attributes["truthgpt.outcome"] == outcome and sent.status.is_ok is well
+    assert sent.attributes["truthgpt.delivery"] == "msg_1"
