@@ -148,12 +148,14 @@ def _exhaust_memory() -> None:
 class FaultyModel(OneShotModel):
     """Inputs: `raise`, `few`, `many`, `nan`, `memory`; others come back.
 
-    `nap` ends once there is the file `options["gate"]`, so that what comes meanwhile shares a batch.
+    `nap` ends once there is the file `options["gate"]`, so that what comes meanwhile shares a batch. It
+    makes the file `options["napping"]` when it begins.
     """
 
     def predict(self, inputs: list[Any]) -> list[Any]:
         if "nap" in inputs:
             gate = Path(self.options["gate"])
+            Path(self.options["napping"]).touch()
             while not gate.exists():
                 time.sleep(0.01)
             gate.unlink()

@@ -118,28 +118,28 @@ def test_only_what_a_job_can_have_caused_is_blamed_on_jobs(
 
 
 def test_a_host_over_its_memory_limit_is_drained_and_replaced(listener: Listener) -> None:
-    client = EngineClient(faulty(), listener, HostOptions(memory_limit=120 * MIB))
+    client = EngineClient(faulty(), listener, HostOptions(memory_limit=400 * MIB))
     client.start()
     eventually(lambda: client.state is EngineState.READY)
     submit(client, "long", "slow 100")
-    submit(client, "a", "balloon 100")
+    submit(client, "a", "balloon 390")
     eventually(lambda: client.state is EngineState.UNHEALTHY)
     assert client.draining and "ENGINE_MEMORY_LIMIT" in client.detail
     eventually(lambda: listener.lost)
     assert {o.ticket for o in listener.outcomes} == {"a", "long"}, "it had time to finish"
     assert listener.causes == ["drained"]
     eventually(lambda: client.state is EngineState.READY and not client.draining)
-    assert 0 < client.memory < 120 * MIB
+    assert 0 < client.memory < 400 * MIB
     client.stop()
 
 
 def test_a_drain_has_a_bound(listener: Listener) -> None:
-    options = HostOptions(memory_limit=120 * MIB, drain_seconds=0.2)
+    options = HostOptions(memory_limit=400 * MIB, drain_seconds=0.2)
     client = EngineClient(faulty(), listener, options)
     client.start()
     eventually(lambda: client.state is EngineState.READY)
     submit(client, "long", "slow 100000")
-    submit(client, "a", "balloon 100")
+    submit(client, "a", "balloon 390")
     eventually(lambda: listener.lost)
     assert listener.causes == ["drained"]
     assert {o.ticket for o in listener.outcomes} == {"a"}
@@ -147,10 +147,10 @@ def test_a_drain_has_a_bound(listener: Listener) -> None:
 
 
 def test_a_host_far_over_its_limit_is_killed(listener: Listener) -> None:
-    client = EngineClient(faulty(), listener, HostOptions(memory_limit=120 * MIB))
+    client = EngineClient(faulty(), listener, HostOptions(memory_limit=400 * MIB))
     client.start()
     eventually(lambda: client.state is EngineState.READY)
-    submit(client, "a", "balloon 200")
+    submit(client, "a", "balloon 600")
     eventually(lambda: listener.lost)
     assert listener.causes == ["crash"] and "ENGINE_MEMORY_LIMIT" in listener.lost[0]
     client.stop()

@@ -33,9 +33,9 @@ PROMPTS = {
     "a segfault": (ENGINE, "segfault"),
     "a kernel fault on the device": (ENGINE, "device assert"),
     "a device that went away": (ENGINE, "device lost once"),
-    "host over `ENGINE_MEMORY_LIMIT`": (ENGINE, "balloon 100"),
+    "host over `ENGINE_MEMORY_LIMIT`": (ENGINE, "balloon 390"),
 }
-LIMIT = 120 * 2**20
+LIMIT = 400 * 2**20
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def start(
             host=HostOptions(memory_limit=LIMIT) if prompt.startswith("balloon") else None,
             once=str(tmp_path / "once"),
             gate=str(tmp_path / "gate"),
+            napping=str(tmp_path / "napping"),
         )
         made.runtime.executor._draw = lambda: 0.0
         benches.append(made)
@@ -108,7 +109,10 @@ def check(bench: Bench, prompt: str, row: Row) -> None:
     client = bench.runtime.executor.engine
     streams = client.spec.engine == ENGINE
     if not streams:
+        napping = Path(client.spec.options["napping"])
+        napping.unlink(missing_ok=True)
         bench.submit("nap")
+        eventually(napping.exists, what="the nap has begun, alone")
     neighbours = [bench.submit("slow 200" if streams else "fine") for _ in range(3)]
     culprit = bench.submit(prompt)
     if not streams:
