@@ -1,6 +1,7 @@
 """What a server's processes say, where a program reads it: every line a JSON object, the launcher's too."""
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC
 from typing import IO, Any
 
@@ -29,9 +30,9 @@ class JsonLines:
             if line.strip():
                 self._print(line if _is_object(line) else _event(message, line))
 
-    def show(self, message: Any) -> None:
-        """Print a whole text as one event."""
-        self._print(_event(message, message.data.strip()))
+    def show(self, message: Any, event: str, facts: Mapping[str, Any]) -> None:
+        """Print what a terminal shows as a block of text: one event with the facts in it."""
+        self._print(_event(message, event, facts))
 
     def _print(self, line: str) -> None:
         print(line, file=self.output, flush=True)
@@ -45,12 +46,13 @@ def _is_object(line: str) -> bool:
     return True
 
 
-def _event(message: Any, text: str) -> str:
+def _event(message: Any, text: str, facts: Mapping[str, Any] | None = None) -> str:
     said = {
         "time": rfc3339(int(message.time.astimezone(UTC).timestamp() * 1000)),
         "level": "info",
         "logger": "truthgpt.up",
         "event": redact(text.encode("utf-8", "replace").decode()),
         "process": message.name,
+        **(facts or {}),
     }
     return _encode(said).decode()

@@ -78,6 +78,28 @@ def summary(facts: Summary) -> RenderableType:
     return Group(Text(), places, Text(), models_table(facts.models), Text())
 
 
+def summary_facts(facts: Summary) -> dict[str, Any]:
+    """The same for a log."""
+    models = [
+        {
+            "model": model.name,
+            "engine": model.engine,
+            "device": model.device,
+            "workers": model.workers,
+            "waiting": model.queue_depth,
+            "state": model.state,
+        }
+        for model in facts.models
+    ]
+    return {
+        "api": facts.api,
+        "docs": f"{facts.api}/docs",
+        "flower": facts.flower,
+        "token": facts.token,
+        "models": models,
+    }
+
+
 def models_table(models: Iterable[Model]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Model", "Engine", "Device", "Workers", "Waiting", "State"):

@@ -17,8 +17,8 @@ from cli.lifeline import Lifeline
 from cli.lines import JsonLines
 from cli.processes import process_lines
 from cli.readiness import await_models
-from cli.screen import Summary, rendered, summary
-from cli.supervisor import FIRST_DELAY, LONGEST_DELAY, STEADY, TICK, Spec, Supervisor
+from cli.screen import Summary, rendered, summary, summary_facts
+from cli.supervisor import FIRST_DELAY, LONGEST_DELAY, STEADY, TICK, Block, Spec, Supervisor
 from client import Client, Model
 from shared.embedded_redis import EmbeddedRedis, EmbeddedRedisFailed, StateLock, free_port
 from shared.errors import ConfigError
@@ -191,7 +191,8 @@ class Server:
                 return
         if self._over.is_set():
             return
-        supervisor.show(rendered(summary(self._summary(models))))
+        said = self._summary(models)
+        supervisor.show(Block(rendered(summary(said)), "serving", summary_facts(said)))
         if when_ready is not None:
             when_ready(supervisor)
 

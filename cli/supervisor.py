@@ -49,6 +49,15 @@ class Spec:
     command: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The same thing said twice: `text` for people, `event` with its `facts` for a log."""
+
+    text: str
+    event: str
+    facts: Mapping[str, Any]
+
+
 class _Child:
     """One process through all its lives. Only the loop's thread touches it."""
 
@@ -97,9 +106,9 @@ class Supervisor:
         """Print a line of our own among those of the processes."""
         self._put("line", line)
 
-    def show(self, text: str) -> None:
-        """Print a block of text as it is, without a prefix."""
-        self._put("show", text)
+    def show(self, block: Block) -> None:
+        """Print a block of text as it is, without a prefix; a program gets its facts instead."""
+        self._put("show", block)
 
     def hold(self) -> None:
         """Keep what the processes say for later, while somebody else writes to the terminal."""
@@ -269,9 +278,9 @@ class Supervisor:
         # A terminal that is gone, or a reader of our pipe, is no reason to drop what we keep running.
         with contextlib.suppress(OSError):
             if message.type == "show" and isinstance(self._printer, JsonLines):
-                self._printer.show(message)
+                self._printer.show(message, message.data.event, message.data.facts)
             elif message.type == "show":
-                click.echo(message.data, file=self._printer.output)
+                click.echo(message.data.text, file=self._printer.output)
             else:
                 self._printer.write(message)
 

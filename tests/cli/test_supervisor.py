@@ -10,7 +10,7 @@ import pytest
 from honcho.printer import Printer
 
 from cli import supervisor as module
-from cli.supervisor import Spec, Supervisor
+from cli.supervisor import Block, Spec, Supervisor
 from tests.cli.conftest import gone, script, when
 
 FOREVER = "say('up'); time.sleep(60)"
@@ -234,7 +234,7 @@ def test_held_lines_come_out_after_all() -> None:
     run = Run(script("one", "time.sleep(0.5); say('up'); time.sleep(60)"))
     run.supervisor.hold()
     run.supervisor.say("said")
-    run.supervisor.show("shown\nas it is")
+    run.supervisor.show(Block("shown\nas it is", "shown", {}))
     lines: list[str] = []
 
     def release() -> None:

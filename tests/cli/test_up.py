@@ -1,12 +1,13 @@
 """The real thing: real processes, an embedded Redis, an echo model."""
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -66,6 +67,11 @@ def ups() -> Iterator[list[Up]]:
             up.process.wait(40)
 
 
+def serving(up: Up) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in up.log.read_text().splitlines()]
+    return [row for row in rows if row["event"] == "serving"]
+
+
 def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[Up]) -> None:
     ups.append(first := Up(tmp_path, step_ms=50))
     with first.client() as client:
@@ -73,7 +79,7 @@ def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[U
         jobs = [client.submit("echo", "word " * 40) for _ in range(60)]
     family = first.family()
     assert len(family) >= 5
-    assert wait_until(lambda: "Token" in first.log.read_text(), 10)
+    assert wait_until(lambda: serving(first), 10)
 
     first.process.send_signal(signal.SIGINT)
 
@@ -84,9 +90,14 @@ def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[U
         ended = [client.get(job.id).wait(40) for job in jobs]
     assert {job.status for job in ended} == {"succeeded"}
     token = (second.state / "token").read_text().strip()
-    log = second.log.read_text()
-    assert token not in log
-    assert re.search(r"echo +echo +cpu +\d+ +\d+ +(ready|busy)", log)
+    assert wait_until(lambda: len(serving(second)) == 2, 10)
+    facts = serving(second)[-1]
+    assert token not in second.log.read_text()
+    assert facts["api"] == second.url and facts["flower"] is None
+    assert facts["token"] == f"in {second.state / 'token'}"
+    [model] = facts["models"]
+    assert (model["model"], model["device"], model["workers"]) == ("echo", "cpu", 1)
+    assert model["state"] in ("ready", "busy")
 
 
 def test_nothing_lives_on_when_up_itself_is_killed(tmp_path: Path, ups: list[Up]) -> None:
