@@ -204,11 +204,15 @@ STATS: dict[str, Any] = {
             "tokens_per_second": 24.3,
             "latency_ms": {"p50": 411.6, "p95": 882.3, "p99": 1174.3},
             "queue_wait_ms": {"p50": 3.66, "p95": 61.2, "p99": 98.6},
-            "queue_depth": 0,
+            "queue_depth": 4,
+            "oldest_ms": 212,
+            "drained_in_ms": 1140,
             "running": 1,
             "breaker": MODELS["data"][0]["breaker"],
         }
     ],
+    "webhooks": {"waiting": 2, "oldest_ms": 4310, "given_up": 0},
+    "dead_letters": 1,
     "cache": None,
     "limits": [
         {

@@ -6,12 +6,13 @@ from redis.exceptions import RedisError
 
 from api import examples
 from api.answers import document
-from api.auth import client
+from api.auth import client, tenant
 from api.limits import client_name
 from api.models import Breaker, describe
 from api.operations import Answer, Operations
 from api.services import Services, services
 from shared.api_keys import Scope
+from shared.backlog import Backlog, read_backlogs, read_leftovers
 from shared.errors import StoreUnavailable
 from shared.rate_limits import Usage
 from shared.stats import ModelStats, Percentiles, read_stats
@@ -38,6 +39,10 @@ class ModelActivity(BaseModel):
     latency_ms: Durations
     queue_wait_ms: Durations
     queue_depth: int
+    oldest_ms: int | None = Field(description="Since the oldest waiting job was made.")
+    drained_in_ms: int | None = Field(
+        description="Until all waiting jobs have started, at the pace of late; null: not known."
+    )
     running: int
     breaker: Breaker
 
@@ -60,10 +65,20 @@ class LimitUsage(BaseModel):
     refused: int = Field(description="Since it last paused for a whole window.")
 
 
+class WebhookActivity(BaseModel):
+    """Deliveries that wait, of all tenants, and the caller's that were given up."""
+
+    waiting: int
+    oldest_ms: int | None = Field(description="Since the oldest waiting delivery was due first.")
+    given_up: int
+
+
 class Stats(BaseModel):
     """What is going on."""
 
     models: list[ModelActivity]
+    webhooks: WebhookActivity
+    dead_letters: int = Field(description="The caller's jobs that failed for no fault of theirs.")
     cache: CacheActivity | None = Field(description="Null where there is no result cache.")
     limits: list[LimitUsage]
 
@@ -80,21 +95,30 @@ def show_stats() -> Response:
     `admin` sees those of the hundred clients seen last.
     """
     here = services()
-    found = Stats(models=_models(here), cache=_cache(here), limits=_limits(here))
+    left = read_leftovers(here.store, tenant())
+    found = Stats(
+        models=_models(here),
+        webhooks=WebhookActivity(
+            waiting=left.webhooks, oldest_ms=left.oldest_webhook, given_up=left.undelivered
+        ),
+        dead_letters=left.dead_letters,
+        cache=_cache(here),
+        limits=_limits(here),
+    )
     return document(found.model_dump(mode="json"))
 
 
 def _models(here: Services) -> list[ModelActivity]:
+    names = [spec.name for spec in here.catalog]
     try:
-        counted = read_stats(
-            here.store.redis, here.store.keys, [spec.name for spec in here.catalog]
-        )
+        counted = read_stats(here.store.redis, here.store.keys, names)
     except RedisError as error:
         raise _away() from error
-    return [_activity(here, row) for row in counted]
+    backlogs = read_backlogs(here.store, names)
+    return [_activity(here, row, backlog) for row, backlog in zip(counted, backlogs, strict=True)]
 
 
-def _activity(here: Services, row: ModelStats) -> ModelActivity:
+def _activity(here: Services, row: ModelStats, backlog: Backlog) -> ModelActivity:
     model = describe(here.catalog.get(row.model), here.store.status(row.model))
     return ModelActivity(
         model=row.model,
@@ -105,6 +129,8 @@ def _activity(here: Services, row: ModelStats) -> ModelActivity:
         latency_ms=_durations(row.latency),
         queue_wait_ms=_durations(row.queue_wait),
         queue_depth=model.queue_depth,
+        oldest_ms=backlog.oldest,
+        drained_in_ms=backlog.drained_in,
         running=model.running,
         breaker=model.breaker,
     )

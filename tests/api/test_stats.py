@@ -12,8 +12,9 @@ from api.auth import Client
 from api.services import of
 from api.stats import Stats
 from shared.api_keys import Scope
-from shared.jobs import JobStore
+from shared.jobs import Finish, JobStore
 from shared.settings import Settings
+from shared.states import JobState
 from tests.api.conftest import AUTH, NO_LIMIT, PlayedWorker, Rings
 
 ECHO = {"model": "echo", "prompt": "hello"}
@@ -96,3 +97,24 @@ def test_the_cache_shows_its_counts(app: Flask, client: FlaskClient) -> None:
     object.__setattr__(of(app), "cache_counts", lambda: (3, 4))
 
     assert client.get("/v1/stats").json["cache"] == {"hits": 3, "misses": 4}
+
+
+def test_what_waits_and_what_was_given_up_is_shown(
+    client: FlaskClient, worker: PlayedWorker, store: JobStore
+) -> None:
+    for _ in range(2):
+        client.post("/v1/jobs", json=ECHO)
+    claim = worker.take()
+    store.write([Finish(claim.id, claim.attempt, JobState.FAILED, dead=True)])
+
+    found = shown(client)
+
+    [echo] = [row for row in found.models if row.model == "echo"]
+    assert echo.oldest_ms is not None and 0 <= echo.oldest_ms < 60_000
+    assert echo.drained_in_ms is None, "too few claims to know the pace"
+    assert found.dead_letters == 1
+    assert (found.webhooks.waiting, found.webhooks.oldest_ms, found.webhooks.given_up) == (
+        0,
+        None,
+        0,
+    )
