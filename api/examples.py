@@ -198,9 +198,10 @@ STATS: dict[str, Any] = {
     "models": [
         {
             "model": "demo-llama",
-            "window_seconds": 312.4,
+            "window_seconds": 312.402,
             "ended": {"succeeded": 118, "canceled": 2},
             "throughput": 0.384,
+            "tokens": 7591,
             "tokens_per_second": 24.3,
             "latency_ms": {"p50": 411.6, "p95": 882.3, "p99": 1174.3},
             "queue_wait_ms": {"p50": 3.66, "p95": 61.2, "p99": 98.6},

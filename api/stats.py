@@ -35,7 +35,8 @@ class ModelActivity(BaseModel):
     window_seconds: float
     ended: dict[str, int] = Field(description="Jobs by the state they ended in.")
     throughput: float = Field(description="Jobs that ended, a second.")
-    tokens_per_second: float = Field(description="New tokens of jobs that succeeded.")
+    tokens: int = Field(description="New tokens of jobs that succeeded.")
+    tokens_per_second: float
     latency_ms: Durations
     queue_wait_ms: Durations
     queue_depth: int
@@ -122,9 +123,10 @@ def _activity(here: Services, row: ModelStats, backlog: Backlog) -> ModelActivit
     model = describe(here.catalog.get(row.model), here.store.status(row.model))
     return ModelActivity(
         model=row.model,
-        window_seconds=round(row.seconds, 1),
+        window_seconds=round(row.seconds, 3),
         ended=dict(row.ended),
         throughput=round(sum(row.ended.values()) / row.seconds, 3),
+        tokens=row.tokens,
         tokens_per_second=round(row.tokens / row.seconds, 3),
         latency_ms=_durations(row.latency),
         queue_wait_ms=_durations(row.queue_wait),

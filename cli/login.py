@@ -8,6 +8,7 @@ from client import Client
 from shared.settings import load_settings, token_file
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+TIMEOUT = 30.0
 RETRY_FOR = 3.0
 
 
@@ -19,9 +20,13 @@ class Login:
     token: str | None
     explicit: bool
 
-    def client(self) -> Client:
-        """A client; without a token of its own it reads the one that a local server stored."""
-        return Client(self.url, self.token or _stored_token(), retry_for=RETRY_FOR)
+    def client(self, *, timeout: float = TIMEOUT, retry_for: float = RETRY_FOR) -> Client:
+        """A client; without a token of its own it reads the one that a local server stored.
+
+        `timeout` and `retry_for` are the client's, in seconds.
+        """
+        token = self.token or _stored_token()
+        return Client(self.url, token, timeout=timeout, retry_for=retry_for)
 
 
 pass_login = click.make_pass_decorator(Login)

@@ -19,6 +19,7 @@ COMMANDS = {
     "cancel": "cli.jobs",
     "jobs": "cli.jobs",
     "models": "cli.jobs",
+    "top": "cli.top",
     "dead": "cli.dead",
     "usage": "cli.usage",
     "breakers": "cli.breakers",

@@ -64,7 +64,12 @@ def echo_json(value: Any) -> None:
 
 def harmless(text: str) -> str:
     """A model's text for a terminal: it cannot move the cursor or change settings."""
-    return _CONTROLS.sub("�", text) if sys.stdout.isatty() else text
+    return without_controls(text) if sys.stdout.isatty() else text
+
+
+def without_controls(text: str) -> str:
+    """A text with a replacement character for everything that could give a terminal orders."""
+    return _CONTROLS.sub("�", text)
 
 
 def summary(facts: Summary) -> RenderableType:

@@ -239,6 +239,11 @@ class Client:
         document = self._connection.request("GET", "/v1/models").json()
         return [Model.parse(value) for value in document["data"]]
 
+    def stats(self) -> dict[str, Any]:
+        """What `GET /v1/stats` says: live latencies, throughput, what waits, use of the limits."""
+        document: dict[str, Any] = self._connection.request("GET", "/v1/stats").json()
+        return document
+
     def reset_breaker(self, model: str) -> Model:
         """Close a model's circuit breaker and those of its workers."""
         if not re.fullmatch(r"[A-Za-z0-9._-]+", model):

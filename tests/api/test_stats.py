@@ -39,6 +39,7 @@ def test_models_are_shown_with_what_they_did(client: FlaskClient, worker: Played
     assert echo.ended == {"succeeded": 1, "failed": 1}
     assert (echo.queue_depth, echo.running, echo.breaker.state) == (1, 0, "closed")
     assert echo.throughput == round(2 / echo.window_seconds, 3) > 0
+    assert echo.tokens == 2
     assert echo.tokens_per_second == round(2 / echo.window_seconds, 3)
     latency = echo.latency_ms
     assert latency.p50 is not None and latency.p50 == latency.p95 == latency.p99
