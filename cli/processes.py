@@ -96,7 +96,7 @@ def flower(host: str, port: int) -> None:
     token, _ = ensure_token(settings)
     _become(
         (
-            "celery",
+            "workers.flower_app",
             "--quiet",
             "-A",
             "workers.app",

@@ -105,6 +105,7 @@ def test_flower_never_shows_its_password_on_its_command_line(
     settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv, env = become(monkeypatch, "flower")
+    assert argv[0] == "workers.flower_app"
     assert argv[-4:-1] == ["flower", "--address=127.0.0.1", "--port=5555"]
     assert env["FLOWER_BASIC_AUTH"] == "truthgpt:a-token-for-tests-only"
     assert "a-token-for-tests-only" not in " ".join(argv)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from client import ApiError, Client, text_of
 from tests.conftest import eventually, free_port
 from tests.integration.conftest import ECHO
 from tests.integration.stack import TOKEN, Stack
+from workers.flower import REDACTED
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 WORDS = "the quick brown fox jumps over the lazy dog " * 5
@@ -165,7 +169,9 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
             return False
 
     eventually(up, 40, "flower answers")
-    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 401
+    for path in ("/", "/tasks", "/api/tasks", "/api/workers", "/metrics"):
+        assert httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10).status_code == 401, path
+        assert flower.get(path).status_code == 200, path
     with echo.client() as client:
 
         def listed() -> bool:
@@ -173,18 +179,57 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
             return bool(eventually_found(tasks, job.id, "SUCCESS"))
 
         eventually(listed, 40, "a finished job in flower")
-        shown = json.dumps(tasks())
-        assert "infer.echo" in shown and "secret" not in shown
+        shown = tasks()
+        assert "secret" not in json.dumps(shown)
+        jobs = [task for task in shown.values() if task["uuid"].startswith("job_")]
+        assert {(task["name"], task["args"], task["kwargs"]) for task in jobs} == {
+            ("infer.echo", REDACTED, "{}")
+        }
+        ended = next(task for task in jobs if task["state"] == "SUCCESS")
+        assert ended["result"] == REDACTED and ended["runtime"] > 0
 
         running = slow(client, step_ms=200)
         eventually(lambda: tasks().get(running.id, {}).get("state") == "STARTED", 20)
+        refused = httpx.post(f"http://127.0.0.1:{port}/api/task/revoke/{running.id}", timeout=10)
+        assert refused.status_code == 401
         answer = flower.post(f"/api/task/revoke/{running.id}", params={"terminate": "true"})
         assert answer.status_code == 200, answer.text
         assert running.wait(15).status == "canceled"
         eventually(lambda: tasks()[running.id]["state"] == "REVOKED", 20)
+
+        crowd = [slow(client, step_ms=500) for _ in range(60)]
+        waiting = crowd[-1]
+        assert client.get(waiting.id).status == "queued"
+        flower.post(f"/api/task/revoke/{waiting.id}").raise_for_status()
+        revoked = waiting.wait(15)
+        assert (revoked.status, revoked.attempt) == ("canceled", 0)
+        for job in crowd:
+            client.cancel(job.id)
     workers = flower.get("/api/workers", params={"refresh": "true"}).json()
     assert any(name.startswith("echo-") for name in workers)
     os.kill(echo.processes["flower"].pid, 0)
+
+
+def test_top_shows_the_queue_and_the_workers(echo: Stack) -> None:
+    with echo.client() as client:
+        crowd = [slow(client, step_ms=500) for _ in range(60)]
+
+        def told() -> bool:
+            [model] = client.models()
+            return sum(worker["active"] for worker in model.raw["workers"]) > 0
+
+        eventually(told, 20, "a worker has said what it runs")
+        command = [sys.executable, "-m", "cli", "--url", echo.url, "top", "--once"]
+        env = {**os.environ, "TRUTHGPT_API_TOKEN": TOKEN}
+        shown = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        for job in crowd:
+            client.cancel(job.id)
+    assert shown.returncode == 0, shown.stderr
+    [model] = re.findall(r"^echo +(\w+) +(\d+) +(\d+ m?s) ", shown.stdout, re.MULTILINE)
+    assert model[0] == "busy" and 0 < int(model[1]) < 60
+    workers = re.findall(r":(\d+) +echo +(?:busy|ready) .* (\d+)/16 +cpu ", shown.stdout)
+    assert {pid for pid, _ in workers} >= {str(echo.processes["worker-echo-2"].pid)}
+    assert sum(int(active) for _, active in workers) > 0
 
 
 def eventually_found(tasks: Callable[[], dict[str, Any]], job_id: str, state: str) -> bool:
