@@ -1,7 +1,7 @@
 """This project as it is shipped: API, one worker with its engine host, the rescue worker, Redis."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,11 +19,20 @@ class Ours:
     """`POST /v1/infer` with authentication, validation and everything else that is on by default."""
 
     def __init__(
-        self, processes: int = 1, *, model: str = "echo", catalogue: str = CATALOGUE
+        self,
+        processes: int = 1,
+        *,
+        model: str = "echo",
+        catalogue: str = CATALOGUE,
+        variant: str = "POST /v1/infer",
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        """`processes` is the number of Celery workers, each with an engine host of `model`."""
+        """`processes` is the number of Celery workers, each with an engine host of `model`; `env` are
+        settings of all processes.
+        """
         self.name = "truthgpt-inference"
-        self.variant = "POST /v1/infer"
+        self.variant = variant
+        self._env = dict(env or {})
         self.processes = processes
         self._model = model
         self._catalogue = catalogue
@@ -64,6 +73,7 @@ class Ours:
                 "TRUTHGPT_STATE_DIR": str(folder),
                 "RATE_LIMIT_RPM": NO_LIMIT,
                 "WEB_CONCURRENCY": str(CORES),
+                **self._env,
             }
             api = running.start("api", env, "-m", "cli", "api", "--port", str(port))
             rescue = running.start("rescue", env, "-m", "cli", "rescue")

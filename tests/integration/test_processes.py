@@ -228,7 +228,8 @@ def test_top_shows_the_queue_and_the_workers(echo: Stack) -> None:
     [model] = re.findall(r"^echo +(\w+) +(\d+) +(\d+ m?s) ", shown.stdout, re.MULTILINE)
     assert model[0] == "busy" and 0 < int(model[1]) < 60
     workers = re.findall(r":(\d+) +echo +(?:busy|ready) .* (\d+)/16 +cpu ", shown.stdout)
-    assert {pid for pid, _ in workers} >= {str(echo.processes["worker-echo-2"].pid)}
+    started = {str(process.pid) for process in echo.processes.values()}
+    assert workers and {pid for pid, _ in workers} <= started
     assert sum(int(active) for _, active in workers) > 0
 
 

@@ -1,0 +1,188 @@
+"""`python -m bench.overhead`: what metrics, traces and logs together cost in throughput.
+
+The same closed loop against the same stack, in turn: A, B, A, B. A has everything on (metrics, traces to a
+collector on this machine at the default sampling, a JSON line a request and an attempt), B everything off.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from bench.collector import Collector, collector
+from bench.figures import Spread, ratio
+from bench.files import write
+from bench.machine import Machine, look_around
+from bench.programs import REPOSITORY
+from bench.report import machine_lines, spread_text
+from bench.subjects.ours import Ours
+from bench.table import table
+from bench.turn import Turn, TurnFailed, take_turn
+
+RESULTS = REPOSITORY / "bench" / "results"
+SCRATCH = REPOSITORY / ".bench" / "overhead"
+CLIENTS = 64
+WARM_UP = 5.0
+GOAL = 0.95
+INTERRUPTED = 130
+OFF = {
+    "ENABLE_METRICS": "false",
+    "ENABLE_TRACING": "false",
+    "ENABLE_STRUCTURED_LOGGING": "false",
+    "LOG_LEVEL": "ERROR",
+}
+
+
+class Round(msgspec.Struct, frozen=True):
+    """One turn of each, and the one-minute load average of the machine before both."""
+
+    load: float
+    observed: Turn
+    bare: Turn
+
+    @property
+    def ratio(self) -> float:
+        """Throughput with observers over that without."""
+        return self.observed.report.rate / self.bare.report.rate
+
+
+class Overhead(msgspec.Struct, frozen=True):
+    """One run. `spans` is how many bytes of them came to the collector."""
+
+    date: str
+    machine: Machine
+    seconds: float
+    spans: int
+    rounds: list[Round]
+
+    @property
+    def ratio(self) -> Spread:
+        """Throughput with observers over that without: of the medians, and the ends of the rounds'."""
+        return ratio(
+            [turn.observed.report.rate for turn in self.rounds],
+            [turn.bare.report.rate for turn in self.rounds],
+        )
+
+
+def main() -> int:
+    """0 when it ran; what came out is for people to judge."""
+    options = _options()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _interrupt)
+    try:
+        result = measure(options.rounds, options.seconds)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        return INTERRUPTED
+    except TurnFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    text = render(result)
+    print(f"\n{text}")
+    write(result, text, options.results, f"{result.date}-overhead")
+    return 0
+
+
+def measure(rounds: int, seconds: float, *, warm_up: float = WARM_UP) -> Overhead:
+    """All rounds, `seconds` measured in each turn. Raises `TurnFailed`, also where no span came."""
+    machine = look_around()
+    with collector() as spans:
+        taken = [_round(spans, seconds, warm_up) for _ in range(rounds)]
+        date = datetime.now(UTC).date().isoformat()
+        return Overhead(date, machine, seconds, spans.received, taken)
+
+
+def _round(spans: Collector, seconds: float, warm_up: float) -> Round:
+    on = {"OTLP_ENDPOINT": spans.endpoint, "ENABLE_STRUCTURED_LOGGING": "true"}
+    load, before = round(os.getloadavg()[0], 2), spans.received
+    observed = _turn(Ours(variant="observed", env=on), seconds, warm_up)
+    if spans.received == before:
+        raise TurnFailed("no span came to the collector: traces were not on")
+    taken = Round(load, observed, _turn(Ours(variant="bare", env=OFF), seconds, warm_up))
+    print(
+        f"observed {taken.observed.report.rate:,.0f} jobs/s, bare {taken.bare.report.rate:,.0f} "
+        f"jobs/s, ratio {taken.ratio:.3f}, load average before {load}",
+        flush=True,
+    )
+    return taken
+
+
+def _turn(subject: Ours, seconds: float, warm_up: float) -> Turn:
+    try:
+        return take_turn(subject, SCRATCH, clients=CLIENTS, warm_up=warm_up, seconds=seconds)
+    finally:
+        shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def render(result: Overhead) -> str:
+    """The report as Markdown."""
+    over = result.ratio
+    verdict = "within" if over.median >= GOAL else "above"
+    sides = {
+        "all on": [turn.observed for turn in result.rounds],
+        "all off": [turn.bare for turn in result.rounds],
+    }
+    rows = []
+    for name, turns in sides.items():
+        groups = turns[0].cost.cpu_ms
+        rows.append(
+            (
+                name,
+                spread_text([turn.report.rate for turn in turns], 0),
+                spread_text([turn.report.latency.p50 for turn in turns], 1),
+                *(
+                    _median([turn.cost.cpu_ms.get(group, 0.0) for turn in turns])
+                    for group in groups
+                ),
+                _median([sum(turn.cost.cpu_ms.values()) for turn in turns]),
+                str(sum(turn.report.wrong for turn in turns)),
+            )
+        )
+    head = ("", "jobs/s", "p50 ms", *(f"{name} ms/job" for name in groups), "all ms/job", "wrong")
+    rounds = [
+        (
+            str(n),
+            f"{turn.observed.report.rate:,.0f}",
+            f"{turn.bare.report.rate:,.0f}",
+            f"{turn.ratio:.3f}",
+            f"{turn.load:.2f}",
+        )
+        for n, turn in enumerate(result.rounds, 1)
+    ]
+    parts = [
+        f"# Overhead of metrics, traces and logs, {result.date}",
+        machine_lines(result.machine),
+        f"**Throughput with all on over all off: {over.median:.3f}** ({over.low:.3f} - "
+        f"{over.high:.3f} within a round): {verdict} the goal of {GOAL:g} or more. "
+        f"{CLIENTS} clients, {result.seconds:g} s a turn; {result.spans:,} bytes of spans came.",
+        table(head, rows),
+        table(("round", "all on, jobs/s", "all off, jobs/s", "ratio", "load before"), rounds),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _median(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f}"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
+    return parser.parse_args()
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
