@@ -32,9 +32,8 @@ async def kill_workers_and_hosts(arena: Arena) -> None:
     site = await arena.open()
     async with arena.load(busy(arena)):
         for number in range(arena.size.faults):
-            victim = 1 + arena.draw.randrange(2)
+            victim = await _holder(arena, site)
             worker = site.worker_name(victim)
-            await until(partial(site.held_by, worker), 60, f"{worker} holds jobs")
             if number % 2:
                 hosts = site.children(f"worker-{MODEL}-{victim}")
                 arena.fault("kill -9 host", worker, site.held_by(worker))
@@ -90,9 +89,8 @@ async def freeze_past_the_lease(arena: Arena) -> None:
     stolen = 0
     async with arena.load(busy(arena)):
         for _ in range(arena.size.faults):
-            victim = 1 + arena.draw.randrange(2)
+            victim = await _holder(arena, site, 4)
             worker = site.worker_name(victim)
-            await until(partial(_holds, site, worker, 4), 60, f"{worker} holds jobs")
             site.freeze(f"worker-{MODEL}-{victim}")
             held = site.held_by(worker)
             arena.fault("SIGSTOP past the lease", worker, held)
@@ -190,8 +188,14 @@ def _ended(process: "subprocess.Popen[bytes]") -> bool:
     return process.poll() is not None
 
 
-def _holds(site: Site, worker: str, least: int) -> bool:
-    return len(site.held_by(worker)) >= least
+async def _holder(arena: Arena, site: Site, least: int = 1) -> int:
+    """The number of a worker, drawn among those that hold so many jobs, once there is one."""
+
+    def holders() -> list[int]:
+        return [n for n in (1, 2) if len(site.held_by(site.worker_name(n))) >= least]
+
+    await until(holders, 60, f"a worker holds {least} jobs")
+    return arena.draw.choice(holders() or [1, 2])
 
 
 def _holds_none(site: Site, worker: str) -> bool:
