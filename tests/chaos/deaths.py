@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import psutil
@@ -16,6 +16,7 @@ from tests.chaos.site import LEASE_SECONDS, MODEL, Site, until
 
 BUSY = Mix(0, concurrency=120, words=(4, 24), step_ms=(2, 25))
 POINTS = ("doorbell_taken", "claimed", "mid_append", "before_finish", "after_finish")
+ARMED = range(2, 6)
 DRAIN_SECONDS = 5
 MOST = 0.9
 """Share of a frozen worker's jobs that must be fenced; what it wrote just before may have got through."""
@@ -48,27 +49,37 @@ async def kill_workers_and_hosts(arena: Arena) -> None:
 
 
 async def kill_at_named_points(arena: Arena) -> None:
-    """2: a worker dies at each named point; another one is healthy. `faults` is per point."""
+    """2: workers die at each named point, four at a time; another one is healthy. `faults` is per point."""
     arena.may_fail()
     site = await arena.open(workers=1)
     async with arena.load(busy(arena, 60)):
         for point in POINTS:
-            for _ in range(arena.size.faults):
-                await _die_at(arena, site, point, arena.draw.randint(1, 5))
+            left = iter(range(arena.size.faults))
+            async with asyncio.TaskGroup() as lanes:
+                for victim in ARMED:
+                    lanes.create_task(_die_in_turn(arena, site, victim, point, left))
     # A drain signs off when it has been idle: the armed worker must be the only one, and not busy.
     site.kill(f"worker-{MODEL}-1")
     sparse = Mix(1, concurrency=2, words=(1, 5), step_ms=(1, 10), rest=(0.0, 6.0))
     async with arena.load(sparse):
         for _ in range(arena.size.faults):
-            await _die_at(arena, site, "before_sign_off", 1)
+            await _die_at(arena, site, 2, "before_sign_off", 1)
         site.one(1)
 
 
-async def _die_at(arena: Arena, site: Site, point: str, nth: int) -> None:
-    """Start worker 2 armed and ring for it until it is dead."""
+async def _die_in_turn(
+    arena: Arena, site: Site, victim: int, point: str, left: Iterator[int]
+) -> None:
+    """One armed worker after the other, as long as deaths are left."""
+    for _ in left:
+        await _die_at(arena, site, victim, point, arena.draw.randint(1, 5))
+
+
+async def _die_at(arena: Arena, site: Site, victim: int, point: str, nth: int) -> None:
+    """Start a worker armed and ring for it until it is dead."""
     count = 1 if point == "doorbell_taken" else nth
-    process = site.one(2, TRUTHGPT_FAULT=f"{point}:{count}")
-    worker = site.worker_name(2)
+    process = site.one(victim, TRUTHGPT_FAULT=f"{point}:{count}")
+    worker = site.worker_name(victim)
 
     def dead() -> bool:
         if process.poll() is not None:
@@ -77,7 +88,7 @@ async def _die_at(arena: Arena, site: Site, point: str, nth: int) -> None:
             site.ring()
         return False
 
-    await until(dead, 90, f"worker 2 dies at {point}")
+    await until(dead, 90, f"worker {victim} dies at {point}")
     arena.fault(f"kill at {point}", worker, site.held_by(worker))
     arena.require(process.returncode == -signal.SIGKILL, f"{point}: exit {process.returncode}")
 
