@@ -142,12 +142,14 @@ class Claim:
 class Claimed:
     """`waiting` is the depth of the queue after the claim. `pause`: seconds until the model's breaker lets
     somebody try, 0 when it let this worker. `change`: what the breaker was and is, when it changed.
+    `ring`: this drain is full, others wait, and a worker stands idle, so a doorbell is wanted.
     """
 
     claims: list[Claim]
     waiting: int
     pause: float = 0.0
     change: tuple[str, str] | None = None
+    ring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,7 +577,10 @@ class JobStore:
         drain_ttl: float = 15.0,
         budget: float = CLAIM_BUDGET,
     ) -> Claimed:
-        """Up to `room` jobs in fair order, each with a new attempt and a lease."""
+        """Up to `room` jobs in fair order, each with a new attempt and a lease.
+
+        With no room nothing is claimed; the answer still tells whether another worker must be rung.
+        """
         # fmt: off
         reply = self._call(
             "claim", model, room, int(budget), worker, drain, int(drain_ttl * 1000),
@@ -583,8 +588,10 @@ class JobStore:
         )
         # fmt: on
         now = int(reply[0])
-        claims = [_claim(row, now) for row in reply[4:]]
-        return Claimed(claims, int(reply[1]), reply[2] / 1000, _change(reply[3]))
+        claims = [_claim(row, now) for row in reply[5:]]
+        return Claimed(
+            claims, int(reply[1]), reply[2] / 1000, _change(reply[3]), ring=bool(reply[4])
+        )
 
     def write(self, writes: Sequence[Write]) -> list[int]:
         """Carry out appends, finishes and requeues in order, in one round trip.

@@ -141,12 +141,11 @@ class Puller:
         return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
 
     def _claim(self) -> tuple[int, int, float]:
-        """Take as many jobs as there is room for. Returns how many, how many still wait, and how long (s) the
-        model's breaker makes them wait.
+        """Take as many jobs as there is room for, and ring for an idle worker when others have to wait.
+
+        Returns how many, how many still wait, and how long (s) the model's breaker makes them wait.
         """
         room = self._executor.room()
-        if room == 0:
-            return 0, 0, 0.0
         began = time.monotonic()
         claimed = self._store.claim(
             self._model,
@@ -156,6 +155,8 @@ class Puller:
             drain_ttl=self._store.lease,
         )
         self._executor.guard.heard(claimed.pause, claimed.change)
+        if claimed.ring:
+            self._ring()
         if claimed.claims:
             took = time.monotonic() - began
             self._observers.emit("batch_claimed", self._model, claimed.claims, took)

@@ -4,16 +4,18 @@
 -- ARGV[3..]: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
---   breaker ('old new', or ''), job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
+--   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
 --   failures, crashes, head, traceparent, request_id, device_us, estimated start (ms) or ''}.
 local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local now = now_ms()
 
 if drain ~= '' then
-  redis.call('ZADD', key.drains(model), int(now + drain_ttl), drain)
+  -- The first claim of a drain is the answer to a ring; those that follow leave alone what rings for others.
+  if redis.call('ZADD', key.drains(model), int(now + drain_ttl), drain) == 1 then
+    redis.call('DEL', key.bell(model))
+  end
   keep(key.drains(model), HORIZON)
-  redis.call('DEL', key.bell(model))
 end
 
 local FIELDS_OUT = {'id', 'attempt', 'tenant', 'request', 'deadline', 'created', 'failures', 'crashes',
@@ -24,7 +26,7 @@ local function row(id)
   return values
 end
 
-local out = {int(now), 0, 0, ''}
+local out = {int(now), 0, 0, '', 0}
 local before = redis.call('GET', key.claim(token))
 if before then
   for id, attempt in string.gmatch(before, '(%S+)/(%d+)') do
@@ -76,5 +78,6 @@ if #handed > 0 then
   out[4] = save_breaker(breaker)
 end
 out[2], out[3] = depth(model), wait
+if drain ~= '' and room == 0 and breaker.state == 'closed' then out[5] = ring_wanted(model, now, 0) end
 measure_drain(model, now, #handed, out[2])
 return out

@@ -264,8 +264,9 @@ local function take_due(model, now, limit)
 end
 
 -- Whether a doorbell must be pushed: jobs wait and no drain is at work, or those that are at work
--- have more than `backlog` jobs each before them while a worker stands idle. At most one ring is on
--- its way; a ring that got lost is rung again once its marker has expired.
+-- have more than `backlog` jobs each before them while a worker stands idle. A drain that is full asks
+-- with a backlog of 0. At most one ring is on its way; a ring that got lost is rung again once its
+-- marker has expired.
 local function ring_wanted(model, now, backlog)
   local waiting = depth(model)
   if waiting == 0 then return 0 end

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import psutil
@@ -16,6 +16,7 @@ from tests.chaos.site import LEASE_SECONDS, MODEL, Site, until
 
 BUSY = Mix(0, concurrency=120, words=(4, 24), step_ms=(2, 25))
 POINTS = ("doorbell_taken", "claimed", "mid_append", "before_finish", "after_finish")
+ARMED = range(2, 6)
 DRAIN_SECONDS = 5
 MOST = 0.9
 """Share of a frozen worker's jobs that must be fenced; what it wrote just before may have got through."""
@@ -32,9 +33,8 @@ async def kill_workers_and_hosts(arena: Arena) -> None:
     site = await arena.open()
     async with arena.load(busy(arena)):
         for number in range(arena.size.faults):
-            victim = 1 + arena.draw.randrange(2)
+            victim = await _holder(arena, site)
             worker = site.worker_name(victim)
-            await until(partial(site.held_by, worker), 60, f"{worker} holds jobs")
             if number % 2:
                 hosts = site.children(f"worker-{MODEL}-{victim}")
                 arena.fault("kill -9 host", worker, site.held_by(worker))
@@ -49,27 +49,37 @@ async def kill_workers_and_hosts(arena: Arena) -> None:
 
 
 async def kill_at_named_points(arena: Arena) -> None:
-    """2: a worker dies at each named point; another one is healthy. `faults` is per point."""
+    """2: workers die at each named point, four at a time; another one is healthy. `faults` is per point."""
     arena.may_fail()
     site = await arena.open(workers=1)
     async with arena.load(busy(arena, 60)):
         for point in POINTS:
-            for _ in range(arena.size.faults):
-                await _die_at(arena, site, point, arena.draw.randint(1, 5))
+            left = iter(range(arena.size.faults))
+            async with asyncio.TaskGroup() as lanes:
+                for victim in ARMED:
+                    lanes.create_task(_die_in_turn(arena, site, victim, point, left))
     # A drain signs off when it has been idle: the armed worker must be the only one, and not busy.
     site.kill(f"worker-{MODEL}-1")
     sparse = Mix(1, concurrency=2, words=(1, 5), step_ms=(1, 10), rest=(0.0, 6.0))
     async with arena.load(sparse):
         for _ in range(arena.size.faults):
-            await _die_at(arena, site, "before_sign_off", 1)
+            await _die_at(arena, site, 2, "before_sign_off", 1)
         site.one(1)
 
 
-async def _die_at(arena: Arena, site: Site, point: str, nth: int) -> None:
-    """Start worker 2 armed and ring for it until it is dead."""
+async def _die_in_turn(
+    arena: Arena, site: Site, victim: int, point: str, left: Iterator[int]
+) -> None:
+    """One armed worker after the other, as long as deaths are left."""
+    for _ in left:
+        await _die_at(arena, site, victim, point, arena.draw.randint(1, 5))
+
+
+async def _die_at(arena: Arena, site: Site, victim: int, point: str, nth: int) -> None:
+    """Start a worker armed and ring for it until it is dead."""
     count = 1 if point == "doorbell_taken" else nth
-    process = site.one(2, TRUTHGPT_FAULT=f"{point}:{count}")
-    worker = site.worker_name(2)
+    process = site.one(victim, TRUTHGPT_FAULT=f"{point}:{count}")
+    worker = site.worker_name(victim)
 
     def dead() -> bool:
         if process.poll() is not None:
@@ -78,7 +88,7 @@ async def _die_at(arena: Arena, site: Site, point: str, nth: int) -> None:
             site.ring()
         return False
 
-    await until(dead, 90, f"worker 2 dies at {point}")
+    await until(dead, 90, f"worker {victim} dies at {point}")
     arena.fault(f"kill at {point}", worker, site.held_by(worker))
     arena.require(process.returncode == -signal.SIGKILL, f"{point}: exit {process.returncode}")
 
@@ -90,9 +100,8 @@ async def freeze_past_the_lease(arena: Arena) -> None:
     stolen = 0
     async with arena.load(busy(arena)):
         for _ in range(arena.size.faults):
-            victim = 1 + arena.draw.randrange(2)
+            victim = await _holder(arena, site, 4)
             worker = site.worker_name(victim)
-            await until(partial(_holds, site, worker, 4), 60, f"{worker} holds jobs")
             site.freeze(f"worker-{MODEL}-{victim}")
             held = site.held_by(worker)
             arena.fault("SIGSTOP past the lease", worker, held)
@@ -190,8 +199,14 @@ def _ended(process: "subprocess.Popen[bytes]") -> bool:
     return process.poll() is not None
 
 
-def _holds(site: Site, worker: str, least: int) -> bool:
-    return len(site.held_by(worker)) >= least
+async def _holder(arena: Arena, site: Site, least: int = 1) -> int:
+    """The number of a worker, drawn among those that hold so many jobs, once there is one."""
+
+    def holders() -> list[int]:
+        return [n for n in (1, 2) if len(site.held_by(site.worker_name(n))) >= least]
+
+    await until(holders, 60, f"a worker holds {least} jobs")
+    return arena.draw.choice(holders() or [1, 2])
 
 
 def _holds_none(site: Site, worker: str) -> bool:

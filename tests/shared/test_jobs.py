@@ -160,8 +160,8 @@ def test_claims_repeat_after_a_lost_answer(store: JobStore) -> None:
     script = store._scripts["claim"]
     args = (*store._common, MODEL, 4, 2**53, "w", "", 1000, 5000, 60, "token")
     first, again = script(args=args), script(args=args)
-    assert {row[0].decode() for row in first[4:]} == ids
-    assert first[4:] == again[4:]
+    assert {row[0].decode() for row in first[5:]} == ids
+    assert first[5:] == again[5:]
 
 
 def test_no_job_is_handed_out_twice(store: JobStore) -> None:
@@ -394,6 +394,35 @@ def test_an_idle_worker_is_rung_when_the_active_ones_cannot_keep_up(store: JobSt
     for worker in ("w1", "w2"):
         store.beat(MODEL, worker, b"{}", [])
     assert [submit(store).ring for _ in range(5)] == [False, False, False, True, False]
+
+
+def test_a_full_drain_rings_for_an_idle_worker(store: JobStore) -> None:
+    """However few jobs wait: no drain at work can take them."""
+    for worker in ("w1", "w2"):
+        store.beat(MODEL, worker, b"{}", [])
+    for _ in range(3):
+        submit(store)
+    assert store.claim(MODEL, 2, "w1", drain="d").ring
+    assert not store.claim(MODEL, 0, "w1", drain="d").ring, "one ring is on its way"
+    assert not store.claim(MODEL, 1, "w2", drain="e").ring, "nothing is left"
+    submit(store)
+    assert not store.claim(MODEL, 0, "w1", drain="d").ring, "every worker is at work"
+
+
+def test_a_drain_that_is_full_when_a_job_comes_rings(store: JobStore) -> None:
+    for worker in ("w1", "w2"):
+        store.beat(MODEL, worker, b"{}", [])
+    assert not store.claim(MODEL, 0, "w1", drain="d").ring, "nobody waits"
+    assert not submit(store).ring
+    claimed = store.claim(MODEL, 0, "w1", drain="d")
+    assert (claimed.claims, claimed.ring) == ([], True)
+
+
+def test_a_drain_with_room_left_rings_for_nobody(store: JobStore) -> None:
+    for worker in ("w1", "w2"):
+        store.beat(MODEL, worker, b"{}", [])
+    submit(store)
+    assert not store.claim(MODEL, 5, "w1", drain="d").ring
 
 
 def test_status_counts_live_workers_only(store: JobStore) -> None:

@@ -60,14 +60,19 @@ class RingProtocol(RuleBasedStateMachine):
         self.bells -= 1
         self.names += 1
         name = f"d{self.names}"
+        self.occasions += 1
         self._claim(name)
         self.active.add(name)
         return name
 
-    @rule(drain=drains)
-    def pull(self, drain: str) -> None:
+    @rule(drain=drains, room=st.integers(0, 2))
+    def pull(self, drain: str, room: int) -> None:
         if drain in self.active:
-            self._claim(drain)
+            self._claim(drain, room)
+
+    @rule(worker=st.sampled_from(["w1", "w2", "w3"]))
+    def a_worker_reports(self, worker: str) -> None:
+        self.store.beat(MODEL, worker, b"{}", [])
 
     @rule(drain=consumes(drains))
     def sign_off(self, drain: str) -> None:
@@ -103,8 +108,10 @@ class RingProtocol(RuleBasedStateMachine):
         self.active.discard(drain)
         self.occasions += 1
 
-    def _claim(self, drain: str) -> None:
-        for claim in self.store.claim(MODEL, 2, "w", drain=drain).claims:
+    def _claim(self, drain: str, room: int = 2) -> None:
+        claimed = self.store.claim(MODEL, room, "w", drain=drain)
+        self._rung(claimed.ring)
+        for claim in claimed.claims:
             self.store.write([Finish(claim.id, claim.attempt, JobState.SUCCEEDED)])
 
     @invariant()
@@ -114,7 +121,7 @@ class RingProtocol(RuleBasedStateMachine):
 
     @invariant()
     def rings_are_few(self) -> None:
-        """At most one at first, one after each drain's end, one after each marker's life."""
+        """At most one at first, one after each drain's beginning and end, one after each marker's life."""
         assert self.rings <= self.occasions
 
     def teardown(self) -> None:

@@ -147,6 +147,17 @@ def test_usage_tells_device_time_over_all_attempts_and_the_first_token(bench: Be
     )
 
 
+def test_a_full_worker_rings_for_an_idle_one(bench: Bench) -> None:
+    full = [bench.submit("slow 400") for _ in range(8)]
+    eventually(lambda: bench.runtime.executor.room() == 0, what="the worker is full")
+    rings = len(bench.threads)
+    bench.store.beat(MODEL, "idle", b"{}", [])
+    bench.submit("one too many")
+    eventually(lambda: len(bench.threads) > rings, what="the idle worker is rung for")
+    for job_id in full:
+        bench.store.cancel(job_id)
+
+
 def test_a_drain_ends_and_the_next_job_rings_again(bench: Bench) -> None:
     bench.ended(bench.submit("one"))
     eventually(lambda: not any(t.is_alive() for t in bench.threads))
