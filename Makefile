@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-quick bench-engines bench-gpu chaos chaos-quick clean
+.PHONY: help setup run demo test check format bench bench-quick bench-engines bench-gpu bench-overhead show chaos chaos-quick clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv with everything pinned in constraints.txt
 
@@ -53,6 +53,12 @@ bench-engines: setup ## The engines beside static batches and plain transformers
 
 bench-gpu: setup ## Text generation on a CUDA device beside the memory's bandwidth, under 8 minutes
 	$(BIN)/python -m bench.gpu
+
+bench-overhead: setup ## What metrics, traces and logs together cost, about 5 minutes
+	$(BIN)/python -m bench.overhead
+
+show: setup ## Everything at once under load for a minute: metrics, dashboards, a trace, Flower, alerts
+	$(BIN)/python -m tests.show
 
 chaos: setup ## Kill, pause and cut everything many times, then judge what clients saw (long)
 	$(BIN)/python -m tests.chaos

@@ -1,0 +1,1 @@
+"""`python -m tests.show`: the whole stack under load, and what can be seen of it."""
