@@ -32,6 +32,12 @@ CLIENTS = 64
 WARM_UP = 5.0
 GOAL = 0.95
 INTERRUPTED = 130
+ON = {
+    "metrics": {"ENABLE_METRICS": "true"},
+    "traces": {"ENABLE_TRACING": "true"},
+    "logs": {"ENABLE_STRUCTURED_LOGGING": "true", "LOG_LEVEL": "INFO"},
+}
+"""The settings that switch each kind of observer on."""
 OFF = {
     "ENABLE_METRICS": "false",
     "ENABLE_TRACING": "false",
@@ -54,10 +60,11 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Overhead(msgspec.Struct, frozen=True):
-    """One run. `spans` is how many bytes of them came to the collector."""
+    """One run of `kinds` of observers. `spans` is how many bytes of them came to the collector."""
 
     date: str
     machine: Machine
+    kinds: list[str]
     seconds: float
     spans: int
     rounds: list[Round]
@@ -77,7 +84,7 @@ def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _interrupt)
     try:
-        result = measure(options.rounds, options.seconds)
+        result = measure(options.rounds, options.seconds, options.only or list(ON))
     except KeyboardInterrupt:
         print("interrupted; nothing is written", file=sys.stderr)
         return INTERRUPTED
@@ -86,26 +93,31 @@ def main() -> int:
         return 1
     text = render(result)
     print(f"\n{text}")
-    write(result, text, options.results, f"{result.date}-overhead")
+    if options.only is None:
+        write(result, text, options.results, f"{result.date}-overhead")
     return 0
 
 
-def measure(rounds: int, seconds: float, *, warm_up: float = WARM_UP) -> Overhead:
-    """All rounds, `seconds` measured in each turn. Raises `TurnFailed`, also where no span came."""
+def measure(rounds: int, seconds: float, kinds: list[str]) -> Overhead:
+    """All rounds, `seconds` measured in each turn. Raises `TurnFailed`, also where traces are asked for
+    and no span came.
+    """
     machine = look_around()
     with collector() as spans:
-        taken = [_round(spans, seconds, warm_up) for _ in range(rounds)]
+        taken = [_round(spans, seconds, kinds) for _ in range(rounds)]
         date = datetime.now(UTC).date().isoformat()
-        return Overhead(date, machine, seconds, spans.received, taken)
+        return Overhead(date, machine, kinds, seconds, spans.received, taken)
 
 
-def _round(spans: Collector, seconds: float, warm_up: float) -> Round:
-    on = {"OTLP_ENDPOINT": spans.endpoint, "ENABLE_STRUCTURED_LOGGING": "true"}
+def _round(spans: Collector, seconds: float, kinds: list[str]) -> Round:
+    on = {**OFF, "OTLP_ENDPOINT": spans.endpoint}
+    for kind in kinds:
+        on |= ON[kind]
     load, before = round(os.getloadavg()[0], 2), spans.received
-    observed = _turn(Ours(variant="observed", env=on), seconds, warm_up)
-    if spans.received == before:
+    observed = _turn(Ours(variant="observed", env=on), seconds)
+    if "traces" in kinds and spans.received == before:
         raise TurnFailed("no span came to the collector: traces were not on")
-    taken = Round(load, observed, _turn(Ours(variant="bare", env=OFF), seconds, warm_up))
+    taken = Round(load, observed, _turn(Ours(variant="bare", env=OFF), seconds))
     print(
         f"observed {taken.observed.report.rate:,.0f} jobs/s, bare {taken.bare.report.rate:,.0f} "
         f"jobs/s, ratio {taken.ratio:.3f}, load average before {load}",
@@ -114,9 +126,9 @@ def _round(spans: Collector, seconds: float, warm_up: float) -> Round:
     return taken
 
 
-def _turn(subject: Ours, seconds: float, warm_up: float) -> Turn:
+def _turn(subject: Ours, seconds: float) -> Turn:
     try:
-        return take_turn(subject, SCRATCH, clients=CLIENTS, warm_up=warm_up, seconds=seconds)
+        return take_turn(subject, SCRATCH, clients=CLIENTS, warm_up=WARM_UP, seconds=seconds)
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
 
@@ -126,8 +138,8 @@ def render(result: Overhead) -> str:
     over = result.ratio
     verdict = "within" if over.median >= GOAL else "above"
     sides = {
-        "all on": [turn.observed for turn in result.rounds],
-        "all off": [turn.bare for turn in result.rounds],
+        "on": [turn.observed for turn in result.rounds],
+        "off": [turn.bare for turn in result.rounds],
     }
     rows = []
     for name, turns in sides.items():
@@ -157,13 +169,13 @@ def render(result: Overhead) -> str:
         for n, turn in enumerate(result.rounds, 1)
     ]
     parts = [
-        f"# Overhead of metrics, traces and logs, {result.date}",
+        f"# Overhead of {', '.join(result.kinds)}, {result.date}",
         machine_lines(result.machine),
-        f"**Throughput with all on over all off: {over.median:.3f}** ({over.low:.3f} - "
+        f"**Throughput with {', '.join(result.kinds)} over nothing: {over.median:.3f}** ({over.low:.3f} - "
         f"{over.high:.3f} within a round): {verdict} the goal of {GOAL:g} or more. "
         f"{CLIENTS} clients, {result.seconds:g} s a turn; {result.spans:,} bytes of spans came.",
         table(head, rows),
-        table(("round", "all on, jobs/s", "all off, jobs/s", "ratio", "load before"), rounds),
+        table(("round", "on, jobs/s", "off, jobs/s", "ratio", "load before"), rounds),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -176,6 +188,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     parser.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(ON), help="these alone; nothing is written then"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
     return parser.parse_args()
 
