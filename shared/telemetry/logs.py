@@ -21,8 +21,6 @@ from shared.telemetry.tracebacks import described
 
 MOST_CHARS = 8192
 """No text of a line is longer: a pipe's reader gets lines whole, and nobody floods the log with one."""
-SHORTEST_SECRET = 8
-"""Words such as GET are not searched for secrets."""
 QUIET = {
     "kombu": "WARNING",
     "celery.worker.strategy": "WARNING",
@@ -55,6 +53,9 @@ def configure(settings: Settings, process: str, **fields: str) -> None:
         logging.getLogger(name).setLevel(level)
     redact_logs()
     logging.captureWarnings(True)
+    # No line shows who called, nor from which thread: the library need not look (its HOWTO, Optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logMultiprocessing = False
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
 
@@ -104,7 +105,7 @@ def members(record: logging.LogRecord) -> dict[str, Any]:
         if name in _KNOWN:
             continue
         if isinstance(value, str):
-            found[name] = redact(clipped(value)) if len(value) >= SHORTEST_SECRET else value
+            found[name] = redact(clipped(value))
         elif isinstance(value, _NUMBERS):
             found[name] = value
     if parent := found.pop(context.TRACEPARENT, ""):
