@@ -1,11 +1,12 @@
 """Which server the commands talk to, and with which token."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from client import Client
-from shared.settings import load_settings, token_file
+if TYPE_CHECKING:
+    from client import Client
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 RETRY_FOR = 3.0
@@ -19,8 +20,10 @@ class Login:
     token: str | None
     explicit: bool
 
-    def client(self) -> Client:
+    def client(self) -> "Client":
         """A client; without a token of its own it reads the one that a local server stored."""
+        from client import Client
+
         return Client(self.url, self.token or _stored_token(), retry_for=RETRY_FOR)
 
 
@@ -28,6 +31,8 @@ pass_login = click.make_pass_decorator(Login)
 
 
 def _stored_token() -> str | None:
+    from shared.settings import load_settings, token_file
+
     path = token_file(load_settings())
     try:
         return path.read_text("utf-8").strip()
