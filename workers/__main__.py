@@ -5,6 +5,7 @@ there is, Flower and its web server among them, which takes longer than all the 
 """
 
 import sys
+from socket import gethostname
 
 from celery.apps.worker import Worker
 
@@ -14,7 +15,7 @@ from workers.app import app
 def main(node: str, threads: str, *queues: str) -> int:
     """Work until told to stop. Returns the exit status."""
     worker: Worker = app.Worker(
-        hostname=node,
+        hostname=f"{node}@{gethostname()}",
         pool_cls="threads",
         concurrency=int(threads),
         queues=list(queues),
