@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from cli.login import DEFAULT_URL, Login
-from client import ApiError, ClientError, ConnectionFailed
 from shared.errors import JobsError
 
 COMMANDS = {
@@ -51,12 +50,21 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except JobsError as error:
             raise click.ClickException(error.detail) from error
-        except (ClientError, TimeoutError) as error:
+        except _of_a_server() as error:
             raise click.ClickException(in_one_line(error)) from error
+
+
+def _of_a_server() -> tuple[type[Exception], ...]:
+    """What commands that call a server raise. The processes of a server do not load the client."""
+    from client import ClientError
+
+    return ClientError, TimeoutError
 
 
 def in_one_line(error: Exception) -> str:
     """What went wrong and what to do about it."""
+    from client import ApiError, ConnectionFailed
+
     match error:
         case ConnectionFailed():
             return (

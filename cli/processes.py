@@ -20,8 +20,6 @@ FLOWER_PORT = 5555
 FLOWER_USER = "truthgpt"
 AS_ROOT = "ignore:You're running the worker with superuser privileges"
 """Celery warns root of pickled messages; ours are JSON alone. In a container everybody is root."""
-WORKER_OPTIONS = ("-E", "--without-gossip", "--without-mingle")
-"""Task events for Flower; no chatter between workers, which grows with the square of their number."""
 
 
 def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[str, ...]]:
@@ -111,14 +109,8 @@ def flower(host: str, port: int) -> None:
 
 
 def _celery_worker(queues: Iterable[str], *, node: str, threads: int) -> tuple[str, ...]:
-    return (
-        *("celery", "--quiet", "-A", "workers.app", "worker"),
-        *("-P", "threads", "-c", str(threads)),
-        *("-Q", ",".join(queues)),
-        # Two workers of one name would take each other for themselves.
-        *("-n", f"{node}-{secrets.token_hex(3)}@%h"),
-        *WORKER_OPTIONS,
-    )
+    # Two workers of one name would take each other for themselves.
+    return ("workers", f"{node}-{secrets.token_hex(3)}", str(threads), *queues)
 
 
 def _become(command: tuple[str, ...], **env: str) -> NoReturn:

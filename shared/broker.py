@@ -4,13 +4,13 @@ A doorbell says "model M has work" and nothing more; it may be lost or doubled w
 """
 
 import logging
-from typing import Any
-
-from celery import Celery
-from kombu import Queue
+from typing import TYPE_CHECKING, Any
 
 from shared import context
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 DRAIN = "truthgpt.drain"
 DELIVER = "truthgpt.deliver"
@@ -39,8 +39,12 @@ def celery_broker_url(url: str) -> str:
     return url
 
 
-def make_celery(settings: Settings) -> Celery:
+def make_celery(settings: Settings) -> "Celery":
     """The Celery app with every timeout and bound set; see docs/decisions for each choice."""
+    # Here and not above: who wants a queue's name alone does not load Celery.
+    from celery import Celery
+    from kombu import Queue
+
     url = settings.require_redis()
     app = Celery("truthgpt", broker=celery_broker_url(url), set_as_current=False)
     options: dict[str, Any] = {
@@ -81,7 +85,7 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def ring_deliveries(app: Celery) -> bool:
+def ring_deliveries(app: "Celery") -> bool:
     """Push a doorbell for webhooks that are due. False when the broker does not take it."""
     try:
         app.send_task(DELIVER, queue=DELIVERY_QUEUE, expires=DOORBELL_SECONDS, retry=False)
@@ -91,7 +95,7 @@ def ring_deliveries(app: Celery) -> bool:
     return True
 
 
-def ring(app: Celery, model: str) -> bool:
+def ring(app: "Celery", model: str) -> bool:
     """Push a doorbell for a model. False when the broker does not take it; the rescuer rings later."""
     try:
         app.send_task(

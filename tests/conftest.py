@@ -23,6 +23,42 @@ IN_CI = os.environ.get("CI") == "true"
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
+LONGEST = (
+    "api/test_contract.py",
+    "workers/test_fault_outcomes.py",
+    "chaos/test_quick.py",
+    "integration/test_real_models.py",
+    "integration/test_processes.py",
+    "integration/test_metrics.py",
+    "cli/test_up.py",
+    "workers/test_runtime.py",
+    "integration/test_up.py",
+    "workers/test_engine_client.py",
+    "integration/test_observability.py",
+    "integration/test_webhooks.py",
+    "api/test_slow_clients.py",
+    "api/test_requests.py",
+    "workers/test_ring_protocol.py",
+    "api/test_streams.py",
+    "chaos/test_model.py",
+    "api/test_redis_away.py",
+)
+"""They begin first, so that no core is left with one of them at the end; all others follow in their order."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count what runs in the tests' own processes (pytest-xdist's workers), not in those they start.
+
+    Measured, a process takes twice as long to start, and what it runs is tested in process as well.
+    """
+    if hasattr(config, "workerinput"):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    begins = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: begins.get(item.path, len(LONGEST)))
+
 
 def require(found: object, what: str) -> None:
     """Skip with one loud line where a service is missing; in CI that is a failure."""

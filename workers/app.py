@@ -21,14 +21,9 @@ from shared.settings import Settings, load_settings
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
 from shared.telemetry.tracing import keep_traces
-from shared.webhooks.outbox import Outbox
-from shared.webhooks.policy import Allowed, UrlPolicy
-from workers.deliveries import Deliveries, Doorman
 from workers.engine_client import HostOptions
 from workers.flower import FlowerEvents, answer_revoke
-from workers.rescuer import Rescuer
 from workers.runtime import Runtime
-from workers.sender import Sender
 from workers.tasks import register_deliver, register_drain
 
 if TYPE_CHECKING:
@@ -147,6 +142,13 @@ def _serve_model(model: str) -> None:
 
 def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
+    # Workers of models deliver nothing, and an HTTP client takes its time to load.
+    from shared.webhooks.outbox import Outbox
+    from shared.webhooks.policy import Allowed, UrlPolicy
+    from workers.deliveries import Deliveries, Doorman
+    from workers.rescuer import Rescuer
+    from workers.sender import Sender
+
     observers = Observers()
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
     outbox = Outbox(store)

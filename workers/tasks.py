@@ -1,10 +1,14 @@
 """The Celery tasks: thin, ids only, harmless when lost or doubled."""
 
+from typing import TYPE_CHECKING
+
 from celery import Celery
 
 from shared.broker import DELIVER, DRAIN
-from workers.deliveries import Deliveries
 from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from workers.deliveries import Deliveries
 
 
 def register_drain(app: Celery, runtime: Runtime) -> None:
@@ -15,7 +19,7 @@ def register_drain(app: Celery, runtime: Runtime) -> None:
         return runtime.drain()
 
 
-def register_deliver(app: Celery, deliveries: Deliveries) -> None:
+def register_deliver(app: Celery, deliveries: "Deliveries") -> None:
     """The task behind a doorbell for webhooks: deliver until nothing is due."""
 
     @app.task(name=DELIVER)  # type: ignore[untyped-decorator]

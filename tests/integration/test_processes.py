@@ -205,8 +205,13 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
         assert (revoked.status, revoked.attempt) == ("canceled", 0)
         for job in crowd:
             client.cancel(job.id)
-    workers = flower.get("/api/workers", params={"refresh": "true"}).json()
-    assert any(name.startswith("echo-") for name in workers)
+
+    def inspected() -> bool:
+        # Flower asks the workers and waits a second for their answers.
+        workers = flower.get("/api/workers", params={"refresh": "true"}).json()
+        return any(name.startswith("echo-") for name in workers)
+
+    eventually(inspected, 30, "a worker answers flower")
     os.kill(echo.processes["flower"].pid, 0)
 
 

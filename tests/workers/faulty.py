@@ -136,7 +136,7 @@ def _exhaust_memory() -> None:
     """Take memory until there is none left, within a limit that spares the machine."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 256 * MIB, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 64 * MIB, before[1]))
     held: list[bytearray] = []
     try:
         while True:

@@ -96,6 +96,7 @@ def start(
         bench.stop()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("_name", "faults"), together())
 def test_a_fault_ends_as_the_table_says(
     _name: str, faults: list[str], start: Callable[[str, str], Bench]
@@ -113,12 +114,12 @@ def check(bench: Bench, prompt: str, row: Row) -> None:
         napping.unlink(missing_ok=True)
         bench.submit("nap")
         eventually(napping.exists, what="the nap has begun, alone")
-    neighbours = [bench.submit("slow 200" if streams else "fine") for _ in range(3)]
+    neighbours = [bench.submit("slow 80" if streams else "fine") for _ in range(3)]
     culprit = bench.submit(prompt)
     if not streams:
         eventually(lambda: bench.runtime.executor.active == 5, what="all of them are claimed")
         Path(client.spec.options["gate"]).touch()
-    job = bench.ended(culprit, 30)
+    job = bench.ended(culprit, 60)
 
     if row.ends == "succeeds":
         assert job.status is JobState.SUCCEEDED
@@ -127,7 +128,7 @@ def check(bench: Bench, prompt: str, row: Row) -> None:
         assert job.error is not None and job.error.code == row.ends
     assert job.attempt == row.attempts
     for neighbour in neighbours:
-        beside = bench.ended(neighbour, 30)
+        beside = bench.ended(neighbour, 60)
         assert beside.status is JobState.SUCCEEDED
         fields = bench.store.get(neighbour).fields
         assert fields["failures"] == "0"
@@ -138,5 +139,5 @@ def check(bench: Bench, prompt: str, row: Row) -> None:
     if row.host == "lives":
         assert client.restarts == 0
     else:
-        eventually(lambda: client.restarts >= 1 and bench.runtime.executor.ready)
+        eventually(lambda: client.restarts >= 1 and bench.runtime.executor.ready, 60)
         assert client.restart_seconds is not None

@@ -1,0 +1,33 @@
+"""A Celery worker of `workers.app`: `python -m workers NODE THREADS QUEUE...`.
+
+The same worker as Celery's own command starts; but that command first imports every subcommand and plug-in
+there is, Flower and its web server among them, which takes longer than all the worker itself needs.
+"""
+
+import sys
+from socket import gethostname
+
+from celery.apps.worker import Worker
+
+from workers.app import app
+
+
+def main(node: str, threads: str, *queues: str) -> int:
+    """Work until told to stop. Returns the exit status."""
+    worker: Worker = app.Worker(
+        hostname=f"{node}@{gethostname()}",
+        pool_cls="threads",
+        concurrency=int(threads),
+        queues=list(queues),
+        # For Flower; no chatter between workers, which grows with the square of their number.
+        task_events=True,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
