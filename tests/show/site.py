@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -20,19 +20,24 @@ CLIENTS = 4
 class Site:
     """API, two models' workers, rescue worker, Redis, Flower, Prometheus and a trace receiver."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, exits: ExitStack) -> None:
+        """Files go into `folder`; `exits` ends what was started, whatever became of the rest."""
         self._illness = folder
-        self._receiver = GrpcReceiver()
-        self.spans: Received = self._receiver.received
-        settings = {**SETTINGS, "OTLP_ENDPOINT": self._receiver.endpoint}
+        receiver = GrpcReceiver()
+        exits.callback(receiver.stop)
+        self.spans: Received = receiver.received
+        settings = {**SETTINGS, "OTLP_ENDPOINT": receiver.endpoint}
         self.stack = Stack(folder / "stack", catalogue(folder), settings)
+        exits.callback(self.stack.stop)
         self.stack.serve("echo", "ill")
         port = free_port()
         self.stack.start("flower", "flower", "--port", str(port))
         self.flower = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", auth=("truthgpt", TOKEN), timeout=10
         )
+        exits.callback(self.flower.close)
         self.prometheus = Prometheus(folder / "prometheus", self.stack.port)
+        exits.callback(self.prometheus.stop)
         eventually(self._watched, 60, "Flower, Prometheus and the trace receiver are at work")
 
     def _watched(self) -> bool:
@@ -78,9 +83,3 @@ class Site:
 
     def client(self) -> Client:
         return self.stack.client()
-
-    def stop(self) -> None:
-        self.flower.close()
-        self.prometheus.stop()
-        self.stack.stop()
-        self._receiver.stop()
