@@ -14,7 +14,7 @@ import msgspec
 from redis import Redis
 
 from api.limit_plan import Counted, Plan
-from bench.simulation.costs import RedisCosts
+from bench.simulation.costs import RedisCosts, main_thread_us
 from shared.broker import make_celery
 from shared.jobs import Append, Claim, Finish, JobStore, NewJob, Write, connect, new_job_id
 from shared.keys import Keys
@@ -86,13 +86,9 @@ class Calibration:
         return self._between(work) - self._between(lambda: None)
 
     def _between(self, work: Callable[[], object]) -> float:
-        before = self._clock()
+        before = main_thread_us(self._redis)
         work()
-        return self._clock() - before
-
-    def _clock(self) -> float:
-        info = self._redis.info("cpu")
-        return 1e6 * float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
+        return main_thread_us(self._redis) - before
 
     def _create(self, size: int) -> float:
         """One pipeline of `size` creates, as the courier sends them."""

@@ -1,6 +1,7 @@
 """What each part of the protocol costs: measured by `calibrate`, kept in bench/results, read from there."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -77,3 +78,9 @@ def newest(folder: Path = RESULTS) -> Costs:
             f"no *{SUFFIX} in {folder}; run python -m bench.simulation --calibrate"
         )
     return msgspec.json.decode(files[-1].read_bytes(), type=Costs)
+
+
+def main_thread_us(redis: Any) -> float:
+    """Processor microseconds of a Redis server's main thread since its start."""
+    info = redis.info("cpu")
+    return 1e6 * float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])

@@ -18,7 +18,7 @@ from bench.order import Mark, Order, Report
 from bench.programs import REPOSITORY
 from bench.result import Outcome as BenchOutcome
 from bench.result import Result
-from bench.simulation.costs import RESULTS, ProcessCosts
+from bench.simulation.costs import RESULTS, ProcessCosts, main_thread_us
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
 from bench.turn import TurnFailed, last_words, put_load
@@ -65,7 +65,7 @@ def measure(load: Load, scratch: Path) -> Real:
     ours = Ours(load.workers, catalogue=load.catalogue)
     with ours.serve(scratch) as serving, Redis.from_url(serving.redis_url) as redis:
         _knock(serving, ours)
-        rest_us = _rest(serving, redis)
+        rest_us = _rest(redis)
         order = Order(serving.url, ours.dialect, load.clients, load.warm_up, load.seconds)
         marks: dict[str, Counters] = {}
         for message in put_load(order, scratch):
@@ -88,10 +88,11 @@ def _knock(serving: Serving, ours: Ours) -> None:
             pass
 
 
-def _rest(serving: Serving, redis: "Redis") -> float:
-    before = read(serving, redis)
+def _rest(redis: "Redis") -> float:
+    """Main-thread microseconds that Redis spends a second with nothing to do."""
+    before = main_thread_us(redis)
     time.sleep(REST_SECONDS)
-    return _cpu_us(before, read(serving, redis))["redis"] / REST_SECONDS
+    return (main_thread_us(redis) - before) / REST_SECONDS
 
 
 def _real(load: Load, report: Report, marks: Mapping[str, Counters], rest_us: float) -> Real:
