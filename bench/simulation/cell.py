@@ -80,10 +80,14 @@ class Cell:
         self.ring_if_wanted()
 
     def claimed(self, worker: Worker, room: int) -> list[Job]:
-        """Hand out jobs; the drain stands in the register and its bell is answered."""
-        self.drains.add(worker)
-        self._bell_until = 0.0
-        return [self.queue.popleft() for _ in range(min(room, len(self.queue)))]
+        """Hand out jobs. A drain's first claim answers the bell; if it fills the drain, that rings."""
+        if worker not in self.drains:
+            self.drains.add(worker)
+            self._bell_until = 0.0
+        jobs = [self.queue.popleft() for _ in range(min(room, len(self.queue)))]
+        if len(jobs) == room:
+            self.ring_if_wanted(backlog=0)
+        return jobs
 
     def ended(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -93,13 +97,13 @@ class Cell:
     def finished(self, job: Job) -> None:
         self._done(job)
 
-    def ring_if_wanted(self) -> None:
+    def ring_if_wanted(self, backlog: int = BACKLOG) -> None:
         """`ring_wanted` of lib.lua."""
         now, waiting = self.timeline.now, len(self.queue)
         if waiting == 0 or now < self._bell_until:
             return
         if self.drains and (
-            waiting <= BACKLOG * len(self.drains) or len(self.workers) <= len(self.drains)
+            waiting <= backlog * len(self.drains) or len(self.workers) <= len(self.drains)
         ):
             return
         self._bell_until = now + BELL_SECONDS

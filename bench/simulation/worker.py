@@ -76,13 +76,7 @@ class Worker:
         if self._claiming or self._signing_off:
             self._again = True
         else:
-            self._look()
-
-    def _look(self) -> None:
-        if self._shape.capacity > self.held:
             self._claim()
-        else:
-            self._rest()
 
     def _claim(self) -> None:
         self._claiming, self._again = True, False
@@ -108,7 +102,7 @@ class Worker:
         if self.held:
             self._idle_since = self._timeline.now
         if self._again or (jobs and waiting and self._shape.capacity > self.held):
-            self._look()
+            self._claim()
         else:
             self._rest()
 
@@ -128,7 +122,7 @@ class Worker:
         if turn != self._turn or self._claiming or self._signing_off or not self.draining:
             return
         if self.held:
-            self._look()
+            self._claim()
         else:
             self._signing_off = True
             costs = self._cell.costs
@@ -137,7 +131,7 @@ class Worker:
     def _sign_off(self) -> None:
         self._signing_off = False
         if self._cell.queue:
-            self._look()
+            self._claim()
             return
         self._cell.drains.discard(self)
         self.draining = False

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.machine import Machine
-from bench.simulation.cell import BACKLOG, Shape
+from bench.simulation.cell import Shape
 from bench.simulation.costs import Costs, ProcessCosts, RedisCosts
 from bench.simulation.kernel import Cores, Server, Timeline
 from bench.simulation.runs import closed_loop, open_loop
@@ -81,16 +81,18 @@ def test_redis_is_busy_by_the_law_of_utilisation() -> None:
 
 def test_a_run_is_the_same_each_time() -> None:
     shape = Shape(workers=4, apis=2)
-    assert open_loop(COSTS, shape, 300.0, seconds=1.0) == open_loop(COSTS, shape, 300.0, seconds=1.0)
+    assert open_loop(COSTS, shape, 300.0, seconds=1.0) == open_loop(
+        COSTS, shape, 300.0, seconds=1.0
+    )
 
 
-def test_a_second_worker_is_rung_only_beyond_the_backlog_of_the_first() -> None:
+def test_a_full_worker_rings_for_an_idle_one_and_one_with_room_does_not() -> None:
     slow = Shape(workers=4, apis=2, capacity=8, tokens=10, step=0.05)
 
-    few = closed_loop(COSTS, slow, BACKLOG, seconds=2.0, warm_up=0.5)
-    many = closed_loop(COSTS, slow, 4 * BACKLOG, seconds=2.0, warm_up=0.5)
+    fits = closed_loop(COSTS, slow, 7, seconds=2.0, warm_up=0.5)
+    many = closed_loop(COSTS, slow, 16, seconds=2.0, warm_up=0.5)
 
-    assert few.drains == 0.25
+    assert fits.drains == 0.25
     assert many.drains > 0.25
 
 
