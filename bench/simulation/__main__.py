@@ -74,7 +74,6 @@ def _options() -> argparse.Namespace:
 def _calibrate(date: str) -> Costs:
     machine = look_around()
     one_shot = measure(Load(1, 64), SCRATCH)
-    rested = measure(Load(4, 64, seconds=1.0), SCRATCH)
     processes = process_costs(one_shot, SCRATCH)
     with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
         server = EmbeddedRedis(Path(folder))
@@ -83,8 +82,6 @@ def _calibrate(date: str) -> Costs:
             redis = Calibration(server.url).run()
         finally:
             server.stop()
-    resting = max(0.0, (rested.rest_us - one_shot.rest_us) / 3)
-    redis = msgspec.structs.replace(redis, resting_worker=resting)
     return Costs(date, machine, redis, processes)
 
 

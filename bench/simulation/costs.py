@@ -19,8 +19,7 @@ class RedisCosts(msgspec.Struct, frozen=True):
     claim, write, beat and rescue hold their trip, as they travel alone. `finish` holds the message to the
     process that waits, `append` the message to nobody; `subscriber` is one delivery of an event,
     `token` each further token of an append. `listener` is one delivery of a wake-up, to a connection of
-    its own; `flush` is one message of Flower's events, `flower_job` a job in it. `resting_worker` is all
-    that one idle worker costs in a second.
+    its own; `flush` is one message of Flower's events, `flower_job` a job in it.
     """
 
     trip: float
@@ -42,7 +41,6 @@ class RedisCosts(msgspec.Struct, frozen=True):
     rescue_worker: float
     flush: float
     flower_job: float
-    resting_worker: float = 0.0
 
 
 class ProcessCosts(msgspec.Struct, frozen=True):

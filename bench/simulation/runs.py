@@ -1,5 +1,6 @@
 """Runs of a cell: jobs that come by chance, or clients that each have one job at a time."""
 
+import math
 import random
 from collections.abc import Callable
 
@@ -17,11 +18,12 @@ SEED = 20261123
 class Outcome(msgspec.Struct, frozen=True):
     """What a run brought in its measured time.
 
-    `offered` and `rate` are jobs a second that came and that ended. Times are in milliseconds, from a
+    `seconds` is how long that was; `offered` and `rate` are jobs a second that came and that ended. Times are in milliseconds, from a
     job's submit to its end at the client. `redis`, `api`, `slots`, `drains` are utilisations, of 1.
     `redis_us` is microseconds of Redis a job, by kind of call. `calls`: Redis requests a job.
     """
 
+    seconds: float
     offered: float
     rate: float
     p50: float
@@ -38,8 +40,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def keeps_up(self) -> bool:
-        """Whether what came also ended."""
-        return self.rate > 0.97 * self.offered
+        """Whether what came also ended, but for what chance explains: four deviations of a Poisson count."""
+        return self.rate * self.seconds >= self.offered * self.seconds - 4 * math.sqrt(
+            self.offered * self.seconds
+        )
 
     @property
     def demand_us(self) -> float:
@@ -113,6 +117,7 @@ def _run(
     api = sum(sum(a.server.busy.values()) for a in cell.apis) - api
     slots = sum(w.slot_seconds for w in cell.workers) - slots
     return Outcome(
+        seconds=seconds,
         offered=(counts["submitted"] - before["submitted"]) / seconds,
         rate=ended / seconds,
         p50=percentile(ordered, 0.5) * 1000,

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +17,13 @@ from bench.order import Mark, Order, Report
 from bench.programs import REPOSITORY
 from bench.result import Outcome as BenchOutcome
 from bench.result import Result
-from bench.simulation.costs import RESULTS, ProcessCosts, main_thread_us
+from bench.simulation.costs import RESULTS, ProcessCosts
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
 from bench.turn import TurnFailed, last_words, put_load
 
 WORDS = 32
 STREAMS, STREAMED_JOBS = 16, 96
-REST_SECONDS = 8.0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -45,9 +43,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Real(msgspec.Struct, frozen=True):
-    """`cpu_us` is processor microseconds a job by group of processes, `rest_us` what Redis takes a second
-    before there is any load.
-    """
+    """What was measured; `cpu_us` is processor microseconds a job by group of processes."""
 
     load: Load
     rate: float
@@ -55,24 +51,22 @@ class Real(msgspec.Struct, frozen=True):
     p99: float
     wrong: int
     cpu_us: dict[str, float]
-    rest_us: float
 
 
 def measure(load: Load, scratch: Path) -> Real:
-    """Start the stack, let it rest, put load on it. Raises `TurnFailed`."""
+    """Start the stack, put load on it. Raises `TurnFailed`."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     ours = Ours(load.workers, catalogue=load.catalogue)
     with ours.serve(scratch) as serving, Redis.from_url(serving.redis_url) as redis:
         _knock(serving, ours)
-        rest_us = _rest(redis)
         order = Order(serving.url, ours.dialect, load.clients, load.warm_up, load.seconds)
         marks: dict[str, Counters] = {}
         for message in put_load(order, scratch):
             if isinstance(message, Mark):
                 marks[message.moment] = read(serving, redis)
             else:
-                return _real(load, message, marks, rest_us)
+                return _real(load, message, marks)
     raise TurnFailed(f"no report\n{last_words(scratch)}")
 
 
@@ -88,19 +82,12 @@ def _knock(serving: Serving, ours: Ours) -> None:
             pass
 
 
-def _rest(redis: "Redis") -> float:
-    """Main-thread microseconds that Redis spends a second with nothing to do."""
-    before = main_thread_us(redis)
-    time.sleep(REST_SECONDS)
-    return (main_thread_us(redis) - before) / REST_SECONDS
-
-
-def _real(load: Load, report: Report, marks: Mapping[str, Counters], rest_us: float) -> Real:
+def _real(load: Load, report: Report, marks: Mapping[str, Counters]) -> Real:
     spent = _cpu_us(marks["begins"], marks["ends"])
     cpu = {name: value / max(1, report.answers) for name, value in spent.items()}
     cpu["client"] = report.cpu_seconds * 1e6 / max(1, report.right)
     latency = report.latency
-    return Real(load, report.rate, latency.p50, latency.p99, report.wrong, cpu, rest_us)
+    return Real(load, report.rate, latency.p50, latency.p99, report.wrong, cpu)
 
 
 def _cpu_us(before: Counters, after: Counters) -> dict[str, float]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 FLUSH_SECONDS = 0.25
 UNHEARD_BEATS = 2
+BRPOP_SECONDS = 1.0
+"""Celery looks for doorbells so often."""
 
 
 @dataclass(eq=False, slots=True)
@@ -224,7 +226,7 @@ class Worker:
 
     def _beat(self) -> None:
         costs, pause = self._cell.costs, self._shape.lease / 3
-        micro = costs.resting_worker * pause + costs.beat_lease * self.held
+        micro = costs.beat + costs.beat_lease * self.held + costs.trip * pause / BRPOP_SECONDS
         self._cell.redis.serve("background", micro * MICRO)
         self._timeline.after(pause, self._beat)
         self._unheard = self._unheard + 1 if self._cell.queue and not self.draining else 0
