@@ -19,7 +19,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a run brought in its measured time.
 
     `seconds` is how long that was; `offered` and `rate` are jobs a second that came and that ended.
-    Times are in milliseconds, from a job's submit to its end at the client. `redis`, `api`, `slots`, `drains` are utilisations, of 1.
+    Times are in milliseconds, from a job's submit to its end at the client. `redis`, `api`, `slots`,
+    `drains` are utilisations, of 1.
     `redis_us` is microseconds of Redis a job, by kind of call. `calls`: Redis requests a job.
     """
 
