@@ -5,7 +5,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +67,17 @@ def _log(**_: Any) -> None:
         logs.configure(settings, os.environ.get("TRUTHGPT_ROLE", "celery"))
 
 
-def _keep_metrics(name: str, observers: Observers, watching: Callable[["Site"], Hooks]) -> None:
+def _keep_metrics(
+    name: str, observers: Observers, watching: Callable[["Site"], Sequence[Hooks]]
+) -> None:
     """Metrics of this process, `watching` made of them. For a worker that starts: Flower imports this too."""
     if not settings.enable_metrics:
         return
     from shared.telemetry.site import Site
 
     site = Site(settings, name)
-    observers.add(watching(site))
+    for observer in watching(site):
+        observers.add(observer)
     site.start(serving=True)
     signals.worker_shutdown.connect(lambda **_: site.stop(), weak=False)
 
@@ -116,7 +119,7 @@ def _serve_model(model: str) -> None:
         _keep_metrics(
             f"worker-{model}",
             runtime.observers,
-            lambda site: site.jobs(model, lambda: runtime.executor.engine.pid),
+            lambda site: [site.jobs(model, lambda: runtime.executor.engine.pid)],
         )
         _keep_traces(f"worker-{model}", lambda spans: runtime.observers.add(spans.jobs(model)))
         runtime.start()
@@ -168,7 +171,7 @@ def _serve_rescue() -> None:
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         answer_revoke(store)
-        _keep_metrics("rescue", observers, lambda site: site.rescues())
+        _keep_metrics("rescue", observers, lambda site: [site.rescues(), site.deliveries()])
         _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
         rescuer.start()
         doorman.start()

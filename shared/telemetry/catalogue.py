@@ -8,6 +8,8 @@ LATENCY_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6
 WAIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 BETWEEN_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 5)
 """Factors of two: whether text comes faster than it is read is decided between 10 and 100 ms."""
+SEND_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
+"""`WEBHOOK_TIMEOUT_SEC` is 15 by default and 60 at most."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -20,11 +22,12 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    merge: Literal["livesum", "livemin", "livemostrecent"] = "livesum"
+    merge: Literal["livesum", "livemin"] = "livesum"
 
 
 _ROUTE = ("method", "endpoint")
 _MODEL = ("model",)
+_TENANT = ("tenant",)
 
 METRICS = (
     # -- said by the API
@@ -113,6 +116,18 @@ METRICS = (
         ("model", "reason"),
     ),
     Metric(
+        "inference_retries_delayed_total",
+        "counter",
+        "Retries that had to wait, because the model's retry budget was spent.",
+        _MODEL,
+    ),
+    Metric(
+        "inference_failures_total",
+        "counter",
+        "Jobs that failed, by the code of their error.",
+        ("model", "code"),
+    ),
+    Metric(
         "inference_fenced_writes_total",
         "counter",
         "Attempts that wrote too late: the store refused them, another attempt owned the job.",
@@ -126,20 +141,50 @@ METRICS = (
     ),
     Metric("inference_engine_restarts_total", "counter", "Engine hosts that died.", _MODEL),
     Metric("circuit_breaker_open_total", "counter", "Breakers that opened.", ("model", "scope")),
-    Metric(
-        "circuit_breaker_state",
-        "gauge",
-        "The model's breaker: 0 closed, 1 half-open, 2 open. From its first change on.",
-        _MODEL,
-        merge="livemostrecent",
-    ),
     Metric("inference_worker_breakers_open", "gauge", "Workers whose own breaker is open.", _MODEL),
-    # -- said by the rescue worker
+    Metric(
+        "inference_tenant_jobs_total",
+        "counter",
+        "Jobs that ended at a worker, by tenant and end.",
+        ("tenant", "end"),
+    ),
+    Metric(
+        "inference_tenant_tokens_total",
+        "counter",
+        "Tokens read and generated for a tenant.",
+        ("tenant", "direction"),
+    ),
+    Metric(
+        "inference_tenant_device_seconds_total",
+        "counter",
+        "Seconds of engine steps, apportioned to tenants.",
+        _TENANT,
+    ),
+    Metric(
+        "inference_tenant_queue_seconds_total",
+        "counter",
+        "Seconds that a tenant's jobs waited for their first claim.",
+        _TENANT,
+    ),
+    # -- said by the rescue worker, which delivers too
     Metric(
         "inference_rescued_jobs_total",
         "counter",
         "Jobs that the rescuer put right, by what had become of them.",
         ("model", "outcome"),
+    ),
+    Metric(
+        "webhook_sends_total",
+        "counter",
+        "Sends of webhooks, by what became of the delivery.",
+        ("model", "outcome"),
+    ),
+    Metric(
+        "webhook_send_seconds",
+        "histogram",
+        "From the beginning of a send to the receiver's answer, or to giving it up.",
+        ("outcome",),
+        SEND_SECONDS,
     ),
     # -- read from the store when the API is scraped
     Metric("inference_queue_depth", "gauge", "Jobs that wait.", _MODEL),
@@ -149,6 +194,24 @@ METRICS = (
         "gauge",
         "Live workers by their engine's state.",
         ("model", "state"),
+    ),
+    Metric(
+        "circuit_breaker_state",
+        "gauge",
+        "The model's breaker: 0 closed, 1 half-open, 2 open.",
+        _MODEL,
+    ),
+    Metric("webhook_backlog", "gauge", "Webhooks that wait to be delivered."),
+    Metric(
+        "webhook_overdue_seconds",
+        "gauge",
+        "For how long the receiver that waits longest has been due and was not looked at.",
+    ),
+    Metric("inference_redis_memory_bytes", "gauge", "Memory that Redis uses."),
+    Metric(
+        "inference_redis_memory_limit_bytes",
+        "gauge",
+        "Memory that Redis may use (maxmemory); 0 where it has no limit.",
     ),
     Metric("inference_redis_up", "gauge", "1 when the store answered this scrape, else 0."),
     # -- said by every process

@@ -8,15 +8,17 @@ from typing import Any
 
 from shared.errors import PROBLEMS
 from shared.hooks import Hooks
-from shared.states import TERMINAL
+from shared.states import TERMINAL, JobState
 from shared.telemetry.instruments import Instruments
+from shared.telemetry.tenants import TenantSeries
 from shared.telemetry.window import Window
 
 RETRIED = "retried"
 FENCED = "fenced"
 ENDS = (*sorted(TERMINAL), RETRIED, FENCED)
-REASONS = (*sorted(PROBLEMS), "engine_lost", "worker_stopping", "other")
-BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
+OTHER = "other"
+CODES = (*sorted(PROBLEMS), OTHER)
+REASONS = (*sorted(PROBLEMS), "engine_lost", "worker_stopping", OTHER)
 BREAKER_SCOPES = ("model", "worker")
 
 
@@ -28,7 +30,8 @@ class JobMetrics(Hooks):
     ) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._running: set[str] = set()
+        self._running: dict[str, str] = {}
+        """Whose job each attempt is that this worker holds."""
         self._spoke: dict[str, float] = {}
         """When each job said its latest piece. Touched by the engine client's thread alone."""
         self._window = Window(clock=clock)
@@ -53,17 +56,21 @@ class JobMetrics(Hooks):
         self._tokens = by("inference_tokens_total", ("prompt", "completion"))
         self._ends = by("inference_attempts_total", ENDS)
         self._reasons = by("inference_retries_total", REASONS)
+        self._delayed = one("inference_retries_delayed_total")
+        self._failures = by("inference_failures_total", CODES)
         self._opened = by("circuit_breaker_open_total", BREAKER_SCOPES)
-        self._breaker = one("circuit_breaker_state")
         self._own_breaker = one("inference_worker_breakers_open")
+        self._tenants = TenantSeries(instruments)
 
     def job_claimed(self, claim: Any) -> None:
         if claim.attempt == 1:
-            self._waits.observe((claim.claimed_ms - claim.created_ms) / 1000)
+            waited = (claim.claimed_ms - claim.created_ms) / 1000
+            self._waits.observe(waited)
+            self._tenants.waited(claim.tenant, waited)
         with self._lock:
             if not self._running:
                 self._batches.set(1)
-            self._running.add(f"{claim.id}/{claim.attempt}")
+            self._running[f"{claim.id}/{claim.attempt}"] = claim.tenant
 
     def estimate_error(self, model: str, seconds: float) -> None:  # noqa: ARG002
         self._estimates["late" if seconds > 0 else "early"].observe(abs(seconds))
@@ -72,13 +79,20 @@ class JobMetrics(Hooks):
         self._ends[state].inc()
         self._runs.observe(seconds)
         if state == RETRIED:
-            self._reasons.get(detail, self._reasons["other"]).inc()
+            self._reasons.get(detail, self._reasons[OTHER]).inc()
         elif state == FENCED:
             self._fenced.inc()
+        else:
+            self._tenants.ended(claim.tenant, state)
+            if state == JobState.FAILED:
+                self._failures.get(detail, self._failures[OTHER]).inc()
         with self._lock:
-            self._running.discard(f"{claim.id}/{claim.attempt}")
+            self._running.pop(f"{claim.id}/{claim.attempt}", None)
             if not self._running:
                 self._batches.set(0)
+
+    def retry_delayed(self, model: str) -> None:  # noqa: ARG002
+        self._delayed.inc()
 
     def job_spoke_first(self, claim: Any, seconds: float) -> None:  # noqa: ARG002 - the hook's signature
         self._first.observe(seconds)
@@ -111,6 +125,8 @@ class JobMetrics(Hooks):
             self._spoke.pop(outcome.ticket, None)
             prompt += outcome.usage.get("prompt_tokens", 0)
             device += outcome.device_seconds
+            if (tenant := self._running.get(outcome.ticket)) is not None:
+                self._tenants.used(tenant, outcome.usage, outcome.device_seconds)
         self._tokens["prompt"].inc(prompt)
         self._device.inc(device)
 
@@ -119,13 +135,7 @@ class JobMetrics(Hooks):
         self._restarts.inc()
 
     def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:  # noqa: ARG002
-        """A breaker went from one state to another; `scope` is `model` or `worker`.
-
-        Of the model's breaker, which all workers share, each change is told once, by its cause.
-        """
-        if scope == "model":
-            self._breaker.set(BREAKER_STATES[new])
-        else:
+        if scope == "worker":
             self._own_breaker.set(1 if new == "open" else 0)
         if new == "open":
             self._opened[scope].inc()

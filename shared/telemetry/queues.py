@@ -1,26 +1,36 @@
-"""Queues and engines as the store has them, read when somebody scrapes, and never waited for long."""
+"""Queues, engines and Redis as the store has them, read when somebody scrapes, never waited for long."""
 
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from shared.breaker import BreakerState
 from shared.errors import StoreUnavailable
 from shared.jobs import JobStore, ModelStatus
 from shared.telemetry.catalogue import BY_NAME
+from shared.telemetry.vitals import Vitals, read_vitals
 
 KEPT_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5
 STATES = ("starting", "ready", "busy", "unhealthy", "failed", "stopped")
+BREAKER_STATES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
-Statuses = Mapping[str, ModelStatus]
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store said: of each model, and of the deployment."""
+
+    models: Mapping[str, ModelStatus]
+    vitals: Vitals
 
 
 class QueueReader:
-    """The models' status, at most a second old; None where the store does not answer in time.
+    """What the store says, at most a second old; None where it does not answer in time.
 
     One thread at a time asks, however many scrapes come, so an outage costs each of them
     `PATIENCE_SECONDS` and nothing piles up.
@@ -34,10 +44,10 @@ class QueueReader:
         self._patience = patience
         self._lock = threading.Lock()
         self._asking: threading.Event | None = None
-        self._found: Statuses | None = None
+        self._found: Found | None = None
         self._at = float("-inf")
 
-    def read(self) -> Statuses | None:
+    def read(self) -> Found | None:
         with self._lock:
             if time.monotonic() - self._at < KEPT_SECONDS:
                 return self._found
@@ -48,9 +58,10 @@ class QueueReader:
         return self._found if asking.wait(self._patience) else None
 
     def _ask(self, done: threading.Event) -> None:
-        found: Statuses | None = None
+        found: Found | None = None
         try:
-            found = {model: self._store.status(model) for model in self._models}
+            models = {model: self._store.status(model) for model in self._models}
+            found = Found(models, read_vitals(self._store))
         except StoreUnavailable:
             pass
         finally:
@@ -67,19 +78,36 @@ class QueueCollector(Collector):
 
     def collect(self) -> Iterator[Any]:
         """Metric families."""
-        statuses = self._reader.read()
-        up = _family("inference_redis_up")
-        up.add_metric((), 0 if statuses is None else 1)
-        yield up
-        depth, running = _family("inference_queue_depth"), _family("inference_running_jobs")
-        engines = _family("inference_engine_state")
-        for model, status in (statuses or {}).items():
-            depth.add_metric((model,), status.waiting)
-            running.add_metric((model,), status.running)
-            states = [report.get("state") for report in status.workers.values()]
-            for state in STATES:
-                engines.add_metric((model, state), states.count(state))
-        yield from (depth, running, engines)
+        found = self._reader.read()
+        yield _of_all("inference_redis_up", 0 if found is None else 1)
+        if found is None:
+            return
+        yield from _of_models(found.models)
+        vitals = found.vitals
+        yield _of_all("webhook_backlog", vitals.backlog)
+        yield _of_all("webhook_overdue_seconds", vitals.overdue)
+        yield _of_all("inference_redis_memory_bytes", vitals.memory)
+        yield _of_all("inference_redis_memory_limit_bytes", vitals.memory_limit)
+
+
+def _of_models(models: Mapping[str, ModelStatus]) -> Iterator[Any]:
+    depth, running = _family("inference_queue_depth"), _family("inference_running_jobs")
+    engines, breakers = _family("inference_engine_state"), _family("circuit_breaker_state")
+    for model, status in models.items():
+        depth.add_metric((model,), status.waiting)
+        running.add_metric((model,), status.running)
+        breakers.add_metric((model,), BREAKER_STATES[status.breaker.state])
+        states = [report.get("state") for report in status.workers.values()]
+        for state in STATES:
+            engines.add_metric((model, state), states.count(state))
+    yield from (depth, running, engines, breakers)
+
+
+def _of_all(name: str, value: float | None) -> Any:
+    family = _family(name)
+    if value is not None:
+        family.add_metric((), value)
+    return family
 
 
 def _family(name: str) -> Any:

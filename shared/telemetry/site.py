@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from shared.hooks import Hooks
 from shared.jobs import JobStore, connect
 from shared.settings import Settings
+from shared.telemetry.deliveries import DeliveryMetrics
 from shared.telemetry.directory import Directory
 from shared.telemetry.exposition import Exposition, serve
 from shared.telemetry.instruments import Instruments
@@ -64,6 +65,10 @@ class Site:
     def rescues(self) -> Hooks:
         """The rescue worker's observer."""
         return RescueMetrics(self._instruments, [spec.name for spec in self._settings.catalog])
+
+    def deliveries(self) -> Hooks:
+        """The observer of the worker that delivers webhooks."""
+        return DeliveryMetrics(self._instruments, [spec.name for spec in self._settings.catalog])
 
     def exposition(self) -> Exposition:
         """All processes of this machine, and the queues as the store has them."""

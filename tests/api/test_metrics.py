@@ -72,6 +72,36 @@ def test_queues_and_engines_are_those_of_the_store(shown: Flask, store: JobStore
     assert {s.labels["state"] for s in found.named("inference_engine_state")} >= {"failed", "ready"}
 
 
+def test_breaker_webhooks_and_memory_are_those_of_redis(shown: Flask, store: JobStore) -> None:
+    seconds, _ = store.redis.time()
+    store.redis.zadd(store.keys("pending"), {"msg_1": 1, "msg_2": 2})
+    store.redis.zadd(store.keys("receivers"), {"t host:443": (seconds - 60) * 1000})
+    store.redis.hset(store.keys("breaker", "echo"), mapping={"state": "open", "until": 2**50})
+    for name in ("pending", "receivers", "breaker:echo"):
+        store.redis.expire(f"{store.keys.prefix}:{name}", 60)
+
+    found = Scrape(shown.test_client().get("/metrics").text)
+
+    assert found.sum("circuit_breaker_state", model="echo") == 2
+    assert found.sum("webhook_backlog") == 2
+    assert 60 <= found.sum("webhook_overdue_seconds") < 120
+    assert found.sum("inference_redis_memory_bytes") == pytest.approx(
+        store.redis.info("memory")["used_memory"], rel=0.5
+    )
+    assert found.sum("inference_redis_memory_limit_bytes") == 0
+
+
+def test_a_redis_that_does_not_tell_its_memory_hides_nothing_else(own_redis: RedisServer) -> None:
+    redis = connect(own_redis.url, 5.0)
+    redis.execute_command("ACL", "SETUSER", "default", "-info")
+    found = Scrape(
+        Exposition(QueueCollector(QueueReader(JobStore(redis), ["echo"]))).render("")[1].decode()
+    )
+    redis.close()
+    assert found.sum("inference_redis_up") == 1 and found.named("webhook_backlog")
+    assert found.named("inference_redis_memory_bytes") == []
+
+
 @pytest.fixture
 def slow_store(own_redis: RedisServer) -> Iterator[JobStore]:
     redis = connect(own_redis.url, 20.0, retries=0)

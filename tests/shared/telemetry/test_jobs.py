@@ -6,11 +6,15 @@ import pytest
 
 from shared.hooks import Hooks, Observers
 from shared.jobs import Claim, Rescued
+from shared.telemetry.deliveries import DeliveryMetrics
 from shared.telemetry.instruments import Instruments
 from shared.telemetry.jobs import JobMetrics
 from shared.telemetry.rescues import RescueMetrics
+from shared.telemetry.tenants import MOST, OTHERS
 from tests.shared.telemetry.conftest import Scrape, scrape
 from workers.host.messages import Outcome, PieceOut, Stepped
+
+OBSERVERS = (JobMetrics, RescueMetrics, DeliveryMetrics)
 
 
 class Clock:
@@ -41,8 +45,8 @@ class Worker:
         return scrape(self._instruments.registry)
 
 
-def claim(job_id: str = "job_a", attempt: int = 1) -> Claim:
-    return Claim(job_id, attempt, "t", b"{}", 60.0, 1_000, 1_250, 0, 0, "", "")
+def claim(job_id: str = "job_a", attempt: int = 1, tenant: str = "t") -> Claim:
+    return Claim(job_id, attempt, tenant, b"{}", 60.0, 1_000, 1_250, 0, 0, "", "")
 
 
 @pytest.fixture
@@ -74,6 +78,45 @@ def test_estimates_are_judged_by_direction(worker: Worker) -> None:
     name = "inference_start_estimate_error_seconds_sum"
     assert seen.sum(name, direction="late") == pytest.approx(2.5)
     assert seen.sum(name, direction="early") == pytest.approx(3.0)
+
+
+def test_failures_by_code_and_retries_that_had_to_wait(worker: Worker) -> None:
+    worker.emit("job_ended", claim(), "failed", 0.5, "poison_input")
+    worker.emit("job_ended", claim(), "expired", 0.5, "job_expired")
+    worker.emit("retry_delayed", "m")
+
+    seen = worker.seen()
+    assert seen.sum("inference_failures_total") == 1
+    assert seen.sum("inference_failures_total", model="m", code="poison_input") == 1
+    assert seen.sum("inference_retries_delayed_total", model="m") == 1
+
+
+def test_what_tenants_use(worker: Worker) -> None:
+    for name, tenant in (("job_a", "acme"), ("job_b", "zeta")):
+        worker.emit("job_claimed", claim(name, tenant=tenant))
+    used = {"prompt_tokens": 7, "completion_tokens": 3}
+    worker.step(0.1, outcomes=(Outcome("job_a/1", "finished", b"{}", used, device_seconds=0.25),))
+    worker.emit("job_ended", claim(tenant="acme"), "succeeded", 0.5, "")
+    worker.emit("job_ended", claim("job_b", tenant="zeta"), "retried", 0.5, "engine_error")
+
+    seen = worker.seen()
+    assert seen.sum("inference_tenant_jobs_total") == 1, "a retried attempt is no end"
+    assert seen.sum("inference_tenant_jobs_total", tenant="acme", end="succeeded") == 1
+    assert seen.sum("inference_tenant_tokens_total", tenant="acme", direction="prompt") == 7
+    assert seen.sum("inference_tenant_tokens_total", tenant="acme", direction="completion") == 3
+    assert seen.sum("inference_tenant_device_seconds_total", tenant="acme") == pytest.approx(0.25)
+    assert seen.sum("inference_tenant_queue_seconds_total", tenant="zeta") == pytest.approx(0.25)
+    assert seen.sum("inference_tenant_jobs_total", tenant="default") == 0
+
+
+def test_tenants_beyond_the_bound_are_others(worker: Worker) -> None:
+    for number in range(MOST + 20):
+        worker.emit("job_ended", claim(tenant=f"tenant-{number}"), "succeeded", 0.5, "")
+
+    ends = worker.seen().named("inference_tenant_jobs_total")
+    assert len({sample.labels["tenant"] for sample in ends}) == MOST + 1
+    assert sum(sample.value for sample in ends) == MOST + 20
+    assert worker.seen().sum("inference_tenant_jobs_total", tenant=OTHERS) == 21, "default is known"
 
 
 def test_a_fenced_attempt_is_a_fenced_write(worker: Worker) -> None:
@@ -118,7 +161,6 @@ def test_breakers(worker: Worker) -> None:
     worker.emit("breaker_changed", "m", "worker", "closed", "open")
 
     seen = worker.seen()
-    assert seen.sum("circuit_breaker_state", model="m") == 1
     assert seen.sum("inference_worker_breakers_open", model="m") == 1
     assert seen.sum("circuit_breaker_open_total", scope="model") == 1
     assert seen.sum("circuit_breaker_open_total", scope="worker") == 1
@@ -141,9 +183,22 @@ def test_rescues_of_the_catalogues_models(instruments: Instruments) -> None:
     seen = scrape(instruments.registry)
     assert seen.sum("inference_rescued_jobs_total", outcome="requeued") == 2
     assert seen.sum("inference_rescued_jobs_total") == 3
+    assert seen.sum("inference_failures_total", model="m", code="worker_crashed") == 1
+
+
+def test_sends_of_webhooks(instruments: Instruments) -> None:
+    metrics = DeliveryMetrics(instruments, ["m"])
+    metrics.webhook_delivered("m", "delivered", 0.3, 1)
+    metrics.webhook_delivered("m", "retry", 15.0, 1)
+    metrics.webhook_delivered("gone", "dead", 0.1, 9)
+
+    seen = scrape(instruments.registry)
+    assert seen.sum("webhook_sends_total", model="m", outcome="delivered") == 1
+    assert seen.sum("webhook_sends_total", model="other", outcome="dead") == 1
+    assert seen.sum("webhook_send_seconds_sum", outcome="retry") == pytest.approx(15)
 
 
 def test_every_hook_that_metrics_listen_to_can_be_emitted() -> None:
-    listened = {name for cls in (JobMetrics, RescueMetrics) for name in vars(cls)} - {"tick"}
+    listened = {name for cls in OBSERVERS for name in vars(cls)} - {"tick"}
     emitted = {name for name in listened if not name.startswith("_")} - {"breaker_changed"}
     assert emitted <= set(vars(Hooks))
