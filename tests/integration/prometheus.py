@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes a stack every second."""
+"""A real Prometheus that scrapes a stack every second, with the rules of deploy/prometheus."""
 
 import shutil
 import subprocess
@@ -8,24 +8,26 @@ from typing import Any
 import httpx
 
 from tests.conftest import eventually, free_port, require
+from tests.promql import ALERTS
 
 CONFIG = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: ["{rules}"]
 scrape_configs:
-  - job_name: truthgpt
+  - job_name: truthgpt-api
     static_configs: [{{targets: ["127.0.0.1:{target}"]}}]
 """
 
 
 class Prometheus:
-    """`query` answers with the samples of an instant query."""
+    """Its HTTP API. `query` answers with the samples of an instant query."""
 
     def __init__(self, folder: Path, target: int) -> None:
         binary = shutil.which("prometheus")
         require(binary, "Prometheus (Debian's package `prometheus`)")
         folder.mkdir()
         config = folder / "prometheus.yml"
-        config.write_text(CONFIG.format(target=target), "utf-8")
+        config.write_text(CONFIG.format(target=target, rules=ALERTS), "utf-8")
         port = free_port()
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         with (folder / "log").open("ab") as log:
@@ -41,10 +43,20 @@ class Prometheus:
         eventually(self._ready, 30, f"Prometheus is ready; see {folder}")
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        answer = self._client.get("/api/v1/query", params={"query": promql}).json()
-        assert answer["status"] == "success", answer
-        found: list[dict[str, Any]] = answer["data"]["result"]
+        found: list[dict[str, Any]] = self._ask("query", query=promql)["result"]
         return found
+
+    def label_values(self, metric: str, label: str) -> list[str]:
+        found: list[str] = self._ask(f"label/{label}/values", **{"match[]": metric})
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+
+    def _ask(self, path: str, **params: str) -> Any:
+        answer = self._client.get(f"/api/v1/{path}", params=params).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
 
     def stop(self) -> None:
         self._client.close()

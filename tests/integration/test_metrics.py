@@ -5,30 +5,35 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 from redis import Redis
 
-from client import Client
 from shared.telemetry.catalogue import METRICS
 from tests.conftest import eventually, free_port, require
+from tests.deploy.test_grafana import dashboards, panels
 from tests.integration.conftest import ECHO, REPOSITORY
 from tests.integration.prometheus import Prometheus
 from tests.integration.stack import Stack
+from tests.integration.traffic import SETTINGS, WORDS, a_bad_hour, catalogue, everyday
+from tests.promql import rules
 from tests.shared.telemetry.conftest import Scrape
 
-WORDS = "the quick brown fox jumps over the lazy dog "
 BY_CONTRACT = "inference_request_duration_ms metric names should not contain abbreviated units"
 """promtool would have seconds; the name is fixed."""
+
+OFTEN_IDLE = ("Cache hit ratio", "How far off the estimated start was")
+"""Panels whose queries give series, but no number where no result was looked up and no job had to wait."""
 
 
 class Metered(Stack):
     """A stack whose worker shows its own metrics, too."""
 
     own_port = 0
+    illness = Path()
 
     def scrape(self) -> Scrape:
         return Scrape(self.page())
@@ -41,9 +46,10 @@ class Metered(Stack):
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
-    port = free_port()
-    stack = Metered(tmp_path_factory.mktemp("stack") / "s", ECHO, {"METRICS_PORT": str(port)})
-    stack.own_port = port
+    port, illness = free_port(), tmp_path_factory.mktemp("illness")
+    settings = {**SETTINGS, "METRICS_PORT": str(port)}
+    stack = Metered(tmp_path_factory.mktemp("stack") / "s", catalogue(illness), settings)
+    stack.own_port, stack.illness = port, illness
     # In this order, so that the port is the worker's; the rescuer finds it taken and goes on.
     stack.worker("echo")
     eventually(lambda: answers(f"http://127.0.0.1:{port}/metrics"), 30, "the worker's own page")
@@ -60,16 +66,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def load(client: Client, jobs: int = 5) -> None:
-    for _ in range(jobs):
-        client.infer("echo", WORDS, params={"step_ms": 5})
-    missing = httpx.get(f"{client.base_url}/v1/nothing")
-    assert missing.status_code == 404
-
-
 def test_one_page_has_all_processes(stack: Metered) -> None:
     with stack.client() as client:
-        load(client)
+        everyday(client)
 
     def told() -> bool:
         return stack.scrape().sum("inference_attempts_total", end="succeeded") >= 5
@@ -81,7 +80,8 @@ def test_one_page_has_all_processes(stack: Metered) -> None:
     assert seen.sum("inference_time_to_first_token_seconds_count") >= 5
     assert seen.sum("inference_time_between_tokens_seconds_count") >= 5 * 8
     assert seen.sum("inference_device_seconds_total") > 0
-    states = {s.labels["state"]: s.value for s in seen.named("inference_engine_state")}
+    engines = seen.named("inference_engine_state")
+    states = {s.labels["state"]: s.value for s in engines if s.labels["model"] == "echo"}
     assert states["ready"] + states["busy"] == sum(states.values()) == 1
     eventually(lambda: parts(stack.scrape()) == {"api", "rescue", "worker-echo", "engine-echo"})
     assert "METRICS_PORT: cannot listen" in stack.log("rescue")
@@ -152,34 +152,89 @@ def test_a_killed_worker_leaves_its_counts_and_no_gauge(stack: Metered) -> None:
     assert stack.scrape().sum("inference_active_batches") == 0
 
 
+@pytest.fixture(scope="module")
+def prometheus(stack: Metered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It has seen a bad hour of the stack."""
+    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus") / "p", stack.port)
+    stack.worker("ill")
+    stack.ready("echo", "ill")
+    eventually(lambda: prometheus.query("up == 1"), 30, "a scrape")
+    a_bad_hour(stack, stack.illness)
+    yield prometheus
+    prometheus.stop()
+
+
+def lacking(prometheus: Prometheus, stack: Metered, queries: Mapping[str, str]) -> dict[str, str]:
+    """The queries that have no data, or no number, though there is some load for half a minute."""
+    left = dict(queries)
+    with stack.client() as client:
+        for _ in range(30):
+            everyday(client, 2)
+            left = {name: query for name, query in left.items() if not numbers(prometheus, query)}
+            if not left:
+                break
+    return left
+
+
+def numbers(prometheus: Prometheus, query: str) -> list[float]:
+    values = [float(sample["value"][1]) for sample in prometheus.query(query)]
+    return [value for value in values if math.isfinite(value)]
+
+
 def test_the_queries_of_the_docs_have_data_in_a_real_prometheus(
-    stack: Metered, tmp_path: Path
+    stack: Metered, prometheus: Prometheus
 ) -> None:
     docs = (REPOSITORY / "docs" / "metrics.md").read_text("utf-8")
     [block] = re.findall(r"```promql\n(.*?)```", docs, re.DOTALL)
     queries = block.strip().splitlines()
     assert len(queries) == 4
-    prometheus = Prometheus(tmp_path / "prometheus", stack.port)
-    try:
-        with stack.client() as client:
-
-            def all_have_data() -> bool:
-                load(client, 2)
-                return all(map(prometheus.query, queries))
-
-            eventually(all_have_data, 30, "data for every query")
-            eventually(lambda: p95(prometheus, queries[0]) > 0, 30, "a latency")
-        assert [s["value"][1] for s in prometheus.query("up")] == ["1"]
-        errors = prometheus.query(queries[2])
-        assert {s["metric"]["endpoint"] for s in errors} >= {"/v1/infer", "other"}
-    finally:
-        prometheus.stop()
+    assert not lacking(prometheus, stack, {query: query for query in queries[:3]})
+    assert prometheus.query(queries[3]), "not a number where nothing was looked up, but there"
+    errors = prometheus.query(queries[2])
+    assert {s["metric"]["endpoint"] for s in errors} >= {"/v1/infer", "other"}
 
 
-def p95(prometheus: Prometheus, query: str) -> float:
-    [sample] = prometheus.query(query)
-    value = float(sample["value"][1])
-    return 0.0 if math.isnan(value) else value
+def test_every_panel_of_the_dashboards_has_data(stack: Metered, prometheus: Prometheus) -> None:
+    shown = {
+        f"{dashboard['uid']}: {panel['title']}: {target['legendFormat']}": resolved(target["expr"])
+        for dashboard in dashboards()
+        for panel in panels(dashboard)
+        for target in panel["targets"]
+    }
+    idle = {name for name in shown if any(title in name for title in OFTEN_IDLE)}
+    assert len(idle) == len(OFTEN_IDLE)
+    assert not lacking(prometheus, stack, {n: q for n, q in shown.items() if n not in idle})
+    assert [name for name in idle if not prometheus.query(shown[name])] == []
+
+
+def resolved(query: str) -> str:
+    """A query as Grafana sends it, with everything chosen."""
+    for name, value in {
+        "__rate_interval": "1m",
+        "__range": "5m",
+        "model": ".*",
+        "tenant": ".*",
+    }.items():
+        query = query.replace(f"${name}", value)
+    assert "$" not in query
+    return query
+
+
+def test_the_filters_of_the_dashboards_offer_what_there_is(prometheus: Prometheus) -> None:
+    offered = {"model": {"echo", "ill"}, "tenant": {"default", "acme", "others"}}
+    for dashboard in dashboards():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                [(metric, label)] = re.findall(
+                    r"label_values\((\w+), (\w+)\)", variable["definition"]
+                )
+                assert label == variable["name"]
+                assert set(prometheus.label_values(metric, label)) == offered[label]
+
+
+def test_a_real_prometheus_evaluates_every_rule(prometheus: Prometheus) -> None:
+    eventually(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), 30)
+    assert len(prometheus.rules()) == len(rules())
 
 
 def test_a_page_comes_though_redis_is_gone(make_stack: Callable[..., Stack]) -> None:
