@@ -1,6 +1,7 @@
 """`GET /metrics`: what this machine's processes say of themselves, for Prometheus."""
 
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from flask import Flask, Response, current_app, request
 
@@ -53,5 +54,25 @@ def keep_metrics(app: Flask, settings: Settings) -> None:
 
     site = Site(settings, "api")
     observe(app, site.requests(routes(app)))
-    app.extensions[EXPOSITION] = site.exposition()
+    app.extensions[EXPOSITION] = site.exposition(OffTheLoop())
     site.start(serving=False)
+
+
+class OffTheLoop:
+    """Works in a thread where gevent serves, one thing at a time.
+
+    A page takes tens of milliseconds, and the loop has all other requests to serve meanwhile.
+    """
+
+    def __init__(self) -> None:
+        from gevent import monkey
+        from gevent.threadpool import ThreadPool
+
+        serving = monkey.is_module_patched("threading")
+        self._pool: Any = ThreadPool(1) if serving else None
+
+    def __call__(self, work: Callable[[], bytes]) -> bytes:
+        if self._pool is None:
+            return work()
+        body: bytes = self._pool.apply(work)
+        return body

@@ -1,6 +1,8 @@
 """Metrics as text, in the format that the scraper asks for."""
 
 import logging
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -12,18 +14,47 @@ from shared.telemetry.instruments import Instruments
 _log = logging.getLogger(__name__)
 
 
-class Exposition:
-    """All of some sources on one page."""
+Aside = Callable[[Callable[[], bytes]], bytes]
+"""Does some work and returns what it returns, perhaps in another thread."""
 
-    def __init__(self, *sources: Collector) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        for source in sources:
-            self._registry.register(source)
+
+def at_once(work: Callable[[], bytes]) -> bytes:
+    return work()
+
+
+class Exposition:
+    """All of some sources on one page.
+
+    `live` is asked first, in the thread that renders, for it may wait for an answer. Reading the others and
+    writing the page, which keeps a processor busy for a while, is done by `aside`.
+    """
+
+    def __init__(
+        self, *sources: Collector, live: Collector | None = None, aside: Aside = at_once
+    ) -> None:
+        self._sources = sources
+        self._live = live
+        self._aside = aside
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Content type and body, for an Accept header."""
         encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
+        registry = CollectorRegistry(auto_describe=False)
+        for source in self._sources:
+            registry.register(source)
+        if self._live is not None:
+            registry.register(_Collected(list(self._live.collect())))
+        return content_type, self._aside(partial(encode, registry))
+
+
+class _Collected(Collector):
+    """What another collector has said already."""
+
+    def __init__(self, families: list[Any]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Any]:
+        return self._families
 
 
 def serve(instruments: Instruments, host: str, port: int) -> Any:

@@ -14,7 +14,7 @@ from shared.jobs import JobStore, connect
 from shared.settings import Settings
 from shared.telemetry.deliveries import DeliveryMetrics
 from shared.telemetry.directory import Directory
-from shared.telemetry.exposition import Exposition, serve
+from shared.telemetry.exposition import Aside, Exposition, at_once, serve
 from shared.telemetry.instruments import Instruments
 from shared.telemetry.jobs import JobMetrics
 from shared.telemetry.processes import ProcessMetrics, Ticker
@@ -70,14 +70,20 @@ class Site:
         """The observer of the worker that delivers webhooks."""
         return DeliveryMetrics(self._instruments, [spec.name for spec in self._settings.catalog])
 
-    def exposition(self) -> Exposition:
-        """All processes of this machine, and the queues as the store has them."""
+    def exposition(self, aside: Aside = at_once) -> Exposition:
+        """All processes of this machine, and the queues as the store has them.
+
+        `aside` may read the directory's files and write the page in another thread.
+        """
         settings = self._settings
         redis = connect(settings.require_redis(), SCRAPE_TIMEOUT, retries=0)
         reader = QueueReader(
             JobStore(redis, settings.key_prefix), [spec.name for spec in settings.catalog]
         )
-        return Exposition(self._source or self._instruments.registry, QueueCollector(reader))
+        queues = QueueCollector(reader)
+        if self._source is None:
+            return Exposition(self._instruments.registry, live=queues)
+        return Exposition(self._source, live=queues, aside=aside)
 
     def start(self, *, serving: bool) -> None:
         """Keep gauges up to date; `serving`: show this process's own metrics at `METRICS_PORT`."""

@@ -1,6 +1,8 @@
 """`/metrics`: who may see it, in which format, and that no outage makes it hang."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -125,3 +127,22 @@ def test_a_redis_that_does_not_answer_costs_a_scrape_a_moment(
             assert found.named("inference_queue_depth") == []
     finally:
         own_redis.process.send_signal(signal.SIGCONT)
+
+
+OFF_THE_LOOP = """
+from gevent import monkey
+monkey.patch_all()
+import os
+import gevent
+from api.metrics import OffTheLoop
+heard, said = os.pipe()
+gevent.spawn(os.write, said, b"the loop goes on")
+print(OffTheLoop()(lambda: os.read(heard, 100)).decode())
+"""
+
+
+def test_a_page_that_is_written_does_not_hold_up_the_loop() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OFF_THE_LOOP], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("the loop goes on\n", "")
