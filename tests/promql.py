@@ -1,6 +1,7 @@
 """What a PromQL query names: enough of a reader to hold queries against the table of metrics."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ _GROUPING = r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
 _WORDS = {"and", "or", "unless", "bool", "offset", "group_left", "group_right"}
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     """The rules of deploy/prometheus/alerts.yml; alerts have an `alert`, recording rules a `record`."""
     groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
@@ -43,9 +45,14 @@ def labels(query: str) -> set[str]:
     return selected | grouped
 
 
+@cache
+def _recorded() -> dict[str, set[str]]:
+    """Our recording rules' series, each with its labels."""
+    return {rule["record"]: labels(rule["expr"]) for rule in rules() if "record" in rule}
+
+
 def unknown(query: str) -> set[str]:
     """Series that neither we nor Prometheus nor our recording rules make, and labels that they lack."""
-    recorded = {rule["record"]: labels(rule["expr"]) for rule in rules() if "record" in rule}
     series, allowed = set(), set(ALWAYS)
     for name in metrics(query):
         metric = BY_NAME.get(name)
@@ -54,8 +61,8 @@ def unknown(query: str) -> set[str]:
             metric = metric if metric is not None and metric.kind == "histogram" else None
         if metric is not None:
             allowed |= set(metric.labels)
-        elif name in recorded:
-            allowed |= recorded[name]
+        elif name in _recorded():
+            allowed |= _recorded()[name]
         elif name not in OF_PROMETHEUS:
             series.add(name)
     return series | (labels(query) - allowed)

@@ -1,5 +1,6 @@
 """What a server sees in a bad hour, in seconds: two tenants, failures, a breaker, webhooks, refusals."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,9 +38,9 @@ models:
 
 
 def everyday(client: Client, jobs: int = 5) -> None:
-    """Jobs that succeed, and a request for what is not there."""
+    """Jobs that succeed, no two alike, and a request for what is not there."""
     for _ in range(jobs):
-        client.infer("echo", WORDS, params={"step_ms": 5})
+        client.infer("echo", WORDS + secrets.token_hex(8), params={"step_ms": 5})
     missing = httpx.get(f"{client.base_url}/v1/nothing")
     assert missing.status_code == 404
 
