@@ -44,7 +44,7 @@ def take_turn(
     with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
         order = Order(serving.url, subject.dialect, clients, warm_up, seconds, patience)
         marks: dict[str, Counters] = {}
-        for message in _load(order, folder):
+        for message in put_load(order, folder):
             if isinstance(message, Mark):
                 marks[message.moment] = read(serving, redis)
             else:
@@ -53,7 +53,7 @@ def take_turn(
     raise TurnFailed(f"{subject.name}: no report\n{last_words(folder)}")
 
 
-def _load(order: Order, folder: Path) -> Iterator[Mark | Report]:
+def put_load(order: Order, folder: Path) -> Iterator[Mark | Report]:
     """What the load generator says, while it works."""
     with _load_generator() as process:
         assert process.stdin is not None and process.stdout is not None

@@ -50,6 +50,13 @@ def test_alerts_fire_when_they_must_and_only_then(file: str) -> None:
     promtool("test", "rules", file)
 
 
+def test_rules_are_evaluated_in_their_order() -> None:
+    """promtool takes groups in any order otherwise, and an alert then reads what is recorded too late."""
+    groups = [group["name"] for group in yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]]
+    for file in TESTS:
+        assert yaml.safe_load((FOLDER / file).read_text("utf-8"))["group_eval_order"] == groups
+
+
 def test_each_alert_is_seen_to_fire_and_to_stay_silent() -> None:
     seen: dict[str, set[bool]] = {}
     for file in TESTS:

@@ -1,0 +1,1 @@
+"""The job protocol as a discrete-event model, its costs measured here. How: docs/scaling.md."""
