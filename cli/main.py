@@ -28,6 +28,7 @@ COMMANDS = {
     "worker": "cli.processes",
     "rescue": "cli.processes",
     "flower": "cli.processes",
+    "health": "cli.health",
 }
 
 

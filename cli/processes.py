@@ -51,7 +51,7 @@ def api(host: str, port: int) -> None:
 
 
 @click.command()
-@click.option("--model", required=True, help="A name in the catalogue.")
+@click.option("--model", envvar="TRUTHGPT_MODEL", required=True, help="A name in the catalogue.")
 def worker(model: str) -> None:
     """Run one worker, which serves one model (needs REDIS_URL)."""
     from shared import broker

@@ -719,6 +719,11 @@ class JobStore:
                 return True
         return False
 
+    def rescued_lately(self) -> bool:
+        """Whether some rescuer holds the lock, which lapses seconds after its last round."""
+        with _reachable():
+            return bool(self.redis.exists(self.keys("rescuer")))
+
     # -- calling Redis
 
     def call(self, script: str, *args: Any) -> Any:
