@@ -163,7 +163,7 @@ class Isolation:
         self._fault = fault.told
         if fault.memory and self._shrink():
             return
-        group = [job for job in self._held if job in self._inside]
+        group = self._suspects()
         if self._search is None and not self._failed_once and self._worth_repeating(fault, group):
             _log.warning("running it once more")
             self._failed_once = True
@@ -177,6 +177,12 @@ class Isolation:
             self._failed_once = False
             self._search = Search(group, [job for job in group if not self._held[job].heard])
         self._judge(self._search)
+
+    def _suspects(self) -> list[str]:
+        """Those whom the step took, where the engine tells; all that it has where it does not."""
+        inside = [job for job in self._held if job in self._inside]
+        taken = frozenset(getattr(self._engine, "taken", ()))
+        return [job for job in inside if job in taken] or inside
 
     def _worth_repeating(self, fault: Fault, group: list[str]) -> bool:
         """Whether the same step again is the better second try than a search.

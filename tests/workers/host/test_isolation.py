@@ -33,6 +33,7 @@ class Fragile:
     continues: bool = True
     width: int = 10_000
     moods: list[BaseException | None] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
     works: dict[str, Work] = field(default_factory=dict)
     said: dict[str, int] = field(default_factory=dict)
     failures: int = 0
@@ -57,6 +58,7 @@ class Fragile:
     def step(self) -> Step:
         batch = list(self.works.values())[: self.width]
         self.rows += len(batch)
+        self.taken = [one.id for one in batch]
         if self.moods and (mood := self.moods.pop(0)) is not None:
             self.failures += 1
             raise mood
@@ -135,6 +137,14 @@ def test_one_poison_among_31_others_ends_alone(culprit: int) -> None:
     assert engine.failures <= 2 + math.log(32, FAN_OUT)
     assert ran.steps <= 12
     assert engine.rows - 32 <= 32 + 8 + 2 + 1, "rows that were computed for nothing"
+
+
+def test_who_was_not_in_the_step_is_no_suspect() -> None:
+    engine = Fragile(width=32)
+    ran = serve(engine, batch(128, {13}))
+
+    assert ran.codes() == {"13": "poison_input"} and len(ran.finished()) == 127
+    assert engine.rows - 127 <= 32 + 8 + 2 + 1
 
 
 def test_two_poisons_are_both_found() -> None:
