@@ -20,7 +20,11 @@ SHAPES = [
 @pytest.mark.parametrize(("config", "options"), SHAPES)
 @pytest.mark.parametrize("slots", [3, 8])
 def test_single_tokens_together_and_one_by_one_say_the_same(
-    config: str, options: dict[str, int], slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: str,
+    options: dict[str, int],
+    slots: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = save_causal(tmp_path, config, **options)
     texts = []
