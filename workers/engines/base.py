@@ -100,7 +100,8 @@ class Engine(Protocol):
 
     An engine may also have an attribute `budget` (`workers.engines.budget.Budget`) from `load` on: the
     host halves it when a step runs out of memory, and remembers it. Without one the batch is searched
-    for the job that does not fit.
+    for the job that does not fit. And one that holds more jobs than a step takes may have `taken`: the
+    ids of those that the step takes, known before the model runs. When it raises, only they are suspects.
     """
 
     def __init__(self, spec: ModelSpec) -> None: ...

@@ -55,6 +55,7 @@ class Embedding:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self.taken: Items[str] = ()
         self._jobs: dict[str, Job] = {}
         """Oldest first; a job that got a share but not its last one goes to the back."""
 
@@ -117,7 +118,9 @@ class Embedding:
     @torch.inference_mode()
     def step(self) -> Step:
         """One forward pass over the oldest texts that fit the token budget."""
+        self.taken = ()
         shares = self._plan()
+        self.taken = [share.job.id for share in shares]
         if not shares:
             return Step()
         hidden = self._encoder.encode([text for share in shares for text in share.texts])

@@ -1,4 +1,4 @@
-"""What an exception out of a model means: memory that ran out, a device that is gone, or neither.
+"""What an exception out of a model means: memory that ran out, a device that is gone, a fault that passes.
 
 Told by class and message, so that no library has to be imported for it.
 """
@@ -31,6 +31,8 @@ _BY_NOBODY = (
     "hardware stack error",
     "driver shutting down",
 )
+PASSING = (ConnectionError, TimeoutError, InterruptedError, BlockingIOError)
+"""What a model raises that asked somebody else, or the system, in a bad moment."""
 
 
 class DeviceLost(Exception):
@@ -49,6 +51,11 @@ def exhausted(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(str(error)))
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the same step may well pass when it is run again at once."""
+    return isinstance(error, PASSING)
 
 
 def device_lost(error: BaseException) -> DeviceLost | None:

@@ -100,6 +100,7 @@ class OneShot:
         model.options, model.path = spec.options, spec.path
         budget = spec.batch.token_budget
         self.budget = Budget(math.inf if budget == "auto" else float(budget))
+        self.taken: Sequence[str] = ()
         self._rows: dict[str, Row] = {}
         """Oldest first."""
         self._clock = clock
@@ -151,6 +152,7 @@ class OneShot:
 
     def step(self) -> Step:
         """One batch through `predict`, or one more value of every stream."""
+        self.taken = ()
         if not self._rows:
             return Step()
         with self._inference():
@@ -184,6 +186,7 @@ class OneShot:
         plan = alike if self._sorts else oldest_first
         chosen = plan([row.cost for row in waiting], most, self.budget.now, first)
         batch = [waiting[index] for index in chosen]
+        self.taken = [row.id for row in batch]
         costs = [row.cost for row in batch]
         self.budget.spend(
             max(costs) * len(batch) if self._sorts else sum(costs), waiting[first].cost

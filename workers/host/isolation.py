@@ -1,9 +1,9 @@
 """Fault isolation: finds the job that makes a step fail, so that it ends alone and the others go on.
 
-A step that raises has committed nothing, so it is run once more as it was: a passing fault passes. If it
-fails again the batch is searched by halves. Engines know only admit, cancel and step, so jobs are taken
-out with `cancel` and admitted again later, with all that they have said since as a forced prefix: their
-stream has no seam and they are charged nothing.
+A step that raises has committed nothing. Where a search would throw work away, or the fault is one that
+passes, it is run once more as it was; else the search is the second try. Engines know only admit, cancel
+and step, so jobs are taken out with `cancel` and admitted again later, with all that they have said since
+as a forced prefix: their stream has no seam and they are charged nothing.
 
 Memory that runs out is nobody's fault at first: the engine's budget is halved and the step run again.
 Only a job that does not fit alone, in a step as small as can be, ends for it.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
-from workers.engines.faults import device_lost, exhausted, reclaim
+from workers.engines.faults import device_lost, exhausted, passing, reclaim
 from workers.host.search import Search
 
 _log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Fault:
 
     told: str
     memory: bool
+    passing: bool
 
 
 class Isolation:
@@ -156,26 +157,40 @@ class Isolation:
             # A log record must not hold the traceback's tensors either.
             trace = None if memory else error
             _log.error("a step with %d jobs failed: %s", len(self._inside), told, exc_info=trace)
-        return Fault(told, memory)
+        return Fault(told, memory, passing(error))
 
     def _failed(self, fault: Fault) -> None:
         self._fault = fault.told
         if fault.memory and self._shrink():
             return
-        if self._search is None and not self._failed_once:
+        group = self._suspects()
+        if self._search is None and not self._failed_once and self._worth_repeating(fault, group):
             _log.warning("running it once more")
             self._failed_once = True
             return
-        group = [job for job in self._held if job in self._inside]
         if fault.memory and len(group) == 1:
             self._starved.update(group)
         if self._search is not None:
             self._search.failed()
         else:
-            _log.error("it failed again (%s); searching for the culprit", self._fault)
+            _log.error("searching %d jobs for the culprit (%s)", len(group), self._fault)
             self._failed_once = False
             self._search = Search(group, [job for job in group if not self._held[job].heard])
         self._judge(self._search)
+
+    def _suspects(self) -> list[str]:
+        """Those whom the step took, where the engine tells; all that it has where it does not."""
+        inside = [job for job in self._held if job in self._inside]
+        taken = frozenset(getattr(self._engine, "taken", ()))
+        return [job for job in inside if job in taken] or inside
+
+    def _worth_repeating(self, fault: Fault, group: list[str]) -> bool:
+        """Whether the same step again is the better second try than a search.
+
+        A search makes those who have said something leave what the engine has computed for them, and
+        their attempt where it cannot go on with a stream; of a lone job it would learn nothing.
+        """
+        return fault.passing or len(group) == 1 or any(self._held[job].heard for job in group)
 
     def _shrink(self) -> bool:
         """Make room in memory. True when the next step will be smaller than the one that failed."""

@@ -1,7 +1,9 @@
-"""Finds by halves who of a group of jobs makes a step fail: pure decisions over ids."""
+"""Finds who of a group of jobs makes a step fail: pure decisions over ids."""
 
 from collections.abc import Collection, Sequence
 
+FAN_OUT = 4
+"""A part of those known to fail is tried: 1 in this many. Chosen in docs/decisions/0023."""
 SICK_AFTER = 3
 """Jobs that failed alone, one after the other: more likely the engine than its input."""
 PATIENCE = 64
@@ -12,7 +14,7 @@ class Search:
     """Which of these jobs fails? Decides who is tried next; pure, over ids.
 
     `group` is known to fail together. Try `trial` alone in the engine and say `failed` or `ran`, until
-    `over`. For n jobs, every culprit costs at most log2(n) + 2 steps that fail.
+    `over`. For n jobs, every culprit costs at most log4(n) + 2 steps that fail.
 
     A job that fails alone is only accused. It is `poison` once another one has run well after it, or
     did so before and fewer than `SICK_AFTER` failed since; otherwise the engine is to blame and the job
@@ -82,12 +84,12 @@ class Search:
         fresh = [job for job in group if job in self._fresh]
         if 0 < len(fresh) < len(group):
             return fresh, [job for job in group if job not in self._fresh]
-        middle = (len(group) + 1) // 2
-        return group[:middle], group[middle:]
+        size = -(-len(group) // FAN_OUT)
+        return group[:size], group[size:]
 
     def _next(self) -> None:
         self._rest = []
-        # Where one after the other fails alone, halves only add steps.
+        # Where one after the other fails alone, parts of many only add steps.
         count = 1 if len(self._accused) >= SICK_AFTER else len(self._untested)
         trial, self._untested = self._untested[:count], self._untested[count:]
         self._try(trial)

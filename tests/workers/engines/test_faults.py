@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
+from workers.engines.faults import DeviceLost, device_lost, exhausted, passing, reclaim
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,8 @@ def test_torch_s_own_allocator_is_understood() -> None:
 
     assert exhausted(error.value)
     reclaim()
+
+
+def test_faults_that_pass_are_named() -> None:
+    assert passing(ConnectionResetError()) and passing(TimeoutError())
+    assert not passing(RuntimeError("a timeout")) and not passing(OSError(5, "Input/output error"))

@@ -14,7 +14,7 @@ from workers.engines.base import Broke, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
 from workers.engines.faults import DeviceLost
 from workers.host.isolation import Isolation
-from workers.host.search import PATIENCE, SICK_AFTER, Search
+from workers.host.search import FAN_OUT, PATIENCE, SICK_AFTER, Search
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -33,9 +33,12 @@ class Fragile:
     continues: bool = True
     width: int = 10_000
     moods: list[BaseException | None] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
     works: dict[str, Work] = field(default_factory=dict)
     said: dict[str, int] = field(default_factory=dict)
     failures: int = 0
+    rows: int = 0
+    """Jobs in all steps, those that failed included."""
     admitted: int = 0
     closed: bool = False
 
@@ -54,6 +57,8 @@ class Fragile:
 
     def step(self) -> Step:
         batch = list(self.works.values())[: self.width]
+        self.rows += len(batch)
+        self.taken = [one.id for one in batch]
         if self.moods and (mood := self.moods.pop(0)) is not None:
             self.failures += 1
             raise mood
@@ -129,8 +134,17 @@ def test_one_poison_among_31_others_ends_alone(culprit: int) -> None:
 
     assert ran.codes() == {str(culprit): "poison_input"}
     assert len(ran.finished()) == 31
-    assert engine.failures <= 2 + math.log2(32)
-    assert ran.steps <= 2 * math.log2(32) + 3
+    assert engine.failures <= 2 + math.log(32, FAN_OUT)
+    assert ran.steps <= 12
+    assert engine.rows - 32 <= 32 + 8 + 2 + 1, "rows that were computed for nothing"
+
+
+def test_who_was_not_in_the_step_is_no_suspect() -> None:
+    engine = Fragile(width=32)
+    ran = serve(engine, batch(128, {13}))
+
+    assert ran.codes() == {"13": "poison_input"} and len(ran.finished()) == 127
+    assert engine.rows - 127 <= 32 + 8 + 2 + 1
 
 
 def test_two_poisons_are_both_found() -> None:
@@ -139,7 +153,7 @@ def test_two_poisons_are_both_found() -> None:
 
     assert ran.codes() == {"3": "poison_input", "20": "poison_input"}
     assert len(ran.finished()) == 30
-    assert engine.failures <= 2 * (2 + math.log2(32))
+    assert engine.failures <= 2 * (2 + math.log(32, FAN_OUT))
 
 
 def test_when_every_job_fails_the_engine_is_to_blame() -> None:
@@ -147,7 +161,7 @@ def test_when_every_job_fails_the_engine_is_to_blame() -> None:
     ran = serve(engine, batch(32, set(range(32))))
 
     assert set(ran.codes().values()) == {"engine_error"} and len(ran.codes()) == 32
-    assert engine.failures <= 32 + SICK_AFTER * (2 + math.log2(32))
+    assert engine.failures <= 32 + SICK_AFTER * (2 + math.log(32, FAN_OUT))
 
 
 def test_a_lone_job_that_fails_may_be_tried_again() -> None:
@@ -170,6 +184,23 @@ def test_a_passing_fault_passes(error: BaseException) -> None:
     assert len(ran.finished()) == 8
     assert set(ran.texts.values()) == {"abcde"}
     assert engine.admitted == 8, "nobody had to leave"
+
+
+@pytest.mark.parametrize(
+    ("error", "leave"), [(ConnectionResetError("once"), False), (RuntimeError("once"), True)]
+)
+def test_a_fault_is_repeated_before_the_first_words_only_if_it_is_one_that_passes(
+    error: Exception, leave: bool
+) -> None:
+    engine = Fragile(moods=[error])
+    ran = serve(engine, batch(8, set(), length=5))
+
+    assert len(ran.finished()) == 8
+    assert (engine.admitted > 8) is leave
+
+
+def test_a_lone_job_gets_a_second_try() -> None:
+    assert serve(Fragile(moods=[RuntimeError("once")]), batch(1, set())).finished() == {"0"}
 
 
 def test_what_a_system_exit_hits_is_isolated_too() -> None:
@@ -223,8 +254,7 @@ def test_jobs_that_come_during_a_search_wait_and_then_run() -> None:
         isolation.admit(one)
     assert isolation.linger() == 1.0
     ran = Ran()
-    for _ in range(2):
-        ran.take(isolation.step())
+    ran.take(isolation.step())
     isolation.admit(work("late"))
     assert (isolation.pending(), isolation.linger()) == (9, 0.0)
     drive(isolation, ran)
@@ -270,8 +300,7 @@ def test_a_refusal_on_the_way_back_ends_the_job_with_its_own_code() -> None:
     for one in batch(4, {0}):
         isolation.admit(one)
     ran = Ran()
-    for _ in range(3):
-        ran.take(isolation.step())
+    ran.take(isolation.step())
     engine.closed = True
     drive(isolation, ran)
 
@@ -305,6 +334,52 @@ def test_exactly_the_poisoned_are_blamed(case: tuple[int, set[int]], width: int,
         assert ran.texts.get(job, "") == LETTERS[:at]
     if len(poisoned) < SICK_AFTER and at == 0 and width >= size:
         assert set(ran.codes().values()) <= {"poison_input"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.integers(2, 64).flatmap(
+        lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))
+    )
+)
+def test_a_search_finds_every_culprit_in_few_trials(case: tuple[int, set[int]]) -> None:
+    size, culprits = case
+    jobs = [str(n) for n in range(size)]
+    bad = {str(n) for n in culprits}
+    search, well, trials = Search(jobs), set[str](), 0
+    while not search.over:
+        trials += 1
+        trial = list(search.trial)
+        if bad & set(trial):
+            search.failed()
+        else:
+            assert not well & set(trial)
+            well |= set(trial)
+            search.ran(trial, trial, healthy=True)
+
+    assert {*search.poison, *search.unlucky} == bad
+    assert well == set(jobs) - bad
+    assert trials <= 3 * size
+    # Down to one of n: each trial takes a quarter, or leaves three.
+    assert trials <= len(bad) * (math.log(size, 4 / 3) + 2) + 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 40), st.data())
+def test_jobs_that_fail_only_together_are_not_to_blame(size: int, data: st.DataObject) -> None:
+    one, other = data.draw(
+        st.lists(st.integers(0, size - 1), min_size=2, max_size=2, unique=True), label="pair"
+    )
+
+    class Couple(Fragile):
+        def step(self) -> Step:
+            if {str(one), str(other)} <= self.works.keys():
+                raise RuntimeError("these two together")
+            return super().step()
+
+    ran = serve(Couple(), batch(size, set()))
+
+    assert ran.finished() == {str(n) for n in range(size)}
 
 
 def test_a_search_among_one_is_over_at_once() -> None:

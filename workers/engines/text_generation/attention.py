@@ -32,7 +32,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each of a row's T tokens belongs. The first `singles` are alone, the rest come in chunks.
+    """Where each of a row's T tokens belongs. The first `singles` attend together, the rest in chunks.
 
     `slots` and `positions` are [T]; `chunks` are (slot, start, length, offset in the row).
     """
@@ -44,23 +44,32 @@ class Layout:
     chunks: tuple[tuple[int, int, int, int], ...]
 
 
+def together(device: torch.device) -> bool:
+    """Whether single tokens attend in one call, all as far back as the longest text goes.
+
+    A GPU wants few calls. On a CPU a call costs less than reading keys and values that nobody needs.
+    """
+    return device.type != "cpu"
+
+
 def lay_out(chunks: Items[Chunk], device: torch.device) -> Layout:
     """The layout of a row in which the chunks stand in this order, those of one token first."""
     slots: list[int] = []
     positions: list[int] = []
-    longer: list[tuple[int, int, int, int]] = []
+    apart: list[tuple[int, int, int, int]] = []
+    shortest = 2 if together(device) else 1
     for chunk in chunks:
-        if chunk.length > 1:
-            longer.append((chunk.slot, chunk.start, chunk.length, len(slots)))
+        if chunk.length >= shortest:
+            apart.append((chunk.slot, chunk.start, chunk.length, len(slots)))
         slots += [chunk.slot] * chunk.length
         positions += range(chunk.start, chunk.end)
-    singles = len(chunks) - len(longer)
+    singles = len(chunks) - len(apart)
     return Layout(
         slots=upload(slots, torch.long, device),
         positions=upload(positions, torch.long, device),
         singles=singles,
         window=_window(slots[:singles], positions[:singles], device) if singles else None,
-        chunks=tuple(longer),
+        chunks=tuple(apart),
     )
 
 
@@ -163,8 +172,14 @@ def _attend_chunk(
     start: int,
     scale: float | None,
 ) -> torch.Tensor:
-    """Several tokens of one sequence: [1, heads, n, d] over [kv heads, start + n, d] to [n, heads, d]."""
-    size, total = query.shape[2], keys.shape[1]
+    """The tokens of one sequence: [1, heads, n, d] over [kv heads, start + n, d] to [n, heads, d]."""
+    _, heads, size, width = query.shape
+    shared, total, _ = keys.shape
+    if size == 1:
+        # As in `_attend_rows`; the last token of a text sees all of it.
+        query = query.reshape(1, shared, heads // shared, width)
+        out = functional.scaled_dot_product_attention(query, keys[None], values[None], scale=scale)
+        return out.reshape(1, heads, -1)
     mask = None
     if start:
         places = torch.arange(total, device=query.device)
@@ -174,9 +189,9 @@ def _attend_chunk(
         keys[None],
         values[None],
         attn_mask=mask,
-        is_causal=start == 0 and size > 1,
+        is_causal=start == 0,
         scale=scale,
-        enable_gqa=query.shape[1] != keys.shape[0],
+        enable_gqa=heads != shared,
     )
     return out[0].transpose(0, 1)
 

@@ -1,6 +1,7 @@
 """The text generation engine: schedule, run, sample, detokenise, and only then commit."""
 
 import logging
+from collections.abc import Sequence as Items
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from workers.engines.text_generation.packing import packed_runner, static_runner
 from workers.engines.text_generation.runner import Runner
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.scores import namer, told
-from workers.engines.text_generation.sequence import NO_SLOT, Sequence
+from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
 from workers.engines.text_generation.turns import Listener, Turn
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
@@ -35,6 +36,7 @@ class TextGeneration:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self.taken: Items[str] = ()
         self._sequences: dict[str, Sequence] = {}
         self._ended: dict[str, str] = {}
         """Jobs that an earlier attempt had finished, with the reason; they need no step."""
@@ -117,14 +119,12 @@ class TextGeneration:
     def step(self) -> Step:
         """One iteration: a token for every sequence that decodes, and some prefill beside them."""
         self._scheduler.budget = int(self.budget.now)
+        self.taken = ()
         chunks = self._scheduler.plan()
+        self.taken = [chunk.sequence.id for chunk in chunks]
         self.budget.spend(sum(chunk.length for chunk in chunks), least=1)
         self._scheduler.begin(chunks)
-        turns: list[Turn] = []
-        if chunks:
-            rows, logits = self._runner.run(chunks)
-            draws = [row.sequence.draw(row.position) for row in rows]
-            turns = list(self._listener.turns(rows, sampler.choose(logits, draws)))
+        turns = self._turns(chunks) if chunks else []
         # Nothing above has changed any sequence, and nothing below can fail.
         self._scheduler.commit(chunks)
         step = Step(
@@ -143,6 +143,16 @@ class TextGeneration:
     def linger(self) -> float:
         """A newcomer joins at the next token anyway."""
         return 0.0
+
+    def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
+        """What the step says. When it raises, nobody will meet what it has written into slots."""
+        try:
+            rows, logits = self._runner.run(chunks)
+            draws = [row.sequence.draw(row.position) for row in rows]
+            return list(self._listener.turns(rows, sampler.choose(logits, draws)))
+        except BaseException:
+            self._runner.undo(chunks)
+            raise
 
     def _commit(self, turn: Turn, step: Step) -> None:
         sequence = turn.sequence

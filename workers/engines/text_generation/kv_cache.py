@@ -56,10 +56,10 @@ class KvCache:
             tensor[target, :, :length] = tensor[source, :, :length]
 
     @torch.inference_mode()
-    def scrub(self, slot: int) -> None:
-        """Zero a slot, so that NaN left there cannot reach the next sequence."""
+    def scrub(self, slot: int, start: int = 0, end: int | None = None) -> None:
+        """Zero a slot from token `start` to `end`, so that NaN left there cannot reach the next sequence."""
         for tensor in (*self.keys, *self.values):
-            tensor[slot].zero_()
+            tensor[slot, :, start:end].zero_()
 
 
 def slots_that_fit(

@@ -20,9 +20,11 @@ class Runner(Protocol):
     def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """Where logits were wanted, and those logits as float32 [rows, vocabulary].
 
-        Beginnings are copied in the order of the chunks, before anything is run. When it has raised, the
-        slots of its chunks hold nothing new.
+        Beginnings are copied in the order of the chunks, before anything is run.
         """
+
+    def undo(self, chunks: Items[Chunk]) -> None:
+        """The step with these chunks has failed: what it wrote may be no numbers, and goes."""
 
     def release(self, slot: int, *, scrub: bool) -> None:
         """The sequence in `slot` is gone; `scrub` when it may have left numbers that are none."""
@@ -92,6 +94,11 @@ class PackedRunner:
             self._attention.layout = None
         logits = output.logits[0] if self._picks_rows else output.logits[0, at]
         return rows, logits[: len(rows)].float()
+
+    def undo(self, chunks: Items[Chunk]) -> None:
+        """See `Runner.undo`. A beginning that was copied is whole, and stays."""
+        for chunk in chunks:
+            self._cache.scrub(chunk.slot, chunk.start, chunk.end)
 
     def release(self, slot: int, *, scrub: bool) -> None:
         """See `Runner.release`."""

@@ -44,6 +44,9 @@ class StaticRunner:
                 logits.append(self._last_logits(chunk, len(wanted)))
         return rows, torch.cat(logits) if logits else torch.empty(0, 0)
 
+    def undo(self, chunks: Items[Chunk]) -> None:
+        """See `Runner.undo`. A cache that stands where no plan wants it is never used."""
+
     def release(self, slot: int, *, scrub: bool) -> None:  # noqa: ARG002
         """See `Runner.release`."""
         self._pasts.pop(slot, None)

@@ -18,7 +18,7 @@ from tests.tiny_models import (
     text_spec,
 )
 from workers.engines.base import Broke, Work
-from workers.engines.text_generation import sampler
+from workers.engines.text_generation import attention, sampler
 from workers.engines.text_generation.engine import TextGeneration
 
 PROMPTS = [
@@ -326,6 +326,37 @@ def test_logits_that_are_no_numbers_end_one_job_and_leave_its_slot_clean(
     assert outcome.code == "engine_error"
     for job_id in ran.outcomes:
         assert ran.text(job_id) == expected.text(job_id)
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_step_that_fails_leaves_no_numbers_that_are_none_in_a_newcomers_slot(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, reuse: bool
+) -> None:
+    # One call for all single tokens: whoever decodes beside a slot looks over its masked places.
+    monkeypatch.setattr(attention, "together", lambda _: True)
+    engine = loaded(llama, batch=Batch(max_size=4, token_budget=200, prefix_reuse=reuse))
+    expected = drive(engine, works(4))
+    run = engine._runner.run
+
+    def broken(chunks: Any) -> Any:
+        run(chunks)
+        for chunk in chunks:
+            for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
+                tensor[chunk.slot, :, chunk.start : chunk.end] = float("nan")
+        raise RuntimeError("a device broke")
+
+    for number in range(4):
+        engine.admit(Work(f"long-{number}", "x" * 90, {"max_new_tokens": 4}, seed=0))
+    monkeypatch.setattr(engine._runner, "run", broken)
+    with pytest.raises(RuntimeError):
+        engine.step()
+    monkeypatch.setattr(engine._runner, "run", run)
+    for number in range(4):
+        engine.cancel(f"long-{number}")
+    ran = drive(engine, works(4))
+
+    for n in range(4):
+        assert ran.text(f"job-{n}") == expected.text(f"job-{n}")
 
 
 def refusal(engine: TextGeneration, content: Any, **params: Any) -> InputRefused:
