@@ -29,8 +29,10 @@
 | `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
 | `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
 | `receiver:TO` | hash | failures in a row, and until when its circuit is open | a day |
-| `receivers` | zset | receivers by when to look at them next (ms) | horizon |
+| `receivers:TENANT` | zset | a tenant's receivers by when to look at them next (ms) | horizon |
+| `tellers` | zset | tenants with deliveries by when to look at their receivers next (ms) | horizon |
 | `pending` | zset | all waiting deliveries by age (ms) | horizon |
+| `backlog:TENANT` | zset | a tenant's part of `pending` | horizon |
 | `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
 | `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
@@ -74,8 +76,10 @@ TEMPLATES = {
     "outbox": ("outbox", "to"),
     "sending": ("sending", "to"),
     "receiver": ("receiver", "to"),
-    "receivers": ("receivers",),
+    "receivers": ("receivers", "tenant"),
+    "tellers": ("tellers",),
     "pending": ("pending",),
+    "backlog": ("backlog", "tenant"),
     "undelivered": ("undelivered", "tenant"),
     "deliverybell": ("deliverybell",),
     "claim": ("claim", "token"),

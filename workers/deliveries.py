@@ -7,7 +7,8 @@ delivery worker, until nothing is due any more.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 from shared import context
 from shared.errors import StoreUnavailable
@@ -87,7 +88,8 @@ class Deliveries:
             stopping = self._stop_at is not None
             free = 0 if stopping else self._concurrency - len(self._under_way)
             room = min(free, CLAIMED_AT_ONCE)
-        claimed = self._claim(room) if room else []
+            held = Counter(message.tenant for message in self._under_way.values())
+        claimed = self._claim(room, free, held) if room else []
         for message in claimed:
             with self._changed:
                 self._under_way[message.id, message.attempt] = message
@@ -106,9 +108,9 @@ class Deliveries:
                 self._changed.wait(LOOK_SECONDS)
         return True
 
-    def _claim(self, room: int) -> list[Message]:
+    def _claim(self, room: int, free: int, held: Mapping[str, int]) -> list[Message]:
         try:
-            claimed = self._outbox.claim(room, self._lease)
+            claimed = self._outbox.claim(room, self._lease, free=free, held=held)
         except StoreUnavailable as error:
             _log.warning("cannot claim deliveries: %s", error)
             return []

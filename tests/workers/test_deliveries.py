@@ -69,16 +69,16 @@ class Site:
         thread.start()
         return thread
 
-    def finish_job(self, url: str) -> str:
+    def finish_job(self, url: str, tenant: str = "t") -> str:
         webhook = Subscription(parse_target(url), ["completed"], "http://api")
-        job = NewJob(new_job_id(), "m", "t", b"{}", webhook=str(webhook))
+        job = NewJob(new_job_id(), "m", tenant, b"{}", webhook=str(webhook))
         self.store.create(job, max_queued=10**6)
         [claim] = self.store.claim("m", 1, "w").claims
         self.store.write([Finish(claim.id, claim.attempt, JobState.SUCCEEDED, b'{"text":"x"}')])
         return claim.id
 
-    def status(self, job_id: str) -> str:
-        [delivery] = self.outbox.of_job(job_id, "t")
+    def status(self, job_id: str, tenant: str = "t") -> str:
+        [delivery] = self.outbox.of_job(job_id, tenant)
         return delivery.status
 
     def stop(self) -> None:
@@ -157,7 +157,7 @@ def test_one_hanging_receiver_of_a_hundred_delays_nobody(make_site: Callable[...
         hanging.hanging.set()
         # One process can bind a hundred ports; one server behind a hundred names would share a lane.
         others = [stack.enter_context(receiver()) for _ in range(99)]
-        site = make_site(timeout=60.0, concurrency=8)
+        site = make_site(timeout=60.0, concurrency=16)
         stuck = [site.finish_job(hanging.url) for _ in range(30)]
         eventually(lambda: len(hanging.got) == 4, what="the hanging one has all it may have")
         mine = [site.finish_job(there.url) for there in others]
@@ -170,6 +170,29 @@ def test_one_hanging_receiver_of_a_hundred_delays_nobody(make_site: Callable[...
         hanging.hanging.clear()
         hanging.released.set()
         eventually(lambda: all(site.status(job_id) == "delivered" for job_id in stuck), 30)
+
+
+def test_one_tenants_slow_receivers_leave_slots_to_the_others(
+    make_site: Callable[..., Site],
+) -> None:
+    with ExitStack() as stack:
+        slow = [stack.enter_context(receiver()) for _ in range(12)]
+        quick = stack.enter_context(receiver())
+        for there in slow:
+            there.hanging.set()
+        site = make_site(timeout=60.0, concurrency=8)
+        for there in slow:
+            site.finish_job(there.url, "slow")
+        eventually(lambda: sum(len(there.got) for there in slow) == 4, what="half of the slots")
+
+        for _ in range(5):
+            job_id = site.finish_job(quick.url, "modest")
+            eventually(lambda job_id=job_id: site.status(job_id, "modest") == "delivered")
+
+        assert sum(len(there.got) for there in slow) == 4, "they hang as before"
+        for there in slow:
+            there.released.set()
+        eventually(lambda: sum(len(there.got) for there in slow) == 12)
 
 
 def test_a_dead_receiver_is_left_alone_once_its_circuit_is_open(
@@ -195,8 +218,8 @@ def test_sends_are_bounded(make_site: Callable[..., Site]) -> None:
         for there in slow:
             there.hanging.set()
         site = make_site(concurrency=3)
-        for there in slow:
-            site.finish_job(there.url)
+        for number, there in enumerate(slow):
+            site.finish_job(there.url, f"tenant-{number}")
         eventually(lambda: sum(len(there.got) for there in slow) == 3)
         sending = [t for t in threading.enumerate() if t.name.startswith("send msg_")]
         assert len(sending) == 3
