@@ -37,6 +37,7 @@ from shared.rate_limits import TIMEOUT, RateLimiter
 from shared.settings import Settings, ensure_token, key_secret
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
+from shared.webhooks.secrets import WebhookSecrets
 
 GROUPS = (
     *(jobs, streams, infer, dead_letters, deliveries, webhooks),
@@ -100,6 +101,9 @@ def _services(
         readers=Readers(store, settings.stream_grace),
         outbox=Outbox(store),
         webhook_urls=UrlPolicy(Allowed.parse(settings.webhook_allow)),
+        webhook_secrets=WebhookSecrets(
+            store.redis, store.keys, partial(key_secret, settings), settings.keyring
+        ),
         tickets=Tickets(token),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         observers=observers,

@@ -18,6 +18,7 @@ from shared.jobs import JobStore
 from shared.settings import Settings
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import UrlPolicy
+from shared.webhooks.secrets import WebhookSecrets
 
 EXTENSION = "truthgpt"
 
@@ -48,6 +49,7 @@ class Services:
     readers: Readers
     outbox: Outbox
     webhook_urls: UrlPolicy
+    webhook_secrets: WebhookSecrets
     tickets: Tickets
     limits: Limits
     observers: Observers = field(default_factory=Observers)

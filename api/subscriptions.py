@@ -16,9 +16,10 @@ def subscription(wanted: WebhookRequest | None) -> str:
     if wanted is None:
         return ""
     here = services()
-    if not here.settings.keyring:
+    if not (here.settings.keyring or here.webhook_secrets.keyring(tenant())):
         raise InvalidRequest(
-            "This server cannot sign webhooks: its WEBHOOK_HMAC_SECRET is not set.",
+            "This server cannot sign your webhooks: its WEBHOOK_HMAC_SECRET is not set, and you have no "
+            "secret of your own here.",
             code="webhook_secret_missing",
         )
     here.outbox.admit(tenant(), here.settings.webhook_max_pending)

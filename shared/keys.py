@@ -25,6 +25,7 @@
 | `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/api_keys.py |
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
+| `webhook-secrets:TENANT` | hash | ids of a tenant's signing secrets | 400 days after use |
 | `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
 | `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
 | `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
@@ -72,6 +73,7 @@ TEMPLATES = {
     "api-key": ("api-key", "id"),
     "api-key-used": ("api-key-used", "id"),
     "api-keys": ("api-keys",),
+    "webhook-secrets": ("webhook-secrets", "tenant"),
     "delivery": ("delivery", "id"),
     "outbox": ("outbox", "to"),
     "sending": ("sending", "to"),

@@ -31,13 +31,16 @@ _log = logging.getLogger(__name__)
 
 
 class Deliveries:
-    """The senders of one process. `timeout` (of a send) and `drain_time` are in seconds."""
+    """The senders of one process. `timeout` (of a send) and `drain_time` are in seconds.
+
+    `keyring_of` says what a tenant's webhooks are signed with.
+    """
 
     def __init__(
         self,
         outbox: Outbox,
         sender: Sender,
-        keyring: Keyring,
+        keyring_of: Callable[[str], Keyring],
         schedule: Schedule,
         *,
         concurrency: int,
@@ -47,7 +50,7 @@ class Deliveries:
     ) -> None:
         self._outbox = outbox
         self._sender = sender
-        self._keyring = keyring
+        self._keyring_of = keyring_of
         self._schedule = schedule
         self._concurrency = concurrency
         self._lease = timeout + LEASE_MARGIN
@@ -132,13 +135,14 @@ class Deliveries:
                 self._changed.notify_all()
 
     def _deliver(self, message: Message) -> None:
-        if not self._keyring:
+        keyring = self._keyring_of(message.tenant)
+        if not keyring:
             # Unsigned it must not go; it waits until the operator sets a secret again.
-            _log.error("%s: WEBHOOK_HMAC_SECRET is not set any more", message.id)
+            _log.error("%s: there is no secret to sign it with any more", message.id)
             sent = UNSIGNED
         else:
             body = message.body
-            headers = self._keyring.headers(message.id, int(time.time()), body)
+            headers = keyring.headers(message.id, int(time.time()), body)
             sent = self._sender.send(message.url, body, headers)
         faults.reach("delivery_sent")
         decision = self._schedule.decide(sent, message.failures, message.age + sent.seconds)

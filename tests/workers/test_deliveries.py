@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.hooks import Hooks, Observers
 from shared.jobs import Finish, JobStore, NewJob, new_job_id
@@ -14,13 +14,15 @@ from shared.states import JobState
 from shared.webhooks.outbox import Outbox, Subscription
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.schedule import Schedule
+from shared.webhooks.secrets import WebhookSecrets
 from shared.webhooks.signing import Keyring, parse_secrets
 from shared.webhooks.urls import parse_target
 from tests.conftest import eventually
-from tests.receivers import SECRET, Receiver, receiver, status
+from tests.receivers import SECRET, Got, Receiver, receiver, status
 from workers.deliveries import Deliveries, Doorman
 from workers.sender import Sender
 
+SERVER = "the server's own secret"
 FAST = Schedule(first=0.05, longest=0.2, span=60)
 
 
@@ -52,7 +54,9 @@ class Site:
         self.deliveries = Deliveries(
             self.outbox,
             Sender(UrlPolicy(Allowed.parse("127.0.0.1")), timeout),
-            Keyring(parse_secrets(secrets)),
+            WebhookSecrets(
+                store.redis, store.keys, lambda: SERVER, Keyring(parse_secrets(secrets))
+            ).keyring,
             schedule,
             concurrency=concurrency,
             timeout=timeout,
@@ -89,6 +93,14 @@ class Site:
             assert not thread.is_alive()
 
 
+def verifies(secret: str, got: Got) -> bool:
+    try:
+        Webhook(secret).verify(got.body, got.headers)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
 @pytest.fixture
 def make_site(store: JobStore) -> Iterator[Callable[..., Site]]:
     with ExitStack() as stack:
@@ -114,6 +126,25 @@ def test_it_arrives_signed_by_every_secret(make_site: Callable[..., Site]) -> No
             document = Webhook(secret).verify(got.body, got.headers)
         assert (document["type"], document["data"]["id"]) == ("job.completed", job_id)
         eventually(lambda: site.told.outcomes == [("m", "delivered", 1)])
+
+
+def test_a_tenants_own_secrets_take_the_place_of_the_servers(
+    make_site: Callable[..., Site], store: JobStore
+) -> None:
+    secrets = WebhookSecrets(store.redis, store.keys, lambda: SERVER, Keyring(()))
+    _, first = secrets.rotate("acme", 0)
+    _, second = secrets.rotate("acme", 60)
+    with receiver() as there:
+        site = make_site()
+        site.finish_job(there.url, "acme")
+        site.finish_job(there.url, "other")
+        eventually(lambda: len(there.got) == 2)
+
+        fits = {}
+        for got in there.got:
+            tenant = site.store.get(json.loads(got.body)["data"]["id"]).fields["tenant"]
+            fits[tenant] = [verifies(secret, got) for secret in (first, second, SECRET)]
+        assert fits == {"acme": [True, True, False], "other": [False, False, True]}
 
 
 def test_retries_keep_id_and_body_and_sign_anew(make_site: Callable[..., Site]) -> None:
