@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import NotFound
 
 from api import errors, limits
 from api.bell import Bell, Ring
@@ -121,6 +122,9 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
 def _begin() -> None:
     g.request_id = request_id()
     context.begin(request_id=g.request_id, traceparent=traceparent())
+    if request.environ["PATH_INFO"].startswith("//"):
+        # The router would take them for one; a proxy's rules about paths would not.
+        raise NotFound
 
 
 def _end(response: Response) -> Response:

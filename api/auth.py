@@ -1,9 +1,9 @@
 """Who calls and what they may do: a bearer token, or what a route takes in its place."""
 
 import hmac
-import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from flask import g, request
 
@@ -11,6 +11,7 @@ from api.services import services
 from shared.api_keys import Scope
 from shared.errors import JobsError
 from shared.jobs import ANY_TENANT
+from shared.settings import is_loopback
 
 DEFAULT_TENANT = "default"
 PROXIES = (
@@ -114,9 +115,11 @@ def _holder(token: str) -> Client | None:
 
 
 def _from_this_machine() -> bool:
+    """Whether a program of this machine calls, and means this machine.
+
+    A page in a browser here, whose name was rebound to this address, sends that name as its host.
+    """
     if any(name in request.headers for name in PROXIES):
         return False
-    try:
-        return ipaddress.ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+    host = urlsplit(f"//{request.host}").hostname or ""
+    return is_loopback(request.remote_addr or "") and is_loopback(host)
