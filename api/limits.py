@@ -12,6 +12,7 @@ from api.auth import TICKET_CLIENT, client
 from api.client_address import client_address
 from api.limit_plan import Counted, Limits
 from api.services import services
+from api.slots import Slot
 from shared.errors import RateLimited
 from shared.sliding_window import Charge, Policy, Standing
 
@@ -21,6 +22,16 @@ def admit(endpoint: str, counted: Counted) -> None:
     caller = client()
     g.endpoint = endpoint
     _charge(_limits().plan.policies(endpoint, counted, caller.rpm, caller.rph))
+
+
+def take_slot() -> Slot:
+    """A place for the current request beside its client's others that are open. Raises `RateLimited`."""
+    try:
+        return services().slots.enter(client_name())
+    except RateLimited:
+        method, _, path = g.endpoint.partition(" ")
+        services().observers.emit("request_limited", method, path, "open")
+        raise
 
 
 def admit_stranger(endpoint: str) -> None:

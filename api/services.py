@@ -10,6 +10,7 @@ from api.bell import Bell
 from api.key_cache import KeyCache
 from api.limit_plan import Limits
 from api.readers import Readers
+from api.slots import Slots
 from api.tickets import Tickets
 from shared.catalog import Catalog
 from shared.events import START, Ending, EventHub, EventId, Follower
@@ -52,6 +53,7 @@ class Services:
     webhook_secrets: WebhookSecrets
     tickets: Tickets
     limits: Limits
+    slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
     cache_counts: Callable[[], tuple[int, int]] | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

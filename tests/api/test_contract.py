@@ -76,7 +76,7 @@ def test_the_server_keeps_what_its_document_promises(serving: Server, tmp_path: 
         *("--header", f"Authorization: Bearer {TOKEN}"),
         *("--checks", "all", "--exclude-checks", REPLACED),
         *("--phases", "examples,coverage,fuzzing,stateful"),
-        *("--max-examples", "150", "--generation-deterministic"),
+        *("--max-examples", "90", "--generation-deterministic"),
         *("--request-timeout", "20", "--no-color"),
     ]
     environment = {
