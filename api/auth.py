@@ -48,6 +48,11 @@ class Client:
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
+    @property
+    def operates(self) -> bool:
+        """Whether this is the server's own administrator, to whom what all tenants share belongs."""
+        return Scope.ADMIN in self.scopes and self.tenant == DEFAULT_TENANT
+
 
 DEFAULT_CLIENT = Client("default", DEFAULT_TENANT, frozenset(Scope))
 TICKET_CLIENT = Client("ticket", ANY_TENANT, frozenset({Scope.JOBS_READ}))
@@ -76,6 +81,12 @@ def client() -> Client:
     """Who makes the current request."""
     found: Client = g.client
     return found
+
+
+def require_operator() -> None:
+    """Raises `Forbidden` unless the server's own administrator calls."""
+    if not client().operates:
+        raise Forbidden("This touches every tenant: it takes a key of the default tenant.")
 
 
 def tenant() -> str:
