@@ -98,9 +98,9 @@ def test_queues_and_engines_are_those_of_the_store(shown: Flask, store: JobStore
 def test_breaker_webhooks_and_memory_are_those_of_redis(shown: Flask, store: JobStore) -> None:
     seconds, _ = store.redis.time()
     store.redis.zadd(store.keys("pending"), {"msg_1": 1, "msg_2": 2})
-    store.redis.zadd(store.keys("receivers"), {"t host:443": (seconds - 60) * 1000})
+    store.redis.zadd(store.keys("tellers"), {"t": (seconds - 60) * 1000})
     store.redis.hset(store.keys("breaker", "echo"), mapping={"state": "open", "until": 2**50})
-    for name in ("pending", "receivers", "breaker:echo"):
+    for name in ("pending", "tellers", "breaker:echo"):
         store.redis.expire(f"{store.keys.prefix}:{name}", 60)
 
     found = Scrape(shown.test_client().get("/metrics").text)
