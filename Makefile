@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format bench bench-quick bench-engines bench-gpu bench-overhead show chaos chaos-quick clean
+.PHONY: help setup run demo test check audit format bench bench-quick bench-engines bench-gpu bench-overhead show chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,11 @@ check: setup ## Lint, format, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: ## Known vulnerabilities of what constraints.txt pins (needs the network; for CI)
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet pip-audit
+	.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 format: setup ## Put the code into its form
 	$(BIN)/ruff check --fix .
@@ -70,4 +75,4 @@ chaos-quick: setup ## The same in a few minutes
 	$(BIN)/python -m tests.chaos --quick
 
 clean: ## Remove what setup and tests made
-	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	rm -rf $(VENV) .audit .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

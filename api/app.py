@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import NotFound
 
 from api import errors, limits
 from api.bell import Bell, Ring
@@ -37,6 +38,7 @@ from shared.rate_limits import TIMEOUT, RateLimiter
 from shared.settings import Settings, ensure_token, key_secret
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
+from shared.webhooks.secrets import WebhookSecrets
 
 GROUPS = (
     *(jobs, streams, infer, dead_letters, deliveries, webhooks),
@@ -100,6 +102,9 @@ def _services(
         readers=Readers(store, settings.stream_grace),
         outbox=Outbox(store),
         webhook_urls=UrlPolicy(Allowed.parse(settings.webhook_allow)),
+        webhook_secrets=WebhookSecrets(
+            store.redis, store.keys, partial(key_secret, settings), settings.keyring
+        ),
         tickets=Tickets(token),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         observers=observers,
@@ -117,6 +122,9 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
 def _begin() -> None:
     g.request_id = request_id()
     context.begin(request_id=g.request_id, traceparent=traceparent())
+    if request.environ["PATH_INFO"].startswith("//"):
+        # The router would take them for one; a proxy's rules about paths would not.
+        raise NotFound
 
 
 def _end(response: Response) -> Response:

@@ -1,9 +1,9 @@
 """Who calls and what they may do: a bearer token, or what a route takes in its place."""
 
 import hmac
-import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from flask import g, request
 
@@ -11,6 +11,7 @@ from api.services import services
 from shared.api_keys import Scope
 from shared.errors import JobsError
 from shared.jobs import ANY_TENANT
+from shared.settings import is_loopback
 
 DEFAULT_TENANT = "default"
 PROXIES = (
@@ -47,6 +48,11 @@ class Client:
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
+    @property
+    def operates(self) -> bool:
+        """Whether this is the server's own administrator, to whom what all tenants share belongs."""
+        return Scope.ADMIN in self.scopes and self.tenant == DEFAULT_TENANT
+
 
 DEFAULT_CLIENT = Client("default", DEFAULT_TENANT, frozenset(Scope))
 TICKET_CLIENT = Client("ticket", ANY_TENANT, frozenset({Scope.JOBS_READ}))
@@ -75,6 +81,12 @@ def client() -> Client:
     """Who makes the current request."""
     found: Client = g.client
     return found
+
+
+def require_operator() -> None:
+    """Raises `Forbidden` unless the server's own administrator calls."""
+    if not client().operates:
+        raise Forbidden("This touches every tenant: it takes a key of the default tenant.")
 
 
 def tenant() -> str:
@@ -114,9 +126,11 @@ def _holder(token: str) -> Client | None:
 
 
 def _from_this_machine() -> bool:
+    """Whether a program of this machine calls, and means this machine.
+
+    A page in a browser here, whose name was rebound to this address, sends that name as its host.
+    """
     if any(name in request.headers for name in PROXIES):
         return False
-    try:
-        return ipaddress.ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+    host = urlsplit(f"//{request.host}").hostname or ""
+    return is_loopback(request.remote_addr or "") and is_loopback(host)

@@ -6,13 +6,11 @@ from api import examples, requests
 from api.answers import answer, document, job_json, job_members, links
 from api.auth import tenant
 from api.limit_plan import Counted
-from api.operations import Answer, Operations, Parameter
-from api.parameters import JOB_ID
+from api.operations import Answer, Operations
+from api.parameters import JOB_ID, LIMIT, PAGE
 from api.services import services
 from api.submission import tenant_max
 from shared.schemas import Job, JobList
-
-PAGE = 100
 
 dead_letters = Operations("dead_letters", __name__, tag="dead letters")
 
@@ -20,15 +18,7 @@ dead_letters = Operations("dead_letters", __name__, tag="dead letters")
 @dead_letters.operation(
     "GET",
     "/v1/dead-letters",
-    parameters=(
-        Parameter(
-            "limit",
-            "query",
-            "How many jobs at most.",
-            {"type": "integer", "minimum": 1, "maximum": PAGE, "default": PAGE},
-            PAGE,
-        ),
-    ),
+    parameters=(LIMIT,),
     answers={200: Answer("The newest of them.", JobList, examples.LISTING)},
     problems=("invalid_parameter",),
 )

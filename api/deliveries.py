@@ -5,12 +5,10 @@ from flask import Response
 from api import examples, requests
 from api.answers import document
 from api.auth import tenant
-from api.operations import Answer, Operations, Parameter
-from api.parameters import JOB_ID
+from api.operations import Answer, Operations
+from api.parameters import JOB_ID, LIMIT, PAGE
 from api.services import services
 from shared.schemas import Delivery, DeliveryList
-
-PAGE = 100
 
 deliveries = Operations("deliveries", __name__, tag="webhooks")
 
@@ -49,15 +47,7 @@ def replay_deliveries(job_id: str) -> Response:
 @deliveries.operation(
     "GET",
     "/v1/dead-deliveries",
-    parameters=(
-        Parameter(
-            "limit",
-            "query",
-            "How many deliveries at most.",
-            {"type": "integer", "minimum": 1, "maximum": PAGE, "default": PAGE},
-            PAGE,
-        ),
-    ),
+    parameters=(LIMIT,),
     answers={200: Answer("The newest of them.", DeliveryList, examples.DELIVERIES)},
     problems=("invalid_parameter",),
 )

@@ -46,10 +46,14 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tell the app when this process drains: held answers and streams then end by themselves."""
+    """Tell the app how many requests may be open, and when this process drains: held answers and streams
+    then end by themselves.
+    """
     from api.services import of
 
-    of(worker.wsgi).lifecycle.alive = lambda: bool(worker.alive)
+    here = of(worker.wsgi)
+    here.slots.most = worker.cfg.worker_connections
+    here.lifecycle.alive = lambda: bool(worker.alive)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature

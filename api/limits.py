@@ -4,21 +4,17 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
 from flask import Response, g, request
 
 from api.auth import TICKET_CLIENT, client
 from api.client_address import client_address
 from api.limit_plan import Counted, Limits
 from api.services import services
+from api.slots import Slot
 from shared.errors import RateLimited
 from shared.sliding_window import Charge, Policy, Standing
-
-BYTES_PER_TOKEN = 4
-TOKEN_ENGINES = frozenset({"text-generation", "embedding"})
 
 
 def admit(endpoint: str, counted: Counted) -> None:
@@ -28,22 +24,26 @@ def admit(endpoint: str, counted: Counted) -> None:
     _charge(_limits().plan.policies(endpoint, counted, caller.rpm, caller.rph))
 
 
+def take_slot() -> Slot:
+    """A place for the current request beside its client's others that are open. Raises `RateLimited`."""
+    try:
+        return services().slots.enter(client_name())
+    except RateLimited:
+        method, _, path = g.endpoint.partition(" ")
+        services().observers.emit("request_limited", method, path, "open")
+        raise
+
+
 def admit_stranger(endpoint: str) -> None:
     """Charge a request without a valid token to its address. Raises `RateLimited`."""
     g.endpoint = endpoint
     _charge(_limits().plan.strangers(), name=_address())
 
 
-def admit_tokens(engine: str, content: Any, params: Mapping[str, Any]) -> None:
+def admit_tokens(tokens: int) -> None:
     """Charge a submission's tokens, estimated, to its client. Raises `RateLimited`."""
-    if engine in TOKEN_ENGINES:
-        _charge(_limits().plan.tokens(), units=estimated_tokens(content, params))
-
-
-def estimated_tokens(content: Any, params: Mapping[str, Any]) -> int:
-    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for."""
-    size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
-    return -(-size // BYTES_PER_TOKEN) + int(params.get("max_new_tokens") or 0)
+    if tokens:
+        _charge(_limits().plan.tokens(), units=tokens)
 
 
 def client_name() -> str:

@@ -7,8 +7,10 @@ from pydantic import BaseModel, Field
 
 from api import examples
 from api.answers import document
+from api.auth import require_operator
 from api.operations import Answer, Operations, Parameter
 from api.services import services
+from shared.api_keys import Scope
 from shared.breaker import BreakerState, BreakerStatus
 from shared.catalog import Batch, Limits, ModelSpec
 from shared.jobs import ModelStatus
@@ -72,6 +74,7 @@ def list_models() -> Response:
 @models.operation(
     "POST",
     "/v1/models/{model}/breaker/reset",
+    scope=Scope.ADMIN,
     parameters=(Parameter("model", "path", "The model's `id`.", example="demo-llama"),),
     answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
     problems=("unknown_model",),
@@ -79,8 +82,10 @@ def list_models() -> Response:
 def reset_breaker(model: str) -> Response:
     """Close a model's circuit breaker
 
-    And those of its workers, for an operator who knows that the fault is mended. May be repeated.
+    And those of its workers, for an operator who knows that the fault is mended. May be repeated. All
+    tenants share the breaker, so this takes the scope `admin` and the default tenant.
     """
+    require_operator()
     here = services()
     spec = here.catalog.get(model)
     here.store.reset_breaker(spec.name)

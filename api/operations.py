@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from api.auth import Access, Unauthorized, authenticate
 from api.limit_plan import Counted
-from api.limits import admit, admit_stranger
+from api.limits import admit, admit_stranger, take_slot
 from api.requests import known_query
 from shared.api_keys import Scope
 
@@ -144,7 +144,15 @@ def _guarded(
             admit_stranger(endpoint)
             raise
         admit(endpoint, counted)
-        known_query(query)
-        return view(**path)
+        slot = take_slot()
+        try:
+            known_query(query)
+            response = view(**path)
+        except BaseException:
+            slot.leave()
+            raise
+        # A stream is open until its last byte is out or its reader has gone.
+        response.call_on_close(slot.leave)
+        return response
 
     return guarded

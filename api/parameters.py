@@ -24,6 +24,14 @@ TIMEOUT = Parameter(
     {"type": "number", "minimum": 0, "maximum": 600, "default": 60},
     60,
 )
+PAGE = 100
+LIMIT = Parameter(
+    "limit",
+    "query",
+    "How many at most.",
+    {"type": "integer", "minimum": 1, "maximum": PAGE, "default": PAGE},
+    PAGE,
+)
 CURSOR = Parameter(
     "cursor",
     "query",

@@ -10,6 +10,7 @@ from api.bell import Bell
 from api.key_cache import KeyCache
 from api.limit_plan import Limits
 from api.readers import Readers
+from api.slots import Slots
 from api.tickets import Tickets
 from shared.catalog import Catalog
 from shared.events import START, Ending, EventHub, EventId, Follower
@@ -18,6 +19,7 @@ from shared.jobs import JobStore
 from shared.settings import Settings
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import UrlPolicy
+from shared.webhooks.secrets import WebhookSecrets
 
 EXTENSION = "truthgpt"
 
@@ -48,8 +50,10 @@ class Services:
     readers: Readers
     outbox: Outbox
     webhook_urls: UrlPolicy
+    webhook_secrets: WebhookSecrets
     tickets: Tickets
     limits: Limits
+    slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
     cache_counts: Callable[[], tuple[int, int]] | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

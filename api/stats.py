@@ -11,7 +11,6 @@ from api.limits import client_name
 from api.models import Breaker, describe
 from api.operations import Answer, Operations
 from api.services import Services, services
-from shared.api_keys import Scope
 from shared.backlog import Backlog, read_backlogs, read_leftovers
 from shared.errors import StoreUnavailable
 from shared.rate_limits import Usage
@@ -154,7 +153,7 @@ def _limits(here: Services) -> list[LimitUsage]:
     policies = here.limits.plan.all(caller.rpm, caller.rph)
     if not policies:
         return []
-    whose = None if caller.may(Scope.ADMIN) else client_name()
+    whose = None if caller.operates else client_name()
     try:
         return [_usage(row) for row in here.limits.limiter.usage(policies, whose)]
     except RedisError as error:

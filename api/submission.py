@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from flask import g, request
 
-from api import requests
+from api import cost, requests
 from api.answers import Links, job_json, links
 from api.auth import client, tenant
 from api.connection import Connection
@@ -75,7 +75,8 @@ def read_submission() -> Submission:
 def submission_of(body: dict[str, object], key: str | None, digest: str) -> Submission:
     """A body as a job of the caller's; one with the same key and digest is the same job."""
     wanted, spec, params = parse_request(body, services().catalog)
-    admit_tokens(spec.engine, wanted.content, params)
+    tokens = cost.estimated_tokens(spec.engine, wanted.content, params)
+    admit_tokens(tokens)
     seed = _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
@@ -83,6 +84,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         tenant=tenant(),
         request=_encoded(wanted, params, seed),
         priority=wanted.priority,
+        cost=cost.share(tokens),
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
         traceparent=context.traceparent(),
@@ -143,10 +145,12 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
             wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
         except InvalidRequest:
             continue
+        tokens = cost.estimated_tokens(spec.engine, wanted.content, params)
         job = replace(
             submission.job,
             model=spec.name,
             request=_encoded(wanted, params, submission.seed),
+            cost=cost.share(tokens),
             fallback_from=asked,
         )
         yield replace(submission, job=job, max_queued=spec.limits.max_queued)

@@ -1,6 +1,7 @@
 """Whether a job may have the webhook that it asks for."""
 
 from api.answers import links
+from api.auth import tenant
 from api.services import services
 from shared.errors import InvalidRequest
 from shared.schemas import WebhookRequest
@@ -15,11 +16,12 @@ def subscription(wanted: WebhookRequest | None) -> str:
     if wanted is None:
         return ""
     here = services()
-    if not here.settings.keyring:
+    if not (here.settings.keyring or here.webhook_secrets.keyring(tenant())):
         raise InvalidRequest(
-            "This server cannot sign webhooks: its WEBHOOK_HMAC_SECRET is not set.",
+            "This server cannot sign your webhooks: its WEBHOOK_HMAC_SECRET is not set, and you have no "
+            "secret of your own here.",
             code="webhook_secret_missing",
         )
-    here.outbox.admit(here.settings.webhook_max_pending)
+    here.outbox.admit(tenant(), here.settings.webhook_max_pending)
     target = here.webhook_urls.admit(wanted.url)
     return str(Subscription(target, wanted.events, links().base))

@@ -5,42 +5,23 @@ Whoever may make keys must hold Redis' address and the server's secret, which no
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich import box
 from rich.table import Table
 
+from cli.durations import Duration, day
 from cli.jobs import as_json_option
 from cli.screen import console, echo_json
+from cli.server_redis import server_redis
 from shared.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
-from shared.embedded_redis import running_url
 from shared.errors import ConfigError
-from shared.jobs import connect
 from shared.keys import Keys
 from shared.schemas import rfc3339
 from shared.settings import key_secret, load_settings
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
-
-
-class Duration(click.ParamType[float]):
-    """`90d`, `12h`, `30m`, `45s`: seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        text = str(value)
-        number, unit = text[:-1], UNITS.get(text[-1:])
-        if unit is None or not (number.isascii() and number.isdigit()) or len(number) > 9:
-            self.fail(f"{text!r} is not a number with s, m, h or d after it", param, ctx)
-        return float(number) * unit
 
 
 @click.group()
@@ -116,13 +97,7 @@ def rotate(key_id: str, overlap: float, as_json: bool) -> None:
 
 def _store() -> ApiKeys:
     settings = load_settings()
-    url = settings.redis_url or running_url(settings.state_dir.expanduser())
-    if url is None:
-        raise ConfigError(
-            "REDIS_URL: not set, and no server has run in TRUTHGPT_STATE_DIR "
-            f"{settings.state_dir}; API keys are kept in the server's Redis"
-        )
-    redis = connect(url, settings.redis_timeout)
+    redis = server_redis(settings)
     return ApiKeys(redis, Keys(settings.key_prefix), Signer(key_secret(settings)))
 
 
@@ -175,11 +150,7 @@ def _table(found: Iterable[ApiKey], now: float) -> Table:
             " ".join(sorted(grant.scopes)),
             key.state(now),
             *("" if limit is None else str(limit) for limit in limits),
-            _day(grant.expires),
-            _day(key.used),
+            day(grant.expires),
+            day(key.used),
         )
     return table
-
-
-def _day(moment: float | None) -> str:
-    return "" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from client import ApiError, Client, ClientError, ConnectionFailed, Model
 
 POLL = 0.25
+MODELS_POLL = 1.0
+"""Less often than a probe: each look is a request like any other, logged and counted."""
 REMIND = 15.0
 MODELS_PATIENCE = 120.0
 """Seconds that the other models may take to load once the first one serves."""
@@ -34,7 +36,7 @@ def await_models(
             models = []
         if (models and all(map(_settled, models))) or time.monotonic() >= end:
             break
-        over.wait(POLL)
+        over.wait(MODELS_POLL)
     return models
 
 

@@ -5,13 +5,17 @@ import click
 from cli.jobs import as_json_option
 from cli.login import Login, pass_login
 from cli.screen import console, deliveries_table, echo_json
+from cli.webhook_secrets import secrets
 
 LISTED = 20
 
 
 @click.group()
 def webhooks() -> None:
-    """Webhook deliveries: list, replay."""
+    """Webhook deliveries (list, replay) and what they are signed with (secrets)."""
+
+
+webhooks.add_command(secrets)
 
 
 @webhooks.command("list")

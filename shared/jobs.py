@@ -82,6 +82,8 @@ def delivery_ids(job_id: str) -> list[str]:
 class NewJob:
     """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
 
+    `cost` is the work that the job is estimated to be, in the unit of its model (tokens, where it has
+    them): what its tenant's share is charged.
     `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`),
     `fallback_from` the model that was asked for, where `model` stands in for it,
     `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`).
@@ -92,7 +94,7 @@ class NewJob:
     tenant: str
     request: bytes
     priority: Literal["high", "normal", "low"] = "normal"
-    cost: float = 1.0
+    cost: int = 1
     expires_in: float = 24 * 3600.0
     metadata: Mapping[str, str] = field(default_factory=dict)
     traceparent: str = ""
@@ -511,7 +513,7 @@ class JobStore:
             tenant=tenant,
             request=request or b"",
             priority=cast(Any, fields["class"]),
-            cost=float(fields["cost"]),
+            cost=int(fields["cost"]),
             expires_in=lifetime,
             metadata=metadata,
             traceparent=context.traceparent(),

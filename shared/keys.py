@@ -25,12 +25,15 @@
 | `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/api_keys.py |
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
+| `webhook-secrets:TENANT` | hash | ids of a tenant's signing secrets | 400 days after use |
 | `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
 | `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
 | `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
 | `receiver:TO` | hash | failures in a row, and until when its circuit is open | a day |
-| `receivers` | zset | receivers by when to look at them next (ms) | horizon |
+| `receivers:TENANT` | zset | a tenant's receivers by when to look at them next (ms) | horizon |
+| `tellers` | zset | tenants with deliveries by when to look at their receivers next (ms) | horizon |
 | `pending` | zset | all waiting deliveries by age (ms) | horizon |
+| `backlog:TENANT` | zset | a tenant's part of `pending` | horizon |
 | `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
 | `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
@@ -70,12 +73,15 @@ TEMPLATES = {
     "api-key": ("api-key", "id"),
     "api-key-used": ("api-key-used", "id"),
     "api-keys": ("api-keys",),
+    "webhook-secrets": ("webhook-secrets", "tenant"),
     "delivery": ("delivery", "id"),
     "outbox": ("outbox", "to"),
     "sending": ("sending", "to"),
     "receiver": ("receiver", "to"),
-    "receivers": ("receivers",),
+    "receivers": ("receivers", "tenant"),
+    "tellers": ("tellers",),
     "pending": ("pending",),
+    "backlog": ("backlog", "tenant"),
     "undelivered": ("undelivered", "tenant"),
     "deliverybell": ("deliverybell",),
     "claim": ("claim", "token"),

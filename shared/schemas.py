@@ -20,6 +20,8 @@ from shared.params import INPUTS, PARAMS, TEXT_ENGINES
 from shared.states import JobState
 
 MAX_METADATA = 16
+MAX_NAME_SHOWN = 100
+"""Characters of a name of the caller's that a refusal repeats."""
 MAX_EXPIRES_IN = 7 * 24 * 3600
 DEFAULT_EXPIRES_IN = 24 * 3600
 
@@ -239,12 +241,21 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
 
 def _invalid(error: ValidationError, prefix: tuple[str, ...]) -> InvalidRequest:
     rows = [
-        {"loc": [*prefix, *row["loc"]], "msg": row["msg"], "type": row["type"]}
+        {"loc": [*prefix, *map(_shown, row["loc"])], "msg": row["msg"], "type": row["type"]}
         for row in error.errors(include_url=False, include_context=False, include_input=False)
     ][:32]
     first = rows[0]
     where = ".".join(str(part) for part in first["loc"]) or "body"
     return InvalidRequest(f"{where}: {first['msg']}", errors=rows)
+
+
+def _shown(part: str | int) -> str | int:
+    """A part of a path, bounded: its names are the caller's."""
+    return (
+        part
+        if isinstance(part, int) or len(part) <= MAX_NAME_SHOWN
+        else part[:MAX_NAME_SHOWN] + "…"
+    )
 
 
 def rfc3339(epoch_ms: int) -> str:

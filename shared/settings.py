@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     webhook_retry_span: float = Field(
         default=24 * 3600.0, alias="WEBHOOK_RETRY_SPAN_SEC", ge=0, le=3 * 86_400
     )
-    webhook_concurrency: int = Field(default=32, alias="WEBHOOK_CONCURRENCY", ge=1, le=1024)
+    webhook_concurrency: int = Field(default=64, alias="WEBHOOK_CONCURRENCY", ge=1, le=1024)
     webhook_max_pending: int = Field(default=100_000, alias="WEBHOOK_MAX_PENDING", ge=1)
     enable_structured_logging: bool = Field(default=True, alias="ENABLE_STRUCTURED_LOGGING")
     log_level: str = Field(

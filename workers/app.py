@@ -17,7 +17,7 @@ from shared.faults import faults
 from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore, connect
 from shared.redis_guard import require_noeviction
-from shared.settings import Settings, load_settings
+from shared.settings import Settings, key_secret, load_settings
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
 from shared.telemetry.tracing import keep_traces
@@ -145,6 +145,7 @@ def _serve_rescue() -> None:
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
     from shared.webhooks.outbox import Outbox
     from shared.webhooks.policy import Allowed, UrlPolicy
+    from shared.webhooks.secrets import WebhookSecrets
     from workers.deliveries import Deliveries, Doorman
     from workers.rescuer import Rescuer
     from workers.sender import Sender
@@ -153,10 +154,13 @@ def _serve_rescue() -> None:
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
     outbox = Outbox(store)
     policy = UrlPolicy(Allowed.parse(settings.webhook_allow))
+    # The file with a server's own token may be written only after this process has begun.
+    own = partial(key_secret, settings)
+    secrets = WebhookSecrets(store.redis, store.keys, own, settings.keyring)
     deliveries = Deliveries(
         outbox,
         Sender(policy, settings.webhook_timeout),
-        settings.keyring,
+        secrets.keyring,
         settings.webhook_schedule,
         concurrency=settings.webhook_concurrency,
         timeout=settings.webhook_timeout,

@@ -7,7 +7,8 @@ delivery worker, until nothing is due any more.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 from shared import context
 from shared.errors import StoreUnavailable
@@ -30,13 +31,16 @@ _log = logging.getLogger(__name__)
 
 
 class Deliveries:
-    """The senders of one process. `timeout` (of a send) and `drain_time` are in seconds."""
+    """The senders of one process. `timeout` (of a send) and `drain_time` are in seconds.
+
+    `keyring_of` says what a tenant's webhooks are signed with.
+    """
 
     def __init__(
         self,
         outbox: Outbox,
         sender: Sender,
-        keyring: Keyring,
+        keyring_of: Callable[[str], Keyring],
         schedule: Schedule,
         *,
         concurrency: int,
@@ -46,7 +50,7 @@ class Deliveries:
     ) -> None:
         self._outbox = outbox
         self._sender = sender
-        self._keyring = keyring
+        self._keyring_of = keyring_of
         self._schedule = schedule
         self._concurrency = concurrency
         self._lease = timeout + LEASE_MARGIN
@@ -87,7 +91,8 @@ class Deliveries:
             stopping = self._stop_at is not None
             free = 0 if stopping else self._concurrency - len(self._under_way)
             room = min(free, CLAIMED_AT_ONCE)
-        claimed = self._claim(room) if room else []
+            held = Counter(message.tenant for message in self._under_way.values())
+        claimed = self._claim(room, free, held) if room else []
         for message in claimed:
             with self._changed:
                 self._under_way[message.id, message.attempt] = message
@@ -106,9 +111,9 @@ class Deliveries:
                 self._changed.wait(LOOK_SECONDS)
         return True
 
-    def _claim(self, room: int) -> list[Message]:
+    def _claim(self, room: int, free: int, held: Mapping[str, int]) -> list[Message]:
         try:
-            claimed = self._outbox.claim(room, self._lease)
+            claimed = self._outbox.claim(room, self._lease, free=free, held=held)
         except StoreUnavailable as error:
             _log.warning("cannot claim deliveries: %s", error)
             return []
@@ -130,13 +135,14 @@ class Deliveries:
                 self._changed.notify_all()
 
     def _deliver(self, message: Message) -> None:
-        if not self._keyring:
+        keyring = self._keyring_of(message.tenant)
+        if not keyring:
             # Unsigned it must not go; it waits until the operator sets a secret again.
-            _log.error("%s: WEBHOOK_HMAC_SECRET is not set any more", message.id)
+            _log.error("%s: there is no secret to sign it with any more", message.id)
             sent = UNSIGNED
         else:
             body = message.body
-            headers = self._keyring.headers(message.id, int(time.time()), body)
+            headers = keyring.headers(message.id, int(time.time()), body)
             sent = self._sender.send(message.url, body, headers)
         faults.reach("delivery_sent")
         decision = self._schedule.decide(sent, message.failures, message.age + sent.seconds)

@@ -81,7 +81,7 @@ redis.call('HSET', k, unpack(fields))
 redis.call('EXPIRE', k, int(ttl))
 
 local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
-  seq = int(seq), attempt = 0, head = '0-0'}
+  cost = cost, seq = int(seq), attempt = 0, head = '0-0'}
 log(job, 0, 1, 'status', status_event(job))
 save(job)
 redis.call('EXPIRE', key.log(id), int(ttl))

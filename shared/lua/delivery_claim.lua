@@ -1,24 +1,30 @@
--- Hand out up to `room` deliveries that are due, each with a new attempt and a lease, the receivers
--- in turn. A delivery whose lease ran out is due again.
--- ARGV[3..]: room, lease (ms).
+-- Hand out up to `room` deliveries that are due, each with a new attempt and a lease, the tenants in turn
+-- and the receivers of each in turn. A delivery whose lease ran out is due again.
+-- A tenant gets a slot only while it holds fewer of its sender's than are free, so that its slow receivers
+-- never take all of them.
+-- ARGV[3..]: room, lease (ms), how many slots of the sender are free, then pairs of a tenant and how many
+--   it holds.
 -- Returns {now_ms, delivery, …}, a delivery being {field, value, …}.
-local room, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
+local room, lease, free = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
-local out = {int(now)}
+local out, held, holders = {int(now)}, {}, 0
+for i = 6, #ARGV, 2 do
+  held[ARGV[i]] = tonumber(ARGV[i + 1])
+  holders = holders + 1
+end
 
-redis.call('DEL', key.deliverybell())
-local receivers = redis.call('ZRANGEBYSCORE', key.receivers(), '-inf', int(now), 'LIMIT', 0, room)
-for _, to in ipairs(receivers) do
+local function may_hold(tenant) return room > 0 and (held[tenant] or 0) < free end
+
+local function hand_out(tenant, to)
   local outbox, sending = key.outbox(to), key.sending(to)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', sending, '-inf', int(now))) do
     redis.call('ZREM', sending, id)
     queue_up(outbox, now, id)
   end
   local circuit = redis.call('HMGET', key.receiver(to), 'failures', 'open_until')
-  local free = (circuit[1] and 1 or PER_RECEIVER) - redis.call('ZCARD', sending)
-  if tonumber(circuit[2] or 0) > now then free = 0 end
-  free = math.min(free, room)
-  while free > 0 do
+  local may_take = (circuit[1] and 1 or PER_RECEIVER) - redis.call('ZCARD', sending)
+  if tonumber(circuit[2] or 0) > now then may_take = 0 end
+  while may_take > 0 and may_hold(tenant) do
     local id = redis.call('ZRANGEBYSCORE', outbox, '-inf', int(now), 'LIMIT', 0, 1)[1]
     if not id then break end
     redis.call('ZREM', outbox, id)
@@ -26,11 +32,26 @@ for _, to in ipairs(receivers) do
       redis.call('HINCRBY', key.delivery(id), 'attempt', 1)
       queue_up(sending, now + lease, id)
       out[#out + 1] = redis.call('HGETALL', key.delivery(id))
-      free, room = free - 1, room - 1
+      held[tenant] = (held[tenant] or 0) + 1
+      room, free, may_take = room - 1, free - 1, may_take - 1
     else
-      redis.call('ZREM', key.pending(), id)
+      unpend(tenant, id)
     end
   end
   reschedule(to, now)
+end
+
+redis.call('DEL', key.deliverybell())
+-- Tenants that may hold no more are passed over, so that there are others to look at behind them.
+local due = redis.call('ZRANGEBYSCORE', key.tellers(), '-inf', int(now), 'LIMIT', 0, room + holders)
+for _, tenant in ipairs(due) do
+  if may_hold(tenant) then
+    local receivers = redis.call('ZRANGEBYSCORE', key.receivers(tenant), '-inf', int(now), 'LIMIT', 0, room)
+    for _, to in ipairs(receivers) do
+      if not may_hold(tenant) then break end
+      hand_out(tenant, to)
+    end
+    reschedule_tenant(tenant, now)
+  end
 end
 return out

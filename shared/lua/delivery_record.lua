@@ -36,7 +36,7 @@ if known[1] then
       queue_up(key.outbox(to), now + delay, id)
     else
       redis.call('HSET', k, 'state', outcome, 'delivered', outcome == 'delivered' and int(now) or '')
-      redis.call('ZREM', key.pending(), id)
+      unpend(known[4], id)
       if outcome == 'dead' then
         bury(known[4], id, now)
       else
@@ -46,7 +46,7 @@ if known[1] then
     end
   end
 else
-  redis.call('ZREM', key.pending(), id)
+  unpend(string.match(to, '^%S+'), id)
 end
 reschedule(to, now)
 return 1

@@ -12,7 +12,7 @@ for i = 4, #ARGV do
     redis.call('ZREM', key.undelivered(tenant), id)
     redis.call('DEL', key.receiver(to))
     queue_up(key.outbox(to), now, id)
-    queue_up(key.pending(), now, id)
+    pend(tenant, id, now)
     reschedule(to, now)
     again = again + 1
   end

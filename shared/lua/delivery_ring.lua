@@ -7,8 +7,9 @@ local now = now_ms()
 
 local old = redis.call('ZRANGEBYSCORE', key.pending(), '-inf', int(now - most), 'LIMIT', 0, limit)
 for _, id in ipairs(old) do
-  redis.call('ZREM', key.pending(), id)
   local known = redis.call('HMGET', key.delivery(id), 'state', 'tenant', 'to')
+  redis.call('ZREM', key.pending(), id)
+  if known[2] then unpend(known[2], id) end
   if known[1] == 'pending' then
     redis.call('ZREM', key.outbox(known[3]), id)
     redis.call('HSET', key.delivery(id), 'state', 'dead', 'fault', 'too_late')
@@ -18,7 +19,7 @@ for _, id in ipairs(old) do
 end
 
 local ring = 0
-if redis.call('ZCOUNT', key.receivers(), '-inf', int(now)) > 0
+if redis.call('ZCOUNT', key.tellers(), '-inf', int(now)) > 0
     and redis.call('SET', key.deliverybell(), '1', 'NX', 'PX', BELL_MS) then
   ring = 1
 end

@@ -38,17 +38,36 @@ local function drain_rate(model, now, honest)
   return jobs / ms
 end
 
--- How many jobs go before the one that has `rank` others of its own lane before it.
+-- The mean cost of the jobs in a lane that holds so many.
+local function mean_cost(model, class, tenant, jobs)
+  local all = tonumber(redis.call('HGET', key.queue(model), 'cost:' .. class .. ':' .. tenant) or 0)
+  return math.max(1, all / math.max(1, jobs))
+end
+
+-- The virtual time at which a job starts that has `rank` others of its own lane before it.
+local function virtual_start(model, class, tenant, rank)
+  local lane = redis.call('ZCARD', key.lane(model, class, tenant))
+  local tag = redis.call('ZSCORE', key.active(model, class), tenant)
+  if not tag then
+    tag = math.max(tonumber(redis.call('HGET', key.queue(model), 'clock:' .. class) or 0),
+      tonumber(redis.call('ZSCORE', key.tags(model, class), tenant) or 0))
+  end
+  return tonumber(tag) + rank * mean_cost(model, class, tenant, lane)
+end
+
+-- How many jobs go before the one that has `rank` others of its own lane before it: exact where the jobs
+-- of each tenant cost the same, else an estimate from the means of their lanes.
 local function jobs_ahead(model, class, tenant, rank)
-  local ahead = rank
+  local ahead, start = rank, virtual_start(model, class, tenant, rank)
   for _, other_class in ipairs(CLASSES) do
-    for _, other in ipairs(redis.call('ZRANGE', key.active(model, other_class), 0, 63)) do
-      local lane = key.lane(model, other_class, other)
+    local tags = redis.call('ZRANGE', key.active(model, other_class), 0, 63, 'WITHSCORES')
+    for i = 1, #tags, 2 do
+      local other, tag = tags[i], tonumber(tags[i + 1])
+      local jobs = redis.call('ZCARD', key.lane(model, other_class, other))
       if other_class ~= class then
-        ahead = ahead + redis.call('ZCARD', lane)
-      elseif other ~= tenant then
-        -- Tenants take turns, so at most as many of each other tenant go first as of our own.
-        ahead = ahead + math.min(redis.call('ZCARD', lane), rank)
+        ahead = ahead + jobs
+      elseif other ~= tenant and tag < start then
+        ahead = ahead + math.min(jobs, math.ceil((start - tag) / mean_cost(model, class, other, jobs)))
       end
     end
     if other_class == class then break end

@@ -99,6 +99,11 @@ end
 
 local function depth(model) return tonumber(redis.call('HGET', key.queue(model), 'depth') or 0) end
 
+-- Add to what the jobs of a lane cost together.
+local function lane_cost(model, class, tenant, cost)
+  redis.call('HINCRBY', key.queue(model), 'cost:' .. class .. ':' .. tenant, cost)
+end
+
 -- Put a waiting job into its lane. Its arrival number keeps its place, so a job that comes back
 -- stands at the front. A tenant whose lane was empty joins at the class's virtual clock.
 local function enqueue(job)
@@ -112,6 +117,7 @@ local function enqueue(job)
     redis.call('ZADD', active, math.max(clock, tag), job.tenant)
   end
   keep(active, HORIZON)
+  lane_cost(job.model, job.class, job.tenant, job.cost)
   local waiting = redis.call('HINCRBY', queue, 'depth', 1)
   keep(queue, HORIZON)
   if waiting == 1 then redis.call('PUBLISH', key.wake(job.model), '1') end
@@ -121,6 +127,7 @@ local function close_lane(model, class, tenant)
   local active, tags = key.active(model, class), key.tags(model, class)
   local tag = redis.call('ZSCORE', active, tenant)
   redis.call('ZREM', active, tenant)
+  redis.call('HDEL', key.queue(model), 'cost:' .. class .. ':' .. tenant)
   local clock = redis.call('HGET', key.queue(model), 'clock:' .. class) or '0'
   redis.call('ZREMRANGEBYSCORE', tags, '-inf', clock)
   if tag and tonumber(tag) > tonumber(clock) then
@@ -134,11 +141,13 @@ local function dequeue(job)
   local lane = key.lane(job.model, job.class, job.tenant)
   if redis.call('ZREM', lane, job.id) == 0 then return end
   redis.call('HINCRBY', key.queue(job.model), 'depth', -1)
+  lane_cost(job.model, job.class, job.tenant, -tonumber(job.cost))
   if redis.call('EXISTS', lane) == 0 then close_lane(job.model, job.class, job.tenant) end
 end
 
 -- The next job's id in order of class, then the tenant that had least, then age; nil when none waits.
--- Start-time fair queueing: a tenant's tag grows by the cost of what it got (Goyal, Vin, Cheng 1996).
+-- Start-time fair queueing: a tenant's tag grows by the cost of what it got (Goyal, Vin, Cheng 1996), so
+-- tenants share the engine's work and not the number of jobs.
 local function pop(model)
   for _, class in ipairs(CLASSES) do
     local active = key.active(model, class)
@@ -152,6 +161,7 @@ local function pop(model)
         local cost = tonumber(redis.call('HGET', key.job(popped[1]), 'cost') or 1)
         redis.call('HSET', key.queue(model), 'clock:' .. class, tag)
         redis.call('ZADD', active, tag + cost, tenant)
+        lane_cost(model, class, tenant, -cost)
         if redis.call('EXISTS', lane) == 0 then close_lane(model, class, tenant) end
         return popped[1]
       end

@@ -27,8 +27,19 @@ local function queue_up(k, score, member)
   redis.call('EXPIRE', k, whole(HORIZON))
 end
 
+-- Put a tenant where the next look at its receivers is due.
+local function reschedule_tenant(tenant, now)
+  local first = redis.call('ZRANGE', key.receivers(tenant), 0, 0, 'WITHSCORES')
+  if first[2] then
+    queue_up(key.tellers(), math.max(tonumber(first[2]), now), tenant)
+  else
+    redis.call('ZREM', key.tellers(), tenant)
+  end
+end
+
 -- Put a receiver where the next look at it is due: a delivery that may be sent, or a lease that ends.
 local function reschedule(to, now)
+  local tenant = string.match(to, '^%S+')
   local circuit = redis.call('HMGET', key.receiver(to), 'failures', 'open_until')
   local limit = circuit[1] and 1 or PER_RECEIVER
   local lease = redis.call('ZRANGE', key.sending(to), 0, 0, 'WITHSCORES')
@@ -42,10 +53,22 @@ local function reschedule(to, now)
     end
   end
   if look then
-    queue_up(key.receivers(), look, to)
+    queue_up(key.receivers(tenant), look, to)
   else
-    redis.call('ZREM', key.receivers(), to)
+    redis.call('ZREM', key.receivers(tenant), to)
   end
+  reschedule_tenant(tenant, now)
+end
+
+-- A delivery waits from now on, counted for its tenant too.
+local function pend(tenant, id, now)
+  queue_up(key.pending(), now, id)
+  queue_up(key.backlog(tenant), now, id)
+end
+
+local function unpend(tenant, id)
+  redis.call('ZREM', key.pending(), id)
+  redis.call('ZREM', key.backlog(tenant), id)
 end
 
 -- Keep a delivery that was given up, to be looked at and replayed.
@@ -76,6 +99,6 @@ local function post(job, event, now)
   redis.call('HSET', k, unpack(fields))
   redis.call('EXPIRE', k, whole(HORIZON))
   queue_up(key.outbox(to), now, id)
-  queue_up(key.pending(), now, id)
+  pend(job.tenant, id, now)
   reschedule(to, now)
 end

@@ -23,7 +23,7 @@ def read_vitals(store: JobStore) -> Vitals:
     with reachable():
         pipe = store.redis.pipeline(transaction=False)
         pipe.zcard(store.keys("pending"))
-        pipe.zrange(store.keys("receivers"), 0, 0, withscores=True)
+        pipe.zrange(store.keys("tellers"), 0, 0, withscores=True)
         pipe.time()
         pipe.info("memory")
         backlog, first, moment, info = pipe.execute(raise_on_error=False)

@@ -7,17 +7,19 @@ once: a sender that dies between sending and recording leaves it to be sent agai
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import msgspec
 
 from shared.context import TRACEPARENT
 from shared.errors import JobsError
-from shared.jobs import JOB_ID, JobStore, Record, delivery_ids, reachable
+from shared.jobs import JOB_ID, UNBOUNDED, JobStore, Record, delivery_ids, reachable
 from shared.schemas import Delivery, JobUrls, rfc3339
 from shared.webhooks.urls import Target
 
 SWEEP = 200
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 Event = Literal["started", "completed"]
 
@@ -54,13 +56,17 @@ class Message:
     fields: Mapping[str, str] = field(repr=False)
 
     @property
+    def tenant(self) -> str:
+        return self.to.partition(" ")[0]
+
+    @property
     def about(self) -> dict[str, str]:
         """What names the message's job, for `shared.context`."""
         get = self.fields.get
         return {
             "delivery": self.id,
             "job": get("job", ""),
-            "tenant": get("tenant", ""),
+            "tenant": self.tenant,
             "model": self.model,
             "request_id": get("job.request_id", ""),
             TRACEPARENT: get("job.traceparent", ""),
@@ -91,13 +97,20 @@ class Outbox:
 
     # -- the API's side
 
-    def admit(self, most: int) -> None:
-        """Raises `BacklogFull` when `most` deliveries wait already: those of running jobs come on top."""
+    def admit(self, tenant: str, most: int) -> None:
+        """Raises `BacklogFull` when fewer than the tenant's own waiting deliveries fit below `most`.
+
+        So a tenant alone has half of the backlog, and leaves room to others. Deliveries of running jobs
+        come on top.
+        """
         with reachable():
-            waiting = self._store.redis.zcard(self._store.keys("pending"))
-        if waiting >= most:
+            pipe = self._store.redis.pipeline(transaction=False)
+            pipe.zcard(self._store.keys("pending"))
+            pipe.zcard(self._store.keys("backlog", tenant))
+            waiting, own = pipe.execute()
+        if own >= most - waiting:
             raise BacklogFull(
-                f"{waiting} webhooks wait to be delivered. Try again later, or leave the webhook out."
+                f"{own} of your webhooks wait to be delivered. Try again later, or leave the webhook out."
             )
 
     def of_job(self, job_id: str, tenant: str) -> list[Delivery]:
@@ -138,9 +151,16 @@ class Outbox:
 
     # -- the sender's side
 
-    def claim(self, room: int, lease: float) -> list[Message]:
-        """Up to `room` messages that are due, each held for `lease` seconds."""
-        now, *rows = self._store.call("delivery_claim", room, int(lease * 1000))
+    def claim(
+        self, room: int, lease: float, *, free: int = UNBOUNDED, held: Mapping[str, int] = _NONE
+    ) -> list[Message]:
+        """Up to `room` messages that are due, each held for `lease` seconds.
+
+        A tenant gets one only while it holds fewer of its sender's slots than are `free`; `held` says
+        how many each tenant holds.
+        """
+        pairs = [value for pair in held.items() for value in pair]
+        now, *rows = self._store.call("delivery_claim", room, int(lease * 1000), free, *pairs)
         return [_message(row, int(now)) for row in rows]
 
     def record(self, message: Message, result: Recorded) -> bool:

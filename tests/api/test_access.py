@@ -169,13 +169,33 @@ def test_admin_may_do_everything_within_its_tenant(
     _, token = keys.create(Grant("other", frozenset({Scope.ADMIN})))
 
     for operation in guarded:
-        assert call(operation, f"Bearer {token}", job_id)[0] not in (401, 403), operation.path
+        refused = call(operation, f"Bearer {token}", job_id)[0] in (401, 403)
+        assert refused == (operation.name == "reset_breaker"), operation.path
+
+
+def test_what_all_tenants_share_belongs_to_the_operator(
+    anonymous: FlaskClient, client: FlaskClient, keys: ApiKeys
+) -> None:
+    path = "/v1/models/echo/breaker/reset"
+    for grant in (
+        Grant("other", ALL),
+        Grant("default", frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.METRICS})),
+    ):
+        _, token = keys.create(grant)
+        refused = anonymous.post(path, headers={"Authorization": f"Bearer {token}"})
+        assert (refused.status_code, refused.json["code"]) == (403, "forbidden")
+    _, token = keys.create(Grant("default", frozenset({Scope.ADMIN})))
+    ours = {"Authorization": f"Bearer {token}"}
+    assert anonymous.post(path, headers=ours).status_code == 200
+    assert client.post(path).status_code == 200
 
 
 def test_reading_needs_less_than_writing(guarded: list[Operation]) -> None:
     for operation in guarded:
         reading = operation.method == "GET"
-        wanted = {Scope.JOBS_READ, Scope.METRICS, Scope.ADMIN} if reading else {Scope.JOBS_WRITE}
+        shared = operation.name == "reset_breaker"
+        writing = {Scope.ADMIN} if shared else {Scope.JOBS_WRITE}
+        wanted = {Scope.JOBS_READ, Scope.METRICS, Scope.ADMIN} if reading else writing
         assert operation.scope in wanted, operation.path
 
 

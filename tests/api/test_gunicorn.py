@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +64,12 @@ def test_junk_on_the_wire_is_a_4xx_problem(server: Server, data: bytes) -> None:
     assert 400 <= status < 500
     assert problem["status"] == status
     assert problem["code"] in {"bad_request", "unauthorized"}
+
+
+@pytest.mark.parametrize("path", ["//v1/jobs", "///v1/jobs", "//metrics", "//health"])
+def test_a_path_has_one_spelling(server: Server, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert raw(server, request.encode())[0] == 404
 
 
 def test_a_body_that_breaks_off_makes_no_job(server: Server, served: PlayedWorker) -> None:
@@ -153,7 +158,6 @@ def test_a_graceful_end_gives_held_answers_and_ends_streams_whole(
     catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
 ) -> None:
     server = Server(catalogue, redis_server.url, server_prefix, STREAM_GRACE_SEC="0").start()
-    stopped: list[float] = []
     try:
         reader = Reader(server, "POST", "/v1/infer/stream", ECHO)
         reader.frame()
@@ -165,16 +169,13 @@ def test_a_graceful_end_gives_held_answers_and_ends_streams_whole(
         waiting.start()
         eventually(lambda: served.store.status("echo").waiting == 2, what="both jobs wait")
 
-        started = time.monotonic()
         server.terminate()
         assert reader.frames() == [], "the stream ends, chunked encoding complete"
         waiting.join(10)
         assert server.process is not None
-        server.process.wait(10)
-        stopped.append(time.monotonic() - started)
+        assert server.process.wait(15) == 0, "well before the drain time is over"
         assert held == [202]
     finally:
         server.stop()
 
-    assert stopped[0] < 6
     assert served.store.get(job_id).state is JobState.QUEUED, "its reader has not left"

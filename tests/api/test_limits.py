@@ -8,7 +8,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.limits import estimated_tokens
 from api.services import of
 from shared.errors import ConfigError
 from shared.hooks import Hooks
@@ -173,19 +172,6 @@ def test_tokens_are_charged_beside_requests(limited: Limited, refusals: Refusals
     assert items(answers[1].headers["RateLimit"])["tokens"]["r"] == "5"
     assert refusals.seen == [("POST /v1/jobs", "tokens")]
     assert client.post("/v1/jobs", json=ECHO).status_code == 202, "an echo has no tokens"
-
-
-@pytest.mark.parametrize(
-    ("content", "params", "tokens"),
-    [
-        ("", {}, 0),
-        ("twelve bytes", {"max_new_tokens": 7}, 10),
-        ("ééé", {}, 2),
-        (["one", "two"], {"max_new_tokens": None}, 4),
-    ],
-)
-def test_tokens_are_estimated_from_bytes(content: Any, params: dict[str, Any], tokens: int) -> None:
-    assert estimated_tokens(content, params) == tokens
 
 
 def test_an_endpoint_may_have_a_limit_of_its_own(limited: Limited) -> None:

@@ -43,6 +43,27 @@ def test_what_a_proxy_passes_on_is_not_from_this_machine(shown: Flask, header: s
     assert shown.test_client().get("/metrics", headers={header: "1.2.3.4"}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("rebound.example", 401),
+        ("rebound.example:8080", 401),
+        ("127.0.0.1.rebound.example", 401),
+        ("192.0.2.1", 401),
+        ("not a host", 401),
+        ("[::1", 401),
+    ],
+)
+def test_a_page_whose_name_was_rebound_to_this_machine_is_not_of_it(
+    shown: Flask, host: str, status: int
+) -> None:
+    response = shown.test_client().get("/metrics", headers={"Host": host})
+    assert response.status_code == status
+
+
 def test_the_format_is_the_one_asked_for(shown: Flask) -> None:
     client = shown.test_client()
     plain = client.get("/metrics")
@@ -77,9 +98,9 @@ def test_queues_and_engines_are_those_of_the_store(shown: Flask, store: JobStore
 def test_breaker_webhooks_and_memory_are_those_of_redis(shown: Flask, store: JobStore) -> None:
     seconds, _ = store.redis.time()
     store.redis.zadd(store.keys("pending"), {"msg_1": 1, "msg_2": 2})
-    store.redis.zadd(store.keys("receivers"), {"t host:443": (seconds - 60) * 1000})
+    store.redis.zadd(store.keys("tellers"), {"t": (seconds - 60) * 1000})
     store.redis.hset(store.keys("breaker", "echo"), mapping={"state": "open", "until": 2**50})
-    for name in ("pending", "receivers", "breaker:echo"):
+    for name in ("pending", "tellers", "breaker:echo"):
         store.redis.expire(f"{store.keys.prefix}:{name}", 60)
 
     found = Scrape(shown.test_client().get("/metrics").text)

@@ -132,6 +132,22 @@ def test_a_validation_problem_names_each_fault(client: FlaskClient) -> None:
     assert "params.repeet" in typo["detail"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**ECHO, **{f"{number}{'x' * 1000}": 1 for number in range(40)}},
+        {**ECHO, "metadata": {"x" * 40_000: "y"}},
+        {**ECHO, "params": {"x" * 40_000: "y"}},
+        {**ECHO, "model": "x" * 40_000},
+    ],
+)
+def test_a_refusal_is_short_however_long_the_names_in_a_body(
+    client: FlaskClient, body: dict[str, Any]
+) -> None:
+    response = post(client, body)
+    assert response.status_code in (404, 422) and len(response.data) < 8_000
+
+
 def test_an_unknown_model_is_404_and_names_those_here(client: FlaskClient) -> None:
     problem = assert_problem(post(client, {"model": "gpt-9", "prompt": "x"}), "unknown_model")
 

@@ -62,11 +62,12 @@ def test_the_administrator_sees_every_client(client: FlaskClient, app: Flask) ->
     assert (submit.quota, submit.used, submit.refused) == (NO_LIMIT, 1, 0)
 
 
+@pytest.mark.parametrize("scopes", [{Scope.JOBS_READ, Scope.JOBS_WRITE}, {Scope.ADMIN}])
 def test_everybody_else_sees_only_what_is_theirs(
-    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, scopes: set[Scope]
 ) -> None:
     client.post("/v1/jobs", json=ECHO)
-    other = Client("k2", "t2", frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE}), rpm=7)
+    other = Client("k2", "t2", frozenset(scopes), rpm=7)
     monkeypatch.setattr(auth, "DEFAULT_CLIENT", other)
     client.post("/v1/jobs", json=ECHO)
 

@@ -29,7 +29,7 @@ def settings(settings: Settings) -> Settings:
     changed = {
         "webhook_secret": f"{NEXT},{SECRET}",
         "webhook_allow": "127.0.0.1, receiver.internal",
-        "webhook_max_pending": 3,
+        "webhook_max_pending": 7,
     }
     return Settings(**{**settings.model_dump(), **changed})
 

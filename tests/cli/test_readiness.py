@@ -13,6 +13,7 @@ NOT_READY = problem(503, "model_unavailable", "echo is starting")
 @pytest.fixture
 def client(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(readiness, "POLL", 0.02)
+    monkeypatch.setattr(readiness, "MODELS_POLL", 0.02)
     monkeypatch.setattr(readiness, "REMIND", 0.05)
     with Client(server.url, "t", retry_for=0.1) as ours:
         yield ours

@@ -53,7 +53,9 @@ def leases_end(stack: Stack) -> None:
         to = key.decode().removeprefix("truthgpt:sending:")
         for name in redis.zrange(key, 0, -1):
             redis.zadd(key, {name: 1})
-        redis.zadd(KEYS("receivers"), {to: 1})
+        tenant = to.partition(" ")[0]
+        redis.zadd(KEYS("receivers", tenant), {to: 1})
+        redis.zadd(KEYS("tellers"), {tenant: 1})
     redis.close()
 
 

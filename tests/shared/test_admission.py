@@ -67,6 +67,59 @@ def test_a_tenant_with_ten_thousand_jobs_delays_nobody_by_more_than_two_batches(
     assert many <= set(served), "of two batches one is the other tenant's share"
 
 
+def test_tenants_share_the_work_and_not_the_number_of_jobs(store: JobStore) -> None:
+    """Of a tenant with huge jobs and two with small ones none gets ahead by more than its largest job."""
+    costs = {"huge": 4000, "small": 40, "tiny": 7}
+    for _ in range(5):
+        submit(store, "huge", cost=costs["huge"])
+    for _ in range(400):
+        submit(store, "small", cost=costs["small"])
+        submit(store, "tiny", cost=costs["tiny"])
+
+    served = dict.fromkeys(costs, 0)
+    while store.status(MODEL).waiting > 2 * 400 - 150:
+        for held in claim(store, 3):
+            served[held.tenant] += costs[held.tenant]
+            spread = max(served.values()) - min(served.values())
+            assert spread <= costs["huge"] + costs["small"]
+    assert min(served["small"], served["tiny"]) > 10 * costs["tiny"]
+
+
+def test_a_huge_job_is_paid_for_even_when_the_lane_ran_empty_between(store: JobStore) -> None:
+    submit(store, "huge", cost=1000)
+    submit(store, "small", cost=10)
+    first = {held.tenant for held in claim(store, 2)}
+    assert first == {"huge", "small"}
+    submit(store, "small", cost=10)
+    later = submit(store, "huge", cost=1000).id
+    for _ in range(50):
+        submit(store, "small", cost=10)
+
+    assert [held.tenant for held in claim(store, 50)] == ["small"] * 50
+    assert later in {held.id for held in claim(store, 2)}, "and its turn comes"
+
+
+def test_a_position_counts_turns_by_cost(store: JobStore) -> None:
+    small = [submit(store, "small", cost=10).id for _ in range(30)]
+    huge = [submit(store, "huge", cost=100).id for _ in range(3)]
+    positions = {job: store.get(job).position for job in (*small, *huge)}
+
+    order = [held.id for held in claim(store, 33)]
+
+    for place, job in enumerate(order):
+        known = positions[job]
+        assert known is not None and abs(known - place) <= 1, "equal turns go either way"
+
+
+def test_what_is_canceled_costs_nobody_anything(store: JobStore) -> None:
+    kept = submit(store, "t", cost=10).id
+    store.cancel(submit(store, "t", cost=10**9).id)
+    field = "cost:normal:t"
+    assert store.redis.hget(store.keys("queue", MODEL), field) == b"10"
+    store.cancel(kept)
+    assert store.redis.hget(store.keys("queue", MODEL), field) is None
+
+
 def test_a_full_queue_says_when_there_is_room(store: JobStore) -> None:
     for _ in range(30):
         submit(store)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.hooks import Hooks, Observers
 from shared.jobs import Finish, JobStore, NewJob, new_job_id
@@ -14,13 +14,15 @@ from shared.states import JobState
 from shared.webhooks.outbox import Outbox, Subscription
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.schedule import Schedule
+from shared.webhooks.secrets import WebhookSecrets
 from shared.webhooks.signing import Keyring, parse_secrets
 from shared.webhooks.urls import parse_target
 from tests.conftest import eventually
-from tests.receivers import SECRET, Receiver, receiver, status
+from tests.receivers import SECRET, Got, Receiver, receiver, status
 from workers.deliveries import Deliveries, Doorman
 from workers.sender import Sender
 
+SERVER = "the server's own secret"
 FAST = Schedule(first=0.05, longest=0.2, span=60)
 
 
@@ -52,7 +54,9 @@ class Site:
         self.deliveries = Deliveries(
             self.outbox,
             Sender(UrlPolicy(Allowed.parse("127.0.0.1")), timeout),
-            Keyring(parse_secrets(secrets)),
+            WebhookSecrets(
+                store.redis, store.keys, lambda: SERVER, Keyring(parse_secrets(secrets))
+            ).keyring,
             schedule,
             concurrency=concurrency,
             timeout=timeout,
@@ -69,16 +73,16 @@ class Site:
         thread.start()
         return thread
 
-    def finish_job(self, url: str) -> str:
+    def finish_job(self, url: str, tenant: str = "t") -> str:
         webhook = Subscription(parse_target(url), ["completed"], "http://api")
-        job = NewJob(new_job_id(), "m", "t", b"{}", webhook=str(webhook))
+        job = NewJob(new_job_id(), "m", tenant, b"{}", webhook=str(webhook))
         self.store.create(job, max_queued=10**6)
         [claim] = self.store.claim("m", 1, "w").claims
         self.store.write([Finish(claim.id, claim.attempt, JobState.SUCCEEDED, b'{"text":"x"}')])
         return claim.id
 
-    def status(self, job_id: str) -> str:
-        [delivery] = self.outbox.of_job(job_id, "t")
+    def status(self, job_id: str, tenant: str = "t") -> str:
+        [delivery] = self.outbox.of_job(job_id, tenant)
         return delivery.status
 
     def stop(self) -> None:
@@ -87,6 +91,14 @@ class Site:
         for thread in self.calls:
             thread.join(20)
             assert not thread.is_alive()
+
+
+def verifies(secret: str, got: Got) -> bool:
+    try:
+        Webhook(secret).verify(got.body, got.headers)
+    except WebhookVerificationError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -114,6 +126,25 @@ def test_it_arrives_signed_by_every_secret(make_site: Callable[..., Site]) -> No
             document = Webhook(secret).verify(got.body, got.headers)
         assert (document["type"], document["data"]["id"]) == ("job.completed", job_id)
         eventually(lambda: site.told.outcomes == [("m", "delivered", 1)])
+
+
+def test_a_tenants_own_secrets_take_the_place_of_the_servers(
+    make_site: Callable[..., Site], store: JobStore
+) -> None:
+    secrets = WebhookSecrets(store.redis, store.keys, lambda: SERVER, Keyring(()))
+    _, first = secrets.rotate("acme", 0)
+    _, second = secrets.rotate("acme", 60)
+    with receiver() as there:
+        site = make_site()
+        site.finish_job(there.url, "acme")
+        site.finish_job(there.url, "other")
+        eventually(lambda: len(there.got) == 2)
+
+        fits = {}
+        for got in there.got:
+            tenant = site.store.get(json.loads(got.body)["data"]["id"]).fields["tenant"]
+            fits[tenant] = [verifies(secret, got) for secret in (first, second, SECRET)]
+        assert fits == {"acme": [True, True, False], "other": [False, False, True]}
 
 
 def test_retries_keep_id_and_body_and_sign_anew(make_site: Callable[..., Site]) -> None:
@@ -157,7 +188,7 @@ def test_one_hanging_receiver_of_a_hundred_delays_nobody(make_site: Callable[...
         hanging.hanging.set()
         # One process can bind a hundred ports; one server behind a hundred names would share a lane.
         others = [stack.enter_context(receiver()) for _ in range(99)]
-        site = make_site(timeout=60.0, concurrency=8)
+        site = make_site(timeout=60.0, concurrency=16)
         stuck = [site.finish_job(hanging.url) for _ in range(30)]
         eventually(lambda: len(hanging.got) == 4, what="the hanging one has all it may have")
         mine = [site.finish_job(there.url) for there in others]
@@ -170,6 +201,29 @@ def test_one_hanging_receiver_of_a_hundred_delays_nobody(make_site: Callable[...
         hanging.hanging.clear()
         hanging.released.set()
         eventually(lambda: all(site.status(job_id) == "delivered" for job_id in stuck), 30)
+
+
+def test_one_tenants_slow_receivers_leave_slots_to_the_others(
+    make_site: Callable[..., Site],
+) -> None:
+    with ExitStack() as stack:
+        slow = [stack.enter_context(receiver()) for _ in range(12)]
+        quick = stack.enter_context(receiver())
+        for there in slow:
+            there.hanging.set()
+        site = make_site(timeout=60.0, concurrency=8)
+        for there in slow:
+            site.finish_job(there.url, "slow")
+        eventually(lambda: sum(len(there.got) for there in slow) == 4, what="half of the slots")
+
+        for _ in range(5):
+            job_id = site.finish_job(quick.url, "modest")
+            eventually(lambda job_id=job_id: site.status(job_id, "modest") == "delivered")
+
+        assert sum(len(there.got) for there in slow) == 4, "they hang as before"
+        for there in slow:
+            there.released.set()
+        eventually(lambda: sum(len(there.got) for there in slow) == 12)
 
 
 def test_a_dead_receiver_is_left_alone_once_its_circuit_is_open(
@@ -195,8 +249,8 @@ def test_sends_are_bounded(make_site: Callable[..., Site]) -> None:
         for there in slow:
             there.hanging.set()
         site = make_site(concurrency=3)
-        for there in slow:
-            site.finish_job(there.url)
+        for number, there in enumerate(slow):
+            site.finish_job(there.url, f"tenant-{number}")
         eventually(lambda: sum(len(there.got) for there in slow) == 3)
         sending = [t for t in threading.enumerate() if t.name.startswith("send msg_")]
         assert len(sending) == 3

@@ -55,6 +55,10 @@ def completed(store: JobStore, count: int = 1, **fields: object) -> list[str]:
     return ids
 
 
+def delivery_ids_of(jobs: list[str]) -> list[str]:
+    return [delivery_ids(job_id)[1] for job_id in jobs]
+
+
 def claim(outbox: Outbox, room: int = 100, lease: float = LEASE) -> list[Message]:
     return outbox.claim(room, lease)
 
@@ -63,16 +67,22 @@ def waiting(outbox: Outbox) -> bool:
     return outbox.ring_wanted(10**6)
 
 
+def look_now(store: JobStore, to: str) -> None:
+    tenant = to.partition(" ")[0]
+    store.redis.zadd(store.keys("receivers", tenant), {to: 0})
+    store.redis.zadd(store.keys("tellers"), {tenant: 0})
+
+
 def due_now(store: JobStore, message: Message) -> None:
     """Let the time of a retry come."""
     store.redis.zadd(store.keys("outbox", message.to), {message.id: 0})
-    store.redis.zadd(store.keys("receivers"), {message.to: 0})
+    look_now(store, message.to)
 
 
 def shut_is_over(store: JobStore, to: str) -> None:
     """Let the time of an open circuit pass."""
     store.redis.hset(store.keys("receiver", to), "open_until", 0)
-    store.redis.zadd(store.keys("receivers"), {to: 0})
+    look_now(store, to)
 
 
 def test_a_start_and_an_end_are_told_with_the_job_as_it_was(
@@ -274,6 +284,30 @@ def test_room_is_kept_to_and_receivers_take_turns(store: JobStore, outbox: Outbo
     assert served["t b.example:443"] >= 1
 
 
+def test_tenants_take_turns(store: JobStore, outbox: Outbox) -> None:
+    for number in range(20):
+        completed(store, url=f"https://r{number}.example/", tenant="many")
+    completed(store, url="https://one.example/", tenant="few")
+    assert len(claim(outbox, room=8)) == 8
+    assert "few" in {message.tenant for message in claim(outbox, room=8)}
+
+
+@pytest.mark.parametrize(("free", "most"), [(1, 1), (2, 1), (3, 2), (64, 32)])
+def test_a_tenant_holds_no_more_than_it_leaves_free(
+    store: JobStore, outbox: Outbox, free: int, most: int
+) -> None:
+    for number in range(most + 5):
+        completed(store, url=f"https://r{number}.example/", tenant="many")
+    taken = outbox.claim(free, LEASE, free=free)
+    assert len(taken) == most
+
+    left, held = free - most, {"many": most}
+    assert outbox.claim(max(left, 1), LEASE, free=left, held=held) == []
+    completed(store, url="https://one.example/", tenant="few")
+    others = outbox.claim(left, LEASE, free=left, held=held) if left else []
+    assert {message.tenant for message in others} == ({"few"} if left else set())
+
+
 def fail(outbox: Outbox, message: Message) -> None:
     decision = Recorded("retry", delay=0.0, fault="timeout", well=False)
     assert outbox.record(message, decision)
@@ -341,14 +375,40 @@ def test_one_doorbell_for_what_is_due(store: JobStore, outbox: Outbox) -> None:
     assert waiting(outbox), "it was answered, and more is due"
 
 
-def test_the_backlog_is_bounded(store: JobStore, outbox: Outbox) -> None:
+def test_the_backlog_is_bounded_and_a_tenant_leaves_room_to_others(
+    store: JobStore, outbox: Outbox
+) -> None:
     completed(store, 3)
-    outbox.admit(4)
+    outbox.admit("t", 7)
     with pytest.raises(BacklogFull):
-        outbox.admit(3)
+        outbox.admit("t", 6)
+    outbox.admit("other", 4)
+    with pytest.raises(BacklogFull):
+        outbox.admit("other", 3)
     for message in claim(outbox):
         outbox.record(message, DELIVERED)
-    outbox.admit(1)
+    outbox.admit("t", 1)
+
+
+def test_a_delivery_leaves_the_backlog_however_it_ends(store: JobStore, outbox: Outbox) -> None:
+    ended = [
+        *completed(store, url="https://a.example/"),
+        *completed(store, url="https://b.example/"),
+        *completed(store, url="https://c.example/"),
+        *completed(store, url="https://d.example/"),
+    ]
+    delivered, dead, late, deleted = delivery_ids_of(ended)
+    messages = {message.id: message for message in claim(outbox)}
+    outbox.record(messages[delivered], DELIVERED)
+    outbox.record(messages[dead], Recorded("dead"))
+    store.redis.zadd(store.keys("pending"), {late: 1})
+    outbox.ring_wanted(3600)
+    store.delete(ended[3], "t")
+    outbox.record(messages[deleted], DELIVERED)
+    for key in ("pending",), ("backlog", "t"):
+        assert store.redis.zcard(store.keys(*key)) == 0, key
+    outbox.replay(ended[1], "t")
+    assert store.redis.zcard(store.keys("backlog", "t")) == 1
 
 
 def test_a_whole_schedule_ends_in_the_dead(store: JobStore, outbox: Outbox) -> None:

@@ -1,0 +1,27 @@
+"""What a request is estimated to cost before it runs: what rate limits and fair shares are charged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.params import TEXT_ENGINES
+
+BYTES_PER_TOKEN = 4
+TOKEN_ENGINES = TEXT_ENGINES | {"embedding"}
+
+
+def estimated_tokens(engine: str, content: Any, params: Mapping[str, Any]) -> int:
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for.
+
+    0 for an engine without tokens.
+    """
+    if engine not in TOKEN_ENGINES:
+        return 0
+    size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
+    return -(-size // BYTES_PER_TOKEN) + int(params.get("max_new_tokens") or 0)
+
+
+def share(tokens: int) -> int:
+    """What a job of so many estimated tokens costs its tenant's share of the engine; without tokens, one."""
+    return max(1, tokens)

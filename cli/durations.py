@@ -1,0 +1,30 @@
+"""Durations as options take them, and moments as tables show them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType[float]):
+    """`90d`, `12h`, `30m`, `45s`: seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        number, unit = text[:-1], UNITS.get(text[-1:])
+        if unit is None or not (number.isascii() and number.isdigit()) or len(number) > 9:
+            self.fail(f"{text!r} is not a number with s, m, h or d after it", param, ctx)
+        return float(number) * unit
+
+
+def day(moment: float | None) -> str:
+    """Unix seconds as a day and a minute, UTC."""
+    return "" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"

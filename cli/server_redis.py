@@ -1,0 +1,19 @@
+"""The Redis of a server, for commands that change what no HTTP call may."""
+
+from redis import Redis
+
+from shared.embedded_redis import running_url
+from shared.errors import ConfigError
+from shared.jobs import connect
+from shared.settings import Settings
+
+
+def server_redis(settings: Settings) -> Redis:
+    """That of `REDIS_URL`, else of the server in this state directory. Raises `ConfigError`."""
+    url = settings.redis_url or running_url(settings.state_dir.expanduser())
+    if url is None:
+        raise ConfigError(
+            "REDIS_URL: not set, and no server has run in TRUTHGPT_STATE_DIR "
+            f"{settings.state_dir}; keys and secrets are kept in the server's Redis"
+        )
+    return connect(url, settings.redis_timeout)

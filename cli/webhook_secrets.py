@@ -1,0 +1,105 @@
+"""`truthgpt webhooks secrets`: what a tenant's webhooks are signed with.
+
+Kept in the server's Redis itself, as API keys are: it needs Redis' address and the server's secret.
+"""
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+import click
+from rich import box
+from rich.table import Table
+
+from cli.durations import Duration, day
+from cli.jobs import as_json_option
+from cli.screen import console, echo_json
+from cli.server_redis import server_redis
+from shared.keys import Keys
+from shared.schemas import rfc3339
+from shared.settings import key_secret, load_settings
+from shared.webhooks.secrets import WebhookSecret, WebhookSecrets
+
+tenant_option = click.option("--tenant", required=True, help="Whose webhooks.")
+
+
+@click.group()
+def secrets() -> None:
+    """Signing secrets of tenants (needs REDIS_URL, or the state directory of a running server)."""
+
+
+@secrets.command()
+@tenant_option
+@click.option(
+    "--overlap",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="How long the tenant's other secrets sign beside it, such as 24h.",
+)
+@as_json_option
+def rotate(tenant: str, overlap: float, as_json: bool) -> None:
+    """Make a secret, the tenant's first or its next, and show it, this once."""
+    made, text = _store().rotate(tenant, overlap)
+    if as_json:
+        echo_json({**_document(made, time.time()), "secret": text})
+        return
+    click.echo(text)
+    click.echo(f"Secret {made.id} of {tenant}. Keep it now: it is not shown again.", err=True)
+
+
+@secrets.command("list")
+@tenant_option
+@as_json_option
+def list_secrets(tenant: str, as_json: bool) -> None:
+    """List a tenant's secrets by their ids, those that ended lately too."""
+    found, now = _store().all(tenant), time.time()
+    if as_json:
+        echo_json({"data": [_document(known, now) for known in found]})
+    elif found:
+        table = Table("Secret", "State", "Made", "Ends", box=box.SIMPLE_HEAD, pad_edge=False)
+        for known in found:
+            table.add_row(known.id, _state(known, now), day(known.created), day(_end(known)))
+        console().print(table)
+    else:
+        click.echo(f"{tenant} has none of its own; WEBHOOK_HMAC_SECRET signs its webhooks")
+
+
+@secrets.command()
+@tenant_option
+@click.argument("secret_ids", metavar="ID...", nargs=-1, required=True)
+def revoke(tenant: str, secret_ids: tuple[str, ...]) -> None:
+    """End secrets now."""
+    store = _store()
+    for secret_id in secret_ids:
+        store.revoke(tenant, secret_id)
+        click.echo(f"{secret_id} is revoked")
+
+
+def _store() -> WebhookSecrets:
+    settings = load_settings()
+    return WebhookSecrets(
+        server_redis(settings),
+        Keys(settings.key_prefix),
+        partial(key_secret, settings),
+        settings.keyring,
+    )
+
+
+def _state(known: WebhookSecret, now: float) -> str:
+    return "active" if known.active(now) else "ended"
+
+
+def _end(known: WebhookSecret) -> float | None:
+    return None if math.isinf(known.ends) else known.ends
+
+
+def _document(known: WebhookSecret, now: float) -> dict[str, Any]:
+    end = _end(known)
+    return {
+        "id": known.id,
+        "state": _state(known, now),
+        "created_at": rfc3339(int(known.created * 1000)),
+        "ends_at": None if end is None else rfc3339(int(end * 1000)),
+    }

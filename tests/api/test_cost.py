@@ -1,0 +1,45 @@
+"""What a request is estimated to cost: in tokens where its engine has them, else one."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.cost import estimated_tokens, share
+from shared.jobs import JobStore
+
+
+@pytest.mark.parametrize(
+    ("engine", "content", "params", "tokens"),
+    [
+        ("text-generation", "", {}, 0),
+        ("text-generation", "twelve bytes", {"max_new_tokens": 7}, 10),
+        ("vllm", "twelve bytes", {"max_new_tokens": 7}, 10),
+        ("embedding", "ééé", {}, 2),
+        ("embedding", ["one", "two"], {"max_new_tokens": None}, 4),
+        ("echo", "twelve bytes", {"max_new_tokens": 7}, 0),
+        ("own.module:Engine", {"any": "json"}, {}, 0),
+    ],
+)
+def test_tokens_are_estimated_from_bytes(
+    engine: str, content: Any, params: dict[str, Any], tokens: int
+) -> None:
+    assert estimated_tokens(engine, content, params) == tokens
+
+
+def test_no_job_is_free() -> None:
+    assert [share(tokens) for tokens in (0, 1, 500)] == [1, 1, 500]
+
+
+@pytest.mark.parametrize(
+    ("body", "cost"),
+    [
+        ({"model": "llama", "prompt": "x" * 40, "params": {"max_new_tokens": 54}}, "64"),
+        ({"model": "echo", "prompt": "x" * 40}, "1"),
+    ],
+)
+def test_a_job_carries_its_cost_to_the_queue(
+    client: FlaskClient, store: JobStore, body: dict[str, Any], cost: str
+) -> None:
+    job = client.post("/v1/jobs", json=body).json
+    assert store.get(job["id"]).fields["cost"] == cost
