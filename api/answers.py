@@ -76,7 +76,7 @@ def job_members(record: Record, urls: Links) -> dict[str, Any]:
         "queue_position": record.position,
         "estimated_start": rfc3339(record.start) if record.start is not None else None,
         "cancel_requested": get("cancel_requested") == "1",
-        "cached": False,
+        "cached": get("cached") == "1",
         "output": _raw(get("output"), _NULL),
         "error": _raw(get("error"), _NULL),
         "usage": {**_NO_USAGE, "attempts": 0, **_DECODER.decode(usage)} if usage else None,

@@ -7,6 +7,7 @@ from werkzeug.exceptions import NotFound
 
 from api import errors, limits
 from api.bell import Bell, Ring
+from api.cache import Cache
 from api.dead_letters import dead_letters
 from api.deliveries import deliveries
 from api.docs import docs
@@ -107,6 +108,7 @@ def _services(
         ),
         tickets=Tickets(token),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
+        cache=Cache(settings),
         observers=observers,
     )
 

@@ -108,6 +108,7 @@ class EventStream:
             record = self._services.store.get(self._follower.job_id)
         except JobNotFound:
             return event.frame
+        self._services.remember(record)
         return Event(event.id, event.kind, job_json(record, self._urls)).frame
 
     def _still_logged(self) -> bool:

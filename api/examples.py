@@ -214,7 +214,7 @@ STATS: dict[str, Any] = {
     ],
     "webhooks": {"waiting": 2, "oldest_ms": 4310, "given_up": 0},
     "dead_letters": 1,
-    "cache": None,
+    "cache": {"hits": 12, "shared": 1, "misses": 30},
     "limits": [
         {
             "client": "key:default",

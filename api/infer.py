@@ -1,19 +1,21 @@
 """Inference on one connection: `POST /v1/infer` waits, `POST /v1/infer/stream` streams."""
 
+import time
+
 from flask import Response
 
 from api import examples, requests
-from api.answers import answer, links
+from api.answers import answer, job_json, links
 from api.errors import problem
 from api.limit_plan import Counted
 from api.operations import EVENT_STREAM, Answer, Operations
 from api.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
 from api.services import services
 from api.streams import cursor_asked_for, resumed, stream
-from api.submission import Accepted, Submission, accept, read_submission, submit
+from api.submission import Accepted, Submission, accept, answered, read_submission, submit
 from shared.errors import PROBLEMS, InvalidRequest, StoreUnavailable
 from shared.events import EventId
-from shared.jobs import Record
+from shared.jobs import NewJob, Record
 from shared.schemas import Job, JobError, JobRequest
 from shared.states import JobState
 
@@ -74,7 +76,13 @@ def infer_now() -> Response:
     open and no fallback can run the job, the answer is 503 `model_unavailable` at once.
     """
     timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
-    accepted = submit(read_submission(), timeout, urgent=True)
+    submission = read_submission()
+    try:
+        accepted = submit(submission, timeout, urgent=True)
+    except StoreUnavailable:
+        if (kept := _kept(submission.job)) is None:
+            raise
+        return answer(job_json(kept, links()))
     if not accepted.record.terminal:
         return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
     if accepted.record.state is not JobState.SUCCEEDED:
@@ -124,6 +132,17 @@ def infer_stream() -> Response:
             code="invalid_cursor",
         )
     return _stream_new(submission, cursor)
+
+
+def _kept(job: NewJob) -> Record | None:
+    """What can be answered without the store: a result that is here, to whom asks for no more than that."""
+    here = services()
+    if job.webhook or job.idempotency_key is not None:
+        return None
+    if (result := here.cache.kept(job.share)) is None:
+        return None
+    here.observers.emit("result_looked_up", job.model, "hit")
+    return answered(job, int(time.time() * 1000), result.borrowed)
 
 
 def _stream_new(submission: Submission, cursor: EventId | None) -> Response:

@@ -38,8 +38,8 @@ jobs = Operations("jobs", __name__)
             },
         ),
         200: Answer(
-            "The job had ended within `Prefer: wait`, or an earlier request with this "
-            "Idempotency-Key had made it.",
+            "The job had ended within `Prefer: wait` or with a result from the cache, or an earlier "
+            "request with this Idempotency-Key had made it.",
             Job,
             examples.FINISHED,
             headers={"Idempotent-Replayed": "`true` where an earlier request had made the job."},
@@ -62,7 +62,7 @@ def create_job() -> Response:
     wait = requests.preferred_wait()
     accepted = submit(read_submission(), wait or 0)
     applied = {} if wait is None else {"Preference_Applied": f"wait={wait}"}
-    done = accepted.replayed or (bool(wait) and accepted.record.terminal)
+    done = accepted.replayed or accepted.cached or (bool(wait) and accepted.record.terminal)
     return answer(accepted.json, 200 if done else 202, **applied, **accepted.headers)
 
 
@@ -166,7 +166,8 @@ def cancel_job(job_id: str) -> Response:
 )
 def delete_job(job_id: str) -> Response:
     """Delete a job that has ended"""
-    services().store.delete(job_id, tenant())
+    here = services()
+    here.cache.forget(here.store.delete(job_id, tenant()))
     return Response(status=204)
 
 

@@ -7,6 +7,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from api.bell import Bell
+from api.cache import Cache
 from api.key_cache import KeyCache
 from api.limit_plan import Limits
 from api.readers import Readers
@@ -15,8 +16,9 @@ from api.tickets import Tickets
 from shared.catalog import Catalog
 from shared.events import START, Ending, EventHub, EventId, Follower
 from shared.hooks import Observers
-from shared.jobs import JobStore
+from shared.jobs import JobStore, Record
 from shared.settings import Settings
+from shared.states import JobState
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import UrlPolicy
 from shared.webhooks.secrets import WebhookSecrets
@@ -38,7 +40,7 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One an app, at `app.extensions[EXTENSION]`. `cache_counts` gives the result cache's hits and misses."""
+    """One an app, at `app.extensions[EXTENSION]`."""
 
     settings: Settings
     catalog: Catalog
@@ -53,9 +55,9 @@ class Services:
     webhook_secrets: WebhookSecrets
     tickets: Tickets
     limits: Limits
+    cache: Cache
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
-    cache_counts: Callable[[], tuple[int, int]] | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Called last when the process ends."""
@@ -69,6 +71,11 @@ class Services:
         """Wait for the end of a job that is about to be made. Raises `StoreUnavailable`."""
         self.hub.start()
         return self.hub.expect(job_id)
+
+    def remember(self, record: Record) -> None:
+        """Keep what a job brought for others that ask the same, if it may be kept."""
+        if record.state is JobState.SUCCEEDED and "share" in record.fields:
+            self.cache.remember(record, self.catalog.get(record.fields["model"]))
 
     def close(self) -> None:
         """Stop the threads; called when the process ends."""

@@ -48,10 +48,11 @@ class ModelActivity(BaseModel):
 
 
 class CacheActivity(BaseModel):
-    """Since the server's processes started."""
+    """Requests that may share a result, in the same minutes."""
 
-    hits: int
-    misses: int
+    hits: int = Field(description="Had it at once.")
+    shared: int = Field(description="Joined a job that was at work on it.")
+    misses: int = Field(description="Had to run.")
 
 
 class LimitUsage(BaseModel):
@@ -95,26 +96,29 @@ def show_stats() -> Response:
     `admin` sees those of the hundred clients seen last.
     """
     here = services()
+    counted = _counted(here)
     left = read_leftovers(here.store, tenant())
     found = Stats(
-        models=_models(here),
+        models=_models(here, counted),
         webhooks=WebhookActivity(
             waiting=left.webhooks, oldest_ms=left.oldest_webhook, given_up=left.undelivered
         ),
         dead_letters=left.dead_letters,
-        cache=_cache(here),
+        cache=_cache(here, counted),
         limits=_limits(here),
     )
     return document(found.model_dump(mode="json"))
 
 
-def _models(here: Services) -> list[ModelActivity]:
-    names = [spec.name for spec in here.catalog]
+def _counted(here: Services) -> list[ModelStats]:
     try:
-        counted = read_stats(here.store.redis, here.store.keys, names)
+        return read_stats(here.store.redis, here.store.keys, [spec.name for spec in here.catalog])
     except RedisError as error:
         raise _away() from error
-    backlogs = read_backlogs(here.store, names)
+
+
+def _models(here: Services, counted: list[ModelStats]) -> list[ModelActivity]:
+    backlogs = read_backlogs(here.store, [row.model for row in counted])
     return [_activity(here, row, backlog) for row, backlog in zip(counted, backlogs, strict=True)]
 
 
@@ -141,11 +145,14 @@ def _durations(found: Percentiles) -> Durations:
     return Durations(p50=found.p50, p95=found.p95, p99=found.p99)
 
 
-def _cache(here: Services) -> CacheActivity | None:
-    if here.cache_counts is None:
+def _cache(here: Services, counted: list[ModelStats]) -> CacheActivity | None:
+    if not here.settings.cache_max_size:
         return None
-    hits, misses = here.cache_counts()
-    return CacheActivity(hits=hits, misses=misses)
+    return CacheActivity(
+        hits=sum(row.hits for row in counted),
+        shared=sum(row.shared for row in counted),
+        misses=sum(row.misses for row in counted),
+    )
 
 
 def _limits(here: Services) -> list[LimitUsage]:

@@ -18,11 +18,13 @@ from api.limits import admit_tokens
 from api.services import Services, services
 from api.subscriptions import subscription
 from shared import context
+from shared.catalog import ModelSpec
 from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
 from shared.jobs import Created, NewJob, Record, new_job_id
 from shared.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
+from shared.sharing import Result, Share
 from shared.states import JobState
 
 POLL = 1.0
@@ -49,6 +51,11 @@ class Accepted:
     record: Record
     replayed: bool
     urls: Links
+
+    @property
+    def cached(self) -> bool:
+        """Whether it had ended as soon as it was made."""
+        return self.record.fields.get("cached") == "1"
 
     @property
     def location(self) -> str:
@@ -91,6 +98,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         request_id=g.request_id,
         idempotency_key=key,
         webhook=subscription(wanted.webhook),
+        share=_share(spec, wanted, params),
         body_digest=digest,
     )
     context.bind(job=job.id, model=spec.name)
@@ -125,16 +133,26 @@ def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
 
 
 def _store(submission: Submission, *, urgent: bool) -> Created:
-    created = services().store.create(
-        submission.job,
+    here, job = services(), submission.job
+    created = here.store.create(
+        job,
         max_queued=submission.max_queued,
         tenant_max=submission.tenant_max,
         urgent=urgent,
+        known=here.cache.known(job.share),
     )
     faults.reach("created")
     if created.ring:
-        services().bell.ring(submission.job.model)
+        here.bell.ring(job.model)
+    if job.share is not None and not created.replayed:
+        found = "shared" if created.follows else "hit" if created.result is not None else "miss"
+        here.observers.emit("result_looked_up", job.model, found)
     return created
+
+
+def _share(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]) -> Share | None:
+    bypass = request.cache_control.no_store
+    return services().cache.share(spec, tenant(), wanted.content, params, bypass=bool(bypass))
 
 
 def _stand_ins(submission: Submission) -> Iterator[Submission]:
@@ -151,6 +169,7 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
             model=spec.name,
             request=_encoded(wanted, params, submission.seed),
             cost=cost.share(tokens),
+            share=_share(spec, wanted, params),
             fallback_from=asked,
         )
         yield replace(submission, job=job, max_queued=spec.limits.max_queued)
@@ -162,12 +181,17 @@ def submit(submission: Submission, wait: float, *, urgent: bool = False) -> Acce
         # Expect the end before the job exists: then it cannot be missed, and nothing is read again.
         with services().expect(submission.job.id) as ending:
             job, created = accept(at_home(submission), urgent=urgent)
-            ended = None if created.replayed else await_end(ending, wait)
+            waits = not created.replayed and created.result is None
+            ended = await_end(ending, wait) if waits else None
         if ended is not None:
-            record = Record({**_born(job, created), **ended.fields})
+            record = Record({**_born(job, created.created_ms), **ended.fields})
+            services().remember(record)
             return Accepted(record, replayed=False, urls=links())
     else:
         job, created = accept(submission, urgent=urgent)
+    if created.result is not None:
+        found = answered(job, created.created_ms, created.result)
+        return Accepted(found, replayed=False, urls=links())
     if created.replayed:
         return Accepted(held(created.id, wait), replayed=True, urls=links())
     return Accepted(_seen(job, created), replayed=False, urls=links())
@@ -198,11 +222,12 @@ def held(job_id: str, wait: float) -> Record:
     """A job of the caller's, once it has ended or `wait` seconds have passed."""
     store = services().store
     record = store.get(job_id, tenant())
-    if record.terminal or wait <= 0:
-        return record
-    with services().follow(job_id, EventId.parse(record.head)) as follower:
-        until_end(follower, wait)
-    return store.get(job_id, tenant())
+    if not record.terminal and wait > 0:
+        with services().follow(job_id, EventId.parse(record.head)) as follower:
+            until_end(follower, wait)
+        record = store.get(job_id, tenant())
+    services().remember(record)
+    return record
 
 
 def until_end(follower: Follower, wait: float) -> None:
@@ -227,19 +252,34 @@ def _seen(job: NewJob, created: Created) -> Record:
     try:
         return services().store.get(job.id)
     except StoreUnavailable:
-        return Record(_born(job, created))
+        return Record(_born(job, created.created_ms))
 
 
-def _born(job: NewJob, created: Created) -> dict[str, str]:
+def answered(job: NewJob, at_ms: int, result: Result) -> Record:
+    """A job that took another one's result when it was made."""
+    return Record(
+        {
+            **_born(job, at_ms),
+            "state": JobState.SUCCEEDED.value,
+            "finished": str(at_ms),
+            "cached": "1",
+            "output": result.output.decode(),
+            "usage": result.usage.decode(),
+        }
+    )
+
+
+def _born(job: NewJob, created_ms: int) -> dict[str, str]:
     """The fields of a job's record as it was made."""
     return {
         "id": job.id,
         "model": job.model,
         "state": JobState.QUEUED.value,
-        "created": str(created.created_ms),
+        "created": str(created_ms),
         "attempt": "0",
         "metadata": msgspec.json.encode(job.metadata).decode(),
         **({"fallback_from": job.fallback_from} if job.fallback_from else {}),
+        **({"share": job.share.packed[0]} if job.share is not None else {}),
     }
 
 

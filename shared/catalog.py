@@ -67,8 +67,13 @@ class Retries(Section):
 
 
 class Cache(Section):
+    """Whether requests that ask the same may share one result, and for how many seconds (none:
+    `CACHE_DEFAULT_TTL`). `deterministic`: an engine of one's own answers the same to the same.
+    """
+
     enabled: bool = True
-    ttl: float = Field(default=3600, gt=0)
+    ttl: float | None = Field(default=None, ge=1, le=30 * 86_400)
+    deterministic: bool = False
 
 
 class ModelSpec(Section):
@@ -77,6 +82,7 @@ class ModelSpec(Section):
     name: Name
     engine: str
     path: Path | None = None
+    version: str = Field(default="", description="Change it to let no older result be used again.")
     device: str | list[str] = "auto"
     dtype: str = "auto"
     device_map: Literal["auto"] | None = Field(

@@ -225,7 +225,7 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a job ended, as fields of its record: state, attempt, started, finished, output, error, usage."""
+    """How a job ended, as fields of its record."""
 
     job_id: str
     fields: dict[str, str]
@@ -233,9 +233,9 @@ class Ended:
     @classmethod
     def parse(cls, payload: bytes) -> "Ended":
         """From the message of `finish` in shared/lua/lib.lua."""
-        head = payload.split(b" ", 7)
-        job_id, state, attempt, started, finished = (part.decode() for part in head[:5])
-        body, output, error = head[7], int(head[5]), int(head[6])
+        head = payload.split(b" ", 8)
+        job_id, state, attempt, started, finished, cached = (part.decode() for part in head[:6])
+        body, output, error = head[8], int(head[6]), int(head[7])
         return cls(
             job_id,
             {
@@ -243,6 +243,7 @@ class Ended:
                 "attempt": attempt,
                 "started": started,
                 "finished": finished,
+                "cached": cached,
                 "output": body[:output].decode(),
                 "error": body[output : output + error].decode(),
                 "usage": body[output + error :].decode(),

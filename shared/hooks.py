@@ -62,6 +62,9 @@ class Hooks:
     def estimate_error(self, model: str, seconds: float) -> None:
         """A job that had waited started, `seconds` later than was estimated when it was made."""
 
+    def result_looked_up(self, model: str, found: str) -> None:
+        """A request that may share results was taken in: `hit`, `shared` (with a job under way), `miss`."""
+
     def request_limited(self, method: str, endpoint: str, policy: str) -> None:
         """A request was refused because its client had used up `policy`."""
 

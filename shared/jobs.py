@@ -49,6 +49,7 @@ from shared.errors import (
 from shared.keys import Keys, lua_functions
 from shared.redis_guard import MemoryGuard
 from shared.schemas import MAX_EXPIRES_IN, Job, JobError, JobUrls, Usage, rfc3339
+from shared.sharing import Result, Share
 from shared.states import TERMINAL, JobState, lua_table
 from shared.stats import GAMMA
 
@@ -64,7 +65,7 @@ MAX_CONNECTIONS = 512
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 _LUA = Path(__file__).parent / "lua"
-_LIBRARIES = ("outbox", "lib", "breaker", "drain")
+_LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain")
 _JSON = msgspec.json.Decoder()
 
 
@@ -86,7 +87,8 @@ class NewJob:
     them): what its tenant's share is charged.
     `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`),
     `fallback_from` the model that was asked for, where `model` stands in for it,
-    `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`).
+    `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
+    `share` what it has in common with others that ask the same, None where it runs for itself.
     """
 
     id: str
@@ -102,18 +104,25 @@ class NewJob:
     home: str = ""
     fallback_from: str = ""
     webhook: str = ""
+    share: Share | None = None
     idempotency_key: str | None = None
     body_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already."""
+    """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already.
+
+    `result`: the job has ended with it, another one having asked the same. `follows`: it waits for the
+    result of one that works on the same.
+    """
 
     id: str
     created_ms: int
     ring: bool
     replayed: bool = False
+    result: Result | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +293,7 @@ class Record:
             queue_position=self.position,
             estimated_start=rfc3339(self.start) if self.start is not None else None,
             cancel_requested=get("cancel_requested") == "1",
+            cached=get("cached") == "1",
             output=_json(get("output")),
             error=JobError(**_json(error)) if error else None,
             usage=Usage(**_json(usage)) if usage else None,
@@ -371,11 +381,19 @@ class JobStore:
     # -- the API's side
 
     def create(
-        self, job: NewJob, *, max_queued: int, tenant_max: int | None = None, urgent: bool = False
+        self,
+        job: NewJob,
+        *,
+        max_queued: int,
+        tenant_max: int | None = None,
+        urgent: bool = False,
+        known: Result | None = None,
     ) -> Created:
         """Take a job in, if fewer than `max_queued` jobs wait for its model, `tenant_max` of its tenant's.
 
-        An `urgent` one is refused with `ModelUnavailable` while the model's breaker would let it wait.
+        One that can be `share`d ends at once with a result that is there already (`known` to the caller
+        or to the store), and otherwise waits for a job that works on the same. An `urgent` one is refused
+        with `ModelUnavailable` while the model's breaker would let it wait.
         Raises `QueueFull`, `DeadlineUnreachable`, `IdempotencyMismatch`, `StoreUnavailable`.
         """
         self._memory.admit()
@@ -387,6 +405,8 @@ class JobStore:
             "create", job.id, job.model, job.tenant, job.priority, job.cost,
             int(job.expires_in * 1000), self.retention, max_queued, self._backlog,
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
+            *(job.share.packed if job.share is not None else ("", 0)),
+            *((known.output, known.usage) if known is not None else ("", "")),
             "request", job.request,
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
@@ -399,6 +419,11 @@ class JobStore:
         match reply[0]:
             case b"created":
                 return Created(job.id, int(reply[2]), bool(reply[1]))
+            case b"follows":
+                return Created(job.id, int(reply[2]), ring=False, follows=True)
+            case b"cached":
+                result = Result(reply[2], reply[3])
+                return Created(job.id, int(reply[1]), ring=False, result=result)
             case b"replayed":
                 return Created(reply[1].decode(), 0, ring=False, replayed=True)
             case b"mismatch":
@@ -527,8 +552,11 @@ class JobStore:
             self.redis.zrem(self.keys("dead", tenant), job_id)
         return created
 
-    def delete(self, job_id: str, tenant: str) -> None:
-        """Forget a terminal job and its events. Raises `JobNotFound`, `JobNotTerminal`."""
+    def delete(self, job_id: str, tenant: str) -> Record:
+        """Forget a terminal job and its events. Returns what it was.
+
+        Raises `JobNotFound`, `JobNotTerminal`.
+        """
         record = self.get(job_id, tenant)
         if not record.terminal:
             raise JobNotTerminal(f"The job is {record.state}. Cancel it first, or wait.")
@@ -539,6 +567,7 @@ class JobStore:
             pipe.delete(*(self.keys("delivery", name) for name in delivery_ids(job_id)))
             pipe.zrem(self.keys("index", tenant), job_id)
             pipe.execute()
+        return record
 
     def status(self, model: str) -> ModelStatus:
         """A model's queue depth, running jobs, live workers and breaker."""

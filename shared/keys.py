@@ -36,6 +36,10 @@
 | `backlog:TENANT` | zset | a tenant's part of `pending` | horizon |
 | `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
 | `deliverybell` | string | a ring for deliveries is on its way | seconds |
+| `cached:TENANT:DIGEST` | string | the job whose record holds a request's result | `cache.ttl` |
+| `results:TENANT` | zset | digests of these by last use (ms) | horizon |
+| `flight:TENANT:DIGEST` | string | who works on a request now: its flight and its leader | horizon |
+| `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 | `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
@@ -84,6 +88,10 @@ TEMPLATES = {
     "backlog": ("backlog", "tenant"),
     "undelivered": ("undelivered", "tenant"),
     "deliverybell": ("deliverybell",),
+    "cached": ("cached", "tenant", "digest"),
+    "results": ("results", "tenant"),
+    "flight": ("flight", "tenant", "digest"),
+    "followers": ("followers", "flight"),
     "claim": ("claim", "token"),
     "rate": ("rate", "policy", "client"),
     "clients": ("clients",),

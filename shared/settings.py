@@ -7,7 +7,7 @@ import secrets
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -135,6 +135,12 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(default=64, alias="WEBHOOK_CONCURRENCY", ge=1, le=1024)
     webhook_max_pending: int = Field(default=100_000, alias="WEBHOOK_MAX_PENDING", ge=1)
+    cache_backend: Literal["redis", "memory"] = Field(default="redis", alias="CACHE_BACKEND")
+    cache_max_size: int = Field(default=10_000, alias="CACHE_MAX_SIZE", ge=0, le=10_000_000)
+    cache_max_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024 * 1024), alias="CACHE_MAX_BYTES", ge=1024
+    )
+    cache_ttl: float = Field(default=3600, alias="CACHE_DEFAULT_TTL", ge=1, le=30 * 86_400)
     enable_structured_logging: bool = Field(default=True, alias="ENABLE_STRUCTURED_LOGGING")
     log_level: str = Field(
         default="INFO", alias="LOG_LEVEL", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"

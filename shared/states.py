@@ -19,7 +19,10 @@ TERMINAL = frozenset(
 )
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELED, JobState.EXPIRED}),
+    # From queued to succeeded: with the result of another job that asked the same.
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.SUCCEEDED, JobState.CANCELED, JobState.EXPIRED}
+    ),
     JobState.RUNNING: frozenset({JobState.QUEUED, *TERMINAL}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),

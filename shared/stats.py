@@ -32,7 +32,8 @@ class Percentiles:
 class ModelStats:
     """A model's last `seconds`. `ended` counts jobs by the state they ended in.
 
-    `latency` is from a job's making to its success, `queue_wait` to its first start.
+    `latency` is from a job's making to its success, `queue_wait` to its first start. Of requests that may
+    share results, `hits` found one, `shared` joined a job that works on it, `misses` had to run.
     """
 
     model: str
@@ -41,6 +42,9 @@ class ModelStats:
     tokens: int
     latency: Percentiles
     queue_wait: Percentiles
+    hits: int
+    shared: int
+    misses: int
 
 
 def read_stats(redis: Redis, keys: Keys, models: Sequence[str]) -> list[ModelStats]:
@@ -70,6 +74,9 @@ def _sum(model: str, seconds: float, hashes: Iterable[Mapping[bytes, bytes]]) ->
         tokens=total["tokens"],
         latency=percentiles(_buckets(total, "l")),
         queue_wait=percentiles(_buckets(total, "w")),
+        hits=total["hits"],
+        shared=total["shared"],
+        misses=total["misses"],
     )
 
 

@@ -1,9 +1,11 @@
 -- Take a job in: idempotency, admission, record, lane, index, first event.
 -- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
 --   backlog, idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
---   model's breaker keeps it from running, how many jobs of the tenant may wait, then pairs of record
---   fields.
--- Returns {'created', ring, created_ms} | {'replayed', id} | {'mismatch', id}, or a refusal with the ms
+--   model's breaker keeps it from running, how many jobs of the tenant may wait, what it shares with
+--   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
+--   result if the caller knows it already, else '', then pairs of record fields.
+-- Returns {'created', ring, created_ms} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
+--   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}.
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -11,16 +13,20 @@ local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
 local max_queued, backlog = tonumber(ARGV[10]), tonumber(ARGV[11])
 local digest, body, idem_ttl, urgent = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1'
 local tenant_max = tonumber(ARGV[16])
+local share, speaks, known, known_usage = ARGV[17], ARGV[18] == '1', ARGV[19], ARGV[20]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 
-local born = redis.call('HGET', key.job(id), 'created')
-if born then return {'created', 0, born} end
+local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage')
+if born[1] then
+  if born[2] == 'succeeded' and born[3] then return {'cached', born[1], born[4], born[5]} end
+  return {'created', 0, born[1]}
+end
 
 if digest ~= '' then
-  local known = redis.call('GET', key.idem(tenant, digest))
-  if known then
-    local first, same = string.match(known, '^(%S+) (%S+)$')
+  local before = redis.call('GET', key.idem(tenant, digest))
+  if before then
+    local first, same = string.match(before, '^(%S+) (%S+)$')
     if redis.call('EXISTS', key.job(first)) == 1 then
       if same == body then return {'replayed', first} end
       return {'mismatch', first}
@@ -29,6 +35,66 @@ if digest ~= '' then
 end
 
 local now = now_ms()
+local ttl = math.ceil(lifetime / 1000) + retention
+
+-- Write down all that a job has from birth, in whatever way it comes to its end.
+local function bear(estimate)
+  local seq = redis.call('HINCRBY', key.queue(model), 'arrivals', 1)
+  keep(key.queue(model), HORIZON)
+  local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
+    'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
+    'attempt', '0', 'failures', '0', 'crashes', '0', 'head', '0-0'}
+  if estimate then
+    fields[#fields + 1] = 'estimate'
+    fields[#fields + 1] = int(estimate)
+  end
+  if share ~= '' then
+    fields[#fields + 1] = 'share'
+    fields[#fields + 1] = share
+  end
+  for i = 21, #ARGV do fields[#fields + 1] = ARGV[i] end
+  redis.call('HSET', key.job(id), unpack(fields))
+  redis.call('EXPIRE', key.job(id), int(ttl))
+
+  local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
+    cost = cost, seq = int(seq), attempt = 0, head = '0-0'}
+  log(job, 0, 1, 'status', status_event(job))
+  redis.call('EXPIRE', key.log(id), int(ttl))
+
+  redis.call('ZADD', key.models(), int(now), model)
+  keep(key.models(), HORIZON)
+  local index = key.index(tenant)
+  redis.call('ZADD', index, 0, id)
+  if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', index, 0, -INDEX_MAX - 1) end
+  keep(index, HORIZON)
+  if digest ~= '' then redis.call('SET', key.idem(tenant, digest), id .. ' ' .. body, 'EX', idem_ttl) end
+  return job
+end
+
+local function await_deadline()
+  redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)
+  keep(key.deadlines(model), HORIZON)
+end
+
+if share ~= '' then
+  local output, usage = known, known_usage
+  if output == '' then output, usage = recall(tenant, share, now) end
+  if output then
+    save(bear())
+    local job = load(id)
+    job.home = nil  -- The answer to this call says it all.
+    local said = speaks and cjson.decode(output)
+    local text = type(said) == 'table' and said.text
+    if text and text ~= '' then
+      log(job, 0, 2, 'token', '{"text":' .. cjson.encode(text) .. ',"index":0}')
+    end
+    lend(job, now, output, usage, retention)
+    count(model, now, 'hits')
+    local made = redis.call('HMGET', key.job(id), 'output', 'usage')
+    return {'cached', int(now), made[1], made[2]}
+  end
+end
+
 local waiting = depth(model)
 if urgent then
   local breaker = load_breaker(model)
@@ -36,6 +102,17 @@ if urgent then
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
   if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
   if wait > 0 then return {'unavailable', wait} end
+end
+if share ~= '' then
+  local flight, leader = open_flight(tenant, share, class, now)
+  if flight then
+    local job = bear()
+    put(job, 'follows', flight)
+    await_deadline()
+    join(job, flight, leader, ttl)
+    count(model, now, 'shared')
+    return {'follows', 0, int(now)}
+  end
 end
 if waiting >= max_queued then
   return {'queue_full', until_drained(drain_rate(model, now, true), waiting - max_queued + 1), waiting}
@@ -65,36 +142,12 @@ if waiting > 0 then
   end
 end
 
-local queue = key.queue(model)
-local seq = redis.call('HINCRBY', queue, 'arrivals', 1)
-local k = key.job(id)
-local ttl = math.ceil(lifetime / 1000) + retention
-local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
-  'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
-  'attempt', '0', 'failures', '0', 'crashes', '0', 'head', '0-0'}
-if estimate then
-  fields[#fields + 1] = 'estimate'
-  fields[#fields + 1] = int(estimate)
+local job = bear(estimate)
+if share ~= '' then
+  lead(job, share)
+  count(model, now, 'misses')
 end
-for i = 17, #ARGV do fields[#fields + 1] = ARGV[i] end
-redis.call('HSET', k, unpack(fields))
-redis.call('EXPIRE', k, int(ttl))
-
-local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
-  cost = cost, seq = int(seq), attempt = 0, head = '0-0'}
-log(job, 0, 1, 'status', status_event(job))
 save(job)
-redis.call('EXPIRE', key.log(id), int(ttl))
-
-redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)
-keep(key.deadlines(model), HORIZON)
-redis.call('ZADD', key.models(), int(now), model)
-keep(key.models(), HORIZON)
-local index = key.index(tenant)
-redis.call('ZADD', index, 0, id)
-if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', index, 0, -INDEX_MAX - 1) end
-keep(index, HORIZON)
-if digest ~= '' then redis.call('SET', key.idem(tenant, digest), id .. ' ' .. body, 'EX', idem_ttl) end
-
+await_deadline()
 enqueue(job)
 return {'created', ring_wanted(model, now, backlog), int(now)}

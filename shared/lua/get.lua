@@ -5,7 +5,7 @@
 local id, tenant = ARGV[3], ARGV[4]
 local SHOWN = {'id', 'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
   'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
-  'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent'}
+  'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent', 'cached', 'share', 'follows'}
 local values = redis.call('HMGET', key.job(id), unpack(SHOWN))
 if not values[1] then return {} end
 local job, record = {}, {}
@@ -18,7 +18,7 @@ for i, field in ipairs(SHOWN) do
 end
 if tenant ~= '*' and job.tenant ~= tenant then return {} end
 local position, start = -1, -1
-if job.state == 'queued' then
+if job.state == 'queued' and not job.follows then
   local rank = redis.call('ZRANK', key.lane(job.model, job.class, job.tenant), id)
   position = jobs_ahead(job.model, job.class, job.tenant, rank or 0)
   local now = now_ms()

@@ -17,6 +17,8 @@
 --   fallback_from                        the model that was asked for, where another one stands in
 --   estimate                             when it would start, ms, as it looked when it was made
 --   webhook                              who is told of its start and its end (outbox.lua)
+--   share flight followed follows        what it shares with jobs that ask the same (flights.lua)
+--   cached                               '1' when its result is another job's
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
@@ -26,6 +28,7 @@ local DEAD_MAX = 10000
 local DAY_MS = 86400000
 local USAGE_SECONDS = 93 * 86400
 local STATS_SEC = 600
+local part, pass_on  -- in flights.lua
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -40,7 +43,7 @@ end
 
 local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
   'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked',
-  'device_us', 'webhook'}
+  'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached'}
 
 -- The record's working fields, or nil when there is none.
 local function load(id)
@@ -198,10 +201,16 @@ end
 -- The bucket of a duration in ms: number i ends at GAMMA^i (shared/stats.py).
 local function bucket(ms) return int(math.ceil(math.log(math.max(1, ms)) / math.log(GAMMA))) end
 
--- Count an end in the statistics of this minute.
+-- Count something in the statistics of this minute. Returns their key.
+local function count(model, now, field)
+  local k = key.stats(model, int(math.floor(now / 60000)))
+  if redis.call('HINCRBY', k, field, 1) == 1 then redis.call('EXPIRE', k, STATS_SEC) end
+  return k
+end
+
+-- Count an end.
 local function count_end(job, target, now, tokens)
-  local k = key.stats(job.model, int(math.floor(now / 60000)))
-  if redis.call('HINCRBY', k, 'n:' .. target, 1) == 1 then redis.call('EXPIRE', k, STATS_SEC) end
+  local k = count(job.model, now, 'n:' .. target)
   if job.started then
     redis.call('HINCRBY', k, 'w' .. bucket(tonumber(job.started) - tonumber(job.created)), 1)
   end
@@ -234,7 +243,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     keep(letters, HORIZON)
   end
   local used = account(job, now, usage)
-  count_end(job, target, now, used.completion_tokens)
+  count_end(job, target, now, not job.cached and used.completion_tokens)
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
   save(job)
   redis.call('EXPIRE', key.job(job.id), int(retention))
@@ -242,8 +251,10 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   if job.webhook then post(job, 'completed', now) end
   if job.home then
     redis.call('PUBLISH', key.ended(job.home), table.concat({job.id, target, int(job.attempt),
-      job.started or '', int(now), #output, #failure, ''}, ' ') .. output .. failure .. usage)
+      job.started or '', int(now), job.cached or '0', #output, #failure, ''}, ' ')
+      .. output .. failure .. usage)
   end
+  if job.share then part(job, target, now, output, usage, retention) end
 end
 
 -- Give a running job back to the queue, at once or when `delay` ms have passed. The rescuer, which

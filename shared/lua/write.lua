@@ -27,7 +27,7 @@ local function breaker_of(model)
 end
 
 -- Only the write that really ends an attempt counts, so neither a repeated nor a fenced one does.
-local function count(job, verdict)
+local function judged(job, verdict)
   if not policy then return end
   local failed = verdict == 'failure' or verdict == 'lost'
   local workers = failed and redis.call('HLEN', key.workers(job.model)) or 1
@@ -39,7 +39,10 @@ local function append(job, attempt, seq, kind, data, tokens)
   if job.state ~= 'running' then return 0 end
   local expected = next_seq(job)
   if seq > expected then return -1 end
-  if seq == expected then log(job, attempt, seq, kind, data, tokens) end
+  if seq == expected then
+    log(job, attempt, seq, kind, data, tokens)
+    if job.followed then pass_on(job, kind, data, tokens) end
+  end
   return job.cancel_requested and 2 or 1
 end
 
@@ -47,14 +50,14 @@ local function ended(job, target, output, failure, usage, dead, verdict)
   if job.state == target then return 1 end
   if job.state ~= 'running' then return 0 end
   finish(job, target, now, output, failure, usage, retention, dead == '1')
-  count(job, verdict)
+  judged(job, verdict)
   return 1
 end
 
 local function given_back(job, delay, charge, reason, device_us, verdict)
   if job.state ~= 'running' then return 0 end
   if device_us ~= '0' then put(job, 'device_us', device_us) end
-  count(job, verdict)
+  judged(job, verdict)
   local wait = 0
   if policy and charge == 'failures' then wait = retry_wait(breaker_of(job.model), policy, now) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge]) + 1)) end

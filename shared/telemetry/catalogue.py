@@ -48,6 +48,9 @@ METRICS = (
         _ROUTE,
     ),
     Metric("inference_cache_hits_total", "counter", "Results taken from the cache.", _MODEL),
+    Metric(
+        "inference_cache_shared_total", "counter", "Requests that joined a job under way.", _MODEL
+    ),
     Metric("inference_cache_misses_total", "counter", "Results looked for in vain.", _MODEL),
     Metric("rate_limit_hits_total", "counter", "Requests refused by the rate limiter.", _ROUTE),
     Metric(

@@ -32,8 +32,11 @@ class RequestMetrics(Hooks):
         self._limited = instruments.children("rate_limit_hits_total", known)
         self._alone = instruments["rate_limit_local_decisions_total"]
         names = [(model,) for model in models]
-        instruments.children("inference_cache_hits_total", names)
-        instruments.children("inference_cache_misses_total", names)
+        self._lookups = {
+            "hit": instruments.children("inference_cache_hits_total", names),
+            "shared": instruments.children("inference_cache_shared_total", names),
+            "miss": instruments.children("inference_cache_misses_total", names),
+        }
 
     def request_began(self, method: str, endpoint: str) -> None:
         _of(self._active, method, endpoint).inc()
@@ -49,6 +52,9 @@ class RequestMetrics(Hooks):
 
     def request_limited(self, method: str, endpoint: str, policy: str) -> None:  # noqa: ARG002
         _of(self._limited, method, endpoint).inc()
+
+    def result_looked_up(self, model: str, found: str) -> None:
+        self._lookups[found][(model,)].inc()
 
     def limiter_local(self) -> None:
         self._alone.inc()

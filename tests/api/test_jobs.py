@@ -80,7 +80,9 @@ def test_the_worker_gets_content_params_seed_and_trace(
 
 def test_a_job_without_a_seed_gets_a_random_one(client: FlaskClient, worker: PlayedWorker) -> None:
     for _ in range(2):
-        client.post("/v1/jobs", json={"model": "llama", "prompt": "x"})
+        client.post(
+            "/v1/jobs", json={"model": "llama", "prompt": "x", "params": {"temperature": 1.0}}
+        )
 
     seeds = {msgspec.json.decode(worker.take("llama").request)["seed"] for _ in range(2)}
 

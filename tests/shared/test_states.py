@@ -15,7 +15,7 @@ def test_a_retry_is_running_to_queued_and_every_job_can_end() -> None:
     assert may_move(JobState.RUNNING, JobState.QUEUED)
     for target in TERMINAL:
         assert may_move(JobState.RUNNING, target)
-    assert not may_move(JobState.QUEUED, JobState.SUCCEEDED)
+    assert not may_move(JobState.QUEUED, JobState.FAILED)
 
 
 def test_the_lua_table_says_the_same() -> None:
