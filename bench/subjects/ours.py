@@ -69,6 +69,7 @@ class Ours:
             env = {
                 "REDIS_URL": redis.url,
                 "TRUTHGPT_API_TOKEN": self._token,
+                "CACHE_MAX_SIZE": "0",  # Every request is to run.
                 "TRUTHGPT_CONFIG": str(catalogue),
                 "TRUTHGPT_STATE_DIR": str(folder),
                 "RATE_LIMIT_RPM": NO_LIMIT,

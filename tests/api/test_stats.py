@@ -91,14 +91,25 @@ def test_without_limits_there_is_no_usage(unlimited: FlaskClient) -> None:
     answer = unlimited.get("/v1/stats", headers=AUTH)
 
     assert answer.json["limits"] == []
-    assert answer.json["cache"] is None
     assert "RateLimit" not in answer.headers
 
 
-def test_the_cache_shows_its_counts(app: Flask, client: FlaskClient) -> None:
-    object.__setattr__(of(app), "cache_counts", lambda: (3, 4))
+def test_the_cache_shows_its_counts(client: FlaskClient, worker: PlayedWorker) -> None:
+    for _ in range(3):
+        client.post("/v1/jobs", json={"model": "llama", "prompt": "x"})
+    worker.serve("y", model="llama")
+    client.post("/v1/jobs", json={"model": "llama", "prompt": "x"})
 
-    assert client.get("/v1/stats").json["cache"] == {"hits": 3, "misses": 4}
+    assert client.get("/v1/stats").json["cache"] == {"hits": 1, "shared": 2, "misses": 1}
+
+
+def test_a_cache_that_is_off_has_no_counts(
+    settings: Settings, store: JobStore, rings: Rings
+) -> None:
+    app = create_app(settings.model_copy(update={"cache_max_size": 0}), store=store, ring=rings)
+
+    assert app.test_client().get("/v1/stats", headers=AUTH).json["cache"] is None
+    of(app).close()
 
 
 def test_what_waits_and_what_was_given_up_is_shown(
