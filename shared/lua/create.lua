@@ -83,7 +83,7 @@ if share ~= '' then
     save(bear())
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
-    local said = speaks and cjson.decode(output)
+    local said = speaks and output ~= '' and cjson.decode(output)
     local text = type(said) == 'table' and said.text
     if text and text ~= '' then
       log(job, 0, 2, 'token', '{"text":' .. cjson.encode(text) .. ',"index":0}')

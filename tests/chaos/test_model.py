@@ -16,12 +16,14 @@ from hypothesis.stateful import (
 )
 
 from shared.jobs import Append, Finish, JobStore, NewJob, Requeue, new_job_id
+from shared.sharing import Share
 from shared.states import TERMINAL, JobState
 from tests.chaos.model import CLASSES, Model
 
 MODEL = "m"
 DELAY = 3600.0
 PAST = 1
+RESULT = b'{"text":"z"}'
 HANDLES = Bundle("handles")
 ENDS = st.sampled_from(sorted(TERMINAL))
 
@@ -38,12 +40,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store = JobStore(redis, f"model-{secrets.token_hex(4)}", retention=60, lease=60.0)
         self.model = Model()
 
-    @rule(priority=st.sampled_from(CLASSES), twice=st.booleans())
-    def create(self, priority: str, twice: bool) -> None:
-        job = NewJob(new_job_id(), MODEL, "t", b"{}", priority=priority)  # type: ignore[arg-type]
-        for _ in range(1 + twice):
-            self.store.create(job, max_queued=1000)
-        self.model.create(job.id, job.priority)
+    @rule(priority=st.sampled_from(CLASSES), twice=st.booleans(), shared=st.booleans())
+    def create(self, priority: str, twice: bool, shared: bool) -> None:
+        share = Share("d", 60, 100, speaks=True) if shared else None
+        job = NewJob(new_job_id(), MODEL, "t", b"{}", priority=priority, share=share)  # type: ignore[arg-type]
+        created = self.store.create(job, max_queued=1000)
+        if twice:
+            assert self.store.create(job, max_queued=1000).result == created.result
+        how = "cached" if created.result else "follows" if created.follows else "created"
+        assert how == self.model.create(job.id, job.priority, shared=shared)
 
     @rule(target=HANDLES, room=st.integers(1, 3), worker=st.sampled_from("ab"))
     @precondition(lambda self: self.model.lane)
@@ -60,19 +65,20 @@ class StoreAgainstModel(RuleBasedStateMachine):
         """The next event, one that is there already, or one that skips another."""
         seq = max(1, self.model.jobs[handle[0]].next_seq + skew)
         [result] = self.store.write([Append(*handle, seq, "token", b'{"text":"x"}')])
-        assert result == self.model.append(*handle, seq)
+        assert result == self.model.append(*handle, seq, "x")
 
     @rule(handle=HANDLES, end=ENDS)
     def finish(self, handle: tuple[str, int], end: JobState) -> None:
-        [result] = self.store.write([Finish(*handle, end)])
-        assert result == self.model.finish(*handle, end)
+        [result] = self.store.write([Finish(*handle, end, RESULT)])
+        assert result == self.model.finish(*handle, end, "z")
 
     @rule(handle=HANDLES, end=ENDS)
     def say_and_finish_in_one_write(self, handle: tuple[str, int], end: JobState) -> None:
         seq = self.model.jobs[handle[0]].next_seq
         append = Append(*handle, seq, "token", b'{"text":"y"}')
-        results = self.store.write([append, Finish(*handle, end)])
-        assert results == [self.model.append(*handle, seq), self.model.finish(*handle, end)]
+        results = self.store.write([append, Finish(*handle, end, RESULT)])
+        told = self.model.append(*handle, seq, "y")
+        assert results == [told, self.model.finish(*handle, end, "z")]
 
     @rule(
         handle=HANDLES,
@@ -133,6 +139,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             entries = redis.xrange(self.store.keys("log", job.id))
             said = [(raw.decode(), entry[b"e"].decode()) for raw, entry in entries]
             assert said == job.log and record.head == said[-1][0]
+            assert self.store.streamed(job.id)[0] == job.text
+            assert record.job().cached is job.cached
 
     @invariant()
     def queue_and_leases_are_as_the_model_says(self) -> None:

@@ -1,10 +1,11 @@
 """The result cache and single flight in the job store: who gets whose result, and that nobody is lost."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from shared.jobs import Append, Claim, Created, Finish, JobStore, NewJob, Record, new_job_id
 from shared.sharing import Result, Share
@@ -73,24 +74,6 @@ def served(record: Record) -> tuple[Any, ...]:
     job = record.job()
     assert job.usage is not None
     return job.status, job.cached, job.output, job.usage.device_seconds, job.started_at
-
-
-@pytest.fixture
-def commands(store: JobStore) -> Iterator[Any]:
-    """How many commands Redis was sent by clients since the last look; a script counts as one."""
-    redis: Any = store.redis
-    seen = [0]
-
-    def since() -> int:
-        stats = redis.info("commandstats")
-        calls = sum(
-            stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval")
-        )
-        gone, seen[0] = calls - seen[0], calls
-        return gone
-
-    since()
-    return since
 
 
 class TestCache:
@@ -348,15 +331,28 @@ class TestFlight:
         assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2
 
 
-def test_one_that_shares_nothing_costs_what_it_did(store: JobStore, commands: Any) -> None:
-    def life(**fields: Any) -> int:
-        run(store, **fields)
-        return int(commands())
+def sent(store: JobStore, url: str, work: Callable[[], object]) -> list[str]:
+    """The commands that our store sent meanwhile; a script counts as one."""
+    found = []
+    with Redis.from_url(url).monitor() as monitor:
+        work()
+        store.redis.echo("end of the work")
+        for command in monitor.listen():
+            if "end of the work" in command["command"]:
+                break
+            if command["client_type"] != "lua" and store.keys.prefix in command["command"]:
+                found.append(command["command"].split()[0])
+    return found
 
-    assert life(share=None) == 3, "create, claim, finish"
-    assert life(share=share("new")) == 3
-    ask(store, share=share("new"))
-    assert commands() == 1, "a hit is the call that makes the job"
+
+def test_neither_sharing_nor_its_absence_costs_a_round_trip(
+    store: JobStore, redis_url: str
+) -> None:
+    run(store, share=None)
+    life = ["EVALSHA"] * 3  # create, claim, finish
+    assert sent(store, redis_url, lambda: run(store, share=None)) == life
+    assert sent(store, redis_url, lambda: run(store)) == life
+    assert sent(store, redis_url, lambda: ask(store)) == ["EVALSHA"]
 
 
 def test_what_is_written_for_one_that_shares_nothing(store: JobStore) -> None:
