@@ -88,10 +88,10 @@ if share ~= '' then
     if text and text ~= '' then
       log(job, 0, 2, 'token', '{"text":' .. cjson.encode(text) .. ',"index":0}')
     end
+    usage = borrowed(usage)
     lend(job, now, output, usage, retention)
     count(model, now, 'hits')
-    local made = redis.call('HMGET', key.job(id), 'output', 'usage')
-    return {'cached', int(now), made[1], made[2]}
+    return {'cached', int(now), output, usage}
   end
 end
 

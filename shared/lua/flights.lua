@@ -11,7 +11,7 @@
 -- its own wish or deadline, is succeeded by the first of them. A failure is nobody's but its own: then each
 -- of them runs by itself. Who goes on after a leader continues what was said so far, as a retry would.
 
-local FOLLOWERS_MAX = 64
+local FOLLOWERS_MAX = 32
 local SETTLED_BYTES = 4194304
 local CAUGHT_UP_MAX = 4096
 local EVICTED_MAX = 64
@@ -63,11 +63,11 @@ local function borrowed(usage)
   return '{' .. table.concat(out, ',') .. '}'
 end
 
--- End a waiting job with another one's result.
+-- End a waiting job with another one's result, its usage `borrowed`.
 local function lend(job, now, output, usage, retention)
   job.cached = '1'
   put(job, 'cached', '1')
-  finish(job, 'succeeded', now, output, '', borrowed(usage), retention)
+  finish(job, 'succeeded', now, output, '', usage, retention)
 end
 
 -- The flight that a new job may join, with its leader, or nil.
@@ -178,12 +178,13 @@ end
 local function land(job, digest, now, output, usage, retention)
   local followers = key.followers(job.flight)
   local room = math.max(1, math.floor(SETTLED_BYTES / math.max(1, #output)))
+  local used = borrowed(usage)
   for _, id in ipairs(redis.call('ZRANGE', followers, 0, room - 1)) do
     redis.call('ZREM', followers, id)
     local other = follower(job.flight, id)
     if other then
       other.follows = nil
-      lend(other, now, output, usage, retention)
+      lend(other, now, output, used, retention)
     end
   end
   succeed(job.flight, digest)

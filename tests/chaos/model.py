@@ -89,9 +89,10 @@ class ModelJob:
 
 
 class Model:
-    """The queue of one model."""
+    """The queue of one model. `keeps`: results are kept for those who ask the same later."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.jobs: dict[str, ModelJob] = {}
         self.result: str | None = None
         self.open: tuple[Flight, ModelJob] | None = None
@@ -132,11 +133,8 @@ class Model:
     def _takes(leader: ModelJob, job: ModelJob) -> bool:
         if leader.canceling or leader.overdue:
             return False
-        return (
-            leader.state is JobState.RUNNING
-            or (leader.waits or leader.delayed)
-            and leader.rank <= job.rank
-        )
+        queued = leader.state is JobState.QUEUED
+        return leader.state is JobState.RUNNING or (queued and leader.rank <= job.rank)
 
     def claim(self, room: int) -> list[tuple[str, int]]:
         """The (id, attempt) pairs that a claim hands out; jobs past their deadline end on the way."""
@@ -226,7 +224,7 @@ class Model:
             job.follows.followers.remove(job)
             job.follows = None
             return
-        if job.shared and target is JobState.SUCCEEDED:
+        if self.keeps and job.shared and target is JobState.SUCCEEDED:
             self.result = result
         flight = job.leads
         if flight is None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -40,9 +41,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store = JobStore(redis, f"model-{secrets.token_hex(4)}", retention=60, lease=60.0)
         self.model = Model()
 
-    @rule(priority=st.sampled_from(CLASSES), twice=st.booleans(), shared=st.booleans())
+    @initialize(keeps=st.booleans())
+    def begin(self, keeps: bool) -> None:
+        self.model.keeps = keeps
+
+    @rule(
+        priority=st.sampled_from(("normal", "normal", *CLASSES)),
+        twice=st.booleans(),
+        shared=st.sampled_from((True, True, False)),
+    )
     def create(self, priority: str, twice: bool, shared: bool) -> None:
-        share = Share("d", 60, 100, speaks=True) if shared else None
+        share = Share("d", 60 * self.model.keeps, 100, speaks=True) if shared else None
         job = NewJob(new_job_id(), MODEL, "t", b"{}", priority=priority, share=share)  # type: ignore[arg-type]
         created = self.store.create(job, max_queued=1000)
         if twice:

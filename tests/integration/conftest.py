@@ -9,6 +9,7 @@ from tests.integration.stack import Stack
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ECHO = "models: {echo: {engine: echo, batch: {max_size: 16}}}"
+SHARED = "models: {echo: {engine: echo, cache: {deterministic: true}}}"
 REAL = f"""
 models:
   demo-llama: {{engine: text-generation, path: {REPOSITORY}/models/demo-llama, threads: 1}}

@@ -17,7 +17,7 @@ import pytest
 
 from client import ApiError, Client, text_of
 from tests.conftest import eventually, free_port
-from tests.integration.conftest import ECHO
+from tests.integration.conftest import ECHO, SHARED
 from tests.integration.stack import TOKEN, Stack
 from workers.flower import REDACTED
 
@@ -244,3 +244,30 @@ def eventually_found(tasks: Callable[[], dict[str, Any]], job_id: str, state: st
         if tasks().get(job_id, {}).get("state") == state:
             return True
     return False
+
+
+def test_those_who_share_an_execution_survive_its_worker(make_stack: Callable[..., Stack]) -> None:
+    """kill -9 under a leader: one execution goes on elsewhere, and every stream has the whole text once."""
+    stack = make_stack(SHARED).serve("echo")
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(_shared, stack)
+        with stack.client() as client:
+            eventually(lambda: [*client.jobs(status="running")], 30, "the leader runs")
+            others = [pool.submit(_shared, stack) for _ in range(6)]
+            eventually(lambda: len([*client.jobs()]) == 7, 30, "all have asked")
+            [leader] = client.jobs(status="running")
+            stack.kill("worker-echo-1")
+            stack.worker("echo", 2)
+            ended = [run.result(timeout=90) for run in (first, *others)]
+            late = client.infer("echo", WORDS, params={"step_ms": 60.0})
+    assert {text for text, _ in ended} == {WORDS}
+    assert {job.status for _, job in ended} == {"succeeded"}
+    assert [job.id for _, job in ended if not job.cached] == [leader.id]
+    assert max(job.attempt for _, job in ended) == 2, "nothing was in flight when the worker died"
+    assert late.cached and late.output["text"] == WORDS
+
+
+def _shared(stack: Stack) -> tuple[str, Any]:
+    with stack.client() as client:
+        job = slow(client, step_ms=60)
+        return text_of(job.stream()), job.wait(60)

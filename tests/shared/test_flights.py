@@ -14,7 +14,7 @@ from shared.states import JobState
 MODEL = "m"
 OUTPUT = b'{"text":"hello","finish_reason":"stop"}'
 USAGE = b'{"prompt_tokens":3,"completion_tokens":2,"run_ms":9.5,"device_seconds":0.25,"attempts":1}'
-FOLLOWERS_MAX = 64
+FOLLOWERS_MAX = 32
 SETTLED_BYTES = 4 * 2**20
 
 
