@@ -30,7 +30,8 @@ from shared.states import JobState
 
 RESULTS = REPOSITORY / "bench" / "results"
 MODEL, TOKENS = "demo-llama", 32
-CATALOGUE = f"models: {{{MODEL}: {{engine: text-generation, path: {REPOSITORY}/models/{MODEL}, threads: 1}}}}\n"
+FOLDER = REPOSITORY / "models" / MODEL
+CATALOGUE = f"models: {{{MODEL}: {{engine: text-generation, path: {FOLDER}, threads: 1}}}}\n"
 START_SECONDS = 120
 FOLLOWERS = (0, 1, 32)
 USAGE = b'{"prompt_tokens":8,"completion_tokens":32,"device_seconds":0.1,"attempts":1}'

@@ -32,8 +32,8 @@ def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
 @pytest.fixture(scope="module")
 def real(make_stack: Callable[..., Stack]) -> Stack:
-    """The default catalogue's real models."""
-    return make_stack(REAL).serve("demo-llama", "all-minilm")
+    """The default catalogue's real models, every request run."""
+    return make_stack(REAL, CACHE_MAX_SIZE="0").serve("demo-llama", "all-minilm")
 
 
 @pytest.fixture(scope="module")

@@ -246,20 +246,30 @@ def eventually_found(tasks: Callable[[], dict[str, Any]], job_id: str, state: st
     return False
 
 
-def test_those_who_share_an_execution_survive_its_worker(make_stack: Callable[..., Stack]) -> None:
+@pytest.fixture(scope="module")
+def sharing(make_stack: Callable[..., Stack]) -> Stack:
+    """An echo engine whose answers may be shared."""
+    return make_stack(SHARED).serve("echo")
+
+
+def shared(stack: Stack) -> tuple[str, Any]:
+    with stack.client() as client:
+        job = slow(client, step_ms=60)
+        return text_of(job.stream()), job.wait(60)
+
+
+def test_those_who_share_an_execution_survive_its_worker(sharing: Stack) -> None:
     """kill -9 under a leader: one execution goes on elsewhere, and every stream has the whole text once."""
-    stack = make_stack(SHARED).serve("echo")
-    with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(_shared, stack)
-        with stack.client() as client:
-            eventually(lambda: [*client.jobs(status="running")], 30, "the leader runs")
-            others = [pool.submit(_shared, stack) for _ in range(6)]
-            eventually(lambda: len([*client.jobs()]) == 7, 30, "all have asked")
-            [leader] = client.jobs(status="running")
-            stack.kill("worker-echo-1")
-            stack.worker("echo", 2)
-            ended = [run.result(timeout=90) for run in (first, *others)]
-            late = client.infer("echo", WORDS, params={"step_ms": 60.0})
+    with ThreadPoolExecutor(8) as pool, sharing.client() as client:
+        first = pool.submit(shared, sharing)
+        eventually(lambda: [*client.jobs(status="running")], 30, "the leader runs")
+        others = [pool.submit(shared, sharing) for _ in range(6)]
+        eventually(lambda: len([*client.jobs()]) == 7, 30, "all have asked")
+        [leader] = client.jobs(status="running")
+        sharing.kill("worker-echo-1")
+        sharing.worker("echo", 2)
+        ended = [run.result(timeout=90) for run in (first, *others)]
+        late = client.infer("echo", WORDS, params={"step_ms": 60.0})
     assert {text for text, _ in ended} == {WORDS}
     assert {job.status for _, job in ended} == {"succeeded"}
     assert [job.id for _, job in ended if not job.cached] == [leader.id]
@@ -267,7 +277,20 @@ def test_those_who_share_an_execution_survive_its_worker(make_stack: Callable[..
     assert late.cached and late.output["text"] == WORDS
 
 
-def _shared(stack: Stack) -> tuple[str, Any]:
-    with stack.client() as client:
-        job = slow(client, step_ms=60)
-        return text_of(job.stream()), job.wait(60)
+def test_an_heir_continues_what_its_canceled_leader_said(sharing: Stack) -> None:
+    words = WORDS[:90]
+    with sharing.client() as client:
+        leader, *heirs = (slow(client, 100, words) for _ in range(3))
+        stream = heirs[0].stream()
+        heard = [event for event in (next(stream), next(stream)) if event.type == "token"]
+        client.cancel(leader.id)
+        texts = [text_of([*heard, *stream]), text_of(heirs[1].stream())]
+        assert leader.wait(60).status == "canceled"
+        ended = [heir.wait(60) for heir in heirs]
+    assert heard, "it was canceled after it had spoken"
+    assert texts == [words, words]
+    assert [(job.status, job.cached) for job in ended] == [
+        ("succeeded", False),
+        ("succeeded", True),
+    ]
+    assert ended[0].attempt == 2
