@@ -73,7 +73,8 @@ def infer_now() -> Response:
 
     The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
     goes on. A job that fails answers a problem document with `job_id`. While the model's circuit breaker is
-    open and no fallback can run the job, the answer is 503 `model_unavailable` at once.
+    open and no fallback can run the job, the answer is 503 `model_unavailable` at once. `cached` says that
+    the result is an earlier request's; `Cache-Control: no-store` asks for one of its own.
     """
     timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
     submission = read_submission()

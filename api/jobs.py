@@ -57,7 +57,9 @@ def create_job() -> Response:
 
     Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
     `Idempotency-Key` to be able to repeat the call without making a second job. While the model's circuit
-    breaker is open the job goes to the model's fallback, or waits, with its deadline running.
+    breaker is open the job goes to the model's fallback, or waits, with its deadline running. A request that
+    has only one possible answer may get that of an earlier one (`cached`), unless it comes with
+    `Cache-Control: no-store`.
     """
     wait = requests.preferred_wait()
     accepted = submit(read_submission(), wait or 0)

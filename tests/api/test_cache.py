@@ -183,33 +183,36 @@ def test_each_follower_has_a_stream_of_its_own(served: PlayedWorker, server: Ser
     assert {rest[-1].data["status"] for rest in rests} == {"succeeded"}
 
 
-class TestMemory:
-    @pytest.fixture
-    def app(self, settings: Settings, store: JobStore, rings: Rings) -> Iterator[Flask]:
-        app = create_app(
-            settings.model_copy(update={"cache_backend": "memory"}), store=store, ring=rings
-        )
-        yield app
-        of(app).close()
+@pytest.fixture
+def in_memory(settings: Settings, store: JobStore, rings: Rings) -> Iterator[FlaskClient]:
+    """A client of an app that keeps results itself."""
+    kept = settings.model_copy(update={"cache_backend": "memory"})
+    app = create_app(kept, store=store, ring=rings)
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = AUTH["Authorization"]
+    yield client
+    of(app).close()
 
-    def test_what_this_process_has_read_is_used_again(
-        self, client: FlaskClient, worker: PlayedWorker, store: JobStore
-    ) -> None:
-        job = learn(client, worker)
-        assert not post(client).json["cached"], "nobody has read it here"
-        worker.serve("Hello.", model="llama")
-        client.get(f"/v1/jobs/{job['id']}")
 
-        answer = post(client)
+def test_what_this_process_has_read_is_used_again(
+    in_memory: FlaskClient, worker: PlayedWorker, store: JobStore
+) -> None:
+    job = learn(in_memory, worker)
+    assert not post(in_memory).json["cached"], "nobody has read it here"
+    worker.serve("Hello.", model="llama")
+    in_memory.get(f"/v1/jobs/{job['id']}")
 
-        assert (answer.json["cached"], answer.json["output"]) == (True, OUTPUT)
-        assert not list(store.redis.scan_iter(store.keys("cached", "*")))
+    answer = post(in_memory)
 
-    def test_what_is_deleted_is_forgotten(self, client: FlaskClient, worker: PlayedWorker) -> None:
-        job = learn(client, worker)
-        client.get(f"/v1/jobs/{job['id']}")
-        client.delete(f"/v1/jobs/{job['id']}")
-        assert not post(client).json["cached"]
+    assert (answer.json["cached"], answer.json["output"]) == (True, OUTPUT)
+    assert not list(store.redis.scan_iter(store.keys("cached", "*")))
+
+
+def test_what_is_deleted_is_forgotten(in_memory: FlaskClient, worker: PlayedWorker) -> None:
+    job = learn(in_memory, worker)
+    in_memory.get(f"/v1/jobs/{job['id']}")
+    in_memory.delete(f"/v1/jobs/{job['id']}")
+    assert not post(in_memory).json["cached"]
 
 
 @pytest.fixture

@@ -76,259 +76,282 @@ def served(record: Record) -> tuple[Any, ...]:
     return job.status, job.cached, job.output, job.usage.device_seconds, job.started_at
 
 
-class TestCache:
-    def test_who_asks_the_same_has_the_result_at_once(self, store: JobStore) -> None:
-        first = run(store)
-        again = ask(store)
+def test_who_asks_the_same_has_the_result_at_once(store: JobStore) -> None:
+    first = run(store)
+    again = ask(store)
 
-        assert again.result is not None and again.result.output == OUTPUT and not again.ring
-        assert served(store.get(again.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
-        assert kinds(store, again) == [("0-1", "status"), ("0-2", "token"), ("0-3", "done")]
-        assert store.streamed(again.id)[0] == "hello"
-        assert not store.get(first.id).job().cached
-        assert claim(store) == [], "it runs nowhere"
-
-    def test_a_repeated_call_gets_the_same_answer(self, store: JobStore) -> None:
-        run(store)
-        job_id = new_job_id()
-
-        answers = [ask(store, id=job_id) for _ in range(2)]
-
-        assert answers[0].result == answers[1].result != None  # noqa: E711
-        assert [kind for _, kind in kinds(store, answers[0])].count("done") == 1
-
-    @pytest.mark.parametrize(
-        ("tenant", "digest"), [("other", "d"), ("t", "another")], ids=["tenant", "request"]
-    )
-    def test_another_tenant_or_request_shares_nothing(
-        self, store: JobStore, tenant: str, digest: str
-    ) -> None:
-        run(store)
-        assert runs(ask(store, tenant, share=share(digest)))
-
-    def test_one_that_is_not_shared_is_neither_looked_up_nor_kept(self, store: JobStore) -> None:
-        run(store)
-        assert runs(ask(store, share=None)) and runs(ask(store, share=None))
-
-    @pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELED, JobState.EXPIRED])
-    def test_only_success_is_kept(self, store: JobStore, end: JobState) -> None:
-        ask(store)
-        ended(store, claim(store)[0], end)
-        assert ask(store).result is None
-
-    def test_what_was_deleted_is_not_found(self, store: JobStore) -> None:
-        store.delete(run(store).id, "t")
-        assert runs(ask(store))
-        assert not store.redis.exists(store.keys("cached", "t", "d"))
-
-    def test_the_least_recently_used_goes_first(self, store: JobStore) -> None:
-        redis: Any = store.redis
-        for number, digest in enumerate("abc"):
-            run(store, share=share(digest, most=3))
-            redis.zadd(store.keys("results", "t"), {digest: number})
-        assert ask(store, share=share("a", most=3)).result is not None
-        run(store, share=share("e", most=3))
-
-        left = [digest for digest in "abce" if redis.exists(store.keys("cached", "t", digest))]
-
-        assert left == ["a", "c", "e"]
-
-    def test_an_entry_lives_as_long_as_its_model_says(self, store: JobStore) -> None:
-        redis: Any = store.redis
-        run(store, share=share(ttl=42))
-        assert 40 <= redis.ttl(store.keys("cached", "t", "d")) <= 42
-
-    def test_what_the_caller_knows_is_not_kept_here(self, store: JobStore) -> None:
-        alone = share(ttl=0)
-        run(store, share=alone)
-        assert ask(store, share=alone).result is None
-        found = ask(store, share=alone, known=Result(OUTPUT, USAGE))
-        assert served(store.get(found.id))[:2] == ("succeeded", True)
-
-    def test_a_hit_needs_no_room_in_the_queue(self, store: JobStore) -> None:
-        run(store)
-        ask(store, share=None)
-        assert ask(store, max_queued=1).result is not None
-
-    def test_it_counts_as_a_job_without_device_time(self, store: JobStore) -> None:
-        run(store)
-        ask(store)
-        redis: Any = store.redis
-        [day] = redis.scan_iter(store.keys("usage", "*"))
-        used = {name.decode(): int(count) for name, count in redis.hgetall(day).items()}
-        assert used["succeeded m t"] == 2 and used["prompt_tokens m t"] == 6
-        assert used["device_us m t"] == 250_000
-
-    def test_its_webhook_is_posted(self, store: JobStore) -> None:
-        run(store)
-        hook = "started,completed http://base example.org:443 https://example.org/x"
-        again = ask(store, webhook=hook)
-        redis: Any = store.redis
-        [name] = redis.scan_iter(store.keys("delivery", "*"))
-        told = redis.hgetall(name)
-        assert told[b"job"].decode() == again.id and told[b"type"] == b"job.completed"
-        assert told[b"job.cached"] == b"1" and told[b"job.output"] == OUTPUT
-
-    def test_an_idempotency_key_names_it(self, store: JobStore) -> None:
-        run(store)
-        first, second = (ask(store, idempotency_key="k", body_digest="b") for _ in range(2))
-        assert second.replayed and second.id == first.id
+    assert again.result is not None and again.result.output == OUTPUT and not again.ring
+    assert served(store.get(again.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
+    assert kinds(store, again) == [("0-1", "status"), ("0-2", "token"), ("0-3", "done")]
+    assert store.streamed(again.id)[0] == "hello"
+    assert not store.get(first.id).job().cached
+    assert claim(store) == [], "it runs nowhere"
 
 
-class TestFlight:
-    def test_followers_share_one_execution_and_its_stream(self, store: JobStore) -> None:
-        leader, early = ask(store), ask(store)
-        [held] = claim(store)
-        assert say(store, held, 1, "he", 1)
-        late = ask(store)
-        assert say(store, held, 2, "llo", 2)
-        before = [store.streamed(job.id) for job in (early, late)]
-        succeed(store, held)
+def test_a_repeated_call_gets_the_same_answer(store: JobStore) -> None:
+    run(store)
+    job_id = new_job_id()
 
-        assert held.id == leader.id and claim(store) == []
-        assert before == [("hello", (1, 2), False)] * 2
-        for job in (early, late):
-            assert job.follows and not job.ring
-            assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
-            assert store.streamed(job.id)[0] == "hello"
-        assert [kind for _, kind in kinds(store, late)] == ["status", "token", "token", "done"]
+    answers = [ask(store, id=job_id) for _ in range(2)]
 
-    def test_a_repeated_create_of_a_follower_makes_no_second(self, store: JobStore) -> None:
-        ask(store)
-        job_id = new_job_id()
-        for _ in range(2):
-            ask(store, id=job_id)
-        [held] = claim(store)
-        succeed(store, held)
-        assert ask(store, id=job_id).result is not None
-        assert claim(store) == []
+    assert answers[0].result == answers[1].result != None  # noqa: E711
+    assert [kind for _, kind in kinds(store, answers[0])].count("done") == 1
 
-    def test_other_tenants_run_their_own(self, store: JobStore) -> None:
-        assert [ask(store, tenant).follows for tenant in ("t", "u")] == [False, False]
 
-    @pytest.mark.parametrize("running", [False, True])
-    def test_a_leader_that_is_canceled_leaves_the_work_to_the_next(
-        self, store: JobStore, running: bool
-    ) -> None:
-        leader, second, third = (ask(store) for _ in range(3))
-        if running:
-            [held] = claim(store)
-            say(store, held, 1, "he", 1)
-        store.cancel(leader.id)
-        if running:
-            assert state(store, leader) == "running"
-            ended(store, held, JobState.CANCELED)
-        [now] = claim(store)
+@pytest.mark.parametrize(
+    ("tenant", "digest"), [("other", "d"), ("t", "another")], ids=["tenant", "request"]
+)
+def test_another_tenant_or_request_shares_nothing(
+    store: JobStore, tenant: str, digest: str
+) -> None:
+    run(store)
+    assert runs(ask(store, tenant, share=share(digest)))
 
-        assert now.id == second.id
-        assert now.attempt == (2 if running else 1), "what it was told already is continued"
-        assert say(store, now, 1, "llo" if running else "hello", 2)
-        succeed(store, now)
 
-        assert [state(store, job) for job in (leader, second, third)] == [
-            *("canceled", "succeeded", "succeeded")
-        ]
-        assert [store.streamed(job.id)[0] for job in (second, third)] == ["hello"] * 2
-        assert ask(store).result is not None
+def test_one_that_is_not_shared_is_neither_looked_up_nor_kept(store: JobStore) -> None:
+    run(store)
+    assert runs(ask(store, share=None)) and runs(ask(store, share=None))
 
-    def test_who_comes_after_a_cancel_was_asked_for_does_not_follow(self, store: JobStore) -> None:
-        leader = ask(store)
-        [held] = claim(store)
-        store.cancel(leader.id)
-        assert runs(ask(store))
-        assert ask(store).follows
-        ended(store, held, JobState.CANCELED)
-        [other] = claim(store)
-        succeed(store, other)
-        assert state(store, leader) == "canceled"
 
-    def test_a_failure_is_not_shared(self, store: JobStore) -> None:
-        _, *others = (ask(store) for _ in range(4))
-        [held] = claim(store)
-        ended(store, held, JobState.FAILED)
-        claims = claim(store)
+@pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELED, JobState.EXPIRED])
+def test_only_success_is_kept(store: JobStore, end: JobState) -> None:
+    ask(store)
+    ended(store, claim(store)[0], end)
+    assert ask(store).result is None
 
-        assert [c.id for c in claims] == [job.id for job in others]
-        for one in claims:
-            succeed(store, one)
-        assert {state(store, job) for job in others} == {JobState.SUCCEEDED}
-        assert not any(store.get(job.id).job().cached for job in others)
 
-    def test_a_lost_lease_loses_no_follower(self, store: JobStore) -> None:
-        leader, other = ask(store), ask(store)
-        redis: Any = store.redis
-        for _ in range(3):
-            assert [held.id for held in claim(store)] == [leader.id]
-            redis.zadd(store.keys("leases", MODEL), {leader.id: 1})
-            store.rescue(MODEL)
-        assert state(store, leader) == "failed"
-        [held] = claim(store)
-        succeed(store, held)
-        assert held.id == other.id and state(store, other) == "succeeded"
+def test_what_was_deleted_is_not_found(store: JobStore) -> None:
+    store.delete(run(store).id, "t")
+    assert runs(ask(store))
+    assert not store.redis.exists(store.keys("cached", "t", "d"))
 
-    def test_a_leader_past_its_deadline_leaves_the_work_to_the_next(self, store: JobStore) -> None:
-        leader, other = ask(store, expires_in=60.0), ask(store, expires_in=600.0)
-        redis: Any = store.redis
-        assert redis.ttl(store.keys("job", leader.id)) > 600, "it is there to tell of its end"
-        redis.zadd(store.keys("deadlines", MODEL), {leader.id: 1})
-        store.rescue(MODEL)
-        assert state(store, leader) == "expired"
-        assert [held.id for held in claim(store)] == [other.id]
 
-    def test_a_follower_keeps_its_own_deadline_and_cancel(self, store: JobStore) -> None:
-        leader, canceled, expiring = (ask(store) for _ in range(3))
-        redis: Any = store.redis
-        assert store.cancel(canceled.id) == "canceled"
-        redis.zadd(store.keys("deadlines", MODEL), {expiring.id: 1})
-        assert store.rescue(MODEL).expired == 1
-        [held] = claim(store)
-        succeed(store, held)
-        assert [state(store, job) for job in (leader, canceled, expiring)] == [
-            *("succeeded", "canceled", "expired")
-        ]
+def test_the_least_recently_used_goes_first(store: JobStore) -> None:
+    redis: Any = store.redis
+    for number, digest in enumerate("abc"):
+        run(store, share=share(digest, most=3))
+        redis.zadd(store.keys("results", "t"), {digest: number})
+    assert ask(store, share=share("a", most=3)).result is not None
+    run(store, share=share("e", most=3))
 
-    def test_the_more_urgent_do_not_wait_behind_the_less_urgent(self, store: JobStore) -> None:
-        low = ask(store, priority="low")
-        high = ask(store, priority="high")
-        assert not high.follows
-        assert ask(store, priority="normal").follows
-        assert [held.id for held in claim(store)] == [high.id, low.id]
+    left = [digest for digest in "abce" if redis.exists(store.keys("cached", "t", digest))]
 
-    def test_followers_take_no_room_in_the_queue(self, store: JobStore) -> None:
-        ask(store)
-        other = ask(store, max_queued=1)
-        assert other.follows and store.status(MODEL).waiting == 1
-        assert store.get(other.id).position is None
+    assert left == ["a", "c", "e"]
 
-    def test_a_full_flight_is_followed_by_another(self, store: JobStore) -> None:
-        made = [ask(store) for _ in range(FOLLOWERS_MAX + 3)]
-        assert [n for n, job in enumerate(made) if not job.follows] == [0, FOLLOWERS_MAX + 1]
-        held = claim(store)
-        assert len(held) == 2
-        for one in held:
-            succeed(store, one)
-        assert {state(store, job) for job in made} == {JobState.SUCCEEDED}
 
-    def test_one_call_copies_no_more_than_it_may(self, store: JobStore) -> None:
-        large = json.dumps({"text": "x" * (SETTLED_BYTES // 2)}).encode()
-        made = [ask(store) for _ in range(4)]
-        [held] = claim(store)
-        succeed(store, held, large)
-        assert [state(store, job) for job in made] == ["succeeded"] * 2 + ["queued"] * 2
-        [held] = claim(store)
-        succeed(store, held, large)
-        assert {state(store, job) for job in made} == {JobState.SUCCEEDED}
+def test_an_entry_lives_as_long_as_its_model_says(store: JobStore) -> None:
+    redis: Any = store.redis
+    run(store, share=share(ttl=42))
+    assert 40 <= redis.ttl(store.keys("cached", "t", "d")) <= 42
 
-    def test_a_reset_reaches_the_followers(self, store: JobStore) -> None:
-        ask(store)
-        other = ask(store)
+
+def test_what_the_caller_knows_is_not_kept_here(store: JobStore) -> None:
+    alone = share(ttl=0)
+    run(store, share=alone)
+    assert ask(store, share=alone).result is None
+    found = ask(store, share=alone, known=Result(OUTPUT, USAGE))
+    assert served(store.get(found.id))[:2] == ("succeeded", True)
+
+
+def test_a_hit_needs_no_room_in_the_queue(store: JobStore) -> None:
+    run(store)
+    ask(store, share=None)
+    assert ask(store, max_queued=1).result is not None
+
+
+def test_it_counts_as_a_job_without_device_time(store: JobStore) -> None:
+    run(store)
+    ask(store)
+    redis: Any = store.redis
+    [day] = redis.scan_iter(store.keys("usage", "*"))
+    used = {name.decode(): int(count) for name, count in redis.hgetall(day).items()}
+    assert used["succeeded m t"] == 2 and used["prompt_tokens m t"] == 6
+    assert used["device_us m t"] == 250_000
+
+
+def test_its_webhook_is_posted(store: JobStore) -> None:
+    run(store)
+    hook = "started,completed http://base example.org:443 https://example.org/x"
+    again = ask(store, webhook=hook)
+    redis: Any = store.redis
+    [name] = redis.scan_iter(store.keys("delivery", "*"))
+    told = redis.hgetall(name)
+    assert told[b"job"].decode() == again.id and told[b"type"] == b"job.completed"
+    assert told[b"job.cached"] == b"1" and told[b"job.output"] == OUTPUT
+
+
+def test_an_idempotency_key_names_it(store: JobStore) -> None:
+    run(store)
+    first, second = (ask(store, idempotency_key="k", body_digest="b") for _ in range(2))
+    assert second.replayed and second.id == first.id
+
+
+def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
+    leader, early = ask(store), ask(store)
+    [held] = claim(store)
+    assert say(store, held, 1, "he", 1)
+    late = ask(store)
+    assert say(store, held, 2, "llo", 2)
+    before = [store.streamed(job.id) for job in (early, late)]
+    succeed(store, held)
+
+    assert held.id == leader.id and claim(store) == []
+    assert before == [("hello", (1, 2), False)] * 2
+    for job in (early, late):
+        assert job.follows and not job.ring
+        assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
+        assert store.streamed(job.id)[0] == "hello"
+    assert [kind for _, kind in kinds(store, late)] == ["status", "token", "token", "done"]
+
+
+def test_a_repeated_create_of_a_follower_makes_no_second(store: JobStore) -> None:
+    ask(store)
+    job_id = new_job_id()
+    for _ in range(2):
+        ask(store, id=job_id)
+    [held] = claim(store)
+    succeed(store, held)
+    assert ask(store, id=job_id).result is not None
+    assert claim(store) == []
+
+
+def test_other_tenants_run_their_own(store: JobStore) -> None:
+    assert [ask(store, tenant).follows for tenant in ("t", "u")] == [False, False]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_leader_that_is_canceled_leaves_the_work_to_the_next(
+    store: JobStore, running: bool
+) -> None:
+    leader, second, third = (ask(store) for _ in range(3))
+    if running:
         [held] = claim(store)
         say(store, held, 1, "he", 1)
-        store.write([Append(held.id, 1, 2, "reset", b'{"attempt":1}')])
-        assert store.streamed(other.id) == ("", (), False)
-        late = ask(store)
-        say(store, held, 3, "hello", 3)
-        assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2
+    store.cancel(leader.id)
+    if running:
+        assert state(store, leader) == "running"
+        ended(store, held, JobState.CANCELED)
+    [now] = claim(store)
+
+    assert now.id == second.id
+    assert now.attempt == (2 if running else 1), "what it was told already is continued"
+    assert say(store, now, 1, "llo" if running else "hello", 2)
+    succeed(store, now)
+
+    assert [state(store, job) for job in (leader, second, third)] == [
+        *("canceled", "succeeded", "succeeded")
+    ]
+    assert [store.streamed(job.id)[0] for job in (second, third)] == ["hello"] * 2
+    assert ask(store).result is not None
+
+
+def test_who_comes_after_a_cancel_was_asked_for_does_not_follow(store: JobStore) -> None:
+    leader = ask(store)
+    [held] = claim(store)
+    store.cancel(leader.id)
+    assert runs(ask(store))
+    assert ask(store).follows
+    ended(store, held, JobState.CANCELED)
+    [other] = claim(store)
+    succeed(store, other)
+    assert state(store, leader) == "canceled"
+
+
+def test_a_failure_is_not_shared(store: JobStore) -> None:
+    _, *others = (ask(store) for _ in range(4))
+    [held] = claim(store)
+    ended(store, held, JobState.FAILED)
+    claims = claim(store)
+
+    assert [c.id for c in claims] == [job.id for job in others]
+    for one in claims:
+        succeed(store, one)
+    assert {state(store, job) for job in others} == {JobState.SUCCEEDED}
+    assert not any(store.get(job.id).job().cached for job in others)
+
+
+def test_a_lost_lease_loses_no_follower(store: JobStore) -> None:
+    leader, other = ask(store), ask(store)
+    redis: Any = store.redis
+    for _ in range(3):
+        assert [held.id for held in claim(store)] == [leader.id]
+        redis.zadd(store.keys("leases", MODEL), {leader.id: 1})
+        store.rescue(MODEL)
+    assert state(store, leader) == "failed"
+    [held] = claim(store)
+    succeed(store, held)
+    assert held.id == other.id and state(store, other) == "succeeded"
+
+
+def test_a_leader_past_its_deadline_leaves_the_work_to_the_next(store: JobStore) -> None:
+    leader, other = ask(store, expires_in=60.0), ask(store, expires_in=600.0)
+    redis: Any = store.redis
+    assert redis.ttl(store.keys("job", leader.id)) > 600, "it is there to tell of its end"
+    redis.zadd(store.keys("deadlines", MODEL), {leader.id: 1})
+    store.rescue(MODEL)
+    assert state(store, leader) == "expired"
+    assert [held.id for held in claim(store)] == [other.id]
+
+
+def test_a_follower_keeps_its_own_deadline_and_cancel(store: JobStore) -> None:
+    leader, canceled, expiring = (ask(store) for _ in range(3))
+    redis: Any = store.redis
+    assert store.cancel(canceled.id) == "canceled"
+    redis.zadd(store.keys("deadlines", MODEL), {expiring.id: 1})
+    assert store.rescue(MODEL).expired == 1
+    [held] = claim(store)
+    succeed(store, held)
+    assert [state(store, job) for job in (leader, canceled, expiring)] == [
+        *("succeeded", "canceled", "expired")
+    ]
+
+
+def test_the_more_urgent_do_not_wait_behind_the_less_urgent(store: JobStore) -> None:
+    low = ask(store, priority="low")
+    high = ask(store, priority="high")
+    assert not high.follows
+    assert ask(store, priority="normal").follows
+    assert [held.id for held in claim(store)] == [high.id, low.id]
+
+
+def test_followers_take_no_room_in_the_queue(store: JobStore) -> None:
+    ask(store)
+    other = ask(store, max_queued=1)
+    assert other.follows and store.status(MODEL).waiting == 1
+    assert store.get(other.id).position is None
+
+
+def test_a_full_flight_is_followed_by_another(store: JobStore) -> None:
+    made = [ask(store) for _ in range(FOLLOWERS_MAX + 3)]
+    assert [n for n, job in enumerate(made) if not job.follows] == [0, FOLLOWERS_MAX + 1]
+    held = claim(store)
+    assert len(held) == 2
+    for one in held:
+        succeed(store, one)
+    assert {state(store, job) for job in made} == {JobState.SUCCEEDED}
+
+
+def test_one_call_copies_no_more_than_it_may(store: JobStore) -> None:
+    large = json.dumps({"text": "x" * (SETTLED_BYTES // 2)}).encode()
+    made = [ask(store) for _ in range(4)]
+    [held] = claim(store)
+    succeed(store, held, large)
+    assert [state(store, job) for job in made] == ["succeeded"] * 2 + ["queued"] * 2
+    [held] = claim(store)
+    succeed(store, held, large)
+    assert {state(store, job) for job in made} == {JobState.SUCCEEDED}
+
+
+def test_a_reset_reaches_the_followers(store: JobStore) -> None:
+    ask(store)
+    other = ask(store)
+    [held] = claim(store)
+    say(store, held, 1, "he", 1)
+    store.write([Append(held.id, 1, 2, "reset", b'{"attempt":1}')])
+    assert store.streamed(other.id) == ("", (), False)
+    late = ask(store)
+    say(store, held, 3, "hello", 3)
+    assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2
 
 
 def sent(store: JobStore, url: str, work: Callable[[], object]) -> list[str]:
