@@ -354,6 +354,54 @@ def test_a_reset_reaches_the_followers(store: JobStore) -> None:
     assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2
 
 
+def test_one_that_was_given_a_result_gives_none(store: JobStore) -> None:
+    redis: Any = store.redis
+    first = ask(store)
+    ask(store)
+    [held] = claim(store)
+    succeed(store, held)
+    redis.expire(store.keys("cached", "t", "d"), 30)
+    ask(store)
+    assert redis.get(store.keys("cached", "t", "d")).decode() == first.id
+    assert redis.ttl(store.keys("cached", "t", "d")) <= 30, "use makes no result younger"
+
+
+def test_who_leaves_makes_room(store: JobStore) -> None:
+    ask(store)
+    for job in [ask(store) for _ in range(FOLLOWERS_MAX)]:
+        store.cancel(job.id)
+    assert ask(store).follows
+
+
+def test_nobody_follows_one_past_its_deadline(store: JobStore) -> None:
+    redis: Any = store.redis
+    redis.hset(store.keys("job", ask(store).id), "deadline", 1)
+    assert runs(ask(store))
+
+
+def test_the_end_of_one_flight_leaves_another_open(store: JobStore) -> None:
+    low, high = ask(store, priority="low"), ask(store, priority="high")
+    [first, second] = claim(store)
+    ended(store, second, JobState.FAILED)
+    late = ask(store)
+    assert (first.id, second.id) == (high.id, low.id) and late.follows
+    succeed(store, first)
+    assert state(store, late) == "succeeded"
+
+
+def test_an_heir_does_not_close_another_flight(store: JobStore) -> None:
+    leader, heir = ask(store), ask(store)
+    [held] = claim(store)
+    store.cancel(leader.id)
+    other = ask(store)
+    ended(store, held, JobState.CANCELED)
+    late = ask(store)
+    by_id = {one.id: one for one in claim(store)}
+    assert set(by_id) == {heir.id, other.id} and late.follows
+    succeed(store, by_id[other.id])
+    assert [state(store, job) for job in (late, heir)] == ["succeeded", "running"]
+
+
 def sent(store: JobStore, url: str, work: Callable[[], object]) -> list[str]:
     """The commands that our store sent meanwhile; a script counts as one."""
     found = []
