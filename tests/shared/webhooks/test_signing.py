@@ -13,7 +13,7 @@ OLD = "whsec_" + base64.b64encode(b"o" * 32).decode()
 NEW = "whsec_" + base64.b64encode(b"n" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"x" * 32).decode()
 BODY = '{"type":"job.completed","data":{"text":"grün"}}'.encode()
-NOW = int(time.time())
+NOW = 1_790_000_000
 
 
 def keyring(*secrets: str) -> Keyring:
@@ -34,7 +34,7 @@ def signed(
 
 @pytest.mark.parametrize("secret", [OLD, NEW])
 def test_the_official_library_accepts_every_active_secret(secret: str) -> None:
-    headers = keyring(NEW, OLD).headers("msg_1", NOW, BODY)
+    headers = keyring(NEW, OLD).headers("msg_1", int(time.time()), BODY)
 
     assert len(headers["webhook-signature"].split()) == 2
     Webhook(secret).verify(BODY, headers, json_parse=False)
