@@ -349,8 +349,7 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
 class JobStore:
     """Create, claim, append, finish, requeue, cancel, read. Safe to share between threads.
 
-    `retention` and `lease` are in seconds; `backlog` is how many waiting jobs one active drain may
-    have before it before another worker is rung.
+    `retention` and `lease` are in seconds.
     Every method raises `StoreUnavailable` when Redis does not answer.
     """
 
@@ -361,13 +360,11 @@ class JobStore:
         *,
         retention: int = 24 * 3600,
         lease: float = 15.0,
-        backlog: int = 64,
     ) -> None:
         self.redis = redis
         self.keys = Keys(prefix)
         self.retention = retention
         self.lease = lease
-        self._backlog = backlog
         self._memory = MemoryGuard(redis)
         self._courier = Courier(redis)
         horizon = 2 * (MAX_EXPIRES_IN + retention)
@@ -403,7 +400,7 @@ class JobStore:
         # fmt: off
         reply = self._call(
             "create", job.id, job.model, job.tenant, job.priority, job.cost,
-            int(job.expires_in * 1000), self.retention, max_queued, self._backlog,
+            int(job.expires_in * 1000), self.retention, max_queued,
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             *(job.share.packed if job.share is not None else ("", 0)),
             *((known.output, known.usage) if known is not None else ("", "")),
@@ -656,9 +653,7 @@ class JobStore:
                 values += [item.charge, item.reason, round(item.device_seconds * 1e6)]
                 values.append(item.verdict)
         packed = policy.packed if policy is not None else ""
-        change, *results = self._call(
-            "write", self.retention, self._backlog, packed, worker, *values
-        )
+        change, *results = self._call("write", self.retention, packed, worker, *values)
         return Settled(results, _change(change))
 
     def host_lost(self, model: str, policy: BreakerPolicy, worker: str) -> tuple[str, str] | None:
@@ -699,7 +694,7 @@ class JobStore:
 
     def sign_off(self, model: str, drain: str, *, force: bool = False) -> tuple[bool, bool]:
         """Take a drain off the register unless jobs wait. Returns (signed off, doorbell wanted)."""
-        done, ring = self._call("sign_off", model, drain, int(force), self._backlog)
+        done, ring = self._call("sign_off", model, drain, int(force))
         return bool(done), bool(ring)
 
     def streamed(self, job_id: str) -> tuple[str, tuple[int, ...], bool]:
@@ -735,7 +730,7 @@ class JobStore:
 
     def rescue(self, model: str, limit: int = 100) -> Rescued:
         """Put right what dead workers, lost doorbells and passed deadlines left of a model's jobs."""
-        reply = self._call("rescue", model, limit, self.retention, self._backlog)
+        reply = self._call("rescue", model, limit, self.retention)
         requeued, failed, due, expired, ring = map(int, reply)
         return Rescued(requeued, failed, due, expired, bool(ring))
 

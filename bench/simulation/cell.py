@@ -13,7 +13,6 @@ from bench.simulation.kernel import Action, Cores, Server, Timeline
 from bench.simulation.worker import Job, Worker
 from shared.courier import MOST
 
-BACKLOG = 64
 BELL_SECONDS = 5.0
 RESCUE_SECONDS = 1.0
 
@@ -86,7 +85,7 @@ class Cell:
             self._bell_until = 0.0
         jobs = [self.queue.popleft() for _ in range(min(room, len(self.queue)))]
         if len(jobs) == room:
-            self.ring_if_wanted(backlog=0)
+            self.ring_if_wanted(full=True)
         return jobs
 
     def ended(self, jobs: list[Job]) -> None:
@@ -97,14 +96,12 @@ class Cell:
     def finished(self, job: Job) -> None:
         self._done(job)
 
-    def ring_if_wanted(self, backlog: int = BACKLOG) -> None:
-        """`ring_wanted` of lib.lua."""
+    def ring_if_wanted(self, *, full: bool = False) -> None:
+        """`ring_wanted` of lib.lua, and `relief_wanted` by a drain that is full."""
         now, waiting = self.timeline.now, len(self.queue)
         if waiting == 0 or now < self._bell_until:
             return
-        if self.drains and (
-            waiting <= backlog * len(self.drains) or len(self.workers) <= len(self.drains)
-        ):
+        if self.drains and (not full or len(self.workers) <= len(self.drains)):
             return
         self._bell_until = now + BELL_SECONDS
         self.redis.serve("doorbells", 2 * self.costs.trip * MICRO, self._ring)

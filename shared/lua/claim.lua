@@ -78,6 +78,6 @@ if #handed > 0 then
   out[4] = save_breaker(breaker)
 end
 out[2], out[3] = depth(model), wait
-if drain ~= '' and room == 0 and breaker.state == 'closed' then out[5] = ring_wanted(model, now, 0) end
+if drain ~= '' and room == 0 and breaker.state == 'closed' then out[5] = relief_wanted(model, now) end
 measure_drain(model, now, #handed, out[2])
 return out

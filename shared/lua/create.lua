@@ -1,6 +1,6 @@
 -- Take a job in: idempotency, admission, record, lane, index, first event.
 -- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
---   backlog, idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
+--   idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
 --   model's breaker keeps it from running, how many jobs of the tenant may wait, what it shares with
 --   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
 --   result if the caller knows it already, else '', then pairs of record fields.
@@ -10,10 +10,10 @@
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}.
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
-local max_queued, backlog = tonumber(ARGV[10]), tonumber(ARGV[11])
-local digest, body, idem_ttl, urgent = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1'
-local tenant_max = tonumber(ARGV[16])
-local share, speaks, known, known_usage = ARGV[17], ARGV[18] == '1', ARGV[19], ARGV[20]
+local max_queued = tonumber(ARGV[10])
+local digest, body, idem_ttl, urgent = ARGV[11], ARGV[12], ARGV[13], ARGV[14] == '1'
+local tenant_max = tonumber(ARGV[15])
+local share, speaks, known, known_usage = ARGV[16], ARGV[17] == '1', ARGV[18], ARGV[19]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 
@@ -52,7 +52,7 @@ local function bear(estimate)
     fields[#fields + 1] = 'share'
     fields[#fields + 1] = share
   end
-  for i = 21, #ARGV do fields[#fields + 1] = ARGV[i] end
+  for i = 20, #ARGV do fields[#fields + 1] = ARGV[i] end
   redis.call('HSET', key.job(id), unpack(fields))
   redis.call('EXPIRE', key.job(id), int(ttl))
 
@@ -150,4 +150,4 @@ end
 save(job)
 await_deadline()
 enqueue(job)
-return {'created', ring_wanted(model, now, backlog), int(now)}
+return {'created', ring_wanted(model, now), int(now)}

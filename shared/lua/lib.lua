@@ -284,18 +284,22 @@ local function take_due(model, now, limit)
   return #ids
 end
 
--- Whether a doorbell must be pushed: jobs wait and no drain is at work, or those that are at work
--- have more than `backlog` jobs each before them while a worker stands idle. A drain that is full asks
--- with a backlog of 0. At most one ring is on its way; a ring that got lost is rung again once its
+-- Whether a doorbell must be pushed. At most one is on its way; one that got lost is rung again once its
 -- marker has expired.
-local function ring_wanted(model, now, backlog)
-  local waiting = depth(model)
-  if waiting == 0 then return 0 end
-  local drains = redis.call('ZCOUNT', key.drains(model), int(now), '+inf')
-  if drains > 0 then
-    if waiting <= drains * backlog then return 0 end
-    if redis.call('HLEN', key.workers(model)) <= drains then return 0 end
-  end
-  if redis.call('SET', key.bell(model), '1', 'NX', 'PX', BELL_MS) then return 1 end
-  return 0
+local function rung(model)
+  return redis.call('SET', key.bell(model), '1', 'NX', 'PX', BELL_MS) and 1 or 0
+end
+
+local function drains_at_work(model, now) return redis.call('ZCOUNT', key.drains(model), int(now), '+inf') end
+
+-- Jobs wait and no drain is at work.
+local function ring_wanted(model, now)
+  if depth(model) == 0 or drains_at_work(model, now) > 0 then return 0 end
+  return rung(model)
+end
+
+-- Jobs wait behind a drain that is full, and a worker stands idle.
+local function relief_wanted(model, now)
+  if depth(model) == 0 or redis.call('HLEN', key.workers(model)) <= drains_at_work(model, now) then return 0 end
+  return rung(model)
 end

@@ -1,8 +1,8 @@
 -- Put right what the dead left behind, up to `limit` of each kind: expired leases, due retries, passed
 -- deadlines, silent workers, unanswered doorbells. Costs nothing for jobs that merely wait.
--- ARGV[3..]: model, limit, retention (s), backlog.
+-- ARGV[3..]: model, limit, retention (s).
 -- Returns {lost leases requeued, lost leases failed, due, expired, ring}.
-local model, limit, retention, backlog = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local model, limit, retention = ARGV[3], ARGV[4], ARGV[5]
 local now = now_ms()
 local requeued, failed, expired = 0, 0, 0
 
@@ -49,4 +49,4 @@ for i = 1, #reports, 2 do
     redis.call('HDEL', key.workers(model), reports[i])
   end
 end
-return {requeued, failed, due, expired, ring_wanted(model, now, backlog)}
+return {requeued, failed, due, expired, ring_wanted(model, now)}

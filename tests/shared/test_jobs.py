@@ -388,14 +388,6 @@ def test_a_drain_leaves_only_an_empty_queue(store: JobStore) -> None:
     assert submit(store).ring
 
 
-def test_an_idle_worker_is_rung_when_the_active_ones_cannot_keep_up(store: JobStore) -> None:
-    store = JobStore(store.redis, store.keys.prefix, retention=60, lease=5.0, backlog=3)
-    store.claim(MODEL, 1, "w1", drain="d")
-    for worker in ("w1", "w2"):
-        store.beat(MODEL, worker, b"{}", [])
-    assert [submit(store).ring for _ in range(5)] == [False, False, False, True, False]
-
-
 def test_a_full_drain_rings_for_an_idle_worker(store: JobStore) -> None:
     """However few jobs wait: no drain at work can take them."""
     for worker in ("w1", "w2"):
