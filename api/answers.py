@@ -8,7 +8,7 @@ from flask import Response, request
 
 from api.services import services
 from api.tickets import Tickets
-from shared.jobs import Record
+from shared.records import Record
 from shared.schemas import Usage, rfc3339
 
 _ENCODER = msgspec.json.Encoder()

@@ -31,10 +31,11 @@ from api.tickets import Tickets
 from api.webhooks import webhooks
 from shared import broker, context
 from shared.api_keys import ApiKeys, Signer
+from shared.connection import connect
 from shared.errors import ConfigError
 from shared.events import EventHub
 from shared.hooks import Observers
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from shared.rate_limits import TIMEOUT, RateLimiter
 from shared.settings import Settings, ensure_token, key_secret
 from shared.webhooks.outbox import Outbox

@@ -7,8 +7,8 @@ in the call that makes a job. What is kept here is for `CACHE_BACKEND=memory`, a
 from typing import Any
 
 from shared.catalog import ModelSpec
-from shared.jobs import Record
 from shared.model_version import Versions
+from shared.records import Record
 from shared.result_memory import ResultMemory
 from shared.settings import Settings
 from shared.sharing import SPEAKS, Result, Share, deterministic, digest_of

@@ -15,7 +15,7 @@ from api.streams import cursor_asked_for, resumed, stream
 from api.submission import Accepted, Submission, accept, answered, read_submission, submit
 from shared.errors import PROBLEMS, InvalidRequest, StoreUnavailable
 from shared.events import EventId
-from shared.jobs import NewJob, Record
+from shared.records import NewJob, Record
 from shared.schemas import Job, JobError, JobRequest
 from shared.states import JobState
 

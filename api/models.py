@@ -13,7 +13,7 @@ from api.services import services
 from shared.api_keys import Scope
 from shared.breaker import BreakerState, BreakerStatus
 from shared.catalog import Batch, Limits, ModelSpec
-from shared.jobs import ModelStatus
+from shared.records import ModelStatus
 from shared.schemas import rfc3339
 
 SERVING = ("ready", "busy")

@@ -16,7 +16,8 @@ from api.tickets import Tickets
 from shared.catalog import Catalog
 from shared.events import START, Ending, EventHub, EventId, Follower
 from shared.hooks import Observers
-from shared.jobs import JobStore, Record
+from shared.jobs import JobStore
+from shared.records import Record
 from shared.settings import Settings
 from shared.states import JobState
 from shared.webhooks.outbox import Outbox

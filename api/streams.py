@@ -13,7 +13,7 @@ from api.readers import Presence
 from api.services import services
 from shared.errors import EventsExpired, InvalidRequest
 from shared.events import START, EventId, Follower
-from shared.jobs import Record
+from shared.records import Record
 
 streams = Operations("streams", __name__)
 

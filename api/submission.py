@@ -22,7 +22,7 @@ from shared.catalog import ModelSpec
 from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
-from shared.jobs import Created, NewJob, Record, new_job_id
+from shared.records import Created, NewJob, Record, new_job_id
 from shared.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
 from shared.sharing import Result, Share
 from shared.states import JobState

@@ -6,9 +6,9 @@ import sys
 from api.app import create_app
 from api.metrics import keep_metrics
 from api.tracing import trace_requests
+from shared.connection import connect
 from shared.errors import ConfigError
 from shared.faults import faults
-from shared.jobs import connect
 from shared.redaction import redact_logs
 from shared.redis_guard import require_noeviction
 from shared.settings import load_settings

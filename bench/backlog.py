@@ -20,8 +20,10 @@ from bench.figures import over, percentile
 from bench.files import write
 from bench.machine import Machine, look_around
 from bench.programs import REPOSITORY
+from shared.connection import connect
 from shared.embedded_redis import EmbeddedRedis
-from shared.jobs import Claim, JobStore, NewJob, Requeue, connect, new_job_id
+from shared.jobs import JobStore
+from shared.records import Claim, NewJob, Requeue, new_job_id
 
 RESULTS = REPOSITORY / "bench" / "results"
 MODEL, TENANTS, FEW = "m", 100, 100

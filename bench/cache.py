@@ -23,8 +23,10 @@ from bench.files import write
 from bench.machine import Machine, look_around
 from bench.programs import REPOSITORY
 from bench.subjects.ours import Ours
+from shared.connection import connect
 from shared.embedded_redis import EmbeddedRedis
-from shared.jobs import Append, Claim, Finish, JobStore, NewJob, connect, new_job_id
+from shared.jobs import JobStore
+from shared.records import Append, Claim, Finish, NewJob, new_job_id
 from shared.sharing import Share
 from shared.states import JobState
 

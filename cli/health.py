@@ -11,8 +11,9 @@ import click
 import httpx
 
 from cli.processes import FLOWER_PORT
+from shared.connection import connect
 from shared.errors import StoreUnavailable
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from shared.settings import load_settings
 from workers.health import rescue_fault, worker_fault
 

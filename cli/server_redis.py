@@ -2,9 +2,9 @@
 
 from redis import Redis
 
+from shared.connection import connect
 from shared.embedded_redis import running_url
 from shared.errors import ConfigError
-from shared.jobs import connect
 from shared.settings import Settings
 
 

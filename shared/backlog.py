@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from shared.jobs import JobStore, reachable
+from shared.connection import reachable
+from shared.jobs import JobStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,32 +7,16 @@ Protocol and state machine: docs/job_lifecycle.md.
 
 import hashlib
 import math
-import re
 import secrets
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import msgspec
 from redis import Redis
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from shared import context
-from shared.breaker import Breaker, BreakerPolicy, BreakerStatus, Verdict
+from shared.breaker import Breaker, BreakerPolicy
+from shared.connection import reachable
 from shared.courier import Courier
 from shared.errors import (
     DeadlineUnreachable,
@@ -43,15 +27,31 @@ from shared.errors import (
     JobNotTerminal,
     ModelUnavailable,
     QueueFull,
-    StoreUnavailable,
     TryLater,
 )
-from shared.keys import Keys, lua_functions
+from shared.keys import Keys
+from shared.records import (
+    JOB_ID,
+    Append,
+    Beat,
+    Claim,
+    Claimed,
+    Created,
+    Finish,
+    ModelStatus,
+    NewJob,
+    Record,
+    Rescued,
+    Settled,
+    Write,
+    delivery_ids,
+    new_job_id,
+)
 from shared.redis_guard import MemoryGuard
-from shared.schemas import MAX_EXPIRES_IN, Job, JobError, JobUrls, Usage, rfc3339
-from shared.sharing import Result, Share
-from shared.states import TERMINAL, JobState, lua_table
-from shared.stats import GAMMA
+from shared.schemas import MAX_EXPIRES_IN
+from shared.scripts import scripts
+from shared.sharing import Result
+from shared.states import JobState
 
 ANY_TENANT = "*"
 IDEMPOTENCY_TTL = 24 * 3600
@@ -61,289 +61,6 @@ UNKNOWN_WAIT = 5
 """Seconds to try again after, while nothing is known of how fast a queue drains."""
 MOST_WAIT = 3600
 LIST_SCAN = 2_000
-MAX_CONNECTIONS = 512
-JOB_ID = re.compile(r"job_[0-9a-f]{32}")
-
-_LUA = Path(__file__).parent / "lua"
-_LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain")
-_JSON = msgspec.json.Decoder()
-
-
-def new_job_id() -> str:
-    """`job_` + 48 bits of time (ms) + 80 random bits in hex: ids sort by age and are never reused."""
-    return f"job_{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
-
-
-def delivery_ids(job_id: str) -> list[str]:
-    """The ids of a job's webhook deliveries, whether they exist or not; outbox.lua spells them too."""
-    return [f"msg_{job_id.removeprefix('job_')}_{event}" for event in ("started", "completed")]
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
-
-    `cost` is the work that the job is estimated to be, in the unit of its model (tokens, where it has
-    them): what its tenant's share is charged.
-    `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`),
-    `fallback_from` the model that was asked for, where `model` stands in for it,
-    `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
-    `share` what it has in common with others that ask the same, None where it runs for itself.
-    """
-
-    id: str
-    model: str
-    tenant: str
-    request: bytes
-    priority: Literal["high", "normal", "low"] = "normal"
-    cost: int = 1
-    expires_in: float = 24 * 3600.0
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    traceparent: str = ""
-    request_id: str = ""
-    home: str = ""
-    fallback_from: str = ""
-    webhook: str = ""
-    share: Share | None = None
-    idempotency_key: str | None = None
-    body_digest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already.
-
-    `result`: the job has ended with it, another one having asked the same. `follows`: it waits for the
-    result of one that works on the same.
-    """
-
-    id: str
-    created_ms: int
-    ring: bool
-    replayed: bool = False
-    result: Result | None = None
-    follows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim.
-
-    `device_seconds` is what the attempts before it have used.
-    `estimate_error`: how many seconds later than estimated the job starts, at the first attempt of one
-    that had to wait and whose wait could be estimated when it was made.
-    """
-
-    id: str
-    attempt: int
-    tenant: str
-    request: bytes
-    deadline: float
-    created_ms: int
-    claimed_ms: int
-    failures: int
-    crashes: int
-    traceparent: str
-    request_id: str
-    device_seconds: float = 0.0
-    estimate_error: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """`waiting` is the depth of the queue after the claim. `pause`: seconds until the model's breaker lets
-    somebody try, 0 when it let this worker. `change`: what the breaker was and is, when it changed.
-    `ring`: this drain is full, others wait, and a worker stands idle, so a doorbell is wanted.
-    """
-
-    claims: list[Claim]
-    waiting: int
-    pause: float = 0.0
-    change: tuple[str, str] | None = None
-    ring: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One event of a running attempt. `data` is JSON; `tokens` its token ids, comma-separated."""
-
-    id: str
-    attempt: int
-    seq: int
-    kind: str
-    data: bytes
-    tokens: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON.
-
-    `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `verdict` is
-    what the model's breaker makes of it.
-    """
-
-    id: str
-    attempt: int
-    state: JobState
-    output: bytes = b""
-    error: bytes = b""
-    usage: bytes = b""
-    dead: bool = False
-    verdict: Verdict = "ignored"
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all.
-
-    `device_seconds` is what it and the attempts before it have used, `verdict` what the model's breaker
-    makes of it.
-    """
-
-    id: str
-    attempt: int
-    reason: str
-    delay: float = 0.0
-    charge: Literal["failures", "crashes", ""] = ""
-    device_seconds: float = 0.0
-    verdict: Verdict = "ignored"
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`results` are those of `JobStore.write`; `change` is what the breaker was and is, when it changed."""
-
-    results: list[int]
-    change: tuple[str, str] | None = None
-
-
-Write = Append | Finish | Requeue
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """What a heartbeat learned: how many jobs wait, and of each attempt held 1 renewed, 2 renewed and a
-    cancel is waiting, 0 lost."""
-
-    waiting: int
-    results: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Rescued:
-    """What one rescue of a model put right."""
-
-    requeued: int
-    failed: int
-    due: int
-    expired: int
-    ring: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """A model's queue, workers and breaker now. `workers` maps a worker's name to its last report."""
-
-    waiting: int
-    running: int
-    workers: dict[str, dict[str, Any]]
-    breaker: BreakerStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A job record as read. While it waits, `position` is how many jobs go before it, and `start` when it
-    is estimated to start (ms), if that can be told.
-    """
-
-    fields: Mapping[str, str]
-    position: int | None = None
-    start: int | None = None
-
-    @property
-    def id(self) -> str:
-        return self.fields["id"]
-
-    @property
-    def state(self) -> JobState:
-        return JobState(self.fields["state"])
-
-    @property
-    def terminal(self) -> bool:
-        return self.state in TERMINAL
-
-    @property
-    def head(self) -> str:
-        """The id of the last event in the log."""
-        return self.fields["head"]
-
-    def job(self, urls: JobUrls | None = None) -> Job:
-        """The job as clients see it."""
-        get = self.fields.get
-        usage, error = get("usage"), get("error")
-        return Job(
-            id=self.id,
-            model=self.fields["model"],
-            status=self.state,
-            created_at=rfc3339(int(self.fields["created"])),
-            started_at=_moment(get("started")),
-            finished_at=_moment(get("finished")),
-            attempt=int(self.fields["attempt"]),
-            queue_position=self.position,
-            estimated_start=rfc3339(self.start) if self.start is not None else None,
-            cancel_requested=get("cancel_requested") == "1",
-            cached=get("cached") == "1",
-            output=_json(get("output")),
-            error=JobError(**_json(error)) if error else None,
-            usage=Usage(**_json(usage)) if usage else None,
-            metadata=_json(get("metadata")) or {},
-            fallback_from=get("fallback_from"),
-            urls=urls,
-        )
-
-
-def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
-    """A Redis client whose every call ends within about `timeout` seconds.
-
-    A lost connection is tried again at once (all scripts are idempotent); a timeout is not.
-    Takes redis://, rediss://, unix:// and sentinel://host:port,host:port/service/db URLs.
-    """
-    options: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": min(timeout, 1.0),
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-        "retry": Retry(
-            ExponentialBackoff(cap=0.1, base=0.02),
-            retries,
-            supported_errors=(RedisConnectionError,),
-        ),
-    }
-    if url.startswith("sentinel://"):
-        return _sentinel(url, options)
-    return Redis.from_url(url, max_connections=MAX_CONNECTIONS, **options)
-
-
-def _sentinel(url: str, options: dict[str, Any]) -> Redis:
-    from urllib.parse import unquote, urlsplit
-
-    from redis.sentinel import Sentinel
-
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    nodes = [
-        (host, int(port or 26379))
-        for host, _, port in (node.partition(":") for node in hosts.split(","))
-    ]
-    service, _, db = parts.path.strip("/").partition("/")
-    if login:
-        options["password"] = unquote(login.rpartition(":")[2])
-    sentinel: Any = Sentinel(nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
-    return cast(
-        Redis,
-        sentinel.master_for(service, db=int(db or 0), max_connections=MAX_CONNECTIONS, **options),
-    )
 
 
 class JobStore:
@@ -369,11 +86,7 @@ class JobStore:
         self._courier = Courier(redis)
         horizon = 2 * (MAX_EXPIRES_IN + retention)
         self._common = (prefix, horizon)
-        self._scripts = {
-            path.stem: redis.register_script(_script(path))
-            for path in _LUA.glob("*.lua")
-            if path.stem not in _LIBRARIES
-        }
+        self._scripts = {name: redis.register_script(text) for name, text in scripts()}
 
     # -- the API's side
 
@@ -463,7 +176,7 @@ class JobStore:
         index, scanned = self.keys("index", tenant), 0
         while scanned < LIST_SCAN:
             top = f"({cursor}" if cursor else "+"
-            with _reachable():
+            with reachable():
                 page = cast(
                     list[bytes],
                     self.redis.zrevrangebylex(index, top, "-", start=0, num=100),
@@ -499,7 +212,7 @@ class JobStore:
     def dead(self, tenant: str, limit: int = 100) -> list[Record]:
         """The newest jobs of a tenant that failed for no fault of their input: the dead letters."""
         key = self.keys("dead", tenant)
-        with _reachable():
+        with reachable():
             newest = cast(list[bytes], self.redis.zrevrange(key, 0, limit - 1))
         found, gone = [], []
         for job_id in newest:
@@ -508,7 +221,7 @@ class JobStore:
             except JobNotFound:
                 gone.append(job_id)
         if gone:
-            with _reachable():
+            with reachable():
                 self.redis.zrem(key, *gone)
         return found
 
@@ -523,12 +236,12 @@ class JobStore:
         if record.state is not JobState.FAILED:
             raise JobNotFailed(f"The job is {record.state}; only failed jobs can be tried again.")
         fields = record.fields
-        with _reachable():
+        with reachable():
             request, webhook = cast(
                 Any, self.redis.hmget(self.keys("job", job_id), "request", "webhook")
             )
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
-        metadata = (_json(fields.get("metadata")) or {}) | {"retry_of": job_id}
+        metadata = msgspec.json.decode(fields.get("metadata", "{}")) | {"retry_of": job_id}
         again = NewJob(
             id=new_job_id(),
             model=fields["model"],
@@ -545,7 +258,7 @@ class JobStore:
             body_digest="retry",
         )
         created = self.create(again, max_queued=max_queued, tenant_max=tenant_max)
-        with _reachable():
+        with reachable():
             self.redis.zrem(self.keys("dead", tenant), job_id)
         return created
 
@@ -557,7 +270,7 @@ class JobStore:
         record = self.get(job_id, tenant)
         if not record.terminal:
             raise JobNotTerminal(f"The job is {record.state}. Cancel it first, or wait.")
-        with _reachable():
+        with reachable():
             pipe = self.redis.pipeline(transaction=True)
             pipe.delete(self.keys("job", job_id), self.keys("log", job_id))
             # What was to be told of the job holds its output.
@@ -568,7 +281,7 @@ class JobStore:
 
     def status(self, model: str) -> ModelStatus:
         """A model's queue depth, running jobs, live workers and breaker."""
-        with _reachable():
+        with reachable():
             pipe = self.redis.pipeline(transaction=False)
             pipe.hget(self.keys("queue", model), "depth")
             pipe.zcard(self.keys("leases", model))
@@ -581,7 +294,7 @@ class JobStore:
         for name, report in reports.items():
             expiry, _, document = report.partition(b" ")
             if int(expiry) >= now:
-                workers[name.decode()] = _JSON.decode(document)
+                workers[name.decode()] = msgspec.json.decode(document)
         return ModelStatus(int(depth or 0), running, workers, Breaker.parse(breaker).status(now))
 
     def reset_breaker(self, model: str) -> None:
@@ -590,7 +303,7 @@ class JobStore:
 
     def ping(self) -> None:
         """Raise `StoreUnavailable` unless Redis answers."""
-        with _reachable():
+        with reachable():
             self.redis.ping()
 
     # -- the worker's side
@@ -705,14 +418,14 @@ class JobStore:
         text: list[str] = []
         tokens: list[int] = []
         other = False
-        with _reachable():
+        with reachable():
             entries = cast(list[Any], self.redis.xrange(self.keys("log", job_id)))
         for _, entry in entries:
             kind = entry[b"e"]
             if kind == b"reset":
                 text, tokens, other = [], [], False
             elif kind == b"token":
-                text.append(_JSON.decode(entry[b"d"])["text"])
+                text.append(msgspec.json.decode(entry[b"d"])["text"])
                 tokens += map(int, entry[b"t"].split(b",")) if entry.get(b"t") else ()
             elif kind == b"output":
                 other = True
@@ -722,7 +435,7 @@ class JobStore:
 
     def models(self) -> list[str]:
         """The models that have had jobs within the horizon."""
-        with _reachable():
+        with reachable():
             return [
                 name.decode()
                 for name in cast(list[bytes], self.redis.zrange(self.keys("models"), 0, -1))
@@ -736,7 +449,7 @@ class JobStore:
 
     def lock_rescue(self, owner: str, seconds: float) -> bool:
         """Whether `owner` may rescue now: one rescuer at a time spares the others' work."""
-        with _reachable():
+        with reachable():
             key = self.keys("rescuer")
             if self.redis.set(key, owner, nx=True, px=int(seconds * 1000)):
                 return True
@@ -747,7 +460,7 @@ class JobStore:
 
     def rescued_lately(self) -> bool:
         """Whether some rescuer holds the lock, which lapses seconds after its last round."""
-        with _reachable():
+        with reachable():
             return bool(self.redis.exists(self.keys("rescuer")))
 
     # -- calling Redis
@@ -757,45 +470,8 @@ class JobStore:
         return self._call(script, *args)
 
     def _call(self, name: str, *args: Any) -> Any:
-        with _reachable():
+        with reachable():
             return self._courier.call(self._scripts[name], (*self._common, *args))
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise StoreUnavailable("Redis takes no writes now (memory is full).") from error
-    except (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError) as error:
-        if isinstance(error, AuthenticationError):
-            raise StoreUnavailable("Redis refuses the credentials in REDIS_URL.") from error
-        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
-    except ResponseError as error:
-        if "OOM" in str(error) or "MISCONF" in str(error):
-            # As a script's own error these come without a class of their own.
-            raise StoreUnavailable("Redis takes no writes now (memory or disk is full).") from error
-        raise
-    except RedisError as error:
-        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
-
-
-reachable = _reachable
-"""Turns every fault of Redis into `StoreUnavailable`, for other stores on the same keys."""
-
-
-def _script(path: Path) -> str:
-    """A script's whole text: generated tables, the shared functions, its own body."""
-    return "\n".join(
-        (
-            "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
-            f"local TRANSITIONS = {lua_table()}",
-            f"local GAMMA = {GAMMA}",
-            lua_functions(),
-            *((_LUA / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
-            path.read_text("utf-8"),
-        )
-    )
 
 
 def _claim(row: list[bytes], now: int) -> Claim:
@@ -847,11 +523,3 @@ def _refused(job: NewJob, reply: list[Any]) -> TryLater:
 
 def _fields(flat: list[bytes]) -> dict[str, str]:
     return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-
-
-def _moment(value: str | None) -> str | None:
-    return rfc3339(int(value)) if value else None
-
-
-def _json(value: str | None) -> Any:
-    return _JSON.decode(value) if value else None

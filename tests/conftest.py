@@ -15,7 +15,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.jobs import JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
 
 IN_CI = os.environ.get("CI") == "true"
 

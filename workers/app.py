@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from shared import broker
+from shared.connection import connect
 from shared.errors import ConfigError
 from shared.faults import faults
 from shared.hooks import Hooks, Observers
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from shared.redis_guard import require_noeviction
 from shared.settings import Settings, key_secret, load_settings
 from shared.telemetry import logs

@@ -17,7 +17,8 @@ from shared.breaker import BreakerPolicy, BreakerState, Verdict
 from shared.catalog import ModelSpec
 from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
-from shared.jobs import Claim, Finish, JobStore, Requeue, Write
+from shared.jobs import JobStore
+from shared.records import Claim, Finish, Requeue, Write
 from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
 from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit

@@ -17,7 +17,8 @@ from celery.worker.control import Panel
 
 from shared.errors import JobsError
 from shared.hooks import Hooks
-from shared.jobs import JOB_ID, Claim, JobStore
+from shared.jobs import JobStore
+from shared.records import JOB_ID, Claim
 
 REDACTED = "(redacted)"
 FLUSH_SECONDS = 0.25

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from shared.errors import StoreUnavailable
 from shared.hooks import Observers
-from shared.jobs import JobStore, Rescued
+from shared.jobs import JobStore
+from shared.records import Rescued
 
 INTERVAL_SECONDS = 1.0
 LIMIT = 200

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wai
 
 from shared.errors import StoreUnavailable
 from shared.faults import faults
-from shared.jobs import Append, Claim, Finish, Requeue, Write
+from shared.records import Append, Claim, Finish, Requeue, Write
 
 PENDING_BOUND = 20_000
 

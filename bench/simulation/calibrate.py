@@ -16,9 +16,11 @@ from redis import Redis
 from api.limit_plan import Counted, Plan
 from bench.simulation.costs import RedisCosts, main_thread_us
 from shared.broker import make_celery
-from shared.jobs import Append, Claim, Finish, JobStore, NewJob, Write, connect, new_job_id
+from shared.connection import connect
+from shared.jobs import JobStore
 from shared.keys import Keys
 from shared.rate_limits import RateLimiter
+from shared.records import Append, Claim, Finish, NewJob, Write, new_job_id
 from shared.settings import load_settings
 from shared.sliding_window import Charge
 from shared.states import JobState

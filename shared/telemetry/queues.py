@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 
 from shared.breaker import BreakerState
 from shared.errors import StoreUnavailable
-from shared.jobs import JobStore, ModelStatus
+from shared.jobs import JobStore
+from shared.records import ModelStatus
 from shared.telemetry.catalogue import BY_NAME
 from shared.telemetry.vitals import Vitals, read_vitals
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection
 
 from prometheus_client.registry import Collector
 
+from shared.connection import connect
 from shared.hooks import Hooks
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from shared.settings import Settings
 from shared.telemetry.deliveries import DeliveryMetrics
 from shared.telemetry.directory import Directory

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from shared.jobs import JobStore, reachable
+from shared.connection import reachable
+from shared.jobs import JobStore
 
 
 @dataclass(frozen=True, slots=True)

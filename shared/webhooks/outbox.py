@@ -12,9 +12,11 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from shared.connection import reachable
 from shared.context import TRACEPARENT
 from shared.errors import JobsError
-from shared.jobs import JOB_ID, UNBOUNDED, JobStore, Record, delivery_ids, reachable
+from shared.jobs import UNBOUNDED, JobStore
+from shared.records import JOB_ID, Record, delivery_ids
 from shared.schemas import Delivery, JobUrls, rfc3339
 from shared.webhooks.urls import Target
 

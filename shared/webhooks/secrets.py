@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from redis import Redis
 
 from shared.api_keys import TENANT, TOLD_FOR, UNUSED_FOR
+from shared.connection import reachable
 from shared.errors import ConfigError
-from shared.jobs import reachable
 from shared.keys import Keys
 from shared.webhooks.signing import MAX_SECRETS, PREFIX, Keyring
 

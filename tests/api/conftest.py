@@ -19,7 +19,9 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import of
-from shared.jobs import Append, Claim, Finish, JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
+from shared.records import Append, Claim, Finish
 from shared.settings import Settings, load_settings
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually, free_port

@@ -11,8 +11,9 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import of
+from shared.connection import connect
 from shared.hooks import Hooks
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from shared.settings import Settings
 from tests.api.conftest import AUTH, PlayedWorker, Reply, Rings, Server
 from tests.api.sse import Reader, text_of

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.jobs import Append, Finish, JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
+from shared.records import Append, Finish
 from shared.states import JobState
 from tests.api.conftest import ROOT, TOKEN, Server
 from tests.conftest import RedisServer, eventually

@@ -2,7 +2,8 @@
 
 from flask.testing import FlaskClient
 
-from shared.jobs import Finish, JobStore
+from shared.jobs import JobStore
+from shared.records import Finish
 from shared.states import JobState
 
 

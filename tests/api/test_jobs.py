@@ -303,7 +303,7 @@ def test_an_unknown_job_is_404(client: FlaskClient, method: str, path: str, job_
 def test_a_job_of_another_tenant_looks_like_an_unknown_one(
     client: FlaskClient, store: JobStore
 ) -> None:
-    from shared.jobs import NewJob, new_job_id
+    from shared.records import NewJob, new_job_id
 
     theirs = new_job_id()
     store.create(NewJob(theirs, "echo", "somebody", b"{}"), max_queued=10)

@@ -10,8 +10,9 @@ import pytest
 from api import key_cache
 from api.key_cache import FRESH, OUTAGE, TOUCH_EVERY, KeyCache
 from shared.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer, new_token
+from shared.connection import connect
 from shared.errors import StoreUnavailable
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from tests.conftest import RedisServer
 
 SIGNER = Signer("a secret of the tests")

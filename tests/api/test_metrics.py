@@ -10,7 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.metrics import EXPOSITION
-from shared.jobs import JobStore, NewJob, connect, new_job_id
+from shared.connection import connect
+from shared.jobs import JobStore
+from shared.records import NewJob, new_job_id
 from shared.telemetry.exposition import Exposition
 from shared.telemetry.queues import QueueCollector, QueueReader
 from tests.api.conftest import AUTH

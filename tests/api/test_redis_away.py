@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from shared.jobs import JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
 from tests.api.conftest import PlayedWorker, Reply, Server
 from tests.api.sse import Reader, text_of
 from tests.conftest import RedisServer, eventually, free_port

@@ -12,7 +12,8 @@ from api.auth import Client
 from api.services import of
 from api.stats import Stats
 from shared.api_keys import Scope
-from shared.jobs import Finish, JobStore
+from shared.jobs import JobStore
+from shared.records import Finish
 from shared.settings import Settings
 from shared.states import JobState
 from tests.api.conftest import AUTH, NO_LIMIT, PlayedWorker, Rings

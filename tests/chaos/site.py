@@ -17,7 +17,8 @@ from msgspec.json import decode
 from redis.exceptions import RedisError
 
 from shared import broker
-from shared.jobs import JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
 from shared.settings import Settings, load_settings
 from shared.states import TERMINAL
 from tests.chaos.history import Final, History, Logged

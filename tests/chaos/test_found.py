@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from shared.connection import connect
 from shared.errors import StoreUnavailable
 from shared.events import EventHub
-from shared.jobs import JobStore, NewJob, Requeue, connect, new_job_id
+from shared.jobs import JobStore
 from shared.keys import Keys
+from shared.records import NewJob, Requeue, new_job_id
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually
 from tests.workers.test_runtime import Bench

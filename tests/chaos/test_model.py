@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.jobs import Append, Finish, JobStore, NewJob, Requeue, new_job_id
+from shared.jobs import JobStore
+from shared.records import Append, Finish, NewJob, Requeue, new_job_id
 from shared.sharing import Share
 from shared.states import TERMINAL, JobState
 from tests.chaos.model import CLASSES, Model

@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from shared.embedded_redis import running_url
-from shared.jobs import Finish, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, new_job_id
 from shared.states import JobState
 
 

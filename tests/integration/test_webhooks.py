@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from client import Client, Job
-from shared.jobs import connect
+from shared.connection import connect
 from shared.keys import Keys
 from tests.conftest import eventually
 from tests.integration.conftest import ECHO

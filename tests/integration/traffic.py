@@ -9,7 +9,7 @@ import httpx
 
 from client import Client
 from shared.api_keys import ApiKeys, Grant, Scope, Signer
-from shared.jobs import connect
+from shared.connection import connect
 from shared.keys import Keys
 from tests.conftest import eventually
 from tests.integration.stack import TOKEN, Stack

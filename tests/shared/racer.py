@@ -4,7 +4,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from shared.jobs import JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
 
 THREADS = 16
 

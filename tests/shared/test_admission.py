@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shared.errors import DeadlineUnreachable, QueueFull
-from shared.jobs import UNKNOWN_WAIT, Claim, Created, JobStore, NewJob, Requeue, new_job_id
+from shared.jobs import UNKNOWN_WAIT, JobStore
+from shared.records import Claim, Created, NewJob, Requeue, new_job_id
 from tests.conftest import eventually
 
 MODEL = "m"

@@ -14,8 +14,9 @@ from shared.api_keys import (
     key_id_of,
     new_token,
 )
+from shared.connection import connect
 from shared.errors import ConfigError, StoreUnavailable
-from shared.jobs import JobStore, connect
+from shared.jobs import JobStore
 from tests.conftest import RedisServer
 
 SIGNER = Signer("a secret of the tests")

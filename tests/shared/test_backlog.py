@@ -1,7 +1,8 @@
 """What waits and since when, as the store tells it."""
 
 from shared.backlog import Backlog, Leftovers, read_backlogs, read_leftovers
-from shared.jobs import Finish, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, new_job_id
 from shared.states import JobState
 from shared.webhooks.outbox import Outbox, Recorded
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from shared.breaker import Breaker, BreakerPolicy, BreakerState, Verdict, cooldown
 from shared.catalog import Breaker as BreakerSection
 from shared.catalog import ModelSpec, Retries
-from shared.jobs import Claim, Finish, JobStore, NewJob, Requeue, _script, new_job_id
+from shared.jobs import JobStore
+from shared.records import Claim, Finish, NewJob, Requeue, new_job_id
+from shared.scripts import whole_script
 from shared.states import JobState
 from tests.conftest import eventually
 from tests.shared.racer import race
@@ -200,7 +202,7 @@ return {wait, redis.call('HGETALL', key.breaker('m'))}
 def twin(store: JobStore, tmp_path: Path) -> Callable[..., Any]:
     """One operation on the machine in Lua: what it waits, and all that it then is."""
     (tmp_path / "twin.lua").write_text(TWIN, "utf-8")
-    script = store.redis.register_script(_script(tmp_path / "twin.lua"))
+    script = store.redis.register_script(whole_script(tmp_path / "twin.lua"))
 
     def call(*args: object) -> tuple[int, Breaker]:
         wait, flat = script(args=(*store._common, *args))

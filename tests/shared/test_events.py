@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.connection import connect
 from shared.errors import InvalidRequest, StoreUnavailable
 from shared.events import BUFFER, START, Event, EventHub, EventId, follow_all
-from shared.jobs import Append, Finish, JobStore, NewJob, connect, new_job_id
+from shared.jobs import JobStore
+from shared.records import Append, Finish, NewJob, new_job_id
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually
 

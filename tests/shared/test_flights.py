@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from shared.jobs import Append, Claim, Created, Finish, JobStore, NewJob, Record, new_job_id
+from shared.jobs import JobStore
+from shared.records import Append, Claim, Created, Finish, NewJob, Record, new_job_id
 from shared.sharing import Result, Share
 from shared.states import JobState
 

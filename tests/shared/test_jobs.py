@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from shared.connection import connect
 from shared.errors import (
     IdempotencyMismatch,
     InvalidRequest,
@@ -16,17 +17,8 @@ from shared.errors import (
     QueueFull,
     StoreUnavailable,
 )
-from shared.jobs import (
-    Append,
-    Claim,
-    Created,
-    Finish,
-    JobStore,
-    NewJob,
-    Requeue,
-    connect,
-    new_job_id,
-)
+from shared.jobs import JobStore
+from shared.records import Append, Claim, Created, Finish, NewJob, Requeue, new_job_id
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually
 

@@ -3,8 +3,8 @@
 import pytest
 from redis import Redis
 
+from shared.connection import connect
 from shared.errors import ConfigError
-from shared.jobs import connect
 from shared.redis_guard import require_noeviction
 from tests.conftest import RedisServer, free_port
 

@@ -9,8 +9,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.broker import celery_broker_url
+from shared.connection import connect
 from shared.errors import StoreUnavailable
-from shared.jobs import JobStore, NewJob, connect, new_job_id
+from shared.jobs import JobStore
+from shared.records import NewJob, new_job_id
 from tests.conftest import eventually, free_port, redis_binary, require
 
 

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.jobs import Finish, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, new_job_id
 from shared.states import JobState
 from shared.stats import GAMMA, Percentiles, percentiles, read_stats
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.jobs import Claim, Finish, JobStore, NewJob, Requeue, new_job_id
+from shared.jobs import JobStore
+from shared.records import Claim, Finish, NewJob, Requeue, new_job_id
 from shared.states import JobState
 from shared.usage import DailyUsage, read_usage
 

@@ -7,7 +7,8 @@ import pytest
 
 from shared.breaker import BreakerState
 from shared.catalog import Breaker, ModelSpec
-from shared.jobs import JobStore, connect
+from shared.connection import connect
+from shared.jobs import JobStore
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually
 from tests.workers.test_runtime import MODEL, Bench

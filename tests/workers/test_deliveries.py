@@ -9,7 +9,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.hooks import Hooks, Observers
-from shared.jobs import Finish, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, new_job_id
 from shared.states import JobState
 from shared.webhooks.outbox import Outbox, Subscription
 from shared.webhooks.policy import Allowed, UrlPolicy

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from celery.worker.control import Panel
 
-from shared.jobs import Claim, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Claim, NewJob, new_job_id
 from shared.states import JobState
 from tests.conftest import eventually
 from workers import flower

@@ -1,6 +1,6 @@
 """Suspects run apart, in ever smaller company."""
 
-from shared.jobs import Claim, new_job_id
+from shared.records import Claim, new_job_id
 from workers.quarantine import Quarantine
 from workers.scribe import Attempt
 

@@ -1,6 +1,7 @@
 """The rescuer: what it finds, what it rings, and that a backlog costs it nothing."""
 
-from shared.jobs import JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import NewJob, new_job_id
 from tests.conftest import eventually
 from workers.rescuer import Rescuer
 

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.jobs import Finish, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, new_job_id
 from shared.states import JobState
 
 MODEL = "m"

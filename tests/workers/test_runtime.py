@@ -9,7 +9,8 @@ import pytest
 from shared.catalog import Breaker, Limits, ModelSpec
 from shared.events import EventHub, follow_all
 from shared.hooks import Hooks
-from shared.jobs import Claim, JobStore, NewJob, new_job_id
+from shared.jobs import JobStore
+from shared.records import Claim, NewJob, new_job_id
 from shared.schemas import Job
 from shared.states import JobState
 from shared.usage import read_usage

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from shared.jobs import Claim
+from shared.records import Claim
 from shared.telemetry.job_log import JobLog
 
 CLAIM = Claim(

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from shared import context
-from shared.jobs import Claim
+from shared.records import Claim
 from shared.telemetry import job_spans
 from shared.telemetry.delivery_spans import DeliverySpans
 from shared.telemetry.job_spans import JobSpans

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.hooks import Hooks, Observers
-from shared.jobs import Claim, Rescued
+from shared.records import Claim, Rescued
 from shared.telemetry.deliveries import DeliveryMetrics
 from shared.telemetry.instruments import Instruments
 from shared.telemetry.jobs import JobMetrics

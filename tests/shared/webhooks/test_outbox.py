@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from shared.errors import JobNotFound
-from shared.jobs import Finish, JobStore, NewJob, Requeue, delivery_ids, new_job_id
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, Requeue, delivery_ids, new_job_id
 from shared.states import JobState
 from shared.webhooks.outbox import BacklogFull, Message, Outbox, Recorded, Subscription
 from shared.webhooks.schedule import Schedule, Sent

@@ -1,0 +1,88 @@
+"""Connections to Redis, with every timeout and bound set, and what its faults mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from shared.errors import (
+    StoreUnavailable,
+)
+
+MAX_CONNECTIONS = 512
+
+
+def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
+    """A Redis client whose every call ends within about `timeout` seconds.
+
+    A lost connection is tried again at once (all scripts are idempotent); a timeout is not.
+    Takes redis://, rediss://, unix:// and sentinel://host:port,host:port/service/db URLs.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(timeout, 1.0),
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "retry": Retry(
+            ExponentialBackoff(cap=0.1, base=0.02),
+            retries,
+            supported_errors=(RedisConnectionError,),
+        ),
+    }
+    if url.startswith("sentinel://"):
+        return _sentinel(url, options)
+    return Redis.from_url(url, max_connections=MAX_CONNECTIONS, **options)
+
+
+def _sentinel(url: str, options: dict[str, Any]) -> Redis:
+    from urllib.parse import unquote, urlsplit
+
+    from redis.sentinel import Sentinel
+
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    nodes = [
+        (host, int(port or 26379))
+        for host, _, port in (node.partition(":") for node in hosts.split(","))
+    ]
+    service, _, db = parts.path.strip("/").partition("/")
+    if login:
+        options["password"] = unquote(login.rpartition(":")[2])
+    sentinel: Any = Sentinel(nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
+    return cast(
+        Redis,
+        sentinel.master_for(service, db=int(db or 0), max_connections=MAX_CONNECTIONS, **options),
+    )
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turns every fault of Redis into `StoreUnavailable`."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise StoreUnavailable("Redis takes no writes now (memory is full).") from error
+    except (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError) as error:
+        if isinstance(error, AuthenticationError):
+            raise StoreUnavailable("Redis refuses the credentials in REDIS_URL.") from error
+        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+    except ResponseError as error:
+        if "OOM" in str(error) or "MISCONF" in str(error):
+            # As a script's own error these come without a class of their own.
+            raise StoreUnavailable("Redis takes no writes now (memory or disk is full).") from error
+        raise
+    except RedisError as error:
+        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error

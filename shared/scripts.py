@@ -1,0 +1,32 @@
+"""The Lua scripts of the stores, each with the functions and tables that all of them share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.keys import lua_functions
+from shared.states import lua_table
+from shared.stats import GAMMA
+
+_FOLDER = Path(__file__).parent / "lua"
+_LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain")
+
+
+def scripts() -> Iterator[tuple[str, str]]:
+    """The name and the whole text of each."""
+    for path in _FOLDER.glob("*.lua"):
+        if path.stem not in _LIBRARIES:
+            yield path.stem, whole_script(path)
+
+
+def whole_script(path: Path) -> str:
+    """A script's whole text: generated tables, the shared functions, its own body."""
+    return "\n".join(
+        (
+            "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
+            f"local TRANSITIONS = {lua_table()}",
+            f"local GAMMA = {GAMMA}",
+            lua_functions(),
+            *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
+            path.read_text("utf-8"),
+        )
+    )
