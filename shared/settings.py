@@ -157,7 +157,7 @@ class Settings(BaseSettings):
         pattern=r"^(http|grpc)s?://[^/@\s?#]+(/[^\s?#]*)?$",
     )
     trace_sample_ratio: float = Field(default=1.0, alias="TRACE_SAMPLE_RATIO", ge=0, le=1)
-    trace_max_per_second: float = Field(default=20.0, alias="TRACE_MAX_PER_SECOND", gt=0)
+    trace_max_per_second: float = Field(default=5.0, alias="TRACE_MAX_PER_SECOND", gt=0)
     log_prompts: bool = Field(default=False, alias="LOG_PROMPTS")
 
     @property

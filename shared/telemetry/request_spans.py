@@ -1,9 +1,9 @@
 """The API's part of a trace: a server span from the request to the last byte of its answer."""
 
-from contextlib import ExitStack
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
@@ -11,7 +11,11 @@ from shared import context
 from shared.hooks import Hooks
 from shared.telemetry.trace_context import parsed, spelled
 
-_current: ContextVar[tuple[Span, ExitStack] | None] = ContextVar("request_span", default=None)
+_current: ContextVar[tuple[Span, Token[Context]] | None] = ContextVar("request_span", default=None)
+
+with suppress_instrumentation():
+    _NOT_KEPT = get_current()
+    """Else each Redis command would be put into words for a span that is not kept."""
 
 
 class RequestSpans(Hooks):
@@ -24,31 +28,27 @@ class RequestSpans(Hooks):
         self._tracer = tracer
 
     def request_began(self, method: str, endpoint: str) -> None:
-        span = self._tracer.start_span(
-            f"{method} {endpoint}" if method != endpoint else endpoint,
-            parsed(context.traceparent()),
-            SpanKind.SERVER,
-            {
-                "http.request.method": method,
-                "http.route": endpoint,
-                "truthgpt.request.id": context.bound().get("request_id", ""),
-            },
-        )
+        name = f"{method} {endpoint}" if method != endpoint else endpoint
+        span = self._tracer.start_span(name, parsed(context.traceparent()), SpanKind.SERVER)
         context.bind(traceparent=spelled(span))
-        inside = ExitStack()
-        inside.enter_context(trace.use_span(span))
-        if not span.is_recording():
-            # Else each Redis command would be put into words for a span that is not kept.
-            inside.enter_context(suppress_instrumentation())
-        _current.set((span, inside))
+        if span.is_recording():
+            span.set_attribute("http.request.method", method)
+            span.set_attribute("http.route", endpoint)
+            span.set_attribute("truthgpt.request.id", context.bound().get("request_id", ""))
+            token = attach(trace.set_span_in_context(span))
+        else:
+            token = attach(_NOT_KEPT)
+        _current.set((span, token))
 
     def request_ended(self, method: str, endpoint: str, status: int, seconds: float) -> None:  # noqa: ARG002
         found = _current.get()
         if found is None:
             return
         _current.set(None)
-        span, inside = found
-        inside.close()
+        span, token = found
+        detach(token)
+        if not span.is_recording():
+            return
         span.set_attribute("http.response.status_code", status)
         for name in ("tenant", "job", "model"):
             if (value := context.bound().get(name)) is not None:

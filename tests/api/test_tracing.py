@@ -32,7 +32,13 @@ def receiver() -> Iterator[GrpcReceiver]:
 def test_a_real_server_sends_its_spans_over_grpc_and_goes_on_without_a_collector(
     catalogue: Path, redis_server: RedisServer, prefix: str, receiver: GrpcReceiver
 ) -> None:
-    server = Server(catalogue, redis_server.url, prefix, OTLP_ENDPOINT=receiver.endpoint).start()
+    server = Server(
+        catalogue,
+        redis_server.url,
+        prefix,
+        OTLP_ENDPOINT=receiver.endpoint,
+        TRACE_MAX_PER_SECOND="1000",
+    ).start()
     found = receiver.received
 
     def traced() -> bool:

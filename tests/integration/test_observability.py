@@ -36,6 +36,7 @@ def stack(make_stack: Callable[..., Stack], receiver: HttpReceiver) -> Stack:
     made = make_stack(
         ECHO,
         OTLP_ENDPOINT=receiver.endpoint,
+        TRACE_MAX_PER_SECOND="1000",
         LOG_LEVEL="DEBUG",
         WEBHOOK_HMAC_SECRET=SECRET,
         WEBHOOK_ALLOW_HOSTS="127.0.0.1",

@@ -26,7 +26,7 @@ class Site:
         receiver = GrpcReceiver()
         exits.callback(receiver.stop)
         self.spans: Received = receiver.received
-        settings = {**SETTINGS, "OTLP_ENDPOINT": receiver.endpoint}
+        settings = {**SETTINGS, "OTLP_ENDPOINT": receiver.endpoint, "TRACE_MAX_PER_SECOND": "1000"}
         self.stack = Stack(folder / "stack", catalogue(folder), settings)
         exits.callback(self.stack.stop)
         self.stack.serve("echo", "ill")
