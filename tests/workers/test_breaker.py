@@ -60,10 +60,13 @@ def state(store: JobStore) -> BreakerState:
 
 
 def test_it_opens_and_jobs_wait_uncharged_with_their_deadline_running(
-    ward: Ward, store: JobStore
+    ward: Ward, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ward.be("ill")
     bench = ward.open(store, LONG)
+    monkeypatch.setattr("workers.retries.BACKOFF_BASE", LONG)
+    monkeypatch.setattr("workers.retries.BACKOFF_CAP", LONG)
+    bench.runtime.executor._draw = lambda: 1.0  # no job's retry comes before another's first try
     ids = [bench.submit(f"job{number}") for number in range(6)]
     eventually(lambda: state(store) is OPEN)
     assert ward.runs == ["job0 broke", "job1 broke", "job2 broke"]
