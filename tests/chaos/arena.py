@@ -117,7 +117,7 @@ class Arena:
                 # Whatever the body met: jobs that were accepted are followed to their end.
                 enough.set()
                 await clients
-                self.jobs += load.submitted
+                self.jobs += load.accepted
 
     def fault(self, kind: str, target: str = "", victims: list[str] | None = None) -> None:
         """Record a fault that is being injected now."""

@@ -136,6 +136,7 @@ async def poison_among_good_jobs(arena: Arena) -> None:
                 body = {"model": MODEL, "prompt": prompt}
                 key = f"poison-{arena.draw.getrandbits(32)}-{number}"
                 final = await crowd.visit(body, key, streams=False)
+                assert final is not None, "these jobs have time"
                 return poison, final.status, final.code
 
         ended = await asyncio.gather(*(visit(number) for number in range(size.n)))

@@ -21,6 +21,8 @@ from tests.chaos.wire import Answer, Broken, Wire
 from tests.integration.stack import TOKEN
 
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
+TOO_LATE = "deadline_unreachable"
+"""A refusal for good: trying again only makes it later."""
 PAUSE = (0.1, 0.4)
 HOLD = 20
 SILENCE = 45.0
@@ -55,6 +57,10 @@ class Unanswered(Exception):
     """The API took no job for as long as a client is patient: the campaign cannot go on."""
 
 
+class TooLate(Exception):
+    """The API refused a job that could not meet its deadline; nothing was accepted."""
+
+
 class Load:
     """One crowd of clients. `run` returns when every job has ended, well or not, or patience has."""
 
@@ -65,7 +71,7 @@ class Load:
         self._name = f"{seed}-{self._draw.getrandbits(32):08x}"
         self._numbers = iter(range(10**9))
         self._wire = Wire(url, TOKEN)
-        self.submitted = 0
+        self.accepted = 0
         self.cuts = 0
         self._statuses: Counter[int] = Counter()
 
@@ -81,10 +87,18 @@ class Load:
             for _ in range(self._mix.concurrency):
                 crowd.create_task(self._client(until))
 
-    async def visit(self, body: Mapping[str, Any], key: str, *, streams: bool = True) -> Final:
-        """One job from submit to its end; what it is asked to do besides is drawn."""
+    async def visit(
+        self, body: Mapping[str, Any], key: str, *, streams: bool = True
+    ) -> Final | None:
+        """One job from submit to its end; what it is asked to do besides is drawn.
+
+        None where the API would not take it: the queue is too long for its deadline.
+        """
         mix, draw = self._mix, self._draw
-        job = await self.submit(body, key, streams=streams)
+        try:
+            job = await self.submit(body, key, streams=streams)
+        except TooLate:
+            return None
         role = draw.random()
         if role < mix.readers:
             cuts = [draw.randrange(1, 600) for _ in range(draw.randint(0, mix.cuts))]
@@ -95,14 +109,17 @@ class Load:
         return await self.end(job)
 
     async def submit(self, body: Mapping[str, Any], key: str, *, streams: bool = True) -> str:
-        """The id of the job that was made, after as many tries as it takes."""
+        """The id of the job that was made, after as many tries as it takes. Raises `TooLate`."""
         sent = key if self._mix.keyed else ""
         answer = await self._call("POST", "/v1/jobs", body, key=sent)
+        if answer is not None and answer.code == TOO_LATE:
+            raise TooLate
         if answer is None or not answer.ok:
             raise Unanswered(f"submit: {answer.body if answer else 'no answer'!r}")
         job: str = answer.json()["id"]
         expected = body.get("prompt")
         self._history.add(Accepted(time.time(), job, key, expected, streams))
+        self.accepted += 1
         return job
 
     async def end(self, job: str) -> Final:
@@ -161,11 +178,9 @@ class Load:
 
     async def _client(self, until: asyncio.Event | None) -> None:
         while True:
-            number = next(self._numbers)
-            if number >= self._mix.jobs and (until is None or until.is_set()):
+            if self.accepted >= self._mix.jobs and (until is None or until.is_set()):
                 return
-            self.submitted += 1
-            await self.visit(self._body(), f"{self._name}-{number}")
+            await self.visit(self._body(), f"{self._name}-{next(self._numbers)}")
             if self._mix.rest[1] > 0:
                 await asyncio.sleep(self._draw.uniform(*self._mix.rest))
 
@@ -194,7 +209,7 @@ class Load:
                 if answer.ok:
                     return answer
                 self._refused(path if "job_" not in path else "job", answer)
-                if answer.status not in TRANSIENT:
+                if answer.status not in TRANSIENT or answer.code == TOO_LATE:
                     return answer
             await self._pause()
         return None
