@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from shared import context
+from shared.sentinel_url import SentinelUrl
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,12 +29,8 @@ def queue_name(model: str) -> str:
 
 def celery_broker_url(url: str) -> str:
     """The same Redis in kombu's spelling: one URL a Sentinel, `redis+socket` for a unix socket."""
-    if url.startswith("sentinel://"):
-        login, _, rest = url.removeprefix("sentinel://").rpartition("@")
-        hosts, _, path = rest.partition("/")
-        _, _, db = path.partition("/")
-        prefix = f"{login}@" if login else ""
-        return ";".join(f"sentinel://{prefix}{host}/{db or 0}" for host in hosts.split(","))
+    if (sentinel := SentinelUrl.parse(url)) is not None:
+        return sentinel.for_kombu
     if url.startswith("unix://"):
         return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=")
     return url
@@ -57,8 +54,8 @@ def make_celery(settings: Settings) -> "Celery":
         "retry_on_timeout": False,
         "max_retries": 0,
     }
-    if url.startswith("sentinel://"):
-        options["master_name"] = url.rpartition("@")[2].split("/")[1]
+    if (sentinel := SentinelUrl.parse(url)) is not None:
+        options["master_name"] = sentinel.service
     app.conf.update(
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,

@@ -18,9 +18,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from shared.errors import (
-    StoreUnavailable,
-)
+from shared.errors import StoreUnavailable
+from shared.sentinel_url import SentinelUrl
 
 MAX_CONNECTIONS = 512
 
@@ -42,29 +41,20 @@ def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
             supported_errors=(RedisConnectionError,),
         ),
     }
-    if url.startswith("sentinel://"):
-        return _sentinel(url, options)
+    if (sentinel := SentinelUrl.parse(url)) is not None:
+        return _sentinel(sentinel, options)
     return Redis.from_url(url, max_connections=MAX_CONNECTIONS, **options)
 
 
-def _sentinel(url: str, options: dict[str, Any]) -> Redis:
-    from urllib.parse import unquote, urlsplit
-
+def _sentinel(url: SentinelUrl, options: dict[str, Any]) -> Redis:
     from redis.sentinel import Sentinel
 
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    nodes = [
-        (host, int(port or 26379))
-        for host, _, port in (node.partition(":") for node in hosts.split(","))
-    ]
-    service, _, db = parts.path.strip("/").partition("/")
-    if login:
-        options["password"] = unquote(login.rpartition(":")[2])
-    sentinel: Any = Sentinel(nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
+    if url.password is not None:
+        options["password"] = url.password
+    sentinel: Any = Sentinel(url.nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
     return cast(
         Redis,
-        sentinel.master_for(service, db=int(db or 0), max_connections=MAX_CONNECTIONS, **options),
+        sentinel.master_for(url.service, db=url.db, max_connections=MAX_CONNECTIONS, **options),
     )
 
 

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
+from shared.sentinel_url import SentinelUrl
 from shared.webhooks.policy import Allowed
 from shared.webhooks.schedule import Schedule
 from shared.webhooks.signing import Keyring, parse_secrets
@@ -165,6 +166,12 @@ class Settings(BaseSettings):
         """Levels of single loggers, by their names."""
         pairs = (pair.partition("=") for pair in self.log_levels.split(",") if pair)
         return {name: level for name, _, level in pairs}
+
+    @field_validator("redis_url")
+    @classmethod
+    def _readable_redis_url(cls, value: str | None) -> str | None:
+        SentinelUrl.parse(value or "")
+        return value
 
     @field_validator("webhook_secret")
     @classmethod

@@ -173,8 +173,10 @@ def _serve_rescue() -> None:
     doorman = Doorman(outbox, partial(broker.ring_deliveries, app), longest_wait)
     register_deliver(app, deliveries)
 
-    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    # Not when the broker has answered: jobs are rescued where it never does.
+    @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
+        _log()
         answer_revoke(store)
         _keep_metrics("rescue", observers, lambda site: [site.rescues(), site.deliveries()])
         _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))

@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -142,12 +143,12 @@ class Load:
         while time.monotonic() < deadline:
             cut = cuts[connection] if connection < len(cuts) else 10**9
             connection += 1
-            try:
-                last, ended = await self._connection(job, reader, connection, last, cut)
+            # Heartbeats keep a connection alive for as long as the job has no end: patience ends it.
+            with suppress(Broken, TimeoutError):
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    last, ended = await self._connection(job, reader, connection, last, cut)
                 if ended:
                     return
-            except Broken:
-                pass
             await self._pause()
 
     async def _connection(

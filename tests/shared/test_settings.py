@@ -34,6 +34,8 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "configuration.m
         ("RATE_LIMIT_ENDPOINTS", "POST /v1/infer"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("WEBHOOK_ALLOW_HOSTS", "10.0.0.0/99"),
+        ("REDIS_URL", "sentinel://a:26379,b:26379"),
+        ("REDIS_URL", "sentinel://a:port/main"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
