@@ -85,11 +85,14 @@ class RateLimiter:
             try:
                 return self._shared(client, charges)
             except RedisError as error:
-                self._away_until = time.monotonic() + AWAY_SECONDS
-                _log.warning("rate limits are counted in this process alone: %s", error)
+                now = time.monotonic()
+                if now >= self._away_until:
+                    # The first of those whose calls failed together says it for all.
+                    _log.warning("rate limits are counted in this process alone: %s", error)
+                self._away_until = now + AWAY_SECONDS
         self._observers.emit("limiter_local")
-        now = self._clock() if self._clock is not None else time.time_ns() // 1_000_000
-        return self._local.take(client, charges, now)
+        at = self._clock() if self._clock is not None else time.time_ns() // 1_000_000
+        return self._local.take(client, charges, at)
 
     def _shared(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
         policies = [charge.policy for charge in charges]
