@@ -361,6 +361,7 @@ class JobStore:
             elif isinstance(item, Finish):
                 values += ["finish", item.id, item.attempt, item.state]
                 values += [item.output, item.error, item.usage, int(item.dead), item.verdict]
+                values.append(item.seq)
             else:
                 values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
                 values += [item.charge, item.reason, round(item.device_seconds * 1e6)]

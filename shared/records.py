@@ -129,7 +129,8 @@ class Finish:
     """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON.
 
     `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `verdict` is
-    what the model's breaker makes of it.
+    what the model's breaker makes of it. `seq` is the number of its event: where the log ends before the
+    one in front of it, Redis has forgotten what it had answered, and the end is refused. 0: whatever is next.
     """
 
     id: str
@@ -140,6 +141,7 @@ class Finish:
     usage: bytes = b""
     dead: bool = False
     verdict: Verdict = "ignored"
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

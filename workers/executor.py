@@ -27,6 +27,9 @@ from workers.retries import Again, Decision, End, Kind, decide, judge
 from workers.scribe import Attempt, Ended, Scribe
 from workers.transient import transient
 
+LOG_CUT = "log_cut"
+"""Why an attempt is given back whose events Redis has forgotten."""
+
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
@@ -372,9 +375,9 @@ class Executor:
             self._ring()
         elif result == 4:
             self._observers.emit("retry_delayed", self._spec.name)
-        if result in (0, -1):
-            if result == -1:
-                _log.error("%s could not be written; its lease will run out", attempt.ticket)
+        if result == -1:
+            self._forgotten(attempt)
+        elif result == 0:
             self._fenced(attempt)
         elif last and attempt.ended is not None:
             ended = attempt.ended
@@ -384,16 +387,30 @@ class Executor:
 
     def _fenced(self, attempt: Attempt) -> None:
         """Another attempt owns the job, or nobody: let go of this one and say so, once."""
+        if self._let_go(attempt):
+            _log.warning("%s belongs to another attempt now; dropped", attempt.ticket)
+            seconds = time.monotonic() - attempt.began
+            self._observers.emit("job_ended", attempt.claim, "fenced", seconds, "")
+
+    def _forgotten(self, attempt: Attempt) -> None:
+        """Redis lost the end of the job's log: the next attempt continues what is left of it."""
+        if self._let_go(attempt):
+            _log.warning("Redis lost a part of what %s said; given back", attempt.ticket)
+            claim = attempt.claim
+            attempt.ended = Ended("retried", LOG_CUT, time.monotonic() - attempt.began)
+            used = claim.device_seconds
+            back = Requeue(claim.id, claim.attempt, LOG_CUT, device_seconds=used)
+            self.scribe.end(attempt, back)
+
+    def _let_go(self, attempt: Attempt) -> bool:
+        """Drop an attempt and all that it still has to say. False where that was done before."""
         with self._lock:
             self._held.pop(attempt.ticket, None)
             self._quarantine.remove(attempt.ticket)
-            told, attempt.fenced = attempt.fenced, True
+            before, attempt.fenced = attempt.fenced, True
         self.guard.record(attempt.ticket, "ignored")
-        self.scribe.drop(attempt)
-        if told:
-            return
-        _log.warning("%s belongs to another attempt now; dropped", attempt.ticket)
-        self.engine.send([Cancel(attempt.ticket)])
-        seconds = time.monotonic() - attempt.began
-        self._observers.emit("job_ended", attempt.claim, "fenced", seconds, "")
+        if not before:
+            self.scribe.drop(attempt)
+            self.engine.send([Cancel(attempt.ticket)])
         self._changed()
+        return not before

@@ -9,7 +9,7 @@ harmless.
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -202,7 +202,9 @@ def _compose(batch: dict[Attempt, _Pending]) -> tuple[list[Write], list[Attempt]
             append = Append(claim.id, claim.attempt, attempt.seq, kind, data, tokens)
             appends.append((attempt, append))
             attempt.seq += 1
-        if pending.end is not None:
+        if isinstance(pending.end, Finish):
+            ends.append((attempt, replace(pending.end, seq=attempt.seq)))
+        elif pending.end is not None:
             ends.append((attempt, pending.end))
     both = appends + ends
     return [write for _, write in both], [attempt for attempt, _ in both]

@@ -4,7 +4,7 @@
 --   each a kind and its values:
 --   'append', id, attempt, seq, kind, data, token ids ('' where there are none)
 --   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters,
---     verdict
+--     verdict, seq of its event or 0
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
 --     device time of all attempts so far (microseconds), verdict
 -- Returns what became of the breaker ('old new', or ''), then one number a record: 0 fenced (another
@@ -46,9 +46,10 @@ local function append(job, attempt, seq, kind, data, tokens)
   return job.cancel_requested and 2 or 1
 end
 
-local function ended(job, target, output, failure, usage, dead, verdict)
+local function ended(job, target, output, failure, usage, dead, verdict, seq)
   if job.state == target then return 1 end
   if job.state ~= 'running' then return 0 end
+  if seq > next_seq(job) then return -1 end
   finish(job, target, now, output, failure, usage, retention, dead == '1')
   judged(job, verdict)
   return 1
@@ -66,7 +67,7 @@ local function given_back(job, delay, charge, reason, device_us, verdict)
   return ring_wanted(job.model, now) == 1 and 3 or 1
 end
 
-local LENGTH = {append = 7, finish = 9, requeue = 8}
+local LENGTH = {append = 7, finish = 10, requeue = 8}
 local i = 6
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
@@ -76,7 +77,7 @@ while i <= #ARGV do
     out[#out + 1] = append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   elseif kind == 'finish' then
     out[#out + 1] = ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
-      ARGV[i + 8])
+      ARGV[i + 8], tonumber(ARGV[i + 9]))
   else
     out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6],
       ARGV[i + 7])

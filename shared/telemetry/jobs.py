@@ -18,7 +18,7 @@ FENCED = "fenced"
 ENDS = (*sorted(TERMINAL), RETRIED, FENCED)
 OTHER = "other"
 CODES = (*sorted(PROBLEMS), OTHER)
-REASONS = (*sorted(PROBLEMS), "engine_lost", "worker_stopping", OTHER)
+REASONS = (*sorted(PROBLEMS), "engine_lost", "log_cut", "worker_stopping", OTHER)
 BREAKER_SCOPES = ("model", "worker")
 
 

@@ -99,6 +99,39 @@ def test_a_fenced_end_is_told_as_fenced(make_bench: Callable[..., Bench]) -> Non
     assert [state for _, state in bench.diary.ends] == ["fenced"]
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["between events", "before the end"])
+def test_what_redis_forgot_of_a_log_is_said_again(
+    make_bench: Callable[..., Bench], last: bool
+) -> None:
+    """Redis, killed during a disk sync or replaced by its replica, knows less than it had answered."""
+    bench = make_bench()
+    job = bench.submit("slow 60")
+    redis: Any = bench.store.redis
+    original = bench.store.settle
+    kept: dict[str, bytes] = {}
+    told = 0
+
+    def kept_then_forgotten(writes, *policy):  # type: ignore[no-untyped-def]
+        nonlocal told
+        if told == 2 and not kept:
+            kept.update((name, redis.dump(name)) for name in names)
+        ends = any(type(write).__name__ == "Finish" for write in writes)
+        if kept and told >= 4 and (ends or not last):
+            told = -1000
+            for name, content in kept.items():
+                redis.restore(name, redis.pttl(name), content, replace=True)
+        told += 1
+        return original(writes, *policy)
+
+    names = [bench.store.keys(kind, job) for kind in ("job", "log")]
+    bench.store.settle = kept_then_forgotten  # type: ignore[method-assign]
+    ended = bench.ended(job)
+    assert told < 0, "it was forgotten"
+    assert ended.status is JobState.SUCCEEDED and ended.attempt == 2
+    assert bench.store.get(job).fields["crashes"] == "0"
+    assert bench.store.streamed(job)[0] == ended.output["text"]
+
+
 def test_a_job_that_only_waited_in_a_dead_workers_quarantine_is_not_charged(
     make_bench: Callable[..., Bench],
 ) -> None:
