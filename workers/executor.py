@@ -95,6 +95,11 @@ class Executor:
     def active(self) -> int:
         return len(self._held)
 
+    @property
+    def quarantined(self) -> bool:
+        """Whether attempts wait for the engine to be free of others."""
+        return bool(self._quarantine)
+
     def held(self) -> list[tuple[str, int]]:
         """The (job id, attempt) pairs whose leases are this worker's to renew."""
         with self._lock:
