@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 from werkzeug.exceptions import NotFound
 
-from api import errors, limits
+from api import current, errors, limits
 from api.bell import Bell, Ring
 from api.cache import Cache
 from api.dead_letters import dead_letters
@@ -123,15 +123,15 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
 
 
 def _begin() -> None:
-    g.request_id = request_id()
-    context.begin(request_id=g.request_id, traceparent=traceparent())
-    if request.environ["PATH_INFO"].startswith("//"):
+    name = current.notes().request_id = request_id()
+    context.begin(request_id=name, traceparent=traceparent())
+    if current.request().environ["PATH_INFO"].startswith("//"):
         # The router would take them for one; a proxy's rules about paths would not.
         raise NotFound
 
 
 def _end(response: Response) -> Response:
     limits.tell(response)
-    response.headers["X-Request-ID"] = g.request_id
+    response.headers["X-Request-ID"] = current.notes().request_id
     protect(response)
     return response
