@@ -1,6 +1,8 @@
 """The Flask app: services, routes, errors, and what every answer carries."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from flask import Flask, Response
 from werkzeug.exceptions import NotFound
@@ -48,6 +50,14 @@ GROUPS = (
 )
 
 
+class App(Flask):
+    """Flask asks of each function, at every request, whether it is a coroutine; here none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself."""
+        return func
+
+
 def create_app(
     settings: Settings,
     *,
@@ -60,7 +70,7 @@ def create_app(
     `store`, `hub` and `ring` (pushes a doorbell for a model) default to those of the settings' Redis.
     Raises `ConfigError`.
     """
-    app = Flask("api", static_folder=None)
+    app = App("api", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = _services(settings, store, hub, ring)
     errors.register(app)
@@ -132,6 +142,7 @@ def _begin() -> None:
 
 def _end(response: Response) -> Response:
     limits.tell(response)
-    response.headers["X-Request-ID"] = current.notes().request_id
+    # Nobody else sets this one; `add`, for werkzeug looks through all headers to set one.
+    response.headers.add("X-Request-ID", current.notes().request_id)
     protect(response)
     return response

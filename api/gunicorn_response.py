@@ -3,6 +3,7 @@
 import time
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Any
 
 from gunicorn import util
 from gunicorn.http import wsgi
@@ -22,7 +23,8 @@ class Response(wsgi.Response):  # type: ignore[misc]
         if self.headers_sent:
             super().write(arg)
             return
-        gathered, sock = _Gathered(), self.sock
+        sock: Any = self.sock
+        gathered = _Gathered()
         self.sock = gathered
         try:
             super().write(arg)

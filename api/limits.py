@@ -57,8 +57,8 @@ def tell(response: Response) -> None:
     """Add the headers to an answer that a limit touched."""
     standings: list[Standing] = current.notes().get("standings", [])
     if standings:
-        response.headers["RateLimit-Policy"] = ", ".join(map(_policy_item, standings))
-        response.headers["RateLimit"] = ", ".join(map(_state_item, standings))
+        response.headers.add("RateLimit-Policy", ", ".join(map(_policy_item, standings)))
+        response.headers.add("RateLimit", ", ".join(map(_state_item, standings)))
 
 
 def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = None) -> None:

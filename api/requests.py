@@ -84,9 +84,14 @@ def known_query(names: frozenset[str]) -> None:
             raise _bad_parameter(f"'{name}' is given {len(values)} times. Give it once.")
 
 
+def _parameter(name: str) -> str | None:
+    request = current.request()
+    return request.args.get(name) if request.query_string else None
+
+
 def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -> float:
     """A duration from the query. Raises `InvalidRequest`."""
-    given = current.request().args.get(name)
+    given = _parameter(name)
     if given is None:
         return default
     if not (given.isascii() and _SECONDS.fullmatch(given)):
@@ -99,7 +104,7 @@ def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -
 
 def count(name: str, *, default: int, maximum: int) -> int:
     """A number from 1 to `maximum` from the query. Raises `InvalidRequest`."""
-    given = current.request().args.get(name)
+    given = _parameter(name)
     if given is None:
         return default
     if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= maximum):
