@@ -18,13 +18,14 @@ class _Gathered(list[bytes]):
 class Response(wsgi.Response):  # type: ignore[misc]
     """gunicorn sends the head by itself: a system call more, and the client is woken twice."""
 
+    sock: Any
+
     def write(self, arg: bytes) -> None:
         """Send a part of the body, behind the head if that is still to be sent."""
         if self.headers_sent:
             super().write(arg)
             return
-        sock: Any = self.sock
-        gathered = _Gathered()
+        gathered, sock = _Gathered(), self.sock
         self.sock = gathered
         try:
             super().write(arg)

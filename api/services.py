@@ -94,4 +94,5 @@ def of(app: Flask) -> Services:
 
 def services() -> Services:
     """The services of the app that handles the current request."""
-    return cast(Services, current.app().extensions[EXTENSION])
+    found: Services = current.app().extensions[EXTENSION]
+    return found
