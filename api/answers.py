@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from flask import Response, request
+from flask import Response
 
+from api import current
 from api.services import services
 from api.tickets import Tickets
 from shared.records import Record
@@ -50,6 +51,7 @@ class Links:
 
 def links() -> Links:
     """Links as the current request's caller reaches this server."""
+    request = current.request()
     host = request.host or f"{request.environ['SERVER_NAME']}:{request.environ['SERVER_PORT']}"
     return Links(f"{request.scheme}://{host}", services().tickets)
 

@@ -1,11 +1,13 @@
 """The Flask app: services, routes, errors, and what every answer carries."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 from werkzeug.exceptions import NotFound
 
-from api import errors, limits
+from api import current, errors, limits
 from api.bell import Bell, Ring
 from api.cache import Cache
 from api.dead_letters import dead_letters
@@ -48,6 +50,14 @@ GROUPS = (
 )
 
 
+class App(Flask):
+    """Flask asks of each function, at every request, whether it is a coroutine; here none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself."""
+        return func
+
+
 def create_app(
     settings: Settings,
     *,
@@ -60,7 +70,7 @@ def create_app(
     `store`, `hub` and `ring` (pushes a doorbell for a model) default to those of the settings' Redis.
     Raises `ConfigError`.
     """
-    app = Flask("api", static_folder=None)
+    app = App("api", static_folder=None)
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = _services(settings, store, hub, ring)
     errors.register(app)
@@ -123,15 +133,16 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
 
 
 def _begin() -> None:
-    g.request_id = request_id()
-    context.begin(request_id=g.request_id, traceparent=traceparent())
-    if request.environ["PATH_INFO"].startswith("//"):
+    name = current.notes().request_id = request_id()
+    context.begin(request_id=name, traceparent=traceparent())
+    if current.request().environ["PATH_INFO"].startswith("//"):
         # The router would take them for one; a proxy's rules about paths would not.
         raise NotFound
 
 
 def _end(response: Response) -> Response:
     limits.tell(response)
-    response.headers["X-Request-ID"] = g.request_id
+    # Nobody else sets this one; `add`, for werkzeug looks through all headers to set one.
+    response.headers.add("X-Request-ID", current.notes().request_id)
     protect(response)
     return response

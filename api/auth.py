@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from flask import g, request
-
+from api import current
 from api.services import services
 from shared.api_keys import Scope
 from shared.errors import JobsError
@@ -72,14 +71,14 @@ def authenticate(access: Access, scope: Scope) -> None:
     """Put the caller into `g.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
     if access is Access.OPEN:
         return
-    g.client = _client(access)
-    if not g.client.may(scope):
+    caller = current.notes().client = _client(access)
+    if not caller.may(scope):
         raise Forbidden(f"This key lacks the scope '{scope}' that this call needs.")
 
 
 def client() -> Client:
     """Who makes the current request."""
-    found: Client = g.client
+    found: Client = current.notes().client
     return found
 
 
@@ -95,7 +94,8 @@ def tenant() -> str:
 
 
 def _client(access: Access) -> Client:
-    header = request.headers.get("Authorization")
+    request = current.request()
+    header = request.environ.get("HTTP_AUTHORIZATION")
     if header is None and access is Access.LOCAL and _from_this_machine():
         return LOCAL_CLIENT
     if header is None and access is Access.TICKET and "ticket" in request.args:
@@ -130,6 +130,7 @@ def _from_this_machine() -> bool:
 
     A page in a browser here, whose name was rebound to this address, sends that name as its host.
     """
+    request = current.request()
     if any(name in request.headers for name in PROXIES):
         return False
     host = urlsplit(f"//{request.host}").hostname or ""

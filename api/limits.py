@@ -6,8 +6,9 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md
 import math
 from collections.abc import Sequence
 
-from flask import Response, g, request
+from flask import Response
 
+from api import current
 from api.auth import TICKET_CLIENT, client
 from api.client_address import client_address
 from api.limit_plan import Counted, Limits
@@ -20,7 +21,7 @@ from shared.sliding_window import Charge, Policy, Standing
 def admit(endpoint: str, counted: Counted) -> None:
     """Charge the current request to its client. Raises `RateLimited`."""
     caller = client()
-    g.endpoint = endpoint
+    current.notes().endpoint = endpoint
     _charge(_limits().plan.policies(endpoint, counted, caller.rpm, caller.rph))
 
 
@@ -29,14 +30,14 @@ def take_slot() -> Slot:
     try:
         return services().slots.enter(client_name())
     except RateLimited:
-        method, _, path = g.endpoint.partition(" ")
+        method, _, path = current.notes().endpoint.partition(" ")
         services().observers.emit("request_limited", method, path, "open")
         raise
 
 
 def admit_stranger(endpoint: str) -> None:
     """Charge a request without a valid token to its address. Raises `RateLimited`."""
-    g.endpoint = endpoint
+    current.notes().endpoint = endpoint
     _charge(_limits().plan.strangers(), name=_address())
 
 
@@ -54,10 +55,10 @@ def client_name() -> str:
 
 def tell(response: Response) -> None:
     """Add the headers to an answer that a limit touched."""
-    standings: list[Standing] = g.get("standings", [])
+    standings: list[Standing] = current.notes().get("standings", [])
     if standings:
-        response.headers["RateLimit-Policy"] = ", ".join(map(_policy_item, standings))
-        response.headers["RateLimit"] = ", ".join(map(_state_item, standings))
+        response.headers.add("RateLimit-Policy", ", ".join(map(_policy_item, standings)))
+        response.headers.add("RateLimit", ", ".join(map(_state_item, standings)))
 
 
 def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = None) -> None:
@@ -65,9 +66,10 @@ def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = No
         return
     charges = [Charge(policy, units) for policy in policies]
     decision = _limits().limiter.take(name or client_name(), charges)
-    g.standings = [*g.get("standings", []), *decision.standings]
+    notes = current.notes()
+    notes.standings = [*notes.get("standings", []), *decision.standings]
     if decision.refused is not None:
-        method, _, path = g.endpoint.partition(" ")
+        method, _, path = current.notes().endpoint.partition(" ")
         services().observers.emit("request_limited", method, path, decision.refused.policy.name)
         raise _too_many(decision.refused)
 
@@ -97,6 +99,7 @@ def _seconds(milliseconds: int) -> int:
 
 
 def _address() -> str:
+    request = current.request()
     forwarded = request.headers.getlist("X-Forwarded-For")
     return f"ip:{client_address(request.remote_addr, forwarded, _limits().proxies)}"
 

@@ -4,8 +4,9 @@ import time
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 
+from api import current
 from api.openapi import TABLE
 from api.services import of
 from shared import context
@@ -35,20 +36,22 @@ def observe(app: Flask, *observers: Hooks) -> None:
     }
 
     def begin() -> None:
+        request, notes = current.request(), current.notes()
         rule = request.url_rule
         method = "GET" if request.method == "HEAD" else request.method
         operation = operations.get((method, rule.rule if rule is not None else ""))
         if operation is not None and operation.tag == UNSEEN:
             return
         seen = (method, operation.path) if operation is not None else (OTHER, OTHER)
-        g.observed = (*seen, time.perf_counter())
+        notes.observed = (*seen, time.perf_counter())
         context.bind(route=seen[1])
         everyone.emit("request_began", *seen)
 
     def end(response: Response) -> Response:
-        if (observed := g.pop("observed", None)) is not None:
-            if "client" in g:
-                context.bind(tenant=g.client.tenant)
+        notes = current.notes()
+        if (observed := notes.pop("observed", None)) is not None:
+            if "client" in notes:
+                context.bind(tenant=notes.client.tenant)
             response.call_on_close(partial(_ended, everyone, observed, response.status_code))
         return response
 

@@ -25,8 +25,11 @@ TOLD = (
 
 def protect(response: Response) -> None:
     """Add the headers that the view did not choose itself."""
+    headers = response.headers
+    chosen = {name.lower() for name, _ in headers}
     for name, value in PROTECTION:
-        response.headers.setdefault(name, value)
+        if name.lower() not in chosen:
+            headers.add(name, value)
 
 
 def share(app: Flask, origins: tuple[str, ...]) -> None:

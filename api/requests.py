@@ -2,12 +2,12 @@
 
 import re
 import secrets
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from flask import request
 from werkzeug.http import parse_list_header
 
+from api import current
 from api.connection import deadline
 from api.services import services
 from shared.errors import InvalidRequest, JobsError
@@ -26,29 +26,35 @@ _SECONDS = re.compile(r"\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
 
 def request_id() -> str:
     """The caller's `X-Request-ID` when it is a sane one, else a new one."""
-    given = request.headers.get("X-Request-ID")
+    given = current.request().environ.get("HTTP_X_REQUEST_ID")
     if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
+        return cast(str, given)
     return f"req_{secrets.token_hex(12)}"
 
 
 def traceparent() -> str:
     """The W3C trace context of the caller, '' where there is none or it is malformed."""
-    given = request.headers.get("traceparent", "")
+    given = current.request().environ.get("HTTP_TRACEPARENT", "")
     return given if _TRACEPARENT.fullmatch(given) else ""
 
 
 def idempotency_key() -> str | None:
     """The `Idempotency-Key`. Raises `InvalidRequest` for one that is not 1-255 printable ASCII."""
-    given = request.headers.get("Idempotency-Key")
+    given = current.request().environ.get("HTTP_IDEMPOTENCY_KEY")
     if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
         raise _bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
     return given
 
 
+def no_store() -> bool:
+    """Whether the caller asks for a result of its own: `Cache-Control: no-store`."""
+    given = current.request().environ.get("HTTP_CACHE_CONTROL")
+    return given is not None and bool(current.request().cache_control.no_store)
+
+
 def preferred_wait() -> int | None:
     """Seconds of `Prefer: wait=N` (RFC 7240), at most `MAX_WAIT`; None where it is not asked for."""
-    header = request.headers.get("Prefer")
+    header = current.request().environ.get("HTTP_PREFER")
     if header is None:
         return None
     for preference in parse_list_header(header):
@@ -66,6 +72,7 @@ def preferred_wait() -> int | None:
 
 def known_query(names: frozenset[str]) -> None:
     """Refuse parameters that mean nothing here, and those given twice. Raises `InvalidRequest`."""
+    request = current.request()
     if not request.query_string:
         return
     for name, values in request.args.lists():
@@ -77,9 +84,14 @@ def known_query(names: frozenset[str]) -> None:
             raise _bad_parameter(f"'{name}' is given {len(values)} times. Give it once.")
 
 
+def _parameter(name: str) -> str | None:
+    request = current.request()
+    return request.args.get(name) if request.query_string else None
+
+
 def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -> float:
     """A duration from the query. Raises `InvalidRequest`."""
-    given = request.args.get(name)
+    given = _parameter(name)
     if given is None:
         return default
     if not (given.isascii() and _SECONDS.fullmatch(given)):
@@ -92,7 +104,7 @@ def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -
 
 def count(name: str, *, default: int, maximum: int) -> int:
     """A number from 1 to `maximum` from the query. Raises `InvalidRequest`."""
-    given = request.args.get(name)
+    given = _parameter(name)
     if given is None:
         return default
     if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= maximum):
@@ -130,6 +142,9 @@ def decoded(body: bytes) -> dict[str, Any]:
 
 def require_json() -> None:
     """Raises `JobsError` for a body that says to be anything else than JSON in UTF-8."""
+    request = current.request()
+    if request.environ.get("CONTENT_TYPE") == "application/json":
+        return
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
         raise JobsError(
@@ -143,6 +158,7 @@ def raw_body() -> bytes:
 
     (werkzeug's own bound cuts an unsized body off at the limit, without a word.)
     """
+    request = current.request()
     limit, length = services().settings.max_body_bytes, request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
@@ -160,9 +176,10 @@ def raw_body() -> bytes:
 
 def _read(length: int) -> bytes:
     seconds = services().settings.body_timeout
+    environ = current.request().environ
     try:
-        with deadline(request.environ, seconds):
-            body: bytes = request.environ["wsgi.input"].read(length)
+        with deadline(environ, seconds):
+            body: bytes = environ["wsgi.input"].read(length)
     except TimeoutError:
         raise JobsError(
             f"The body did not arrive within {seconds:g} seconds.", code="body_timeout"

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from flask import Flask, current_app
+from flask import Flask
 
+from api import current
 from api.bell import Bell
 from api.cache import Cache
 from api.key_cache import KeyCache
@@ -93,4 +94,5 @@ def of(app: Flask) -> Services:
 
 def services() -> Services:
     """The services of the app that handles the current request."""
-    return cast(Services, current_app.extensions[EXTENSION])
+    found: Services = current.app().extensions[EXTENSION]
+    return found

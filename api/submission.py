@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from flask import g, request
 
-from api import cost, requests
+from api import cost, current, requests
 from api.answers import Links, job_json, links
 from api.auth import client, tenant
 from api.connection import Connection
@@ -95,7 +94,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
         traceparent=context.traceparent(),
-        request_id=g.request_id,
+        request_id=current.notes().request_id,
         idempotency_key=key,
         webhook=subscription(wanted.webhook),
         share=_share(spec, wanted, params),
@@ -151,8 +150,8 @@ def _store(submission: Submission, *, urgent: bool) -> Created:
 
 
 def _share(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]) -> Share | None:
-    bypass = request.cache_control.no_store
-    return services().cache.share(spec, tenant(), wanted.content, params, bypass=bool(bypass))
+    bypass = requests.no_store()
+    return services().cache.share(spec, tenant(), wanted.content, params, bypass=bypass)
 
 
 def _stand_ins(submission: Submission) -> Iterator[Submission]:
@@ -204,7 +203,7 @@ def at_home(submission: Submission) -> Submission:
 
 def await_end(ending: Ending, wait: float) -> Ended | None:
     """How the job ended; None when it has not within `wait` seconds, or the store must be asked."""
-    here, connection = services(), Connection(request.environ)
+    here, connection = services(), Connection(current.request().environ)
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
         ended = ending.wait(min(left, POLL))
@@ -232,7 +231,7 @@ def held(job_id: str, wait: float) -> Record:
 
 def until_end(follower: Follower, wait: float) -> None:
     """Return when the job has ended, after `wait` seconds, or when waiting has become pointless."""
-    here, connection = services(), Connection(request.environ)
+    here, connection = services(), Connection(current.request().environ)
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
         try:

@@ -17,7 +17,9 @@ def trace_requests(app: Flask, settings: Settings) -> None:
     """Trace an app's requests. Once a process."""
 
     def watch(spans: "Spans") -> None:
-        spans.watch_redis(of(app).store.redis)
+        store = of(app).store
+        spans.watch_redis(store.redis)
+        store.watch(spans.script_call)
         observe(app, spans.requests())
 
     of(app).closers.append(keep_traces(settings, "api", watch))

@@ -3,15 +3,20 @@
 The first caller leads: it sends its call at once. Calls that come while it waits gather, and one of
 their callers leads them next. A lone caller pays nothing; sixty at once pay for a few round trips
 and system calls instead of sixty. Works alike under threads and greenlets.
+
+Since only one batch is on its way at a time it keeps one connection of the pool: taking one for every
+call costs redis-py more than the call itself (docs/performance.md).
 """
 
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MOST = 64
@@ -39,17 +44,27 @@ class _Errand:
 
 
 class Courier:
-    """Carries script calls. Only for scripts that may be repeated: a lost connection repeats a batch."""
+    """Carries script calls. Only for scripts that may be repeated: a lost connection repeats a batch.
+
+    `around` may be set to watch calls: each is made inside a context of its own.
+    """
 
     def __init__(self, redis: Redis) -> None:
+        self.around: Callable[[], AbstractContextManager[object]] | None = None
         self._redis = redis
+        self._connection: Any = None
         self._lock = threading.Lock()
         self._waiting: list[_Errand] = []
         self._under_way = False
 
     def call(self, script: Script, args: tuple[Any, ...], keys: tuple[str, ...] = ()) -> Any:
         """The script's answer. Raises what redis-py raises."""
-        errand = _Errand(script, args, keys)
+        if self.around is None:
+            return self._call(_Errand(script, args, keys))
+        with self.around():
+            return self._call(_Errand(script, args, keys))
+
+    def _call(self, errand: _Errand) -> Any:
         with self._lock:
             leads = not self._under_way
             self._under_way = True
@@ -102,13 +117,7 @@ class Courier:
 
     def _carry(self, batch: list[_Errand]) -> None:
         try:
-            if len(batch) == 1:
-                batch[0].done = _run(batch[0])
-                return
-            pipe = self._redis.pipeline(transaction=False)
-            for errand in batch:
-                pipe.evalsha(errand.script.sha, len(errand.keys), *errand.keys, *errand.args)
-            for errand, reply in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+            for errand, reply in zip(batch, self._exchange(batch), strict=True):
                 errand.done = reply
         except Exception as error:  # noqa: BLE001 - each caller gets it
             for errand in batch:
@@ -122,16 +131,44 @@ class Courier:
                 # Redis was restarted and has forgotten its scripts.
                 self._alone(errand)
 
+    def _exchange(self, batch: Sequence[_Errand]) -> list[Any]:
+        """The replies, errors of single calls among them. Raises what befalls all of them."""
+        if self._connection is None:
+            self._connection = self._redis.connection_pool.get_connection()
+        connection = self._connection
+        # In one piece: redis-py's own packing would send it in several.
+        packed = b"".join(
+            piece
+            for errand in batch
+            for piece in connection.pack_command(
+                b"EVALSHA", errand.script.sha, len(errand.keys), *errand.keys, *errand.args
+            )
+        )
+
+        def exchange() -> list[Any]:
+            connection.send_packed_command((packed,))
+            return [_reply(connection) for _ in batch]
+
+        try:
+            return connection.retry.call_with_retry(exchange, lambda _: connection.disconnect())  # type: ignore[no-any-return]
+        except BaseException:
+            # Whatever is still to come would be taken for the answers of others.
+            connection.disconnect()
+            raise
+
     @staticmethod
     def _alone(errand: _Errand) -> None:
         try:
-            errand.done = _run(errand)
+            errand.done = errand.script(keys=errand.keys, args=errand.args)
         except Exception as error:  # noqa: BLE001 - the caller gets it
             errand.done = error
 
 
-def _run(errand: _Errand) -> Any:
-    return errand.script(keys=errand.keys, args=errand.args)
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _fail(batch: list[_Errand]) -> None:

@@ -8,7 +8,8 @@ Protocol and state machine: docs/job_lifecycle.md.
 import hashlib
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import msgspec
@@ -465,6 +466,10 @@ class JobStore:
             return bool(self.redis.exists(self.keys("rescuer")))
 
     # -- calling Redis
+
+    def watch(self, around: Callable[[], AbstractContextManager[object]]) -> None:
+        """Make every script call inside a context of its own."""
+        self._courier.around = around
 
     def call(self, script: str, *args: Any) -> Any:
         """Run a script of shared/lua for another store on the same keys."""

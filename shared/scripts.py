@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.keys import lua_functions
+from shared.lua_parts import needed
 from shared.states import lua_table
 from shared.stats import GAMMA
 
@@ -19,14 +20,15 @@ def scripts() -> Iterator[tuple[str, str]]:
 
 
 def whole_script(path: Path) -> str:
-    """A script's whole text: generated tables, the shared functions, its own body."""
-    return "\n".join(
+    """A script's whole text: what it uses of generated tables and shared functions, its own body."""
+    library = "\n".join(
         (
             "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
             f"local TRANSITIONS = {lua_table()}",
             f"local GAMMA = {GAMMA}",
             lua_functions(),
             *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
-            path.read_text("utf-8"),
         )
     )
+    body = path.read_text("utf-8")
+    return f"{needed(library, body)}\n{body}"

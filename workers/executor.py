@@ -24,7 +24,7 @@ from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
 from workers.retries import Again, Decision, End, Kind, decide, judge
-from workers.scribe import Attempt, Ended, Scribe
+from workers.scribe import Attempt, Ended, Said, Scribe
 from workers.transient import transient
 
 LOG_CUT = "log_cut"
@@ -98,6 +98,11 @@ class Executor:
     def active(self) -> int:
         return len(self._held)
 
+    @property
+    def quarantined(self) -> bool:
+        """Whether attempts wait for the engine to be free of others."""
+        return bool(self._quarantine)
+
     def held(self) -> list[tuple[str, int]]:
         """The (job id, attempt) pairs whose leases are this worker's to renew."""
         with self._lock:
@@ -136,6 +141,8 @@ class Executor:
 
     def _park(self, claims: Sequence[Claim], *, parked: bool) -> None:
         """Tell the store who waits in quarantine, so that our death is not charged to them."""
+        if not claims:
+            return
         attempts = [(claim.id, claim.attempt) for claim in claims]
         try:
             transient()(self._store.park, attempts, parked=parked)
@@ -222,6 +229,7 @@ class Executor:
 
     def engine_stepped(self, step: Stepped) -> None:
         self._observers.emit("engine_stepped", self._spec.name, step)
+        said: list[Said] = []
         for piece in step.pieces:
             attempt = self._held.get(piece.ticket)
             if attempt is None:
@@ -229,12 +237,9 @@ class Executor:
             attempt.batch_size = max(attempt.batch_size, step.batch_size)
             if attempt.first_token is None and not attempt.resumed:
                 self._spoke_first(attempt)
-            if piece.text:
-                self.scribe.say(attempt, piece.text, piece.token_ids)
-            else:
-                self.scribe.tell(attempt, "output", piece.output)
-        for outcome in step.outcomes:
-            self._decided(outcome.ticket, outcome.kind, outcome)
+            said.append((attempt, piece))
+        ends = [self._end(outcome.ticket, outcome.kind, outcome) for outcome in step.outcomes]
+        self.scribe.step(said, [end for end in ends if end is not None])
         if step.outcomes:
             self._changed()
 
@@ -282,12 +287,27 @@ class Executor:
         outcome: Outcome | None = None,
         verdict: Verdict | None = None,
     ) -> None:
-        """An attempt ended. `verdict` is for the model's breaker where it is another than the own one's."""
+        """An attempt ended: write it down."""
+        end = self._end(ticket, kind, outcome, verdict)
+        if end is not None:
+            self.scribe.end(*end)
+
+    def _end(
+        self,
+        ticket: str,
+        kind: Kind,
+        outcome: Outcome | None = None,
+        verdict: Verdict | None = None,
+    ) -> tuple[Attempt, Finish | Requeue] | None:
+        """Let go of an attempt that has ended. Returns what is to be written of it, None if it is not held.
+
+        `verdict` is for the model's breaker where it is another than the own one's.
+        """
         with self._lock:
             attempt = self._held.pop(ticket, None)
             self._quarantine.remove(ticket)
         if attempt is None:
-            return
+            return None
         claim = attempt.claim
         code = outcome.code if outcome else ""
         judged = judge(kind, code)
@@ -306,7 +326,7 @@ class Executor:
         state = decision.state.value if isinstance(decision, End) else "retried"
         detail = decision.code if isinstance(decision, End) else decision.reason
         attempt.ended = Ended(state, detail, time.monotonic() - attempt.began)
-        self.scribe.end(attempt, self._write(attempt, decision, outcome, verdict or judged))
+        return attempt, self._write(attempt, decision, outcome, verdict or judged)
 
     def _write(
         self, attempt: Attempt, decision: Decision, outcome: Outcome | None, verdict: Verdict

@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 class Puller:
-    """Runs drains for one model. `wake` is called when the queue or the engine's room has changed."""
+    """Runs drains for one model. `wake` is called when the queue or the engine's state has changed,
+    `room_changed` when jobs have left the engine.
+    """
 
     def __init__(
         self,
@@ -48,10 +50,17 @@ class Puller:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._one = threading.Lock()
+        self._waiting = 0
+        """How many jobs waited when last looked at; not 0 while a look is on its way."""
         self.drain_id = ""
 
     def wake(self) -> None:
         self._woken.set()
+
+    def room_changed(self) -> None:
+        """Claim again, unless nothing waits: who then puts a job into the queue wakes us."""
+        if self._waiting or self._executor.quarantined:
+            self._woken.set()
 
     def stop(self) -> None:
         """Claim nothing more; a running drain returns."""
@@ -145,6 +154,7 @@ class Puller:
 
         Returns how many, how many still wait, and how long (s) the model's breaker makes them wait.
         """
+        self._waiting = 1
         room = self._executor.room()
         began = time.monotonic()
         claimed = self._store.claim(
@@ -154,6 +164,7 @@ class Puller:
             drain=self.drain_id,
             drain_ttl=self._store.lease,
         )
+        self._waiting = claimed.waiting
         self._executor.guard.heard(claimed.pause, claimed.change)
         if claimed.ring:
             self._ring()

@@ -95,7 +95,7 @@ class Runtime:
         self._ring()
 
     def _changed(self) -> None:
-        self.puller.wake()
+        self.puller.room_changed()
 
     def _engine_changed(self) -> None:
         self.puller.wake()

@@ -8,7 +8,7 @@ harmless.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wai
 from shared.errors import StoreUnavailable
 from shared.faults import faults
 from shared.records import Append, Claim, Finish, Requeue, Write
+from workers.host.messages import PieceOut
 
 PENDING_BOUND = 20_000
 
@@ -62,12 +63,16 @@ class _Pending:
     end: Finish | Requeue | None = None
 
 
+Said = tuple[Attempt, PieceOut]
+"""A piece of an attempt's output."""
+
+
 class Answered(Protocol):
     def __call__(self, attempt: Attempt, result: int, *, last: bool) -> None: ...
 
 
 class Scribe:
-    """`say`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
+    """`step`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
 
     `write` carries out writes and raises `StoreUnavailable` where they must be repeated.
     `answered(attempt, result, last=…)` gets the numbers of `JobStore.write`, for every attempt whose
@@ -93,17 +98,27 @@ class Scribe:
             self._changed.notify_all()
         self._thread.join(timeout=5)
 
-    def say(self, attempt: Attempt, text: str, token_ids: tuple[int, ...]) -> None:
-        """Stream text. Waits while too much is unwritten, which holds the engine back."""
+    def step(self, said: Sequence[Said], ended: Sequence[tuple[Attempt, Finish | Requeue]]) -> None:
+        """Take down what a step of the engine brought: it leaves in one write.
+
+        Waits while too much is unwritten, which holds the engine back.
+        """
         with self._changed:
             self._bound()
-            pending = self._pending.setdefault(attempt, _Pending())
-            pending.text.append(text)
-            pending.token_ids += token_ids
+            for attempt, piece in said:
+                pending = self._pending.setdefault(attempt, _Pending())
+                if piece.text:
+                    pending.text.append(piece.text)
+                    pending.token_ids += piece.token_ids
+                else:
+                    _flush_text(attempt, pending)
+                    pending.events.append(("output", piece.output))
+            for attempt, end in ended:
+                self._pending.setdefault(attempt, _Pending()).end = end
             self._changed.notify_all()
 
     def tell(self, attempt: Attempt, kind: str, data: bytes) -> None:
-        """Send an `output` or `reset` event; `data` is JSON."""
+        """Send a `reset` event; `data` is JSON."""
         with self._changed:
             self._bound()
             pending = self._pending.setdefault(attempt, _Pending())

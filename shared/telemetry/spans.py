@@ -2,8 +2,10 @@
 
 import os
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -22,6 +24,7 @@ BATCH = 512
 EXPORT_MS = 1000
 ENTRY = "api"
 """The part of the system where traces come in from outside."""
+_NO_SPAN = nullcontext()
 
 
 class Spans:
@@ -71,6 +74,14 @@ class Spans:
         from opentelemetry.instrumentation.redis import RedisInstrumentor
 
         RedisInstrumentor.instrument_client(client, tracer_provider=self._provider)
+
+    def script_call(self) -> AbstractContextManager[object]:
+        """A span around a script call, where a kept request makes it."""
+        if not trace.get_current_span().is_recording():
+            return _NO_SPAN
+        return self._tracer.start_as_current_span(
+            "EVALSHA", kind=trace.SpanKind.CLIENT, attributes={"db.system": "redis"}
+        )
 
     def watch_celery(self) -> None:
         """A span for every task that this worker runs, within the trace that its message names."""
