@@ -117,7 +117,7 @@ class JobStore:
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             *(job.share.packed if job.share is not None else ("", 0)),
             *((known.output, known.usage) if known is not None else ("", "")),
-            "request", job.request,
+            job.request,
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
@@ -237,9 +237,10 @@ class JobStore:
             raise JobNotFailed(f"The job is {record.state}; only failed jobs can be tried again.")
         fields = record.fields
         with reachable():
-            request, webhook = cast(
-                Any, self.redis.hmget(self.keys("job", job_id), "request", "webhook")
-            )
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.get(self.keys("request", job_id))
+            pipe.hget(self.keys("job", job_id), "webhook")
+            request, webhook = pipe.execute()
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
         metadata = msgspec.json.decode(fields.get("metadata", "{}")) | {"retry_of": job_id}
         again = NewJob(
@@ -272,7 +273,7 @@ class JobStore:
             raise JobNotTerminal(f"The job is {record.state}. Cancel it first, or wait.")
         with reachable():
             pipe = self.redis.pipeline(transaction=True)
-            pipe.delete(self.keys("job", job_id), self.keys("log", job_id))
+            pipe.delete(*(self.keys(kind, job_id) for kind in ("job", "request", "log")))
             # What was to be told of the job holds its output.
             pipe.delete(*(self.keys("delivery", name) for name in delivery_ids(job_id)))
             pipe.zrem(self.keys("index", tenant), job_id)
@@ -479,16 +480,16 @@ def _claim(row: list[bytes], now: int) -> Claim:
         id=row[0].decode(),
         attempt=int(row[1]),
         tenant=row[2].decode(),
-        request=row[3],
-        deadline=max(0.0, (int(row[4]) - now) / 1000),
-        created_ms=int(row[5]),
+        request=row[12],
+        deadline=max(0.0, (int(row[3]) - now) / 1000),
+        created_ms=int(row[4]),
         claimed_ms=now,
-        failures=int(row[6]),
-        crashes=int(row[7]),
-        traceparent=row[9].decode(),
-        request_id=row[10].decode(),
-        device_seconds=int(row[11] or 0) / 1e6,
-        estimate_error=(now - int(row[12])) / 1000 if row[12] and row[1] == b"1" else None,
+        failures=int(row[5]),
+        crashes=int(row[6]),
+        traceparent=row[8].decode(),
+        request_id=row[9].decode(),
+        device_seconds=int(row[10] or 0) / 1e6,
+        estimate_error=(now - int(row[11])) / 1000 if row[11] and row[1] == b"1" else None,
     )
 
 
