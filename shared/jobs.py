@@ -152,7 +152,9 @@ class JobStore:
             raise JobNotFound(job_id)
         position, start = int(reply[0]), int(reply[1])
         return Record(
-            _fields(reply[2:]), position if position >= 0 else None, start if start >= 0 else None
+            _fields(job_id, reply[2:]),
+            position if position >= 0 else None,
+            start if start >= 0 else None,
         )
 
     def listing(
@@ -189,7 +191,7 @@ class JobStore:
                 cursor = job_id.decode()
                 if not raw:
                     continue
-                record = Record({k.decode(): v.decode() for k, v in raw.items()})
+                record = Record({"id": cursor, **{k.decode(): v.decode() for k, v in raw.items()}})
                 if state not in (None, record.state) or model not in (None, record.fields["model"]):
                     continue
                 found.append(record)
@@ -522,5 +524,6 @@ def _refused(job: NewJob, reply: list[Any]) -> TryLater:
     return QueueFull(f"{reply[2]} jobs wait for {job.model}, and no more may.", retry_after)
 
 
-def _fields(flat: list[bytes]) -> dict[str, str]:
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+def _fields(job_id: str, flat: list[bytes]) -> dict[str, str]:
+    pairs = ((flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2))
+    return {"id": job_id, **dict(pairs)}

@@ -18,12 +18,12 @@ if drain ~= '' then
   keep(key.drains(model), HORIZON)
 end
 
-local FIELDS_OUT = {'id', 'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
+local FIELDS_OUT = {'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
   'head', 'traceparent', 'request_id', 'device_us', 'estimate'}
 local function row(id)
-  local values = redis.call('HMGET', key.job(id), unpack(FIELDS_OUT))
+  local values = {id, unpack(redis.call('HMGET', key.job(id), unpack(FIELDS_OUT)))}
+  values[#values + 1] = redis.call('GET', key.request(id))
   for i = 1, #values do values[i] = values[i] or '' end
-  values[#values + 1] = redis.call('GET', key.request(id)) or ''
   return values
 end
 

@@ -42,7 +42,7 @@ local ttl = math.ceil(lifetime / 1000) + retention
 local function bear(estimate)
   local seq = redis.call('HINCRBY', key.queue(model), 'arrivals', 1)
   keep(key.queue(model), HORIZON)
-  local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
+  local fields = {'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
     'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
     'attempt', '0', 'failures', '0', 'crashes', '0', 'head', BIRTH}
   if estimate then

@@ -3,7 +3,7 @@
 -- Returns {position or -1, estimated start (ms) or -1, field, value, …}, or {} when there is no such job
 -- of this tenant.
 local id, tenant = ARGV[3], ARGV[4]
-local SHOWN = {'id', 'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
+local SHOWN = {'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
   'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
   'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent', 'cached', 'share', 'follows'}
 local values = redis.call('HMGET', key.job(id), unpack(SHOWN))

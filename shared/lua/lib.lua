@@ -5,8 +5,9 @@
 --   BIRTH, BORN  id and data of every job's first event
 --   key          keys.py's functions, key.job(id) and so on
 -- Scripts build their keys from ids, so they need one primary (or Sentinel), not a cluster.
--- A job record (hash key.job(id)) has these fields:
---   id model tenant class state seq cost metadata traceparent request_id           from birth
+-- A job record (hash key.job(id)) has these fields. Redis packs a hash whose values have 64 bytes at most,
+-- which takes a third of the memory, so what is longer from birth has a key of its own (key.request).
+--   model tenant class state seq cost metadata traceparent request_id              from birth
 --   created deadline                     ms since 1970, Redis TIME
 --   attempt failures crashes             the fence; failed attempts; attempts lost to crashes
 --   head                                 id of the last event in the log
@@ -42,7 +43,7 @@ local function keep(k, seconds)
   if redis.call('TTL', k) < seconds / 2 then redis.call('EXPIRE', k, int(seconds)) end
 end
 
-local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
+local FIELDS = {'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
   'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked',
   'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached'}
 
@@ -50,7 +51,7 @@ local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attem
 local function load(id)
   local values = redis.call('HMGET', key.job(id), unpack(FIELDS))
   if not values[1] then return nil end
-  local job = {changes = {}}
+  local job = {id = id, changes = {}}
   for i, field in ipairs(FIELDS) do job[field] = values[i] or nil end
   job.attempt = tonumber(job.attempt)
   return job

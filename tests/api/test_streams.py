@@ -141,9 +141,7 @@ def test_a_bad_cursor_is_422(client: FlaskClient, worker: PlayedWorker, cursor: 
     assert (response.status_code, response.json["code"]) == (422, "invalid_cursor")
 
 
-def test_expired_events_are_410(
-    client: FlaskClient, worker: PlayedWorker, store: JobStore
-) -> None:
+def test_expired_events_are_410(client: FlaskClient, worker: PlayedWorker, store: JobStore) -> None:
     job_id = client.post("/v1/jobs", json=ECHO).json["id"]
     worker.serve("a")
     store.redis.delete(store.keys("log", job_id))
