@@ -26,7 +26,7 @@ from shared.embedded_redis import free_port
 
 RESULTS = REPOSITORY / "bench" / "results"
 TOKEN = "cold-start-bench-token-of-32-characters"
-PATIENCE, POLL = 120.0, 0.02
+PATIENCE, POLL = 120.0, 0.1
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -94,9 +94,7 @@ def _up(folder: Path) -> tuple[float, float]:
         port = free_port()
         flower = ("--flower-port", str(free_port()))
         began = time.monotonic()
-        server = running.start(
-            "up", _env(folder), "-m", "cli", "up", "--port", str(port), *flower
-        )
+        server = running.start("up", _env(folder), "-m", "cli", "up", "--port", str(port), *flower)
         return _until(server, began, port, _all_serve)
 
 

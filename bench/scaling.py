@@ -95,7 +95,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
-    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="the first is the measure")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=WORKERS, help="the first is the measure"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -146,14 +148,15 @@ def render(result: Scaling) -> str:
         "",
         f"Goal: ≥ {LEAST} × linear.",
         "",
-        "| workers | jobs/s, median (low to high) | of linear | of what the sleep leaves | errors | CPU ms a job |",
+        "| workers | jobs/s (low to high) | of linear | of what the sleep leaves | errors | CPU ms a job |",
         "|---|---|---|---|---|---|",
     ]
     for point in result.points:
         spent = ", ".join(f"{name} {ms:.2f}" for name, ms in point.cpu_ms.items())
         lines.append(
             f"| {point.workers} | {statistics.median(point.rates):.1f} ({min(point.rates):.1f} to "
-            f"{max(point.rates):.1f}) | {point.share:.3f} × | {point.bound:.3f} × | {point.errors} | {spent} |"
+            f"{max(point.rates):.1f}) | {point.share:.3f} × | {point.bound:.3f} × | {point.errors} "
+            f"| {spent} |"
         )
     return "\n".join(lines) + "\n"
 
