@@ -2,8 +2,8 @@
 
 One Redis holds two job stores under different prefixes, one with N waiting jobs and one with a few.
 Each call is made on one and then on the other, over and over, so that both see the same machine.
-The jobs are those of a text model, as the API makes them; another N / 10 are greedy, so that each may
-share its result (docs/cache.md) and is found by what it asks.
+The jobs are those of a text model, as the API makes them. Before them N / 10 others show what a greedy
+job takes, which may share its result (docs/cache.md) and is found by what it asks.
 """
 
 import argparse
@@ -78,9 +78,10 @@ def main() -> int:
             short, long, greedy = (
                 JobStore(redis, prefix, retention=3600) for prefix in ("short", "long", "greedy")
             )
+            grown_greedy = _fill(greedy, max(1, options.jobs // 10), greedy=True)
+            redis.flushall()
             _fill(short, FEW)
             grown = _fill(long, options.jobs)
-            grown_greedy = _fill(greedy, max(1, options.jobs // 10), greedy=True)
             calls = [_measure(name, short, long, options.rounds) for name in CALLS]
         finally:
             server.stop()
@@ -211,7 +212,7 @@ def render(result: Backlog) -> str:
         "| figure | reached | goal |",
         "|---|---|---|",
         f"| Redis memory a waiting job, bytes | {result.bytes_a_job:,.0f} | ≤ {MOST_BYTES:,} |",
-        f"| the same of a greedy job, bytes | {result.bytes_a_greedy_job:,.0f} | none |",
+        f"| the same of a greedy job, bytes | {result.bytes_a_greedy_job:,.0f} | ≤ {MOST_BYTES:,} |",
         f"| create beside the long queue over beside the short one, p50 "
         f"| {result.calls[0].ratio:.2f} × | ≤ {MOST_RATIO} × |",
         "",
