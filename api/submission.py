@@ -21,6 +21,7 @@ from shared.catalog import ModelSpec
 from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
+from shared.params import told
 from shared.records import Created, NewJob, Record, new_job_id
 from shared.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
 from shared.sharing import Result, Share
@@ -88,7 +89,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         id=new_job_id(),
         model=spec.name,
         tenant=tenant(),
-        request=_encoded(wanted, params, seed),
+        request=_encoded(spec, wanted, params, seed),
         priority=wanted.priority,
         cost=cost.share(tokens),
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
@@ -166,7 +167,7 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
         job = replace(
             submission.job,
             model=spec.name,
-            request=_encoded(wanted, params, submission.seed),
+            request=_encoded(spec, wanted, params, submission.seed),
             cost=cost.share(tokens),
             share=_share(spec, wanted, params),
             fallback_from=asked,
@@ -282,9 +283,11 @@ def _born(job: NewJob, created_ms: int) -> dict[str, str]:
     }
 
 
-def _encoded(wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:
+def _encoded(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:
     """What the worker gets."""
-    return msgspec.json.encode({"content": wanted.content, "params": params, "seed": seed})
+    return msgspec.json.encode(
+        {"content": wanted.content, "params": told(spec.engine, params), "seed": seed}
+    )
 
 
 def _seed(given: object) -> int:

@@ -88,8 +88,12 @@ class Event:
         return self.kind == "done"
 
 
+BIRTH = Event(EventId(0, 1), "status", b'{"status":"queued","attempt":0}')
+"""The first event of every job. It is not stored before there is a second one (shared/lua/lib.lua)."""
+
+
 class EventLog:
-    """The stored events of jobs."""
+    """The events of jobs: those of the stream, or the first alone of a job that has said no more."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -97,12 +101,13 @@ class EventLog:
 
     def read(self, job_id: str, after: EventId = START, count: int = PAGE) -> list[Event]:
         """Up to `count` events after a cursor. Raises `StoreUnavailable`."""
-        try:
-            entries: Any = self._redis.xrange(
-                self._keys("log", job_id), min=f"({after}", max="+", count=count
-            )
-        except RedisError as error:
-            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+        pipe = self._redis.pipeline(transaction=False)
+        # The record first: what it misses between the two, the stream has.
+        pipe.hget(self._keys("job", job_id), "head")
+        pipe.xrange(self._keys("log", job_id), min=f"({after}", max="+", count=count)
+        head, entries = self._ask(pipe)
+        if not entries and after < BIRTH.id and _is_birth(head):
+            return [BIRTH]
         return [
             Event(EventId.parse(raw.decode()), entry[b"e"].decode(), entry[b"d"])
             for raw, entry in entries
@@ -110,10 +115,22 @@ class EventLog:
 
     def exists(self, job_id: str) -> bool:
         """Whether a job still has a log. Raises `StoreUnavailable`."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hget(self._keys("job", job_id), "head")
+        pipe.exists(self._keys("log", job_id))
+        head, stream = self._ask(pipe)
+        return bool(stream) or _is_birth(head)
+
+    @staticmethod
+    def _ask(pipe: Any) -> Any:
         try:
-            return bool(self._redis.exists(self._keys("log", job_id)))
+            return pipe.execute()
         except RedisError as error:
             raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+
+
+def _is_birth(head: bytes | None) -> bool:
+    return head is not None and head.decode() == str(BIRTH.id)
 
 
 @dataclass(eq=False)

@@ -118,7 +118,7 @@ class JobStore:
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             *(job.share.packed if job.share is not None else ("", 0)),
             *((known.output, known.usage) if known is not None else ("", "")),
-            "request", job.request,
+            job.request,
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
@@ -153,7 +153,9 @@ class JobStore:
             raise JobNotFound(job_id)
         position, start = int(reply[0]), int(reply[1])
         return Record(
-            _fields(reply[2:]), position if position >= 0 else None, start if start >= 0 else None
+            _fields(job_id, reply[2:]),
+            position if position >= 0 else None,
+            start if start >= 0 else None,
         )
 
     def listing(
@@ -190,7 +192,7 @@ class JobStore:
                 cursor = job_id.decode()
                 if not raw:
                     continue
-                record = Record({k.decode(): v.decode() for k, v in raw.items()})
+                record = Record({"id": cursor, **{k.decode(): v.decode() for k, v in raw.items()}})
                 if state not in (None, record.state) or model not in (None, record.fields["model"]):
                     continue
                 found.append(record)
@@ -238,9 +240,10 @@ class JobStore:
             raise JobNotFailed(f"The job is {record.state}; only failed jobs can be tried again.")
         fields = record.fields
         with reachable():
-            request, webhook = cast(
-                Any, self.redis.hmget(self.keys("job", job_id), "request", "webhook")
-            )
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.get(self.keys("request", job_id))
+            pipe.hget(self.keys("job", job_id), "webhook")
+            request, webhook = pipe.execute()
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
         metadata = msgspec.json.decode(fields.get("metadata", "{}")) | {"retry_of": job_id}
         again = NewJob(
@@ -273,7 +276,7 @@ class JobStore:
             raise JobNotTerminal(f"The job is {record.state}. Cancel it first, or wait.")
         with reachable():
             pipe = self.redis.pipeline(transaction=True)
-            pipe.delete(self.keys("job", job_id), self.keys("log", job_id))
+            pipe.delete(*(self.keys(kind, job_id) for kind in ("job", "request", "log")))
             # What was to be told of the job holds its output.
             pipe.delete(*(self.keys("delivery", name) for name in delivery_ids(job_id)))
             pipe.zrem(self.keys("index", tenant), job_id)
@@ -485,16 +488,16 @@ def _claim(row: list[bytes], now: int) -> Claim:
         id=row[0].decode(),
         attempt=int(row[1]),
         tenant=row[2].decode(),
-        request=row[3],
-        deadline=max(0.0, (int(row[4]) - now) / 1000),
-        created_ms=int(row[5]),
+        request=row[12],
+        deadline=max(0.0, (int(row[3]) - now) / 1000),
+        created_ms=int(row[4]),
         claimed_ms=now,
-        failures=int(row[6]),
-        crashes=int(row[7]),
-        traceparent=row[9].decode(),
-        request_id=row[10].decode(),
-        device_seconds=int(row[11] or 0) / 1e6,
-        estimate_error=(now - int(row[12])) / 1000 if row[12] and row[1] == b"1" else None,
+        failures=int(row[5]),
+        crashes=int(row[6]),
+        traceparent=row[8].decode(),
+        request_id=row[9].decode(),
+        device_seconds=int(row[10] or 0) / 1e6,
+        estimate_error=(now - int(row[11])) / 1000 if row[11] and row[1] == b"1" else None,
     )
 
 
@@ -527,5 +530,6 @@ def _refused(job: NewJob, reply: list[Any]) -> TryLater:
     return QueueFull(f"{reply[2]} jobs wait for {job.model}, and no more may.", retry_after)
 
 
-def _fields(flat: list[bytes]) -> dict[str, str]:
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+def _fields(job_id: str, flat: list[bytes]) -> dict[str, str]:
+    pairs = ((flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2))
+    return {"id": job_id, **dict(pairs)}

@@ -3,7 +3,8 @@
 | key | type | holds | lives |
 |---|---|---|---|
 | `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
-| `log:ID` | stream | the job's events, ids `<attempt>-<seq>` | as the record |
+| `request:ID` | string | what its worker gets, JSON | as the record, unless it ended well |
+| `log:ID` | stream | the job's events, ids `<attempt>-<seq>`, from the second on | as the record |
 | `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
 | `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
 | `tags:MODEL:CLASS` | zset | virtual time of tenants whose lane ran empty | horizon |
@@ -38,7 +39,7 @@
 | `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `cached:TENANT:DIGEST` | string | the job whose record holds a request's result | `cache.ttl` |
 | `results:TENANT` | zset | digests of these by last use (ms) | horizon |
-| `flight:TENANT:DIGEST` | string | who works on a request now: its flight and its leader | horizon |
+| `flight:TENANT:DIGEST` | string | the job that works on a request now, its flight's leader | horizon |
 | `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 | `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
@@ -55,6 +56,7 @@ from dataclasses import dataclass
 
 TEMPLATES = {
     "job": ("job", "id"),
+    "request": ("request", "id"),
     "log": ("log", "id"),
     "lane": ("lane", "model", "class", "tenant"),
     "active": ("active", "model", "class"),

@@ -3,6 +3,7 @@
 No torch here: the API validates with these models, the engines read their fields.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -124,3 +125,19 @@ INPUTS: dict[str, TypeAdapter[Any]] = {
     "echo": TypeAdapter(str),
 }
 """An engine that is not listed takes any JSON as `input` and any object as `params`."""
+
+_ASSUMED: dict[str, dict[str, Any]] = {
+    "text-generation": TextGenerationParams().model_dump(exclude={"max_new_tokens"}),
+    "vllm": TextGenerationParams().model_dump(exclude={"max_new_tokens"}),
+    "embedding": EmbeddingParams().model_dump(),
+    "echo": EchoParams().model_dump(),
+}
+
+
+def told(engine: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked params without those that the engine assumes when it is told nothing.
+
+    They are the larger part of a short request, which waits in Redis.
+    """
+    assumed = _ASSUMED.get(engine, {})
+    return {name: v for name, v in params.items() if name not in assumed or v != assumed[name]}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared.events import BIRTH
 from shared.keys import lua_functions
 from shared.lua_parts import needed
 from shared.states import lua_table
@@ -26,6 +27,7 @@ def whole_script(path: Path) -> str:
             "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
             f"local TRANSITIONS = {lua_table()}",
             f"local GAMMA = {GAMMA}",
+            f"local BIRTH, BORN = '{BIRTH.id}', '{BIRTH.data.decode()}'",
             lua_functions(),
             *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
         )

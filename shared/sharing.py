@@ -1,5 +1,6 @@
 """Which requests may share one result, and how it is told that two of them ask the same."""
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,9 +62,10 @@ def deterministic(spec: ModelSpec, params: Mapping[str, Any]) -> bool:
 def digest_of(
     tenant: str, spec: ModelSpec, version: str, content: Any, params: Mapping[str, Any]
 ) -> str:
-    """SHA-256 over all that an answer depends on. A greedy text does not depend on its seed."""
+    """SHA-256, in base64, over all that an answer depends on. A greedy text does not depend on its seed."""
     told = dict(params)
     if spec.engine in TEXT_ENGINES and told["temperature"] == 0:
         del told["seed"]
     asked = [tenant, spec.name, version, content, told]
-    return hashlib.sha256(_encode(asked)).hexdigest()
+    digest = hashlib.sha256(_encode(asked)).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -4,8 +4,8 @@
 -- ARGV[3..]: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
---   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is {id, attempt, tenant, request, deadline, created,
---   failures, crashes, head, traceparent, request_id, device_us, estimated start (ms) or ''}.
+--   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is {id, attempt, tenant, deadline, created,
+--   failures, crashes, head, traceparent, request_id, device_us, estimated start (ms) or '', request}.
 local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local now = now_ms()
@@ -18,10 +18,11 @@ if drain ~= '' then
   keep(key.drains(model), HORIZON)
 end
 
-local FIELDS_OUT = {'id', 'attempt', 'tenant', 'request', 'deadline', 'created', 'failures', 'crashes',
+local FIELDS_OUT = {'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
   'head', 'traceparent', 'request_id', 'device_us', 'estimate'}
 local function row(id)
-  local values = redis.call('HMGET', key.job(id), unpack(FIELDS_OUT))
+  local values = {id, unpack(redis.call('HMGET', key.job(id), unpack(FIELDS_OUT)))}
+  values[#values + 1] = redis.call('GET', key.request(id))
   for i = 1, #values do values[i] = values[i] or '' end
   return values
 end

@@ -1,9 +1,9 @@
--- Take a job in: idempotency, admission, record, lane, index, first event.
+-- Take a job in: idempotency, admission, record, request, lane, index, first event.
 -- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
 --   idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
 --   model's breaker keeps it from running, how many jobs of the tenant may wait, what it shares with
 --   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
---   result if the caller knows it already, else '', then pairs of record fields.
+--   result if the caller knows it already, else '', the request, then pairs of record fields.
 -- Returns {'created', ring, created_ms} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
@@ -14,6 +14,7 @@ local max_queued = tonumber(ARGV[10])
 local digest, body, idem_ttl, urgent = ARGV[11], ARGV[12], ARGV[13], ARGV[14] == '1'
 local tenant_max = tonumber(ARGV[15])
 local share, speaks, known, known_usage = ARGV[16], ARGV[17] == '1', ARGV[18], ARGV[19]
+local request = ARGV[20]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 
@@ -41,9 +42,9 @@ local ttl = math.ceil(lifetime / 1000) + retention
 local function bear(estimate)
   local seq = redis.call('HINCRBY', key.queue(model), 'arrivals', 1)
   keep(key.queue(model), HORIZON)
-  local fields = {'id', id, 'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
+  local fields = {'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
     'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
-    'attempt', '0', 'failures', '0', 'crashes', '0', 'head', '0-0'}
+    'attempt', '0', 'failures', '0', 'crashes', '0', 'head', BIRTH}
   if estimate then
     fields[#fields + 1] = 'estimate'
     fields[#fields + 1] = int(estimate)
@@ -52,14 +53,13 @@ local function bear(estimate)
     fields[#fields + 1] = 'share'
     fields[#fields + 1] = share
   end
-  for i = 20, #ARGV do fields[#fields + 1] = ARGV[i] end
+  for i = 21, #ARGV do fields[#fields + 1] = ARGV[i] end
   redis.call('HSET', key.job(id), unpack(fields))
   redis.call('EXPIRE', key.job(id), int(ttl))
 
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
     cost = cost, seq = int(seq), attempt = 0, head = '0-0'}
-  log(job, 0, 1, 'status', status_event(job))
-  redis.call('EXPIRE', key.log(id), int(ttl))
+  say(job, BIRTH, 'status', BORN)
 
   redis.call('ZADD', key.models(), int(now), model)
   keep(key.models(), HORIZON)
@@ -71,7 +71,9 @@ local function bear(estimate)
   return job
 end
 
-local function await_deadline()
+-- What a job needs that does not end at once: its request, and somebody who minds its deadline.
+local function await_worker()
+  redis.call('SET', key.request(id), request, 'EX', int(ttl))
   redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)
   keep(key.deadlines(model), HORIZON)
 end
@@ -80,7 +82,7 @@ if share ~= '' then
   local output, usage = known, known_usage
   if output == '' then output, usage = recall(tenant, share, now) end
   if output then
-    save(bear())
+    bear()
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
     local said = speaks and output ~= '' and cjson.decode(output)
@@ -108,7 +110,7 @@ if share ~= '' then
   if flight then
     local job = bear()
     put(job, 'follows', flight)
-    await_deadline()
+    await_worker()
     join(job, flight, leader, ttl)
     count(model, now, 'shared')
     return {'follows', 0, int(now)}
@@ -148,6 +150,6 @@ if share ~= '' then
   count(model, now, 'misses')
 end
 save(job)
-await_deadline()
+await_worker()
 enqueue(job)
 return {'created', ring_wanted(model, now), int(now)}

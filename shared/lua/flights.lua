@@ -3,7 +3,7 @@
 --   many of its tenant's results its own is found again; ttl 0: nowhere in Redis.
 --   key.cached(tenant, digest)     the id of the job whose record holds the result
 --   key.results(tenant)            the digests of these, by last use (ms): the least recently used goes
---   key.flight(tenant, digest)     '<flight> <leader's id>': who works on it now
+--   key.flight(tenant, digest)     the id of the job that works on it now, its flight's leader
 --   key.followers(flight)          the jobs that wait for its result, the most urgent first
 -- A leader is an ordinary job with `flight` in its record, and `followed` once it has had followers. A
 -- follower has `follows`, is queued, and stands in no lane. Its log gets each event of the leader's as it
@@ -72,11 +72,10 @@ end
 
 -- The flight that a new job may join, with its leader, or nil.
 local function open_flight(tenant, share, class, now)
-  local pointer = redis.call('GET', key.flight(tenant, (what(share))))
-  if not pointer then return nil end
-  local flight, id = string.match(pointer, '^(%S+) (%S+)$')
-  local leader = load(id)
-  if not leader or leader.flight ~= flight or leader.cancel_requested then return nil end
+  local id = redis.call('GET', key.flight(tenant, (what(share))))
+  local leader = id and load(id)
+  if not leader or not leader.flight or leader.cancel_requested then return nil end
+  local flight = leader.flight
   if leader.state ~= 'running' and leader.state ~= 'queued' then return nil end
   if tonumber(leader.deadline) <= now then return nil end
   -- Nobody waits behind a leader that stands further back than it would itself.
@@ -122,7 +121,7 @@ end
 
 local function lead(job, share)
   put(job, 'flight', job.id)
-  redis.call('SET', key.flight(job.tenant, (what(share))), job.id .. ' ' .. job.id, 'EX', int(HORIZON))
+  redis.call('SET', key.flight(job.tenant, (what(share))), job.id, 'EX', int(HORIZON))
 end
 
 local function follower(flight, id)
@@ -164,9 +163,9 @@ local function succeed(flight, digest)
       save(job)
       enqueue(job)
       local pointer = key.flight(job.tenant, digest)
-      local whose = redis.call('GET', pointer)
-      if not whose or string.match(whose, '^%S+') == flight then
-        redis.call('SET', pointer, flight .. ' ' .. job.id, 'EX', int(HORIZON))
+      local other = redis.call('GET', pointer)
+      if not other or redis.call('HGET', key.job(other), 'flight') == flight then
+        redis.call('SET', pointer, job.id, 'EX', int(HORIZON))
       end
       return
     end
@@ -213,7 +212,7 @@ function part(job, target, now, output, usage, retention)
   if target == 'succeeded' and ttl > 0 then remember(job, digest, ttl, most, now) end
   if not job.flight then return end
   local pointer = key.flight(job.tenant, digest)
-  if redis.call('GET', pointer) == job.flight .. ' ' .. job.id then redis.call('DEL', pointer) end
+  if redis.call('GET', pointer) == job.id then redis.call('DEL', pointer) end
   if not job.followed then return end
   if target == 'succeeded' then
     land(job, digest, now, output, usage, retention)

@@ -2,10 +2,12 @@
 --   PREFIX       ARGV[1], the key prefix
 --   HORIZON      ARGV[2], seconds: the longest deadline + retention
 --   TRANSITIONS  states.py's table
+--   BIRTH, BORN  id and data of every job's first event
 --   key          keys.py's functions, key.job(id) and so on
 -- Scripts build their keys from ids, so they need one primary (or Sentinel), not a cluster.
--- A job record (hash key.job(id)) has these fields:
---   id model tenant class state seq cost request metadata traceparent request_id   from birth
+-- A job record (hash key.job(id)) has these fields. Redis packs a hash whose values have 64 bytes at most,
+-- which takes a third of the memory, so what is longer from birth has a key of its own (key.request).
+--   model tenant class state seq cost metadata traceparent request_id              from birth
 --   created deadline                     ms since 1970, Redis TIME
 --   attempt failures crashes             the fence; failed attempts; attempts lost to crashes
 --   head                                 id of the last event in the log
@@ -41,7 +43,7 @@ local function keep(k, seconds)
   if redis.call('TTL', k) < seconds / 2 then redis.call('EXPIRE', k, int(seconds)) end
 end
 
-local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
+local FIELDS = {'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
   'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked',
   'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached'}
 
@@ -49,7 +51,7 @@ local FIELDS = {'id', 'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attem
 local function load(id)
   local values = redis.call('HMGET', key.job(id), unpack(FIELDS))
   if not values[1] then return nil end
-  local job = {changes = {}}
+  local job = {id = id, changes = {}}
   for i, field in ipairs(FIELDS) do job[field] = values[i] or nil end
   job.attempt = tonumber(job.attempt)
   return job
@@ -79,16 +81,26 @@ local function move(job, target)
   put(job, 'state', target)
 end
 
--- Add an event to the job's log and say it live, naming the event before it.
+-- Say an event live, naming the one before it.
+local function say(job, id, kind, data)
+  redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
+  job.head = id
+end
+
+-- Add an event to the job's log and say it live. The first event of all jobs is the same one, and it is
+-- written with the second: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
 local function log(job, attempt, seq, kind, data, tokens)
   local id = int(attempt) .. '-' .. int(seq)
+  if job.head == BIRTH then
+    redis.call('XADD', key.log(job.id), BIRTH, 'e', 'status', 'd', BORN)
+    redis.call('EXPIRE', key.log(job.id), redis.call('TTL', key.job(job.id)))
+  end
   if tokens and tokens ~= '' then
     redis.call('XADD', key.log(job.id), id, 'e', kind, 'd', data, 't', tokens)
   else
     redis.call('XADD', key.log(job.id), id, 'e', kind, 'd', data)
   end
-  redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
-  job.head = id
+  say(job, id, kind, data)
   put(job, 'head', id)
 end
 
@@ -248,6 +260,12 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   save(job)
   redis.call('EXPIRE', key.job(job.id), int(retention))
   redis.call('EXPIRE', key.log(job.id), int(retention))
+  -- Only what failed can be tried again.
+  if target == 'failed' then
+    redis.call('EXPIRE', key.request(job.id), int(retention))
+  else
+    redis.call('DEL', key.request(job.id))
+  end
   if job.webhook then post(job, 'completed', now) end
   if job.home then
     redis.call('PUBLISH', key.ended(job.home), table.concat({job.id, target, int(job.attempt),

@@ -17,7 +17,7 @@ local OPEN_AFTER = 5
 local OPEN_MS, OPEN_MAX_MS = 30000, 600000
 local RECEIVER_TTL = 86400
 local UNDELIVERED_MAX = 10000
-local SNAPSHOT = {'id', 'model', 'state', 'created', 'started', 'finished', 'attempt',
+local SNAPSHOT = {'model', 'state', 'created', 'started', 'finished', 'attempt',
   'cancel_requested', 'cached', 'output', 'error', 'usage', 'metadata', 'request_id', 'traceparent'}
 
 local function whole(value) return string.format('%.0f', value) end

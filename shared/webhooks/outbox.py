@@ -232,9 +232,8 @@ def _message(flat: list[bytes], now: int) -> Message:
 
 
 def _body(fields: Mapping[str, str]) -> bytes:
-    record = Record(
-        {name.removeprefix("job."): v for name, v in fields.items() if name.startswith("job.")}
-    )
+    told = {name.removeprefix("job."): v for name, v in fields.items() if name.startswith("job.")}
+    record = Record({"id": fields["job"], **told})
     url = f"{fields['base']}/v1/jobs/{fields['job']}"
     job = record.job(JobUrls(get=url, events=f"{url}/events", cancel=f"{url}/cancel"))
     return msgspec.json.encode(

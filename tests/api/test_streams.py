@@ -141,8 +141,9 @@ def test_a_bad_cursor_is_422(client: FlaskClient, worker: PlayedWorker, cursor: 
     assert (response.status_code, response.json["code"]) == (422, "invalid_cursor")
 
 
-def test_expired_events_are_410(client: FlaskClient, store: JobStore) -> None:
+def test_expired_events_are_410(client: FlaskClient, worker: PlayedWorker, store: JobStore) -> None:
     job_id = client.post("/v1/jobs", json=ECHO).json["id"]
+    worker.serve("a")
     store.redis.delete(store.keys("log", job_id))
 
     response = client.get(f"/v1/jobs/{job_id}/events")
@@ -191,7 +192,7 @@ def test_a_stream_whose_job_vanished_ends(
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
     next(app_stream), next(app_stream)
 
-    for key in store.redis.scan_iter(store.keys("log", "*")):
+    for key in store.redis.scan_iter(store.keys("job", "*")):
         store.redis.delete(key)
 
     assert list(app_stream) in ([], [event_stream.HEARTBEAT])

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shared.events import EventLog
 from shared.jobs import JobStore
 from shared.records import Append, Finish, NewJob, Requeue, new_job_id
 from shared.sharing import Share
@@ -139,15 +140,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def records_and_logs_are_as_the_model_says(self) -> None:
-        redis: Any = self.store.redis
         for job in self.model.jobs.values():
             record = self.store.get(job.id)
             fields = record.fields
             assert (record.state, int(fields["attempt"])) == (job.state, job.attempt)
             counts = int(fields["failures"]), int(fields["crashes"])
             assert counts == (job.failures, job.crashes)
-            entries = redis.xrange(self.store.keys("log", job.id))
-            said = [(raw.decode(), entry[b"e"].decode()) for raw, entry in entries]
+            events = EventLog(self.store.redis, self.store.keys).read(job.id)
+            said = [(str(event.id), event.kind) for event in events]
             assert said == job.log and record.head == said[-1][0]
             assert self.store.streamed(job.id)[0] == job.text
             assert record.job().cached is job.cached

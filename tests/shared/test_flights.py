@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from shared.events import EventLog
 from shared.jobs import JobStore
 from shared.records import Append, Claim, Created, Finish, NewJob, Record, new_job_id
 from shared.sharing import Result, Share
@@ -67,8 +68,8 @@ def state(store: JobStore, created: Created) -> JobState:
 
 
 def kinds(store: JobStore, created: Created) -> list[tuple[str, str]]:
-    entries: Any = store.redis.xrange(store.keys("log", created.id))
-    return [(identity.decode(), fields[b"e"].decode()) for identity, fields in entries]
+    events = EventLog(store.redis, store.keys).read(created.id)
+    return [(str(event.id), event.kind) for event in events]
 
 
 def served(record: Record) -> tuple[Any, ...]:

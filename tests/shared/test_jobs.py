@@ -17,6 +17,7 @@ from shared.errors import (
     QueueFull,
     StoreUnavailable,
 )
+from shared.events import EventLog
 from shared.jobs import JobStore
 from shared.records import Append, Claim, Created, Finish, NewJob, Requeue, new_job_id
 from shared.states import JobState
@@ -37,8 +38,7 @@ def claim(store: JobStore, room: int = 1, worker: str = "w") -> list[Claim]:
 
 
 def kinds(store: JobStore, job_id: str) -> list[tuple[str, str]]:
-    entries = store.redis.xrange(store.keys("log", job_id))
-    return [(identity.decode(), fields[b"e"].decode()) for identity, fields in entries]
+    return [(str(event.id), event.kind) for event in EventLog(store.redis, store.keys).read(job_id)]
 
 
 def test_a_job_runs_and_succeeds(store: JobStore) -> None:
@@ -61,6 +61,39 @@ def test_a_job_runs_and_succeeds(store: JobStore) -> None:
         ("1-1", "token"),
         ("1-2", "done"),
     ]
+
+
+def test_the_first_event_is_the_same_before_and_after_it_is_stored(store: JobStore) -> None:
+    job_id, log = submit(store).id, EventLog(store.redis, store.keys)
+    told = log.read(job_id)
+    assert [str(event.id) for event in told] == ["0-1"] and log.exists(job_id)
+    assert log.read(job_id, told[0].id) == []
+    assert store.redis.exists(store.keys("log", job_id)) == 0, "a stream of one entry takes 4.7 KB"
+
+    claim(store)
+    assert log.read(job_id)[0] == told[0] and len(log.read(job_id)) == 2
+    lives = [store.redis.ttl(store.keys(kind, job_id)) for kind in ("job", "request", "log")]
+    assert max(lives) - min(lives) <= 1, lives
+
+
+def test_the_events_of_a_job_are_gone_with_its_log_or_record(store: JobStore) -> None:
+    waits, ran, log = submit(store).id, submit(store).id, EventLog(store.redis, store.keys)
+    store.cancel(ran)
+    store.redis.delete(store.keys("job", waits), store.keys("log", ran))
+    assert not log.exists(waits) and not log.exists(ran)
+    assert log.read(waits) == log.read(ran) == []
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "canceled", "expired"])
+def test_the_request_of_a_job_is_kept_where_it_can_be_tried_again(
+    store: JobStore, state: str
+) -> None:
+    job_id = submit(store).id
+    [held] = claim(store)
+    assert held.request == b'{"content":"x"}'
+    store.write([Finish(job_id, 1, JobState(state))])
+    kept = store.redis.exists(store.keys("request", job_id))
+    assert bool(kept) is (state == "failed")
 
 
 def test_every_write_may_be_repeated(store: JobStore) -> None:
@@ -426,7 +459,7 @@ def test_after_retention_nothing_of_a_job_is_left(store: JobStore) -> None:
     brief = JobStore(store.redis, store.keys.prefix, retention=1, lease=5.0)
     job_id = submit(brief).id
     brief.cancel(job_id)
-    keys = (brief.keys("job", job_id), brief.keys("log", job_id))
+    keys = [brief.keys(kind, job_id) for kind in ("job", "request", "log")]
     eventually(lambda: store.redis.exists(*keys) == 0)
     assert store.listing("t") == ([], None)
 

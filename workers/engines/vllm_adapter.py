@@ -97,7 +97,7 @@ class Vllm:
         if sequence.ended is None:
             prompt = {"prompt_token_ids": list(sequence.tokens)}
             try:
-                self._engine.add_request(text.request, prompt, self._sampling(work, text))
+                self._engine.add_request(text.request, prompt, self._sampling(text))
             except (TypeError, ValueError) as error:
                 raise InputRefused(f"vLLM refuses this job: {error}") from None
             self._requests[text.request] = text
@@ -216,14 +216,14 @@ class Vllm:
         if self._requests.pop(text.request, None) is not None and abort:
             self._engine.abort_request([text.request])
 
-    def _sampling(self, work: Work, text: Text) -> Any:
+    def _sampling(self, text: Text) -> Any:
         """vLLM ends on tokens and length; stop strings are found on this side."""
         sequence = text.sequence
-        given = {name: work.params[name] for name in SAMPLING if name in work.params}
+        given = {name: getattr(sequence.sampling, name) for name in SAMPLING}
         kinds = importlib.import_module("vllm.sampling_params").RequestOutputKind
         return self._vllm.SamplingParams(
             **given,
-            seed=(work.seed + sequence.generated) % 2**63,
+            seed=(sequence.sampling.seed + sequence.generated) % 2**63,
             max_tokens=sequence.max_new_tokens - sequence.generated,
             stop_token_ids=sorted(text.ends),
             detokenize=False,

@@ -6,6 +6,7 @@ and Linux kills the host should that thread not get to run.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import queue
@@ -13,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -102,6 +104,21 @@ class Egress:
         return Pulse(now - started if started else 0.0, loop.pending, loop.budget)
 
 
+@contextmanager
+def kept_for_good() -> Iterator[None]:
+    """What is made in here is never searched for garbage, neither now nor later.
+
+    Importing an engine makes a million objects that stay; looking through them, over and over while they
+    come and at each collection from then on, takes a sixth of the import and most of a collection.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -125,7 +142,8 @@ def main() -> None:
     try:
         from workers.engines.registry import build
 
-        engine = build(spec)
+        with kept_for_good():
+            engine = build(spec)
         info = engine.load()
     except ConfigError as error:
         send(connection, [Refused(error.detail)])

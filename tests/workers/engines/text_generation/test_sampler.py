@@ -2,12 +2,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence as Items
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.params import TextGenerationParams, told
 from workers.engines.text_generation import sampler
 from workers.engines.text_generation.sampler import Chosen, Draw, Sampling, uniform
 
@@ -244,3 +246,26 @@ def test_a_token_without_any_chance_has_a_score_that_json_can_hold() -> None:
     chosen = sampler.choose(logits, [Draw(Sampling(0, logprobs=2), [], 0)])
 
     assert chosen.scores[0].top == ((0, 0.0), (1, -9999.0))
+
+
+ASKED = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 4,
+    "min_p": 0.1,
+    "repetition_penalty": 1.1,
+    "presence_penalty": 0.2,
+    "frequency_penalty": 0.3,
+    "logprobs": True,
+    "top_logprobs": 2,
+}
+
+
+@pytest.mark.parametrize("engine", ["text-generation", "vllm"])
+@pytest.mark.parametrize("asked", [{}, ASKED, *({name: ASKED[name]} for name in list(ASKED)[:7])])
+def test_a_worker_samples_as_it_would_if_it_were_told_all(
+    engine: str, asked: dict[str, Any]
+) -> None:
+    params = TextGenerationParams(**asked).model_dump()
+    assert Sampling.of(told(engine, params), 7) == Sampling.of(params, 7)
+    assert told(engine, params).items() <= params.items()
