@@ -364,12 +364,12 @@ class JobStore:
                 ]
             elif isinstance(item, Finish):
                 values += ["finish", item.id, item.attempt, item.state]
-                values += [item.output, item.error, item.usage, int(item.dead), item.verdict]
-                values.append(item.seq)
+                values += [item.output, item.error, item.usage, int(item.dead)]
+                values += [item.verdict, item.seq]
             else:
                 values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
                 values += [item.charge, item.reason, round(item.device_seconds * 1e6)]
-                values.append(item.verdict)
+                values += [item.verdict, item.seq]
         packed = policy.packed if policy is not None else ""
         change, *results = self._call("write", self.retention, packed, worker, *values)
         return Settled(results, _change(change))

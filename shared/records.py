@@ -149,7 +149,7 @@ class Requeue:
     """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all.
 
     `device_seconds` is what it and the attempts before it have used, `verdict` what the model's breaker
-    makes of it.
+    makes of it, `seq` as in `Finish`.
     """
 
     id: str
@@ -159,6 +159,7 @@ class Requeue:
     charge: Literal["failures", "crashes", ""] = ""
     device_seconds: float = 0.0
     verdict: Verdict = "ignored"
+    seq: int = 0
 
 
 Write = Append | Finish | Requeue

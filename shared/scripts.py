@@ -1,6 +1,7 @@
 """The Lua scripts of the stores, each with the functions and tables that all of them share."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from shared.events import BIRTH
@@ -20,6 +21,7 @@ def scripts() -> Iterator[tuple[str, str]]:
             yield path.stem, whole_script(path)
 
 
+@cache
 def whole_script(path: Path) -> str:
     """A script's whole text: what it uses of generated tables and shared functions, its own body."""
     library = "\n".join(

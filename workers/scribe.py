@@ -3,11 +3,13 @@
 While a write is on its way the pieces behind it gather, and pieces of one attempt merge into one event,
 so a slow Redis means fewer, larger events. Nothing is dropped while Redis is away: the same writes,
 with the same event ids, go out again until they are answered; the fence and the ids make repeats
-harmless.
+harmless. So what Redis has answered and lost since, killed during a disk sync or replaced by its replica,
+is said again under the same ids: no reader notices.
 """
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -21,6 +23,8 @@ from shared.records import Append, Claim, Finish, Requeue, Write
 from workers.host.messages import PieceOut
 
 PENDING_BOUND = 20_000
+REMEMBERED = 1024
+"""Events of an attempt that are kept, should Redis forget them after it has answered."""
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +44,7 @@ class Attempt:
     """A claimed attempt in this worker's hands. `seq` and `index` are what its next event gets.
 
     `resumed`: earlier attempts have streamed already. `first_token`: seconds from the job's creation to
-    the first piece of its output.
+    the first piece of its output. `said`: its last events, as they were written.
     """
 
     claim: Claim
@@ -53,6 +57,7 @@ class Attempt:
     first_token: float | None = None
     ended: Ended | None = None
     fenced: bool = False
+    said: deque[Append] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class _Pending:
 
 Said = tuple[Attempt, PieceOut]
 """A piece of an attempt's output."""
+Deed = tuple[Attempt, Write]
+"""A write, and whose it is."""
 
 
 class Answered(Protocol):
@@ -159,18 +166,35 @@ class Scribe:
                     return
                 batch, self._pending = self._pending, {}
                 self._writing = True
-            writes, owners = _compose(batch)
+            deeds = _compose(batch)
             ends = any(pending.end is not None for pending in batch.values())
             faults.reach("before_finish" if ends else "mid_append")
-            results = self._write(writes)
+            results = self._carried_out(deeds)
             if results is None:
                 return
             if ends:
                 faults.reach("after_finish")
-            for attempt, write, result in zip(owners, writes, results, strict=True):
+            for (attempt, write), result in results:
                 last = not isinstance(write, Append)
                 if last or result != 1:
                     self._answered(attempt, result, last=last)
+
+    def _carried_out(self, deeds: list[Deed]) -> list[tuple[Deed, int]] | None:
+        """Write, and where Redis has forgotten events all that is remembered of their attempts again."""
+        results = self._write([write for _, write in deeds])
+        if results is None:
+            return None
+        answered = list(zip(deeds, results, strict=True))
+        cut = dict.fromkeys(attempt for (attempt, _), result in answered if result == -1)
+        if not cut:
+            return answered
+        again: list[Deed] = [(attempt, append) for attempt in cut for append in attempt.said]
+        again += [deed for deed in deeds if deed[0] in cut and not isinstance(deed[1], Append)]
+        results = self._write([write for _, write in again])
+        if results is None:
+            return None
+        kept = [(deed, result) for deed, result in answered if deed[0] not in cut]
+        return kept + list(zip(again, results, strict=True))
 
     def _write(self, writes: list[Write]) -> list[int] | None:
         for trial in Retrying(
@@ -205,21 +229,21 @@ def _flush_text(attempt: Attempt, pending: _Pending) -> None:
     pending.events.append(("token\n" + tokens, data))
 
 
-def _compose(batch: dict[Attempt, _Pending]) -> tuple[list[Write], list[Attempt]]:
-    """All appends first, in one script call, then the ends; each with the attempt it belongs to."""
-    appends: list[tuple[Attempt, Write]] = []
-    ends: list[tuple[Attempt, Write]] = []
+def _compose(batch: dict[Attempt, _Pending]) -> list[Deed]:
+    """All appends first, in one script call, then the ends."""
+    appends: list[Deed] = []
+    ends: list[Deed] = []
     for attempt, pending in batch.items():
         _flush_text(attempt, pending)
         claim = attempt.claim
         for name, data in pending.events:
             kind, _, tokens = name.partition("\n")
             append = Append(claim.id, claim.attempt, attempt.seq, kind, data, tokens)
+            attempt.said.append(append)
             appends.append((attempt, append))
             attempt.seq += 1
-        if isinstance(pending.end, Finish):
-            ends.append((attempt, replace(pending.end, seq=attempt.seq)))
-        elif pending.end is not None:
-            ends.append((attempt, pending.end))
-    both = appends + ends
-    return [write for _, write in both], [attempt for attempt, _ in both]
+        if pending.end is not None:
+            # An attempt that was let go does not say what its log must hold.
+            seq = 0 if attempt.fenced else attempt.seq
+            ends.append((attempt, replace(pending.end, seq=seq)))
+    return appends + ends

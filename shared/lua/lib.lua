@@ -44,7 +44,7 @@ local function keep(k, seconds)
 end
 
 local FIELDS = {'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
-  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked',
+  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked', 'worker',
   'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached'}
 
 -- The record's working fields, or nil when there is none.

@@ -6,7 +6,7 @@
 --   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters,
 --     verdict, seq of its event or 0
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
---     device time of all attempts so far (microseconds), verdict
+--     device time of all attempts so far (microseconds), verdict, seq of its event or 0
 -- Returns what became of the breaker ('old new', or ''), then one number a record: 0 fenced (another
 --   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
 --   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
@@ -35,6 +35,9 @@ local function judged(job, verdict)
   record_verdict(breaker_of(job.model), policy, now, holder, verdict, worker, workers)
 end
 
+-- Where Redis has forgotten a claim, two workers may hold the same attempt: the one that it knows goes on.
+local function its(job) return worker == '' or job.worker == worker end
+
 local function append(job, attempt, seq, kind, data, tokens)
   if job.state ~= 'running' then return 0 end
   local expected = next_seq(job)
@@ -55,8 +58,9 @@ local function ended(job, target, output, failure, usage, dead, verdict, seq)
   return 1
 end
 
-local function given_back(job, delay, charge, reason, device_us, verdict)
+local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   if job.state ~= 'running' then return 0 end
+  if seq > next_seq(job) then return -1 end
   if device_us ~= '0' then put(job, 'device_us', device_us) end
   judged(job, verdict)
   local wait = 0
@@ -67,11 +71,11 @@ local function given_back(job, delay, charge, reason, device_us, verdict)
   return ring_wanted(job.model, now) == 1 and 3 or 1
 end
 
-local LENGTH = {append = 7, finish = 10, requeue = 8}
+local LENGTH = {append = 7, finish = 10, requeue = 9}
 local i = 6
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
-  if not job or job.attempt ~= tonumber(ARGV[i + 2]) then
+  if not job or job.attempt ~= tonumber(ARGV[i + 2]) or not its(job) then
     out[#out + 1] = 0
   elseif kind == 'append' then
     out[#out + 1] = append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
@@ -80,7 +84,7 @@ while i <= #ARGV do
       ARGV[i + 8], tonumber(ARGV[i + 9]))
   else
     out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6],
-      ARGV[i + 7])
+      ARGV[i + 7], tonumber(ARGV[i + 8]))
   end
   i = i + LENGTH[kind]
 end

@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared.connection import connect
 from shared.errors import StoreUnavailable
-from shared.events import EventHub
+from shared.events import EventHub, follow_all
 from shared.jobs import JobStore
 from shared.keys import Keys
 from shared.records import NewJob, Requeue, new_job_id
@@ -99,11 +99,16 @@ def test_a_fenced_end_is_told_as_fenced(make_bench: Callable[..., Bench]) -> Non
     assert [state for _, state in bench.diary.ends] == ["fenced"]
 
 
+@pytest.mark.parametrize("remembered", [1000, 1], ids=["remembered", "beyond memory"])
 @pytest.mark.parametrize("last", [False, True], ids=["between events", "before the end"])
 def test_what_redis_forgot_of_a_log_is_said_again(
-    make_bench: Callable[..., Bench], last: bool
+    make_bench: Callable[..., Bench],
+    monkeypatch: pytest.MonkeyPatch,
+    last: bool,
+    remembered: int,
 ) -> None:
     """Redis, killed during a disk sync or replaced by its replica, knows less than it had answered."""
+    monkeypatch.setattr("workers.scribe.REMEMBERED", remembered)
     bench = make_bench()
     job = bench.submit("slow 60")
     redis: Any = bench.store.redis
@@ -125,9 +130,17 @@ def test_what_redis_forgot_of_a_log_is_said_again(
 
     names = [bench.store.keys(kind, job) for kind in ("job", "log")]
     bench.store.settle = kept_then_forgotten  # type: ignore[method-assign]
+    hub = EventHub(redis, bench.store.keys)
+    hub.start()
+    with hub.follow(job) as follower:
+        seen = list(follow_all(follower, 15))
+    hub.stop()
     ended = bench.ended(job)
     assert told < 0, "it was forgotten"
-    assert ended.status is JobState.SUCCEEDED and ended.attempt == 2
+    if remembered > 1:
+        assert [event.id for event in hub.log.read(job)] == [event.id for event in seen]
+    assert ended.status is JobState.SUCCEEDED
+    assert ended.attempt == (1 if remembered > 1 else 2)
     assert bench.store.get(job).fields["crashes"] == "0"
     assert bench.store.streamed(job)[0] == ended.output["text"]
 

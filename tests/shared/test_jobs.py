@@ -113,6 +113,30 @@ def test_create_with_the_same_id_makes_one_job(store: JobStore) -> None:
     assert store.status(MODEL).waiting == 1
 
 
+def test_of_two_workers_with_the_same_attempt_the_one_goes_on_that_redis_knows(
+    store: JobStore,
+) -> None:
+    """Redis has forgotten the first one's claim, and handed the attempt out anew."""
+    job_id = submit(store).id
+    claim(store, worker="now")
+    end = Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=1)
+    assert store.settle([end], None, "before").results == [0]
+    assert store.settle([end], None, "now").results == [1]
+
+
+def test_an_end_is_refused_where_an_event_before_it_is_missing(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    for end in (
+        Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=2),
+        Requeue(job_id, 1, "worker_stopping", seq=2),
+    ):
+        assert store.write([end]) == [-1]
+    text = Append(job_id, 1, 1, "token", b'{"text":"a","index":0}')
+    end = Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=2)
+    assert store.write([text, end]) == [1, 1]
+
+
 def test_a_stale_attempt_is_fenced_everywhere(store: JobStore) -> None:
     job_id = submit(store).id
     claim(store)
