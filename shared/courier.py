@@ -4,7 +4,7 @@ The first caller leads: it sends its call at once. Calls that come while it wait
 their callers leads them next. A lone caller pays nothing; sixty at once pay for a few round trips
 and system calls instead of sixty. Works alike under threads and greenlets.
 
-Since only one batch is on its way at a time it keeps one connection of the pool: taking one for every
+Since only one batch is on its way at a time it keeps a connection: taking one from the pool for every
 call costs redis-py more than the call itself (docs/performance.md).
 """
 
@@ -133,9 +133,7 @@ class Courier:
 
     def _exchange(self, batch: Sequence[_Errand]) -> list[Any]:
         """The replies, errors of single calls among them. Raises what befalls all of them."""
-        if self._connection is None:
-            self._connection = self._redis.connection_pool.get_connection()
-        connection = self._connection
+        connection = self._connected()
         # In one piece: redis-py's own packing would send it in several.
         packed = b"".join(
             piece
@@ -146,6 +144,8 @@ class Courier:
         )
 
         def exchange() -> list[Any]:
+            # Does nothing where it is connected. Sending connects too, but past the Sentinels.
+            connection.connect()
             connection.send_packed_command((packed,))
             return [_reply(connection) for _ in batch]
 
@@ -155,6 +155,13 @@ class Courier:
             # Whatever is still to come would be taken for the answers of others.
             connection.disconnect()
             raise
+
+    def _connected(self) -> Any:
+        """Of the pool's kind, but not of its number: it never goes back."""
+        if self._connection is None:
+            pool: Any = self._redis.connection_pool
+            self._connection = pool.connection_class(**pool.connection_kwargs)
+        return self._connection
 
     @staticmethod
     def _alone(errand: _Errand) -> None:

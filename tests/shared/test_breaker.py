@@ -416,5 +416,5 @@ def test_eight_processes_of_sixteen_threads_get_one_probe(
     assert probe != dead
     job_id, attempt = probe.split("/")
     won = Finish(job_id, int(attempt), JobState.SUCCEEDED, verdict="success")
-    store.settle([won], QUICK, "w")
+    store.settle([won], QUICK, "racer")
     assert len(run(2)) == 98
