@@ -1,20 +1,21 @@
-"""`python -m bench [--quick] [--only NAME]`: run the contests, print and write what came out."""
+"""`python -m bench [--quick] [--only CONTEST] [--peers a,b]`: run the contests, write what came out."""
 
 import argparse
-import shutil
 import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from bench.contests import CONTESTS, FULL, QUICK, Contest, Plan
+from bench.contests import CONTESTS, FULL, QUICK, slug
 from bench.files import write
 from bench.machine import look_around
+from bench.plots import PlotFailed, draw
 from bench.programs import REPOSITORY
 from bench.report import render
-from bench.result import Entry, Outcome, Result, compare
-from bench.turn import Turn, TurnFailed, take_turn
+from bench.result import Outcome, Result
+from bench.rounds import hold
+from bench.turn import TurnFailed
 
 RESULTS = REPOSITORY / "bench" / "results"
 SCRATCH = REPOSITORY / ".bench"
@@ -28,10 +29,20 @@ def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _interrupt)
     plan = QUICK if options.quick else FULL
-    contests = [c for c in CONTESTS if options.only in (None, c.name)]
     machine = look_around()
+    outcomes: list[Outcome] = []
     try:
-        outcomes = [_hold(contest, plan, quick=options.quick) for contest in contests]
+        for contest in CONTESTS:
+            if options.only in (None, contest.name):
+                outcome = hold(
+                    contest,
+                    plan,
+                    quick=options.quick,
+                    peers=options.peers,
+                    scratch=SCRATCH,
+                    held=outcomes,
+                )
+                outcomes.append(outcome)
     except KeyboardInterrupt:
         print("interrupted; nothing is written", file=sys.stderr)
         return INTERRUPTED
@@ -40,7 +51,7 @@ def main() -> int:
         return 1
     date = datetime.now(UTC).date().isoformat()
     result = Result(date, options.quick, plan, machine, outcomes)
-    text = render(result)
+    text = render(result, _plot(result, options.results))
     print(f"\n{text}")
     write(result, text, options.results, result.stem)
     wrong = sum(turn.report.wrong for outcome in outcomes for turn in outcome.entries[0].turns)
@@ -51,37 +62,32 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about 2 minutes instead of 10")
     parser.add_argument("--only", choices=[c.name for c in CONTESTS], help="one contest alone")
+    parser.add_argument(
+        "--peers", type=_peers, help="these alone beside ours, for example celery,litserve"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
     return parser.parse_args()
 
 
-def _hold(contest: Contest, plan: Plan, *, quick: bool) -> Outcome:
-    """All rounds of a contest: A B A B."""
-    subjects = contest.subjects(quick)
-    turns: list[list[Turn]] = [[] for _ in subjects]
-    scratch = SCRATCH / contest.name
-    for number in range(1, plan.rounds + 1):
-        for subject, taken in zip(subjects, turns, strict=True):
-            turn = take_turn(
-                subject,
-                scratch,
-                clients=contest.clients,
-                warm_up=plan.warm_up,
-                seconds=plan.seconds,
-            )
-            taken.append(turn)
-            report = turn.report
-            print(
-                f"{contest.name} round {number}/{plan.rounds}  {subject.name}, {subject.variant}: "
-                f"{report.rate:,.0f} jobs/s, p50 {report.latency.p50:.1f} ms, {report.wrong} wrong",
-                flush=True,
-            )
-    shutil.rmtree(scratch, ignore_errors=True)
-    entries = [
-        Entry(s.name, s.variant, s.settings, taken)
-        for s, taken in zip(subjects, turns, strict=True)
-    ]
-    return Outcome(contest.name, contest.title, contest.clients, entries, compare(entries))
+def _peers(listed: str) -> list[str]:
+    names = {slug(s.name) for c in CONTESTS for s in c.subjects(quick=False)[1:]}
+    asked = listed.split(",")
+    if unknown := [name for name in asked if name not in names]:
+        raise argparse.ArgumentTypeError(
+            f"no peer {', '.join(unknown)}; there are {', '.join(sorted(names))}"
+        )
+    return asked
+
+
+def _plot(result: Result, folder: Path) -> str:
+    """The report's line about its plot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        path = draw(result, folder)
+    except PlotFailed as failure:
+        return f"No plot: {failure}."
+    print(f"wrote {path}")
+    return f"![Each contest's figure, by subject]({path.name})"
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:

@@ -1,14 +1,24 @@
 """What is compared with what, and how long each turn is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
+from bench.goals import DURABLE, Goal
 from bench.subjects import Subject
-from bench.subjects.flask_celery import FlaskCelery
+from bench.subjects.litserve import LitServe
 from bench.subjects.ours import Ours
+from bench.subjects.queued import (
+    FASTAPI_TASKIQ,
+    FLASK_CELERY,
+    FLASK_CELERY_BATCHES,
+    FLASK_DRAMATIQ,
+    Queued,
+)
+
+Make = Callable[[], Subject]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -24,31 +34,100 @@ class Contest:
     """One kind of work that all subjects do in turn.
 
     `ours` comes first in a round. A peer measured in several variants counts with its best one.
-    `more` are variants for the long run only.
+    `more` are variants for the long run only. `figure` is the one that all peers are compared in. With
+    `half_of`, jobs arrive by themselves, half as many a second as that peer can do.
     """
 
     name: str
     title: str
     clients: int
-    ours: Callable[[], Subject]
-    peers: tuple[Callable[[], Subject], ...]
-    more: tuple[Callable[[], Subject], ...] = ()
+    ours: Make
+    peers: tuple[Make, ...]
+    figure: str
+    goals: tuple[Goal, ...]
+    more: tuple[Make, ...] = ()
+    half_of: str | None = None
 
-    def subjects(self, quick: bool) -> list[Subject]:
-        """New subjects in the order of a round."""
-        return [make() for make in (self.ours, *self.peers, *(() if quick else self.more))]
+    def subjects(self, quick: bool, peers: Collection[str] | None = None) -> list[Subject]:
+        """New subjects in the order of a round; of the peers those whose slug is in `peers`."""
+        made = [make() for make in (self.ours, *self.peers, *(() if quick else self.more))]
+        return [s for s in made if s is made[0] or peers is None or slug(s.name) in peers]
 
 
-QUICK = Plan(rounds=2, warm_up=2.0, seconds=10.0)
-FULL = Plan(rounds=3, warm_up=3.0, seconds=20.0)
+def slug(name: str) -> str:
+    """A peer's name on the command line: `Flask + dramatiq` is `dramatiq`."""
+    return name.rpartition(" + ")[2].lower()
+
+
+QUICK = Plan(rounds=1, warm_up=1.0, seconds=3.0)
+FULL = Plan(rounds=2, warm_up=2.0, seconds=6.0)
+
+CAPACITY_CLIENTS = 64
+MOST_OPEN = 1000
 
 CONTESTS = (
     Contest(
         name="infer",
         title="Jobs a second through an echo model, from submit to result",
-        clients=64,
+        clients=CAPACITY_CLIENTS,
         ours=Ours,
-        peers=(partial(FlaskCelery, poll=0.05), partial(FlaskCelery, poll=None)),
-        more=(partial(FlaskCelery, poll=0.02), partial(FlaskCelery, poll=0.1)),
+        peers=(
+            partial(Queued, FLASK_CELERY, poll=0.05),
+            partial(Queued, FLASK_CELERY),
+            partial(Queued, FLASK_CELERY_BATCHES, poll=0.05),
+            partial(Queued, FLASK_DRAMATIQ),
+            partial(Queued, FASTAPI_TASKIQ, poll=0.05),
+            partial(LitServe, batch_size=32),
+        ),
+        more=(
+            partial(Queued, FLASK_CELERY, poll=0.1),
+            partial(Queued, FLASK_DRAMATIQ, poll=0.05),
+            partial(LitServe, batch_size=1),
+        ),
+        figure="rate",
+        goals=(
+            Goal("rate", 3.5, FLASK_CELERY.name),
+            Goal("rate", 2.0, FLASK_DRAMATIQ.name),
+            Goal("rate", 1.4, LitServe.name),
+            Goal("worker_ms", 0.15, FLASK_CELERY.name),
+        ),
+    ),
+    Contest(
+        name="submit",
+        title="Jobs a second accepted, no worker running",
+        clients=CAPACITY_CLIENTS,
+        ours=partial(Ours, submit_only=True),
+        peers=(partial(Queued, FLASK_CELERY, submit_only=True),),
+        more=(
+            partial(Queued, FLASK_DRAMATIQ, submit_only=True),
+            partial(Queued, FASTAPI_TASKIQ, submit_only=True),
+        ),
+        figure="rate",
+        goals=(Goal("rate", 2.5, FLASK_CELERY.name),),
+    ),
+    Contest(
+        name="latency",
+        title="Time from submit to result of one client alone",
+        clients=1,
+        ours=Ours,
+        peers=(partial(Queued, FLASK_CELERY), partial(Queued, FLASK_DRAMATIQ)),
+        more=(
+            partial(Queued, FLASK_CELERY, poll=0.005),
+            partial(Queued, FASTAPI_TASKIQ),
+            partial(LitServe, batch_size=1),
+        ),
+        figure="p50",
+        goals=(Goal("p50", 5.0), Goal("p50", 0.5, DURABLE)),
+    ),
+    Contest(
+        name="open-loop",
+        title="Time from a job's arrival to its result, arrivals by a Poisson process",
+        clients=MOST_OPEN,
+        ours=Ours,
+        peers=(partial(Queued, FLASK_CELERY),),
+        more=(partial(Queued, FLASK_CELERY, poll=0.02),),
+        figure="p99",
+        goals=(Goal("p99", 0.5, FLASK_CELERY.name),),
+        half_of=FLASK_CELERY.name,
     ),
 )

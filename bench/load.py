@@ -1,41 +1,29 @@
 """The load generator, a process of its own: `python -m bench.load`, an `Order` on stdin.
 
-A closed loop: each client sends a job, waits for its answer, sends the next. Every prompt is sent once,
-and an answer counts when it holds exactly the prompt of its own request.
+Every prompt is sent once, and an answer counts when it holds exactly the prompt of its own request, or,
+where jobs are only submitted, an id that no other answer held.
 """
 
 import asyncio
+import math
 import os
 import secrets
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from bench.connection import BadAnswer, Connection, Response
+from bench.connection import Connection
+from bench.conversation import Conversation, Fault
 from bench.figures import percentile
+from bench.loops import closed_loop, open_loop
 from bench.order import Latency, Mark, Order, Report
 
 KNOCK_SECONDS = 0.1
-PAUSE_SECONDS = 0.1
-"""After an error, so that a broken subject is not asked in a busy loop."""
-SHOWN = 200
-"""Characters of a wrong answer that are printed, once for each reason."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
-
-
-class Fault(Exception):
-    """An answer that does not count. `reason` is what it is counted under, `seen` what came."""
-
-    def __init__(self, reason: str, seen: str = "") -> None:
-        super().__init__(f"{reason}: {seen[:SHOWN]}" if seen else reason)
-        self.reason = reason
 
 
 class Load:
@@ -47,35 +35,34 @@ class Load:
         self._order = order
         self._tell = tell
         self._complain = complain
-        self._host, self._port = _address(order.url)
+        self._talk = Conversation(order.url, order.dialect)
         self._run_id = secrets.token_hex(6)
         self._over = False
-        self._measuring = False
+        self._begun = self._ended = math.inf
         self._latencies: list[float] = []
         self._errors: Counter[str] = Counter()
-        self._right = 0
-        self._requests = 0
+        self._sent = self._right = self._unanswered = 0
 
     async def run(self) -> Report:
         """Knock, warm up, measure, let the last jobs end. Raises `Fault` when nobody answers."""
         await self._knock()
-        self._right = self._requests = 0
+        self._talk.requests = 0
         cpu = time.process_time()
-        clients = [asyncio.create_task(self._client(n)) for n in range(self._order.clients)]
+        loop = asyncio.create_task(self._loop())
         await asyncio.sleep(self._order.warm_up)
-        seconds = await self._measure()
-        await self._finish(clients)
-        return self._report(seconds, time.process_time() - cpu)
+        await self._measure()
+        await self._finish(loop)
+        return self._report(time.process_time() - cpu)
 
     async def _knock(self) -> None:
         """Ask until the first right answer: then all of the subject's processes are up."""
         refused: Fault | None = None
-        connection = Connection(self._host, self._port)
+        connection = self.connect()
         try:
             async with asyncio.timeout(self._order.patience):
                 while True:
                     try:
-                        await self._converse(connection, f"knock {secrets.token_hex(8)}")
+                        await self._talk.hold(connection, f"knock {secrets.token_hex(8)}")
                         return
                     except Fault as fault:
                         refused = fault
@@ -85,118 +72,72 @@ class Load:
         finally:
             connection.close()
 
-    async def _measure(self) -> float:
-        """Returns how long the measured time was."""
-        begun = time.perf_counter()
-        self._measuring = True
+    async def _loop(self) -> None:
+        order = self._order
+        if order.rate is None:
+            await closed_loop(self, order.clients, lambda: self._over)
+        else:
+            await open_loop(self, order.rate, order.clients, lambda: self._over)
+
+    async def _measure(self) -> None:
+        self._begun = time.perf_counter()
         self._tell(Mark("begins"))
         await asyncio.sleep(self._order.seconds)
-        self._measuring = False
-        seconds = time.perf_counter() - begun
-        self._tell(Mark("ends"))
-        return seconds
-
-    async def _finish(self, clients: list["asyncio.Task[None]"]) -> None:
+        self._ended = time.perf_counter()
         self._over = True
-        ended, late = await asyncio.wait(clients, timeout=self._order.patience)
-        for client in late:
-            client.cancel()
+        self._tell(Mark("ends"))
+
+    async def _finish(self, loop: "asyncio.Task[None]") -> None:
+        ended, _ = await asyncio.wait({loop}, timeout=self._order.patience)
+        if ended:
+            loop.result()
+        for _ in range(self._unanswered):
             self._blame(Fault("no answer in time"))
-        for client in ended:
-            client.result()
+        loop.cancel()
 
-    async def _client(self, number: int) -> None:
-        connection = Connection(self._host, self._port)
-        sent = 0
+    # -- Jobs
+
+    def connect(self) -> Connection:
+        return self._talk.connect()
+
+    async def do(self, connection: Connection, due: float | None = None) -> bool:
+        self._sent += 1
+        self._unanswered += 1
+        began = time.perf_counter() if due is None else due
         try:
-            while not self._over:
-                sent += 1
-                began = time.perf_counter()
-                try:
-                    await self._converse(connection, f"{self._run_id} {number} {sent} says hello")
-                except Fault as fault:
-                    self._blame(fault)
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    continue
-                self._right += 1
-                if self._measuring:
-                    self._latencies.append(time.perf_counter() - began)
+            await self._talk.hold(connection, f"{self._run_id} {self._sent} says hello")
+        except Fault as fault:
+            self._blame(fault)
+            return False
         finally:
-            connection.close()
+            self._unanswered -= 1
+        now = time.perf_counter()
+        self._right += 1
+        # An open loop's job belongs to the time in which it arrived, however late its answer is.
+        if self._begun <= (now if due is None else due) < self._ended:
+            self._latencies.append(now - began)
+        return True
 
-    async def _converse(self, connection: Connection, prompt: str) -> None:
-        """One job, from its prompt to its right answer. Raises `Fault`."""
-        dialect = self._order.dialect
-        body = _encode({**dialect.fields, "prompt": prompt})
-        document = await self._exchange(connection, self._request("POST", dialect.path, body))
-        said = _at(document, dialect.answer)
-        if said is None and dialect.polling is not None:
-            polling = dialect.polling
-            path = polling.path.format(id=_at(document, polling.job_id))
-            look = self._request("GET", path)
-            while said is None:
-                await asyncio.sleep(polling.every)
-                said = _at(await self._exchange(connection, look), dialect.answer)
-        if said != prompt:
-            raise Fault("wrong answer", f"{said!r} for {prompt!r}")
-
-    async def _exchange(self, connection: Connection, request: bytes) -> Any:
-        self._requests += 1
-        try:
-            response = await connection.exchange(request)
-        except (BadAnswer, OSError) as error:
-            raise Fault("connection failed", str(error)) from error
-        return _document(response)
-
-    def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}:{self._port}"]
-        lines += [f"{name}: {value}" for name, value in self._order.dialect.headers.items()]
-        if body:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+    def overrun(self) -> None:
+        self._blame(Fault("too many jobs open"))
 
     def _blame(self, fault: Fault) -> None:
         if fault.reason not in self._errors:
             self._complain(str(fault))
         self._errors[fault.reason] += 1
 
-    def _report(self, seconds: float, cpu_seconds: float) -> Report:
+    def _report(self, cpu_seconds: float) -> Report:
         ordered = sorted(self._latencies)
         p50, p95, p99 = (percentile(ordered, share) * 1000 for share in (0.5, 0.95, 0.99))
         return Report(
             answers=len(ordered),
-            rate=len(ordered) / seconds,
+            rate=len(ordered) / (self._ended - self._begun),
             latency=Latency(p50, p95, p99),
             right=self._right,
             errors=dict(self._errors),
-            requests=self._requests,
+            requests=self._talk.requests,
             cpu_seconds=cpu_seconds,
         )
-
-
-def _document(response: Response) -> Any:
-    if response.status >= 400:
-        raise Fault(f"HTTP {response.status}", response.body.decode("utf-8", "replace"))
-    try:
-        return _decode(response.body)
-    except msgspec.DecodeError as error:
-        raise Fault("not JSON", response.body.decode("utf-8", "replace")) from error
-
-
-def _at(document: Any, path: tuple[str, ...]) -> Any:
-    """What stands at a path of member names, None where nothing does."""
-    for name in path:
-        if not isinstance(document, dict):
-            return None
-        document = document.get(name)
-    return document
-
-
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    if parts.hostname is None or parts.port is None:
-        raise ValueError(f"a URL with host and port is needed, got {url!r}")
-    return parts.hostname, parts.port
 
 
 def main() -> int:

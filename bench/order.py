@@ -18,7 +18,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """How a subject is asked to echo a prompt, and where its answer holds the echo.
 
     The request is a POST of `fields` and a member `prompt`. `answer` is where the echo stands in the JSON;
-    while nothing stands there and `polling` is given, the result is asked for again.
+    while nothing stands there and `polling` is given, the result is asked for again. With `ids`, what stands
+    there is the id of a job that was accepted, and counts when it is a new one.
     """
 
     path: str
@@ -26,10 +27,12 @@ class Dialect(msgspec.Struct, frozen=True):
     fields: dict[str, str] = {}
     headers: dict[str, str] = {}
     polling: Polling | None = None
+    ids: bool = False
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A closed loop of `clients`, each with one job at a time. Times are in seconds.
+    """A closed loop of `clients`, each with one job at a time; with `rate`, an open loop of so many jobs
+    a second, at most `clients` of them open at once. Times are in seconds.
 
     `patience` bounds the wait for a subject's first answer, and for the last ones.
     """
@@ -40,6 +43,7 @@ class Order(msgspec.Struct, frozen=True):
     warm_up: float
     seconds: float
     patience: float = 60.0
+    rate: float | None = None
 
 
 class Mark(msgspec.Struct, tag=True, frozen=True):
@@ -49,7 +53,7 @@ class Mark(msgspec.Struct, tag=True, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Milliseconds from sending a job to having its right answer."""
+    """Milliseconds from sending a job, in an open loop from when it was due, to having its right answer."""
 
     p50: float
     p95: float
@@ -57,7 +61,8 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, tag=True, frozen=True):
-    """What was measured. `answers`, `rate` (a second) and `latency` are of the measured time alone.
+    """What was measured. `answers`, `rate` (a second) and `latency` are of the measured time alone: of the
+    jobs that were answered in it, in an open loop of those that were due in it.
 
     `right`, `errors` (by reason), `requests` (HTTP, polls included) and `cpu_seconds` are of everything
     since the subject's first answer.

@@ -4,20 +4,30 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from bench.figures import spread
+from bench.goals import FIGURES
 from bench.machine import Machine
-from bench.result import Entry, Outcome, Result
+from bench.result import Compared, Entry, Outcome, Result
 from bench.table import table
 from bench.turn import Turn
 
+COMPARED = ("figure", "against", "goal", "reached (lowest - highest round)", "")
+VERDICTS = {True: "reached", False: "**missed**", None: ""}
 
-def render(result: Result) -> str:
-    """The whole report."""
+
+def render(result: Result, plot: str) -> str:
+    """The whole report. `plot` is its line about the plot."""
     plan = result.plan
+    left_out = {
+        title: why for outcome in result.outcomes for title, why in outcome.left_out.items()
+    }
     parts = [
         f"# {'Quick benchmark' if result.quick else 'Benchmark'}, {result.date}",
         machine_lines(result.machine),
-        f"{plan.rounds} rounds, subjects in turn, each started anew; {plan.warm_up:g} s warm-up, "
+        f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, subjects in turn, each started anew; {plan.warm_up:g} s warm-up, "
         f"{plan.seconds:g} s measured; medians (smallest - largest). How: docs/benchmarks.md.",
+        *(f"**LEFT OUT, not measured: {title}.** {why}" for title, why in left_out.items()),
+        _goals(result.outcomes),
+        plot,
         *(_outcome(outcome) for outcome in result.outcomes),
     ]
     return "\n\n".join(parts) + "\n"
@@ -36,18 +46,55 @@ def machine_lines(machine: Machine) -> str:
 
 
 def _outcome(outcome: Outcome) -> str:
-    parts = [f"## {outcome.title}, {outcome.clients} clients"]
-    parts += [
-        f"**{c.ratio.median:.2f} × {c.peer}** ({c.variant}; {c.ratio.low:.2f} - {c.ratio.high:.2f} "
-        "within a round)"
-        for c in outcome.compared
-    ]
-    parts.append(_figures(outcome.entries))
+    how = (
+        f"{outcome.clients} client{'s' if outcome.clients > 1 else ''}"
+        if outcome.arrivals is None
+        else f"{outcome.arrivals:,.0f} jobs arriving a second"
+    )
+    parts = [f"## {outcome.title}, {how}", _compared(outcome), _figures(outcome.entries)]
     parts.append("Processor milliseconds a job:\n\n" + _processors(outcome.entries))
     parts.append("Redis commands a job, in scripts too:\n\n" + _commands(outcome.entries))
-    parts.append("Answers a second, round by round:\n\n" + _rounds(outcome.entries))
+    title = FIGURES[outcome.figure].title.capitalize()
+    parts.append(f"{title}, round by round:\n\n" + _rounds(outcome.entries, outcome.figure))
     parts.append("\n".join(f"- {_title(entry)}: {entry.settings}" for entry in outcome.entries))
     return "\n\n".join(parts)
+
+
+def _goals(outcomes: Sequence[Outcome]) -> str:
+    judged = [c for outcome in outcomes for c in outcome.compared if c.goal is not None]
+    reached = sum(c.met is True for c in judged)
+    rows = [
+        (outcome.contest, *_row(c))
+        for outcome in outcomes
+        for c in outcome.compared
+        if c.goal is not None
+    ]
+    head = ("contest", *COMPARED)
+    return f"## Goals: {reached} of {len(judged)} reached\n\n" + table(head, rows)
+
+
+def _compared(outcome: Outcome) -> str:
+    return table(COMPARED, [_row(c) for c in outcome.compared])
+
+
+def _row(compared: Compared) -> tuple[str, ...]:
+    figure = FIGURES[compared.figure]
+    goal = compared.goal.text if compared.goal else ""
+    return (figure.title, _against(compared), goal, _reached(compared), VERDICTS[compared.met])
+
+
+def _against(compared: Compared) -> str:
+    if not compared.peer:
+        return "(ours alone)"
+    return f"{compared.peer} ({compared.variant})" if compared.variant else compared.peer
+
+
+def _reached(compared: Compared) -> str:
+    if compared.reached is None:
+        return "not measured"
+    unit = " ×" if compared.peer else FIGURES[compared.figure].unit
+    over = compared.reached
+    return f"{over.median:.2f}{unit} ({over.low:.2f} - {over.high:.2f})"
 
 
 def _figures(entries: Sequence[Entry]) -> str:
@@ -58,10 +105,10 @@ def _figures(entries: Sequence[Entry]) -> str:
         rows.append(
             (
                 _title(entry),
-                spread_text(entry.rates, 0),
-                spread_text([report.latency.p50 for report in reports], 1),
+                spread_text(entry.values("rate"), 0),
+                spread_text(entry.values("p50"), 1),
                 spread_text([report.latency.p95 for report in reports], 1),
-                spread_text([report.latency.p99 for report in reports], 1),
+                spread_text(entry.values("p99"), 1),
                 f"{wrong} of {wrong + sum(report.right for report in reports)}",
             )
         )
@@ -92,9 +139,13 @@ def _commands(entries: Sequence[Entry]) -> str:
     return table(("subject", "all", "by name (last round)"), rows)
 
 
-def _rounds(entries: Sequence[Entry]) -> str:
+def _rounds(entries: Sequence[Entry], figure: str) -> str:
     count = max(len(entry.turns) for entry in entries)
-    rows = [(_title(entry), *(f"{rate:,.0f}" for rate in entry.rates)) for entry in entries]
+    digits = FIGURES[figure].digits
+    rows = [
+        (_title(entry), *(f"{value:,.{digits}f}" for value in entry.values(figure)))
+        for entry in entries
+    ]
     return table(("subject", *(str(n + 1) for n in range(count))), rows)
 
 

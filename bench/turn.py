@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ from redis import Redis
 from bench.accounting import Cost, Counters, cost, read
 from bench.order import Mark, Order, Report
 from bench.programs import REPOSITORY
-from bench.subjects import Subject
+from bench.subjects import Serving, Subject
 
 LOG_LINES = 15
 
@@ -37,12 +37,13 @@ def take_turn(
     warm_up: float,
     seconds: float,
     patience: float = 60.0,
+    rate: float | None = None,
 ) -> Turn:
     """Measure a subject once, as in `Order`. `folder` is made anew for its files. Raises `TurnFailed`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
-        order = Order(serving.url, subject.dialect, clients, warm_up, seconds, patience)
+    with subject.serve(folder) as serving, _redis_of(serving) as redis:
+        order = Order(serving.url, subject.dialect, clients, warm_up, seconds, patience, rate)
         marks: dict[str, Counters] = {}
         for message in put_load(order, folder):
             if isinstance(message, Mark):
@@ -51,6 +52,10 @@ def take_turn(
                 spent = cost(marks["begins"], marks["ends"], message.answers)
                 return Turn(message, spent)
     raise TurnFailed(f"{subject.name}: no report\n{last_words(folder)}")
+
+
+def _redis_of(serving: Serving) -> "AbstractContextManager[Redis | None]":
+    return nullcontext() if serving.redis_url is None else Redis.from_url(serving.redis_url)
 
 
 def put_load(order: Order, folder: Path) -> Iterator[Mark | Report]:

@@ -11,9 +11,7 @@ from flask import Flask, Response, jsonify, request
 
 WAIT_SECONDS = 60
 
-celery_app = Celery(
-    "flask_celery", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["CELERY_BROKER_URL"]
-)
+celery_app = Celery("flask_celery", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
 flask_app = Flask("flask_celery")
 
 

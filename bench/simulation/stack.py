@@ -58,7 +58,7 @@ def measure(load: Load, scratch: Path) -> Real:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     ours = Ours(load.workers, catalogue=load.catalogue)
-    with ours.serve(scratch) as serving, Redis.from_url(serving.redis_url) as redis:
+    with ours.serve(scratch) as serving, Redis.from_url(serving.redis_url or "") as redis:
         _knock(serving, ours)
         order = Order(serving.url, ours.dialect, load.clients, load.warm_up, load.seconds)
         marks: dict[str, Counters] = {}
@@ -120,11 +120,12 @@ def process_costs(one_shot: Real, scratch: Path) -> ProcessCosts:
 
 
 def last_quick(folder: Path = RESULTS) -> BenchOutcome:
-    """The contest of the last `make bench-quick`. Raises `FileNotFoundError`."""
+    """The contest `infer` of the last `make bench-quick`. Raises `FileNotFoundError`."""
     files = sorted(folder.glob("*-quick.json"))
     if not files:
         raise FileNotFoundError(f"no *-quick.json in {folder}; run make bench-quick")
-    return msgspec.json.decode(files[-1].read_bytes(), type=Result).outcomes[0]
+    outcomes = msgspec.json.decode(files[-1].read_bytes(), type=Result).outcomes
+    return next(outcome for outcome in outcomes if outcome.contest == "infer")
 
 
 def _streams(scratch: Path) -> tuple[dict[str, float], float]:
@@ -132,7 +133,7 @@ def _streams(scratch: Path) -> tuple[dict[str, float], float]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     ours = Ours(1, catalogue=Load(1, STREAMS, step_ms=10).catalogue)
-    with ours.serve(scratch) as serving, Redis.from_url(serving.redis_url) as redis:
+    with ours.serve(scratch) as serving, Redis.from_url(serving.redis_url or "") as redis:
         body = {"model": "echo", "prompt": "word " * WORDS}
         _read(serving, ours, [body], 1)
         before = read(serving, redis)

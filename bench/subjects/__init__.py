@@ -19,19 +19,27 @@ Groups = Mapping[str, Callable[[], list[psutil.Process]]]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A subject that runs. `redis_url` is the Redis of its own."""
+    """A subject that runs. `redis_url` is the Redis of its own, None where it needs none."""
 
     url: str
-    redis_url: str
+    redis_url: str | None
     groups: Groups
 
 
 class Subject(Protocol):
-    """`variant` tells the ways apart in which one project is measured. `processes` is how many work."""
+    """`variant` tells the ways apart in which one project is measured. `processes` is how many work.
+
+    `environment` is that of `bench/environments.py` in which it runs, None is ours. A `durable` subject
+    keeps what it has accepted when its processes end.
+    """
 
     name: str
-    variant: str
     processes: int
+    environment: str | None
+    durable: bool
+
+    @property
+    def variant(self) -> str: ...
 
     @property
     def settings(self) -> str:

@@ -18,6 +18,10 @@ NO_LIMIT = str(10**9)
 class Ours:
     """`POST /v1/infer` with authentication, validation and everything else that is on by default."""
 
+    name = "truthgpt-inference"
+    environment: str | None = None
+    durable = True
+
     def __init__(
         self,
         processes: int = 1,
@@ -26,23 +30,29 @@ class Ours:
         catalogue: str = CATALOGUE,
         variant: str = "POST /v1/infer",
         env: Mapping[str, str] | None = None,
+        submit_only: bool = False,
     ) -> None:
         """`processes` is the number of Celery workers, each with an engine host of `model`; `env` are
-        settings of all processes.
+        settings of all processes. `submit_only` is without a worker: what counts is a job's id.
         """
-        self.name = "truthgpt-inference"
-        self.variant = variant
+        self.variant = "POST /v1/jobs" if submit_only else variant
+        self._submit_only = submit_only
         self._env = dict(env or {})
-        self.processes = processes
+        self.processes = 0 if submit_only else processes
         self._model = model
         self._catalogue = catalogue
         self._token = secrets.token_urlsafe(32)
 
     @property
     def settings(self) -> str:
+        workers = (
+            f"{self.processes} Celery worker (threads, -c 1, -E) with its engine host, echo engine"
+            if self.processes
+            else "no worker"
+        )
         return (
-            f"gunicorn gevent {CORES} workers; {self.processes} Celery worker (threads, -c 1, -E) with its "
-            "engine host, echo engine, default settings; rescue worker; authentication on"
+            f"gunicorn gevent {CORES} workers; {workers}; rescue worker; default settings: authentication, "
+            "validation, rate limits, metrics, traces and logs on"
         )
 
     @property
@@ -53,10 +63,11 @@ class Ours:
     @property
     def dialect(self) -> Dialect:
         return Dialect(
-            path="/v1/infer",
+            path="/v1/jobs" if self._submit_only else "/v1/infer",
             fields={"model": self._model},
             headers=self.headers,
-            answer=("output", "text"),
+            answer=("id",) if self._submit_only else ("output", "text"),
+            ids=self._submit_only,
         )
 
     @contextmanager
