@@ -37,7 +37,6 @@ class Load:
         self._complain = complain
         self._talk = Conversation(order.url, order.dialect)
         self._run_id = secrets.token_hex(6)
-        self._over = False
         self._begun = self._ended = math.inf
         self._latencies: list[float] = []
         self._errors: Counter[str] = Counter()
@@ -75,16 +74,15 @@ class Load:
     async def _loop(self) -> None:
         order = self._order
         if order.rate is None:
-            await closed_loop(self, order.clients, lambda: self._over)
+            await closed_loop(self, order.clients, lambda: self._ended < math.inf)
         else:
-            await open_loop(self, order.rate, order.clients, lambda: self._over)
+            await open_loop(self, order.rate, order.clients, lambda due: due >= self._ended)
 
     async def _measure(self) -> None:
         self._begun = time.perf_counter()
         self._tell(Mark("begins"))
         await asyncio.sleep(self._order.seconds)
         self._ended = time.perf_counter()
-        self._over = True
         self._tell(Mark("ends"))
 
     async def _finish(self, loop: "asyncio.Task[None]") -> None:

@@ -51,8 +51,11 @@ async def closed_loop(jobs: Jobs, clients: int, over: Callable[[], bool]) -> Non
             group.create_task(client())
 
 
-async def open_loop(jobs: Jobs, rate: float, most: int, over: Callable[[], bool]) -> None:
-    """Let `rate` jobs a second arrive until `over`, at most `most` open at once; all of them end."""
+async def open_loop(jobs: Jobs, rate: float, most: int, over: Callable[[float], bool]) -> None:
+    """Let `rate` jobs a second arrive, at most `most` open at once, and wait until all have ended.
+
+    `over` says of the moment of an arrival whether it is too late to count: it is the first not sent.
+    """
     arrivals = random.Random(SEED)
     idle: list[tuple[float, Connection]] = []
     opened = 0
@@ -74,9 +77,11 @@ async def open_loop(jobs: Jobs, rate: float, most: int, over: Callable[[], bool]
 
     due = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        while not over():
+        while True:
             due += arrivals.expovariate(rate)
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if over(due):
+                break
             if opened >= most:
                 jobs.overrun()
                 continue

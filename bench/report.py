@@ -23,8 +23,9 @@ def render(result: Result, plot: str) -> str:
     parts = [
         f"# {'Quick benchmark' if result.quick else 'Benchmark'}, {result.date}",
         machine_lines(result.machine),
-        f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, subjects in turn, each started anew; {plan.warm_up:g} s warm-up, "
-        f"{plan.seconds:g} s measured; medians (smallest - largest). How: docs/benchmarks.md.",
+        f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, subjects in turn, each started anew; "
+        f"{plan.warm_up:g} s warm-up, {plan.seconds:g} s measured; medians (smallest - largest). "
+        "How: docs/benchmarks.md.",
         *(f"**LEFT OUT, not measured: {title}.** {why}" for title, why in left_out.items()),
         _goals(result.outcomes),
         plot,

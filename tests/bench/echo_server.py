@@ -16,7 +16,7 @@ Behaviour = Callable[[int, str], str]
 
 
 class EchoServer(ThreadingHTTPServer):
-    """POST answers {"output": {"text": …}}, or {"id": …} whose GET answers at the third look.
+    """POST answers {"id": …, "output": {"text": …}}, or {"id": …} whose GET answers at the third look.
 
     A behaviour is right, other, nothing, garbage, refuse (500), cut or later. `said` counts behaviours
     and `requests` HTTP requests, those of the first knock apart.
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
         match self.server.choose(prompt):
             case "right":
-                self._answer({"output": {"text": prompt}})
+                self._answer({"id": prompt.replace(" ", "_"), "output": {"text": prompt}})
             case "other":
                 self._answer({"output": {"text": "somebody else's prompt"}})
             case "nothing":

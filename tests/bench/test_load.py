@@ -7,7 +7,8 @@ import sys
 import msgspec
 import pytest
 
-from bench.load import Fault, Load
+from bench.conversation import Fault
+from bench.load import Load
 from bench.order import Dialect, Mark, Order, Polling, Report
 from tests.bench.echo_server import EchoServer, serving
 from tests.conftest import free_port
@@ -18,6 +19,8 @@ POLLED = Dialect(
     answer=("output", "text"),
     polling=Polling(job_id=("id",), path="/result/{id}", every=0.001),
 )
+
+SUBMITTED = Dialect(path="/jobs", answer=("id",), ids=True)
 
 
 def order(url: str, dialect: Dialect = ECHO, patience: float = 60.0) -> Order:
@@ -112,6 +115,24 @@ def test_an_answer_that_never_comes_is_an_error() -> None:
 
     assert report.errors == {"no answer in time": 4}
     assert report.right == report.answers == 0
+
+
+def test_a_submit_counts_with_an_id_that_no_other_had() -> None:
+    with serving(lambda *_: "later") as server:
+        report, complaints = run(server, SUBMITTED)
+
+    assert report.right == report.requests == server.said["later"] > 0
+    assert complaints == []
+
+
+def test_a_submit_that_is_answered_with_an_old_id_or_none_is_an_error() -> None:
+    echoed_id = msgspec.structs.replace(SUBMITTED, answer=("output", "text"))
+    with serving(lambda *_: "other") as server:
+        report, complaints = run(server, echoed_id)
+
+    assert report.right == 1
+    assert report.errors == {"no new id": server.said["other"] - 1}
+    assert "somebody else's prompt" in complaints[0]
 
 
 def test_nobody_there_is_a_fault() -> None:
