@@ -18,6 +18,8 @@ class Echo:
     """A subject without a queue: the tests' tiny server."""
 
     name, variant, processes, settings = "echo", "plain", 1, "none"
+    environment: str | None = None
+    durable = False
     dialect = Dialect(path="/infer", answer=("output", "text"))
 
     def __init__(self) -> None:
