@@ -6,6 +6,7 @@ where it is missing, and anew when the pins or the interpreter change.
 
 import fcntl
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -66,10 +67,13 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _run(name: str, module: str, *arguments: str) -> None:
+    # What PYTHONPATH holds would count as installed, and be missing in a run without it.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     try:
         subprocess.run(
             [sys.executable, "-m", module, *arguments],
             check=True,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -46,6 +46,21 @@ def test_what_cannot_be_installed_is_named_and_never_taken_for_ready(tmp_path: P
     assert not list((tmp_path / "made").glob("*/ready"))
 
 
+def test_what_stands_on_our_path_is_not_taken_for_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "borrowed-1.0.dist-info").mkdir(parents=True)
+    (elsewhere / "borrowed-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: borrowed\nVersion: 1.0\n"
+    )
+    (tmp_path / "path.txt").write_text("--no-index\nborrowed==1.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(elsewhere))
+
+    with pytest.raises(EnvironmentFailed, match="borrowed"):
+        python_of("path", requirements=tmp_path, folder=tmp_path / "made")
+
+
 @pytest.mark.parametrize("pins", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.stem)
 def test_everything_is_pinned(pins: Path) -> None:
     lines = pins.read_text("utf-8").splitlines()
