@@ -70,7 +70,7 @@ class Workers(Ours):
     @contextmanager
     def serve(self, folder: Path) -> Iterator[Serving]:
         with super().serve(folder) as serving:
-            self._await(serving.redis_url)
+            self._await(serving.redis_url or "")
             yield serving
 
     def _await(self, redis_url: str) -> None:
