@@ -22,10 +22,10 @@ class Program:
     """A running command; its output goes to `log`."""
 
     def __init__(self, command: list[str], env: Mapping[str, str], log: Path) -> None:
-        """`command` is run by this interpreter, in the root of the repository."""
+        """`command` is run in the root of the repository."""
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 cwd=REPOSITORY,
                 env={**os.environ, **env},
                 stdin=subprocess.DEVNULL,
@@ -76,9 +76,12 @@ class Programs:
         self._lifeline.watch(self._redis.pid or 0, stage=1)
         return self._redis
 
-    def start(self, name: str, env: Mapping[str, str], *command: str) -> Program:
-        """Run `python COMMAND`; its output is in `<folder>/<name>.log`."""
-        program = Program(list(command), env, self._folder / f"{name}.log")
+    def start(
+        self, name: str, env: Mapping[str, str], *command: str, python: Path | None = None
+    ) -> Program:
+        """Run `python COMMAND`, by default with this interpreter; its output is in `<folder>/<name>.log`."""
+        interpreter = str(python or sys.executable)
+        program = Program([interpreter, *command], env, self._folder / f"{name}.log")
         self._running.append(program)
         self._lifeline.watch(program.process.pid)
         return program

@@ -1,0 +1,58 @@
+"""Environments are made once from their pins, and one that cannot be made says why."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.environments import REQUIREMENTS, EnvironmentFailed, python_of
+
+
+def test_an_environment_is_made_once_and_anew_when_its_pins_change(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("--no-index\n")
+    made = tmp_path / "made"
+
+    first = python_of("empty", requirements=tmp_path, folder=made)
+    (first.parent.parent / "witness").touch()
+    again = python_of("empty", requirements=tmp_path, folder=made)
+
+    assert again == first
+    assert (first.parent.parent / "witness").exists()
+    assert not runs(first, "import msgspec")
+
+    (tmp_path / "empty.txt").write_text("--no-index\n# changed\n")
+    changed = python_of("empty", requirements=tmp_path, folder=made)
+
+    assert changed != first
+    assert runs(changed, "import sys")
+    assert not first.exists()
+
+
+def test_one_that_sees_our_packages_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "litserve.txt").write_text("--no-index\n")
+
+    python = python_of("litserve", requirements=tmp_path, folder=tmp_path / "made")
+
+    assert runs(python, "import msgspec")
+
+
+def test_what_cannot_be_installed_is_named_and_never_taken_for_ready(tmp_path: Path) -> None:
+    (tmp_path / "missing.txt").write_text("--no-index\nthere-is-no-such-package==1.0\n")
+
+    with pytest.raises(EnvironmentFailed, match="missing: pip failed") as failed:
+        python_of("missing", requirements=tmp_path, folder=tmp_path / "made")
+
+    assert "there-is-no-such-package" in str(failed.value)
+    assert not list((tmp_path / "made").glob("*/ready"))
+
+
+@pytest.mark.parametrize("pins", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.stem)
+def test_everything_is_pinned(pins: Path) -> None:
+    lines = pins.read_text("utf-8").splitlines()
+
+    assert lines
+    assert all(line.count("==") == 1 for line in lines)
+
+
+def runs(python: Path, code: str) -> bool:
+    return subprocess.run([python, "-P", "-c", code], env={}, capture_output=True).returncode == 0
