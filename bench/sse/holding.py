@@ -110,11 +110,12 @@ def _round(running: Api, plan: Plan, jobs: int) -> Held:
     paths = [f"/v1/jobs/{job_id}/events" for job_id in readers]
     empty, began = running.memory(), time.monotonic()
     with _reader(Errand(running.url, running.headers, paths, PATIENCE), running.folder) as reader:
-        next(reader)
+        first = next(reader)
+        assert isinstance(first, Opened)
         opening = time.monotonic() - began
         opened, before = running.memory(), running.processor()
         late = feeder.feed(plan.beats)
-        busy, fed = running.processor() - before, running.memory()
+        busy, until, fed = running.processor() - before, time.time(), running.memory()
         feeder.finish()
         heard = next(reader)
     assert isinstance(heard, Heard)
@@ -136,9 +137,11 @@ def _round(running: Api, plan: Plan, jobs: int) -> Held:
         empty_mb=empty / MB,
         open_kb=(opened - empty) / plan.streams / KB,
         fed_kb=(fed - empty) / plan.streams / KB,
-        event_us=busy / (plan.streams * plan.beats) * 1e6,
+        # A process that is behind its time has yet to pay for the rest.
+        event_us=busy / sum(at <= until for times in heard.arrivals for at in times) * 1e6,
         delays_ms=(p50, p95, p99, delays[-1]),
         late_s=late,
+        refused=first.refused,
         wrong=wrong,
     )
 

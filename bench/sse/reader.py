@@ -12,8 +12,10 @@ import msgspec
 from bench.descriptors import allow_many
 from bench.engines.reader import Recorder, parse
 
-CONNECTING = 64
+CONNECTING = 16
 """Streams that are being opened at once."""
+AGAIN_SECONDS = 0.5
+"""Pause before one that was refused is asked for again."""
 OPENED = b"retry:"
 
 
@@ -27,7 +29,9 @@ class Errand(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
-    """Every stream has said its first bytes."""
+    """Every stream has said its first bytes; `refused` were turned away before and asked again."""
+
+    refused: int
 
 
 class Heard(msgspec.Struct, tag=True, frozen=True):
@@ -39,51 +43,63 @@ class Heard(msgspec.Struct, tag=True, frozen=True):
 
 
 class Stream(Recorder):
-    """A recorder that tells when the first bytes of the stream are there."""
+    """A recorder that tells whether the first bytes of a stream have come."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if not self.opened.done() and OPENED in b"".join(piece for _, piece in self.received):
-            self.opened.set_result(None)
+            self.opened.set_result(True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if not self.opened.done():
-            said = b"".join(piece for _, piece in self.received)[:200]
-            self.opened.set_exception(ConnectionError(f"no stream: {said!r}"))
+            self.opened.set_result(False)
 
 
-async def hold(errand: Errand) -> Heard:
-    """Open all streams, say so, read them to their ends. Raises `TimeoutError`, `OSError`."""
-    streams: list[Stream] = []
-    async with asyncio.timeout(errand.patience):
-        for start in range(0, len(errand.paths), CONNECTING):
-            some = errand.paths[start : start + CONNECTING]
-            streams += await asyncio.gather(*(_open(errand, path) for path in some))
-    tell(Opened())
-    async with asyncio.timeout(errand.patience):
-        await asyncio.gather(*(stream.closed for stream in streams))
-    told = [parse(stream.received) for stream in streams]
-    return Heard(
-        texts=[[token.text for token in each.tokens] for each in told],
-        arrivals=[[token.arrived for token in each.tokens] for each in told],
-        ended=[each.job is not None for each in told],
-    )
+class Readers:
+    """All readers of an errand. `refused` counts the requests that were answered by no stream."""
 
+    def __init__(self, errand: Errand) -> None:
+        self._errand = errand
+        self.refused = 0
 
-async def _open(errand: Errand, path: str) -> Stream:
-    address = urlsplit(errand.url)
-    loop = asyncio.get_running_loop()
-    transport, stream = await loop.create_connection(Stream, address.hostname, address.port)
-    lines = [f"GET {path} HTTP/1.1", f"Host: {address.netloc}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in errand.headers.items()]
-    transport.write("\r\n".join([*lines, "", ""]).encode())
-    await stream.opened
-    return stream
+    async def hold(self) -> Heard:
+        """Open all streams, say so, read them to their ends. Raises `TimeoutError`."""
+        numbers = iter(range(len(self._errand.paths)))
+        streams: dict[int, Stream] = {}
+
+        async def open_some() -> None:
+            for number in numbers:
+                streams[number] = await self._open(self._errand.paths[number])
+
+        async with asyncio.timeout(self._errand.patience):
+            await asyncio.gather(*(open_some() for _ in range(CONNECTING)))
+        tell(Opened(self.refused))
+        async with asyncio.timeout(self._errand.patience):
+            await asyncio.gather(*(stream.closed for stream in streams.values()))
+        told = [parse(stream.received) for _, stream in sorted(streams.items())]
+        return Heard(
+            texts=[[token.text for token in each.tokens] for each in told],
+            arrivals=[[token.arrived for token in each.tokens] for each in told],
+            ended=[each.job is not None for each in told],
+        )
+
+    async def _open(self, path: str) -> Stream:
+        address = urlsplit(self._errand.url)
+        loop = asyncio.get_running_loop()
+        lines = [f"GET {path} HTTP/1.1", f"Host: {address.netloc}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in self._errand.headers.items()]
+        while True:
+            transport, stream = await loop.create_connection(Stream, address.hostname, address.port)
+            transport.write("\r\n".join([*lines, "", ""]).encode())
+            if await stream.opened:
+                return stream
+            self.refused += 1
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 def tell(said: Opened | Heard) -> None:
@@ -96,7 +112,7 @@ def main() -> int:
     errand = msgspec.json.decode(sys.stdin.buffer.readline(), type=Errand)
     allow_many(len(errand.paths))
     try:
-        tell(asyncio.run(hold(errand)))
+        tell(asyncio.run(Readers(errand).hold()))
     except (TimeoutError, OSError) as error:
         print(f"reader: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

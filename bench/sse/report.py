@@ -37,6 +37,7 @@ def _figures(result: Result) -> str:
         ("s until all were open", [f"{held.opening_s:.1f}" for held in result.held]),
         ("MB before the first stream", [f"{held.empty_mb:.1f}" for held in result.held]),
         ("feeder late by at most, s", [f"{held.late_s:.2f}" for held in result.held]),
+        ("requests refused at first", [str(held.refused) for held in result.held]),
         ("streams that were not whole", [str(held.wrong) for held in result.held]),
     ]
     heads = [f"{held.streams:,} streams of {held.jobs:,} jobs" for held in result.held]
