@@ -145,7 +145,8 @@ class Follower:
     """One reader of one job: `next` gives its events in order, each exactly once.
 
     The buffer is bounded: a slow reader's buffer is dropped and the log read instead, so it neither
-    loses an event nor holds memory or other readers up.
+    loses an event nor holds memory or other readers up. The hub's thread appends and drops, one reader
+    takes, without a lock: whatever a reader misses shows as a gap before the next event.
     """
 
     def __init__(self, hub: "EventHub", job_id: str, cursor: EventId, fresh: bool) -> None:
@@ -154,7 +155,7 @@ class Follower:
         self._hub = hub
         self._replay = not fresh
         self._ready = threading.Event()
-        self._wake = threading.Condition()
+        self._news = threading.Event()
         self._live: deque[tuple[EventId, Event]] = deque()
         self._pages: deque[Event] = deque()
         self._synced = time.monotonic()
@@ -177,6 +178,8 @@ class Follower:
         """
         deadline = time.monotonic() + timeout
         while True:
+            # Before the look, so that what comes after it is not missed.
+            self._news.clear()
             event = self._replayed() or self._lived()
             if event is not None:
                 self.cursor = event.id
@@ -190,9 +193,7 @@ class Follower:
                     deadline = now
                     continue
                 return None
-            with self._wake:
-                if not self._live and not self._replay:
-                    self._wake.wait(deadline - now)
+            self._news.wait(deadline - now)
 
     def _replayed(self) -> Event | None:
         if not self._pages and self._replay:
@@ -202,39 +203,39 @@ class Follower:
             page = self._hub.log.read(self.job_id, self.cursor)
             self._synced = time.monotonic()
             self._pages.extend(page)
-            self._replay = len(page) == PAGE
+            if len(page) == PAGE:
+                self._replay = True
         return self._pages.popleft() if self._pages else None
 
     def _lived(self) -> Event | None:
-        if self._replay:
-            return None
-        with self._wake:
-            while self._live:
+        while self._live and not self._replay:
+            try:
                 before, event = self._live.popleft()
-                if event.id <= self.cursor:
-                    continue
-                if before != self.cursor:
-                    self._replay = True
-                    return None
-                return event
+            except IndexError:
+                # The hub has just dropped them all, and set `_replay`.
+                break
+            if event.id <= self.cursor:
+                continue
+            if before != self.cursor:
+                self._replay = True
+                break
+            return event
         return None
 
     # -- called by the hub
 
     def push(self, before: EventId, event: Event) -> None:
-        with self._wake:
-            if len(self._live) >= BUFFER:
-                self._live.clear()
-                self._replay = True
-            self._live.append((before, event))
-            self._wake.notify()
+        if len(self._live) >= BUFFER:
+            self._replay = True
+            self._live.clear()
+        self._live.append((before, event))
+        self._news.set()
 
     def resync(self) -> None:
         self._ready.clear()
-        with self._wake:
-            self._live.clear()
-            self._replay = True
-            self._wake.notify()
+        self._replay = True
+        self._live.clear()
+        self._news.set()
 
     def ready(self) -> None:
         self._ready.set()
