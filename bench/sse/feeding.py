@@ -70,4 +70,6 @@ class Feeder:
     def _write(self, writes: list[Write]) -> None:
         refused = [result for result in self._store.write(writes) if result != 1]
         if refused:
-            raise RuntimeError(f"{len(refused)} of {len(writes)} writes were refused: {refused[:8]}")
+            raise RuntimeError(
+                f"{len(refused)} of {len(writes)} writes were refused: {refused[:8]}"
+            )

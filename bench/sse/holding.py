@@ -12,7 +12,6 @@ import httpx
 import msgspec
 import psutil
 
-from bench.descriptors import allow_many
 from bench.figures import percentile
 from bench.programs import REPOSITORY, Program, programs
 from bench.sse.feeding import Feeder
@@ -37,7 +36,9 @@ class Failed(Exception):
 class Api:
     """A running API with one serving process."""
 
-    def __init__(self, url: str, token: str, program: Program, store: JobStore, folder: Path) -> None:
+    def __init__(
+        self, url: str, token: str, program: Program, store: JobStore, folder: Path
+    ) -> None:
         self.url = url
         self.headers = {"Authorization": f"Bearer {token}"}
         self.store = store
@@ -96,7 +97,6 @@ def _await(url: str) -> None:
 
 def measure(plan: Plan, jobs: int, folder: Path) -> Held:
     """`plan.streams` readers, spread evenly over `jobs` jobs. Raises `Failed`."""
-    allow_many(plan.streams)
     with api(folder) as running:
         # Twice: what a first stream allocates for good is not what a stream costs.
         for _ in range(2):

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bench.descriptors import allow_many
 from bench.engines.reader import Recorder, parse
+from shared.descriptors import allow
 
 CONNECTING = 16
 """Streams that are being opened at once."""
+OTHER_FILES = 256
 AGAIN_SECONDS = 0.5
 """Pause before one that was refused is asked for again."""
 OPENED = b"retry:"
@@ -90,6 +91,7 @@ class Readers:
 
     async def _open(self, path: str) -> Stream:
         address = urlsplit(self._errand.url)
+        assert address.hostname is not None and address.port is not None
         loop = asyncio.get_running_loop()
         lines = [f"GET {path} HTTP/1.1", f"Host: {address.netloc}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in self._errand.headers.items()]
@@ -110,7 +112,7 @@ def tell(said: Opened | Heard) -> None:
 def main() -> int:
     """1 when the streams could not be opened or did not end."""
     errand = msgspec.json.decode(sys.stdin.buffer.readline(), type=Errand)
-    allow_many(len(errand.paths))
+    allow(len(errand.paths) + OTHER_FILES)
     try:
         tell(asyncio.run(Readers(errand).hold()))
     except (TimeoutError, OSError) as error:

@@ -28,7 +28,8 @@ class Held(msgspec.Struct, frozen=True):
     `fed_kb`: by how much it had grown for each stream once all were open, and after all events.
     `event_us`: processor time of the API process for each frame at a reader. `delays_ms`: p50, p95, p99
     and the longest of the times from append to arrival. `late_s`: how far the feeder fell behind its
-    second. `refused`: requests that were answered by no stream and sent again. `wrong`: streams that got other events than were appended, or no end.
+    second. `refused`: requests that were answered by no stream and sent again. `wrong`: streams that got
+    other events than were appended, or no end.
     """
 
     streams: int
