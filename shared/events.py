@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, total_ordering
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -36,9 +35,7 @@ _ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _log = logging.getLogger(__name__)
 
 
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class EventId:
+class EventId(NamedTuple):
     """Where an event stands in its job's log: `<attempt>-<seq>`."""
 
     attempt: int
@@ -56,8 +53,11 @@ class EventId:
             )
         return cls(int(match[1]), int(match[2]))
 
-    def __lt__(self, other: "EventId") -> bool:
-        return (self.attempt, self.seq) < (other.attempt, other.seq)
+    @classmethod
+    def known(cls, raw: bytes) -> "EventId":
+        """One that our own scripts wrote."""
+        attempt, _, seq = raw.partition(b"-")
+        return cls(int(attempt), int(seq))
 
     def __str__(self) -> str:
         return f"{self.attempt}-{self.seq}"
@@ -66,22 +66,19 @@ class EventId:
 START = EventId(0, 0)
 
 
-@dataclass(frozen=True)
 class Event:
-    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines."""
+    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines.
 
-    id: EventId
-    kind: str
-    data: bytes
+    `frame` is the event as one SSE frame, serialised once for all its readers.
+    """
 
-    @cached_property
-    def frame(self) -> bytes:
-        """The event as one SSE frame, serialised once for all its readers."""
-        return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-            str(self.id).encode(),
-            self.kind.encode(),
-            self.data,
-        )
+    __slots__ = ("data", "frame", "id", "kind")
+
+    def __init__(self, identity: EventId, kind: str, data: bytes) -> None:
+        self.id = identity
+        self.kind = kind
+        self.data = data
+        self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*identity, kind.encode(), data)
 
     @property
     def terminal(self) -> bool:
@@ -109,8 +106,7 @@ class EventLog:
         if not entries and after < BIRTH.id and _is_birth(head):
             return [BIRTH]
         return [
-            Event(EventId.parse(raw.decode()), entry[b"e"].decode(), entry[b"d"])
-            for raw, entry in entries
+            Event(EventId.known(raw), entry[b"e"].decode(), entry[b"d"]) for raw, entry in entries
         ]
 
     def exists(self, job_id: str) -> bool:
@@ -464,8 +460,8 @@ class EventHub:
 
     def _deliver(self, name: bytes, payload: bytes) -> None:
         identity, before, kind, data = payload.split(b" ", 3)
-        event = Event(EventId.parse(identity.decode()), kind.decode(), data)
-        previous = EventId.parse(before.decode())
+        event = Event(EventId.known(identity), kind.decode(), data)
+        previous = EventId.known(before)
         with self._lock:
             channel = self._channels.get(name)
             followers = tuple(channel.followers) if channel is not None else ()
