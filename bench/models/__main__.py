@@ -64,14 +64,17 @@ def main() -> int:
     result = Result(date, options.quick, machine, outcomes)
     text = render(result)
     print(f"\n{text}")
-    write(result, text, options.results, result.stem)
+    if options.only is None:
+        write(result, text, options.results, result.stem)
     return 1 if any(outcome.wrong for outcome in outcomes) else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.models", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, about 2 minutes")
-    parser.add_argument("--only", choices=list(CONTESTS), help="one contest alone")
+    parser.add_argument(
+        "--only", choices=list(CONTESTS), help="one contest alone; nothing is written"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
     return parser.parse_args()
 

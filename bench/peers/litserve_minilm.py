@@ -34,8 +34,12 @@ class MiniLm(ls.LitAPI):  # type: ignore[misc]
     def batch(self, inputs: list[list[str]]) -> list[list[str]]:
         return inputs
 
+    def predict(self, given: Any) -> Any:
+        """The texts of several requests; with batches of one LitServe hands over a single one's."""
+        return self._encode(given) if self.max_batch_size > 1 else self._encode([given])[0]
+
     @torch.inference_mode()
-    def predict(self, requests: list[list[str]]) -> list[list[list[float]]]:
+    def _encode(self, requests: list[list[str]]) -> list[list[list[float]]]:
         """The normalized means of the tokens' vectors."""
         texts = [text for request in requests for text in request]
         inputs = self._tokenizer(
