@@ -9,8 +9,13 @@ import os
 import sys
 from typing import Any
 
+from shared.descriptors import allow
 from shared.errors import ConfigError
 from shared.settings import load_settings, require_token_beyond_loopback
+
+MOST_CONNECTIONS = 8192
+OTHER_FILES = 1280
+"""Files and sockets of a process beside its clients': two pools of connections to Redis, and more."""
 
 _host = os.environ.get("HOST") or "127.0.0.1"
 try:
@@ -23,7 +28,9 @@ wsgi_app = "api.wsgi:app"
 bind = f"{_host}:{_settings.port}"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
 worker_class = "api.gunicorn_worker.Worker"
-worker_connections = 8192
+worker_connections = max(
+    1, min(MOST_CONNECTIONS, allow(MOST_CONNECTIONS + OTHER_FILES) - OTHER_FILES)
+)
 backlog = 2048
 preload_app = False
 reuse_port = False

@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, total_ordering
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -36,9 +35,7 @@ _ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _log = logging.getLogger(__name__)
 
 
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class EventId:
+class EventId(NamedTuple):
     """Where an event stands in its job's log: `<attempt>-<seq>`."""
 
     attempt: int
@@ -56,8 +53,11 @@ class EventId:
             )
         return cls(int(match[1]), int(match[2]))
 
-    def __lt__(self, other: "EventId") -> bool:
-        return (self.attempt, self.seq) < (other.attempt, other.seq)
+    @classmethod
+    def known(cls, raw: bytes) -> "EventId":
+        """One that our own scripts wrote."""
+        attempt, _, seq = raw.partition(b"-")
+        return cls(int(attempt), int(seq))
 
     def __str__(self) -> str:
         return f"{self.attempt}-{self.seq}"
@@ -66,22 +66,19 @@ class EventId:
 START = EventId(0, 0)
 
 
-@dataclass(frozen=True)
 class Event:
-    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines."""
+    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines.
 
-    id: EventId
-    kind: str
-    data: bytes
+    `frame` is the event as one SSE frame, serialised once for all its readers.
+    """
 
-    @cached_property
-    def frame(self) -> bytes:
-        """The event as one SSE frame, serialised once for all its readers."""
-        return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-            str(self.id).encode(),
-            self.kind.encode(),
-            self.data,
-        )
+    __slots__ = ("data", "frame", "id", "kind")
+
+    def __init__(self, identity: EventId, kind: str, data: bytes) -> None:
+        self.id = identity
+        self.kind = kind
+        self.data = data
+        self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*identity, kind.encode(), data)
 
     @property
     def terminal(self) -> bool:
@@ -109,8 +106,7 @@ class EventLog:
         if not entries and after < BIRTH.id and _is_birth(head):
             return [BIRTH]
         return [
-            Event(EventId.parse(raw.decode()), entry[b"e"].decode(), entry[b"d"])
-            for raw, entry in entries
+            Event(EventId.known(raw), entry[b"e"].decode(), entry[b"d"]) for raw, entry in entries
         ]
 
     def exists(self, job_id: str) -> bool:
@@ -145,7 +141,8 @@ class Follower:
     """One reader of one job: `next` gives its events in order, each exactly once.
 
     The buffer is bounded: a slow reader's buffer is dropped and the log read instead, so it neither
-    loses an event nor holds memory or other readers up.
+    loses an event nor holds memory or other readers up. The hub's thread appends and drops, one reader
+    takes, without a lock: whatever a reader misses shows as a gap before the next event.
     """
 
     def __init__(self, hub: "EventHub", job_id: str, cursor: EventId, fresh: bool) -> None:
@@ -154,7 +151,7 @@ class Follower:
         self._hub = hub
         self._replay = not fresh
         self._ready = threading.Event()
-        self._wake = threading.Condition()
+        self._news = threading.Event()
         self._live: deque[tuple[EventId, Event]] = deque()
         self._pages: deque[Event] = deque()
         self._synced = time.monotonic()
@@ -177,6 +174,8 @@ class Follower:
         """
         deadline = time.monotonic() + timeout
         while True:
+            # Before the look, so that what comes after it is not missed.
+            self._news.clear()
             event = self._replayed() or self._lived()
             if event is not None:
                 self.cursor = event.id
@@ -190,9 +189,7 @@ class Follower:
                     deadline = now
                     continue
                 return None
-            with self._wake:
-                if not self._live and not self._replay:
-                    self._wake.wait(deadline - now)
+            self._news.wait(deadline - now)
 
     def _replayed(self) -> Event | None:
         if not self._pages and self._replay:
@@ -202,39 +199,39 @@ class Follower:
             page = self._hub.log.read(self.job_id, self.cursor)
             self._synced = time.monotonic()
             self._pages.extend(page)
-            self._replay = len(page) == PAGE
+            if len(page) == PAGE:
+                self._replay = True
         return self._pages.popleft() if self._pages else None
 
     def _lived(self) -> Event | None:
-        if self._replay:
-            return None
-        with self._wake:
-            while self._live:
+        while self._live and not self._replay:
+            try:
                 before, event = self._live.popleft()
-                if event.id <= self.cursor:
-                    continue
-                if before != self.cursor:
-                    self._replay = True
-                    return None
-                return event
+            except IndexError:
+                # The hub has just dropped them all, and set `_replay`.
+                break
+            if event.id <= self.cursor:
+                continue
+            if before != self.cursor:
+                self._replay = True
+                break
+            return event
         return None
 
     # -- called by the hub
 
     def push(self, before: EventId, event: Event) -> None:
-        with self._wake:
-            if len(self._live) >= BUFFER:
-                self._live.clear()
-                self._replay = True
-            self._live.append((before, event))
-            self._wake.notify()
+        if len(self._live) >= BUFFER:
+            self._replay = True
+            self._live.clear()
+        self._live.append((before, event))
+        self._news.set()
 
     def resync(self) -> None:
         self._ready.clear()
-        with self._wake:
-            self._live.clear()
-            self._replay = True
-            self._wake.notify()
+        self._replay = True
+        self._live.clear()
+        self._news.set()
 
     def ready(self) -> None:
         self._ready.set()
@@ -463,8 +460,8 @@ class EventHub:
 
     def _deliver(self, name: bytes, payload: bytes) -> None:
         identity, before, kind, data = payload.split(b" ", 3)
-        event = Event(EventId.parse(identity.decode()), kind.decode(), data)
-        previous = EventId.parse(before.decode())
+        event = Event(EventId.known(identity), kind.decode(), data)
+        previous = EventId.known(before)
         with self._lock:
             channel = self._channels.get(name)
             followers = tuple(channel.followers) if channel is not None else ()

@@ -142,14 +142,14 @@ def frames(received: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, byt
                 return
             head_read = True
             raw = bytearray(rest)
-        body += _chunks(raw)
+        body += unchunked(raw)
         *complete, rest = bytes(body).split(b"\n\n")
         body = bytearray(rest)
         for frame in complete:
             yield arrived, frame
 
 
-def _chunks(raw: bytearray) -> bytes:
+def unchunked(raw: bytearray) -> bytes:
     """Take all complete HTTP chunks off the front."""
     taken = bytearray()
     while (line := raw.find(b"\r\n")) >= 0:

@@ -1,6 +1,7 @@
 """Both ways to start the API by hand refuse what is not safe, in one line."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,21 @@ def test_nothing_listens_beyond_loopback_with_a_token_that_nobody_chose(
     assert ran.returncode != 0
     assert "TRUTHGPT_API_TOKEN: not set" in ran.stderr and "Traceback" not in ran.stderr
     assert not (tmp_path / "state").exists(), "no token was made either"
+
+
+@pytest.mark.parametrize(("hard", "connections"), [(20_000, 8192), (4096, 2816)])
+def test_a_process_takes_as_many_connections_as_it_may_open_files(
+    hard: int, connections: int
+) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most != resource.RLIM_INFINITY and most < hard:
+        pytest.skip(f"no more than {most} open files are allowed here")
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {hard}));"
+        "from api import gunicorn_conf as conf;"
+        "print(conf.worker_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout.split() == [str(connections), str(connections + 1280)], ran.stderr

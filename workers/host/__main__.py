@@ -1,7 +1,7 @@
 """Entry of the engine host: `python -m workers.host FD`, a socket inherited from the worker.
 
-Threads: the loop (main thread) owns the engine; `ingress` reads commands; `egress` writes reports and
-the pulse. When the worker dies, however it dies, the host ends: the socket closes under `ingress`,
+Threads: the loop (main thread) owns the engine and writes its reports; `ingress` reads commands; `pulse`
+writes the pulse. When the worker dies, however it dies, the host ends: the socket closes under `ingress`,
 and Linux kills the host should that thread not get to run.
 """
 
@@ -9,7 +9,6 @@ import ctypes
 import gc
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
@@ -40,7 +39,6 @@ from workers.host.messages import (
     send,
 )
 
-EGRESS_BOUND = 1024
 DEVICE_LOST = 5
 """Exit status of a host whose device is of no use to it any more."""
 PR_SET_PDEATHSIG = 1
@@ -64,37 +62,29 @@ def read_commands(connection: Connection, inbox: Inbox) -> None:
 
 
 class Egress:
-    """Writes reports in order; a full queue makes the loop wait, so nothing grows without bound."""
+    """Writes reports, each at once: another thread would first have to get the interpreter from the loop.
+
+    A worker that does not read makes the loop wait, so nothing grows without bound.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._queue: queue.Queue[Report] = queue.Queue(EGRESS_BOUND)
+        self._sending = threading.Lock()
         self.loop: Loop | None = None
 
     def put(self, report: Report) -> None:
-        self._queue.put(report)
-
-    def run(self) -> None:
-        last_pulse = 0.0
+        """Write a report. Ends the host when the worker is gone."""
         try:
-            while True:
-                reports: list[Report] = []
-                try:
-                    reports.append(self._queue.get(timeout=STEP_PULSE_SECONDS))
-                    while len(reports) < EGRESS_BOUND:
-                        reports.append(self._queue.get_nowait())
-                except queue.Empty:
-                    pass
-                now = time.monotonic()
-                if now - last_pulse >= STEP_PULSE_SECONDS:
-                    reports.append(self._pulse(now))
-                    last_pulse = now
-                if reports:
-                    send(self._connection, reports)
-                if any(isinstance(report, Lost) for report in reports):
-                    os._exit(DEVICE_LOST)
+            with self._sending:
+                send(self._connection, [report])
         except OSError:
             os._exit(0)
+
+    def run(self) -> None:
+        """Write a pulse every `STEP_PULSE_SECONDS`."""
+        while True:
+            self.put(self._pulse(time.monotonic()))
+            time.sleep(STEP_PULSE_SECONDS)
 
     def _pulse(self, now: float) -> Pulse:
         loop = self.loop
@@ -131,8 +121,7 @@ def main() -> None:
         raise TypeError(f"expected Load first, got {type(first).__name__}")
     egress = Egress(connection)
     inbox = Inbox()
-    writer = threading.Thread(target=egress.run, name="egress", daemon=True)
-    writer.start()
+    threading.Thread(target=egress.run, name="pulse", daemon=True).start()
     threading.Thread(
         target=read_commands, args=(connection, inbox), name="ingress", daemon=True
     ).start()
@@ -146,11 +135,11 @@ def main() -> None:
             engine = build(spec)
         info = engine.load()
     except ConfigError as error:
-        send(connection, [Refused(error.detail)])
+        egress.put(Refused(error.detail))
         os._exit(3)
     except Exception as error:  # noqa: BLE001 - a host that cannot load says why, whatever it was
         _log.exception("loading %s failed", spec.name)
-        send(connection, [Refused(f"loading failed: {type(error).__name__}: {error}")])
+        egress.put(Refused(f"loading failed: {type(error).__name__}: {error}"))
         os._exit(4)
     remember = _recall(engine, spec, info, first.ceilings)
     loop = Loop(engine, inbox, egress.put, continues=info.continues, remember=remember)
@@ -161,7 +150,6 @@ def main() -> None:
     except DeviceLost as lost:
         _log.exception("the device of %s is gone", spec.name)
         egress.put(Lost(str(lost), lost.blames))
-        writer.join(timeout=STEP_PULSE_SECONDS * 5)
         os._exit(DEVICE_LOST)
     os._exit(0)
 
