@@ -59,7 +59,7 @@ def slug(name: str) -> str:
     return name.rpartition(" + ")[2].lower()
 
 
-QUICK = Plan(rounds=1, warm_up=1.0, seconds=3.0)
+QUICK = Plan(rounds=1, warm_up=2.0, seconds=3.0)
 FULL = Plan(rounds=2, warm_up=2.0, seconds=6.0)
 
 CAPACITY_CLIENTS = 64
@@ -68,7 +68,7 @@ MOST_OPEN = 1000
 CONTESTS = (
     Contest(
         name="infer",
-        title="Jobs a second through an echo model, from submit to result",
+        title="Echo jobs, submit to result",
         clients=CAPACITY_CLIENTS,
         ours=Ours,
         peers=(
@@ -94,7 +94,7 @@ CONTESTS = (
     ),
     Contest(
         name="submit",
-        title="Jobs a second accepted, no worker running",
+        title="Echo jobs accepted, no worker running",
         clients=CAPACITY_CLIENTS,
         ours=partial(Ours, submit_only=True),
         peers=(partial(Queued, FLASK_CELERY, submit_only=True),),
@@ -107,7 +107,7 @@ CONTESTS = (
     ),
     Contest(
         name="latency",
-        title="Time from submit to result of one client alone",
+        title="Echo jobs of one client alone, submit to result",
         clients=1,
         ours=Ours,
         peers=(partial(Queued, FLASK_CELERY), partial(Queued, FLASK_DRAMATIQ)),
@@ -121,7 +121,7 @@ CONTESTS = (
     ),
     Contest(
         name="open-loop",
-        title="Time from a job's arrival to its result, arrivals by a Poisson process",
+        title="Echo jobs arriving by a Poisson process, arrival to result",
         clients=MOST_OPEN,
         ours=Ours,
         peers=(partial(Queued, FLASK_CELERY),),
