@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check audit format bench bench-quick bench-engines bench-gpu bench-overhead show chaos chaos-quick clean
+.PHONY: help setup run demo test check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench-gpu: setup ## Text generation on a CUDA device beside the memory's bandwid
 
 bench-overhead: setup ## What metrics, traces and logs together cost, about 5 minutes
 	$(BIN)/python -m bench.overhead
+
+profile: setup ## Where each job's microseconds go, stage by stage, about 2 minutes
+	$(BIN)/python -m bench.profile
 
 show: setup ## Everything at once under load for a minute: metrics, dashboards, a trace, Flower, alerts
 	$(BIN)/python -m tests.show

@@ -1,0 +1,144 @@
+"""`python -m bench.profile`: where each job's microseconds go, stage by stage.
+
+Three turns of the same stack: one that nobody watches, for the whole (processor time, Redis commands, and
+Redis' slow log); one whose processes sample themselves, for the shares; one with a lone
+client, for the timeline.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redis import Redis
+
+from bench.accounting import Cost, Counters, cost, read
+from bench.files import write
+from bench.machine import look_around
+from bench.order import Mark, Order, Report
+from bench.profile import scripts, timeline
+from bench.profile.result import Profile, redis_stages, render, stages
+from bench.profile.sampler import Sampler
+from bench.profile.stages import SAMPLED
+from bench.programs import REPOSITORY
+from bench.subjects import Serving
+from bench.subjects.ours import Ours
+from bench.turn import TurnFailed, put_load
+
+RESULTS = REPOSITORY / "bench" / "results"
+SCRATCH = REPOSITORY / ".bench" / "profile"
+CLIENTS = 64
+WARM_UP = 3.0
+PATIENCE = 180.0
+"""Seconds for all processes to come up: a busy machine takes its time."""
+COMMANDS_SHOWN = 0.05
+
+
+def main() -> int:
+    """0 when it ran; 1 with a line on stderr when it could not."""
+    options = _options()
+    try:
+        profile = measure(options.seconds, options.requests)
+    except (TurnFailed, OSError, ValueError) as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    text = render(profile)
+    print(f"\n{text}")
+    write(profile, text, options.results, f"{profile.date}-profile")
+    return 0
+
+
+def measure(seconds: float, requests: int) -> Profile:
+    """All three turns. Raises `TurnFailed`."""
+    machine = look_around()
+    report, whole, called = _unwatched(seconds)
+    shares = stages(whole.cpu_ms, _sampled(seconds))
+    shares["redis"] = redis_stages(whole.cpu_ms["redis"], called)
+    return Profile(
+        date=datetime.now(UTC).date().isoformat(),
+        machine=machine,
+        clients=CLIENTS,
+        seconds=seconds,
+        rate=report.rate,
+        cpu_ms=whole.cpu_ms,
+        stages=shares,
+        commands=sum(command.calls for command in whole.commands.values()),
+        calls={n: c.calls for n, c in whole.commands.items() if c.calls >= COMMANDS_SHOWN},
+        scripts=called,
+        timeline=_alone(requests),
+    )
+
+
+def _unwatched(seconds: float) -> tuple[Report, Cost, dict[str, scripts.Calls]]:
+    counters: dict[str, Counters] = {}
+    called: dict[str, scripts.Calls] = {}
+
+    def mark(moment: str, serving: Serving, redis: "Redis") -> None:
+        counters[moment] = read(serving, redis)
+        if moment == "begins":
+            scripts.listen(redis)
+        else:
+            called.update(scripts.heard(redis))
+
+    report = _turn(seconds, mark)
+    return report, cost(counters["begins"], counters["ends"], report.answers), called
+
+
+def _sampled(seconds: float) -> dict[str, dict[str, float]]:
+    sampler = Sampler(SCRATCH / "stacks")
+    found: dict[str, dict[str, float]] = {}
+
+    def mark(moment: str, serving: Serving, redis: "Redis") -> None:  # noqa: ARG001 - as above
+        if moment == "begins":
+            sampler.start()
+        else:
+            pids = {group: [p.pid for p in serving.groups[group]()] for group in SAMPLED}
+            found.update(sampler.stop(pids))
+
+    _turn(seconds, mark, sampler.env)
+    return found
+
+
+def _turn(
+    seconds: float,
+    mark: Callable[[str, Serving, "Redis"], None],
+    env: Mapping[str, str] | None = None,
+) -> Report:
+    subject, folder = Ours(env=env), SCRATCH / "stack"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
+        order = Order(serving.url, subject.dialect, CLIENTS, WARM_UP, seconds, PATIENCE)
+        for message in put_load(order, folder):
+            if isinstance(message, Mark):
+                mark(message.moment, serving, redis)
+            else:
+                return message
+    raise TurnFailed("the load generator gave no report")
+
+
+def _alone(requests: int) -> timeline.Timeline:
+    """A turn of one client. The load generator's first answer says that all is up."""
+    subject, folder = Ours(), SCRATCH / "alone"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
+        for _ in put_load(Order(serving.url, subject.dialect, 1, 1.0, 1.0, PATIENCE), folder):
+            pass
+        return timeline.measure(
+            serving.url, subject.headers, subject.dialect.fields, redis, requests
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
+    parser.add_argument("--requests", type=int, default=500, help="of the lone client")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
