@@ -109,7 +109,7 @@ def _turn(
     subject, folder = Ours(env=env), SCRATCH / "stack"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
+    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url or "") as redis:
         order = Order(serving.url, subject.dialect, CLIENTS, WARM_UP, seconds, PATIENCE)
         for message in put_load(order, folder):
             if isinstance(message, Mark):
@@ -124,7 +124,7 @@ def _alone(requests: int) -> timeline.Timeline:
     subject, folder = Ours(), SCRATCH / "alone"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url) as redis:
+    with subject.serve(folder) as serving, Redis.from_url(serving.redis_url or "") as redis:
         for _ in put_load(Order(serving.url, subject.dialect, 1, 1.0, 1.0, PATIENCE), folder):
             pass
         return timeline.measure(

@@ -23,7 +23,7 @@ _FRONT_END = (
     ("headers of every answer", r"api/protection|api/app"),
     ("Flask, werkzeug", r"\((flask|werkzeug)/"),
     ("gunicorn", r"\(gunicorn/|api/gunicorn|email/utils"),
-    ("gevent", r"gevent/(hub|timeout|greenlet|baseserver|event|_)"),
+    ("gevent", r"gevent/(?!_socket|socket)"),
 )
 _WORKER = (
     ("Flower's events", r"workers/flower"),

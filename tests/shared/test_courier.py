@@ -1,7 +1,9 @@
 """Calls that travel together: every caller gets its own answer, or its own error."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from redis.exceptions import ResponseError
@@ -46,3 +48,25 @@ def test_scripts_that_redis_has_forgotten_are_brought_back(store: JobStore) -> N
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda n: courier.call(script, (str(n),)), range(200)))
     assert answers == [str(n).encode() for n in range(200)]
+
+
+def test_a_connection_that_was_lost_is_made_anew(store: JobStore) -> None:
+    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    assert courier.call(script, ("before",)) == b"before"
+    store.redis.client_kill_filter(_type="normal", skipme=True)
+    assert courier.call(script, ("after",)) == b"after"
+
+
+def test_each_call_is_made_inside_what_watches(store: JobStore) -> None:
+    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    seen: list[str] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        seen.append("begins")
+        yield
+        seen.append("ends")
+
+    courier.around = around
+    assert courier.call(script, ("x",)) == b"x"
+    assert seen == ["begins", "ends"]
