@@ -1,8 +1,8 @@
 """`python -m bench.profile`: where each job's microseconds go, stage by stage.
 
-Three turns of the same stack: one that nobody watches, for the whole (processor time, Redis commands, and
-Redis' slow log); one whose processes sample themselves, for the shares; one with a lone
-client, for the timeline.
+Three turns of the same stack: one that nobody watches, for the whole (processor time, Redis commands); one
+whose processes sample themselves and whose Redis keeps a slow log, for the shares; one with a lone client,
+for the timeline.
 """
 
 import argparse
@@ -53,9 +53,11 @@ def main() -> int:
 def measure(seconds: float, requests: int) -> Profile:
     """All three turns. Raises `TurnFailed`."""
     machine = look_around()
-    report, whole, called = _unwatched(seconds)
-    shares = stages(whole.cpu_ms, _sampled(seconds))
-    shares["redis"] = redis_stages(whole.cpu_ms["redis"], called)
+    report, whole = _unwatched(seconds)
+    spent, called = _watched(seconds)
+    shares = stages(whole.cpu_ms, spent)
+    busy = whole.commands["evalsha"].microseconds
+    shares["redis"] = redis_stages(whole.cpu_ms["redis"], busy, called)
     return Profile(
         date=datetime.now(UTC).date().isoformat(),
         machine=machine,
@@ -71,34 +73,32 @@ def measure(seconds: float, requests: int) -> Profile:
     )
 
 
-def _unwatched(seconds: float) -> tuple[Report, Cost, dict[str, scripts.Calls]]:
+def _unwatched(seconds: float) -> tuple[Report, Cost]:
     counters: dict[str, Counters] = {}
-    called: dict[str, scripts.Calls] = {}
 
     def mark(moment: str, serving: Serving, redis: "Redis") -> None:
         counters[moment] = read(serving, redis)
+
+    report = _turn(seconds, mark)
+    return report, cost(counters["begins"], counters["ends"], report.answers)
+
+
+def _watched(seconds: float) -> tuple[dict[str, dict[str, float]], dict[str, scripts.Calls]]:
+    sampler = Sampler(SCRATCH / "stacks")
+    spent: dict[str, dict[str, float]] = {}
+    called: dict[str, scripts.Calls] = {}
+
+    def mark(moment: str, serving: Serving, redis: "Redis") -> None:
         if moment == "begins":
+            sampler.start()
             scripts.listen(redis)
         else:
             called.update(scripts.heard(redis))
-
-    report = _turn(seconds, mark)
-    return report, cost(counters["begins"], counters["ends"], report.answers), called
-
-
-def _sampled(seconds: float) -> dict[str, dict[str, float]]:
-    sampler = Sampler(SCRATCH / "stacks")
-    found: dict[str, dict[str, float]] = {}
-
-    def mark(moment: str, serving: Serving, redis: "Redis") -> None:  # noqa: ARG001 - as above
-        if moment == "begins":
-            sampler.start()
-        else:
             pids = {group: [p.pid for p in serving.groups[group]()] for group in SAMPLED}
-            found.update(sampler.stop(pids))
+            spent.update(sampler.stop(pids))
 
     _turn(seconds, mark, sampler.env)
-    return found
+    return spent, called
 
 
 def _turn(

@@ -44,15 +44,16 @@ def stages(
     return found
 
 
-def redis_stages(cpu_ms: float, scripts: dict[str, Calls]) -> dict[str, float]:
+def redis_stages(cpu_ms: float, busy: float, scripts: dict[str, Calls]) -> dict[str, float]:
     """The same of Redis: scripts by name, and what it does around them.
 
-    The slow log counts time, not processor time: where it says more than the whole, it is scaled down.
+    `busy`: microseconds a job in scripts, by Redis' own statistics. They count time, not processor time, so
+    that on a busy machine there may be more of them than of the whole. `scripts` are for the shares alone:
+    writing the slow log takes time of its own.
     """
-    whole = cpu_ms * 1000
-    named = {f"script {name}": took.microseconds for name, took in scripts.items()}
-    scale = min(1.0, whole / (sum(named.values()) or 1.0))
-    found = {name: took * scale for name, took in named.items()}
+    whole, logged = cpu_ms * 1000, sum(took.microseconds for took in scripts.values()) or 1.0
+    share = min(busy, whole) / logged
+    found = {f"script {name}": took.microseconds * share for name, took in scripts.items()}
     return {**found, REST: whole - sum(found.values())}
 
 
@@ -87,8 +88,8 @@ def render(profile: Profile) -> str:
         "Processor microseconds a job:\n\n" + table(("process", "stage", "us", "%"), rows),
         f"Redis commands a job, in scripts too: {profile.commands:.1f}; by name:\n\n"
         + table(("command", "a job"), calls),
-        "Scripts, and how long Redis was busy with them (slow log; on a busy machine that counts time in "
-        "which it did not run):\n\n" + table(("script", "calls a job", "us a job"), scripts),
+        "Scripts by the slow log, whose writing takes time of its own:\n\n"
+        + table(("script", "calls a job", "us a job"), scripts),
         f"One client, {line.requests} requests: p50 **{line.p50:.2f} ms**, p99 {line.p99:.2f} ms. "
         "The medians of its parts, by what Redis saw and when (MONITOR):\n\n"
         + table(("part", "ms"), legs),

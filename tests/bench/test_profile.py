@@ -50,9 +50,10 @@ def test_stages_add_up_to_what_was_measured() -> None:
 
 def test_redis_is_its_scripts_and_the_rest() -> None:
     called = {"create": Calls(1.0, 60.0), "claim": Calls(0.1, 20.0)}
-    found = redis_stages(0.1, called)
+    found = redis_stages(0.1, 80.0, called)
     assert found == pytest.approx({"script create": 60.0, "script claim": 20.0, REST: 20.0})
-    assert sum(redis_stages(0.04, called).values()) == pytest.approx(40.0)
+    crowded = redis_stages(0.04, 80.0, called)
+    assert crowded == pytest.approx({"script create": 30.0, "script claim": 10.0, REST: 0.0})
 
 
 def test_the_legs_of_a_request_lie_between_what_redis_saw() -> None:
