@@ -218,12 +218,15 @@ class Executor:
                     self._fenced(attempt)
 
     def give_back(self) -> None:
-        """Return every attempt to the queue without charging it; the worker is about to stop."""
+        """Return every attempt to the queue without charging it; the worker is about to stop.
+
+        Decided before the engine is told: its answer, that it has let go, must find nothing to end.
+        """
         with self._lock:
             tickets = list(self._held)
-        self.engine.send([Cancel(ticket) for ticket in tickets])
         for ticket in tickets:
             self._decided(ticket, "returned")
+        self.engine.send([Cancel(ticket) for ticket in tickets])
 
     # -- what the engine says (EngineEvents)
 

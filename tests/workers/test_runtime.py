@@ -1,7 +1,7 @@
 """A whole model worker on a real store, without Celery: claims run, stream, end, retry, cancel, drain."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
@@ -16,6 +16,7 @@ from shared.states import JobState
 from shared.usage import read_usage
 from tests.conftest import eventually
 from workers.engine_client import HostOptions
+from workers.host.messages import Cancel, Command
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
 
@@ -291,6 +292,27 @@ def test_stopping_gives_back_what_does_not_fit_uncharged(start: Callable[..., Be
     assert (record.fields["failures"], record.fields["crashes"]) == ("0", "0")
     assert bench.store.get(short).state is JobState.SUCCEEDED
     assert bench.store.status(MODEL).workers == {}
+
+
+def test_what_a_stopping_worker_gives_back_is_never_canceled(start: Callable[..., Bench]) -> None:
+    """Even by an engine that lets go of a job before the worker has looked at the next one."""
+    bench = start(drain_time=0.1)
+    job_id = bench.submit("slow 100000")
+    eventually(lambda: log_text(bench.store, job_id))
+    engine, executor = bench.runtime.executor.engine, bench.runtime.executor
+    send = engine.send
+
+    def answered_at_once(commands: Sequence[Command]) -> bool:
+        sent = send(commands)
+        if any(isinstance(command, Cancel) for command in commands):
+            eventually(lambda: not executor.active, 10, "the engine has let go")
+        return sent
+
+    engine.send = answered_at_once  # type: ignore[method-assign]
+    bench.rescuer.stop()
+    bench.runtime.stop()
+    assert bench.store.get(job_id).state is JobState.QUEUED
+    assert bench.diary.ends == [(job_id, "retried")]
 
 
 def test_live_readers_see_every_event_once(bench: Bench, store: JobStore) -> None:
