@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-from flask import Flask, Response
+import flask
+from flask import Flask, Request, Response
 from werkzeug.exceptions import NotFound
 
-from api import current, errors, limits
+from api import current, errors, limits, observation
 from api.bell import Bell, Ring
 from api.cache import Cache
 from api.dead_letters import dead_letters
@@ -17,10 +19,10 @@ from api.health import health
 from api.infer import infer
 from api.jobs import jobs
 from api.key_cache import KeyCache
+from api.lane import BUSY, Lane, Stop
 from api.limit_plan import Limits, Plan
 from api.metrics import metrics
 from api.models import models
-from api.observation import observe
 from api.openapi import TABLE, openapi
 from api.problems import problems
 from api.protection import protect, share
@@ -44,6 +46,8 @@ from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.secrets import WebhookSecrets
 
+_flask_request: Any = flask.request
+
 GROUPS = (
     *(jobs, streams, infer, dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
@@ -51,11 +55,19 @@ GROUPS = (
 
 
 class App(Flask):
-    """Flask asks of each function, at every request, whether it is a coroutine; here none is."""
+    """Flask, with a short way to the busiest routes."""
+
+    lane: Lane
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function itself."""
+        """The function itself: Flask asks of each, at every request, whether it is a coroutine."""
         return func
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        """Answer one request."""
+        if (stop := self.lane.stop(environ)) is not None:
+            return self.lane.serve(stop, environ, start_response)
+        return super().wsgi_app(environ, start_response)
 
 
 def create_app(
@@ -72,16 +84,26 @@ def create_app(
     """
     app = App("api", static_folder=None)
     app.url_map.merge_slashes = False
-    app.extensions[EXTENSION] = _services(settings, store, hub, ring)
+    here = app.extensions[EXTENSION] = _services(settings, store, hub, ring)
     errors.register(app)
-    app.before_request(_begin)
-    app.after_request(_end)
-    share(app, settings.cors_origins)
     for group in GROUPS:
         app.register_blueprint(group)
-    app.extensions[TABLE] = tuple(operation for group in GROUPS for operation in group.table)
-    _check_endpoints(settings, {operation.endpoint for operation in app.extensions[TABLE]})
-    observe(app)
+    table = app.extensions[TABLE] = tuple(
+        operation for group in GROUPS for operation in group.table
+    )
+    _check_endpoints(settings, {operation.endpoint for operation in table})
+    _watch_over(app, partial(_begin, here))
+    share(app, settings.cors_origins)
+    views = {endpoint: view for group in GROUPS for endpoint, view in group.views.items()}
+    app.lane = Lane(
+        {
+            (operation.method, operation.path): Stop(operation, views[operation.endpoint])
+            for operation in table
+            if operation.endpoint in BUSY
+        },
+        partial(_begin, here),
+        _end,
+    )
     return app
 
 
@@ -132,17 +154,39 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
             )
 
 
-def _begin() -> None:
-    name = current.notes().request_id = request_id()
-    context.begin(request_id=name, traceparent=traceparent())
-    if current.request().environ["PATH_INFO"].startswith("//"):
-        # The router would take them for one; a proxy's rules about paths would not.
-        raise NotFound
+def _watch_over(app: Flask, begin: Callable[[Request], None]) -> None:
+    """Let Flask do at each request's begin and end what the lane does."""
+    operations = {
+        (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
+    }
+
+    def before() -> None:
+        asked: Request = _flask_request._get_current_object()
+        begin(asked)
+        rule = asked.url_rule
+        method = "GET" if asked.method == "HEAD" else asked.method
+        observation.begin(operations.get((method, rule.rule if rule is not None else "")))
+        if asked.environ["PATH_INFO"].startswith("//"):
+            # The router would take them for one; a proxy's rules about paths would not.
+            raise NotFound
+
+    def after(response: Response) -> Response:
+        observation.end(response)
+        _end(response)
+        return response
+
+    app.before_request(before)
+    app.after_request(after)
 
 
-def _end(response: Response) -> Response:
+def _begin(here: Services, asked: Request) -> None:
+    handling = current.begin(here, asked)
+    handling.request_id = request_id()
+    context.begin(request_id=handling.request_id, traceparent=traceparent())
+
+
+def _end(response: Response) -> None:
     limits.tell(response)
     # Nobody else sets this one; `add`, for werkzeug looks through all headers to set one.
-    response.headers.add("X-Request-ID", current.notes().request_id)
+    response.headers.add("X-Request-ID", current.handling().request_id)
     protect(response)
-    return response

@@ -1,30 +1,53 @@
-"""What stands behind Flask's proxies. A proxy costs more than most of what is asked of it, each time.
+"""The request that this thread or greenlet handles, and what is noted while it lasts.
 
-Functions on the path of every request take the object once, and then ask it.
+Flask's proxies find theirs anew at each attribute, which costs more than most of what is asked of them.
 """
 
-from typing import Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-import flask
-from flask import Flask, Request
+from flask import Request
 
-_app: Any = flask.current_app
-_request: Any = flask.request
-_notes: Any = flask.g
+from shared.sliding_window import Standing
+
+if TYPE_CHECKING:
+    from api.auth import Client
+    from api.observation import Observed
+    from api.services import Services
 
 
-def app() -> Flask:
-    """The app that handles the current request."""
-    found: Flask = _app._get_current_object()
-    return found
+class Handling:
+    """One request. `endpoint` is its route as limits count it, `standings` what they said of it."""
+
+    __slots__ = (
+        *("client", "endpoint", "observed", "request", "request_id", "services", "standings"),
+    )
+
+    def __init__(self, services: "Services", request: Request) -> None:
+        self.services = services
+        self.request = request
+        self.request_id = ""
+        self.client: Client | None = None
+        self.endpoint = ""
+        self.standings: list[Standing] = []
+        self.observed: Observed | None = None
+
+
+_handling: ContextVar[Handling] = ContextVar("handling")
+
+
+def begin(services: "Services", request: Request) -> Handling:
+    """Handle this request from now on, until the next one begins."""
+    begun = Handling(services, request)
+    _handling.set(begun)
+    return begun
+
+
+def handling() -> Handling:
+    """The request that is being handled, with its notes."""
+    return _handling.get()
 
 
 def request() -> Request:
-    """The current request."""
-    found: Request = _request._get_current_object()
-    return found
-
-
-def notes() -> Any:
-    """What is noted while the current request lasts: `flask.g`."""
-    return _notes._get_current_object()
+    """What the client sent."""
+    return _handling.get().request

@@ -4,10 +4,11 @@ import logging
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from api import current
 from shared.errors import PROBLEMS, InvalidRequest, JobsError, TryLater
 
 MEDIA_TYPE = "application/problem+json"
@@ -73,7 +74,7 @@ def problem(
         "status": status or known.status,
         "detail": detail,
         "code": code,
-        "request_id": g.get("request_id", ""),
+        "request_id": current.handling().request_id,
         **{name: value for name, value in members.items() if value is not None},
     }
     response = Response(
@@ -89,14 +90,22 @@ def problem(
 
 def register(app: Flask) -> None:
     """Turn every exception that leaves a view into a problem document."""
-    app.register_error_handler(JobsError, _jobs_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Exception, told)
+
+
+def told(error: Exception) -> Response:
+    """What a caller is told of an exception that left a view."""
+    if isinstance(error, JobsError):
+        return _jobs_error(error)
+    if isinstance(error, HTTPException):
+        return _http_error(error)
+    return _unexpected(error)
 
 
 def _jobs_error(error: JobsError) -> Response:
     if error.__cause__ is not None:
-        _log.debug("request %s: %s from %r", g.get("request_id"), error.code, error.__cause__)
+        asked = current.handling().request_id
+        _log.debug("request %s: %s from %r", asked, error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TryLater) else None
     return problem(error.code, error.detail, headers=headers, errors=errors)
@@ -115,9 +124,8 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    _log.error(
-        "request %s: %s %s broke", g.get("request_id"), request.method, request.path, exc_info=error
-    )
+    here, asked = current.handling(), current.request()
+    _log.error("request %s: %s %s broke", here.request_id, asked.method, asked.path, exc_info=error)
     return problem(
         "internal_error",
         "The server has logged what happened under this request id. Trying again may help.",

@@ -1,8 +1,8 @@
 """Jobs: make, read, list, cancel and delete them."""
 
-from flask import Response, request
+from flask import Response
 
-from api import examples, requests
+from api import current, examples, requests
 from api.answers import answer, document, job_json, job_members, links
 from api.auth import tenant
 from api.limit_plan import Counted
@@ -125,12 +125,13 @@ def list_jobs() -> Response:
     Only the caller's own. Follow `next_cursor` until it is null; a page may hold fewer jobs than `limit`
     and still have a next one.
     """
+    query = current.request().args
     records, cursor = services().store.listing(
         tenant(),
         state=_state(),
-        model=request.args.get("model"),
+        model=query.get("model"),
         limit=requests.count("limit", default=PAGE, maximum=MAX_PAGE),
-        cursor=request.args.get("cursor"),
+        cursor=query.get("cursor"),
     )
     urls = links()
     return document(
@@ -174,7 +175,7 @@ def delete_job(job_id: str) -> Response:
 
 
 def _state() -> JobState | None:
-    given = request.args.get("status")
+    given = current.request().args.get("status")
     if given is None:
         return None
     try:

@@ -21,7 +21,7 @@ from shared.sliding_window import Charge, Policy, Standing
 def admit(endpoint: str, counted: Counted) -> None:
     """Charge the current request to its client. Raises `RateLimited`."""
     caller = client()
-    current.notes().endpoint = endpoint
+    current.handling().endpoint = endpoint
     _charge(_limits().plan.policies(endpoint, counted, caller.rpm, caller.rph))
 
 
@@ -30,14 +30,14 @@ def take_slot() -> Slot:
     try:
         return services().slots.enter(client_name())
     except RateLimited:
-        method, _, path = current.notes().endpoint.partition(" ")
+        method, _, path = current.handling().endpoint.partition(" ")
         services().observers.emit("request_limited", method, path, "open")
         raise
 
 
 def admit_stranger(endpoint: str) -> None:
     """Charge a request without a valid token to its address. Raises `RateLimited`."""
-    current.notes().endpoint = endpoint
+    current.handling().endpoint = endpoint
     _charge(_limits().plan.strangers(), name=_address())
 
 
@@ -55,7 +55,7 @@ def client_name() -> str:
 
 def tell(response: Response) -> None:
     """Add the headers to an answer that a limit touched."""
-    standings: list[Standing] = current.notes().get("standings", [])
+    standings = current.handling().standings
     if standings:
         response.headers.add("RateLimit-Policy", ", ".join(map(_policy_item, standings)))
         response.headers.add("RateLimit", ", ".join(map(_state_item, standings)))
@@ -66,10 +66,10 @@ def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = No
         return
     charges = [Charge(policy, units) for policy in policies]
     decision = _limits().limiter.take(name or client_name(), charges)
-    notes = current.notes()
-    notes.standings = [*notes.get("standings", []), *decision.standings]
+    here = current.handling()
+    here.standings += decision.standings
     if decision.refused is not None:
-        method, _, path = current.notes().endpoint.partition(" ")
+        method, _, path = here.endpoint.partition(" ")
         services().observers.emit("request_limited", method, path, decision.refused.policy.name)
         raise _too_many(decision.refused)
 

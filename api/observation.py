@@ -2,20 +2,28 @@
 
 import time
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from flask import Flask, Response
 
 from api import current
 from api.openapi import TABLE
+from api.operations import Operation
 from api.services import of
 from shared import context
 from shared.hooks import Hooks, Observers
 
-OBSERVED = "truthgpt.observed"
 OTHER = "other"
 UNSEEN = "health"
 """The tag of what probes, scrapers and readers of the documentation call: no client waits for it."""
+
+
+class Observed(NamedTuple):
+    """A request that observers were told of. `began` is of `time.perf_counter`."""
+
+    method: str
+    endpoint: str
+    began: float
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
@@ -24,43 +32,35 @@ def routes(app: Flask) -> list[tuple[str, str]]:
 
 
 def observe(app: Flask, *observers: Hooks) -> None:
-    """Tell `observers` too of this app's requests. Paths that no route has are all `other`."""
-    everyone = of(app).observers
+    """Tell `observers` too of this app's requests."""
     for observer in observers:
-        everyone.add(observer)
-    if OBSERVED in app.extensions:
+        of(app).observers.add(observer)
+
+
+def begin(operation: Operation | None) -> None:
+    """The current request is for this operation; without one it counts as `other`, whatever its path."""
+    if operation is not None and operation.tag == UNSEEN:
         return
-    app.extensions[OBSERVED] = True
-    operations = {
-        (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
-    }
-
-    def begin() -> None:
-        request, notes = current.request(), current.notes()
-        rule = request.url_rule
-        method = "GET" if request.method == "HEAD" else request.method
-        operation = operations.get((method, rule.rule if rule is not None else ""))
-        if operation is not None and operation.tag == UNSEEN:
-            return
-        seen = (method, operation.path) if operation is not None else (OTHER, OTHER)
-        notes.observed = (*seen, time.perf_counter())
-        context.bind(route=seen[1])
-        everyone.emit("request_began", *seen)
-
-    def end(response: Response) -> Response:
-        notes = current.notes()
-        if (observed := notes.pop("observed", None)) is not None:
-            if "client" in notes:
-                context.bind(tenant=notes.client.tenant)
-            response.call_on_close(partial(_ended, everyone, observed, response.status_code))
-        return response
-
-    app.before_request(begin)
-    app.after_request(end)
+    here = current.handling()
+    seen = (operation.method, operation.path) if operation is not None else (OTHER, OTHER)
+    here.observed = Observed(*seen, time.perf_counter())
+    context.bind(route=seen[1])
+    here.services.observers.emit("request_began", *seen)
 
 
-def _ended(everyone: Observers, observed: tuple[Any, ...], status: int) -> None:
-    method, endpoint, began = observed
-    everyone.emit("request_ended", method, endpoint, status, time.perf_counter() - began)
+def end(response: Response) -> None:
+    """The current request is answered thus."""
+    here = current.handling()
+    if here.observed is None:
+        return
+    if here.client is not None:
+        context.bind(tenant=here.client.tenant)
+    everyone = here.services.observers
+    response.call_on_close(partial(_ended, everyone, here.observed, response.status_code))
+
+
+def _ended(everyone: Observers, observed: Observed, status: int) -> None:
+    seconds = time.perf_counter() - observed.began
+    everyone.emit("request_ended", observed.method, observed.endpoint, status, seconds)
     # What is said between two requests of one connection belongs to neither.
     context.begin()

@@ -73,6 +73,8 @@ class Operations(Blueprint):
         super().__init__(name, import_name)
         self.tag = tag or name
         self.table: list[Operation] = []
+        self.views: dict[str, View] = {}
+        """By endpoint: what answers a request, guarded."""
 
     def operation(
         self,
@@ -119,6 +121,7 @@ class Operations(Blueprint):
             query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
             guarded = _guarded(view, access, needed, query, f"{method} {path}", counted)
+            self.views[f"{method} {path}"] = guarded
             self.add_url_rule(rule, view.__name__, guarded, methods=[method])
             return view
 

@@ -94,5 +94,4 @@ def of(app: Flask) -> Services:
 
 def services() -> Services:
     """The services of the app that handles the current request."""
-    found: Services = current.app().extensions[EXTENSION]
-    return found
+    return current.handling().services

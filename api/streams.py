@@ -1,8 +1,8 @@
 """Reading a job's events: `GET /v1/jobs/{job_id}/events`, and how a stream's response is made."""
 
-from flask import Response, request
+from flask import Response
 
-from api import examples
+from api import current, examples
 from api.answers import Links, links
 from api.auth import Access, tenant
 from api.connection import Connection
@@ -54,6 +54,7 @@ def job_events(job_id: str) -> Response:
 
 def cursor_asked_for() -> EventId | None:
     """From `Last-Event-ID`, else `?after=`. Raises `InvalidRequest`."""
+    request = current.request()
     given = request.headers.get("Last-Event-ID") or request.args.get("after")
     return EventId.parse(given) if given else None
 
@@ -71,7 +72,7 @@ def resumed(record: Record, cursor: EventId | None) -> Response:
         return Response(status=204)
     if not services().hub.log.exists(record.id):
         raise EventsExpired("The events of this job have expired. Get the job itself instead.")
-    if request.method == "HEAD":
+    if current.request().method == "HEAD":
         # Nobody would iterate over the stream, so nobody would close it either.
         return Response(content_type=EVENT_STREAM)
     presence = None if record.terminal else services().readers.join(record.id)
@@ -81,7 +82,9 @@ def resumed(record: Record, cursor: EventId | None) -> Response:
 
 def stream(follower: Follower, presence: Presence | None, urls: Links) -> Response:
     """A follower's events as a response that lasts until the job ends or the reader goes."""
-    events = EventStream(services(), follower, Connection(request.environ), urls, presence)
+    events = EventStream(
+        services(), follower, Connection(current.request().environ), urls, presence
+    )
     response = Response(iter(events), content_type=EVENT_STREAM)
     response.headers["X-Accel-Buffering"] = "no"
     # Also called when the client is gone before the first byte, which a generator would not notice.

@@ -95,7 +95,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
         traceparent=context.traceparent(),
-        request_id=current.notes().request_id,
+        request_id=current.handling().request_id,
         idempotency_key=key,
         webhook=subscription(wanted.webhook),
         share=_share(spec, wanted, params),

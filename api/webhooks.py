@@ -2,9 +2,9 @@
 
 import time
 
-from flask import Response, g, request
+from flask import Response
 
-from api import examples, requests
+from api import current, examples, requests
 from api.answers import answer
 from api.auth import DEFAULT_TENANT, Access, Client
 from api.limit_plan import Counted
@@ -74,12 +74,12 @@ def ingest() -> Response:
         )
     try:
         message_id = settings.keyring.verify(
-            dict(request.headers), body, now=time.time(), window=settings.webhook_window
+            dict(current.request().headers), body, now=time.time(), window=settings.webhook_window
         )
     except signing.InvalidSignature:
         admit_stranger(ENDPOINT)
         raise
-    g.client = CLIENT
+    current.handling().client = CLIENT
     admit(ENDPOINT, Counted.SUBMIT)
     requests.require_json()
     data = _requested(requests.decoded(body))

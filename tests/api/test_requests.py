@@ -1,6 +1,8 @@
 """Bad input: always a 4xx problem document that says what to do, never a 5xx, never a lost job."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,11 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from api import requests
+from api import current, requests
+from api.services import of
 from shared.errors import PROBLEMS, InvalidRequest
 
 ECHO = {"model": "echo", "prompt": "hello"}
 JSON = "application/json"
+
+
+@contextmanager
+def reading(app: Flask, **request: Any) -> Iterator[None]:
+    """While a request is being handled, as far as it is read."""
+    with app.test_request_context(**request) as flask:
+        current.begin(of(app), flask.request)
+        yield
 
 
 def post(client: FlaskClient, body: Any, **kw: Any) -> TestResponse:
@@ -209,7 +220,7 @@ def test_a_bad_prefer_is_422(client: FlaskClient, value: str) -> None:
     ],
 )
 def test_prefer_is_read_as_rfc_7240_says(app: Flask, value: str, wait: int | None) -> None:
-    with app.test_request_context(headers={"Prefer": value}):
+    with reading(app, headers={"Prefer": value}):
         assert requests.preferred_wait() == wait
 
 
@@ -296,7 +307,7 @@ def test_another_request_id_is_replaced(client: FlaskClient, given: str) -> None
 
 def test_depth_and_integers_are_bounded_exactly(app: Flask) -> None:
     def read(value: Any) -> Any:
-        with app.test_request_context(method="POST", data=json.dumps(value), content_type=JSON):
+        with reading(app, method="POST", data=json.dumps(value), content_type=JSON):
             return requests.json_object()
 
     deepest: Any = 1
