@@ -2,26 +2,24 @@
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 LOOK_SECONDS = 1.0
 
 
-@contextmanager
-def deadline(environ: Mapping[str, Any], seconds: float) -> Iterator[None]:
+def deadline(environ: Mapping[str, Any], seconds: float) -> AbstractContextManager[object]:
     """Bound the whole of a read from the client, however it drips. Raises `TimeoutError`.
 
     Only under gevent's worker: another one has no way to end a read between two bytes.
     """
     if "gunicorn.socket" not in environ:
-        yield
-        return
+        return nullcontext()
     from gevent import Timeout
 
-    with Timeout(seconds, TimeoutError):
-        yield
+    bound: AbstractContextManager[object] = Timeout(seconds, TimeoutError)
+    return bound
 
 
 class Connection:

@@ -1,5 +1,11 @@
-"""gunicorn's answers, with fewer system calls: head and first part leave in one piece."""
+"""gunicorn's exchange of a request for an answer, for less: the same WSGI, with fewer steps and system calls.
 
+What is out of the ordinary (a client that waits for `100 Continue`, HTTP/2, an answer to HEAD, headers
+that are refused) is left to gunicorn itself.
+"""
+
+import os
+import re
 import time
 from email.utils import formatdate
 from functools import lru_cache
@@ -7,6 +13,12 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import wsgi
+
+_create = wsgi.create
+_HEAD = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ \t\x21-\x7e\x80-\xff]*\r\n)*")
+"""Header lines as RFC 9110 has them (5.5, 5.6.2)."""
+_BODILESS = ("1", "204", "304")
+_base: dict[str, Any] = {}
 
 
 class _Gathered(list[bytes]):
@@ -16,9 +28,33 @@ class _Gathered(list[bytes]):
 
 
 class Response(wsgi.Response):  # type: ignore[misc]
-    """gunicorn sends the head by itself: a system call more, and the client is woken twice."""
+    """An answer. Its headers are looked at all together, and leave with the first part of its body."""
 
     sock: Any
+    status: str | None
+    headers_sent: bool
+    _head = ""
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        """WSGI's `start_response`."""
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        length = _plain(self.req.method, status, headers, head)
+        if length is None or self.status is not None or exc_info:
+            return super().start_response(status, headers, exc_info)
+        self.status = status
+        self.status_code = int(status[:3])
+        self.response_length = length
+        self._head = head
+        return self.write
+
+    def send_headers(self) -> None:
+        """Send the head, if it has not been sent."""
+        if not self._head:
+            super().send_headers()
+        elif not self.headers_sent:
+            self.headers_sent = True
+            lines = "".join([*self.default_headers(), self._head, "\r\n"])
+            self.sock.sendall(lines.encode("latin-1"))
 
     def write(self, arg: bytes) -> None:
         """Send a part of the body, behind the head if that is still to be sent."""
@@ -31,7 +67,77 @@ class Response(wsgi.Response):  # type: ignore[misc]
             super().write(arg)
         finally:
             self.sock = sock
-        sock.sendall(b"".join(gathered))
+        _send(sock, b"".join(gathered))
+
+
+def _plain(method: str, status: str, headers: Any, head: str) -> int | None:
+    """The length of an answer that is all here; None for one that gunicorn must look at."""
+    if method == "HEAD" or status.startswith(_BODILESS) or head.count("\n") != len(headers):
+        return None
+    if _HEAD.fullmatch(head) is None:
+        return None
+    length = None
+    for name, value in headers:
+        if name == "Content-Length":
+            length = int(value)
+        elif util.is_hoppish(name):
+            return None
+    return length
+
+
+def _send(sock: Any, data: bytes) -> None:
+    """gevent's `sendall` asks the kernel for the size of its buffer first, each time."""
+    sent = sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
+
+
+def create(
+    req: Any,
+    sock: Any,
+    client: Any,
+    server: Any,
+    cfg: Any,
+    response_class: Any = None,
+    response_args: Any = (),
+) -> tuple[Any, dict[str, Any]]:
+    """A request's response and WSGI environment (PEP 3333), as `gunicorn.http.wsgi.create` makes them."""
+    if (
+        response_class is not None
+        or req._expected_100_continue
+        or req.proxy_protocol_info
+        or "SCRIPT_NAME" in os.environ
+        or not isinstance(client, tuple)
+        or not isinstance(server, tuple)
+    ):
+        return _create(req, sock, client, server, cfg, response_class, response_args)  # type: ignore[no-any-return]
+    if not _base:
+        _base.update(wsgi.base_environ(cfg), SCRIPT_NAME="")
+    major, minor = req.version
+    environ = {
+        **_base,
+        "wsgi.input": req.body,
+        "wsgi.url_scheme": req.scheme,
+        "gunicorn.socket": sock,
+        "REQUEST_METHOD": req.method,
+        "QUERY_STRING": req.query,
+        "RAW_URI": req.uri,
+        "PATH_INFO": util.unquote_to_wsgi_str(req.path),
+        "SERVER_PROTOCOL": f"HTTP/{major}.{minor}",
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+    }
+    for name, value in req.headers:
+        if name == "CONTENT-TYPE":
+            environ["CONTENT_TYPE"] = value
+        elif name == "CONTENT-LENGTH":
+            environ["CONTENT_LENGTH"] = value
+        else:
+            key = f"HTTP_{name.replace('-', '_')}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return Response(req, sock, cfg), environ
 
 
 @lru_cache(maxsize=2)
@@ -44,7 +150,8 @@ def _http_date(timestamp: float | None = None) -> str:
 
 
 def install() -> None:
-    """Make gunicorn answer this way; it has no setting for either."""
+    """Make gunicorn do so; it has no setting for it."""
+    wsgi.create = create
     wsgi.Response = Response
     # The same words for a second, which gunicorn would find anew for every answer.
     util.http_date = _http_date

@@ -4,10 +4,11 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from api import cost, current, requests
 from api.answers import Links, job_json, links
@@ -31,8 +32,7 @@ POLL = 1.0
 """Seconds between two looks at whether anybody still waits for a held answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's;
     `body` and `seed` are what the same request for another model is made of.
     """

@@ -1,7 +1,6 @@
 """Connections to Redis, with every timeout and bound set, and what its faults mean."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from redis import Redis
@@ -15,7 +14,6 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from shared.errors import StoreUnavailable
@@ -58,21 +56,35 @@ def _sentinel(url: SentinelUrl, options: dict[str, Any]) -> Redis:
     )
 
 
-@contextmanager
-def reachable() -> Iterator[None]:
+class _Reachable:
+    """A class, for a generator made into a context costs more than the look at what came out."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RedisError) and (meaning := _meaning(error)):
+            raise StoreUnavailable(meaning) from error
+
+
+_reachable = _Reachable()
+
+
+def reachable() -> AbstractContextManager[None]:
     """Turns every fault of Redis into `StoreUnavailable`."""
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise StoreUnavailable("Redis takes no writes now (memory is full).") from error
-    except (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError) as error:
-        if isinstance(error, AuthenticationError):
-            raise StoreUnavailable("Redis refuses the credentials in REDIS_URL.") from error
-        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
-    except ResponseError as error:
-        if "OOM" in str(error) or "MISCONF" in str(error):
-            # As a script's own error these come without a class of their own.
-            raise StoreUnavailable("Redis takes no writes now (memory or disk is full).") from error
-        raise
-    except RedisError as error:
-        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+    return _reachable
+
+
+def _meaning(error: RedisError) -> str:
+    """What a fault means to who asked; '' for what a script or a command says is wrong with itself."""
+    if isinstance(error, OutOfMemoryError):
+        return "Redis takes no writes now (memory is full)."
+    if isinstance(error, AuthenticationError):
+        return "Redis refuses the credentials in REDIS_URL."
+    if isinstance(error, ResponseError) and not isinstance(
+        error, (BusyLoadingError, ReadOnlyError)
+    ):
+        # As a script's own error these come without a class of their own.
+        full = "OOM" in str(error) or "MISCONF" in str(error)
+        return "Redis takes no writes now (memory or disk is full)." if full else ""
+    return "Redis did not answer. Try again in a moment."

@@ -4,7 +4,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -28,8 +28,7 @@ def delivery_ids(job_id: str) -> list[str]:
     return [f"msg_{job_id.removeprefix('job_')}_{event}" for event in ("started", "completed")]
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True):
     """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
 
     `cost` is the work that the job is estimated to be, in the unit of its model (tokens, where it has
@@ -47,7 +46,7 @@ class NewJob:
     priority: Literal["high", "normal", "low"] = "normal"
     cost: int = 1
     expires_in: float = 24 * 3600.0
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     traceparent: str = ""
     request_id: str = ""
     home: str = ""
