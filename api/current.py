@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask import Request
 
-from shared.sliding_window import Standing
+from shared.sliding_window import Charge, Standing
 
 if TYPE_CHECKING:
     from api.auth import Client
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class Handling:
-    """One request. `endpoint` is its route as limits count it, `standings` what they said of it."""
+    """One request. `endpoint` is its route as limits count it, `charges` what it is still to be charged,
+    `standings` what limits said of it.
+    """
 
     __slots__ = (
-        *("client", "endpoint", "observed", "request", "request_id", "services", "standings"),
+        *("charges", "client", "endpoint", "observed", "request", "request_id", "services"),
+        "standings",
     )
 
     def __init__(self, services: "Services", request: Request) -> None:
@@ -29,6 +32,7 @@ class Handling:
         self.request_id = ""
         self.client: Client | None = None
         self.endpoint = ""
+        self.charges: list[Charge] = []
         self.standings: list[Standing] = []
         self.observed: Observed | None = None
 

@@ -39,6 +39,7 @@ infer = Operations("infer", __name__)
     "POST",
     "/v1/infer",
     counted=Counted.SUBMIT,
+    makes_job=True,
     parameters=(TIMEOUT, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,

@@ -24,6 +24,7 @@ jobs = Operations("jobs", __name__)
     "POST",
     "/v1/jobs",
     counted=Counted.SUBMIT,
+    makes_job=True,
     parameters=(PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,

@@ -15,14 +15,52 @@ from api.limit_plan import Counted, Limits
 from api.services import services
 from api.slots import Slot
 from shared.errors import RateLimited
-from shared.sliding_window import Charge, Policy, Standing
+from shared.rate_limits import Decision, decided
+from shared.sliding_window import Charge, Standing
+
+LIGHT = 16 * 1024
+"""Bytes of a body that is read before its request is charged: no more than a look at it costs."""
 
 
-def admit(endpoint: str, counted: Counted) -> None:
-    """Charge the current request to its client. Raises `RateLimited`."""
-    caller = client()
-    current.handling().endpoint = endpoint
-    _charge(_limits().plan.policies(endpoint, counted, caller.rpm, caller.rph))
+def admit(endpoint: str, counted: Counted, *, later: bool = False) -> None:
+    """Charge the current request to its client. Raises `RateLimited`.
+
+    `later`: in the call that makes its job (see `charging`), if its body is light; `settle` if there is none.
+    """
+    here, caller = current.handling(), client()
+    here.endpoint = endpoint
+    policies = _limits().plan.policies(endpoint, counted, caller.rpm, caller.rph)
+    charges = [Charge(policy) for policy in policies]
+    length = here.request.environ.get("CONTENT_LENGTH") or ""
+    if later and length.isdigit() and int(length) <= LIGHT:
+        here.charges = charges
+    else:
+        _charge(charges)
+
+
+class _Charging:
+    """What the current request is still to be charged, for the store to charge (`shared.jobs.Charging`)."""
+
+    def __init__(self, charges: list[Charge]) -> None:
+        self._charges = charges
+        self.packed = _limits().limiter.packed(client_name(), charges)
+
+    def told(self, admitted: bool, rows: Sequence[int]) -> None:
+        current.handling().charges = []
+        _note(decided(self._charges, admitted, rows))
+
+
+def charging() -> _Charging | None:
+    """What is to be charged with the job that is about to be made; None where all is charged."""
+    charges = current.handling().charges
+    return _Charging(charges) if charges else None
+
+
+def settle() -> None:
+    """Charge what no job was charged with. Raises `RateLimited`."""
+    here = current.handling()
+    charges, here.charges = here.charges, []
+    _charge(charges)
 
 
 def take_slot() -> Slot:
@@ -38,13 +76,20 @@ def take_slot() -> Slot:
 def admit_stranger(endpoint: str) -> None:
     """Charge a request without a valid token to its address. Raises `RateLimited`."""
     current.handling().endpoint = endpoint
-    _charge(_limits().plan.strangers(), name=_address())
+    _charge([Charge(policy) for policy in _limits().plan.strangers()], name=_address())
 
 
 def admit_tokens(tokens: int) -> None:
-    """Charge a submission's tokens, estimated, to its client. Raises `RateLimited`."""
-    if tokens:
-        _charge(_limits().plan.tokens(), units=tokens)
+    """Charge a submission's tokens, estimated, to its client, with all else that is to be charged.
+
+    Raises `RateLimited`.
+    """
+    here = current.handling()
+    charges = [Charge(policy, tokens) for policy in _limits().plan.tokens()] if tokens else []
+    if here.charges:
+        here.charges += charges
+    else:
+        _charge(charges)
 
 
 def client_name() -> str:
@@ -61,11 +106,12 @@ def tell(response: Response) -> None:
         response.headers.add("RateLimit", ", ".join(map(_state_item, standings)))
 
 
-def _charge(policies: Sequence[Policy], *, units: int = 1, name: str | None = None) -> None:
-    if not policies:
-        return
-    charges = [Charge(policy, units) for policy in policies]
-    decision = _limits().limiter.take(name or client_name(), charges)
+def _charge(charges: Sequence[Charge], *, name: str | None = None) -> None:
+    if charges:
+        _note(_limits().limiter.take(name or client_name(), charges))
+
+
+def _note(decision: Decision) -> None:
     here = current.handling()
     here.standings += decision.standings
     if decision.refused is not None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from api.auth import Access, Unauthorized, authenticate
 from api.limit_plan import Counted
-from api.limits import admit, admit_stranger, take_slot
+from api.limits import admit, admit_stranger, settle, take_slot
 from api.requests import known_query
 from shared.api_keys import Scope
 
@@ -89,11 +89,13 @@ class Operations(Blueprint):
         body: type[BaseModel] | None = None,
         body_examples: Mapping[str, Any] | None = None,
         problems: tuple[str, ...] = (),
+        makes_job: bool = False,
     ) -> Callable[[View], View]:
         """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`.
 
         `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods. Rate limits count
-        its calls as `counted`, unless anybody may call it.
+        its calls as `counted`, unless anybody may call it; in the call that makes a job where the view
+        `makes_job`.
         """
         needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
 
@@ -120,7 +122,7 @@ class Operations(Blueprint):
             )
             query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
-            guarded = _guarded(view, access, needed, query, f"{method} {path}", counted)
+            guarded = _guarded(view, access, needed, query, f"{method} {path}", counted, makes_job)
             self.views[f"{method} {path}"] = guarded
             self.add_url_rule(rule, view.__name__, guarded, methods=[method])
             return view
@@ -135,6 +137,7 @@ def _guarded(
     query: frozenset[str],
     endpoint: str,
     counted: Counted,
+    makes_job: bool,
 ) -> View:
     if access is Access.OPEN:
         return view
@@ -146,7 +149,22 @@ def _guarded(
         except Unauthorized:
             admit_stranger(endpoint)
             raise
-        admit(endpoint, counted)
+        admit(endpoint, counted, later=makes_job)
+        if not makes_job:
+            return held(path)
+        try:
+            response = held(path)
+        except Exception:
+            settle()
+            raise
+        try:
+            settle()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def held(path: dict[str, str]) -> Response:
         slot = take_slot()
         try:
             known_query(query)

@@ -14,7 +14,7 @@ from api import cost, current, requests
 from api.answers import Links, job_json, links
 from api.auth import client, tenant
 from api.connection import Connection
-from api.limits import admit_tokens
+from api.limits import admit_tokens, charging
 from api.services import Services, services
 from api.subscriptions import subscription
 from shared import context
@@ -140,6 +140,7 @@ def _store(submission: Submission, *, urgent: bool) -> Created:
         tenant_max=submission.tenant_max,
         urgent=urgent,
         known=here.cache.known(job.share),
+        charging=charging(),
     )
     faults.reach("created")
     if created.ring:
@@ -194,7 +195,9 @@ def submit(submission: Submission, wait: float, *, urgent: bool = False) -> Acce
         return Accepted(found, replayed=False, urls=links())
     if created.replayed:
         return Accepted(held(created.id, wait), replayed=True, urls=links())
-    return Accepted(_seen(job, created), replayed=False, urls=links())
+    fresh = wait <= 0 and (created.position is not None or created.follows)
+    seen = _new(job, created) if fresh else _seen(job, created)
+    return Accepted(seen, replayed=False, urls=links())
 
 
 def at_home(submission: Submission) -> Submission:
@@ -252,7 +255,12 @@ def _seen(job: NewJob, created: Created) -> Record:
     try:
         return services().store.get(job.id)
     except StoreUnavailable:
-        return Record(_born(job, created.created_ms))
+        return _new(job, created)
+
+
+def _new(job: NewJob, created: Created) -> Record:
+    """A job as it was when it was made."""
+    return Record(_born(job, created.created_ms), created.position, created.start)
 
 
 def answered(job: NewJob, at_ms: int, result: Result) -> Record:

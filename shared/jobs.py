@@ -10,7 +10,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from redis import Redis
@@ -64,6 +64,15 @@ MOST_WAIT = 3600
 LIST_SCAN = 2_000
 
 
+class Charging(Protocol):
+    """What a new job's client is charged for it (shared/rate_limits.py), and what becomes of that."""
+
+    packed: bytes
+
+    def told(self, admitted: bool, rows: Sequence[int]) -> None:
+        """Whether there was room, and how the client stands. Raises where there was none."""
+
+
 class JobStore:
     """Create, claim, append, finish, requeue, cancel, read. Safe to share between threads.
 
@@ -99,12 +108,14 @@ class JobStore:
         tenant_max: int | None = None,
         urgent: bool = False,
         known: Result | None = None,
+        charging: Charging | None = None,
     ) -> Created:
         """Take a job in, if fewer than `max_queued` jobs wait for its model, `tenant_max` of its tenant's.
 
         One that can be `share`d ends at once with a result that is there already (`known` to the caller
         or to the store), and otherwise waits for a job that works on the same. An `urgent` one is refused
-        with `ModelUnavailable` while the model's breaker would let it wait.
+        with `ModelUnavailable` while the model's breaker would let it wait. Its client is charged in the same
+        call; whatever else becomes of the request, `charging` is told, and may raise.
         Raises `QueueFull`, `DeadlineUnreachable`, `IdempotencyMismatch`, `StoreUnavailable`.
         """
         self._memory.admit()
@@ -118,6 +129,7 @@ class JobStore:
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             *(job.share.packed if job.share is not None else ("", 0)),
             *((known.output, known.usage) if known is not None else ("", "")),
+            charging.packed if charging is not None else b"",
             job.request,
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
@@ -127,9 +139,19 @@ class JobStore:
             *(("webhook", job.webhook) if job.webhook else ()),
         )
         # fmt: on
+        if charging is not None:
+            *reply, rows = reply
+            charging.told(reply[0] != b"limited", rows)
         match reply[0]:
             case b"created":
-                return Created(job.id, int(reply[2]), bool(reply[1]))
+                position, start = reply[3:] or (None, -1)
+                return Created(
+                    job.id,
+                    int(reply[2]),
+                    bool(reply[1]),
+                    position=position,
+                    start=start if start >= 0 else None,
+                )
             case b"follows":
                 return Created(job.id, int(reply[2]), ring=False, follows=True)
             case b"cached":

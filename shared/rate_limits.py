@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.courier import Courier
 from shared.hooks import Observers
 from shared.keys import Keys
+from shared.scripts import whole_script
 from shared.sliding_window import Charge, LocalWindows, Policy, Standing
 
 TIMEOUT = 0.2
@@ -21,7 +23,8 @@ AWAY_SECONDS = 1.0
 """How long this process decides alone before it asks Redis again."""
 MOST_SHOWN = 100
 
-_SCRIPT = Path(__file__).parent / "lua" / "limits" / "take.lua"
+SCRIPT = Path(__file__).parent / "lua" / "charge.lua"
+_pack = msgspec.msgpack.Encoder().encode
 _log = logging.getLogger(__name__)
 
 
@@ -64,21 +67,14 @@ class RateLimiter:
         self._observers = observers or Observers()
         self._clock = clock
         self._courier = Courier(redis)
-        self._script = redis.register_script(_SCRIPT.read_text("utf-8"))
+        self._script = redis.register_script(whole_script(SCRIPT))
+        self._common = (keys.prefix, 0)
         self._local = LocalWindows()
         self._away_until = 0.0
 
     def take(self, client: str, charges: Sequence[Charge]) -> Decision:
         """Take all charges, or none when one of them does not fit. Never raises for a Redis that is away."""
-        admitted, standings = self._take(client, charges)
-        if admitted:
-            return Decision(tuple(standings))
-        short = [
-            standing
-            for charge, standing in zip(charges, standings, strict=True)
-            if standing.used + charge.cost > standing.policy.quota
-        ]
-        return Decision(tuple(standings), max(short, key=lambda standing: standing.wait_ms))
+        return _decision(charges, *self._take(client, charges))
 
     def _take(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
         if time.monotonic() >= self._away_until:
@@ -95,16 +91,23 @@ class RateLimiter:
         return self._local.take(client, charges, at)
 
     def _shared(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
-        policies = [charge.policy for charge in charges]
-        keys = self._script_keys(client, [policy.name for policy in policies])
-        args: list[Any] = [client, self._now()]
-        for charge in charges:
-            args += [charge.policy.quota, charge.policy.seconds * 1000, charge.cost]
-        admitted, *rows = self._courier.call(self._script, tuple(args), tuple(keys))
-        return bool(admitted), [
-            Standing(policy, used, wait, refused)
-            for policy, (_, used, wait, refused) in zip(policies, _by_four(rows), strict=True)
-        ]
+        packed = self.packed(client, charges)
+        admitted, *rows = self._courier.call(self._script, (*self._common, packed, ""))
+        return bool(admitted), _standings(charges, rows)
+
+    def packed(self, client: str, charges: Sequence[Charge]) -> bytes:
+        """What a request costs, as scripts take it (shared/lua/rates.lua)."""
+        at = self._clock() if self._clock is not None else 0
+        return _pack(
+            (
+                client,
+                at,
+                [
+                    (one.policy.name, one.policy.quota, one.policy.seconds * 1000, one.cost)
+                    for one in charges
+                ],
+            )
+        )
 
     def usage(self, policies: Sequence[Policy], client: str | None = None) -> list[Usage]:
         """What `client`, or each of the `MOST_SHOWN` clients seen last, took of these policies.
@@ -112,13 +115,12 @@ class RateLimiter:
         Raises `RedisError`.
         """
         clients = [client] if client is not None else self._latest()
+        at = self._clock() if self._clock is not None else 0
+        as_applied = [(policy.name, -1, policy.seconds * 1000, 0) for policy in policies]
         pipe = self._redis.pipeline(transaction=False)
         for name in clients:
-            args: list[Any] = ["", self._now()]
-            for policy in policies:
-                args += ["", policy.seconds * 1000, 0]
-            keys = self._script_keys(name, [policy.name for policy in policies])
-            self._script(keys=keys, args=args, client=pipe)
+            looked = _pack((name, at, as_applied))
+            self._script(args=(*self._common, looked, "1"), client=pipe)
         found = []
         for name, (_, *rows) in zip(clients, pipe.execute(), strict=True):
             for policy, (quota, used, _, refused) in zip(policies, _by_four(rows), strict=True):
@@ -127,16 +129,33 @@ class RateLimiter:
                     found.append(row)
         return found
 
-    def _now(self) -> int | str:
-        return self._clock() if self._clock is not None else ""
-
     def _latest(self) -> list[str]:
         newest = self._redis.zrevrange(self._keys("clients"), 0, MOST_SHOWN - 1)
         return [name.decode() for name in cast(list[bytes], newest)]
 
-    def _script_keys(self, client: str, policies: Sequence[str]) -> list[str]:
-        return [self._keys("clients"), *(self._keys("rate", name, client) for name in policies)]
+
+def decided(charges: Sequence[Charge], admitted: bool, rows: Sequence[int]) -> Decision:
+    """A decision that a script has taken, from what it returned of each policy."""
+    return _decision(charges, admitted, _standings(charges, rows))
 
 
-def _by_four(rows: list[int]) -> list[tuple[int, int, int, int]]:
+def _decision(charges: Sequence[Charge], admitted: bool, standings: list[Standing]) -> Decision:
+    if admitted:
+        return Decision(tuple(standings))
+    short = [
+        standing
+        for charge, standing in zip(charges, standings, strict=True)
+        if standing.used + charge.cost > standing.policy.quota
+    ]
+    return Decision(tuple(standings), max(short, key=lambda standing: standing.wait_ms))
+
+
+def _standings(charges: Sequence[Charge], rows: Sequence[int]) -> list[Standing]:
+    return [
+        Standing(charge.policy, used, wait, refused)
+        for charge, (_, used, wait, refused) in zip(charges, _by_four(rows), strict=True)
+    ]
+
+
+def _by_four(rows: Sequence[int]) -> list[tuple[int, int, int, int]]:
     return list(zip(*(iter(rows),) * 4, strict=True))

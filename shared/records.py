@@ -62,7 +62,8 @@ class Created:
     """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already.
 
     `result`: the job has ended with it, another one having asked the same. `follows`: it waits for the
-    result of one that works on the same.
+    result of one that works on the same. `position` and `start` as in `Record`, unless an earlier call made
+    the job.
     """
 
     id: str
@@ -71,6 +72,8 @@ class Created:
     replayed: bool = False
     result: Result | None = None
     follows: bool = False
+    position: int | None = None
+    start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

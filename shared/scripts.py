@@ -11,7 +11,7 @@ from shared.states import lua_table
 from shared.stats import GAMMA
 
 _FOLDER = Path(__file__).parent / "lua"
-_LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain")
+_LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain", "rates")
 
 
 def scripts() -> Iterator[tuple[str, str]]:

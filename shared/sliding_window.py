@@ -3,7 +3,7 @@
 A unit counts until its slot has left the window wholly. So in no span of the window's length is more
 taken than the quota, and a unit comes free at most one slot later than an exact log would free it. A
 window holds at most `SLOTS` + 1 numbers, however large the quota. The twin of this module is
-shared/lua/limits/take.lua; tests/shared/test_sliding_window.py holds both against an exact log.
+shared/lua/rates.lua; tests/shared/test_sliding_window.py holds both against an exact log.
 """
 
 import threading

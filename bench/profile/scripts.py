@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from redis import Redis
 
-from shared.rate_limits import _SCRIPT as LIMITS
 from shared.scripts import scripts
 
 KEPT = 30_000
@@ -23,8 +22,7 @@ class Calls(msgspec.Struct, frozen=True):
 
 def names() -> dict[str, str]:
     """Our scripts by the digest under which they are called."""
-    texts = [*scripts(), ("limits: take", LIMITS.read_text("utf-8"))]
-    return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in texts}  # noqa: S324
+    return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in scripts()}  # noqa: S324
 
 
 def listen(redis: "Redis") -> None:

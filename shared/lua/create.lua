@@ -3,25 +3,40 @@
 --   idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
 --   model's breaker keeps it from running, how many jobs of the tenant may wait, what it shares with
 --   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
---   result if the caller knows it already, else '', the request, then pairs of record fields.
--- Returns {'created', ring, created_ms} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
+--   result if the caller knows it already, else '', what the request is charged (rates.lua) or '', the
+--   request, then pairs of record fields.
+-- Returns {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
+--   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
---   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}.
+--   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
+--   {'limited'}; behind all that, where there are charges, how the client stands with each policy.
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
 local max_queued = tonumber(ARGV[10])
 local digest, body, idem_ttl, urgent = ARGV[11], ARGV[12], ARGV[13], ARGV[14] == '1'
 local tenant_max = tonumber(ARGV[15])
 local share, speaks, known, known_usage = ARGV[16], ARGV[17] == '1', ARGV[18], ARGV[19]
-local request = ARGV[20]
+local charges, request = ARGV[20], ARGV[21]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 
+local now = now_ms()
 local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage')
+local standings
+local function told(reply)
+  reply[#reply + 1] = standings
+  return reply
+end
+
+if charges ~= '' then
+  local admitted
+  admitted, standings = charge_rates(charges, now, born[1])
+  if not admitted and not born[1] then return told({'limited'}) end
+end
 if born[1] then
-  if born[2] == 'succeeded' and born[3] then return {'cached', born[1], born[4], born[5]} end
-  return {'created', 0, born[1]}
+  if born[2] == 'succeeded' and born[3] then return told({'cached', born[1], born[4], born[5]}) end
+  return told({'created', 0, born[1]})
 end
 
 if digest ~= '' then
@@ -29,13 +44,12 @@ if digest ~= '' then
   if before then
     local first, same = string.match(before, '^(%S+) (%S+)$')
     if redis.call('EXISTS', key.job(first)) == 1 then
-      if same == body then return {'replayed', first} end
-      return {'mismatch', first}
+      if same == body then return told({'replayed', first}) end
+      return told({'mismatch', first})
     end
   end
 end
 
-local now = now_ms()
 local ttl = math.ceil(lifetime / 1000) + retention
 
 -- Write down all that a job has from birth, in whatever way it comes to its end.
@@ -53,7 +67,7 @@ local function bear(estimate)
     fields[#fields + 1] = 'share'
     fields[#fields + 1] = share
   end
-  for i = 21, #ARGV do fields[#fields + 1] = ARGV[i] end
+  for i = 22, #ARGV do fields[#fields + 1] = ARGV[i] end
   redis.call('HSET', key.job(id), unpack(fields))
   redis.call('EXPIRE', key.job(id), int(ttl))
 
@@ -93,7 +107,7 @@ if share ~= '' then
     usage = borrowed(usage)
     lend(job, now, output, usage, retention)
     count(model, now, 'hits')
-    return {'cached', int(now), output, usage}
+    return told({'cached', int(now), output, usage})
   end
 end
 
@@ -103,7 +117,7 @@ if urgent then
   local wait = breaker_wait(breaker, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
   if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
-  if wait > 0 then return {'unavailable', wait} end
+  if wait > 0 then return told({'unavailable', wait}) end
 end
 if share ~= '' then
   local flight, leader = open_flight(tenant, share, class, now)
@@ -113,11 +127,11 @@ if share ~= '' then
     await_worker()
     join(job, flight, leader, ttl)
     count(model, now, 'shared')
-    return {'follows', 0, int(now)}
+    return told({'follows', 0, int(now)})
   end
 end
 if waiting >= max_queued then
-  return {'queue_full', until_drained(drain_rate(model, now, true), waiting - max_queued + 1), waiting}
+  return told({'queue_full', until_drained(drain_rate(model, now, true), waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
   local own, sharing = 0, 0
@@ -127,18 +141,17 @@ if waiting >= tenant_max then
   end
   if own >= tenant_max then
     local rate = drain_rate(model, now, true)
-    return {'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own}
+    return told({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
-local estimate
+local ahead, rate, estimate = 0, drain_rate(model, now, true), nil
 if waiting > 0 then
-  local rate = drain_rate(model, now, true)
+  ahead = jobs_ahead(model, class, tenant, redis.call('ZCARD', key.lane(model, class, tenant)))
   if rate then
-    local ahead = jobs_ahead(model, class, tenant, redis.call('ZCARD', key.lane(model, class, tenant)))
     local wait = (ahead + 1) / drain_rate(model, now, false)
     if wait > DEADLINE_MARGIN * lifetime then
-      return {'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)}
+      return told({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
     end
     estimate = math.floor(now + (ahead + 1) / rate)
   end
@@ -152,4 +165,5 @@ end
 save(job)
 await_worker()
 enqueue(job)
-return {'created', ring_wanted(model, now), int(now)}
+local start = rate and math.floor(now + (ahead + 1) / rate) or -1
+return told({'created', ring_wanted(model, now), int(now), ahead, start})

@@ -93,19 +93,24 @@ def test_a_repeated_request_gets_the_same_result(
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
+@pytest.mark.parametrize(("timeout", "position"), [(0, 0), (1, None)])
 def test_a_job_that_is_in_is_never_an_error(
-    client: FlaskClient, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient,
+    store: JobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: int,
+    position: int | None,
 ) -> None:
     def away(*args: object) -> None:
         raise StoreUnavailable("gone")
 
     monkeypatch.setattr(of(client.application).store, "get", away)
 
-    response = client.post("/v1/infer?timeout=0", json={**ECHO, "metadata": {"a": "b"}})
+    response = client.post(f"/v1/infer?timeout={timeout}", json={**ECHO, "metadata": {"a": "b"}})
 
     assert response.status_code == 202
     job = Job.model_validate(response.json)
-    assert (job.status, job.queue_position, job.metadata) == ("queued", None, {"a": "b"})
+    assert (job.status, job.queue_position, job.metadata) == ("queued", position, {"a": "b"})
     monkeypatch.undo()
     assert store.get(job.id).state is JobState.QUEUED
 

@@ -2,6 +2,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -37,6 +38,28 @@ def test_a_new_job_answers_202_with_the_job_and_its_location(client: FlaskClient
     assert job.metadata == {"order": "7"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", job.created_at)
     assert client.get(f"/v1/jobs/{job.id}").json["id"] == job.id
+
+
+def test_a_new_job_knows_its_place_as_well_as_one_that_is_read(
+    client: FlaskClient, store: JobStore
+) -> None:
+    for _ in range(3):
+        make(client)
+    now_ms = int(time.time() * 1000)
+    store.redis.hset(
+        store.keys("queue", "echo"),
+        mapping={"drained": 100, "drain_ms": 50_000, "drain_from": 0, "drain_seen": now_ms},
+    )
+
+    made = make(client)
+    read: dict[str, Any] = client.get(f"/v1/jobs/{made['id']}").json
+
+    assert made["queue_position"] == read["queue_position"] == 3
+    apart = datetime.fromisoformat(read.pop("estimated_start")) - datetime.fromisoformat(
+        made.pop("estimated_start")
+    )
+    assert timedelta(0) <= apart < timedelta(seconds=5)
+    assert {**made, "urls": 0} == {**read, "urls": 0}
 
 
 def test_the_doorbell_rings_once_for_jobs_that_wait(client: FlaskClient, rings: Rings) -> None:

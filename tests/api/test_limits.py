@@ -1,5 +1,6 @@
 """Rate limits over HTTP: the headers, the refusal, who is counted, what is not limited."""
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
+from api.limits import LIGHT
 from api.services import of
-from shared.errors import ConfigError
+from shared.errors import ConfigError, StoreUnavailable
 from shared.hooks import Hooks
 from shared.jobs import JobStore
 from shared.settings import Settings
@@ -189,8 +191,70 @@ def test_a_limit_for_no_endpoint_is_refused_at_start(limited: Limited) -> None:
 def test_without_redis_the_process_limits_alone(
     limited: Limited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = limited(rate_rpm=1, redis_url="redis://127.0.0.1:1/0")
+    client = limited(rate_other_rpm=1, redis_url="redis://127.0.0.1:1/0")
 
-    codes = [client.post("/v1/jobs", json=ECHO).status_code for _ in range(2)]
+    codes = [client.get("/v1/jobs").status_code for _ in range(2)]
 
-    assert codes == [202, 429]
+    assert codes == [200, 429]
+
+
+def test_a_job_and_its_charge_are_one_call(limited: Limited, store: JobStore) -> None:
+    client = limited(rate_rpm=5, rate_rph=50, rate_tpm=1000)
+    client.post("/v1/jobs", json=LLAMA)
+
+    def calls() -> int:
+        stats: Any = store.redis.info("commandstats")
+        return int(stats["cmdstat_evalsha"]["calls"])
+
+    before = calls()
+    answer = client.post("/v1/jobs", json=LLAMA)
+
+    assert calls() - before == 1
+    assert set(items(answer.headers["RateLimit"])) == {"submit", "submit-hour", "tokens"}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/infer"])
+def test_what_makes_no_job_is_charged_too(limited: Limited, path: str) -> None:
+    client = limited(rate_rpm=2)
+
+    codes = [client.post(path, json=ECHO | {"model": "nobody"}).status_code for _ in range(3)]
+
+    assert codes == [404, 404, 429]
+
+
+def test_a_repeated_submission_is_charged(limited: Limited) -> None:
+    client = limited(rate_rpm=2)
+    headers = {"Idempotency-Key": "k"}
+
+    codes = [client.post("/v1/jobs", json=ECHO, headers=headers).status_code for _ in range(3)]
+
+    assert codes == [202, 200, 429]
+
+
+def test_above_the_limit_a_heavy_body_is_not_even_read(limited: Limited) -> None:
+    client = limited(rate_rpm=1)
+    client.post("/v1/jobs", json=ECHO)
+
+    body = io.BytesIO(b" " * (LIGHT + 1))
+    answer = client.post("/v1/jobs", input_stream=body, content_type="application/json")
+
+    assert answer.status_code == 429
+    assert body.tell() == 0
+
+
+def test_nothing_is_charged_twice_when_its_job_cannot_be_made(
+    limited: Limited, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited(rate_rpm=5)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("Redis did not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_call", away)
+        answer = client.post("/v1/jobs", json=ECHO)
+
+    assert answer.status_code == 503
+    assert items(answer.headers["RateLimit"])["submit"]["r"] == "4"
+    answer = client.post("/v1/jobs", json=ECHO)
+    assert items(answer.headers["RateLimit"])["submit"]["r"] == "3"

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,11 +16,14 @@ from shared.errors import (
     JobNotFound,
     JobNotTerminal,
     QueueFull,
+    RateLimited,
     StoreUnavailable,
 )
 from shared.events import EventLog
 from shared.jobs import JobStore
+from shared.rate_limits import RateLimiter, decided
 from shared.records import Append, Claim, Created, Finish, NewJob, Requeue, new_job_id
+from shared.sliding_window import Charge, Policy
 from shared.states import JobState
 from tests.conftest import RedisServer, eventually
 
@@ -61,6 +65,42 @@ def test_a_job_runs_and_succeeds(store: JobStore) -> None:
         ("1-1", "token"),
         ("1-2", "done"),
     ]
+
+
+class Charged:
+    """What a job's client is charged: at most two jobs a minute."""
+
+    def __init__(self, store: JobStore) -> None:
+        self.charges = [Charge(Policy("submit", 2, 60))]
+        self.packed = RateLimiter(store.redis, store.keys).packed("key:k", self.charges)
+        self.used: list[int] = []
+
+    def told(self, admitted: bool, rows: Sequence[int]) -> None:
+        decision = decided(self.charges, admitted, rows)
+        self.used += [standing.used for standing in decision.standings]
+        if decision.refused is not None:
+            raise RateLimited("Too many.", retry_after=1)
+
+
+def test_a_job_whose_client_is_over_its_limit_is_not_made(store: JobStore) -> None:
+    charged = Charged(store)
+    first, second, third = (NewJob(new_job_id(), MODEL, "t", b"{}") for _ in range(3))
+    store.create(first, max_queued=10, charging=charged)
+    store.create(second, max_queued=10, charging=charged)
+    with pytest.raises(RateLimited):
+        store.create(third, max_queued=10, charging=charged)
+    assert charged.used == [1, 2, 2]
+    assert store.status(MODEL).waiting == 2
+    with pytest.raises(JobNotFound):
+        store.get(third.id)
+
+
+def test_a_repeated_call_makes_no_second_job_and_charges_nothing(store: JobStore) -> None:
+    charged, job = Charged(store), NewJob(new_job_id(), MODEL, "t", b"{}")
+    answers = [store.create(job, max_queued=10, charging=charged) for _ in range(4)]
+    assert {answer.id for answer in answers} == {job.id}
+    assert charged.used == [1, 1, 1, 1]
+    assert store.status(MODEL).waiting == 1
 
 
 def test_the_first_event_is_the_same_before_and_after_it_is_stored(store: JobStore) -> None:

@@ -103,7 +103,7 @@ def sent_by_clients(commands: Iterator[dict[str, Any]]) -> Iterator[str]:
     for command in commands:
         if command["client_type"] == "lua" or "EVALSHA" not in command["command"].upper():
             continue
-        if ":end " in command["command"]:
+        if "end" in command["command"]:
             return
         yield command["command"]
 
