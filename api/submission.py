@@ -195,9 +195,10 @@ def submit(submission: Submission, wait: float, *, urgent: bool = False) -> Acce
         return Accepted(found, replayed=False, urls=links())
     if created.replayed:
         return Accepted(held(created.id, wait), replayed=True, urls=links())
-    fresh = wait <= 0 and (created.position is not None or created.follows)
-    seen = _new(job, created) if fresh else _seen(job, created)
-    return Accepted(seen, replayed=False, urls=links())
+    if wait <= 0 and (created.position is not None or created.follows):
+        born = _born(job, created.created_ms)
+        return Accepted(Record(born, created.position, created.start), False, links())
+    return Accepted(_seen(job, created), replayed=False, urls=links())
 
 
 def at_home(submission: Submission) -> Submission:
@@ -255,12 +256,7 @@ def _seen(job: NewJob, created: Created) -> Record:
     try:
         return services().store.get(job.id)
     except StoreUnavailable:
-        return _new(job, created)
-
-
-def _new(job: NewJob, created: Created) -> Record:
-    """A job as it was when it was made."""
-    return Record(_born(job, created.created_ms), created.position, created.start)
+        return Record(_born(job, created.created_ms))
 
 
 def answered(job: NewJob, at_ms: int, result: Result) -> Record:

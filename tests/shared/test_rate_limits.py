@@ -60,7 +60,7 @@ def milliseconds(redis: Redis) -> float:
 def test_sixteen_processes_of_one_client_never_exceed_the_limit(
     store: JobStore, redis_url: str, prefix: str
 ) -> None:
-    policy, seconds = Policy("p", 100, 1), 2.5
+    policy, seconds = Policy("p", 40, 1), 2.5
     context = multiprocessing.get_context("fork")
     out = context.Queue()
     until = time.time() + seconds
