@@ -86,11 +86,11 @@ class Event:
 
 
 BIRTH = Event(EventId(0, 1), "status", b'{"status":"queued","attempt":0}')
-"""The first event of every job. It is not stored before there is a second one (shared/lua/lib.lua)."""
+"""The first event of every job. It is never stored: who reads a log from its start is told it first."""
 
 
 class EventLog:
-    """The events of jobs: those of the stream, or the first alone of a job that has said no more."""
+    """The events of jobs: the first, which all have, and those of the stream."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -103,11 +103,12 @@ class EventLog:
         pipe.hget(self._keys("job", job_id), "head")
         pipe.xrange(self._keys("log", job_id), min=f"({after}", max="+", count=count)
         head, entries = self._ask(pipe)
-        if not entries and after < BIRTH.id and _is_birth(head):
-            return [BIRTH]
-        return [
+        events = [
             Event(EventId.known(raw), entry[b"e"].decode(), entry[b"d"]) for raw, entry in entries
         ]
+        if after < BIRTH.id and (events or _is_birth(head)):
+            return [BIRTH, *events][:count]
+        return events
 
     def exists(self, job_id: str) -> bool:
         """Whether a job still has a log. Raises `StoreUnavailable`."""

@@ -519,7 +519,7 @@ def _claim(row: list[bytes], now: int) -> Claim:
         traceparent=row[8].decode(),
         request_id=row[9].decode(),
         device_seconds=int(row[10] or 0) / 1e6,
-        estimate_error=(now - int(row[11])) / 1000 if row[11] and row[1] == b"1" else None,
+        estimate_error=(now - int(row[11])) / 1000 if row[11] and int(row[1]) == 1 else None,
     )
 
 

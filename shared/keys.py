@@ -8,7 +8,7 @@
 | `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
 | `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
 | `tags:MODEL:CLASS` | zset | virtual time of tenants whose lane ran empty | horizon |
-| `queue:MODEL` | hash | depth, arrival counter, virtual clocks | horizon |
+| `queue:MODEL` | hash | depth, arrival counter, virtual clocks, drain rate | horizon |
 | `due:MODEL` | zset | jobs that wait for a retry, by due time (ms) | horizon |
 | `deadlines:MODEL` | zset | live jobs by deadline (ms) | horizon |
 | `leases:MODEL` | zset | running jobs by lease end (ms) | horizon |

@@ -36,10 +36,28 @@ local function load_breaker(model)
   return b
 end
 
+-- The slots of the sliding window, the oldest first: {number, successes, failures}.
+local function slots_of(b)
+  if not b.slots then
+    b.slots = {}
+    for n, good, bad in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
+      b.slots[#b.slots + 1] = {tonumber(n), tonumber(good), tonumber(bad)}
+    end
+  end
+  return b.slots
+end
+
+local function packed_slots(slots)
+  local out = {}
+  for i, slot in ipairs(slots) do out[i] = string.format('%.0f %.0f %.0f', unpack(slot)) end
+  return table.concat(out, ',')
+end
+
 -- Write what has changed. A breaker that has closed wakes everybody who waits for it. Returns the old and
 -- the new state, '' where it is the same.
 local function save_breaker(b)
   local changes = {}
+  if b.slots then b.window = packed_slots(b.slots) end
   for _, field in ipairs(BREAKER_FIELDS) do
     local value = BREAKER_TEXTS[field] and b[field] or int(b[field])
     if value ~= (b.stored[field] or BREAKER_TEXTS[field] or '0') then
@@ -85,26 +103,30 @@ end
 
 local function volume(b)
   local good, bad = 0, 0
-  for _, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
-    good, bad = good + tonumber(g), bad + tonumber(f)
+  for _, slot in ipairs(slots_of(b)) do
+    good, bad = good + slot[2], bad + slot[3]
   end
   return good, bad
 end
 
 local function count_outcome(b, p, now, ok, source)
-  local slot = math.floor(now / math.floor(p.window / SLOTS))
-  local kept, good, bad = {}, 0, 0
-  for n, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
-    n = tonumber(n)
-    if n == slot then
-      good, bad = tonumber(g), tonumber(f)
-    elseif n > slot - SLOTS and n < slot then
-      kept[#kept + 1] = int(n) .. ' ' .. g .. ' ' .. f
+  local number, slots = math.floor(now / math.floor(p.window / SLOTS)), slots_of(b)
+  local last = slots[#slots]
+  if not last or last[1] ~= number then
+    local kept = {}
+    last = {number, 0, 0}
+    for _, slot in ipairs(slots) do
+      if slot[1] == number then
+        last = slot
+      elseif slot[1] > number - SLOTS and slot[1] < number then
+        kept[#kept + 1] = slot
+      end
     end
+    kept[#kept + 1] = last
+    b.slots = kept
   end
-  if ok then good = good + 1 else bad = bad + 1 end
-  kept[#kept + 1] = int(slot) .. ' ' .. int(good) .. ' ' .. int(bad)
-  b.window = table.concat(kept, ',')
+  local which = ok and 2 or 3
+  last[which] = last[which] + 1
   if ok then
     b.consecutive = 0
     return
@@ -130,7 +152,7 @@ end
 
 local function close_breaker(b, now)
   b.state, b.changed, b.probe = 'closed', now, ''
-  b.consecutive, b.window = 0, ''
+  b.consecutive, b.slots = 0, {}
   b.source, b.source_at, b.other_at = '', 0, 0
 end
 

@@ -11,4 +11,5 @@ elseif job.state == 'running' then
   redis.call('HSET', key.job(id), 'cancel_requested', '1')
   redis.call('PUBLISH', key.control(job.model), 'cancel ' .. id)
 end
+settle()
 return job.state

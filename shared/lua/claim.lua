@@ -18,22 +18,31 @@ if drain ~= '' then
   keep(key.drains(model), HORIZON)
 end
 
-local FIELDS_OUT = {'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
+local FIELDS_OUT = {'id', 'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
   'head', 'traceparent', 'request_id', 'device_us', 'estimate'}
-local function row(id)
-  local values = {id, unpack(redis.call('HMGET', key.job(id), unpack(FIELDS_OUT)))}
-  values[#values + 1] = redis.call('GET', key.request(id))
-  for i = 1, #values do values[i] = values[i] or '' end
-  return values
-end
-
 local out = {int(now), 0, 0, '', 0}
+
+-- Answer with these jobs and their requests.
+local function hand_out(jobs)
+  if #jobs == 0 then return end
+  local names = {}
+  for i, job in ipairs(jobs) do names[i] = key.request(job.id) end
+  local requests = redis.call('MGET', unpack(names))
+  for i, job in ipairs(jobs) do
+    local row = {}
+    for n, field in ipairs(FIELDS_OUT) do row[n] = job[field] or '' end
+    row[#row + 1] = requests[i] or ''
+    out[#out + 1] = row
+  end
+end
 local before = redis.call('GET', key.claim(token))
 if before then
+  local jobs = {}
   for id, attempt in string.gmatch(before, '(%S+)/(%d+)') do
     local job = load(id)
-    if job and job.state == 'running' and job.attempt == tonumber(attempt) then out[#out + 1] = row(id) end
+    if job and job.state == 'running' and job.attempt == tonumber(attempt) then jobs[#jobs + 1] = job end
   end
+  hand_out(jobs)
   out[2] = depth(model)
   return out
 end
@@ -46,39 +55,42 @@ elseif breaker.state ~= 'closed' then
   room = math.min(room, 1)
 end
 if room > 0 then take_due(model, now, room) end
-local spent, handed = 0, {}
+local spent, jobs, handed, leases = 0, {}, {}, {}
 while room > 0 and spent < budget do
-  local id = pop(model)
-  if not id then break end
-  local job = load(id)
-  if job and job.state == 'queued' then
-    if tonumber(job.deadline) <= now then
+  local popped = pop(model, room, budget - spent)
+  if #popped == 0 then break end
+  for _, job in ipairs(popped) do
+    if job.state == 'queued' and tonumber(job.deadline) <= now then
       finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
-    else
+    elseif job.state == 'queued' then
       move(job, 'running')
       job.attempt = job.attempt + 1
       put(job, 'attempt', int(job.attempt))
       put(job, 'worker', worker)
       if job.parked == '1' then put(job, 'parked', '0') end
       if not job.started then put(job, 'started', int(now)) end
-      redis.call('ZADD', key.leases(model), int(now + lease), id)
       log(job, job.attempt, 0, 'status', status_event(job))
       save(job)
       if job.webhook and not job.started then post(job, 'started', now) end
-      out[#out + 1] = row(id)
-      handed[#handed + 1] = id .. '/' .. int(job.attempt)
+      jobs[#jobs + 1] = job
+      handed[#handed + 1] = job.id .. '/' .. int(job.attempt)
+      leases[#leases + 1] = int(now + lease)
+      leases[#leases + 1] = job.id
       spent = spent + tonumber(job.cost)
       room = room - 1
     end
   end
 end
-if #handed > 0 then
+settle()
+if #jobs > 0 then
+  redis.call('ZADD', key.leases(model), unpack(leases))
   keep(key.leases(model), HORIZON)
   redis.call('SET', key.claim(token), table.concat(handed, ' '), 'EX', 60)
   begin_probe(breaker, now, handed[1], lease)
   out[4] = save_breaker(breaker)
+  hand_out(jobs)
 end
 out[2], out[3] = depth(model), wait
 if drain ~= '' and room == 0 and breaker.state == 'closed' then out[5] = relief_wanted(model, now) end
-measure_drain(model, now, #handed, out[2])
+measure_drain(model, now, #jobs, out[2])
 return out

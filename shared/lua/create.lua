@@ -20,11 +20,13 @@ local share, speaks, known, known_usage = ARGV[16], ARGV[17] == '1', ARGV[18], A
 local charges, request = ARGV[20], ARGV[21]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
+local RENEW_MS = 3600000  -- A small part of the horizon.
 
 local now = now_ms()
 local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage')
 local standings
 local function told(reply)
+  settle()
   reply[#reply + 1] = standings
   return reply
 end
@@ -38,6 +40,9 @@ if born[1] then
   if born[2] == 'succeeded' and born[3] then return told({'cached', born[1], born[4], born[5]}) end
   return told({'created', 0, born[1]})
 end
+
+local rate, plain_rate, waiting, renewed = drain_rate(model, now)
+local renew = now - renewed > RENEW_MS
 
 if digest ~= '' then
   local before = redis.call('GET', key.idem(tenant, digest))
@@ -55,10 +60,10 @@ local ttl = math.ceil(lifetime / 1000) + retention
 -- Write down all that a job has from birth, in whatever way it comes to its end.
 local function bear(estimate)
   local seq = redis.call('HINCRBY', key.queue(model), 'arrivals', 1)
-  keep(key.queue(model), HORIZON)
   local fields = {'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
     'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
     'attempt', '0', 'failures', '0', 'crashes', '0', 'head', BIRTH}
+  local home = false
   if estimate then
     fields[#fields + 1] = 'estimate'
     fields[#fields + 1] = int(estimate)
@@ -67,16 +72,24 @@ local function bear(estimate)
     fields[#fields + 1] = 'share'
     fields[#fields + 1] = share
   end
-  for i = 22, #ARGV do fields[#fields + 1] = ARGV[i] end
+  for i = 22, #ARGV do
+    home = home or ARGV[i] == 'home'
+    fields[#fields + 1] = ARGV[i]
+  end
   redis.call('HSET', key.job(id), unpack(fields))
   redis.call('EXPIRE', key.job(id), int(ttl))
 
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
     cost = cost, seq = int(seq), attempt = 0, head = '0-0'}
-  say(job, BIRTH, 'status', BORN)
+  -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
+  if home then job.head = BIRTH else say(job, BIRTH, 'status', BORN) end
 
-  redis.call('ZADD', key.models(), int(now), model)
-  keep(key.models(), HORIZON)
+  if renew then
+    redis.call('ZADD', key.models(), int(now), model)
+    redis.call('EXPIRE', key.models(), int(HORIZON))
+    redis.call('HSET', key.queue(model), 'renewed', int(now))
+    redis.call('EXPIRE', key.queue(model), int(HORIZON))
+  end
   local index = key.index(tenant)
   redis.call('ZADD', index, 0, id)
   if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', index, 0, -INDEX_MAX - 1) end
@@ -89,7 +102,8 @@ end
 local function await_worker()
   redis.call('SET', key.request(id), request, 'EX', int(ttl))
   redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)
-  keep(key.deadlines(model), HORIZON)
+  -- While others wait it is there, and has its expiry.
+  if renew or waiting == 0 then redis.call('EXPIRE', key.deadlines(model), int(HORIZON)) end
 end
 
 if share ~= '' then
@@ -111,8 +125,8 @@ if share ~= '' then
   end
 end
 
-local waiting = depth(model)
-if urgent then
+local state = urgent and redis.call('HGET', key.breaker(model), 'state')
+if state and state ~= 'closed' then
   local breaker = load_breaker(model)
   local wait = breaker_wait(breaker, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
@@ -131,7 +145,7 @@ if share ~= '' then
   end
 end
 if waiting >= max_queued then
-  return told({'queue_full', until_drained(drain_rate(model, now, true), waiting - max_queued + 1), waiting})
+  return told({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
   local own, sharing = 0, 0
@@ -140,16 +154,15 @@ if waiting >= tenant_max then
     sharing = math.max(sharing, redis.call('ZCARD', key.active(model, c)))
   end
   if own >= tenant_max then
-    local rate = drain_rate(model, now, true)
     return told({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
-local ahead, rate, estimate = 0, drain_rate(model, now, true), nil
+local ahead, estimate = 0
 if waiting > 0 then
   ahead = jobs_ahead(model, class, tenant, redis.call('ZCARD', key.lane(model, class, tenant)))
   if rate then
-    local wait = (ahead + 1) / drain_rate(model, now, false)
+    local wait = (ahead + 1) / plain_rate
     if wait > DEADLINE_MARGIN * lifetime then
       return told({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
     end

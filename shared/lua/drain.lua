@@ -4,6 +4,7 @@
 --   drained drain_ms    jobs handed out and the time it took, older ones fading
 --   drain_from          ms of the last claim if it left jobs waiting, else 0
 --   drain_seen          ms of the last claim that was counted
+--   renewed             ms when the expiry of the model's keys was last renewed (create.lua)
 
 local DRAIN_MEMORY_MS = 30000  -- What is counted fades over this time or over so many jobs,
 local DRAIN_MEMORY_JOBS = 64   -- whichever lasts longer.
@@ -11,8 +12,9 @@ local DRAIN_LEAST_MS, DRAIN_LEAST_JOBS = 1000, 8
 local DRAIN_STALE_MS = 600000
 
 local function drain_state(model)
-  local v = redis.call('HMGET', key.queue(model), 'drained', 'drain_ms', 'drain_from', 'drain_seen')
-  return tonumber(v[1] or 0), tonumber(v[2] or 0), tonumber(v[3] or 0), tonumber(v[4] or 0)
+  local v = redis.call('HMGET', key.queue(model), 'drained', 'drain_ms', 'drain_from', 'drain_seen', 'depth', 'renewed')
+  for i = 1, #v do v[i] = tonumber(v[i] or 0) end
+  return unpack(v)
 end
 
 -- A claim handed out `gone` jobs and left `left` waiting.
@@ -29,13 +31,16 @@ local function measure_drain(model, now, gone, left)
     string.format('%.6f', ms), 'drain_from', int(left > 0 and now or 0), 'drain_seen', int(seen))
 end
 
--- Jobs a millisecond, nil where it is not known. `honest`: count the wait for the next claim too, so that
--- a queue where nothing moves is not thought to drain.
-local function drain_rate(model, now, honest)
-  local jobs, ms, from, seen = drain_state(model)
-  if ms < DRAIN_LEAST_MS or jobs < DRAIN_LEAST_JOBS or now - seen > DRAIN_STALE_MS then return nil end
-  if honest and from > 0 then ms = ms + math.max(0, now - from) end
-  return jobs / ms
+-- Jobs a millisecond, nil where it is not known: counting the wait for the next claim too, so that a queue
+-- where nothing moves is not thought to drain, and without it. Then how many wait, and when the expiry of the
+-- model's keys was last renewed (ms).
+local function drain_rate(model, now)
+  local jobs, ms, from, seen, waiting, renewed = drain_state(model)
+  local honest, plain
+  if ms >= DRAIN_LEAST_MS and jobs >= DRAIN_LEAST_JOBS and now - seen <= DRAIN_STALE_MS then
+    honest, plain = jobs / (from > 0 and ms + math.max(0, now - from) or ms), jobs / ms
+  end
+  return honest, plain, waiting, renewed
 end
 
 -- The mean cost of the jobs in a lane that holds so many.
@@ -58,16 +63,19 @@ end
 -- How many jobs go before the one that has `rank` others of its own lane before it: exact where the jobs
 -- of each tenant cost the same, else an estimate from the means of their lanes.
 local function jobs_ahead(model, class, tenant, rank)
-  local ahead, start = rank, virtual_start(model, class, tenant, rank)
+  local ahead, start = rank
   for _, other_class in ipairs(CLASSES) do
     local tags = redis.call('ZRANGE', key.active(model, other_class), 0, 63, 'WITHSCORES')
     for i = 1, #tags, 2 do
       local other, tag = tags[i], tonumber(tags[i + 1])
-      local jobs = redis.call('ZCARD', key.lane(model, other_class, other))
       if other_class ~= class then
-        ahead = ahead + jobs
-      elseif other ~= tenant and tag < start then
-        ahead = ahead + math.min(jobs, math.ceil((start - tag) / mean_cost(model, class, other, jobs)))
+        ahead = ahead + redis.call('ZCARD', key.lane(model, other_class, other))
+      elseif other ~= tenant then
+        start = start or virtual_start(model, class, tenant, rank)
+        if tag < start then
+          local jobs = redis.call('ZCARD', key.lane(model, class, other))
+          ahead = ahead + math.min(jobs, math.ceil((start - tag) / mean_cost(model, class, other, jobs)))
+        end
       end
     end
     if other_class == class then break end

@@ -45,7 +45,8 @@ end
 
 local FIELDS = {'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
   'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked', 'worker',
-  'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached'}
+  'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached', 'traceparent', 'request_id',
+  'estimate'}
 
 -- The record's working fields, or nil when there is none.
 local function load(id)
@@ -87,19 +88,16 @@ local function say(job, id, kind, data)
   job.head = id
 end
 
--- Add an event to the job's log and say it live. The first event of all jobs is the same one, and it is
--- written with the second: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
+-- Add an event to the job's log and say it live. The first event of all jobs is the same one, so it is
+-- never written: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
 local function log(job, attempt, seq, kind, data, tokens)
-  local id = int(attempt) .. '-' .. int(seq)
-  if job.head == BIRTH then
-    redis.call('XADD', key.log(job.id), BIRTH, 'e', 'status', 'd', BORN)
-    redis.call('EXPIRE', key.log(job.id), redis.call('TTL', key.job(job.id)))
-  end
+  local id, stream = int(attempt) .. '-' .. int(seq), key.log(job.id)
   if tokens and tokens ~= '' then
-    redis.call('XADD', key.log(job.id), id, 'e', kind, 'd', data, 't', tokens)
+    redis.call('XADD', stream, id, 'e', kind, 'd', data, 't', tokens)
   else
-    redis.call('XADD', key.log(job.id), id, 'e', kind, 'd', data)
+    redis.call('XADD', stream, id, 'e', kind, 'd', data)
   end
+  if job.head == BIRTH then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
   say(job, id, kind, data)
   put(job, 'head', id)
 end
@@ -134,7 +132,6 @@ local function enqueue(job)
   keep(active, HORIZON)
   lane_cost(job.model, job.class, job.tenant, job.cost)
   local waiting = redis.call('HINCRBY', queue, 'depth', 1)
-  keep(queue, HORIZON)
   if waiting == 1 then redis.call('PUBLISH', key.wake(job.model), '1') end
 end
 
@@ -160,43 +157,77 @@ local function dequeue(job)
   if redis.call('EXISTS', lane) == 0 then close_lane(job.model, job.class, job.tenant) end
 end
 
--- The next job's id in order of class, then the tenant that had least, then age; nil when none waits.
--- Start-time fair queueing: a tenant's tag grows by the cost of what it got (Goyal, Vin, Cheng 1996), so
--- tenants share the engine's work and not the number of jobs.
-local function pop(model)
+-- The next jobs, up to `room` and until they cost `budget`, all of one tenant: in order of class, then the
+-- tenant that had least, then age. Start-time fair queueing: a tenant's tag grows by the cost of what it got
+-- (Goyal, Vin, Cheng 1996), so tenants share the engine's work and not the number of jobs.
+local function pop(model, room, budget)
   for _, class in ipairs(CLASSES) do
-    local active = key.active(model, class)
-    local first = redis.call('ZRANGE', active, 0, 0, 'WITHSCORES')
+    local active, queue = key.active(model, class), key.queue(model)
+    local first = redis.call('ZRANGE', active, 0, 1, 'WITHSCORES')
     while first[1] do
-      local tenant, tag = first[1], tonumber(first[2])
+      local tenant, tag, rival, limit = first[1], tonumber(first[2]), first[3], tonumber(first[4])
       local lane = key.lane(model, class, tenant)
-      local popped = redis.call('ZPOPMIN', lane)
-      if popped[1] then
-        redis.call('HINCRBY', key.queue(model), 'depth', -1)
-        local cost = tonumber(redis.call('HGET', key.job(popped[1]), 'cost') or 1)
-        redis.call('HSET', key.queue(model), 'clock:' .. class, tag)
-        redis.call('ZADD', active, tag + cost, tenant)
-        lane_cost(model, class, tenant, -cost)
+      local ids, jobs, spent, clock = redis.call('ZRANGE', lane, 0, room - 1), {}, 0, tag
+      for i, id in ipairs(ids) do
+        if i > 1 and (spent >= budget or rival and (tag > limit or tag == limit and tenant > rival)) then break end
+        jobs[i] = load(id) or {id = id, cost = 1}
+        local cost = tonumber(jobs[i].cost)
+        clock, tag, spent = tag, tag + cost, spent + cost
+      end
+      if #jobs > 0 then
+        redis.call('ZREM', lane, unpack(ids, 1, #jobs))
+        redis.call('HINCRBY', queue, 'depth', -#jobs)
+        redis.call('HSET', queue, 'clock:' .. class, clock)
+        redis.call('ZADD', active, tag, tenant)
+        lane_cost(model, class, tenant, -spent)
         if redis.call('EXISTS', lane) == 0 then close_lane(model, class, tenant) end
-        return popped[1]
+        return jobs
       end
       redis.call('ZREM', active, tenant)
-      first = redis.call('ZRANGE', active, 0, 0, 'WITHSCORES')
+      first = redis.call('ZRANGE', active, 0, 1, 'WITHSCORES')
     end
   end
-  return nil
+  return {}
+end
+
+-- What many jobs of one call add to or take away from the same keys, until `settle` writes it.
+local tallies, leavers = {}, {}
+
+-- Add to a field of a hash that lives for so long.
+local function tally(k, seconds, field, n)
+  tallies[k] = tallies[k] or {seconds = seconds, fields = {}}
+  local fields = tallies[k].fields
+  fields[field] = (fields[field] or 0) + n
+end
+
+-- Take a member out of a sorted set.
+local function leave(k, member)
+  leavers[k] = leavers[k] or {}
+  table.insert(leavers[k], member)
+end
+
+-- Every script that ends jobs or counts ends with this.
+local function settle()
+  for k, counts in pairs(tallies) do
+    local fresh = false
+    for field, n in pairs(counts.fields) do
+      fresh = redis.call('HINCRBY', k, field, int(n)) == n or fresh
+    end
+    if fresh then redis.call('EXPIRE', k, int(counts.seconds)) end
+  end
+  for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
 end
 
 -- What an ended job adds to its tenant's day (shared/usage.py reads it): itself by its state, its tokens,
 -- its time. A usage that cannot be read counts as none. Returns what the job used.
 local function account(job, now, usage)
   local day, whose = key.usage(int(math.floor(now / DAY_MS))), ' ' .. job.model .. ' ' .. job.tenant
-  if redis.call('HINCRBY', day, job.state .. whose, 1) == 1 then keep(day, USAGE_SECONDS) end
+  tally(day, USAGE_SECONDS, job.state .. whose, 1)
   local readable, used = pcall(cjson.decode, usage)
   if not readable or type(used) ~= 'table' then used = {} end
   local function add(figure, value, scale)
     if type(value) == 'number' and value > 0 then
-      redis.call('HINCRBY', day, figure .. whose, int(math.floor(value * scale + 0.5)))
+      tally(day, USAGE_SECONDS, figure .. whose, math.floor(value * scale + 0.5))
     end
   end
   for _, figure in ipairs({'prompt_tokens', 'completion_tokens', 'cached_tokens', 'run_ms'}) do
@@ -213,22 +244,19 @@ end
 -- The bucket of a duration in ms: number i ends at GAMMA^i (shared/stats.py).
 local function bucket(ms) return int(math.ceil(math.log(math.max(1, ms)) / math.log(GAMMA))) end
 
--- Count something in the statistics of this minute. Returns their key.
-local function count(model, now, field)
-  local k = key.stats(model, int(math.floor(now / 60000)))
-  if redis.call('HINCRBY', k, field, 1) == 1 then redis.call('EXPIRE', k, STATS_SEC) end
-  return k
+-- Count something in the statistics of this minute.
+local function count(model, now, field, n)
+  tally(key.stats(model, int(math.floor(now / 60000))), STATS_SEC, field, n or 1)
 end
 
 -- Count an end.
 local function count_end(job, target, now, tokens)
-  local k = count(job.model, now, 'n:' .. target)
-  if job.started then
-    redis.call('HINCRBY', k, 'w' .. bucket(tonumber(job.started) - tonumber(job.created)), 1)
-  end
+  local model = job.model
+  count(model, now, 'n:' .. target)
+  if job.started then count(model, now, 'w' .. bucket(tonumber(job.started) - tonumber(job.created))) end
   if target == 'succeeded' then
-    redis.call('HINCRBY', k, 'l' .. bucket(now - tonumber(job.created)), 1)
-    if type(tokens) == 'number' then redis.call('HINCRBY', k, 'tokens', int(tokens)) end
+    count(model, now, 'l' .. bucket(now - tonumber(job.created)))
+    if type(tokens) == 'number' then count(model, now, 'tokens', tokens) end
   end
 end
 
@@ -241,13 +269,13 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     dequeue(job)
     redis.call('ZREM', key.due(job.model), job.id)
   else
-    redis.call('ZREM', key.leases(job.model), job.id)
+    leave(key.leases(job.model), job.id)
   end
   put(job, 'finished', int(now))
   put(job, 'output', output)
   put(job, 'error', failure)
   put(job, 'usage', usage)
-  redis.call('ZREM', key.deadlines(job.model), job.id)
+  leave(key.deadlines(job.model), job.id)
   if dead then
     local letters = key.dead(job.tenant)
     redis.call('ZADD', letters, int(now), job.id)
@@ -312,7 +340,7 @@ local function drains_at_work(model, now) return redis.call('ZCOUNT', key.drains
 
 -- Jobs wait and no drain is at work.
 local function ring_wanted(model, now)
-  if depth(model) == 0 or drains_at_work(model, now) > 0 then return 0 end
+  if drains_at_work(model, now) > 0 or depth(model) == 0 then return 0 end
   return rung(model)
 end
 

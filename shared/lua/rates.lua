@@ -36,6 +36,7 @@ local function rate_add(w)
     w.counts[last + 1] = w.counts[last + 1] + w.cost
   else
     w.counts[last + 2], w.counts[last + 3] = w.slot, w.cost
+    w.begun = true
   end
   w.used = w.used + w.cost
 end
@@ -76,7 +77,8 @@ local function charge_rates(packed, now, look)
     end
     for _, n in ipairs({w.quota, w.used, rate_wait(w, now), w.refused}) do rows[#rows + 1] = n end
   end
-  if not look then
+  -- Which clients there are is written down as often as they begin a slot.
+  if not look and (windows[1].begun or not admitted) then
     redis.call('ZADD', key.clients(), int(now), client)
     if redis.call('ZCARD', key.clients()) > MOST_CLIENTS then
       redis.call('ZREMRANGEBYRANK', key.clients(), 0, -MOST_CLIENTS - 1)

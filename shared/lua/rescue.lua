@@ -49,4 +49,5 @@ for i = 1, #reports, 2 do
     redis.call('HDEL', key.workers(model), reports[i])
   end
 end
+settle()
 return {requeued, failed, due, expired, ring_wanted(model, now)}

@@ -94,4 +94,5 @@ end
 for _, breaker in pairs(breakers) do
   out[1] = save_breaker(breaker)
 end
+settle()
 return out

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from shared import broker
 from shared.connection import connect
+from shared.events import BIRTH
 from shared.jobs import JobStore
 from shared.settings import Settings, load_settings
 from shared.states import TERMINAL
@@ -151,7 +152,8 @@ class Site(Stack):
         known = {entry.job for entry in history.of(Logged)}
         for job in sorted(ended - known):
             entries = cast(list[Any], self.store.redis.xrange(self.store.keys("log", job)))
-            history.add(Logged(job, [_event(raw, entry) for raw, entry in entries]))
+            birth = (str(BIRTH.id), BIRTH.kind, "")
+            history.add(Logged(job, [birth, *(_event(raw, entry) for raw, entry in entries)]))
 
     def leftovers(self) -> list[str]:
         """What is still in the store though every job has ended."""

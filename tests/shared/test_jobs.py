@@ -19,7 +19,7 @@ from shared.errors import (
     RateLimited,
     StoreUnavailable,
 )
-from shared.events import EventLog
+from shared.events import START, EventLog
 from shared.jobs import JobStore
 from shared.rate_limits import RateLimiter, decided
 from shared.records import Append, Claim, Created, Finish, NewJob, Requeue, new_job_id
@@ -103,7 +103,7 @@ def test_a_repeated_call_makes_no_second_job_and_charges_nothing(store: JobStore
     assert store.status(MODEL).waiting == 1
 
 
-def test_the_first_event_is_the_same_before_and_after_it_is_stored(store: JobStore) -> None:
+def test_the_first_event_is_the_same_before_and_after_others(store: JobStore) -> None:
     job_id, log = submit(store).id, EventLog(store.redis, store.keys)
     told = log.read(job_id)
     assert [str(event.id) for event in told] == ["0-1"] and log.exists(job_id)
@@ -115,6 +115,34 @@ def test_the_first_event_is_the_same_before_and_after_it_is_stored(store: JobSto
     assert now[0].frame == told[0].frame and len(now) == 2
     lives = [store.redis.ttl(store.keys(kind, job_id)) for kind in ("job", "request", "log")]
     assert max(lives) - min(lives) <= 1, lives
+
+
+def test_a_log_read_in_pages_has_the_first_event_once(store: JobStore) -> None:
+    job_id, log = submit(store).id, EventLog(store.redis, store.keys)
+    claim(store)
+    store.write([Append(job_id, 1, seq, "token", b"{}") for seq in range(1, 6)])
+    seen, cursor = [], START
+    while page := log.read(job_id, cursor, count=2):
+        seen += [str(event.id) for event in page]
+        cursor = page[-1].id
+    assert seen == ["0-1", "1-0", "1-1", "1-2", "1-3", "1-4", "1-5"]
+
+
+def test_the_keys_that_jobs_share_outlive_a_queue_that_never_empties(store: JobStore) -> None:
+    submit(store)
+    shared = [store.keys("queue", MODEL), store.keys("deadlines", MODEL), store.keys("models")]
+
+    def shortest() -> int:
+        return min(store.redis.ttl(key) for key in shared)
+
+    longest = shortest()
+    for key in shared:
+        store.redis.expire(key, longest // 4)
+    submit(store)
+    assert shortest() == longest // 4, "they were renewed a moment ago"
+    store.redis.hincrby(store.keys("queue", MODEL), "renewed", -3_600_001)
+    submit(store)
+    assert shortest() >= longest - 1
 
 
 def test_the_events_of_a_job_are_gone_with_its_log_or_record(store: JobStore) -> None:
