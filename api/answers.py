@@ -1,6 +1,5 @@
 """Building answers: JSON without a detour, jobs as clients see them."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -32,8 +31,7 @@ def document(value: Any, status: int = 200, **headers: str) -> Response:
     return answer(_ENCODER.encode(value), status, **headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(msgspec.Struct, frozen=True):
     """The URLs of jobs as this caller reaches them. `base` has no slash at the end."""
 
     base: str

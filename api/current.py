@@ -32,7 +32,7 @@ class Handling:
         self.request_id = ""
         self.client: Client | None = None
         self.endpoint = ""
-        self.charges: list[Charge] = []
+        self.charges: tuple[Charge, ...] = ()
         self.standings: list[Standing] = []
         self.observed: Observed | None = None
 

@@ -60,6 +60,8 @@ def post_worker_init(worker: Any) -> None:
 
     here = of(worker.wsgi)
     here.slots.most = worker.cfg.worker_connections
+    # A dozen times a request gunicorn asks for a setting, through three calls; in a worker none changes.
+    vars(worker.cfg).update({name: each.get() for name, each in worker.cfg.settings.items()})
     here.lifecycle.alive = lambda: bool(worker.alive)
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http import wsgi
+from gunicorn.http import message, wsgi
 
 _create = wsgi.create
 _HEAD = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ \t\x21-\x7e\x80-\xff]*\r\n)*")
@@ -149,9 +149,15 @@ def _http_date(timestamp: float | None = None) -> str:
     return _in_words(int(time.time() if timestamp is None else timestamp))
 
 
+def _untrusted(message: Any) -> bool:  # noqa: ARG001 - gunicorn's signature
+    return False
+
+
 def install() -> None:
     """Make gunicorn do so; it has no setting for it."""
     wsgi.create = create
     wsgi.Response = Response
     # The same words for a second, which gunicorn would find anew for every answer.
     util.http_date = _http_date
+    # No peer may set more than others (`forwarded_allow_ips` is empty), so its address need not be parsed.
+    message.Message._peer_is_trusted_proxy = _untrusted

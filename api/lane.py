@@ -5,8 +5,8 @@ What is asked and what is answered is the same on both ways, for it is the same 
 another origin goes through Flask, where what answers browsers hangs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Request, Response
@@ -17,6 +17,19 @@ from api.errors import told
 from api.operations import Operation, View
 
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
+
+
+class Parts:
+    """An answer that is all here, and what is to be done when it is out."""
+
+    __slots__ = ("_parts", "close")
+
+    def __init__(self, parts: Iterable[bytes], close: Callable[[], None]) -> None:
+        self._parts = parts
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
 
 
 class Stop(NamedTuple):
@@ -53,6 +66,8 @@ class Lane:
         """The answer, as WSGI gives it."""
         response = self._answer(stop, Request(environ))
         start_response(response.status, response.headers.to_wsgi_list())
+        if response.is_sequence:
+            return Parts(cast(list[bytes], response.response), response.close)
         return ClosingIterator(response.iter_encoded(), response.close)
 
     def _answer(self, stop: Stop, request: Request) -> Response:

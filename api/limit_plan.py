@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from api.client_address import Network
 from shared.rate_limits import RateLimiter
 from shared.settings import Settings
-from shared.sliding_window import Policy
+from shared.sliding_window import Charge, Policy
 
 OTHERS_PER_SUBMISSION = 10
 HOUR = 3600
+MOST_CHARGES = 4096
+"""Combinations of an endpoint and a key's own limits that are kept made."""
 
 
 class Counted(StrEnum):
@@ -90,10 +93,19 @@ class Plan:
         return (60 * rpm if self.burst else 0) if rph is None else rph
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """What one app limits with."""
+    """What one app limits with.
 
-    plan: Plan
-    limiter: RateLimiter
-    proxies: Sequence[Network] = ()
+    `charges(endpoint, counted, rpm, rph)` is what a request is charged: one unit of each of `Plan.policies`.
+    """
+
+    def __init__(self, plan: Plan, limiter: RateLimiter, proxies: Sequence[Network] = ()) -> None:
+        self.plan = plan
+        self.limiter = limiter
+        self.proxies = proxies
+        self.charges = lru_cache(maxsize=MOST_CHARGES)(self._charges)
+
+    def _charges(
+        self, endpoint: str, counted: Counted, rpm: int | None, rph: int | None
+    ) -> tuple[Charge, ...]:
+        return tuple(map(Charge, self.plan.policies(endpoint, counted, rpm, rph)))

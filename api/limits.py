@@ -29,8 +29,7 @@ def admit(endpoint: str, counted: Counted, *, later: bool = False) -> None:
     """
     here, caller = current.handling(), client()
     here.endpoint = endpoint
-    policies = _limits().plan.policies(endpoint, counted, caller.rpm, caller.rph)
-    charges = [Charge(policy) for policy in policies]
+    charges = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
     length = here.request.environ.get("CONTENT_LENGTH") or ""
     if later and length.isdigit() and int(length) <= LIGHT:
         here.charges = charges
@@ -41,12 +40,12 @@ def admit(endpoint: str, counted: Counted, *, later: bool = False) -> None:
 class _Charging:
     """What the current request is still to be charged, for the store to charge (`shared.jobs.Charging`)."""
 
-    def __init__(self, charges: list[Charge]) -> None:
+    def __init__(self, charges: Sequence[Charge]) -> None:
         self._charges = charges
         self.packed = _limits().limiter.packed(client_name(), charges)
 
     def told(self, admitted: bool, rows: Sequence[int]) -> None:
-        current.handling().charges = []
+        current.handling().charges = ()
         _note(decided(self._charges, admitted, rows))
 
 
@@ -59,7 +58,7 @@ def charging() -> _Charging | None:
 def settle() -> None:
     """Charge what no job was charged with. Raises `RateLimited`."""
     here = current.handling()
-    charges, here.charges = here.charges, []
+    charges, here.charges = here.charges, ()
     _charge(charges)
 
 
@@ -85,7 +84,7 @@ def admit_tokens(tokens: int) -> None:
     Raises `RateLimited`.
     """
     here = current.handling()
-    charges = [Charge(policy, tokens) for policy in _limits().plan.tokens()] if tokens else []
+    charges = tuple(Charge(policy, tokens) for policy in _limits().plan.tokens()) if tokens else ()
     if here.charges:
         here.charges += charges
     else:

@@ -4,7 +4,6 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -44,8 +43,7 @@ class Submission(msgspec.Struct, frozen=True):
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """A job that the store has, as last seen. `replayed`: an earlier request had made it."""
 
     record: Record

@@ -28,8 +28,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What became of a request. `refused` is the policy that it has to wait for longest, if any."""
 
     standings: tuple[Standing, ...]

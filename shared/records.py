@@ -57,8 +57,7 @@ class NewJob(msgspec.Struct, frozen=True):
     body_digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(msgspec.Struct, frozen=True):
     """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already.
 
     `result`: the job has ended with it, another one having asked the same. `follows`: it waits for the
@@ -205,8 +204,7 @@ class ModelStatus:
     breaker: BreakerStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A job record as read. While it waits, `position` is how many jobs go before it, and `start` when it
     is estimated to start (ms), if that can be told.
     """

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 SLOTS = 60
 MOST_WINDOWS = 10_000
 """Windows that a process keeps while Redis is away; beyond them the longest unused is forgotten."""
@@ -27,8 +29,7 @@ class Policy:
     unit: Literal["requests", "tokens"] = "requests"
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What a request takes of a policy. More than the quota counts as the quota, so that it can pass."""
 
     policy: Policy
@@ -39,8 +40,7 @@ class Charge:
         return min(self.units, self.policy.quota)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How a client stands with a policy after a decision.
 
     `wait_ms`: until the charge would fit when it was refused, else until more quota comes free, 0 when all

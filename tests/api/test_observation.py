@@ -1,7 +1,6 @@
 """Requests as observers see them: by route, each once, streams to their end; few series, come what may."""
 
 import secrets
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import values
 
-from api.limit_plan import Plan
+from api.limit_plan import Limits, Plan
 from api.observation import observe, routes
 from api.services import of
 from shared.telemetry.instruments import Instruments
@@ -112,7 +111,7 @@ def test_refusals_by_the_rate_limiter_are_counted_by_route(
     instruments: Instruments, app: Flask, client: FlaskClient
 ) -> None:
     limits = of(app).limits
-    object.__setattr__(of(app), "limits", replace(limits, plan=Plan(rpm=1)))
+    object.__setattr__(of(app), "limits", Limits(Plan(rpm=1), limits.limiter))
 
     statuses = [call(client, "POST", "/v1/jobs", json=ECHO).status_code for _ in range(3)]
 
