@@ -18,6 +18,7 @@ _create = wsgi.create
 _HEAD = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ \t\x21-\x7e\x80-\xff]*\r\n)*")
 """Header lines as RFC 9110 has them (5.5, 5.6.2)."""
 _BODILESS = ("1", "204", "304")
+_PREFIXED = "SCRIPT_NAME" in os.environ
 _base: dict[str, Any] = {}
 
 
@@ -106,7 +107,7 @@ def create(
         response_class is not None
         or req._expected_100_continue
         or req.proxy_protocol_info
-        or "SCRIPT_NAME" in os.environ
+        or _PREFIXED
         or not isinstance(client, tuple)
         or not isinstance(server, tuple)
     ):

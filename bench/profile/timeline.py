@@ -18,10 +18,9 @@ from redis.exceptions import RedisError
 from bench.figures import percentile
 from bench.profile.scripts import names
 
-MARKS = ("sent", "limits: take", "create", "claim", "write", "told", "received")
+MARKS = ("sent", "create", "claim", "write", "told", "received")
 LEGS = (
-    "request parsed, authenticated; the limiter's call is at Redis",
-    "limits decided, body checked; create is at Redis",
+    "request parsed, authenticated, checked; create is at Redis",
     "created, the drain woken; claim is at Redis",
     "claimed, to the engine and back; the write is at Redis",
     "events and end written; the end is published",
@@ -101,7 +100,10 @@ def measure(
 
 
 def summarise(times: Sequence[tuple[float, float]], seen: Sequence[tuple[float, str]]) -> Timeline:
-    """Requests as (sent, received) and what Redis saw, both in seconds and in order of time."""
+    """Requests as (sent, received) and what Redis saw, both in seconds and in order of time.
+
+    Raises `ValueError` where Redis saw all `MARKS` of none of them.
+    """
     at = [moment for moment, _ in seen]
     rows = []
     for sent, received in times:
@@ -114,9 +116,10 @@ def summarise(times: Sequence[tuple[float, float]], seen: Sequence[tuple[float, 
             moments.append(later[0])
         if len(moments) == len(MARKS) - 1:
             rows.append([*moments, received])
+    if not rows:
+        raise ValueError(f"of {len(times)} requests none was seen at each of {MARKS[1:-1]}")
     legs = [
-        statistics.median((row[n + 1] - row[n]) * 1000 for row in rows) if rows else 0.0
-        for n in range(len(LEGS))
+        statistics.median((row[n + 1] - row[n]) * 1000 for row in rows) for n in range(len(LEGS))
     ]
     whole = sorted((received - sent) * 1000 for sent, received in times)
     return Timeline(len(times), percentile(whole, 0.5), percentile(whole, 0.99), legs)

@@ -63,7 +63,10 @@ def test_the_legs_of_a_request_lie_between_what_redis_saw() -> None:
             seen.append((began + number / 1000, mark))
     found = summarise([(1.0, 1.006), (2.0, 2.006), (3.0, 3.1)], seen)
     assert found.requests == 3 and found.p50 == pytest.approx(6.0)
-    assert found.legs == pytest.approx([1.0] * len(LEGS))
+    assert found.legs[:-1] == pytest.approx([1.0] * (len(LEGS) - 1))
+    assert found.legs[-1] == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="none was seen"):
+        summarise([(1.0, 1.006)], seen[:3])
 
 
 def test_a_process_samples_itself_while_it_is_wanted(tmp_path: Path) -> None:
