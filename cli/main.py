@@ -49,6 +49,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SystemExit:
+            # Of a server's process, which is not to load the client for it.
+            raise
         except JobsError as error:
             raise click.ClickException(error.detail) from error
         except _of_a_server() as error:

@@ -1,14 +1,16 @@
 """The processes that make up a server, one command each, and which of them a catalogue needs.
 
-Every command puts its environment right and becomes the real program (`exec`), so that signals from a
-supervisor reach that program and nothing stands in between.
+Every command puts its environment right and becomes the real program, so that signals from a supervisor
+reach that program and nothing stands in between: gunicorn by `exec`, for gevent must come before all that is
+imported here; our own in this process, which spares each of them to import the settings again.
 """
 
 import os
+import runpy
 import secrets
 import sys
+import warnings
 from collections.abc import Iterable
-from typing import NoReturn
 
 import click
 
@@ -18,7 +20,8 @@ from shared.settings import ensure_token, load_settings, require_token_beyond_lo
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
 FLOWER_USER = "truthgpt"
-AS_ROOT = "ignore:You're running the worker with superuser privileges"
+FLOWER_NICENESS = 10
+AS_ROOT = "You're running the worker with superuser privileges"
 """Celery warns root of pickled messages; ours are JSON alone. In a container everybody is root."""
 
 
@@ -43,11 +46,10 @@ def api(host: str, port: int) -> None:
     settings = load_settings()
     settings.require_redis()
     require_token_beyond_loopback(settings, host)
-    _become(
-        ("gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"),
-        HOST=f"[{host}]" if ":" in host else host,
-        PORT=str(port),
-    )
+    os.environ.update(HOST=f"[{host}]" if ":" in host else host, PORT=str(port))
+    command = ["-m", "gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"]
+    # As a module of this interpreter: a virtual environment's bin need not be on PATH.
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - our own program
 
 
 @click.command()
@@ -59,10 +61,8 @@ def worker(model: str) -> None:
     settings = load_settings()
     settings.require_redis()
     settings.catalog.get(model)
-    _become(
-        _celery_worker([broker.queue_name(model)], node=model, threads=1),
-        TRUTHGPT_MODEL=model,
-    )
+    os.environ["TRUTHGPT_MODEL"] = model
+    _work([broker.queue_name(model)], node=model, threads=1)
 
 
 @click.command()
@@ -71,10 +71,8 @@ def rescue() -> None:
     from shared import broker
 
     load_settings().require_redis()
-    _become(
-        _celery_worker([broker.RESCUE_QUEUE, broker.DELIVERY_QUEUE], node="rescue", threads=4),
-        TRUTHGPT_ROLE="rescue",
-    )
+    os.environ["TRUTHGPT_ROLE"] = "rescue"
+    _work([broker.RESCUE_QUEUE, broker.DELIVERY_QUEUE], node="rescue", threads=4)
 
 
 @click.command()
@@ -92,28 +90,21 @@ def flower(host: str, port: int) -> None:
     settings.require_redis()
     require_token_beyond_loopback(settings, host)
     token, _ = ensure_token(settings)
-    _become(
-        (
-            "workers.flower_app",
-            "--quiet",
-            "-A",
-            "workers.app",
-            "flower",
-            f"--address={host}",
-            f"--port={port}",
-            "--logging=error",
-        ),
-        # By environment: a command line is public on the machine.
-        FLOWER_BASIC_AUTH=f"{FLOWER_USER}:{token}",
-    )
+    # By environment: a command line is public on the machine.
+    os.environ["FLOWER_BASIC_AUTH"] = f"{FLOWER_USER}:{token}"
+    # People look at it; what it takes from a busy machine, jobs would not get.
+    os.nice(FLOWER_NICENESS)
+    options = (f"--address={host}", f"--port={port}", "--logging=error")
+    _run("workers.flower_app", "--quiet", "-A", "workers.app", "flower", *options)
 
 
-def _celery_worker(queues: Iterable[str], *, node: str, threads: int) -> tuple[str, ...]:
+def _work(queues: Iterable[str], *, node: str, threads: int) -> None:
     # Two workers of one name would take each other for themselves.
-    return ("workers", f"{node}-{secrets.token_hex(3)}", str(threads), *queues)
+    _run("workers", f"{node}-{secrets.token_hex(3)}", str(threads), *queues)
 
 
-def _become(command: tuple[str, ...], **env: str) -> NoReturn:
-    os.environ.update(env)
-    # As modules of this interpreter: a virtual environment's bin need not be on PATH.
-    os.execv(sys.executable, [sys.executable, "-W", AS_ROOT, "-m", *command])  # noqa: S606 - our own program
+def _run(module: str, *arguments: str) -> None:
+    """Be `python -m MODULE ARGUMENTS` from here on."""
+    warnings.filterwarnings("ignore", AS_ROOT)
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -4,16 +4,23 @@ The same worker as Celery's own command starts; but that command first imports e
 there is, Flower and its web server among them, which takes longer than all the worker itself needs.
 """
 
+import os
 import sys
 from socket import gethostname
+from typing import TYPE_CHECKING
 
-from celery.apps.worker import Worker
+from workers.engine_process import spawn_ahead
 
-from workers.app import app
+if TYPE_CHECKING:
+    from celery.apps.worker import Worker
 
 
 def main(node: str, threads: str, *queues: str) -> int:
     """Work until told to stop. Returns the exit status."""
+    if "TRUTHGPT_MODEL" in os.environ:
+        spawn_ahead()
+    from workers.app import app
+
     worker: Worker = app.Worker(
         hostname=f"{node}@{gethostname()}",
         pool_cls="threads",

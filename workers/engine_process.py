@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,11 +29,35 @@ class Host:
             return 0
 
 
+_ahead: list[Host] = []
+
+
+def spawn_ahead() -> None:
+    """Start the host that the first `spawn` will want: what it loads takes longest, so it begins first.
+
+    For the thread that lives as long as the worker, and where the environment names the model.
+    """
+    # `spawn` says what is wrong.
+    with suppress(OSError):
+        _ahead.append(_start(None))
+
+
 def spawn(python: Path | None = None) -> Host:
     """Start a host with this interpreter, or with `python`, which gets our source by its path.
 
     Raises `OSError` when the interpreter cannot be started.
     """
+    early = _ahead.pop() if _ahead else None
+    if early is None or python is not None:
+        if early is not None:
+            early.connection.close()
+            early.process.kill()
+            early.process.wait()
+        return _start(python)
+    return early
+
+
+def _start(python: Path | None) -> Host:
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     if python is not None:
         environment["PYTHONPATH"] = str(ROOT)

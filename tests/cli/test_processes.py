@@ -1,4 +1,5 @@
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Became(BaseException):
-    """What `os.execv` was asked to become."""
+    """What the process was asked to become."""
 
     def __init__(self, argv: list[str]) -> None:
         self.argv = argv
@@ -39,15 +40,21 @@ def become(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[list[str],
     before = dict(os.environ)
 
     def execv(path: str, argv: list[str]) -> None:
-        assert path == sys.executable
-        raise Became(argv)
+        assert (path, argv[1]) == (sys.executable, "-m")
+        raise Became(argv[2:])
+
+    def run_module(module: str, run_name: str, alter_sys: bool) -> None:
+        assert run_name == "__main__" and alter_sys
+        raise Became([module, *sys.argv[1:]])
 
     monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(runpy, "run_module", run_module)
+    monkeypatch.setattr(os, "nice", lambda increment: increment)
+    monkeypatch.setattr(sys, "argv", ["cli", *arguments])
     try:
         with pytest.raises(Became) as caught:
             main(list(arguments), standalone_mode=False)
-        argv = caught.value.argv
-        return argv[argv.index("-m") + 1 :], dict(os.environ)
+        return caught.value.argv, dict(os.environ)
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -1,6 +1,7 @@
 """Which class serves which engine name. Nothing is imported before a model asks for it."""
 
 import importlib
+from contextlib import suppress
 from typing import Any
 
 from shared.catalog import ModelSpec
@@ -15,6 +16,13 @@ BUILT_IN: dict[str, str] = {
     "vllm": "workers.engines.vllm_adapter:Vllm",
 }
 METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
+
+
+def prepare(spec: ModelSpec) -> None:
+    """Import what `build` will need. What goes wrong here goes wrong there again, and is told."""
+    module_name, _, _ = BUILT_IN.get(spec.engine, spec.engine).partition(":")
+    with suppress(Exception):
+        importlib.import_module(module_name)
 
 
 def build(spec: ModelSpec) -> Engine:

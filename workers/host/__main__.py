@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from shared.catalog import ModelSpec
-from shared.errors import ConfigError
-from shared.settings import load_settings
+from shared.errors import ConfigError, JobsError
+from shared.settings import Settings, load_settings
 from shared.telemetry import logs
 from workers.engines.base import Engine, EngineInfo
 from workers.engines.budget import Budget
@@ -110,23 +110,22 @@ def kept_for_good() -> Iterator[None]:
 
 
 def main() -> None:
+    started = time.perf_counter()
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = load_settings()
     logs.configure(settings, f"engine-{settings.model}" if settings.model else "engine")
     connection = Connection(int(sys.argv[1]))
-    [first] = receive_commands(connection)
-    if not isinstance(first, Load):
-        raise TypeError(f"expected Load first, got {type(first).__name__}")
     egress = Egress(connection)
     inbox = Inbox()
     threading.Thread(target=egress.run, name="pulse", daemon=True).start()
+    _prepare(settings)
+    first = _load(connection)
     threading.Thread(
         target=read_commands, args=(connection, inbox), name="ingress", daemon=True
     ).start()
 
-    started = time.perf_counter()
     spec = ModelSpec.model_validate_json(first.spec)
     try:
         from workers.engines.registry import build
@@ -152,6 +151,28 @@ def main() -> None:
         egress.put(Lost(str(lost), lost.blames))
         os._exit(DEVICE_LOST)
     os._exit(0)
+
+
+def _prepare(settings: Settings) -> None:
+    """Import the engine of the model that the environment names, while the worker still imports its own."""
+    if settings.model is None:
+        return
+    from workers.engines.registry import prepare
+
+    # What is wrong with the catalogue, `Load` will tell.
+    with suppress(JobsError), kept_for_good():
+        prepare(settings.catalog.get(settings.model))
+
+
+def _load(connection: Connection) -> Load:
+    """What the worker says first."""
+    try:
+        [first] = receive_commands(connection)
+    except (EOFError, OSError):
+        os._exit(0)
+    if not isinstance(first, Load):
+        raise TypeError(f"expected Load first, got {type(first).__name__}")
+    return first
 
 
 def _recall(

@@ -1,0 +1,49 @@
+"""Engine hosts as processes: one that was started ahead is the first that is handed out."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import eventually
+from workers import engine_process
+from workers.engine_process import Host, spawn, spawn_ahead
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host]]:
+    """Those that the test got. Nothing may be left of any."""
+    monkeypatch.delenv("TRUTHGPT_MODEL", raising=False)
+    before = set(psutil.Process().children())
+    found: list[Host] = []
+    yield found
+    for host in found:
+        host.connection.close()
+        host.process.wait(10)
+    assert set(psutil.Process().children()) <= before
+    assert not engine_process._ahead
+
+
+def test_a_host_that_was_started_ahead_is_the_first_one(hosts: list[Host]) -> None:
+    spawn_ahead()
+    early = engine_process._ahead[0].process.pid
+    hosts += [spawn(), spawn()]
+    assert [host.process.pid == early for host in hosts] == [True, False]
+    eventually(lambda: all(host.connection.poll() for host in hosts), 20, "both pulse")
+
+
+def test_a_model_with_an_interpreter_of_its_own_gets_another_one(hosts: list[Host]) -> None:
+    spawn_ahead()
+    early = engine_process._ahead[0].process
+    hosts.append(spawn(Path(sys.executable)))
+    assert hosts[0].process.pid != early.pid and early.returncode is not None
+
+
+def test_a_host_whose_worker_goes_before_it_said_anything_ends(hosts: list[Host]) -> None:
+    host = spawn()
+    hosts.append(host)
+    eventually(host.connection.poll, 20, "it pulses")
+    host.connection.close()
+    assert host.process.wait(10) == 0
