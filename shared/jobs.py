@@ -62,6 +62,7 @@ UNKNOWN_WAIT = 5
 """Seconds to try again after, while nothing is known of how fast a queue drains."""
 MOST_WAIT = 3600
 LIST_SCAN = 2_000
+_unpack = msgspec.msgpack.Decoder().decode
 
 
 class Charging(Protocol):
@@ -123,7 +124,7 @@ class JobStore:
         if job.idempotency_key is not None:
             digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
         # fmt: off
-        reply = self._call(
+        packed = self._call(
             "create", job.id, job.model, job.tenant, job.priority, job.cost,
             int(job.expires_in * 1000), self.retention, max_queued,
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
@@ -139,11 +140,12 @@ class JobStore:
             *(("webhook", job.webhook) if job.webhook else ()),
         )
         # fmt: on
+        reply = _unpack(packed)
         if charging is not None:
             *reply, rows = reply
-            charging.told(reply[0] != b"limited", rows)
+            charging.told(reply[0] != "limited", rows)
         match reply[0]:
-            case b"created":
+            case "created":
                 position, start = reply[3:] or (None, -1)
                 return Created(
                     job.id,
@@ -152,14 +154,14 @@ class JobStore:
                     position=position,
                     start=start if start >= 0 else None,
                 )
-            case b"follows":
+            case "follows":
                 return Created(job.id, int(reply[2]), ring=False, follows=True)
-            case b"cached":
-                result = Result(reply[2], reply[3])
+            case "cached":
+                result = Result(reply[2].encode(), reply[3].encode())
                 return Created(job.id, int(reply[1]), ring=False, result=result)
-            case b"replayed":
-                return Created(reply[1].decode(), 0, ring=False, replayed=True)
-            case b"mismatch":
+            case "replayed":
+                return Created(reply[1], 0, ring=False, replayed=True)
+            case "mismatch":
                 raise IdempotencyMismatch(
                     "The Idempotency-Key was used before with another body. Use a new key, "
                     "or send the body of the first request."
@@ -533,17 +535,17 @@ def _refused(job: NewJob, reply: list[Any]) -> TryLater:
     seconds = math.ceil(reply[1] / 1000)
     retry_after = min(seconds, MOST_WAIT) if seconds else UNKNOWN_WAIT
     match reply[0]:
-        case b"unavailable":
+        case "unavailable":
             return ModelUnavailable(
                 f"{job.model} fails at the moment and is tried again in {seconds} s.", seconds
             )
-        case b"deadline":
+        case "deadline":
             return DeadlineUnreachable(
                 f"The job would wait about {math.ceil(reply[2] / 1000)} s and expires in "
                 f"{job.expires_in:g} s.",
                 retry_after,
             )
-        case b"tenant_queue_full":
+        case "tenant_queue_full":
             return QueueFull(
                 f"{reply[2]} of your jobs wait for {job.model}, and no more may.",
                 retry_after,

@@ -5,12 +5,12 @@
 --   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
 --   result if the caller knows it already, else '', what the request is charged (rates.lua) or '', the
 --   request, then pairs of record fields.
--- Returns {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
+-- Returns, packed as msgpack (lib.lua says why), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
 --   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
---   {'limited'}; behind all that, where there are charges, how the client stands with each policy.
+--   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
 local max_queued = tonumber(ARGV[10])
@@ -28,7 +28,7 @@ local standings
 local function told(reply)
   settle()
   reply[#reply + 1] = standings
-  return reply
+  return cmsgpack.pack(reply)
 end
 
 if charges ~= '' then

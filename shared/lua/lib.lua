@@ -4,6 +4,8 @@
 --   TRANSITIONS  states.py's table
 --   BIRTH, BORN  id and data of every job's first event
 --   key          keys.py's functions, key.job(id) and so on
+-- What is asked for most is answered in msgpack, as one string: an array would go out in a write, and a packet,
+-- of its own, and each array in it in two more, however many calls came together.
 -- Scripts build their keys from ids, so they need one primary (or Sentinel), not a cluster.
 -- A job record (hash key.job(id)) has these fields. Redis packs a hash whose values have 64 bytes at most,
 -- which takes a third of the memory, so what is longer from birth has a key of its own (key.request).
