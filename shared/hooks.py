@@ -4,7 +4,7 @@ Subclass `Hooks`, override what you want to see. A broken observer is logged and
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -73,19 +73,30 @@ class Hooks:
 
 
 class Observers:
-    """Calls a hook on every observer in turn."""
+    """Calls a hook on every observer in turn: on those that override it, found once."""
 
     def __init__(self, *observers: Hooks) -> None:
         self._observers = observers
+        self._listening = _listening(observers)
 
     def add(self, observer: Hooks) -> None:
         """Let one more see what happens from now on."""
         self._observers = (*self._observers, observer)
+        self._listening = _listening(self._observers)
 
     def emit(self, hook: str, *args: Any) -> None:
         """Call `hook` with `args` on every observer."""
-        for observer in self._observers:
+        for listen in self._listening[hook]:
             try:
-                getattr(observer, hook)(*args)
+                listen(*args)
             except Exception:  # noqa: BLE001 - an observer must never break the work
-                _log.exception("observer %s broke in %s", type(observer).__name__, hook)
+                _log.exception("observer %s broke", listen.__qualname__)
+
+
+def _listening(observers: Sequence[Hooks]) -> dict[str, list[Callable[..., None]]]:
+    """By hook, the methods of those that override it."""
+    hooks = {name: silent for name, silent in vars(Hooks).items() if not name.startswith("_")}
+    return {
+        name: [getattr(seer, name) for seer in observers if getattr(type(seer), name) is not silent]
+        for name, silent in hooks.items()
+    }
