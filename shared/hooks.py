@@ -25,8 +25,11 @@ class Hooks:
     def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
         """An attempt ended: `state` is a JobState, or `retried` or `fenced`."""
 
-    def job_spoke_first(self, claim: Any, seconds: float) -> None:
-        """The first piece of a job's output came, `seconds` after the job was made."""
+    def batch_ended(self, model: str, ends: Sequence[tuple[Any, str, float, str]]) -> None:
+        """Attempts ended, as they were written together: of each what `job_ended` was told."""
+
+    def batch_spoke_first(self, model: str, seconds: Sequence[float]) -> None:
+        """The first pieces of jobs' outputs came in one step, so long after each job was made."""
 
     def drain_started(self, model: str) -> None:
         """A doorbell was answered."""

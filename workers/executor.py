@@ -24,11 +24,14 @@ from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
 from workers.retries import Again, Decision, End, Kind, decide, judge
-from workers.scribe import Attempt, Ended, Said, Scribe
+from workers.scribe import Answer, Attempt, Ended, Said, Scribe
 from workers.transient import transient
 
 LOG_CUT = "log_cut"
 """Why an attempt is given back whose events Redis has forgotten."""
+
+Told = tuple[Claim, str, float, str]
+"""What observers hear of an attempt's end: see `Hooks.job_ended`."""
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -233,24 +236,22 @@ class Executor:
     def engine_stepped(self, step: Stepped) -> None:
         self._observers.emit("engine_stepped", self._spec.name, step)
         said: list[Said] = []
+        first: list[float] = []
         for piece in step.pieces:
             attempt = self._held.get(piece.ticket)
             if attempt is None:
                 continue
             attempt.batch_size = max(attempt.batch_size, step.batch_size)
             if attempt.first_token is None and not attempt.resumed:
-                self._spoke_first(attempt)
+                attempt.first_token = _since_created(attempt)
+                first.append(attempt.first_token)
             said.append((attempt, piece))
+        if first:
+            self._observers.emit("batch_spoke_first", self._spec.name, first)
         ends = [self._end(outcome.ticket, outcome.kind, outcome) for outcome in step.outcomes]
         self.scribe.step(said, [end for end in ends if end is not None])
         if step.outcomes:
             self._changed()
-
-    def _spoke_first(self, attempt: Attempt) -> None:
-        claim = attempt.claim
-        waited = (claim.claimed_ms - claim.created_ms) / 1000
-        attempt.first_token = waited + time.monotonic() - attempt.began
-        self._observers.emit("job_spoke_first", claim, attempt.first_token)
 
     def engine_lost(self, reason: str, cause: Cause) -> None:
         """Charge the attempts where one may be the cause; tell the breakers of what was not meant."""
@@ -385,35 +386,40 @@ class Executor:
         self.guard.changed(settled.change)
         return settled.results
 
-    def _answered(self, attempt: Attempt, result: int, *, last: bool) -> None:
-        """What the store said to a write: 0 fenced, 2 a cancel is waiting, 3 ring, 4 a retry
+    def _answered(self, answers: Sequence[Answer]) -> None:
+        """What the store said to writes: 0 fenced, 2 a cancel is waiting, 3 ring, 4 a retry
         that waits for its budget, -1 a gap.
 
-        `last`: it was the attempt's end. Only now is it known how the attempt ended.
+        Only where an attempt's last write was carried out is it known how the attempt ended.
         """
-        if result == 2:
-            self.cancel(attempt.claim.id)
-            return
-        if result == 3:
-            self._ring()
-        elif result == 4:
-            self._observers.emit("retry_delayed", self._spec.name)
-        if result == -1:
-            self._forgotten(attempt)
-        elif result == 0:
-            self._fenced(attempt)
-        elif last and attempt.ended is not None:
-            ended = attempt.ended
-            self._observers.emit(
-                "job_ended", attempt.claim, ended.state, ended.seconds, ended.detail
-            )
+        ends: list[Told] = []
+        for attempt, result, last in answers:
+            if result == 2:
+                self.cancel(attempt.claim.id)
+                continue
+            if result == 3:
+                self._ring()
+            elif result == 4:
+                self._observers.emit("retry_delayed", self._spec.name)
+            if result == -1:
+                self._forgotten(attempt)
+            elif result == 0:
+                self._fenced(attempt)
+            elif last and (ended := attempt.ended) is not None:
+                ends.append((attempt.claim, ended.state, ended.seconds, ended.detail))
+        if ends:
+            self._tell(ends)
+
+    def _tell(self, ends: Sequence[Told]) -> None:
+        for end in ends:
+            self._observers.emit("job_ended", *end)
+        self._observers.emit("batch_ended", self._spec.name, ends)
 
     def _fenced(self, attempt: Attempt) -> None:
         """Another attempt owns the job, or nobody: let go of this one and say so, once."""
         if self._let_go(attempt):
             _log.warning("%s belongs to another attempt now; dropped", attempt.ticket)
-            seconds = time.monotonic() - attempt.began
-            self._observers.emit("job_ended", attempt.claim, "fenced", seconds, "")
+            self._tell([(attempt.claim, "fenced", time.monotonic() - attempt.began, "")])
 
     def _forgotten(self, attempt: Attempt) -> None:
         """Redis lost the end of the job's log: the next attempt continues what is left of it."""
@@ -437,3 +443,9 @@ class Executor:
             self.engine.send([Cancel(attempt.ticket)])
         self._changed()
         return not before
+
+
+def _since_created(attempt: Attempt) -> float:
+    """Seconds from a job's creation until now."""
+    waited = (attempt.claim.claimed_ms - attempt.claim.created_ms) / 1000
+    return waited + time.monotonic() - attempt.began

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
@@ -74,19 +73,23 @@ Deed = tuple[Attempt, Write]
 """A write, and whose it is."""
 
 
-class Answered(Protocol):
-    def __call__(self, attempt: Attempt, result: int, *, last: bool) -> None: ...
+Answer = tuple[Attempt, int, bool]
+"""What the store said to a write of an attempt, and whether it was its last."""
 
 
 class Scribe:
     """`step`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
 
     `write` carries out writes and raises `StoreUnavailable` where they must be repeated.
-    `answered(attempt, result, last=…)` gets the numbers of `JobStore.write`, for every attempt whose
-    write was fenced or was its last, or for which a cancel is waiting.
+    `answered` gets the numbers of `JobStore.write`, for every attempt whose write was fenced or was its
+    last, or for which a cancel is waiting; those of one write together.
     """
 
-    def __init__(self, write: Callable[[list[Write]], list[int]], answered: Answered) -> None:
+    def __init__(
+        self,
+        write: Callable[[list[Write]], list[int]],
+        answered: Callable[[Sequence[Answer]], None],
+    ) -> None:
         self._carry_out = write
         self._answered = answered
         self._pending: dict[Attempt, _Pending] = {}
@@ -174,10 +177,11 @@ class Scribe:
                 return
             if ends:
                 faults.reach("after_finish")
-            for (attempt, write), result in results:
-                last = not isinstance(write, Append)
-                if last or result != 1:
-                    self._answered(attempt, result, last=last)
+            answers = [
+                (attempt, result, not isinstance(write, Append))
+                for (attempt, write), result in results
+            ]
+            self._answered([answer for answer in answers if answer[2] or answer[1] != 1])
 
     def _carried_out(self, deeds: list[Deed]) -> list[tuple[Deed, int]] | None:
         """Write, and where Redis has forgotten events all that is remembered of their attempts again."""

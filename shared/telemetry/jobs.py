@@ -2,15 +2,15 @@
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.errors import PROBLEMS
 from shared.hooks import Hooks
 from shared.states import TERMINAL, JobState
 from shared.telemetry.instruments import Instruments
-from shared.telemetry.tenants import TenantSeries
+from shared.telemetry.tenants import DIRECTIONS, TenantSeries
 from shared.telemetry.window import Window
 
 RETRIED = "retried"
@@ -23,7 +23,7 @@ BREAKER_SCOPES = ("model", "worker")
 
 
 class JobMetrics(Hooks):
-    """Metrics of one model. What happens a token is gathered and written once a step."""
+    """Metrics of one model. What happens a token or a job is gathered and written once a step or batch."""
 
     def __init__(
         self, instruments: Instruments, model: str, clock: Callable[[], float] = time.monotonic
@@ -62,40 +62,50 @@ class JobMetrics(Hooks):
         self._own_breaker = one("inference_worker_breakers_open")
         self._tenants = TenantSeries(instruments)
 
-    def job_claimed(self, claim: Any) -> None:
-        if claim.attempt == 1:
-            waited = (claim.claimed_ms - claim.created_ms) / 1000
-            self._waits.observe(waited)
-            self._tenants.waited(claim.tenant, waited)
+    def batch_claimed(self, model: str, claims: Sequence[Any], seconds: float) -> None:  # noqa: ARG002
+        waits: list[float] = []
+        by_tenant: dict[str, float] = defaultdict(float)
+        for claim in claims:
+            if claim.attempt == 1:
+                waited = (claim.claimed_ms - claim.created_ms) / 1000
+                waits.append(waited)
+                by_tenant[claim.tenant] += waited
+        self._waits.observe_all(waits)
+        for tenant, waited in by_tenant.items():
+            self._tenants.waited(tenant, waited)
         with self._lock:
             if not self._running:
                 self._batches.set(1)
-            self._running[f"{claim.id}/{claim.attempt}"] = claim.tenant
+            self._running |= {f"{claim.id}/{claim.attempt}": claim.tenant for claim in claims}
 
     def estimate_error(self, model: str, seconds: float) -> None:  # noqa: ARG002
         self._estimates["late" if seconds > 0 else "early"].observe(abs(seconds))
 
-    def job_ended(self, claim: Any, state: str, seconds: float, detail: str) -> None:
-        self._ends[state].inc()
-        self._runs.observe(seconds)
-        if state == RETRIED:
-            self._reasons.get(detail, self._reasons[OTHER]).inc()
-        elif state == FENCED:
-            self._fenced.inc()
-        else:
-            self._tenants.ended(claim.tenant, state)
-            if state == JobState.FAILED:
+    def batch_ended(self, model: str, ends: Sequence[tuple[Any, str, float, str]]) -> None:  # noqa: ARG002
+        by_tenant = Counter((claim.tenant, state) for claim, state, _, _ in ends)
+        for (tenant, state), times in by_tenant.items():
+            self._ends[state].inc(times)
+            if state not in (RETRIED, FENCED):
+                self._tenants.ended(tenant, state, times)
+        self._runs.observe_all([seconds for _, _, seconds, _ in ends])
+        for _, state, _, detail in ends:
+            if state == RETRIED:
+                self._reasons.get(detail, self._reasons[OTHER]).inc()
+            elif state == FENCED:
+                self._fenced.inc()
+            elif state == JobState.FAILED:
                 self._failures.get(detail, self._failures[OTHER]).inc()
         with self._lock:
-            self._running.pop(f"{claim.id}/{claim.attempt}", None)
+            for claim, _, _, _ in ends:
+                self._running.pop(f"{claim.id}/{claim.attempt}", None)
             if not self._running:
                 self._batches.set(0)
 
     def retry_delayed(self, model: str) -> None:  # noqa: ARG002
         self._delayed.inc()
 
-    def job_spoke_first(self, claim: Any, seconds: float) -> None:  # noqa: ARG002 - the hook's signature
-        self._first.observe(seconds)
+    def batch_spoke_first(self, model: str, seconds: Sequence[float]) -> None:  # noqa: ARG002
+        self._first.observe_all(seconds)
 
     def engine_stepped(self, model: str, step: Any) -> None:  # noqa: ARG002 - the hook's signature
         now = self._clock()
@@ -120,15 +130,20 @@ class JobMetrics(Hooks):
             self._outcomes(step.outcomes)
 
     def _outcomes(self, outcomes: Any) -> None:
-        prompt, device = 0, 0.0
+        device: dict[str | None, float] = defaultdict(float)
+        tokens: dict[str | None, Counter[str]] = defaultdict(Counter)
         for outcome in outcomes:
             self._spoke.pop(outcome.ticket, None)
-            prompt += outcome.usage.get("prompt_tokens", 0)
-            device += outcome.device_seconds
-            if (tenant := self._running.get(outcome.ticket)) is not None:
-                self._tenants.used(tenant, outcome.usage, outcome.device_seconds)
-        self._tokens["prompt"].inc(prompt)
-        self._device.inc(device)
+            tenant = self._running.get(outcome.ticket)
+            device[tenant] += outcome.device_seconds
+            for direction in DIRECTIONS:
+                if count := outcome.usage.get(f"{direction}_tokens"):
+                    tokens[tenant][direction] += count
+        self._tokens["prompt"].inc(sum(counts["prompt"] for counts in tokens.values()))
+        self._device.inc(sum(device.values()))
+        for tenant, seconds in device.items():
+            if tenant is not None:
+                self._tenants.used(tenant, tokens[tenant], seconds)
 
     def engine_lost(self, model: str, reason: str) -> None:  # noqa: ARG002 - the hook's signature
         self._spoke.clear()

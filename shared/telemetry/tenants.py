@@ -26,20 +26,19 @@ class TenantSeries:
         self._others = _Tenant(instruments, OTHERS)
 
     def waited(self, tenant: str, seconds: float) -> None:
-        """A job of this tenant had its first claim, `seconds` after it was made."""
+        """Jobs of this tenant had their first claim, `seconds` in all after they were made."""
         self._of(tenant).queue.inc(seconds)
 
-    def ended(self, tenant: str, state: str) -> None:
-        """A job of this tenant ended in a terminal state."""
-        self._of(tenant).ends[state].inc()
+    def ended(self, tenant: str, state: str, times: int) -> None:
+        """So many jobs of this tenant ended in a terminal state."""
+        self._of(tenant).ends[state].inc(times)
 
-    def used(self, tenant: str, usage: Mapping[str, Any], device_seconds: float) -> None:
-        """The engine let go of a job of this tenant; `usage` holds its token counts."""
+    def used(self, tenant: str, tokens: Mapping[str, int], device_seconds: float) -> None:
+        """The engine let go of jobs of this tenant; `tokens` are by direction."""
         series = self._of(tenant)
         series.device.inc(device_seconds)
-        for direction in DIRECTIONS:
-            if tokens := usage.get(f"{direction}_tokens"):
-                series.tokens[direction].inc(tokens)
+        for direction, count in tokens.items():
+            series.tokens[direction].inc(count)
 
     def _of(self, tenant: str) -> "_Tenant":
         known = self._known.get(tenant)

@@ -35,7 +35,7 @@ def kept() -> Store:
 
 @pytest.fixture
 def scribe(kept: Store) -> Iterator[Scribe]:
-    made = Scribe(kept.write, lambda *_args, **_named: None)
+    made = Scribe(kept.write, lambda _answers: None)
     made.start()
     yield made
     kept.open.set()

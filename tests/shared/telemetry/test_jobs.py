@@ -37,6 +37,12 @@ class Worker:
     def emit(self, hook: str, *args: Any) -> None:
         self._observers.emit(hook, *args)
 
+    def claim(self, *claims: Claim) -> None:
+        self.emit("batch_claimed", "m", claims, 0.001)
+
+    def end(self, *end: Any) -> None:
+        self.emit("batch_ended", "m", [end])
+
     def step(self, after: float, *pieces: PieceOut, outcomes: tuple[Outcome, ...] = ()) -> None:
         self.clock.now += after
         self.emit("engine_stepped", "m", Stepped([*pieces], [*outcomes], len(pieces), after * 1e3))
@@ -55,11 +61,11 @@ def worker(instruments: Instruments) -> Worker:
 
 
 def test_waits_runs_and_ends_are_counted(worker: Worker) -> None:
-    worker.emit("job_claimed", claim())
+    worker.claim(claim())
     assert worker.seen().sum("inference_active_batches", model="m") == 1
-    worker.emit("job_ended", claim(), "retried", 0.5, "engine_error")
-    worker.emit("job_claimed", claim(attempt=2))
-    worker.emit("job_ended", claim(attempt=2), "succeeded", 0.5, "")
+    worker.end(claim(), "retried", 0.5, "engine_error")
+    worker.claim(claim(attempt=2))
+    worker.end(claim(attempt=2), "succeeded", 0.5, "")
 
     seen = worker.seen()
     assert seen.sum("inference_active_batches") == 0
@@ -81,8 +87,8 @@ def test_estimates_are_judged_by_direction(worker: Worker) -> None:
 
 
 def test_failures_by_code_and_retries_that_had_to_wait(worker: Worker) -> None:
-    worker.emit("job_ended", claim(), "failed", 0.5, "poison_input")
-    worker.emit("job_ended", claim(), "expired", 0.5, "job_expired")
+    worker.end(claim(), "failed", 0.5, "poison_input")
+    worker.end(claim(), "expired", 0.5, "job_expired")
     worker.emit("retry_delayed", "m")
 
     seen = worker.seen()
@@ -93,11 +99,11 @@ def test_failures_by_code_and_retries_that_had_to_wait(worker: Worker) -> None:
 
 def test_what_tenants_use(worker: Worker) -> None:
     for name, tenant in (("job_a", "acme"), ("job_b", "zeta")):
-        worker.emit("job_claimed", claim(name, tenant=tenant))
+        worker.claim(claim(name, tenant=tenant))
     used = {"prompt_tokens": 7, "completion_tokens": 3}
     worker.step(0.1, outcomes=(Outcome("job_a/1", "finished", b"{}", used, device_seconds=0.25),))
-    worker.emit("job_ended", claim(tenant="acme"), "succeeded", 0.5, "")
-    worker.emit("job_ended", claim("job_b", tenant="zeta"), "retried", 0.5, "engine_error")
+    worker.end(claim(tenant="acme"), "succeeded", 0.5, "")
+    worker.end(claim("job_b", tenant="zeta"), "retried", 0.5, "engine_error")
 
     seen = worker.seen()
     assert seen.sum("inference_tenant_jobs_total") == 1, "a retried attempt is no end"
@@ -111,7 +117,7 @@ def test_what_tenants_use(worker: Worker) -> None:
 
 def test_tenants_beyond_the_bound_are_others(worker: Worker) -> None:
     for number in range(MOST + 20):
-        worker.emit("job_ended", claim(tenant=f"tenant-{number}"), "succeeded", 0.5, "")
+        worker.end(claim(tenant=f"tenant-{number}"), "succeeded", 0.5, "")
 
     ends = worker.seen().named("inference_tenant_jobs_total")
     assert len({sample.labels["tenant"] for sample in ends}) == MOST + 1
@@ -120,13 +126,13 @@ def test_tenants_beyond_the_bound_are_others(worker: Worker) -> None:
 
 
 def test_a_fenced_attempt_is_a_fenced_write(worker: Worker) -> None:
-    worker.emit("job_ended", claim(), "fenced", 9.0, "")
+    worker.end(claim(), "fenced", 9.0, "")
     assert worker.seen().sum("inference_fenced_writes_total", model="m") == 1
     assert worker.seen().sum("inference_retries_total") == 0
 
 
 def test_tokens_and_the_time_between_them(worker: Worker) -> None:
-    worker.emit("job_spoke_first", claim(), 0.3)
+    worker.emit("batch_spoke_first", "m", [0.3])
     worker.step(0.0, PieceOut("a/1", "x", (1,)), PieceOut("b/1", "x", (1,)))
     worker.step(0.1, PieceOut("a/1", "x", (1,)), PieceOut("b/1", "xy", (1, 2)))
     used = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -169,8 +175,8 @@ def test_breakers(worker: Worker) -> None:
 def test_words_that_nobody_knows_make_no_series(worker: Worker) -> None:
     before = len(worker.seen().samples)
     for number in range(50):
-        worker.emit("job_ended", claim(f"job_{number}"), "retried", 0.1, f"reason {number}")
-        worker.emit("job_ended", claim(f"job_{number}"), f"state {number}", 0.1, "")
+        worker.end(claim(f"job_{number}"), "retried", 0.1, f"reason {number}")
+        worker.end(claim(f"job_{number}"), f"state {number}", 0.1, "")
     assert worker.seen().sum("inference_retries_total", reason="other") == 50
     assert len(worker.seen().samples) == before
 
