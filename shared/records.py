@@ -75,8 +75,7 @@ class Created(msgspec.Struct, frozen=True):
     start: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim.
 
     `device_seconds` is what the attempts before it have used.
@@ -113,8 +112,7 @@ class Claimed:
     ring: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """One event of a running attempt. `data` is JSON; `tokens` its token ids, comma-separated."""
 
     id: str
@@ -125,8 +123,7 @@ class Append:
     tokens: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """The end of a job. Empty `output`, `error`, `usage` stand for null; otherwise JSON.
 
     `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `verdict` is
@@ -145,8 +142,7 @@ class Finish:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Requeue:
+class Requeue(msgspec.Struct, frozen=True):
     """An attempt given back: after `delay` seconds, charged as a failure, a crash, or not at all.
 
     `device_seconds` is what it and the attempts before it have used, `verdict` what the model's breaker

@@ -1,7 +1,8 @@
 """What becomes of an attempt that ended: pure decisions over plain values, and nothing else."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from shared.breaker import Verdict
 from shared.errors import PROBLEMS
@@ -18,8 +19,7 @@ DEAD = frozenset({"engine_error", "out_of_memory", "worker_crashed", "run_timeou
 """Codes of failures that are no fault of the input: such jobs are kept to be tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The job ends in `state`; `code` and `message` say why it did not succeed."""
 
     state: JobState
@@ -32,8 +32,7 @@ class End:
         return self.code in DEAD
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """The job goes back to the queue after `delay` seconds, charged or not."""
 
     delay: float

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
@@ -29,8 +28,7 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How an attempt ended, as far as its worker knows: a JobState or `retried`, why, after how long."""
 
     state: str
@@ -38,8 +36,7 @@ class Ended:
     seconds: float
 
 
-@dataclass(eq=False, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """A claimed attempt in this worker's hands. `seq` and `index` are what its next event gets.
 
     `resumed`: earlier attempts have streamed already. `first_token`: seconds from the job's creation to
@@ -56,14 +53,13 @@ class Attempt:
     first_token: float | None = None
     ended: Ended | None = None
     fenced: bool = False
-    said: deque[Append] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    said: deque[Append] = msgspec.field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
 
-@dataclass(slots=True)
-class _Pending:
-    text: list[str] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    events: list[tuple[str, bytes]] = field(default_factory=list)
+class _Pending(msgspec.Struct):
+    text: list[str] = []
+    token_ids: list[int] = []
+    events: list[tuple[str, bytes]] = []
     end: Finish | Requeue | None = None
 
 
@@ -249,5 +245,5 @@ def _compose(batch: dict[Attempt, _Pending]) -> list[Deed]:
         if pending.end is not None:
             # An attempt that was let go does not say what its log must hold.
             seq = 0 if attempt.fenced else attempt.seq
-            ends.append((attempt, replace(pending.end, seq=seq)))
+            ends.append((attempt, msgspec.structs.replace(pending.end, seq=seq)))
     return appends + ends
