@@ -1,6 +1,7 @@
 """The worker's side of its engine host: spawn it, talk to it, watch it, drain, kill and respawn it."""
 
 import logging
+import select
 import threading
 import time
 from collections.abc import Sequence
@@ -179,8 +180,10 @@ class EngineClient:
         self._host = host
         try:
             send(host.connection, [Load(self.spec.model_dump_json().encode(), self._ceilings())])
+            readable = select.poll()
+            readable.register(host.connection, select.POLLIN)
             while True:
-                if host.connection.poll(POLL_SECONDS):
+                if readable.poll(POLL_SECONDS * 1000):
                     self._receive(host)
                 self._watch(host)
         except (EOFError, OSError):
