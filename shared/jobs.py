@@ -57,6 +57,8 @@ from shared.states import JobState
 ANY_TENANT = "*"
 IDEMPOTENCY_TTL = 24 * 3600
 CLAIM_BUDGET = 2**53
+CLAIM_VALUES = 12
+"""Of one job in the reply of claim.lua."""
 UNBOUNDED = 2**53
 UNKNOWN_WAIT = 5
 """Seconds to try again after, while nothing is known of how fast a queue drains."""
@@ -357,7 +359,10 @@ class JobStore:
         )
         # fmt: on
         now = int(reply[0])
-        claims = [_claim(row, now) for row in reply[5:]]
+        claims = [
+            _claim(reply[start : start + CLAIM_VALUES], now)
+            for start in range(5, len(reply), CLAIM_VALUES)
+        ]
         return Claimed(
             claims, int(reply[1]), reply[2] / 1000, _change(reply[3]), ring=bool(reply[4])
         )
@@ -512,16 +517,16 @@ def _claim(row: list[bytes], now: int) -> Claim:
         id=row[0].decode(),
         attempt=int(row[1]),
         tenant=row[2].decode(),
-        request=row[12],
+        request=row[11],
         deadline=max(0.0, (int(row[3]) - now) / 1000),
         created_ms=int(row[4]),
         claimed_ms=now,
         failures=int(row[5]),
         crashes=int(row[6]),
-        traceparent=row[8].decode(),
-        request_id=row[9].decode(),
-        device_seconds=int(row[10] or 0) / 1e6,
-        estimate_error=(now - int(row[11])) / 1000 if row[11] and int(row[1]) == 1 else None,
+        traceparent=row[7].decode(),
+        request_id=row[8].decode(),
+        device_seconds=int(row[9] or 0) / 1e6,
+        estimate_error=(now - int(row[10])) / 1000 if row[10] and int(row[1]) == 1 else None,
     )
 
 

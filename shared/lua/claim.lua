@@ -4,8 +4,9 @@
 -- ARGV[3..]: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
---   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is {id, attempt, tenant, deadline, created,
---   failures, crashes, head, traceparent, request_id, device_us, estimated start (ms) or '', request}.
+--   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 12 values: id, attempt,
+--   tenant, deadline, created, failures, crashes, traceparent, request_id, device_us, estimated start (ms)
+--   or '', request. No table in a table: Redis sends each in a piece of its own, and the worker wakes for each.
 local model, room, budget, worker, drain = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local drain_ttl, lease, retention, token = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local now = now_ms()
@@ -19,7 +20,7 @@ if drain ~= '' then
 end
 
 local FIELDS_OUT = {'id', 'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
-  'head', 'traceparent', 'request_id', 'device_us', 'estimate'}
+  'traceparent', 'request_id', 'device_us', 'estimate'}
 local out = {int(now), 0, 0, '', 0}
 
 -- Answer with these jobs and their requests.
@@ -29,10 +30,8 @@ local function hand_out(jobs)
   for i, job in ipairs(jobs) do names[i] = key.request(job.id) end
   local requests = redis.call('MGET', unpack(names))
   for i, job in ipairs(jobs) do
-    local row = {}
-    for n, field in ipairs(FIELDS_OUT) do row[n] = job[field] or '' end
-    row[#row + 1] = requests[i] or ''
-    out[#out + 1] = row
+    for _, field in ipairs(FIELDS_OUT) do out[#out + 1] = job[field] or '' end
+    out[#out + 1] = requests[i] or ''
   end
 end
 local before = redis.call('GET', key.claim(token))

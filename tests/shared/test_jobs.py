@@ -20,7 +20,7 @@ from shared.errors import (
     StoreUnavailable,
 )
 from shared.events import START, EventLog
-from shared.jobs import JobStore
+from shared.jobs import CLAIM_VALUES, JobStore
 from shared.rate_limits import RateLimiter, decided
 from shared.records import Append, Claim, Created, Finish, NewJob, Requeue, new_job_id
 from shared.sliding_window import Charge, Policy
@@ -278,7 +278,7 @@ def test_claims_repeat_after_a_lost_answer(store: JobStore) -> None:
     script = store._scripts["claim"]
     args = (*store._common, MODEL, 4, 2**53, "w", "", 1000, 5000, 60, "token")
     first, again = script(args=args), script(args=args)
-    assert {row[0].decode() for row in first[5:]} == ids
+    assert {name.decode() for name in first[5::CLAIM_VALUES]} == ids
     assert first[5:] == again[5:]
 
 
