@@ -14,6 +14,7 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from shared.errors import StoreUnavailable
@@ -42,6 +43,33 @@ def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
     if (sentinel := SentinelUrl.parse(url)) is not None:
         return _sentinel(sentinel, options)
     return Redis.from_url(url, max_connections=MAX_CONNECTIONS, **options)
+
+
+def subscriber(pool: Any, timeout: float) -> Any:
+    """A connection for subscriptions, connected, whose reads end within `timeout` seconds.
+
+    Of the pool's kind, but not of its number: it never goes back. Raises what redis-py raises.
+    """
+    connection = pool.connection_class(**pool.connection_kwargs)
+    connection.protocol = 2
+    connection.socket_timeout = timeout
+    connection.connect()
+    return connection
+
+
+def heard(connection: Any, patience: float) -> list[Any]:
+    """What comes next on a subscribed connection. redis-py's `PubSub` makes eight system calls for it.
+
+    Where nothing came for the connection's time it is idle, or half open: a PING that stays unanswered for
+    `patience` seconds tells. Raises what redis-py raises.
+    """
+    message: list[Any]
+    try:
+        message = connection.read_response(disconnect_on_error=False)
+    except RedisTimeoutError:
+        connection.send_command("PING", check_health=False)
+        message = connection.read_response(disconnect_on_error=False, timeout=patience)
+    return message
 
 
 def _sentinel(url: SentinelUrl, options: dict[str, Any]) -> Redis:

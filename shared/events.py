@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.connection import heard, subscriber
 from shared.errors import InvalidRequest, StoreUnavailable
 from shared.keys import Keys
 
@@ -411,11 +411,7 @@ class EventHub:
         self._disconnect()
 
     def _connect(self) -> None:
-        # Of the pool's kind, but not of its number: it never goes back, and each reconnect makes another.
-        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
-        connection.protocol = 2
-        connection.socket_timeout = RESYNC_SECONDS
-        connection.connect()
+        connection = subscriber(self._pool, RESYNC_SECONDS)
         with self._lock:
             self._connection = connection
             connection.send_command("SUBSCRIBE", self._home_channel, check_health=False)
@@ -437,12 +433,7 @@ class EventHub:
 
     def _read(self) -> None:
         connection = self._connection
-        try:
-            message = connection.read_response(disconnect_on_error=False)
-        except RedisTimeoutError:
-            # Silent for RESYNC_SECONDS: idle, or half open. A PING that stays unanswered tells.
-            connection.send_command("PING", check_health=False)
-            message = connection.read_response(disconnect_on_error=False, timeout=READY_SECONDS)
+        message = heard(connection, READY_SECONDS)
         if message[0] == b"message":
             if message[1] == self._home_channel:
                 self._end(Ended.parse(message[2]))

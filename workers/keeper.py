@@ -15,12 +15,15 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from shared.connection import heard, subscriber
 from shared.errors import StoreUnavailable
 from shared.jobs import JobStore
 from workers.engine_client import EngineState
 from workers.executor import Executor
 
 LISTEN_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
+"""For the answer to a PING, after which a silent connection counts as lost."""
 UNHEARD_BEATS = 2
 STUCK_BEATS = 6
 
@@ -155,22 +158,27 @@ class Keeper:
         wake = self._store.keys("wake", self._model)
         control = self._store.keys("control", self._model)
         while not self._stopped.is_set():
+            connection: Any = None
             try:
-                redis: Any = self._store.redis
-                with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    pubsub.subscribe(wake, control)
-                    self._woken()
-                    self._now.set()
-                    while not self._stopped.is_set():
-                        self._hear(pubsub.get_message(timeout=LISTEN_SECONDS))
+                connection = subscriber(self._store.redis.connection_pool, LISTEN_SECONDS)
+                connection.send_command("SUBSCRIBE", wake, control, check_health=False)
+                while not self._stopped.is_set():
+                    self._hear(heard(connection, ANSWER_SECONDS))
             except Exception as error:  # noqa: BLE001 - whatever broke it, the cure is to listen anew
                 _log.warning("control channel lost (%s); listening again", type(error).__name__)
                 self._stopped.wait(0.5)
+            finally:
+                if connection is not None:
+                    connection.disconnect()
 
-    def _hear(self, message: dict[str, bytes] | None) -> None:
-        if message is None:
+    def _hear(self, message: list[Any]) -> None:
+        if message[0] == b"subscribe":
+            # What was said before went unheard.
+            self._woken()
+            self._now.set()
+        if message[0] != b"message":
             return
-        word, _, job_id = message["data"].decode().partition(" ")
+        word, _, job_id = message[2].decode().partition(" ")
         if word == "cancel":
             self._executor.cancel(job_id)
         elif word == "reset":
