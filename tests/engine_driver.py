@@ -1,7 +1,9 @@
 """Drives an engine as the host's loop does, and writes down what comes out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
 

@@ -2,11 +2,12 @@
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shared.catalog import Batch, ModelSpec
 from shared.errors import PROBLEMS, InputRefused

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from shared.catalog import ModelSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """One attempt at a job, as an engine sees it.
 
     `text` and `token_ids` are what earlier attempts have streamed already: an engine that can continue
@@ -32,8 +33,7 @@ class Work:
     expires: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """Something new of one job's output, in order.
 
     Text engines: `text` is non-empty, never ends in half a character, and is exactly the text of
@@ -47,18 +47,16 @@ class Piece:
     output: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The job is done. `usage` may hold prompt_tokens, completion_tokens, total_tokens, cached_tokens,
     batch_size."""
 
     id: str
     output: Any
-    usage: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Broke:
+class Broke(msgspec.Struct, frozen=True):
     """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help."""
 
     id: str
@@ -66,18 +64,17 @@ class Broke:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """What one step brought. The pieces of a job come before its outcome.
 
     `shares` weighs the jobs that took part, by their tokens for example: the step's time is charged to
     them so. An engine that leaves it out has it charged evenly to those that said something or ended.
     """
 
-    pieces: list[Piece] = field(default_factory=list)
-    outcomes: list[Finished | Broke] = field(default_factory=list)
+    pieces: list[Piece] = []
+    outcomes: list[Finished | Broke] = []
     batch_size: int = 0
-    shares: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ Only a job that does not fit alone, in a step as small as can be, ends for it.
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
@@ -23,13 +25,12 @@ from workers.host.search import Search
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Held:
+class Held(msgspec.Struct):
     """A job that has had no outcome yet, and what it said since it was admitted first."""
 
     work: Work
-    text: list[str] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
+    text: list[str] = []
+    token_ids: list[int] = []
     outputs: int = 0
 
     @property
@@ -48,7 +49,8 @@ class Held:
         if not self.text:
             return self.work
         text = self.work.text + "".join(self.text)
-        return replace(self.work, text=text, token_ids=(*self.work.token_ids, *self.token_ids))
+        token_ids = (*self.work.token_ids, *self.token_ids)
+        return msgspec.structs.replace(self.work, text=text, token_ids=token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Isolation:
         self._arrange()
         step = self._run() if self._inside else Step()
         if self._broken:
-            step = replace(step, outcomes=[*step.outcomes, *self._broken])
+            step = msgspec.structs.replace(step, outcomes=[*step.outcomes, *self._broken])
             self._broken = []
         return step
 

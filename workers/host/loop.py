@@ -4,7 +4,6 @@ import logging
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -44,8 +43,7 @@ class Request(msgspec.Struct):
 _decode = msgspec.json.Decoder(Request).decode
 
 
-@dataclass(frozen=True, slots=True)
-class _Limit:
+class _Limit(msgspec.Struct, frozen=True):
     at: float
     kind: str
 

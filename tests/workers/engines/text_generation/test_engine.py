@@ -1,10 +1,10 @@
 from collections.abc import Sequence as Items
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from shared.catalog import Batch, Limits
 from shared.errors import PROBLEMS, ConfigError, InputRefused
