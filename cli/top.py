@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 import sys
 import termios
 import threading
@@ -93,11 +94,22 @@ def top(login: Login, once: bool, interval: float) -> None:
             _watch(watcher, screen, client.base_url)
 
 
+@contextlib.contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """Set by Ctrl-C. As an exception it would be lost where it met a finalizer, which swallows all."""
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _watch(watcher: Watcher, screen: Console, url: str) -> None:
     """Frames until a key says that it is enough."""
     live = Live(console=screen, screen=True, auto_refresh=False)
-    with watcher, _keyboard() as pressed, live:
-        while pressed() not in QUIT:
+    with _interrupt() as interrupted, watcher, _keyboard() as pressed, live:
+        while pressed() not in QUIT and not interrupted.is_set():
             shown = frame(
                 watcher.look,
                 url=url,

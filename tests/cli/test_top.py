@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from cli.top import _interrupt
 from tests.cli.test_frame import MODELS, STATS
 from tests.cli.test_jobs import run
 from tests.client.conftest import Reply, ScriptedServer, answer, problem
@@ -123,3 +124,17 @@ def test_a_server_that_is_away_is_asked_again(server: ScriptedServer, replies: l
         screen.until(LEFT)
         assert screen.process.wait(20) == 0
         assert "Traceback" not in screen.text and "Aborted" not in screen.text
+
+
+class Finalizer:
+    """Swallows the exception that comes while it runs, as every finalizer does."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_is_not_lost_where_exceptions_are() -> None:
+    with _interrupt() as interrupted:
+        Finalizer()
+        assert interrupted.is_set()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
