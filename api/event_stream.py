@@ -85,6 +85,8 @@ class EventStream:
         frames: list[bytes] = []
         try:
             while self._ended is None and len(frames) < FRAMES_AT_ONCE:
+                if frames and not self._follower.waiting:
+                    break
                 event = self._follower.next(0.0 if frames else self._poll)
                 if event is None:
                     break

@@ -59,9 +59,6 @@ class Response(wsgi.Response):  # type: ignore[misc]
 
     def write(self, arg: bytes) -> None:
         """Send a part of the body, behind the head if that is still to be sent."""
-        if self.headers_sent:
-            super().write(arg)
-            return
         gathered, sock = _Gathered(), self.sock
         self.sock = gathered
         try:

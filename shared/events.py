@@ -192,6 +192,11 @@ class Follower:
                 return None
             self._news.wait(deadline - now)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something is here that `next` has not given yet."""
+        return bool(self._live or self._pages)
+
     def _replayed(self) -> Event | None:
         if not self._pages and self._replay:
             if not self._ready.wait(READY_SECONDS):
