@@ -63,7 +63,7 @@ end
 local function charge_rates(packed, now, look)
   local client, at, policies = unpack(cmsgpack.unpack(packed))
   if at > 0 then now = at end
-  local windows, admitted, rows = {}, true, {}
+  local windows, admitted, begun, rows = {}, true, false, {}
   for i, policy in ipairs(policies) do
     local name, quota, span, cost = unpack(policy)
     windows[i] = rate_window(key.rate(name, client), now, quota, span, cost)
@@ -74,11 +74,12 @@ local function charge_rates(packed, now, look)
       if w.over then w.refused = w.refused + 1 end
       if admitted and w.cost > 0 then rate_add(w) end
       if w.over or (admitted and w.cost > 0) then rate_store(w) end
+      begun = begun or w.begun
     end
     for _, n in ipairs({w.quota, w.used, rate_wait(w, now), w.refused}) do rows[#rows + 1] = n end
   end
   -- Which clients there are is written down as often as they begin a slot.
-  if not look and (windows[1].begun or not admitted) then
+  if begun or (not look and not admitted) then
     redis.call('ZADD', key.clients(), int(now), client)
     if redis.call('ZCARD', key.clients()) > MOST_CLIENTS then
       redis.call('ZREMRANGEBYRANK', key.clients(), 0, -MOST_CLIENTS - 1)

@@ -121,6 +121,14 @@ def test_the_policy_that_lasts_longest_is_named(limiter: RateLimiter) -> None:
     assert limiter.take("somebody else", [Charge(MINUTE)]).refused is None
 
 
+def test_where_nothing_is_charged_everybody_is_let_through(limiter: RateLimiter) -> None:
+    seen = Seen()
+    limiter._observers.add(seen)
+    assert limiter.take("c", []).refused is None
+    assert seen.local == 0, "the script took it"
+    assert limiter.usage([MINUTE]) == []
+
+
 def test_usage_is_shown_and_costs_nothing(limiter: RateLimiter) -> None:
     for client in ("a", "b", "b", "b"):
         limiter.take(client, [Charge(MINUTE), Charge(HOUR)])
