@@ -2,11 +2,13 @@
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 LOOK_SECONDS = 1.0
+PUSH = "truthgpt.push"
+"""Where a WSGI environment has it."""
 
 
 def deadline(environ: Mapping[str, Any], seconds: float) -> AbstractContextManager[object]:
@@ -27,10 +29,13 @@ class Connection:
 
     Where there is no socket to look at (a test client, another server) the client counts as present and
     a failing write tells.
+
+    `push`: see `api.gunicorn_response.Response.push`; None where the server cannot.
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._socket = environ.get("gunicorn.socket")
+        self.push: Callable[[bytes], bool] | None = environ.get(PUSH)
         self._looked = time.monotonic()
         self._gone = False
 

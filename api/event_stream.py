@@ -49,21 +49,32 @@ class EventStream:
         self._told_end = False
         self._outage: float | None = None
         self._closed = False
+        self._spoke = 0.0
 
     def __iter__(self) -> Iterator[bytes]:
         self._connection.limit_writes(STALLED_SECONDS)
         yield OPENING
-        spoke = time.monotonic()
+        self._spoke = time.monotonic()
+        if self._connection.push is not None:
+            self._follower.divert(self._pushed)
         while not self._told_end and self._goes_on():
             chunk = self._next_chunk()
             now = time.monotonic()
-            if not chunk and now - spoke >= HEARTBEAT_SECONDS:
+            if not chunk and now - self._spoke >= HEARTBEAT_SECONDS:
                 if self._outage is None and not self._still_logged():
                     return
                 chunk = HEARTBEAT
             if chunk:
                 yield chunk
-                spoke = now
+                self._spoke = now
+
+    def _pushed(self, frame: bytes) -> bool:
+        """Send a frame while `__iter__` waits for one. False where it must do so itself."""
+        assert self._connection.push is not None
+        if not self._connection.push(frame):
+            return False
+        self._spoke = time.monotonic()
+        return True
 
     def close(self) -> None:
         """Stop following; where the job depends on its readers, say that this one is gone."""

@@ -6,14 +6,20 @@ that are refused) is left to gunicorn itself.
 
 import os
 import re
+import ssl
 import time
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
+import gevent
 from gunicorn import util
 from gunicorn.http import message, wsgi
 
+from api.connection import PUSH
+
+PUSHED = 4096
+"""Bytes of the largest part that is pushed."""
 _create = wsgi.create
 _HEAD = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ \t\x21-\x7e\x80-\xff]*\r\n)*")
 """Header lines as RFC 9110 has them (5.5, 5.6.2)."""
@@ -34,7 +40,10 @@ class Response(wsgi.Response):  # type: ignore[misc]
     sock: Any
     status: str | None
     headers_sent: bool
+    chunked: bool
+    sent: int
     _head = ""
+    _rest: "gevent.Greenlet[..., OSError | None] | None" = None
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         """WSGI's `start_response`."""
@@ -59,6 +68,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
 
     def write(self, arg: bytes) -> None:
         """Send a part of the body, behind the head if that is still to be sent."""
+        self._settle()
         gathered, sock = _Gathered(), self.sock
         self.sock = gathered
         try:
@@ -66,6 +76,37 @@ class Response(wsgi.Response):  # type: ignore[misc]
         finally:
             self.sock = sock
         _send(sock, b"".join(gathered))
+
+    def push(self, part: bytes) -> bool:
+        """Send a part of a body that is under way, between two calls of `write`; never waits.
+
+        False: nothing of it was sent, for `write` to do so or to say what is wrong. Whoever has news for many
+        readers does not have to wake each of them.
+        """
+        if not (self.chunked and self.headers_sent) or len(part) > PUSHED:
+            return False
+        if self._rest is not None or isinstance(self.sock, ssl.SSLSocket):
+            return False
+        data = b"%x\r\n%b\r\n" % (len(part), part)
+        try:
+            sent = self.sock.send(data, 0, 0.0)
+        except OSError:
+            return False
+        if sent < len(data):
+            self._rest = gevent.spawn(_send_all, self.sock, data[sent:])
+        self.sent += len(part)
+        return True
+
+    def close(self) -> None:
+        """End the body."""
+        self._settle()
+        super().close()
+
+    def _settle(self) -> None:
+        """Wait for the rest of what was pushed. Raises `OSError` where it could not be sent."""
+        rest, self._rest = self._rest, None
+        if rest is not None and (error := rest.get()) is not None:
+            raise error
 
 
 def _plain(method: str, status: str, headers: Any, head: str) -> int | None:
@@ -90,6 +131,14 @@ def _send(sock: Any, data: bytes) -> None:
         sock.sendall(memoryview(data)[sent:])
 
 
+def _send_all(sock: Any, data: bytes) -> OSError | None:
+    try:
+        sock.sendall(data)
+    except OSError as error:
+        return error
+    return None
+
+
 def create(
     req: Any,
     sock: Any,
@@ -109,6 +158,7 @@ def create(
         or not isinstance(server, tuple)
     ):
         return _create(req, sock, client, server, cfg, response_class, response_args)  # type: ignore[no-any-return]
+    response = Response(req, sock, cfg)
     if not _base:
         _base.update(wsgi.base_environ(cfg), SCRIPT_NAME="")
     major, minor = req.version
@@ -117,6 +167,7 @@ def create(
         "wsgi.input": req.body,
         "wsgi.url_scheme": req.scheme,
         "gunicorn.socket": sock,
+        PUSH: response.push,
         "REQUEST_METHOD": req.method,
         "QUERY_STRING": req.query,
         "RAW_URI": req.uri,
@@ -135,7 +186,7 @@ def create(
         else:
             key = f"HTTP_{name.replace('-', '_')}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value
-    return Response(req, sock, cfg), environ
+    return response, environ
 
 
 @lru_cache(maxsize=2)

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ PAGE = 256
 RESYNC_SECONDS = 15.0
 READY_SECONDS = 1.5
 RECONNECT_SECONDS = (0.05, 2.0)
+TURN = 64
+"""Messages that the hub hands out before others may run."""
 
 _ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _log = logging.getLogger(__name__)
@@ -144,6 +146,8 @@ class Follower:
     The buffer is bounded: a slow reader's buffer is dropped and the log read instead, so it neither
     loses an event nor holds memory or other readers up. The hub's thread appends and drops, one reader
     takes, without a lock: whatever a reader misses shows as a gap before the next event.
+
+    Where hub and reader are greenlets, which take turns, `divert` lets the hub hand frames on itself.
     """
 
     def __init__(self, hub: "EventHub", job_id: str, cursor: EventId, fresh: bool) -> None:
@@ -156,6 +160,8 @@ class Follower:
         self._live: deque[tuple[EventId, Event]] = deque()
         self._pages: deque[Event] = deque()
         self._synced = time.monotonic()
+        self._sink: Callable[[bytes], bool] | None = None
+        self._parked = False
 
     def __enter__(self) -> "Follower":
         return self
@@ -166,6 +172,14 @@ class Follower:
     def close(self) -> None:
         """Stop following."""
         self._hub.leave(self)
+
+    def divert(self, sink: Callable[[bytes], bool]) -> None:
+        """Give the frames of events that come while the reader waits in `next` to `sink`; it sleeps on.
+
+        The hub calls `sink`, which neither waits nor raises; where it returns False it has taken nothing, and
+        `next` gives the event. The terminal event always comes that way. Not for readers in threads.
+        """
+        self._sink = sink
 
     def next(self, timeout: float) -> Event | None:
         """The next event, or None when none came within `timeout` seconds.
@@ -190,7 +204,9 @@ class Follower:
                     deadline = now
                     continue
                 return None
+            self._parked = True
             self._news.wait(deadline - now)
+            self._parked = False
 
     @property
     def waiting(self) -> bool:
@@ -227,11 +243,23 @@ class Follower:
     # -- called by the hub
 
     def push(self, before: EventId, event: Event) -> None:
+        if self._parked and self._sink is not None and self._diverted(before, event):
+            return
         if len(self._live) >= BUFFER:
             self._replay = True
             self._live.clear()
         self._live.append((before, event))
         self._news.set()
+
+    def _diverted(self, before: EventId, event: Event) -> bool:
+        assert self._sink is not None
+        if self._live or self._replay or before != self.cursor or event.terminal:
+            return False
+        if not self._sink(event.frame):
+            return False
+        self.cursor = event.id
+        self._synced = time.monotonic()
+        return True
 
     def resync(self) -> None:
         self._ready.clear()
@@ -407,7 +435,7 @@ class EventHub:
                 self._connect()
                 pause = shortest
                 while not self._stopped.is_set():
-                    self._read()
+                    self._read_some()
             except Exception as error:  # noqa: BLE001 - whatever broke it, the cure is a new connection
                 _log.warning("event channel lost (%s); connecting again", type(error).__name__)
                 self._disconnect()
@@ -435,6 +463,12 @@ class EventHub:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()
+
+    def _read_some(self) -> None:
+        for _ in range(TURN):
+            self._read()
+        # Where a flood of messages never lets the hub wait, other greenlets get their turn here.
+        time.sleep(0)
 
     def _read(self) -> None:
         connection = self._connection

@@ -11,6 +11,7 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 from gunicorn.http.parser import RequestParser
 
 from api import gunicorn_response
+from api.connection import PUSH
 
 CLIENT, SERVER = ("127.0.0.1", 50000), ("127.0.0.1", 8080)
 GET = b"GET /v1/jobs?limit=2 HTTP/1.1\r\nHost: a.example\r\n"
@@ -18,15 +19,19 @@ JSON = [("Content-Type", "application/json"), ("Content-Length", "2")]
 
 
 class Socket:
-    """Takes `at_once` bytes in one `send`, as a full buffer would."""
+    """Takes `at_once` bytes in one `send`, as a full buffer would; with 0 it is full, or broken for good."""
 
     def __init__(self, at_once: int = 10**6) -> None:
         self.sent = b""
         self.calls = 0
         self._at_once = at_once
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0, timeout: float = 60.0) -> int:
+        assert flags == 0
         self.calls += 1
+        if self._at_once == 0:
+            assert timeout == 0.0
+            raise BlockingIOError
         self.sent += bytes(data[: self._at_once])
         return min(len(data), self._at_once)
 
@@ -66,7 +71,7 @@ def parsed(cfg: Config, data: bytes) -> Any:
 )
 def test_the_environment_is_gunicorns(cfg: Config, head: bytes) -> None:
     request = parsed(cfg, head + b"\r\n{}")
-    others = {"wsgi.errors", "wsgi.early_hints"}
+    others = {"wsgi.errors", "wsgi.early_hints", PUSH}
 
     _, ours = gunicorn_response.create(request, Socket(), CLIENT, SERVER, cfg)
     _, theirs = gunicorn_response._create(request, Socket(), CLIENT, SERVER, cfg)
@@ -144,3 +149,78 @@ def test_what_a_full_buffer_does_not_take_is_sent_after_it() -> None:
 
     assert sock.sent == bytes(range(100))
     assert sock.calls == 2
+
+
+EVENTS = [("Content-Type", "text/event-stream")]
+
+
+def streaming(cfg: Config, sock: Socket, request: bytes = GET) -> Any:
+    """A response whose first part is out."""
+    response = gunicorn_response.Response(parsed(cfg, request + b"\r\n"), sock, cfg)
+    response.start_response("200 OK", EVENTS)
+    response.write(b"first")
+    sock.sent = b""
+    return response
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_what_is_pushed_leaves_between_what_is_written(cfg: Config, at_once: int) -> None:
+    sock = Socket()
+    response = streaming(cfg, sock)
+    sock._at_once = at_once
+
+    assert response.push(b"second")
+    sock._at_once = 1000
+    response.write(b"third")
+    assert response.push(b"last")
+    response.close()
+
+    assert sock.sent == b"6\r\nsecond\r\n5\r\nthird\r\n4\r\nlast\r\n0\r\n\r\n"
+    assert response.sent == len(b"firstsecondthirdlast")
+
+
+def test_behind_a_rest_nothing_is_pushed(cfg: Config) -> None:
+    sock = Socket()
+    response = streaming(cfg, sock)
+    sock._at_once = 3
+
+    assert response.push(b"second")
+    assert not response.push(b"third")
+    response.close()
+
+    assert sock.sent == b"6\r\nsecond\r\n0\r\n\r\n"
+
+
+def test_a_rest_that_cannot_be_sent_is_the_next_writes_fault(cfg: Config) -> None:
+    sock = Socket()
+    response = streaming(cfg, sock)
+    sock._at_once = 3
+
+    def broken(_: bytes) -> None:
+        raise BrokenPipeError
+
+    assert response.push(b"second")
+    sock.sendall = broken  # type: ignore[method-assign]
+
+    with pytest.raises(BrokenPipeError):
+        response.write(b"third")
+
+
+def test_a_full_socket_takes_nothing(cfg: Config) -> None:
+    sock = Socket()
+    response = streaming(cfg, sock)
+    sock._at_once = 0
+
+    assert not response.push(b"second")
+    assert sock.sent == b""
+
+
+def test_what_is_not_chunked_or_not_begun_or_large_is_not_pushed(cfg: Config) -> None:
+    old = streaming(cfg, Socket(), b"GET / HTTP/1.0\r\n")
+    new = gunicorn_response.Response(parsed(cfg, GET + b"\r\n"), Socket(), cfg)
+    new.start_response("200 OK", EVENTS)
+    large = streaming(cfg, Socket())
+
+    assert not old.push(b"second")
+    assert not new.push(b"first")
+    assert not large.push(bytes(gunicorn_response.PUSHED + 1))

@@ -1,7 +1,7 @@
 """Following a job: replay then live, in order, once each, whatever happens to the channel."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.connection import connect
 from shared.errors import InvalidRequest, StoreUnavailable
-from shared.events import BUFFER, START, Event, EventHub, EventId, follow_all
+from shared.events import BUFFER, START, Event, EventHub, EventId, Follower, follow_all
 from shared.jobs import JobStore
 from shared.records import Append, Finish, NewJob, new_job_id
 from shared.states import JobState
@@ -127,6 +127,77 @@ def test_a_dropped_message_is_read_from_the_log(store: JobStore, hub: EventHub) 
         hub._deliver = deliver  # type: ignore[method-assign]
         say(store, job_id, 2)
         assert names([e for e in (follower.next(5), follower.next(5)) if e]) == ["1-1", "1-2"]
+
+
+class Sleeper:
+    """A reader that waits for one event, while others are diverted to `sink`."""
+
+    def __init__(self, follower: Follower, sink: Callable[[bytes], bool]) -> None:
+        follower.divert(sink)
+        self.got: Event | None = None
+        self._follower = follower
+        self._thread = threading.Thread(target=self._sleep)
+        self._thread.start()
+        eventually(lambda: follower._parked)
+
+    def _sleep(self) -> None:
+        self.got = self._follower.next(10)
+
+    def woken(self) -> str:
+        self._thread.join()
+        assert self.got is not None
+        return str(self.got.id)
+
+
+def test_what_comes_while_a_reader_sleeps_is_diverted_up_to_the_end(
+    store: JobStore, hub: EventHub
+) -> None:
+    job_id = running(store)
+    frames: list[bytes] = []
+    with hub.follow(job_id, EventId(1, 0)) as follower:
+        reader = Sleeper(follower, lambda frame: not frames.append(frame))
+        for seq in (1, 2):
+            say(store, job_id, seq)
+        eventually(lambda: len(frames) == 2)
+        assert reader.got is None
+        end(store, job_id)
+        assert reader.woken() == "1-3"
+    assert [frame.split(b"\n")[0] for frame in frames] == [b"id: 1-1", b"id: 1-2"]
+
+
+def test_what_is_refused_wakes_the_reader_and_so_does_all_behind_it(
+    store: JobStore, hub: EventHub
+) -> None:
+    job_id = running(store)
+    frames: list[bytes] = []
+
+    def full(frame: bytes) -> bool:
+        frames.append(frame)
+        say(store, job_id, 2)
+        return False
+
+    with hub.follow(job_id, EventId(1, 0)) as follower:
+        reader = Sleeper(follower, full)
+        say(store, job_id, 1)
+        assert reader.woken() == "1-1"
+        behind = follower.next(5)
+        assert behind is not None and str(behind.id) == "1-2"
+    assert len(frames) == 1
+
+
+def test_nothing_is_diverted_past_a_gap(store: JobStore, hub: EventHub) -> None:
+    job_id = running(store)
+    with hub.follow(job_id, EventId(1, 0)) as follower:
+        reader = Sleeper(follower, lambda _: pytest.fail("diverted"))
+        deliver = hub._deliver
+        hub._deliver = lambda *_: None  # type: ignore[method-assign]
+        say(store, job_id, 1)
+        eventually(lambda: store.get(job_id).head == "1-1")
+        hub._deliver = deliver  # type: ignore[method-assign]
+        say(store, job_id, 2)
+        assert reader.woken() == "1-1"
+        behind = follower.next(5)
+        assert behind is not None and str(behind.id) == "1-2"
 
 
 def test_a_lost_connection_shows_no_gap_and_no_repeat(store: JobStore, hub: EventHub) -> None:
