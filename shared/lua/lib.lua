@@ -45,17 +45,13 @@ local function keep(k, seconds)
   if redis.call('TTL', k) < seconds / 2 then redis.call('EXPIRE', k, int(seconds)) end
 end
 
-local FIELDS = {'model', 'tenant', 'class', 'state', 'seq', 'cost', 'attempt', 'failures',
-  'crashes', 'deadline', 'cancel_requested', 'head', 'created', 'started', 'home', 'parked', 'worker',
-  'device_us', 'webhook', 'share', 'flight', 'followed', 'follows', 'cached', 'traceparent', 'request_id',
-  'estimate'}
-
--- The record's working fields, or nil when there is none.
+-- The record, or nil when there is none. All of it: to look a field up in a packed hash costs as much as to read
+-- half of it.
 local function load(id)
-  local values = redis.call('HMGET', key.job(id), unpack(FIELDS))
-  if not values[1] then return nil end
-  local job = {id = id, changes = {}}
-  for i, field in ipairs(FIELDS) do job[field] = values[i] or nil end
+  local pairs, job = redis.call('HGETALL', key.job(id)), {}
+  for i = 1, #pairs, 2 do job[pairs[i]] = pairs[i + 1] end
+  if not job.model then return nil end
+  job.id, job.changes = id, {}
   job.attempt = tonumber(job.attempt)
   return job
 end
