@@ -39,7 +39,7 @@
 | `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `cached:TENANT:DIGEST` | string | the job whose record holds a request's result | `cache.ttl` |
 | `results:TENANT` | zset | digests of these by last use (ms) | horizon |
-| `flight:TENANT:DIGEST` | string | the job that works on a request now, its flight's leader | horizon |
+| `flights:TENANT` | hash | by digest of a request, the leader of its flight: who works on it now | horizon |
 | `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
 | `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
@@ -92,7 +92,7 @@ TEMPLATES = {
     "deliverybell": ("deliverybell",),
     "cached": ("cached", "tenant", "digest"),
     "results": ("results", "tenant"),
-    "flight": ("flight", "tenant", "digest"),
+    "flights": ("flights", "tenant"),
     "followers": ("followers", "flight"),
     "claim": ("claim", "token"),
     "rate": ("rate", "policy", "client"),

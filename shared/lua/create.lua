@@ -172,10 +172,9 @@ end
 
 local job = bear(estimate)
 if share ~= '' then
-  lead(job, share)
+  point_to(job, (what(share)))
   count(model, now, 'misses')
 end
-save(job)
 await_worker()
 enqueue(job)
 local start = rate and math.floor(now + (ahead + 1) / rate) or -1

@@ -3,13 +3,14 @@
 --   many of its tenant's results its own is found again; ttl 0: nowhere in Redis.
 --   key.cached(tenant, digest)     the id of the job whose record holds the result
 --   key.results(tenant)            the digests of these, by last use (ms): the least recently used goes
---   key.flight(tenant, digest)     the id of the job that works on it now, its flight's leader
+--   key.flights(tenant)            by digest, the id of the job that works on it now, its flight's leader: fields of
+--                                  one hash, which go with the job; a million keys of their own would take 84 MB more
 --   key.followers(flight)          the jobs that wait for its result, the most urgent first
--- A leader is an ordinary job with `flight` in its record, and `followed` once it has had followers. A
--- follower has `follows`, is queued, and stands in no lane. Its log gets each event of the leader's as it
--- comes. A leader that succeeds ends its followers in the same call. One that is canceled or expires, by
--- its own wish or deadline, is succeeded by the first of them. A failure is nobody's but its own: then each
--- of them runs by itself. Who goes on after a leader continues what was said so far, as a retry would.
+-- A flight has the id of its first leader; those after it have `flight` in their records. A leader is an ordinary
+-- job, `followed` once it has had followers. A follower has `follows`, is queued, and stands in no lane. Its log gets
+-- each event of the leader's as it comes. A leader that succeeds ends its followers in the same call. One that is
+-- canceled or expires, by its own wish or deadline, is succeeded by the first of them. A failure is nobody's but its
+-- own: then each of them runs by itself. Who goes on after a leader continues what was said so far, as a retry would.
 
 local FOLLOWERS_MAX = 32
 local SETTLED_BYTES = 4194304
@@ -20,6 +21,14 @@ local RANK = {high = 0, normal = 1, low = 2}
 local function what(share)
   local digest, ttl, most = string.match(share, '^(%S+) (%d+) (%d+)$')
   return digest, tonumber(ttl), tonumber(most)
+end
+
+local function flight_of(job) return job.flight or job.id end
+
+local function point_to(job, digest)
+  local flights = key.flights(job.tenant)
+  redis.call('HSET', flights, digest, job.id)
+  keep(flights, HORIZON)
 end
 
 -- The output and usage of the job that had the same to do, or nil.
@@ -72,10 +81,10 @@ end
 
 -- The flight that a new job may join, with its leader, or nil.
 local function open_flight(tenant, share, class, now)
-  local id = redis.call('GET', key.flight(tenant, (what(share))))
+  local id = redis.call('HGET', key.flights(tenant), (what(share)))
   local leader = id and load(id)
-  if not leader or not leader.flight or leader.cancel_requested then return nil end
-  local flight = leader.flight
+  if not leader or leader.cancel_requested then return nil end
+  local flight = flight_of(leader)
   if leader.state ~= 'running' and leader.state ~= 'queued' then return nil end
   if tonumber(leader.deadline) <= now then return nil end
   -- Nobody waits behind a leader that stands further back than it would itself.
@@ -119,20 +128,15 @@ local function join(job, flight, leader, ttl)
   save(job)
 end
 
-local function lead(job, share)
-  put(job, 'flight', job.id)
-  redis.call('SET', key.flight(job.tenant, (what(share))), job.id, 'EX', int(HORIZON))
-end
-
 local function follower(flight, id)
   local job = load(id)
   if job and job.state == 'queued' and job.follows == flight then return job end
 end
 
 function pass_on(job, kind, data, tokens)
-  job.party = job.party or redis.call('ZRANGE', key.followers(job.flight), 0, -1)
+  job.party = job.party or redis.call('ZRANGE', key.followers(flight_of(job)), 0, -1)
   for _, id in ipairs(job.party) do
-    local other = follower(job.flight, id)
+    local other = follower(flight_of(job), id)
     if other then
       log(other, other.attempt, next_seq(other), kind, data, tokens)
       save(other)
@@ -162,10 +166,9 @@ local function succeed(flight, digest)
       if redis.call('EXISTS', followers) == 1 then put(job, 'followed', '1') end
       save(job)
       enqueue(job)
-      local pointer = key.flight(job.tenant, digest)
-      local other = redis.call('GET', pointer)
-      if not other or redis.call('HGET', key.job(other), 'flight') == flight then
-        redis.call('SET', pointer, job.id, 'EX', int(HORIZON))
+      local other = redis.call('HGET', key.flights(job.tenant), digest)
+      if not other or (redis.call('HGET', key.job(other), 'flight') or other) == flight then
+        point_to(job, digest)
       end
       return
     end
@@ -175,18 +178,19 @@ end
 
 -- A leader succeeded: as many as may be copied in one call have their result; the rest go on without it.
 local function land(job, digest, now, output, usage, retention)
-  local followers = key.followers(job.flight)
+  local flight = flight_of(job)
+  local followers = key.followers(flight)
   local room = math.max(1, math.floor(SETTLED_BYTES / math.max(1, #output)))
   local used = borrowed(usage)
   for _, id in ipairs(redis.call('ZRANGE', followers, 0, room - 1)) do
     redis.call('ZREM', followers, id)
-    local other = follower(job.flight, id)
+    local other = follower(flight, id)
     if other then
       other.follows = nil
       lend(other, now, output, used, retention)
     end
   end
-  succeed(job.flight, digest)
+  succeed(flight, digest)
 end
 
 local function disband(flight)
@@ -210,15 +214,14 @@ function part(job, target, now, output, usage, retention)
   if job.cached then return end
   local digest, ttl, most = what(job.share)
   if target == 'succeeded' and ttl > 0 then remember(job, digest, ttl, most, now) end
-  if not job.flight then return end
-  local pointer = key.flight(job.tenant, digest)
-  if redis.call('GET', pointer) == job.id then redis.call('DEL', pointer) end
+  local flights = key.flights(job.tenant)
+  if redis.call('HGET', flights, digest) == job.id then redis.call('HDEL', flights, digest) end
   if not job.followed then return end
   if target == 'succeeded' then
     land(job, digest, now, output, usage, retention)
   elseif target == 'failed' then
-    disband(job.flight)
+    disband(flight_of(job))
   else
-    succeed(job.flight, digest)
+    succeed(flight_of(job), digest)
   end
 end

@@ -432,4 +432,24 @@ def test_what_is_written_for_one_that_shares_nothing(store: JobStore) -> None:
     run(store, share=None)
     redis: Any = store.redis
     ours = {name.decode().split(":")[1] for name in redis.scan_iter(f"{store.keys.prefix}:*")}
-    assert ours.isdisjoint({"cached", "results", "flight", "followers"})
+    assert ours.isdisjoint({"cached", "results", "flights", "followers"})
+
+
+@pytest.mark.parametrize("end", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED])
+def test_a_flight_that_is_over_leaves_nothing(store: JobStore, end: JobState) -> None:
+    for digest in ("d", "e"):
+        ask(store, share=share(digest))
+        ask(store, share=share(digest))
+    assert set(store.redis.hgetall(store.keys("flights", "t"))) == {b"d", b"e"}
+    while held := claim(store):
+        for one in held:
+            succeed(store, one) if end is JobState.SUCCEEDED else ended(store, one, end)
+    assert not store.redis.exists(store.keys("flights", "t"))
+
+
+def test_nobody_follows_one_whose_record_is_gone(store: JobStore) -> None:
+    store.redis.delete(store.keys("job", ask(store).id))
+    leader = ask(store)
+    assert runs(leader)
+    assert ask(store).follows
+    assert store.redis.hget(store.keys("flights", "t"), "d") == leader.id.encode()
