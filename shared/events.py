@@ -31,7 +31,7 @@ RESYNC_SECONDS = 15.0
 READY_SECONDS = 1.5
 RECONNECT_SECONDS = (0.05, 2.0)
 TURN = 64
-"""Messages that the hub hands out before others may run."""
+"""How often the hub hands something out before others may run."""
 
 _ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _log = logging.getLogger(__name__)
@@ -205,8 +205,10 @@ class Follower:
                     continue
                 return None
             self._parked = True
-            self._news.wait(deadline - now)
-            self._parked = False
+            try:
+                self._news.wait(deadline - now)
+            finally:
+                self._parked = False
 
     @property
     def waiting(self) -> bool:
@@ -350,6 +352,7 @@ class EventHub:
         self._connection: Any = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._since_turn = 0
 
     def start(self) -> None:
         """Start the reading thread; a second call does nothing."""
@@ -435,7 +438,7 @@ class EventHub:
                 self._connect()
                 pause = shortest
                 while not self._stopped.is_set():
-                    self._read_some()
+                    self._read()
             except Exception as error:  # noqa: BLE001 - whatever broke it, the cure is a new connection
                 _log.warning("event channel lost (%s); connecting again", type(error).__name__)
                 self._disconnect()
@@ -464,12 +467,6 @@ class EventHub:
         if connection is not None:
             connection.disconnect()
 
-    def _read_some(self) -> None:
-        for _ in range(TURN):
-            self._read()
-        # Where a flood of messages never lets the hub wait, other greenlets get their turn here.
-        time.sleep(0)
-
     def _read(self) -> None:
         connection = self._connection
         message = heard(connection, READY_SECONDS)
@@ -488,6 +485,14 @@ class EventHub:
         ending = self._endings.get(ended.job_id)
         if ending is not None:
             ending.tell(ended)
+            self._handed_out()
+
+    def _handed_out(self) -> None:
+        """Where a flood of news never lets the hub wait, other greenlets get their turn here."""
+        self._since_turn += 1
+        if self._since_turn >= TURN:
+            self._since_turn = 0
+            time.sleep(0)
 
     def _deliver(self, name: bytes, payload: bytes) -> None:
         identity, before, kind, data = payload.split(b" ", 3)
@@ -498,6 +503,7 @@ class EventHub:
             followers = tuple(channel.followers) if channel is not None else ()
         for follower in followers:
             follower.push(previous, event)
+            self._handed_out()
 
     def _answered(self, name: bytes) -> None:
         with self._lock:
