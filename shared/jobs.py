@@ -439,9 +439,11 @@ class JobStore:
         if flat:
             self._call("park", int(parked), *flat)
 
-    def sign_off(self, model: str, drain: str, *, force: bool = False) -> tuple[bool, bool]:
+    def sign_off(
+        self, model: str, worker: str, drain: str, *, force: bool = False
+    ) -> tuple[bool, bool]:
         """Take a drain off the register unless jobs wait. Returns (signed off, doorbell wanted)."""
-        done, ring = self._call("sign_off", model, drain, int(force))
+        done, ring = self._call("sign_off", model, worker, drain, int(force))
         return bool(done), bool(ring)
 
     def streamed(self, job_id: str) -> tuple[str, tuple[int, ...], bool]:

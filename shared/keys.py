@@ -13,6 +13,7 @@
 | `deadlines:MODEL` | zset | live jobs by deadline (ms) | horizon |
 | `leases:MODEL` | zset | running jobs by lease end (ms) | horizon |
 | `drains:MODEL` | zset | active drains by expiry (ms) | horizon |
+| `idle:MODEL` | zset | workers whose drains wait for jobs, by since when (ms), full ones last | horizon |
 | `bell:MODEL` | string | a ring is on its way | seconds |
 | `breaker:MODEL` | hash | the model's circuit breaker and retry budget (lua/breaker.lua) | horizon |
 | `report:TOKEN` | string | a host's loss was counted, should its answer be lost | a minute |
@@ -46,7 +47,8 @@
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
 | `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
 
-Channels: `events:ID` (every event of a job), `wake:MODEL` (the queue is no longer empty),
+Channels: `events:ID` (every event of a job), `rouse:WORKER` (jobs wait, and it is this one's turn),
+`wake:MODEL` (the model's breaker lets jobs run again: everybody look),
 `control:MODEL` (cancel a running job, reset the workers' breakers),
 `ended:HOME` (jobs that a process made and waits for, whole, as they end).
 `TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
@@ -66,6 +68,7 @@ TEMPLATES = {
     "deadlines": ("deadlines", "model"),
     "leases": ("leases", "model"),
     "drains": ("drains", "model"),
+    "idle": ("idle", "model"),
     "bell": ("bell", "model"),
     "breaker": ("breaker", "model"),
     "report": ("report", "token"),
@@ -101,6 +104,7 @@ TEMPLATES = {
     "rescuer": ("rescuer",),
     "events": ("events", "id"),
     "ended": ("ended", "home"),
+    "rouse": ("rouse", "worker"),
     "wake": ("wake", "model"),
     "control": ("control", "model"),
 }

@@ -24,6 +24,7 @@ from workers.executor import Executor
 LISTEN_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 """For the answer to a PING, after which a silent connection counts as lost."""
+OVER = "over"
 UNHEARD_BEATS = 2
 STUCK_BEATS = 6
 
@@ -32,8 +33,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Keeper:
-    """Renews for `worker`. `drain_id` tells which drain is at work, `woken` hears of waiting jobs,
-    `drain` pulls jobs when no doorbell does.
+    """Renews for `worker`. `drain_id` tells which drain is at work, `roused` hears that this worker is to
+    look for jobs, `woken` that everybody is, `drain` pulls jobs when no doorbell does.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Keeper:
         model: str,
         worker: str,
         drain_id: Callable[[], str],
+        roused: Callable[[], None],
         woken: Callable[[], None],
         drain: Callable[[], object],
     ) -> None:
@@ -51,6 +53,7 @@ class Keeper:
         self._model = model
         self._worker = worker
         self._drain_id = drain_id
+        self._roused = roused
         self._woken = woken
         self._drain = drain
         self._unheard = 0
@@ -74,7 +77,7 @@ class Keeper:
         self._threads[0].join(timeout=5)
         with suppress(RedisError):
             # A word that means nothing, so that the listener looks up and sees that it is over.
-            self._store.redis.publish(self._store.keys("wake", self._model), "over")
+            self._store.redis.publish(self._store.keys("rouse", self._worker), OVER)
             self._threads[1].join(timeout=2)
         try:
             self._store.beat(self._model, self._worker, b"", [])
@@ -155,15 +158,16 @@ class Keeper:
         return "busy" if self._executor.active else state
 
     def _listen(self) -> None:
+        rouse = self._store.keys("rouse", self._worker)
         wake = self._store.keys("wake", self._model)
         control = self._store.keys("control", self._model)
         while not self._stopped.is_set():
             connection: Any = None
             try:
                 connection = subscriber(self._store.redis.connection_pool, LISTEN_SECONDS)
-                connection.send_command("SUBSCRIBE", wake, control, check_health=False)
+                connection.send_command("SUBSCRIBE", rouse, wake, control, check_health=False)
                 while not self._stopped.is_set():
-                    self._hear(heard(connection, ANSWER_SECONDS))
+                    self._hear(heard(connection, ANSWER_SECONDS), rouse.encode())
             except Exception as error:  # noqa: BLE001 - whatever broke it, the cure is to listen anew
                 _log.warning("control channel lost (%s); listening again", type(error).__name__)
                 self._stopped.wait(0.5)
@@ -171,7 +175,7 @@ class Keeper:
                 if connection is not None:
                     connection.disconnect()
 
-    def _hear(self, message: list[Any]) -> None:
+    def _hear(self, message: list[Any], rouse: bytes) -> None:
         if message[0] == b"subscribe":
             # What was said before went unheard.
             self._woken()
@@ -179,7 +183,10 @@ class Keeper:
         if message[0] != b"message":
             return
         word, _, job_id = message[2].decode().partition(" ")
-        if word == "cancel":
+        if message[1] == rouse:
+            if word != OVER:
+                self._roused()
+        elif word == "cancel":
             self._executor.cancel(job_id)
         elif word == "reset":
             self._executor.guard.reset()

@@ -1,8 +1,9 @@
 """Answering doorbells: claim batches while the engine has room, until nothing is left.
 
 A drain is one answer to one doorbell. It stands in the store's register while it is at work, so that
-new jobs wake it (pub/sub) instead of ringing again; it leaves the register in the same script call
-that has seen the queue empty, so no wake-up is lost (tests/workers/test_ring_protocol.py).
+new jobs rouse it (pub/sub) instead of ringing again, each of them one drain of those that wait; it leaves the
+register in the same script call that has seen the queue empty, so no call is lost
+(tests/workers/test_ring_protocol.py).
 """
 
 import logging
@@ -26,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 
 class Puller:
-    """Runs drains for one model. `wake` is called when the queue or the engine's state has changed,
-    `room_changed` when jobs have left the engine.
+    """Runs drains for one model. `rouse` is called when jobs wait and it is this worker's turn, `wake` when
+    something else has changed, `room_changed` when jobs have left the engine.
     """
 
     def __init__(
@@ -51,14 +52,21 @@ class Puller:
         self._stopping = threading.Event()
         self._one = threading.Lock()
         self._waiting = 0
-        """How many jobs waited when last looked at; not 0 while a look is on its way."""
+        """Not 0 when jobs waited at the last look or it filled us, and while one is on its way."""
         self.drain_id = ""
 
     def wake(self) -> None:
         self._woken.set()
 
+    def rouse(self) -> None:
+        """Claim now. Ring where no drain is here: it ended without a word, in an outage of Redis."""
+        if self.drain_id:
+            self._woken.set()
+        else:
+            self._ring()
+
     def room_changed(self) -> None:
-        """Claim again, unless nothing waits: who then puts a job into the queue wakes us."""
+        """Claim again, unless nothing waits: who then puts a job into the queue rouses us."""
         if self._waiting or self._executor.quarantined:
             self._woken.set()
 
@@ -133,12 +141,12 @@ class Puller:
             elif not total or not self._woken.wait(self._patience(idle_since)):
                 # A doorbell that found nothing was one too many: it does not linger.
                 faults.reach("before_sign_off")
-                done, ring = self._store.sign_off(self._model, self.drain_id)
+                done, ring = self._store.sign_off(self._model, self._worker, self.drain_id)
                 if done:
                     if ring:
                         self._ring()
                     return total
-        _, ring = self._store.sign_off(self._model, self.drain_id, force=True)
+        _, ring = self._store.sign_off(self._model, self._worker, self.drain_id, force=True)
         if ring:
             self._ring()
         return total
@@ -164,7 +172,8 @@ class Puller:
             drain=self.drain_id,
             drain_ttl=self._store.lease,
         )
-        self._waiting = claimed.waiting
+        # Who is full is not called before others, so it looks for itself when it has room.
+        self._waiting = claimed.waiting or int(len(claimed.claims) >= room)
         self._executor.guard.heard(claimed.pause, claimed.change)
         if claimed.ring:
             self._ring()

@@ -59,6 +59,7 @@ class Runtime:
             spec.name,
             worker,
             lambda: self.puller.drain_id,
+            self.puller.rouse,
             self.puller.wake,
             self.drain,
         )

@@ -90,6 +90,16 @@ if #jobs > 0 then
   hand_out(jobs)
 end
 out[2], out[3] = depth(model), wait
-if drain ~= '' and room == 0 and breaker.state == 'closed' then out[5] = relief_wanted(model, now) end
+if drain ~= '' then
+  -- Who is told that nothing waits is called when something does.
+  if out[2] == 0 then
+    redis.call('ZADD', key.idle(model), int(now + (room > 0 and 0 or FULL)), worker)
+    keep(key.idle(model), HORIZON)
+  else
+    redis.call('ZREM', key.idle(model), worker)
+    if room == 0 and wait == 0 then rouse(model, FULL) end
+  end
+  if room == 0 and breaker.state == 'closed' then out[5] = relief_wanted(model, now) end
+end
 measure_drain(model, now, #jobs, out[2])
 return out

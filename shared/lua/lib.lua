@@ -115,6 +115,21 @@ local function lane_cost(model, class, tenant, cost)
   redis.call('HINCRBY', key.queue(model), 'cost:' .. class .. ':' .. tenant, cost)
 end
 
+-- Drains that wait for jobs stand in key.idle by since when; full ones behind all others: their room comes by itself,
+-- but they ring for a worker that stands idle. `most` is up to whom one is called.
+local FULL = 1e15
+
+-- Call one of them; the next, where nobody hears it.
+local function rouse(model, most)
+  local idle = key.idle(model)
+  local worker = redis.call('ZRANGEBYSCORE', idle, '-inf', most, 'LIMIT', 0, 1)[1]
+  while worker do
+    redis.call('ZREM', idle, worker)
+    if redis.call('PUBLISH', key.rouse(worker), '1') > 0 then return end
+    worker = redis.call('ZRANGEBYSCORE', idle, '-inf', most, 'LIMIT', 0, 1)[1]
+  end
+end
+
 -- Put a waiting job into its lane. Its arrival number keeps its place, so a job that comes back
 -- stands at the front. A tenant whose lane was empty joins at the class's virtual clock.
 local function enqueue(job)
@@ -129,8 +144,8 @@ local function enqueue(job)
   end
   keep(active, HORIZON)
   lane_cost(job.model, job.class, job.tenant, job.cost)
-  local waiting = redis.call('HINCRBY', queue, 'depth', 1)
-  if waiting == 1 then redis.call('PUBLISH', key.wake(job.model), '1') end
+  redis.call('HINCRBY', queue, 'depth', 1)
+  rouse(job.model, '+inf')
 end
 
 local function close_lane(model, class, tenant)

@@ -11,7 +11,7 @@ from tests.conftest import eventually
 from workers.keeper import Keeper
 
 MODEL = "m"
-CHANNELS = 2
+CHANNELS = 3
 """The keeper looks around when it has subscribed to each."""
 
 
@@ -32,21 +32,29 @@ class Heard:
         self.store = store
         self.executor = Executor()
         self.wakes: list[None] = []
+        self.calls: list[None] = []
         parts: Any = self.executor
         self.keeper = Keeper(
-            store, parts, MODEL, "w", lambda: "", lambda: self.wakes.append(None), lambda: 0
+            store,
+            parts,
+            MODEL,
+            "w",
+            lambda: "",
+            lambda: self.calls.append(None),
+            lambda: self.wakes.append(None),
+            lambda: 0,
         )
         self._thread = threading.Thread(target=self.keeper._listen, daemon=True)
         self._thread.start()
 
-    def say(self, channel: str, word: str) -> int:
+    def say(self, channel: str, word: str, to: str = MODEL) -> int:
         redis: Any = self.store.redis
-        heard: int = redis.publish(self.store.keys(channel, MODEL), word)
+        heard: int = redis.publish(self.store.keys(channel, to), word)
         return heard
 
     def stop(self) -> None:
         self.keeper._stopped.set()
-        self.say("wake", "over")
+        self.say("rouse", "over", "w")
         self._thread.join(timeout=10)
         assert not self._thread.is_alive()
 
@@ -65,6 +73,10 @@ def test_words_reach_the_executor_and_the_drain(heard: Heard) -> None:
     heard.say("wake", "1")
     eventually(lambda: len(heard.wakes) == before + 1, 10, "the drain is woken")
     assert heard.executor.canceled == ["job_1"]
+    heard.say("rouse", "1", "another")
+    heard.say("rouse", "1", "w")
+    eventually(lambda: heard.calls, 10, "it is called")
+    assert len(heard.calls) == 1 and len(heard.wakes) == before + 1
 
 
 def test_a_lost_connection_is_made_again_and_what_was_missed_is_looked_for(heard: Heard) -> None:

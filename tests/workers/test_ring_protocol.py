@@ -5,6 +5,7 @@ the steps they take (claim, sign off), doorbells as a bag of messages.
 """
 
 import secrets
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ MODEL = "m"
 
 
 class RingProtocol(RuleBasedStateMachine):
-    """At any moment: a job waits => a drain is registered, or a doorbell is under way."""
+    """At any moment: a job waits => a drain was called or knows of it, or a doorbell is under way."""
 
     store: JobStore
     drains = Bundle("drains")
@@ -36,6 +37,10 @@ class RingProtocol(RuleBasedStateMachine):
         self.store = JobStore(type(self).store.redis, f"ring-{secrets.token_hex(4)}", retention=60)
         self.bells = 0
         self.active: set[str] = set()
+        self.called: set[str] = set()
+        self.knowing: set[str] = set()
+        self.pubsub: Any = self.store.redis.pubsub()
+        self.pubsub.subscribe("nothing")
         self.lost = False
         self.names = 0
         self.rings = 0
@@ -62,8 +67,10 @@ class RingProtocol(RuleBasedStateMachine):
         self.names += 1
         name = f"d{self.names}"
         self.occasions += 1
-        self._claim(name)
+        self.pubsub.subscribe(self.store.keys("rouse", name))
+        self._listen()
         self.active.add(name)
+        self._claim(name)
         return name
 
     @rule(drain=drains, room=st.integers(0, 2))
@@ -79,15 +86,17 @@ class RingProtocol(RuleBasedStateMachine):
     def sign_off(self, drain: str) -> None:
         if drain not in self.active:
             return
-        done, ring = self.store.sign_off(MODEL, drain)
+        done, ring = self.store.sign_off(MODEL, drain, drain)
         self._rung(ring)
         if done:
             self._left(drain)
+        else:
+            self._claim(drain)
 
     @rule(drain=consumes(drains))
     def slice_is_over(self, drain: str) -> None:
         if drain in self.active:
-            _, ring = self.store.sign_off(MODEL, drain, force=True)
+            _, ring = self.store.sign_off(MODEL, drain, drain, force=True)
             self._rung(ring)
             self._left(drain)
 
@@ -106,19 +115,37 @@ class RingProtocol(RuleBasedStateMachine):
         self.occasions += 1
 
     def _left(self, drain: str) -> None:
-        self.active.discard(drain)
+        self.pubsub.unsubscribe(self.store.keys("rouse", drain))
+        self._listen()
+        for drains in (self.active, self.called, self.knowing):
+            drains.discard(drain)
         self.occasions += 1
 
+    def _listen(self) -> None:
+        """Hear all that has been said so far."""
+        self.pubsub.ping()
+        while (message := self.pubsub.get_message(timeout=5)) is None or message["type"] != "pong":
+            if message is not None and message["type"] == "message":
+                self.called.add(message["channel"].decode().rpartition(":")[2])
+
     def _claim(self, drain: str, room: int = 2) -> None:
-        claimed = self.store.claim(MODEL, room, "w", drain=drain)
+        self._listen()
+        claimed = self.store.claim(MODEL, room, drain, drain=drain)
+        self.called.discard(drain)
+        self.knowing.discard(drain)
+        if claimed.waiting or len(claimed.claims) >= room:
+            # It looks again when it has room.
+            self.knowing.add(drain)
         self._rung(claimed.ring)
         for claim in claimed.claims:
             self.store.write([Finish(claim.id, claim.attempt, JobState.SUCCEEDED)])
 
     @invariant()
     def somebody_will_come(self) -> None:
+        self._listen()
         waiting = self.store.status(MODEL).waiting
-        assert waiting == 0 or self.active or self.bells or self.lost
+        heard = self.active & (self.called | self.knowing)
+        assert waiting == 0 or heard or self.bells or self.lost
 
     @invariant()
     def rings_are_few(self) -> None:
@@ -126,6 +153,7 @@ class RingProtocol(RuleBasedStateMachine):
         assert self.rings <= self.occasions
 
     def teardown(self) -> None:
+        self.pubsub.close()
         redis = self.store.redis
         names = list(redis.scan_iter(f"{self.store.keys.prefix}:*", count=1000))
         if names:
