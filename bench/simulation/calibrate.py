@@ -48,7 +48,6 @@ class Calibration:
 
     def run(self) -> RedisCosts:
         trip, create = _line(self._create)
-        limit = statistics.median(self._limit(16) for _ in range(ROUNDS))
         lives = [[self._life(size) for size in SIZES] for _ in range(ROUNDS)]
         claim, append, finish = (
             _fit([statistics.median(life[n][part] for life in lives) for n in range(len(SIZES))])
@@ -63,7 +62,6 @@ class Calibration:
         flush, flower_job = _line(self._flush)
         return RedisCosts(
             trip=trip,
-            limit=limit - trip / 16,
             create=create,
             claim=claim[0],
             claim_job=claim[1],
@@ -93,27 +91,19 @@ class Calibration:
         return main_thread_us(self._redis) - before
 
     def _create(self, size: int) -> float:
-        """One pipeline of `size` creates, as the courier sends them."""
-        recorder = Recorder([b"created", 0, b"0"])
+        """One pipeline of `size` creates that charge their client, as the courier sends them."""
+        recorder = Recorder(msgspec.msgpack.encode(["created", 0, 0, []]))
         store = JobStore(self._redis, "sim", retention=3600)
         store._courier = recorder  # type: ignore[assignment]
+        limiter = RateLimiter(self._redis, Keys("sim"))
+        policies = Plan(rpm=10**9).policies("POST /v1/infer", Counted.SUBMIT, None, None)
+        charging = Charged(limiter.packed("client", [Charge(policy, 1) for policy in policies]))
         for _ in range(JOBS):
-            store.create(_job(), max_queued=2**40)
+            store.create(_job(), max_queued=2**40, charging=charging)
         recorder.load(self._redis)
         spent = self._spent(lambda: recorder.play(self._redis, size))
         self._finish(self._claims(32), 32)
         return spent / (JOBS / size)
-
-    def _limit(self, size: int) -> float:
-        """One limiter call in a pipeline of `size`."""
-        recorder = Recorder([1, 0, 0, 0, 0])
-        limiter = RateLimiter(self._redis, Keys("sim"))
-        limiter._courier = recorder  # type: ignore[assignment]
-        policies = Plan(rpm=10**9).policies("POST /v1/infer", Counted.SUBMIT, None, None)
-        for _ in range(CALLS):
-            limiter.take("client", [Charge(policy, 1) for policy in policies])
-        recorder.load(self._redis)
-        return self._spent(lambda: recorder.play(self._redis, size)) / CALLS
 
     def _life(self, size: int) -> tuple[float, float, float]:
         """A claim of `size` jobs, a write of an event each, a write of their ends."""
@@ -244,14 +234,24 @@ class Calibration:
                 client.close()
 
 
+class Charged:
+    """A client with room."""
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+
+    def told(self, admitted: bool, rows: Sequence[int]) -> None:
+        """Nobody is answered."""
+
+
 class Recorder:
     """Takes a courier's place: keeps the calls to play them later, and gives `reply` for each."""
 
-    def __init__(self, reply: list[Any]) -> None:
+    def __init__(self, reply: bytes) -> None:
         self._reply = reply
         self._calls: list[tuple[Any, tuple[Any, ...], tuple[str, ...]]] = []
 
-    def call(self, script: Any, args: tuple[Any, ...], keys: tuple[str, ...] = ()) -> list[Any]:
+    def call(self, script: Any, args: tuple[Any, ...], keys: tuple[str, ...] = ()) -> bytes:
         self._calls.append((script, args, keys))
         return self._reply
 

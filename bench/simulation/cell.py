@@ -56,6 +56,8 @@ class Cell:
         self.redis = Server(timeline, self.cores)
         self.queue: deque[Job] = deque()
         self.drains: set[Worker] = set()
+        self._listening: dict[Worker, None] = {}
+        self._full: dict[Worker, None] = {}
         self.apis = [Api(self) for _ in range(shape.apis)]
         self.workers = [Worker(self, number) for number in range(shape.workers)]
         self._done = done
@@ -74,8 +76,7 @@ class Cell:
 
     def created(self, job: Job) -> None:
         self.queue.append(job)
-        if len(self.queue) == 1:
-            self.wake()
+        self._rouse(full=True)
         self.ring_if_wanted()
 
     def claimed(self, worker: Worker, room: int) -> list[Job]:
@@ -84,9 +85,20 @@ class Cell:
             self.drains.add(worker)
             self._bell_until = 0.0
         jobs = [self.queue.popleft() for _ in range(min(room, len(self.queue)))]
-        if len(jobs) == room:
+        filled = len(jobs) == room
+        self.forget(worker)
+        if not self.queue:
+            (self._full if filled else self._listening)[worker] = None
+        elif filled:
+            self._rouse(full=False)
+        if filled:
             self.ring_if_wanted(full=True)
         return jobs
+
+    def forget(self, worker: Worker) -> None:
+        """It does not wait to be called any more."""
+        self._listening.pop(worker, None)
+        self._full.pop(worker, None)
 
     def ended(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -106,14 +118,14 @@ class Cell:
         self._bell_until = now + BELL_SECONDS
         self.redis.serve("doorbells", 2 * self.costs.trip * MICRO, self._ring)
 
-    def wake(self) -> None:
-        """Tell every worker that the queue is no longer empty."""
-        seconds = self.costs.listener * len(self.workers) * MICRO
-        self.redis.serve("wake-ups", seconds, self._woken)
-
-    def _woken(self) -> None:
-        for worker in tuple(self.drains):
-            worker.wake()
+    def _rouse(self, *, full: bool) -> None:
+        """Call the drain that has waited longest, `full` ones if there is no other."""
+        for waiting in (self._listening, self._full) if full else (self._listening,):
+            if waiting:
+                worker = next(iter(waiting))
+                del waiting[worker]
+                self.redis.serve("wake-ups", self.costs.listener * MICRO, worker.wake)
+                return
 
     # -- doorbells, and the rescuer
 
@@ -177,7 +189,6 @@ class Api:
         self._cell = cell
         self.server = Server(cell.timeline, cell.cores)
         costs = cell.costs
-        self._limits = Errands(cell, "limits", costs.limit)
         subscribe = costs.subscribe if cell.shape.streamed else 0.0
         self._creates = Errands(cell, "create", costs.create + subscribe)
         events = -(-cell.shape.tokens // cell.shape.merge) if cell.shape.streamed else 0
@@ -185,7 +196,7 @@ class Api:
 
     def submit(self, job: Job) -> None:
         create = lambda: self._creates.call(lambda: self._cell.created(job))  # noqa: E731
-        self.server.serve("api", self._half, lambda: self._limits.call(create))
+        self.server.serve("api", self._half, create)
 
     def answer(self, job: Job) -> None:
         self.server.serve("api", self._half, lambda: self._cell.finished(job))

@@ -16,14 +16,13 @@ MICRO = 1e-6
 class RedisCosts(msgspec.Struct, frozen=True):
     """Processor microseconds of Redis' main thread. A trip is a pipeline's way in and out.
 
-    claim, write, beat and rescue hold their trip, as they travel alone. `finish` holds the message to the
-    process that waits, `append` the message to nobody; `subscriber` is one delivery of an event,
-    `token` each further token of an append. `listener` is one delivery of a wake-up, to a connection of
-    its own; `flush` is one message of Flower's events, `flower_job` a job in it.
+    claim, write, beat and rescue hold their trip, as they travel alone; `create` holds its client's charge,
+    `finish` the message to the process that waits, `append` the message to nobody; `subscriber` is one
+    delivery of an event, `token` each further token of an append. `listener` is one delivery of a call to a
+    worker, on a connection of its own; `flush` is one message of Flower's events, `flower_job` a job in it.
     """
 
     trip: float
-    limit: float
     create: float
     claim: float
     claim_job: float

@@ -45,7 +45,7 @@ class Worker:
         self.server = Server(cell.timeline, cell.cores)
         self.engine = Server(cell.timeline, cell.cores)
         self.held = 0
-        self.draining = False
+        self.draining = self._knows = False
         self.slot_seconds = 0.0
         self._counted = 0.0
         self._claiming = self._signing_off = self._again = False
@@ -97,6 +97,7 @@ class Worker:
         waiting = len(cell.queue)
         self._claiming = False
         self._total += len(jobs)
+        self._knows = waiting > 0 or len(jobs) == room
         if jobs:
             self._hold(len(jobs))
             seconds = cell.processes.worker_job * len(jobs) * MICRO
@@ -136,6 +137,7 @@ class Worker:
             self._claim()
             return
         self._cell.drains.discard(self)
+        self._cell.forget(self)
         self.draining = False
         self._cell.at_rest(self)
 
@@ -166,7 +168,7 @@ class Worker:
             self._say(stepped)
 
     def _say(self, jobs: list[Job]) -> None:
-        """A step's pieces and ends; room that came free wakes the drain."""
+        """A step's pieces and ends; room that came free wakes a drain that knows of others or was full."""
         ends: list[Job] = []
         events = 0
         for job in jobs:
@@ -186,7 +188,8 @@ class Worker:
         self._write()
         if ends:
             self._hold(-len(ends))
-            self.wake()
+            if self._knows:
+                self.wake()
 
     def _hold(self, more: int) -> None:
         self.slot_seconds += self.held * (self._timeline.now - self._counted)

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from bench.machine import Machine
+from bench.simulation.calibrate import Calibration
 from bench.simulation.cell import Shape
 from bench.simulation.costs import Costs, ProcessCosts, RedisCosts
 from bench.simulation.kernel import Cores, Server, Timeline
@@ -94,6 +95,22 @@ def test_a_full_worker_rings_for_an_idle_one_and_one_with_room_does_not() -> Non
 
     assert fits.drains == 0.25
     assert many.drains > 0.25
+
+
+def test_a_job_calls_one_worker_however_many_there_are() -> None:
+    few, many = (
+        open_loop(COSTS, Shape(workers, 4), 300.0, seconds=4.0, warm_up=1.0).redis_us["wake-ups"]
+        for workers in (10, 100)
+    )
+
+    assert many < 1.5 * few
+
+
+def test_calls_are_measured_on_real_scripts(redis_url: str) -> None:
+    calibration = Calibration(redis_url)
+
+    assert calibration._create(8) > 0
+    assert all(cost > 0 for cost in calibration._life(8))
 
 
 def test_merging_tokens_spares_redis() -> None:
