@@ -118,17 +118,22 @@ def test_a_reader_that_lags_reads_the_log(store: JobStore, hub: EventHub) -> Non
         assert len(follower._live) <= BUFFER
 
 
+def say_unheard_and_heard(store: JobStore, hub: EventHub, job_id: str) -> None:
+    """Two events, the first of which never comes by the channel."""
+    deliver = hub._deliver
+    dropped = threading.Event()
+    hub._deliver = lambda *_: dropped.set()  # type: ignore[method-assign]
+    say(store, job_id, 1)
+    assert dropped.wait(10)
+    hub._deliver = deliver  # type: ignore[method-assign]
+    say(store, job_id, 2)
+
+
 def test_a_dropped_message_is_read_from_the_log(store: JobStore, hub: EventHub) -> None:
     job_id = running(store)
     with hub.follow(job_id, EventId(1, 0)) as follower:
         assert follower.next(0.05) is None
-        deliver = hub._deliver
-        dropped = threading.Event()
-        hub._deliver = lambda *_: dropped.set()  # type: ignore[method-assign]
-        say(store, job_id, 1)
-        assert dropped.wait(10)
-        hub._deliver = deliver  # type: ignore[method-assign]
-        say(store, job_id, 2)
+        say_unheard_and_heard(store, hub, job_id)
         assert names([e for e in (follower.next(5), follower.next(5)) if e]) == ["1-1", "1-2"]
 
 
@@ -190,13 +195,7 @@ def test_nothing_is_diverted_past_a_gap(store: JobStore, hub: EventHub) -> None:
     job_id = running(store)
     with hub.follow(job_id, EventId(1, 0)) as follower:
         reader = Sleeper(follower, lambda _: pytest.fail("diverted"))
-        deliver = hub._deliver
-        dropped = threading.Event()
-        hub._deliver = lambda *_: dropped.set()  # type: ignore[method-assign]
-        say(store, job_id, 1)
-        assert dropped.wait(10)
-        hub._deliver = deliver  # type: ignore[method-assign]
-        say(store, job_id, 2)
+        say_unheard_and_heard(store, hub, job_id)
         assert reader.woken() == "1-1"
         behind = follower.next(5)
         assert behind is not None and str(behind.id) == "1-2"
