@@ -9,7 +9,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
-from api import gunicorn_response
+from api import gunicorn_request, gunicorn_response
 from shared.errors import PROBLEMS
 
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
@@ -18,6 +18,7 @@ STALLED_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 # What serves is nobody's business: it tells which holes to try.
 wsgi.SERVER = "truthgpt"
+gunicorn_request.install()
 gunicorn_response.install()
 
 
