@@ -24,6 +24,7 @@ _create = wsgi.create
 _HEAD = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ \t\x21-\x7e\x80-\xff]*\r\n)*")
 """Header lines as RFC 9110 has them (5.5, 5.6.2)."""
 _BODILESS = ("1", "204", "304")
+_hoppish = lru_cache(maxsize=256)(util.is_hoppish)
 _PREFIXED = "SCRIPT_NAME" in os.environ
 _base: dict[str, Any] = {}
 
@@ -119,7 +120,7 @@ def _plain(method: str, status: str, headers: Any, head: str) -> int | None:
     for name, value in headers:
         if name == "Content-Length":
             length = int(value)
-        elif util.is_hoppish(name):
+        elif _hoppish(name):
             return None
     return length
 

@@ -33,6 +33,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         except TimeoutError:
             _log.info("cut off a client that took nothing for %g s", STALLED_SECONDS)
             raise StopIteration from None
+        # The next request's head has a deadline of its own (`keepalive`), and gevent a timer for each.
+        sock.settimeout(None)
         if not self.alive:
             # The answer began before the drain, so it promised to keep the connection.
             raise StopIteration

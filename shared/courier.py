@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from hiredis import pack_command
 from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -134,13 +135,12 @@ class Courier:
     def _exchange(self, batch: Sequence[_Errand]) -> list[Any]:
         """The replies, errors of single calls among them. Raises what befalls all of them."""
         connection = self._connected()
-        # In one piece: redis-py's own packing would send it in several.
+        # In one piece: redis-py would send it in several, and looks at the type of every argument first.
         packed = b"".join(
-            piece
-            for errand in batch
-            for piece in connection.pack_command(
-                b"EVALSHA", errand.script.sha, len(errand.keys), *errand.keys, *errand.args
+            pack_command(
+                (b"EVALSHA", errand.script.sha, len(errand.keys), *errand.keys, *errand.args)
             )
+            for errand in batch
         )
 
         def exchange() -> list[Any]:
