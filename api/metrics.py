@@ -9,6 +9,7 @@ from api.auth import Access
 from api.errors import problem
 from api.observation import observe, routes
 from api.operations import Answer, Operations
+from api.services import of
 from shared.api_keys import Scope
 from shared.settings import Settings
 
@@ -56,6 +57,7 @@ def keep_metrics(app: Flask, settings: Settings) -> None:
     observe(app, site.requests(routes(app)))
     app.extensions[EXPOSITION] = site.exposition(OffTheLoop())
     site.start(serving=False)
+    of(app).closers.append(site.stop)
 
 
 class OffTheLoop:

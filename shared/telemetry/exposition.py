@@ -25,19 +25,26 @@ def at_once(work: Callable[[], bytes]) -> bytes:
 class Exposition:
     """All of some sources on one page.
 
-    `live` is asked first, in the thread that renders, for it may wait for an answer. Reading the others and
-    writing the page, which keeps a processor busy for a while, is done by `aside`.
+    `first` writes down what this process has not yet. `live` is asked then, in the thread that renders, for
+    it may wait for an answer. Reading the others and writing the page, which keeps a processor busy for a
+    while, is done by `aside`.
     """
 
     def __init__(
-        self, *sources: Collector, live: Collector | None = None, aside: Aside = at_once
+        self,
+        *sources: Collector,
+        live: Collector | None = None,
+        aside: Aside = at_once,
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         self._sources = sources
         self._live = live
         self._aside = aside
+        self._first = first
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Content type and body, for an Accept header."""
+        self._first()
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry(auto_describe=False)
         for source in self._sources:

@@ -50,11 +50,15 @@ class Site:
         self._ticks: list[Callable[[], None]] = [process.tick]
         self._ticker: Ticker | None = None
         self._unserve: Callable[[], None] = lambda: None
+        self._write: Callable[[], None] = lambda: None
 
     def requests(self, routes: Collection[tuple[str, str]]) -> Hooks:
         """The API's observer. `routes` are (method, path template) pairs."""
         models = [spec.name for spec in self._settings.catalog]
-        return RequestMetrics(self._instruments, routes, models)
+        observer = RequestMetrics(self._instruments, routes, models)
+        self._ticks.append(observer.tick)
+        self._write = observer.tick
+        return observer
 
     def jobs(self, model: str, engine_pid: Callable[[], int | None]) -> Hooks:
         """A model worker's observer. `engine_pid` tells its engine host's process now."""
@@ -83,8 +87,8 @@ class Site:
         )
         queues = QueueCollector(reader)
         if self._source is None:
-            return Exposition(self._instruments.registry, live=queues)
-        return Exposition(self._source, live=queues, aside=aside)
+            return Exposition(self._instruments.registry, live=queues, first=self._write)
+        return Exposition(self._source, live=queues, aside=aside, first=self._write)
 
     def start(self, *, serving: bool) -> None:
         """Keep gauges up to date; `serving`: show this process's own metrics at `METRICS_PORT`."""
@@ -98,3 +102,4 @@ class Site:
         self._unserve()
         if self._ticker is not None:
             self._ticker.stop()
+        self._write()
