@@ -39,4 +39,4 @@ class Logger(glogging.Logger):  # type: ignore[misc]
             "duration_ms": round(request_time.total_seconds() * 1000, 2),
             "bytes": resp.sent,
         }
-        _access.log(level, "request", extra=said)
+        logs.say(_access, level, "request", said)

@@ -5,11 +5,13 @@ call passes as `extra=` (strings, numbers and truth values) become members of th
 """
 
 import logging
+import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -32,6 +34,7 @@ QUIET = {
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _NUMBERS = (int, float)
 _encode = msgspec.json.Encoder().encode
+_root = logging.getLogger()
 _log = logging.getLogger(__name__)
 
 
@@ -42,13 +45,14 @@ def configure(settings: Settings, process: str, **fields: str) -> None:
     """
     terminal = sys.stderr.isatty()
     structured = settings.enable_structured_logging and not terminal
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter(process, fields) if structured else PlainFormatter(clock=terminal)
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
+    handler: logging.Handler
+    if structured:
+        handler = Lines(JsonFormatter(process, fields))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(PlainFormatter(clock=terminal))
+    _root.handlers[:] = [handler]
+    _root.setLevel(settings.log_level)
     for name, level in {**QUIET, **settings.levels}.items():
         logging.getLogger(name).setLevel(level)
     redact_logs()
@@ -68,22 +72,52 @@ class JsonFormatter(logging.Formatter):
         self._fields = {"process": process, **fields}
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": rfc3339(int(record.created * 1000)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": clipped(record.getMessage()),
-            **self._fields,
-            "pid": record.process,
-            **members(record),
-        }
+        found = members(record)
         if record.exc_info and record.exc_info[1] is not None:
-            line["exception"] = described(record.exc_info[1])
+            found["exception"] = described(record.exc_info[1])
+        return self.line(
+            record.created, record.levelno, record.name, clipped(record.getMessage()), found
+        )
+
+    def line(
+        self, created: float, level: int, logger: str, event: str, found: Mapping[str, Any]
+    ) -> str:
+        """The line of an event, with what was `found` beside it."""
+        line = {
+            "time": rfc3339(int(created * 1000)),
+            "level": logging.getLevelName(level).lower(),
+            "logger": logger,
+            "event": event,
+            **self._fields,
+            "pid": os.getpid(),
+            **found,
+        }
         try:
             return _encode(line).decode()
         except (UnicodeEncodeError, TypeError):
             # A lone surrogate, from somebody's input.
             return _encode(_encodable(line)).decode()
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """Lines of JSON on standard error."""
+
+    def __init__(self, json: JsonFormatter) -> None:
+        super().__init__()
+        self.setFormatter(json)
+        self.json = json
+
+    def write(self, line: str) -> bool:
+        """Write a line that is ready; False where it cannot be written."""
+        self.acquire()
+        try:
+            self.stream.write(f"{line}\n")
+            self.stream.flush()
+        except (OSError, ValueError):
+            return False
+        finally:
+            self.release()
+        return True
 
 
 class PlainFormatter(logging.Formatter):
@@ -98,12 +132,30 @@ class PlainFormatter(logging.Formatter):
         return super().formatMessage(record) + said
 
 
+def say(logger: logging.Logger, level: int, event: str, said: Mapping[str, Any]) -> None:
+    """`logger.log(level, event, extra=said)`, for less where nobody but `configure`'s JSON hears it.
+
+    For what is said with every request. `event` is a text of ours, which nothing need be cut from.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    handler = _root.handlers[0] if len(_root.handlers) == 1 and not logger.handlers else None
+    if isinstance(handler, Lines):
+        line = handler.json.line(time.time(), level, logger.name, event, _found(said))
+        if handler.write(line):
+            return
+    logger.log(level, event, extra=said)
+
+
 def members(record: logging.LogRecord) -> dict[str, Any]:
     """What a record has beside its message: of its context, then of its own."""
+    own = vars(record)
+    return _found({name: own[name] for name in own if name not in _KNOWN})
+
+
+def _found(said: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = dict(context.bound())
-    for name, value in vars(record).items():
-        if name in _KNOWN:
-            continue
+    for name, value in said.items():
         if isinstance(value, str):
             found[name] = redact(clipped(value))
         elif isinstance(value, _NUMBERS):

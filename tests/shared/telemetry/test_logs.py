@@ -1,5 +1,6 @@
 """Log lines: one JSON object each, everything in it that names the work, and no secret."""
 
+import io
 import json
 import logging
 import subprocess
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from shared import context
-from shared.telemetry.logs import MOST_CHARS, JsonFormatter, PlainFormatter
+from shared.telemetry import logs
+from shared.telemetry.logs import MOST_CHARS, JsonFormatter, Lines, PlainFormatter
 from shared.telemetry.tracebacks import MOST_FRAMES
 
 SECRET = "Zx81secretsecretsecretsecretsecretsecretsec"
@@ -97,6 +99,58 @@ def test_words_for_a_person_have_the_same_members_and_a_whole_traceback() -> Non
 
     assert first == "ERROR workers.part: it broke job=job_1"
     assert rest[0].startswith("Traceback") and rest[-1] == "RuntimeError: no"
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What stands on standard error, while nothing but this module's handler hears."""
+    handler = Lines(JsonFormatter("api", {"site": "a"}))
+    handler.stream = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    return handler.stream
+
+
+def test_what_is_said_for_less_is_the_line_that_logging_writes(written: io.StringIO) -> None:
+    context.begin(request_id="req_1", traceparent=TRACE)
+    said = {
+        "status": 200,
+        "bytes": None,
+        "route": "/v1/x",
+        "url": f"redis://:{SECRET}@h",
+        "n": "\ud800",
+    }
+    logger = logging.getLogger("workers.part")
+
+    logger.log(logging.ERROR, "request", extra=said)
+    logs.say(logger, logging.ERROR, "request", said)
+
+    logged, told = (json.loads(row) for row in written.getvalue().splitlines())
+    assert list(told) == list(logged)
+    assert told | {"time": logged["time"]} == logged
+    assert told["url"] == "redis://<hidden>@h" and told["n"] == "?" and "bytes" not in told
+
+
+def test_what_is_said_for_less_goes_through_logging_where_others_hear(
+    written: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = logging.getLogger()
+    root.addHandler(caplog.handler)
+    logger = logging.getLogger("workers.part")
+
+    logs.say(logger, logging.ERROR, "request", {"status": 200})
+    logs.say(logger, logging.DEBUG, "not said", {})
+
+    assert [record.status for record in caplog.records] == [200]  # type: ignore[attr-defined]
+    assert [json.loads(row)["status"] for row in written.getvalue().splitlines()] == [200]
+
+
+def test_a_standard_error_that_nobody_reads_breaks_no_caller(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    written.close()
+
+    logs.say(logging.getLogger("workers.part"), logging.ERROR, "request", {"status": 200})
 
 
 PROGRAM = f"""
