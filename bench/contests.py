@@ -22,11 +22,12 @@ Make = Callable[[], Subject]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Rounds, and for each turn the seconds before and within the measured time."""
+    """Rounds, and for each turn the seconds before and within the measured time; see `Order`."""
 
     rounds: int
     warm_up: float
     seconds: float
+    settle: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Load:
         return self._report(time.process_time() - cpu)
 
     async def _knock(self) -> None:
-        """Ask until the first right answer: then all of the subject's processes are up."""
+        """Ask until the first right answer, then let processes that are not up yet come up."""
         refused: Fault | None = None
         connection = self.connect()
         try:
@@ -62,7 +62,7 @@ class Load:
                 while True:
                     try:
                         await self._talk.hold(connection, f"knock {secrets.token_hex(8)}")
-                        return
+                        break
                     except Fault as fault:
                         refused = fault
                         await asyncio.sleep(KNOCK_SECONDS)
@@ -70,6 +70,7 @@ class Load:
             raise refused or Fault("no answer at all") from None
         finally:
             connection.close()
+        await asyncio.sleep(self._order.settle)
 
     async def _loop(self) -> None:
         order = self._order

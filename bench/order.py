@@ -34,7 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     """A closed loop of `clients`, each with one job at a time; with `rate`, an open loop of so many jobs
     a second, at most `clients` of them open at once. Times are in seconds.
 
-    `patience` bounds the wait for a subject's first answer, and for the last ones.
+    `patience` bounds the wait for a subject's first answer, and for the last ones. After the first, nothing
+    is asked for `settle`: a connection stays with one front-end process, so all of them are to be up.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Order(msgspec.Struct, frozen=True):
     seconds: float
     patience: float = 60.0
     rate: float | None = None
+    settle: float = 2.0
 
 
 class Mark(msgspec.Struct, tag=True, frozen=True):

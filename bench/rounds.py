@@ -41,6 +41,7 @@ def hold(
                     warm_up=plan.warm_up,
                     seconds=plan.seconds,
                     rate=arrivals,
+                    settle=plan.settle,
                 )
             except TurnFailed as failure:
                 if number == 0:
@@ -103,6 +104,7 @@ def _half(peer: str, plan: Plan, scratch: Path, held: Sequence[Outcome]) -> floa
             clients=CAPACITY_CLIENTS,
             warm_up=plan.warm_up,
             seconds=plan.seconds,
+            settle=plan.settle,
         )
         rates = [turn.report.rate]
     return max(1.0, statistics.median(rates) / 2)

@@ -38,12 +38,15 @@ def take_turn(
     seconds: float,
     patience: float = 60.0,
     rate: float | None = None,
+    settle: float = 2.0,
 ) -> Turn:
     """Measure a subject once, as in `Order`. `folder` is made anew for its files. Raises `TurnFailed`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with subject.serve(folder) as serving, _redis_of(serving) as redis:
-        order = Order(serving.url, subject.dialect, clients, warm_up, seconds, patience, rate)
+        order = Order(
+            serving.url, subject.dialect, clients, warm_up, seconds, patience, rate, settle
+        )
         marks: dict[str, Counters] = {}
         for message in put_load(order, folder):
             if isinstance(message, Mark):

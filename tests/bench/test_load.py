@@ -24,7 +24,7 @@ SUBMITTED = Dialect(path="/jobs", answer=("id",), ids=True)
 
 
 def order(url: str, dialect: Dialect = ECHO, patience: float = 60.0) -> Order:
-    return Order(url, dialect, clients=4, warm_up=0.05, seconds=0.2, patience=patience)
+    return Order(url, dialect, clients=4, warm_up=0.05, seconds=0.2, patience=patience, settle=0)
 
 
 def carry_out(what: Order) -> tuple[Report, list[str], list[str]]:

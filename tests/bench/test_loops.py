@@ -47,7 +47,7 @@ def run(
     tell: Callable[[Mark], None] = lambda mark: None,
 ) -> tuple[Report, list[str]]:
     complaints: list[str] = []
-    order = Order(server.url, DIALECT, most, warm_up=0.05, seconds=seconds, rate=RATE)
+    order = Order(server.url, DIALECT, most, warm_up=0.05, seconds=seconds, rate=RATE, settle=0)
     return asyncio.run(Load(order, tell, complaints.append).run()), complaints
 
 

@@ -14,7 +14,7 @@ from bench.subjects import Serving
 from bench.turn import TurnFailed
 from tests.bench.test_turn import Echo
 
-PLAN = Plan(rounds=2, warm_up=0.02, seconds=0.1)
+PLAN = Plan(rounds=2, warm_up=0.02, seconds=0.1, settle=0)
 
 
 class Peer(Echo):

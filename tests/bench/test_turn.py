@@ -44,7 +44,7 @@ class Broken(Echo):
 def test_a_turn_measures_and_leaves_no_process(tmp_path: Path) -> None:
     subject = Echo()
 
-    turn = take_turn(subject, tmp_path / "turn", clients=2, warm_up=0.05, seconds=0.2)
+    turn = take_turn(subject, tmp_path / "turn", clients=2, warm_up=0.05, seconds=0.2, settle=0)
 
     assert turn.report.right > 0
     assert turn.report.errors == {}
