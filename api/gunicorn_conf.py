@@ -65,6 +65,13 @@ def post_worker_init(worker: Any) -> None:
     here.lifecycle.alive = lambda: bool(worker.alive)
 
 
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """A worker has ended, however it did. Called in the process that started it."""
+    from api.gunicorn_worker import board
+
+    board.ended(worker.place)
+
+
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """Stop the threads of a worker that has served its last request."""
     if worker.wsgi is not None:

@@ -2,19 +2,21 @@
 
 import logging
 import secrets
+from functools import partial
 from typing import Any
 
 import msgspec
 from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.workers.ggevent import GeventWorker
+from gunicorn.workers import ggevent
 
-from api import gunicorn_request, gunicorn_response
+from api import gunicorn_balance, gunicorn_request, gunicorn_response
 from shared.errors import PROBLEMS
 
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
 STALLED_SECONDS = 60.0
 """A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
+board = gunicorn_balance.Board()
 _log = logging.getLogger(__name__)
 # What serves is nobody's business: it tells which holes to try.
 wsgi.SERVER = "truthgpt"
@@ -22,8 +24,18 @@ gunicorn_request.install()
 gunicorn_response.install()
 
 
-class Worker(GeventWorker):  # type: ignore[misc]
+class Worker(ggevent.GeventWorker):  # type: ignore[misc]
     """Requests that never reach the app are refused here; a drain closes connections as they fall idle."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.place = board.place()
+
+    def run(self) -> None:
+        """Serve until the process is to end."""
+        # Its module is where gunicorn looks for it.
+        ggevent.StreamServer = partial(gunicorn_balance.Server, self.place)
+        super().run()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request."""
