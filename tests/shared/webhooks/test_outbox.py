@@ -289,8 +289,9 @@ def test_tenants_take_turns(store: JobStore, outbox: Outbox) -> None:
     for number in range(20):
         completed(store, url=f"https://r{number}.example/", tenant="many")
     completed(store, url="https://one.example/", tenant="few")
-    assert len(claim(outbox, room=8)) == 8
-    assert "few" in {message.tenant for message in claim(outbox, room=8)}
+    taken = [*claim(outbox, room=8), *claim(outbox, room=8)]
+    assert [message.tenant for message in taken].count("few") == 1
+    assert len(taken) >= 9
 
 
 @pytest.mark.parametrize(("free", "most"), [(1, 1), (2, 1), (3, 2), (64, 32)])
