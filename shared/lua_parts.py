@@ -6,31 +6,64 @@ The libraries in shared/lua keep to one form: what stands at the margin begins a
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _DEFINES = re.compile(
     r"local function (?P<local>\w+)|function (?P<declared>\w+)|local (?P<names>\w+(?:, *\w+)*)|"
     r"key\['(?P<key>\w+)'\]"
 )
 _NAMES = re.compile(r"key\.\w+|[A-Za-z_]\w*")
+_COMMENT = re.compile(r"(^|\s)--(\s.*|$)", re.MULTILINE)
+_RARELY = re.compile(r"^-- Rarely: (?P<names>.+)$", re.MULTILINE)
 
 
 def needed(library: str, script: str) -> str:
     """The parts of `library`, in their order, that `script` uses, or a part that it uses, and so on.
 
     Names in strings count as uses, so that more may come than is needed, and never less.
+
+    Functions that a script names in a line `-- Rarely: one, another` it has only once it has called
+    `rarely()`; until then neither these nor what they alone use are made.
     """
-    parts = [(part, set(_defined(part)), _used(part)) for part in _split(library)]
-    wanted = _used(script)
+    parts = [_Part(text, frozenset(_defined(text)), _used(text)) for text in _split(library)]
+    used = _used(script)
+    named = _RARELY.search(script)
+    later = frozenset(_NAMES.findall(named["names"])) if named else frozenset()
+    now = _reached(parts, used - later)
+    texts = [parts[number].text for number in sorted(now)]
+    if later:
+        if soon := later & {name for n in now for name in parts[n].defines}:
+            raise ValueError(f"is used before rarely() too: {', '.join(sorted(soon))}")
+        made = [_assigned(parts[n], later) for n in sorted(_reached(parts, used) - now)]
+        texts += [f"local {', '.join(sorted(later))}", "local function rarely()", *made, "end"]
+    return "\n".join(texts)
+
+
+class _Part(NamedTuple):
+    text: str
+    defines: frozenset[str]
+    uses: frozenset[str]
+
+
+def _reached(parts: list[_Part], used: frozenset[str]) -> set[int]:
     taken: set[int] = set()
     grows = True
     while grows:
         grows = False
-        for number, (_, defined, used) in enumerate(parts):
-            if number not in taken and (not defined or defined & wanted):
+        for number, part in enumerate(parts):
+            if number not in taken and (not part.defines or part.defines & used):
                 taken.add(number)
-                wanted |= used
+                used |= part.uses
                 grows = True
-    return "\n".join(parts[number][0] for number in sorted(taken))
+    return taken
+
+
+def _assigned(part: _Part, later: frozenset[str]) -> str:
+    if not part.defines & later:
+        return part.text
+    if not part.text.startswith("local function "):
+        raise ValueError(f"only a local function may be made rarely: {', '.join(part.defines)}")
+    return part.text.removeprefix("local ")
 
 
 def _split(library: str) -> Iterator[str]:
@@ -56,7 +89,6 @@ def _defined(part: str) -> Iterator[str]:
         yield from re.split(", *", match["local"] or match["declared"] or match["names"])
 
 
-def _used(text: str) -> set[str]:
-    lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    used = set(_NAMES.findall("\n".join(lines)))
-    return used | {"key"} if any(name.startswith("key.") for name in used) else used
+def _used(text: str) -> frozenset[str]:
+    used = set(_NAMES.findall(_COMMENT.sub("", text)))
+    return frozenset(used | {"key"} if any(name.startswith("key.") for name in used) else used)

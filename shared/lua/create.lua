@@ -11,6 +11,7 @@
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
+-- Rarely: borrowed, lend, join, load_breaker, breaker_wait
 local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
 local max_queued = tonumber(ARGV[10])
@@ -20,7 +21,7 @@ local share, speaks, known, known_usage = ARGV[16], ARGV[17] == '1', ARGV[18], A
 local charges, request = ARGV[20], ARGV[21]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
-local RENEW_MS = 3600000  -- A small part of the horizon.
+local RENEW_MS = 3600000  -- A fraction of the horizon.
 
 local now = now_ms()
 local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage')
@@ -110,6 +111,7 @@ if share ~= '' then
   local output, usage = known, known_usage
   if output == '' then output, usage = recall(tenant, share, now) end
   if output then
+    rarely()
     bear()
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
@@ -127,6 +129,7 @@ end
 
 local state = urgent and redis.call('HGET', key.breaker(model), 'state')
 if state and state ~= 'closed' then
+  rarely()
   local breaker = load_breaker(model)
   local wait = breaker_wait(breaker, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
@@ -136,6 +139,7 @@ end
 if share ~= '' then
   local flight, leader = open_flight(tenant, share, class, now)
   if flight then
+    rarely()
     local job = bear()
     put(job, 'follows', flight)
     await_worker()

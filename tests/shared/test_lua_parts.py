@@ -1,5 +1,7 @@
 """Scripts carry what they use of the libraries, whatever way round they use it."""
 
+import pytest
+
 from shared.lua_parts import needed
 from shared.scripts import scripts
 
@@ -60,6 +62,35 @@ def test_one_of_several_names_brings_the_line_and_a_table_all_its_lines() -> Non
 
 def test_comments_use_nothing() -> None:
     assert parts("-- outer(1), later()\nreturn 1") == []
+
+
+def test_a_comment_behind_a_line_uses_nothing() -> None:
+    assert parts("return 1  -- outer(1) would do") == []
+
+
+def test_what_is_used_rarely_is_made_when_it_is_asked_for() -> None:
+    script = "-- Rarely: outer\nif ARGV[1] then rarely() return outer(1) end\nreturn int(2)"
+
+    assert needed(LIBRARY, script).splitlines() == [
+        "local function int(n) return n end",
+        "local outer",
+        "local function rarely()",
+        "local FIRST, SECOND = 1, 2",
+        "function outer(n)",
+        "  return int(n) + FIRST",
+        "end",
+        "end",
+    ]
+
+
+def test_what_is_no_local_function_is_not_made_rarely() -> None:
+    with pytest.raises(ValueError, match="later"):
+        needed(LIBRARY, "-- Rarely: later\nreturn later()")
+
+
+def test_what_is_used_all_the_same_is_not_made_rarely() -> None:
+    with pytest.raises(ValueError, match="int"):
+        needed(LIBRARY, "-- Rarely: int\nreturn outer(2)")
 
 
 def test_a_short_script_is_short() -> None:
