@@ -1,6 +1,7 @@
 import threading
 
 from api.bell import Bell
+from tests.conftest import eventually
 
 
 def test_a_bell_rings_in_order_and_finishes_before_it_stops() -> None:
@@ -15,14 +16,23 @@ def test_a_bell_rings_in_order_and_finishes_before_it_stops() -> None:
 
 
 def test_a_hanging_broker_holds_nobody_up() -> None:
-    release = threading.Event()
-    bell = Bell(lambda model: release.wait(10))
+    hangs, release = threading.Event(), threading.Event()
+    rung: list[str] = []
 
+    def ring(model: str) -> None:
+        hangs.set()
+        assert release.wait(10)
+        rung.append(model)
+
+    bell = Bell(ring)
     bell.ring("a")
     bell.ring("b")
+    assert hangs.wait(10)
     bell.stop(timeout=0.05)
 
+    assert rung == [], "both calls came back before the broker did"
     release.set()
+    eventually(lambda: rung == ["a", "b"], what="what was asked for is rung all the same")
 
 
 def test_a_failing_ring_does_not_end_the_bell() -> None:
