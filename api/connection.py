@@ -9,14 +9,17 @@ from typing import Any
 LOOK_SECONDS = 1.0
 PUSH = "truthgpt.push"
 """Where a WSGI environment has it."""
+BODY_IS_HERE = "truthgpt.body_is_here"
+"""In a WSGI environment when all of the request's body came with its head."""
 
 
 def deadline(environ: Mapping[str, Any], seconds: float) -> AbstractContextManager[object]:
     """Bound the whole of a read from the client, however it drips. Raises `TimeoutError`.
 
-    Only under gevent's worker: another one has no way to end a read between two bytes.
+    Only under gevent's worker: another one has no way to end a read between two bytes. A body that is here
+    has no need of it.
     """
-    if "gunicorn.socket" not in environ:
+    if "gunicorn.socket" not in environ or BODY_IS_HERE in environ:
         return nullcontext()
     from gevent import Timeout
 

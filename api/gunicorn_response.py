@@ -15,8 +15,9 @@ from typing import Any
 import gevent
 from gunicorn import util
 from gunicorn.http import message, wsgi
+from gunicorn.http.body import LengthReader
 
-from api.connection import PUSH
+from api.connection import BODY_IS_HERE, PUSH
 
 PUSHED = 4096
 """Bytes of the largest part that is pushed."""
@@ -179,6 +180,9 @@ def create(
         "REMOTE_ADDR": client[0],
         "REMOTE_PORT": str(client[1]),
     }
+    body = req.body.reader
+    if isinstance(body, LengthReader) and body.length <= req.unreader.buf.getbuffer().nbytes:
+        environ[BODY_IS_HERE] = True
     for name, value in req.headers:
         if name == "CONTENT-TYPE":
             environ["CONTENT_TYPE"] = value

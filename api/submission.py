@@ -1,7 +1,7 @@
 """Taking a job in: request → checked → stored → its model's doorbell rung → perhaps waited for."""
 
 import hashlib
-import secrets
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -295,7 +295,7 @@ def _encoded(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any], seed: 
 def _seed(given: object) -> int:
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    return secrets.randbits(63)
+    return random.getrandbits(63)
 
 
 def _digest(body: dict[str, object]) -> str:

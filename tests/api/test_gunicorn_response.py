@@ -11,7 +11,7 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 from gunicorn.http.parser import RequestParser
 
 from api import gunicorn_response
-from api.connection import PUSH
+from api.connection import BODY_IS_HERE, PUSH
 
 CLIENT, SERVER = ("127.0.0.1", 50000), ("127.0.0.1", 8080)
 GET = b"GET /v1/jobs?limit=2 HTTP/1.1\r\nHost: a.example\r\n"
@@ -71,7 +71,7 @@ def parsed(cfg: Config, data: bytes) -> Any:
 )
 def test_the_environment_is_gunicorns(cfg: Config, head: bytes) -> None:
     request = parsed(cfg, head + b"\r\n{}")
-    others = {"wsgi.errors", "wsgi.early_hints", PUSH}
+    others = {"wsgi.errors", "wsgi.early_hints", PUSH, BODY_IS_HERE}
 
     _, ours = gunicorn_response.create(request, Socket(), CLIENT, SERVER, cfg)
     _, theirs = gunicorn_response._create(request, Socket(), CLIENT, SERVER, cfg)
@@ -80,6 +80,28 @@ def test_the_environment_is_gunicorns(cfg: Config, head: bytes) -> None:
     assert {k: v for k, v in ours.items() if k not in others} == {
         k: v for k, v in theirs.items() if k not in others
     }
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "here"),
+    [
+        (b"", b"", True),
+        (b"Content-Length: 2\r\n", b"{}", True),
+        (b"Content-Length: 2\r\n", b"{}GET /next HTTP/1.1", True),
+        (b"Content-Length: 3\r\n", b"{}", False),
+        (b"Transfer-Encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n", False),
+    ],
+)
+def test_it_says_whether_the_body_came_with_the_head(
+    cfg: Config, framing: bytes, body: bytes, here: bool
+) -> None:
+    request = parsed(cfg, b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n" + body)
+
+    _, environ = gunicorn_response.create(request, Socket(), CLIENT, SERVER, cfg)
+
+    assert environ.get(BODY_IS_HERE, False) is here
+    if here:
+        assert environ["wsgi.input"].read() == body[:2]
 
 
 def answered(
