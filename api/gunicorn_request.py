@@ -25,12 +25,18 @@ _SAID = (
     "version",
     "headers",
     "_expected_100_continue",
+    "in_wsgi",
 )
 _heads: dict[bytes, dict[str, Any]] = {}
 
 
 class Request(GunicornRequest):  # type: ignore[misc]
-    """A request. Its framing is derived from its headers each time, by gunicorn."""
+    """A request. Its framing is derived from its headers each time, by gunicorn.
+
+    `in_wsgi` is for whoever says its head in WSGI's words: all requests with the same head share it.
+    """
+
+    in_wsgi: dict[str, Any]
 
     def parse(self, unreader: Any) -> bytes:
         """Read the head; what came behind it. Raises gunicorn's `ParseException`."""
@@ -41,6 +47,7 @@ class Request(GunicornRequest):  # type: ignore[misc]
         if (said := _heads.get(head)) is not None:
             self.__dict__.update(said)
             return bytes(buffer[end:])
+        self.in_wsgi = {}
         unreader.unread(bytes(buffer))
         rest: bytes = super().parse(unreader)
         # Behind a proxy protocol's line the bytes before the request are somebody else's.

@@ -161,20 +161,14 @@ def create(
     ):
         return _create(req, sock, client, server, cfg, response_class, response_args)  # type: ignore[no-any-return]
     response = Response(req, sock, cfg)
-    if not _base:
-        _base.update(wsgi.base_environ(cfg), SCRIPT_NAME="")
-    major, minor = req.version
+    said: dict[str, Any] = req.in_wsgi
+    if not said:
+        _say(said, req, cfg)
     environ = {
-        **_base,
+        **said,
         "wsgi.input": req.body,
-        "wsgi.url_scheme": req.scheme,
         "gunicorn.socket": sock,
         PUSH: response.push,
-        "REQUEST_METHOD": req.method,
-        "QUERY_STRING": req.query,
-        "RAW_URI": req.uri,
-        "PATH_INFO": util.unquote_to_wsgi_str(req.path),
-        "SERVER_PROTOCOL": f"HTTP/{major}.{minor}",
         "SERVER_NAME": server[0],
         "SERVER_PORT": str(server[1]),
         "REMOTE_ADDR": client[0],
@@ -183,6 +177,23 @@ def create(
     body = req.body.reader
     if isinstance(body, LengthReader) and body.length <= req.unreader.buf.getbuffer().nbytes:
         environ[BODY_IS_HERE] = True
+    return response, environ
+
+
+def _say(environ: dict[str, Any], req: Any, cfg: Any) -> None:
+    """What follows from the head alone."""
+    if not _base:
+        _base.update(wsgi.base_environ(cfg), SCRIPT_NAME="")
+    major, minor = req.version
+    environ.update(
+        _base,
+        REQUEST_METHOD=req.method,
+        QUERY_STRING=req.query,
+        RAW_URI=req.uri,
+        PATH_INFO=util.unquote_to_wsgi_str(req.path),
+        SERVER_PROTOCOL=f"HTTP/{major}.{minor}",
+    )
+    environ["wsgi.url_scheme"] = req.scheme
     for name, value in req.headers:
         if name == "CONTENT-TYPE":
             environ["CONTENT_TYPE"] = value
@@ -191,7 +202,6 @@ def create(
         else:
             key = f"HTTP_{name.replace('-', '_')}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value
-    return response, environ
 
 
 @lru_cache(maxsize=2)

@@ -37,7 +37,7 @@ def said(requests: Iterator[Any], count: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(count):
         request = next(requests)
-        names = {"cfg", "unreader", "body", "_use_fast"}
+        names = {"cfg", "unreader", "body", "_use_fast", "in_wsgi"}
         found.append(
             {name: value for name, value in vars(request).items() if name not in names}
             | {"body": request.body.read(), "close": request.should_close()}

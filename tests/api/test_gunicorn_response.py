@@ -8,10 +8,10 @@ from gunicorn import util
 from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
-from gunicorn.http.parser import RequestParser
 
 from api import gunicorn_response
 from api.connection import BODY_IS_HERE, PUSH
+from api.gunicorn_request import Parser
 
 CLIENT, SERVER = ("127.0.0.1", 50000), ("127.0.0.1", 8080)
 GET = b"GET /v1/jobs?limit=2 HTTP/1.1\r\nHost: a.example\r\n"
@@ -53,7 +53,7 @@ def cfg(monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
 
 
 def parsed(cfg: Config, data: bytes) -> Any:
-    request = next(RequestParser(cfg, iter([data]), CLIENT))
+    request = next(Parser(cfg, iter([data]), CLIENT))
     request.proxy_protocol_info = {}
     return request
 
@@ -80,6 +80,24 @@ def test_the_environment_is_gunicorns(cfg: Config, head: bytes) -> None:
     assert {k: v for k, v in ours.items() if k not in others} == {
         k: v for k, v in theirs.items() if k not in others
     }
+
+
+def test_requests_with_the_same_head_have_environments_of_their_own(cfg: Config) -> None:
+    requests = Parser(cfg, iter([GET + b"\r\n"] * 2), CLIENT)
+    made = []
+    for port in (1, 2):
+        request = next(requests)
+        request.proxy_protocol_info = {}
+        _, environ = gunicorn_response.create(request, Socket(), ("10.0.0.1", port), SERVER, cfg)
+        made.append(environ)
+        environ["truthgpt.mine"] = port
+        environ["PATH_INFO"] = "/else"
+
+    assert [environ["REMOTE_PORT"] for environ in made] == ["1", "2"]
+    fresh = parsed(cfg, GET + b"\r\n")
+    _, environ = gunicorn_response.create(fresh, Socket(), CLIENT, SERVER, cfg)
+    assert environ["PATH_INFO"] == "/v1/jobs" and "truthgpt.mine" not in environ
+    assert environ["wsgi.input"] is fresh.body is not made[0]["wsgi.input"]
 
 
 @pytest.mark.parametrize(
