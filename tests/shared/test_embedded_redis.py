@@ -187,6 +187,22 @@ def test_the_wheel_s_server_serves_where_path_has_none(
     redis.stop()
 
 
+def test_the_newest_of_all_servers_on_path_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An activated virtual environment puts the wheel's before the system's."""
+    folders = [tmp_path / name for name in ("old", "new", "newer", "broken", "as-new")]
+    versions = ("6.2.14", "7.0.15", "99.1.2", "", "99.1.2")
+    for folder, version in zip(folders, versions, strict=True):
+        folder.mkdir()
+        server = folder / "redis-server"
+        server.write_text(f"#!/bin/sh\necho Redis server v={version} sha=00000000:0\n", "utf-8")
+        server.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
+
+    assert find_binary() == (tmp_path / "newer" / "redis-server", (99, 1, 2))
+
+
 def test_an_old_server_never_starts_empty_beside_newer_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
