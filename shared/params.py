@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     TypeAdapter,
     model_validator,
 )
@@ -110,6 +112,25 @@ class Chat(Params):
 
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
+
+def _one_of(words: str) -> Discriminator:
+    """Told apart by JSON type: a fault is then said of the kind that was sent, and only of it."""
+    return Discriminator(
+        lambda value: _KINDS.get(type(value), ""),
+        custom_error_type="input_type",
+        custom_error_message=f"Input should be {words}",
+    )
+
+
+_KINDS: dict[type, str] = {str: "text", list: "texts", dict: "chat"}
+_Text = Annotated[str, Tag("text")]
+TextOrChat = Annotated[
+    _Text | Annotated[Chat, Tag("chat")], _one_of("a string or an object with 'messages'")
+]
+TextOrTexts = Annotated[
+    _Text | Annotated[Texts, Tag("texts")], _one_of("a string or a list of strings")
+]
+
 TEXT_ENGINES = frozenset({"text-generation", "vllm"})
 """Engines that take `TextGenerationParams`."""
 PARAMS: dict[str, TypeAdapter[Any]] = {
@@ -119,9 +140,9 @@ PARAMS: dict[str, TypeAdapter[Any]] = {
     "echo": TypeAdapter(EchoParams),
 }
 INPUTS: dict[str, TypeAdapter[Any]] = {
-    "text-generation": TypeAdapter(str | Chat),
-    "vllm": TypeAdapter(str | Chat),
-    "embedding": TypeAdapter(str | Texts),
+    "text-generation": TypeAdapter(TextOrChat),
+    "vllm": TypeAdapter(TextOrChat),
+    "embedding": TypeAdapter(TextOrTexts),
     "echo": TypeAdapter(str),
 }
 """An engine that is not listed takes any JSON as `input` and any object as `params`."""

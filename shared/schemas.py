@@ -13,6 +13,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from shared.catalog import Catalog, ModelSpec
 from shared.errors import InvalidRequest
@@ -22,6 +23,7 @@ from shared.states import JobState
 MAX_METADATA = 16
 MAX_NAME_SHOWN = 100
 """Characters of a name of the caller's that a refusal repeats."""
+MAX_FAULTS_SHOWN = 32
 MAX_EXPIRES_IN = 7 * 24 * 3600
 DEFAULT_EXPIRES_IN = 24 * 3600
 
@@ -83,9 +85,9 @@ class JobRequest(Wire):
     @model_validator(mode="after")
     def _one_input(self) -> "JobRequest":
         if ("prompt" in self.model_fields_set) == ("input" in self.model_fields_set):
-            raise ValueError("give exactly one of 'prompt' and 'input'")
+            raise ValueError("Give exactly one of 'prompt' and 'input'")
         if "prompt" in self.model_fields_set and self.prompt is None:
-            raise ValueError("'prompt' must be a string")
+            raise ValueError("'prompt' must be a string; for anything else there is 'input'")
         return self
 
     @property
@@ -222,7 +224,7 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
         try:
             content.validate_python(request.content)
         except ValidationError as error:
-            raise _invalid(error, (field,)) from None
+            raise _invalid(error, (field,), skip=1) from None
     if spec.engine in TEXT_ENGINES and "max_new_tokens" not in request.params:
         params["max_new_tokens"] = min(params["max_new_tokens"], spec.limits.max_new_tokens)
     if spec.engine in TEXT_ENGINES and params["max_new_tokens"] > spec.limits.max_new_tokens:
@@ -239,14 +241,23 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
     return request, spec, params
 
 
-def _invalid(error: ValidationError, prefix: tuple[str, ...]) -> InvalidRequest:
-    rows = [
-        {"loc": [*prefix, *map(_shown, row["loc"])], "msg": row["msg"], "type": row["type"]}
-        for row in error.errors(include_url=False, include_context=False, include_input=False)
-    ][:32]
-    first = rows[0]
-    where = ".".join(str(part) for part in first["loc"]) or "body"
-    return InvalidRequest(f"{where}: {first['msg']}", errors=rows)
+def _invalid(error: ValidationError, prefix: tuple[str, ...], skip: int = 0) -> InvalidRequest:
+    """`skip`: how many of each path's first parts are not the caller's: the kind of an input."""
+    faults = [
+        (_message(row), [*prefix, *map(_shown, row["loc"][skip:])], row["type"])
+        for row in error.errors(include_url=False, include_input=False)[:MAX_FAULTS_SHOWN]
+    ]
+    message, place, _ = faults[0]
+    where = ".".join(map(str, place))
+    return InvalidRequest(
+        f"{where}: {message}" if where else message,
+        errors=[{"loc": loc, "msg": msg, "type": kind} for msg, loc, kind in faults],
+    )
+
+
+def _message(row: ErrorDetails) -> str:
+    """What is wrong; in our own words where one of our validators found it."""
+    return str(row["ctx"]["error"]) if row["type"] == "value_error" else row["msg"]
 
 
 def _shown(part: str | int) -> str | int:

@@ -104,6 +104,35 @@ def test_alternatives_without_logprobs_are_refused_in_words() -> None:
         parse_request({"model": "gen", "prompt": "a", "params": {"top_logprobs": 2}}, CATALOG)
 
 
+@pytest.mark.parametrize(
+    ("model", "content", "detail"),
+    [
+        ("emb", 3, "input: Input should be a string or a list of strings"),
+        ("emb", {"a": 1}, "input: Input should be a string or a list of strings"),
+        ("emb", [], "input: List should have at least 1 item after validation, not 0"),
+        ("emb", ["a", 1], "input.1: Input should be a valid string"),
+        ("gen", ["a"], "input: Input should be a string or an object with 'messages'"),
+        ("gen", {"messages": [{"role": "user"}]}, "input.messages.0.content: Field required"),
+    ],
+)
+def test_a_fault_in_an_input_is_said_of_the_kind_that_was_sent(
+    model: str, content: Any, detail: str
+) -> None:
+    """Of a union pydantic tells what is wrong for each of its kinds, the wrong ones first."""
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request({"model": model, "input": content}, CATALOG)
+    assert refused.value.detail == detail
+    assert len(refused.value.errors) == 1
+
+
+def test_our_own_words_are_not_prefixed() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request({"model": "gen"}, CATALOG)
+    message = "Give exactly one of 'prompt' and 'input'"
+    assert refused.value.detail == message
+    assert refused.value.errors == [{"loc": [], "msg": message, "type": "value_error"}]
+
+
 def test_an_unknown_model_is_its_own_error() -> None:
     with pytest.raises(UnknownModel):
         parse_request({"model": "nope", "prompt": "x"}, CATALOG)
