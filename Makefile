@@ -50,7 +50,7 @@ test: setup check ## Checks, then all tests with coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
-bench: setup ## Beside its peers on this machine, about 10 minutes
+bench: setup ## Beside its peers on this machine, about 15 minutes
 	$(BIN)/python -m bench
 
 bench-quick: setup ## The same in about 2 minutes

@@ -8,7 +8,7 @@ import msgspec
 
 from bench.goals import DURABLE, Goal
 from bench.subjects import Subject
-from bench.subjects.litserve import LitServe
+from bench.subjects.in_memory import bentoml, litserve, ray_serve
 from bench.subjects.ours import Ours
 from bench.subjects.queued import (
     FASTAPI_TASKIQ,
@@ -56,8 +56,8 @@ class Contest:
 
 
 def slug(name: str) -> str:
-    """A peer's name on the command line: `Flask + dramatiq` is `dramatiq`."""
-    return name.rpartition(" + ")[2].lower()
+    """A peer's name on the command line: `Flask + dramatiq` is `dramatiq`, `Ray Serve` is `ray-serve`."""
+    return name.rpartition(" + ")[2].lower().replace(" ", "-")
 
 
 QUICK = Plan(rounds=1, warm_up=2.0, seconds=3.0)
@@ -78,18 +78,21 @@ CONTESTS = (
             partial(Queued, FLASK_CELERY_BATCHES, poll=0.05),
             partial(Queued, FLASK_DRAMATIQ),
             partial(Queued, FASTAPI_TASKIQ, poll=0.05),
-            partial(LitServe, batch_size=32),
+            litserve,
+            ray_serve,
+            bentoml,
         ),
         more=(
             partial(Queued, FLASK_CELERY, poll=0.1),
             partial(Queued, FLASK_DRAMATIQ, poll=0.05),
-            partial(LitServe, batch_size=1),
+            partial(litserve, batch_size=1),
+            partial(ray_serve, fast=False),
         ),
         figure="rate",
         goals=(
             Goal("rate", 3.5, FLASK_CELERY.name),
             Goal("rate", 2.0, FLASK_DRAMATIQ.name),
-            Goal("rate", 1.4, LitServe.name),
+            Goal("rate", 1.4, litserve().name),
             Goal("worker_ms", 0.15, FLASK_CELERY.name),
         ),
     ),
@@ -115,7 +118,7 @@ CONTESTS = (
         more=(
             partial(Queued, FLASK_CELERY, poll=0.005),
             partial(Queued, FASTAPI_TASKIQ),
-            partial(LitServe, batch_size=1),
+            partial(litserve, batch_size=1),
         ),
         figure="p50",
         goals=(Goal("p50", 5.0), Goal("p50", 0.5, DURABLE)),

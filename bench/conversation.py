@@ -40,7 +40,8 @@ class Conversation:
     async def hold(self, connection: Connection, prompt: str) -> None:
         """One job, from its prompt to its right answer. Raises `Fault`."""
         dialect = self._dialect
-        body = _encode({**dialect.fields, "prompt": prompt})
+        asked = {"prompt": prompt} if dialect.batch is None else {dialect.batch: [prompt]}
+        body = _encode({**dialect.fields, **asked})
         document = await self._exchange(connection, self._request("POST", dialect.path, body))
         said = _at(document, dialect.answer)
         if said is None and dialect.polling is not None:
@@ -85,12 +86,13 @@ def _document(response: Response) -> Any:
         raise Fault("not JSON", response.body.decode("utf-8", "replace")) from error
 
 
-def _at(document: Any, path: tuple[str, ...]) -> Any:
-    """What stands at a path of member names, None where nothing does."""
-    for name in path:
-        if not isinstance(document, dict):
+def _at(document: Any, path: tuple[str | int, ...]) -> Any:
+    """What stands at a path of member names and places in lists, None where nothing does."""
+    for step in path:
+        try:
+            document = document[step]
+        except (KeyError, IndexError, TypeError):
             return None
-        document = document.get(name)
     return document
 
 

@@ -17,17 +17,19 @@ class Polling(msgspec.Struct, frozen=True):
 class Dialect(msgspec.Struct, frozen=True):
     """How a subject is asked to echo a prompt, and where its answer holds the echo.
 
-    The request is a POST of `fields` and a member `prompt`. `answer` is where the echo stands in the JSON;
-    while nothing stands there and `polling` is given, the result is asked for again. With `ids`, what stands
-    there is the id of a job that was accepted, and counts when it is a new one.
+    The request is a POST of `fields` and a member `prompt`, or, where each request is a batch, a member
+    named `batch`, a list of one. `answer` is where the echo stands in the JSON, names of members and places
+    in lists; while nothing stands there and `polling` is given, the result is asked for again. With `ids`,
+    what stands there is the id of a job that was accepted, and counts when it is a new one.
     """
 
     path: str
-    answer: tuple[str, ...]
+    answer: tuple[str | int, ...]
     fields: dict[str, str] = {}
     headers: dict[str, str] = {}
     polling: Polling | None = None
     ids: bool = False
+    batch: str | None = None
 
 
 class Order(msgspec.Struct, frozen=True):

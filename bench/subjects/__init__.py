@@ -35,8 +35,10 @@ class Subject(Protocol):
 
     name: str
     processes: int
-    environment: str | None
     durable: bool
+
+    @property
+    def environment(self) -> str | None: ...
 
     @property
     def variant(self) -> str: ...

@@ -16,7 +16,8 @@ Behaviour = Callable[[int, str], str]
 
 
 class EchoServer(ThreadingHTTPServer):
-    """POST answers {"id": …, "output": {"text": …}}, or {"id": …} whose GET answers at the third look.
+    """POST answers {"id": …, "output": {"text": …}}, or {"id": …} whose GET answers at the third look; to a
+    list of one prompt, `{"prompts": […]}`, a list of one text.
 
     A behaviour is right, other, nothing, garbage, refuse (500), cut or later. `said` counts behaviours
     and `requests` HTTP requests, those of the first knock apart.
@@ -64,8 +65,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: EchoServer
 
     def do_POST(self) -> None:
-        prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        batch = "prompts" in document
+        [prompt] = document["prompts"] if batch else [document["prompt"]]
         match self.server.choose(prompt):
+            case "right" if batch:
+                self._answer([prompt])
+            case "nothing" if batch:
+                self._answer([])
             case "right":
                 self._answer({"id": prompt.replace(" ", "_"), "output": {"text": prompt}})
             case "other":

@@ -35,7 +35,7 @@ def test_peers_are_chosen_by_the_last_part_of_their_names() -> None:
 
     assert [subject.name for subject in subjects[1:]] == ["Flask + dramatiq", "LitServe"]
     assert {slug(s.name) for s in infer.subjects(quick=True)[1:]} == {
-        "celery", "celery-batches", "dramatiq", "taskiq", "litserve",
+        "celery", "celery-batches", "dramatiq", "taskiq", "litserve", "ray-serve", "bentoml",
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ POLLED = Dialect(
     polling=Polling(job_id=("id",), path="/result/{id}", every=0.001),
 )
 
+LISTED = Dialect(path="/infer", answer=(0,), batch="prompts")
 SUBMITTED = Dialect(path="/jobs", answer=("id",), ids=True)
 
 
@@ -55,6 +56,15 @@ def test_right_answers_are_counted_and_every_prompt_is_sent_once() -> None:
     assert report.errors == {}
     assert complaints == []
     assert len(set(prompts)) == len(prompts)
+
+
+def test_a_subject_that_takes_batches_is_sent_a_list_of_one() -> None:
+    with serving(lambda number, _: "nothing" if number == 3 else "right") as server:
+        report, complaints = run(server, LISTED)
+
+    assert report.right == server.said["right"] > 0
+    assert report.errors == {"wrong answer": 1}
+    assert complaints
 
 
 def test_the_rate_is_of_the_measured_time_alone() -> None:
