@@ -53,7 +53,7 @@ test: setup check ## Checks, then all tests with coverage
 bench: setup ## Beside its peers on this machine, about 15 minutes
 	$(BIN)/python -m bench
 
-bench-quick: setup ## The same in about 2 minutes
+bench-quick: setup ## The same in about 3 minutes
 	$(BIN)/python -m bench --quick
 
 bench-engines: setup ## The engines beside static batches and plain transformers, about 6 minutes

@@ -60,7 +60,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about 2 minutes instead of 10")
+    parser.add_argument("--quick", action="store_true", help="about 3 minutes instead of 15")
     parser.add_argument("--only", choices=[c.name for c in CONTESTS], help="one contest alone")
     parser.add_argument(
         "--peers", type=_peers, help="these alone beside ours, for example celery,litserve"

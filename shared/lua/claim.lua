@@ -54,13 +54,13 @@ elseif breaker.state ~= 'closed' then
   room = math.min(room, 1)
 end
 if room > 0 then take_due(model, now, room) end
-local spent, jobs, handed, leases = 0, {}, {}, {}
-while room > 0 and spent < budget do
-  local popped = pop(model, room, budget - spent)
-  if #popped == 0 then break end
+local spent, jobs, handed, leases, popped, left = 0, {}, {}, {}
+while room > 0 and spent < budget and left ~= 0 do
+  popped, left = pop(model, room, budget - spent)
   for _, job in ipairs(popped) do
     if job.state == 'queued' and tonumber(job.deadline) <= now then
       finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+      left = depth(model)  -- Who shared its run may wait in its place.
     elseif job.state == 'queued' then
       move(job, 'running')
       job.attempt = job.attempt + 1
@@ -89,7 +89,7 @@ if #jobs > 0 then
   out[4] = save_breaker(breaker)
   hand_out(jobs)
 end
-out[2], out[3] = depth(model), wait
+out[2], out[3] = left or depth(model), wait
 if drain ~= '' then
   -- Who is told that nothing waits is called when something does.
   if out[2] == 0 then

@@ -135,9 +135,11 @@ end
 local function enqueue(job)
   local lane = key.lane(job.model, job.class, job.tenant)
   if redis.call('ZADD', lane, job.seq, job.id) == 0 then return end
-  keep(lane, HORIZON)
   local active, queue = key.active(job.model, job.class), key.queue(job.model)
-  if not redis.call('ZSCORE', active, job.tenant) then
+  if redis.call('ZSCORE', active, job.tenant) then
+    keep(lane, HORIZON)
+  else
+    redis.call('EXPIRE', lane, int(HORIZON))
     local clock = tonumber(redis.call('HGET', queue, 'clock:' .. job.class) or 0)
     local tag = tonumber(redis.call('ZSCORE', key.tags(job.model, job.class), job.tenant) or 0)
     redis.call('ZADD', active, math.max(clock, tag), job.tenant)
@@ -148,17 +150,17 @@ local function enqueue(job)
   rouse(job.model, '+inf')
 end
 
-local function close_lane(model, class, tenant)
-  local active, tags = key.active(model, class), key.tags(model, class)
-  local tag = redis.call('ZSCORE', active, tenant)
-  redis.call('ZREM', active, tenant)
+-- A lane is empty, its tenant's tag and the class's virtual clock (numbers) are these: the tag is remembered while
+-- it is ahead of the clock, so that nobody gains by leaving.
+local function close_lane(model, class, tenant, tag, clock)
+  local tags = key.tags(model, class)
+  redis.call('ZREM', key.active(model, class), tenant)
   redis.call('HDEL', key.queue(model), 'cost:' .. class .. ':' .. tenant)
-  local clock = redis.call('HGET', key.queue(model), 'clock:' .. class) or '0'
-  redis.call('ZREMRANGEBYSCORE', tags, '-inf', clock)
-  if tag and tonumber(tag) > tonumber(clock) then
+  if tag > clock then
     redis.call('ZADD', tags, tag, tenant)
     keep(tags, HORIZON)
   end
+  redis.call('ZREMRANGEBYSCORE', tags, '-inf', clock)
 end
 
 -- Take a job out of its lane, wherever it stands in it.
@@ -166,13 +168,19 @@ local function dequeue(job)
   local lane = key.lane(job.model, job.class, job.tenant)
   if redis.call('ZREM', lane, job.id) == 0 then return end
   redis.call('HINCRBY', key.queue(job.model), 'depth', -1)
-  lane_cost(job.model, job.class, job.tenant, -tonumber(job.cost))
-  if redis.call('EXISTS', lane) == 0 then close_lane(job.model, job.class, job.tenant) end
+  if redis.call('EXISTS', lane) == 1 then
+    lane_cost(job.model, job.class, job.tenant, -tonumber(job.cost))
+  else
+    local clock = tonumber(redis.call('HGET', key.queue(job.model), 'clock:' .. job.class) or 0)
+    local tag = tonumber(redis.call('ZSCORE', key.active(job.model, job.class), job.tenant) or clock)
+    close_lane(job.model, job.class, job.tenant, tag, clock)
+  end
 end
 
 -- The next jobs, up to `room` and until they cost `budget`, all of one tenant: in order of class, then the
 -- tenant that had least, then age. Start-time fair queueing: a tenant's tag grows by the cost of what it got
--- (Goyal, Vin, Cheng 1996), so tenants share the engine's work and not the number of jobs.
+-- (Goyal, Vin, Cheng 1996), so tenants share the engine's work and not the number of jobs. Returns the jobs and how
+-- many still wait.
 local function pop(model, room, budget)
   for _, class in ipairs(CLASSES) do
     local active, queue = key.active(model, class), key.queue(model)
@@ -189,18 +197,20 @@ local function pop(model, room, budget)
       end
       if #jobs > 0 then
         redis.call('ZREM', lane, unpack(ids, 1, #jobs))
-        redis.call('HINCRBY', queue, 'depth', -#jobs)
         redis.call('HSET', queue, 'clock:' .. class, clock)
-        redis.call('ZADD', active, tag, tenant)
-        lane_cost(model, class, tenant, -spent)
-        if redis.call('EXISTS', lane) == 0 then close_lane(model, class, tenant) end
-        return jobs
+        if redis.call('EXISTS', lane) == 1 then
+          redis.call('ZADD', active, tag, tenant)
+          lane_cost(model, class, tenant, -spent)
+        else
+          close_lane(model, class, tenant, tag, clock)
+        end
+        return jobs, redis.call('HINCRBY', queue, 'depth', -#jobs)
       end
       redis.call('ZREM', active, tenant)
       first = redis.call('ZRANGE', active, 0, 1, 'WITHSCORES')
     end
   end
-  return {}
+  return {}, 0
 end
 
 -- What many jobs of one call add to or take away from the same keys, until `settle` writes it.

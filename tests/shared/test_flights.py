@@ -295,6 +295,16 @@ def test_a_leader_past_its_deadline_leaves_the_work_to_the_next(store: JobStore)
     assert [held.id for held in claim(store)] == [other.id]
 
 
+def test_the_claim_that_finds_a_leader_past_its_deadline_hands_out_the_next(
+    store: JobStore,
+) -> None:
+    leader, other = ask(store, expires_in=600.0), ask(store, expires_in=600.0)
+    redis: Any = store.redis
+    redis.hset(store.keys("job", leader.id), "deadline", 1)
+    assert [held.id for held in claim(store)] == [other.id]
+    assert state(store, leader) == "expired"
+
+
 def test_a_follower_keeps_its_own_deadline_and_cancel(store: JobStore) -> None:
     leader, canceled, expiring = (ask(store) for _ in range(3))
     redis: Any = store.redis
