@@ -49,8 +49,7 @@ from shared.records import (
     new_job_id,
 )
 from shared.redis_guard import MemoryGuard
-from shared.schemas import MAX_EXPIRES_IN
-from shared.scripts import scripts
+from shared.scripts import RETENTION, scripts
 from shared.sharing import Result
 from shared.states import JobState
 
@@ -88,7 +87,7 @@ class JobStore:
         redis: Redis,
         prefix: str = "truthgpt",
         *,
-        retention: int = 24 * 3600,
+        retention: int = RETENTION,
         lease: float = 15.0,
     ) -> None:
         self.redis = redis
@@ -97,9 +96,9 @@ class JobStore:
         self.lease = lease
         self._memory = MemoryGuard(redis)
         self._courier = Courier(redis)
-        horizon = 2 * (MAX_EXPIRES_IN + retention)
-        self._common = (prefix, horizon)
-        self._scripts = {name: redis.register_script(text) for name, text in scripts()}
+        self._scripts = {
+            name: redis.register_script(text) for name, text in scripts(prefix, retention)
+        }
 
     # -- the API's side
 
@@ -511,7 +510,7 @@ class JobStore:
 
     def _call(self, name: str, *args: Any) -> Any:
         with reachable():
-            return self._courier.call(self._scripts[name], (*self._common, *args))
+            return self._courier.call(self._scripts[name], args)
 
 
 def _claim(row: list[bytes], now: int) -> Claim:

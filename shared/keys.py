@@ -1,4 +1,4 @@
-"""The only place where a Redis key is spelled. The Lua scripts get the same spellings, generated.
+"""The only place where a Redis key is spelled. The Lua scripts get the same spellings, written into them.
 
 | key | type | holds | lives |
 |---|---|---|---|
@@ -54,6 +54,7 @@ Channels: `events:ID` (every event of a job), `rouse:WORKER` (jobs wait, and it 
 `TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
 """
 
+import re
 from dataclasses import dataclass
 
 TEMPLATES = {
@@ -109,6 +110,9 @@ TEMPLATES = {
     "control": ("control", "model"),
 }
 
+_CALL = re.compile(r"\bkey\.(?P<kind>\w+)\(")
+_PLAIN = re.compile(r"\w+([.\[]\w+\]?)*")
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -120,13 +124,38 @@ class Keys:
         return ":".join((self.prefix, TEMPLATES[kind][0], *parts))
 
 
-def lua_functions() -> str:
-    """A Lua table `key` with one function a kind; the global `PREFIX` must be set before."""
-    lines = ["local key = {}"]
-    for kind, (word, *parts) in TEMPLATES.items():
-        names = [f"a{index}" for index, _ in enumerate(parts)]
-        spelled = "".join(f" .. ':' .. {name}" for name in names)
-        lines.append(
-            f"key['{kind}'] = function({', '.join(names)}) return PREFIX .. ':{word}'{spelled} end"
-        )
-    return "\n".join(lines)
+def spelled_out(lua: str, prefix: str) -> str:
+    """A script with each `key.kind(a, b)` as the expression that it stands for; `prefix` needs no escape.
+
+    Raises `KeyError` for a kind that there is not, `ValueError` where the number of its parts is another.
+    """
+    done, at = [], 0
+    while (call := _CALL.search(lua, at)) is not None:
+        parts, end = _arguments(lua, call.end())
+        word, *names = TEMPLATES[call["kind"]]
+        if len(parts) != len(names):
+            raise ValueError(
+                f"key.{call['kind']} takes {len(names)} parts: {lua[call.start() : end]}"
+            )
+        spelled = " .. ':' .. ".join((f"'{prefix}:{word}'", *parts)).replace("' .. ':'", ":'")
+        done += [lua[at : call.start()], f"({spelled})"]
+        at = end
+    return "".join((*done, lua[at:]))
+
+
+def _arguments(lua: str, start: int) -> tuple[list[str], int]:
+    """The arguments of a call that begin at `start`, and where the call ends."""
+    parts, begun, depth, at = [], start, 0, start
+    while depth >= 0:
+        match lua[at]:
+            case "'":
+                at = lua.index("'", at + 1)
+            case "(" | "{" | "[":
+                depth += 1
+            case ")" | "}" | "]":
+                depth -= 1
+        if depth < 0 or (depth == 0 and lua[at] == ","):
+            parts.append(lua[begun:at].strip())
+            begun = at + 1
+        at += 1
+    return [part if _PLAIN.fullmatch(part) else f"({part})" for part in parts if part], at

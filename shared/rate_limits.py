@@ -66,8 +66,7 @@ class RateLimiter:
         self._observers = observers or Observers()
         self._clock = clock
         self._courier = Courier(redis)
-        self._script = redis.register_script(whole_script(SCRIPT))
-        self._common = (keys.prefix, 0)
+        self._script = redis.register_script(whole_script(SCRIPT, keys.prefix))
         self._local = LocalWindows()
         self._away_until = 0.0
 
@@ -91,7 +90,7 @@ class RateLimiter:
 
     def _shared(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
         packed = self.packed(client, charges)
-        admitted, *rows = self._courier.call(self._script, (*self._common, packed, ""))
+        admitted, *rows = self._courier.call(self._script, (packed, ""))
         return bool(admitted), _standings(charges, rows)
 
     def packed(self, client: str, charges: Sequence[Charge]) -> bytes:
@@ -119,7 +118,7 @@ class RateLimiter:
         pipe = self._redis.pipeline(transaction=False)
         for name in clients:
             looked = _pack((name, at, as_applied))
-            self._script(args=(*self._common, looked, "1"), client=pipe)
+            self._script(args=(looked, "1"), client=pipe)
         found = []
         for name, (_, *rows) in zip(clients, pipe.execute(), strict=True):
             for policy, (quota, used, _, refused) in zip(policies, _by_four(rows), strict=True):

@@ -1,38 +1,39 @@
-"""The Lua scripts of the stores, each with the functions and tables that all of them share."""
+"""The Lua scripts of the stores, each with the functions and tables that it shares with others."""
 
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from shared.events import BIRTH
-from shared.keys import lua_functions
-from shared.lua_parts import needed
-from shared.states import lua_table
+from shared.keys import spelled_out
+from shared.lua_parts import composed
+from shared.schemas import MAX_EXPIRES_IN
+from shared.states import lua_moves
 from shared.stats import GAMMA
 
+RETENTION = 24 * 3600
+"""Seconds for which an ended job is kept where nothing else is said."""
 _FOLDER = Path(__file__).parent / "lua"
 _LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain", "rates")
 
 
-def scripts() -> Iterator[tuple[str, str]]:
-    """The name and the whole text of each."""
+def scripts(prefix: str, retention: int) -> Iterator[tuple[str, str]]:
+    """The name and the whole text of each, for keys under `prefix` and jobs kept for `retention` seconds."""
     for path in _FOLDER.glob("*.lua"):
         if path.stem not in _LIBRARIES:
-            yield path.stem, whole_script(path)
+            yield path.stem, whole_script(path, prefix, retention)
 
 
 @cache
-def whole_script(path: Path) -> str:
-    """A script's whole text: what it uses of generated tables and shared functions, its own body."""
+def whole_script(path: Path, prefix: str, retention: int = RETENTION) -> str:
+    """A script's whole text: what it uses of constants and shared functions, its own body."""
     library = "\n".join(
         (
-            "local PREFIX, HORIZON = ARGV[1], tonumber(ARGV[2])",
-            f"local TRANSITIONS = {lua_table()}",
+            f"local HORIZON = {2 * (MAX_EXPIRES_IN + retention)}",
+            f"local MOVES = '{lua_moves()}'",
             f"local GAMMA = {GAMMA}",
             f"local BIRTH, BORN = '{BIRTH.id}', '{BIRTH.data.decode()}'",
-            lua_functions(),
             *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
         )
     )
-    body = path.read_text("utf-8")
-    return f"{needed(library, body)}\n{body}"
+    return spelled_out(composed(library, path.read_text("utf-8")), prefix)

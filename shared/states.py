@@ -36,10 +36,9 @@ def may_move(origin: JobState, target: JobState) -> bool:
     return target in TRANSITIONS[origin]
 
 
-def lua_table() -> str:
-    """`TRANSITIONS` as a Lua table constructor, `{queued={running=true,…},…}`, for the scripts."""
-    rows = (
-        f"{origin}={{{','.join(f'{target}=true' for target in sorted(targets))}}}"
-        for origin, targets in TRANSITIONS.items()
-    )
-    return "{" + ",".join(rows) + "}"
+def lua_moves() -> str:
+    """All moves as one word each, ` queued>running queued>…`, for the scripts: a table would be made anew at
+    each call.
+    """
+    moves = sorted(f"{origin}>{target}" for origin in TRANSITIONS for target in TRANSITIONS[origin])
+    return f" {' '.join(moves)} "

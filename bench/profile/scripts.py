@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from redis import Redis
 
-from shared.scripts import scripts
+from shared.scripts import RETENTION, scripts
 
 KEPT = 30_000
 """Commands that are looked at, those inside scripts among them: the last ones of the measured time."""
@@ -21,8 +21,9 @@ class Calls(msgspec.Struct, frozen=True):
 
 
 def names() -> dict[str, str]:
-    """Our scripts by the digest under which they are called."""
-    return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in scripts()}  # noqa: S324
+    """Our scripts by the digest under which they are called where settings are the default ones."""
+    texts = scripts("truthgpt", RETENTION)
+    return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in texts}  # noqa: S324
 
 
 def listen(redis: "Redis") -> None:

@@ -1,10 +1,10 @@
 -- How long jobs have waited and how long all that wait will take. Writes nothing.
--- ARGV[3..]: models.
+-- ARGV: models.
 -- Returns for each model: ms that the oldest waiting job has waited or -1, ms until all are started or -1.
 local MOST_TENANTS = 1000  -- looked at in each class, those that had least first.
 local now = now_ms()
 local told = {}
-for i = 3, #ARGV do
+for i = 1, #ARGV do
   local model, oldest = ARGV[i], nil
   for _, class in ipairs(CLASSES) do
     for _, tenant in ipairs(redis.call('ZRANGE', key.active(model, class), 0, MOST_TENANTS - 1)) do

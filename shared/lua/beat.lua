@@ -1,8 +1,8 @@
 -- A worker's heartbeat: renew the leases of all its attempts, its drain, and what it says of itself.
--- ARGV[3..]: model, worker, report JSON, lease (ms), drain id or '', drain ttl (ms), then pairs id, attempt.
+-- ARGV: model, worker, report JSON, lease (ms), drain id or '', drain ttl (ms), then pairs id, attempt.
 -- Returns how many jobs wait, then one number a pair: 1 renewed, 2 renewed and a cancel waits, 0 lost.
-local model, worker, report = ARGV[3], ARGV[4], ARGV[5]
-local lease, drain, drain_ttl = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
+local model, worker, report = ARGV[1], ARGV[2], ARGV[3]
+local lease, drain, drain_ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local now = now_ms()
 if report ~= '' then
   redis.call('HSET', key.workers(model), worker, int(now + lease) .. ' ' .. report)
@@ -13,7 +13,7 @@ end
 if drain ~= '' then redis.call('ZADD', key.drains(model), 'XX', int(now + drain_ttl), drain) end
 local out = {depth(model)}
 local breaker = load_breaker(model)
-for i = 9, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local values = redis.call('HMGET', key.job(ARGV[i]), 'attempt', 'state', 'cancel_requested')
   if values[1] == ARGV[i + 1] and values[2] == 'running' then
     redis.call('ZADD', key.leases(model), int(now + lease), ARGV[i])

@@ -1,7 +1,7 @@
 -- Close a model's breaker by hand, and tell its workers to close theirs. Idempotent.
--- ARGV[3..]: model.
+-- ARGV: model.
 -- Returns what became of the breaker ('old new', or '').
-local model = ARGV[3]
+local model = ARGV[1]
 local breaker = load_breaker(model)
 reset_breaker(breaker, now_ms())
 redis.call('PUBLISH', key.control(model), 'reset')

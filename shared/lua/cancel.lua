@@ -1,7 +1,7 @@
 -- Cancel a job: at once when it waits, by asking its worker when it runs. Idempotent.
--- ARGV[3..]: id, tenant or '*' for any, retention (s).
+-- ARGV: id, tenant or '*' for any, retention (s).
 -- Returns 'missing', or the job's state after the call.
-local id, tenant, retention = ARGV[3], ARGV[4], ARGV[5]
+local id, tenant, retention = ARGV[1], ARGV[2], ARGV[3]
 local job = load(id)
 if not job or (tenant ~= '*' and job.tenant ~= tenant) then return 'missing' end
 if job.state == 'queued' then

@@ -1,5 +1,5 @@
 -- Take a job in: idempotency, admission, record, request, lane, index, first event.
--- ARGV[3..]: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
+-- ARGV: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
 --   idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
 --   model's breaker keeps it from running, how many jobs of the tenant may wait, what it shares with
 --   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
@@ -12,13 +12,13 @@
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
 -- Rarely: borrowed, lend, join, load_breaker, breaker_wait
-local id, model, tenant, class, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local lifetime, retention = tonumber(ARGV[8]), tonumber(ARGV[9])
-local max_queued = tonumber(ARGV[10])
-local digest, body, idem_ttl, urgent = ARGV[11], ARGV[12], ARGV[13], ARGV[14] == '1'
-local tenant_max = tonumber(ARGV[15])
-local share, speaks, known, known_usage = ARGV[16], ARGV[17] == '1', ARGV[18], ARGV[19]
-local charges, request = ARGV[20], ARGV[21]
+local id, model, tenant, class, cost = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local lifetime, retention = tonumber(ARGV[6]), tonumber(ARGV[7])
+local max_queued = tonumber(ARGV[8])
+local digest, body, idem_ttl, urgent = ARGV[9], ARGV[10], ARGV[11], ARGV[12] == '1'
+local tenant_max = tonumber(ARGV[13])
+local share, speaks, known, known_usage = ARGV[14], ARGV[15] == '1', ARGV[16], ARGV[17]
+local charges, request = ARGV[18], ARGV[19]
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 local RENEW_MS = 3600000  -- A fraction of the horizon.
@@ -73,7 +73,7 @@ local function bear(estimate)
     fields[#fields + 1] = 'share'
     fields[#fields + 1] = share
   end
-  for i = 22, #ARGV do
+  for i = 20, #ARGV do
     home = home or ARGV[i] == 'home'
     fields[#fields + 1] = ARGV[i]
   end

@@ -2,13 +2,13 @@
 -- and the receivers of each in turn. A delivery whose lease ran out is due again.
 -- A tenant gets a slot only while it holds fewer of its sender's than are free, so that its slow receivers
 -- never take all of them.
--- ARGV[3..]: room, lease (ms), how many slots of the sender are free, then pairs of a tenant and how many
+-- ARGV: room, lease (ms), how many slots of the sender are free, then pairs of a tenant and how many
 --   it holds.
 -- Returns {now_ms, delivery, …}, a delivery being {field, value, …}.
-local room, lease, free = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local room, lease, free = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
 local out, held, holders = {int(now)}, {}, 0
-for i = 6, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   held[ARGV[i]] = tonumber(ARGV[i + 1])
   holders = holders + 1
 end

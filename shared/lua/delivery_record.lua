@@ -1,10 +1,10 @@
 -- What became of an attempt to deliver.
--- ARGV[3..]: id, to, attempt, outcome ('delivered' | 'retry' | 'dead' | 'returned'), delay (ms),
+-- ARGV: id, to, attempt, outcome ('delivered' | 'retry' | 'dead' | 'returned'), delay (ms),
 --   HTTP status or '', fault or '', '1' if the receiver is well, '0' if not, '' if nothing is known,
 --   retention (s).
 -- Returns 1 when it is recorded, by this call or before; 0 when the attempt is not the latest one.
-local id, to, attempt, outcome, delay = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
-local status, fault, well, retention = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local id, to, attempt, outcome, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local status, fault, well, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local k = key.delivery(id)
 local now = now_ms()
 

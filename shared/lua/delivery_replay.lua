@@ -1,8 +1,8 @@
 -- Send deliveries again, delivered, dead or waiting for a retry, and let their receiver be tried at once.
--- ARGV[3..]: tenant, ids.
+-- ARGV: tenant, ids.
 -- Returns how many are due now; one that is under way stays as it is.
-local tenant, now, again = ARGV[3], now_ms(), 0
-for i = 4, #ARGV do
+local tenant, now, again = ARGV[1], now_ms(), 0
+for i = 2, #ARGV do
   local id, k = ARGV[i], key.delivery(ARGV[i])
   local known = redis.call('HMGET', k, 'tenant', 'to')
   local to = known[2]

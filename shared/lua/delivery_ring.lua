@@ -1,8 +1,8 @@
 -- Whether a doorbell for deliveries must be pushed: some are due, and no other ring is on its way.
 -- Also ends what was never delivered within `most` ms, so that no delivery waits for ever.
--- ARGV[3..]: most (ms), limit.
+-- ARGV: most (ms), limit.
 -- Returns {ring, ended}.
-local most, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
+local most, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()
 
 local old = redis.call('ZRANGEBYSCORE', key.pending(), '-inf', int(now - most), 'LIMIT', 0, limit)

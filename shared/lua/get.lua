@@ -1,8 +1,8 @@
 -- A job's record and its place in the queue.
--- ARGV[3..]: id, tenant or '*' for any.
+-- ARGV: id, tenant or '*' for any.
 -- Returns {position or -1, estimated start (ms) or -1, field, value, …}, or {} when there is no such job
 -- of this tenant.
-local id, tenant = ARGV[3], ARGV[4]
+local id, tenant = ARGV[1], ARGV[2]
 local SHOWN = {'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
   'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
   'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent', 'cached', 'share', 'follows'}

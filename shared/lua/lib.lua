@@ -1,9 +1,9 @@
--- Shared by every script, put in front of it together with what Python generates:
---   PREFIX       ARGV[1], the key prefix
---   HORIZON      ARGV[2], seconds: the longest deadline + retention
---   TRANSITIONS  states.py's table
+-- Shared by every script, of which lua_parts.py puts in front what it uses. Python fills in:
+--   HORIZON      seconds: twice the longest deadline + retention
+--   MOVES        the moves that states.py allows
 --   BIRTH, BORN  id and data of every job's first event
---   key          keys.py's functions, key.job(id) and so on
+--   key.job(id)  and so on: keys, as keys.py spells them
+-- What few calls need is made only once `rarely()` was called, in scripts that name it so (lua_parts.py).
 -- What is asked for most is answered in msgpack, as one string: an array would go out in a write, and a packet,
 -- of its own, and each array in it in two more, however many calls came together.
 -- Scripts build their keys from ids, so they need one primary (or Sentinel), not a cluster.
@@ -73,7 +73,7 @@ end
 -- Move a job to another state; a move that states.py does not list is a bug and stops the script
 -- before anything is written.
 local function move(job, target)
-  if not TRANSITIONS[job.state][target] then
+  if not string.find(MOVES, ' ' .. job.state .. '>' .. target .. ' ', 1, true) then
     error('no transition ' .. job.state .. ' -> ' .. target)
   end
   job.state = target

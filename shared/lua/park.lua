@@ -1,9 +1,9 @@
 -- Mark attempts that their worker holds without running them; their lease's end charges no crash.
--- ARGV[3..]: '1' parked or '0' running again, then pairs id, attempt. A stale attempt changes nothing.
-for i = 4, #ARGV, 2 do
+-- ARGV: '1' parked or '0' running again, then pairs id, attempt. A stale attempt changes nothing.
+for i = 2, #ARGV, 2 do
   local job = load(ARGV[i])
   if job and job.state == 'running' and job.attempt == tonumber(ARGV[i + 1]) then
-    put(job, 'parked', ARGV[3])
+    put(job, 'parked', ARGV[1])
     save(job)
   end
 end

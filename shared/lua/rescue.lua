@@ -1,8 +1,8 @@
 -- Put right what the dead left behind, up to `limit` of each kind: expired leases, due retries, passed
 -- deadlines, silent workers, unanswered doorbells. Costs nothing for jobs that merely wait.
--- ARGV[3..]: model, limit, retention (s).
+-- ARGV: model, limit, retention (s).
 -- Returns {lost leases requeued, lost leases failed, due, expired, ring}.
-local model, limit, retention = ARGV[3], ARGV[4], ARGV[5]
+local model, limit, retention = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
 local requeued, failed, expired = 0, 0, 0
 

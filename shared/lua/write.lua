@@ -1,6 +1,6 @@
 -- What a worker has to say, in order: events of running attempts, ends, and attempts given back.
 -- Counts for the model's breaker what the attempts that end here say of their engine, in the same call.
--- ARGV[3..]: retention (s), the breaker's policy ('' where none counts), the worker, then records,
+-- ARGV: retention (s), the breaker's policy ('' where none counts), the worker, then records,
 --   each a kind and its values:
 --   'append', id, attempt, seq, kind, data, token ids ('' where there are none)
 --   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters,
@@ -11,8 +11,8 @@
 --   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
 --   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
 --   because an event before it was never written.
-local retention, worker = ARGV[3], ARGV[5]
-local policy = ARGV[4] ~= '' and unpack_policy(ARGV[4])
+local retention, worker = ARGV[1], ARGV[3]
+local policy = ARGV[2] ~= '' and unpack_policy(ARGV[2])
 local now = now_ms()
 local jobs, breakers, out = {}, {}, {''}
 
@@ -72,7 +72,7 @@ local function given_back(job, delay, charge, reason, device_us, verdict, seq)
 end
 
 local LENGTH = {append = 7, finish = 10, requeue = 9}
-local i = 6
+local i = 4
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
   if not job or job.attempt ~= tonumber(ARGV[i + 2]) or not its(job) then

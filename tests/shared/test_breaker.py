@@ -183,8 +183,8 @@ def test_cool_downs_double_and_are_bounded() -> None:
 # -- the twin
 
 TWIN = """
-local now, op, holder = tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local p, b = unpack_policy(ARGV[6]), load_breaker('m')
+local now, op, holder = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local p, b = unpack_policy(ARGV[4]), load_breaker('m')
 local wait = -1
 if op == 'wait' then wait = breaker_wait(b, now)
 elseif op == 'begin' then
@@ -192,7 +192,7 @@ elseif op == 'begin' then
   if wait == 0 then begin_probe(b, now, holder, 700) end
 elseif op == 'renew' then renew_probe(b, now, holder, 700)
 elseif op == 'reset' then reset_breaker(b, now)
-else record_verdict(b, p, now, holder, op, ARGV[7], tonumber(ARGV[8])) end
+else record_verdict(b, p, now, holder, op, ARGV[5], tonumber(ARGV[6])) end
 save_breaker(b)
 return {wait, redis.call('HGETALL', key.breaker('m'))}
 """
@@ -202,10 +202,10 @@ return {wait, redis.call('HGETALL', key.breaker('m'))}
 def twin(store: JobStore, tmp_path: Path) -> Callable[..., Any]:
     """One operation on the machine in Lua: what it waits, and all that it then is."""
     (tmp_path / "twin.lua").write_text(TWIN, "utf-8")
-    script = store.redis.register_script(whole_script(tmp_path / "twin.lua"))
+    script = store.redis.register_script(whole_script(tmp_path / "twin.lua", store.keys.prefix))
 
     def call(*args: object) -> tuple[int, Breaker]:
-        wait, flat = script(args=(*store._common, *args))
+        wait, flat = script(args=args)
         return wait, Breaker.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
 
     call.forget = lambda: store.redis.delete(store.keys("breaker", MODEL))  # type: ignore[attr-defined]
@@ -333,7 +333,7 @@ def test_a_heartbeat_keeps_the_probe(store: JobStore) -> None:
 def test_a_lost_host_counts_once_however_often_it_is_told(store: JobStore) -> None:
     changes = [store.host_lost(MODEL, QUICK, "w") for _ in range(3)]
     assert changes == [None, None, ("closed", "open")]
-    args = (*store._common, MODEL, QUICK.packed, "w", "same token")
+    args = (MODEL, QUICK.packed, "w", "same token")
     for _ in range(2):
         store._scripts["breaker_lost"](args=args)
     assert store.status(MODEL).breaker.failures == 4

@@ -276,7 +276,7 @@ def test_positions_count_what_goes_before(store: JobStore) -> None:
 def test_claims_repeat_after_a_lost_answer(store: JobStore) -> None:
     ids = {submit(store).id for _ in range(4)}
     script = store._scripts["claim"]
-    args = (*store._common, MODEL, 4, 2**53, "w", "", 1000, 5000, 60, "token")
+    args = (MODEL, 4, 2**53, "w", "", 1000, 5000, 60, "token")
     first, again = script(args=args), script(args=args)
     assert {name.decode() for name in first[5::CLAIM_VALUES]} == ids
     assert first[5:] == again[5:]
