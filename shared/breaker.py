@@ -206,7 +206,7 @@ class Breaker:
         }
         return cls(
             state=BreakerState(texts.get("state", "closed")),
-            window=tuple((slot[0], slot[1], slot[2]) for slot in slots),
+            window=tuple(sorted((slot[0], slot[1], slot[2]) for slot in slots)),
             probe=texts.get("probe", ""),
             source=texts.get("source", ""),
             **numbers,

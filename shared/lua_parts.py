@@ -76,12 +76,12 @@ def _asked_for(made: list[_Part], later: frozenset[str]) -> frozenset[str]:
 
 
 def _declaration(names: frozenset[str]) -> str:
-    return f"local made, {', '.join(sorted(names))}"
+    return f"local rarely, made, {', '.join(sorted(names))}"
 
 
 def _made_rarely(made: list[_Part], names: frozenset[str]) -> Iterator[str]:
     """The function that makes what may be asked for, once."""
-    yield "local function rarely()"
+    yield "function rarely()"
     yield "if made then return end"
     yield "made = true"
     for part in made:

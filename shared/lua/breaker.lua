@@ -1,7 +1,8 @@
 -- The circuit breaker of a model and its retry budget: the twin of shared/breaker.py, which says what each
 -- part is for. Put in front of every script, behind lib.lua. Its hash key.breaker(model) holds
 --   state                     closed | open | half_open; nothing there is closed
---   consecutive window        failures in a row; 'slot successes failures,…' of the sliding window
+--   consecutive window        failures in a row; 'slot successes failures,…' of the sliding window, the slot that
+--                             counted last first: most counts need not look at the others
 --   successes failures opened since the key exists
 --   streak changed until      openings in a row; ms of the last change; ms of the cool-down's end
 --   probe probe_until         'id/attempt' that tries the model in half-open, and until when it may
@@ -12,8 +13,8 @@
 local SLOTS = 10
 local MAX_DOUBLINGS = 30
 local BREAKER_TEXTS = {state = 'closed', window = '', probe = '', source = ''}
-local BREAKER_FIELDS = {'state', 'consecutive', 'window', 'successes', 'failures', 'opened', 'streak',
-  'changed', 'until', 'probe', 'probe_until', 'source', 'source_at', 'other_at', 'retry_at'}
+local BREAKER_NUMBERS = {'consecutive', 'successes', 'failures', 'opened', 'streak', 'changed', 'until',
+  'probe_until', 'source_at', 'other_at', 'retry_at'}
 
 local function unpack_policy(packed)
   local n = {}
@@ -23,55 +24,42 @@ local function unpack_policy(packed)
 end
 
 local function load_breaker(model)
-  local values = redis.call('HMGET', key.breaker(model), unpack(BREAKER_FIELDS))
-  local b = {model = model, stored = {}}
-  for i, field in ipairs(BREAKER_FIELDS) do
-    b.stored[field] = values[i] or nil
-    if BREAKER_TEXTS[field] then
-      b[field] = values[i] or BREAKER_TEXTS[field]
-    else
-      b[field] = tonumber(values[i] or 0)
-    end
+  local pairs_in, stored = redis.call('HGETALL', key.breaker(model)), {}
+  for i = 1, #pairs_in, 2 do stored[pairs_in[i]] = pairs_in[i + 1] end
+  local b = {model = model, stored = stored}
+  for field, empty in pairs(BREAKER_TEXTS) do
+    stored[field] = stored[field] or empty
+    b[field] = stored[field]
+  end
+  for _, field in ipairs(BREAKER_NUMBERS) do
+    stored[field] = tonumber(stored[field] or 0)
+    b[field] = stored[field]
   end
   return b
-end
-
--- The slots of the sliding window, the oldest first: {number, successes, failures}.
-local function slots_of(b)
-  if not b.slots then
-    b.slots = {}
-    for n, good, bad in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
-      b.slots[#b.slots + 1] = {tonumber(n), tonumber(good), tonumber(bad)}
-    end
-  end
-  return b.slots
-end
-
-local function packed_slots(slots)
-  local out = {}
-  for i, slot in ipairs(slots) do out[i] = string.format('%.0f %.0f %.0f', unpack(slot)) end
-  return table.concat(out, ',')
 end
 
 -- Write what has changed. A breaker that has closed wakes everybody who waits for it. Returns the old and
 -- the new state, '' where it is the same.
 local function save_breaker(b)
-  local changes = {}
-  if b.slots then b.window = packed_slots(b.slots) end
-  for _, field in ipairs(BREAKER_FIELDS) do
-    local value = BREAKER_TEXTS[field] and b[field] or int(b[field])
-    if value ~= (b.stored[field] or BREAKER_TEXTS[field] or '0') then
+  local stored, changes = b.stored, {}
+  for field in pairs(BREAKER_TEXTS) do
+    if b[field] ~= stored[field] then
       changes[#changes + 1] = field
-      changes[#changes + 1] = value
+      changes[#changes + 1] = b[field]
+    end
+  end
+  for _, field in ipairs(BREAKER_NUMBERS) do
+    if b[field] ~= stored[field] then
+      changes[#changes + 1] = field
+      changes[#changes + 1] = int(b[field])
     end
   end
   if #changes == 0 then return '' end
   redis.call('HSET', key.breaker(b.model), unpack(changes))
   keep(key.breaker(b.model), HORIZON)
-  local old = b.stored.state or 'closed'
-  if old == b.state then return '' end
+  if stored.state == b.state then return '' end
   if b.state == 'closed' then redis.call('PUBLISH', key.wake(b.model), '1') end
-  return old .. ' ' .. b.state
+  return stored.state .. ' ' .. b.state
 end
 
 local function refresh_breaker(b, now)
@@ -103,30 +91,36 @@ end
 
 local function volume(b)
   local good, bad = 0, 0
-  for _, slot in ipairs(slots_of(b)) do
-    good, bad = good + slot[2], bad + slot[3]
+  for _, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
+    good, bad = good + g, bad + f
   end
   return good, bad
 end
 
-local function count_outcome(b, p, now, ok, source)
-  local number, slots = math.floor(now / math.floor(p.window / SLOTS)), slots_of(b)
-  local last = slots[#slots]
-  if not last or last[1] ~= number then
-    local kept = {}
-    last = {number, 0, 0}
-    for _, slot in ipairs(slots) do
-      if slot[1] == number then
-        last = slot
-      elseif slot[1] > number - SLOTS and slot[1] < number then
-        kept[#kept + 1] = slot
-      end
+-- Another slot than the one that counted last: what the window keeps of the others, and its own counts so far.
+local function turn_window(b, number)
+  local kept, good, bad = '', 0, 0
+  for n, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
+    local slot = tonumber(n)
+    if slot == number then
+      good, bad = g, f
+    elseif slot > number - SLOTS and slot < number then
+      kept = kept .. ',' .. n .. ' ' .. g .. ' ' .. f
     end
-    kept[#kept + 1] = last
-    b.slots = kept
   end
-  local which = ok and 2 or 3
-  last[which] = last[which] + 1
+  return kept, good, bad
+end
+
+local function count_outcome(b, p, now, ok, source)
+  local number = math.floor(now / math.floor(p.window / SLOTS))
+  local newest, good, bad, rest = string.match(b.window, '^(%d+) (%d+) (%d+)()')
+  local kept
+  if tonumber(newest) == number then
+    kept = string.sub(b.window, rest)
+  else
+    rarely() kept, good, bad = turn_window(b, number)
+  end
+  b.window = string.format('%d %d %d', number, good + (ok and 1 or 0), bad + (ok and 0 or 1)) .. kept
   if ok then
     b.consecutive = 0
     return
@@ -152,7 +146,7 @@ end
 
 local function close_breaker(b, now)
   b.state, b.changed, b.probe = 'closed', now, ''
-  b.consecutive, b.slots = 0, {}
+  b.consecutive, b.window = 0, ''
   b.source, b.source_at, b.other_at = '', 0, 0
 end
 
@@ -169,11 +163,16 @@ local function record_verdict(b, p, now, holder, verdict, source, workers)
   end
   if b.state == 'closed' then
     count_outcome(b, p, now, ok, source)
-    if not ok and trips(b, p, now, workers) then
+    if ok then return end
+    rarely()
+    if trips(b, p, now, workers) then
       if now - b.changed >= cooldown(p, b.streak) then b.streak = 0 end
       open_breaker(b, p, now)
     end
-  elseif probing and ok then
+    return
+  end
+  rarely()
+  if probing and ok then
     close_breaker(b, now)
   elseif probing or (b.state == 'half_open' and verdict == 'lost' and workers < 2) then
     open_breaker(b, p, now)

@@ -7,6 +7,7 @@
 --   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 12 values: id, attempt,
 --   tenant, deadline, created, failures, crashes, traceparent, request_id, device_us, estimated start (ms)
 --   or '', request. No table in a table: Redis sends each in a piece of its own, and the worker wakes for each.
+-- Rarely: enqueue, finish, post, load_breaker, breaker_wait, begin_probe, save_breaker, relief_wanted
 local model, room, budget, worker, drain = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local drain_ttl, lease, retention, token = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local now = now_ms()
@@ -46,12 +47,12 @@ if before then
   return out
 end
 
-local breaker = load_breaker(model)
-local wait = breaker_wait(breaker, now)
-if wait > 0 then
-  room = 0
-elseif breaker.state ~= 'closed' then
-  room = math.min(room, 1)
+local wait, breaker = 0
+if (redis.call('HGET', key.breaker(model), 'state') or 'closed') ~= 'closed' then
+  rarely()
+  breaker = load_breaker(model)
+  wait = breaker_wait(breaker, now)
+  room = math.min(room, wait > 0 and 0 or 1)
 end
 if room > 0 then take_due(model, now, room) end
 local spent, jobs, handed, leases, popped, left = 0, {}, {}, {}
@@ -59,6 +60,7 @@ while room > 0 and spent < budget and left ~= 0 do
   popped, left = pop(model, room, budget - spent)
   for _, job in ipairs(popped) do
     if job.state == 'queued' and tonumber(job.deadline) <= now then
+      rarely()
       finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
       left = depth(model)  -- Who shared its run may wait in its place.
     elseif job.state == 'queued' then
@@ -70,7 +72,7 @@ while room > 0 and spent < budget and left ~= 0 do
       if not job.started then put(job, 'started', int(now)) end
       log(job, job.attempt, 0, 'status', status_event(job))
       save(job)
-      if job.webhook and not job.started then post(job, 'started', now) end
+      if job.webhook and not job.started then rarely() post(job, 'started', now) end
       jobs[#jobs + 1] = job
       handed[#handed + 1] = job.id .. '/' .. int(job.attempt)
       leases[#leases + 1] = int(now + lease)
@@ -85,8 +87,10 @@ if #jobs > 0 then
   redis.call('ZADD', key.leases(model), unpack(leases))
   keep(key.leases(model), HORIZON)
   redis.call('SET', key.claim(token), table.concat(handed, ' '), 'EX', 60)
-  begin_probe(breaker, now, handed[1], lease)
-  out[4] = save_breaker(breaker)
+  if breaker then
+    begin_probe(breaker, now, handed[1], lease)
+    out[4] = save_breaker(breaker)
+  end
   hand_out(jobs)
 end
 out[2], out[3] = left or depth(model), wait
@@ -99,7 +103,7 @@ if drain ~= '' then
     redis.call('ZREM', key.idle(model), worker)
     if room == 0 and wait == 0 then rouse(model, FULL) end
   end
-  if room == 0 and breaker.state == 'closed' then out[5] = relief_wanted(model, now) end
+  if room == 0 and not breaker then rarely() out[5] = relief_wanted(model, now) end
 end
 measure_drain(model, now, #jobs, out[2])
 return out

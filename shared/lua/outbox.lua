@@ -20,7 +20,7 @@ local UNDELIVERED_MAX = 10000
 local SNAPSHOT = {'model', 'state', 'created', 'started', 'finished', 'attempt',
   'cancel_requested', 'cached', 'output', 'error', 'usage', 'metadata', 'request_id', 'traceparent'}
 
-local function whole(value) return string.format('%.0f', value) end
+local function whole(value) return string.format('%d', value) end
 
 local function queue_up(k, score, member)
   redis.call('ZADD', k, whole(score), member)

@@ -11,6 +11,8 @@
 --   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
 --   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
 --   because an event before it was never written.
+-- Rarely: pass_on, dequeue, post, part, requeue, retry_wait, ring_wanted, turn_window, trips, open_breaker,
+--   close_breaker, cooldown
 local retention, worker = ARGV[1], ARGV[3]
 local policy = ARGV[2] ~= '' and unpack_policy(ARGV[2])
 local now = now_ms()
@@ -44,7 +46,7 @@ local function append(job, attempt, seq, kind, data, tokens)
   if seq > expected then return -1 end
   if seq == expected then
     log(job, attempt, seq, kind, data, tokens)
-    if job.followed then pass_on(job, kind, data, tokens) end
+    if job.followed then rarely() pass_on(job, kind, data, tokens) end
   end
   return job.cancel_requested and 2 or 1
 end
@@ -61,6 +63,7 @@ end
 local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   if job.state ~= 'running' then return 0 end
   if seq > next_seq(job) then return -1 end
+  rarely()
   if device_us ~= '0' then put(job, 'device_us', device_us) end
   judged(job, verdict)
   local wait = 0

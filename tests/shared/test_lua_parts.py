@@ -74,9 +74,9 @@ def test_what_is_used_rarely_is_made_when_it_is_asked_for() -> None:
     script = "-- Rarely: outer\nif ARGV[1] then rarely() return outer(1) end\nreturn int(2)"
 
     assert lines(script) == [
-        "local made, outer",
+        "local rarely, made, outer",
         "local function int(n) return n end",
-        "local function rarely()",
+        "function rarely()",
         "if made then return end",
         "made = true",
         "function outer(n)",
@@ -90,7 +90,7 @@ def test_what_is_used_rarely_is_made_when_it_is_asked_for() -> None:
 
 def test_what_the_library_asks_for_is_there_for_it_too() -> None:
     text = lines("-- Rarely: outer\nreturn asks(1)")
-    assert text[:2] == ["local made, outer", "local function asks(n)"]
+    assert text[:2] == ["local rarely, made, outer", "local function asks(n)"]
     assert "function outer(n)" in text
 
 
@@ -100,8 +100,8 @@ def test_a_script_that_has_everything_asks_for_nothing() -> None:
 
 def test_what_was_declared_before_is_made_rarely_where_its_declaration_was() -> None:
     assert lines("-- Rarely: later\nrarely()\nreturn later()")[:4] == [
-        "local made, later, latest",
-        "local function rarely()",
+        "local rarely, made, later, latest",
+        "function rarely()",
         "if made then return end",
         "made = true",
     ]
