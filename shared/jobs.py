@@ -124,15 +124,16 @@ class JobStore:
         digest = ""
         if job.idempotency_key is not None:
             digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
+        share, speaks = job.share.packed if job.share is not None else ("", 0)
         # fmt: off
         packed = self._call(
-            "create", job.id, job.model, job.tenant, job.priority, job.cost,
-            int(job.expires_in * 1000), self.retention, max_queued,
+            "create", job.id, int(job.expires_in * 1000), self.retention, max_queued,
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
-            *(job.share.packed if job.share is not None else ("", 0)),
-            *((known.output, known.usage) if known is not None else ("", "")),
+            speaks, *((known.output, known.usage) if known is not None else ("", "")),
             charging.packed if charging is not None else b"",
-            job.request,
+            job.request, share, int(bool(job.home)),
+            "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
+            *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
@@ -522,8 +523,8 @@ def _claim(row: list[bytes], now: int) -> Claim:
         deadline=max(0.0, (int(row[3]) - now) / 1000),
         created_ms=int(row[4]),
         claimed_ms=now,
-        failures=int(row[5]),
-        crashes=int(row[6]),
+        failures=int(row[5] or 0),
+        crashes=int(row[6] or 0),
         traceparent=row[7].decode(),
         request_id=row[8].decode(),
         device_seconds=int(row[9] or 0) / 1e6,

@@ -43,7 +43,7 @@
 | `flights:TENANT` | hash | by digest of a request, the leader of its flight: who works on it now | horizon |
 | `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
-| `rate:POLICY:CLIENT` | string | what a client took of a rate limit, msgpack | two windows |
+| `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/rates.lua) | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
 | `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
 
@@ -99,7 +99,7 @@ TEMPLATES = {
     "flights": ("flights", "tenant"),
     "followers": ("followers", "flight"),
     "claim": ("claim", "token"),
-    "rate": ("rate", "policy", "client"),
+    "window": ("window", "policy", "client"),
     "clients": ("clients",),
     "stats": ("stats", "model", "minute"),
     "rescuer": ("rescuer",),

@@ -29,7 +29,7 @@ def whole_script(path: Path, prefix: str, retention: int = RETENTION) -> str:
     """A script's whole text: what it uses of constants and shared functions, its own body."""
     library = "\n".join(
         (
-            f"local HORIZON = {2 * (MAX_EXPIRES_IN + retention)}",
+            f"local HORIZON = '{2 * (MAX_EXPIRES_IN + retention)}'",
             f"local MOVES = '{lua_moves()}'",
             f"local GAMMA = {GAMMA}",
             f"local BIRTH, BORN = '{BIRTH.id}', '{BIRTH.data.decode()}'",

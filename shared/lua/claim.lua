@@ -101,7 +101,7 @@ if drain ~= '' then
     keep(key.idle(model), HORIZON)
   else
     redis.call('ZREM', key.idle(model), worker)
-    if room == 0 and wait == 0 then rouse(model, FULL) end
+    if room == 0 and wait == 0 then rouse(model, true) end
   end
   if room == 0 and not breaker then rarely() out[5] = relief_wanted(model, now) end
 end

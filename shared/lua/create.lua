@@ -1,24 +1,25 @@
 -- Take a job in: idempotency, admission, record, request, lane, index, first event.
--- ARGV: id, model, tenant, class, cost, lifetime (ms to the deadline), retention (s), max_queued,
---   idempotency digest or '', body digest, idempotency ttl (s), '1' to refuse the job while the
---   model's breaker keeps it from running, how many jobs of the tenant may wait, what it shares with
---   others (flights.lua) or '', '1' if a text in its output is streamed, the output and the usage of the
---   result if the caller knows it already, else '', what the request is charged (rates.lua) or '', the
---   request, then pairs of record fields.
+-- ARGV: id, lifetime (ms to the deadline), retention (s), max_queued, idempotency digest or '', body digest,
+--   idempotency ttl (s), '1' to refuse the job while the model's breaker keeps it from running, how many jobs of
+--   the tenant may wait, '1' if a text in its output is streamed, the output and the usage of the result if the
+--   caller knows it already, else '', what the request is charged (rates.lua) or '', the request, what it shares
+--   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), then the record's fields,
+--   each behind its name: model, tenant, class, cost, and what else there is.
 -- Returns, packed as msgpack (lib.lua says why), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
 --   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
--- Rarely: borrowed, lend, join, load_breaker, breaker_wait
-local id, model, tenant, class, cost = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local lifetime, retention = tonumber(ARGV[6]), tonumber(ARGV[7])
-local max_queued = tonumber(ARGV[8])
-local digest, body, idem_ttl, urgent = ARGV[9], ARGV[10], ARGV[11], ARGV[12] == '1'
-local tenant_max = tonumber(ARGV[13])
-local share, speaks, known, known_usage = ARGV[14], ARGV[15] == '1', ARGV[16], ARGV[17]
-local charges, request = ARGV[18], ARGV[19]
+-- Rarely: what, recall, borrowed, lend, point_to, count, open_flight, join, load_breaker, breaker_wait, jobs_ahead,
+--   until_drained
+local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
+local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
+local charges, request, share, home = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1'
+local RECORD = 17
+local model, tenant, class, cost = ARGV[18], ARGV[20], ARGV[22], ARGV[24]
+local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 local RENEW_MS = 3600000  -- A fraction of the horizon.
@@ -42,8 +43,11 @@ if born[1] then
   return told({'created', 0, born[1]})
 end
 
-local rate, plain_rate, waiting, renewed = drain_rate(model, now)
+local drained, drain_ms, from, seen, waiting, renewed, arrivals, lane_costs =
+  drain_state(model, 'renewed', 'arrivals', lane_cost_field)
+local rate, plain_rate = pace(now, drained, drain_ms, from, seen)
 local renew = now - renewed > RENEW_MS
+local seq = int(arrivals + 1)
 
 if digest ~= '' then
   local before = redis.call('GET', key.idem(tenant, digest))
@@ -57,44 +61,34 @@ if digest ~= '' then
 end
 
 local ttl = math.ceil(lifetime / 1000) + retention
+local deadline = int(now + lifetime)
 
--- Write down all that a job has from birth, in whatever way it comes to its end.
-local function bear(estimate)
-  local seq = redis.call('HINCRBY', key.queue(model), 'arrivals', 1)
-  local fields = {'model', model, 'tenant', tenant, 'class', class, 'state', 'queued',
-    'seq', int(seq), 'cost', cost, 'created', int(now), 'deadline', int(now + lifetime),
-    'attempt', '0', 'failures', '0', 'crashes', '0', 'head', BIRTH}
-  local home = false
+-- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
+-- that change with it.
+local function bear(estimate, ...)
+  redis.call('HSET', queue, 'arrivals', seq, ...)
+  local record, life = key.job(id), int(ttl)
   if estimate then
-    fields[#fields + 1] = 'estimate'
-    fields[#fields + 1] = int(estimate)
+    redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
+      'attempt', '0', 'head', BIRTH, 'estimate', int(estimate), unpack(ARGV, RECORD))
+  else
+    redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
+      'attempt', '0', 'head', BIRTH, unpack(ARGV, RECORD))
   end
-  if share ~= '' then
-    fields[#fields + 1] = 'share'
-    fields[#fields + 1] = share
-  end
-  for i = 20, #ARGV do
-    home = home or ARGV[i] == 'home'
-    fields[#fields + 1] = ARGV[i]
-  end
-  redis.call('HSET', key.job(id), unpack(fields))
-  redis.call('EXPIRE', key.job(id), int(ttl))
-
-  local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
-    cost = cost, seq = int(seq), attempt = 0, head = '0-0'}
+  redis.call('EXPIRE', record, life)
+  redis.call('ZADD', key.index(tenant), 0, id)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
+  local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
+    cost = cost, seq = seq, attempt = 0, head = '0-0'}
   if home then job.head = BIRTH else say(job, BIRTH, 'status', BORN) end
 
   if renew then
     redis.call('ZADD', key.models(), int(now), model)
-    redis.call('EXPIRE', key.models(), int(HORIZON))
-    redis.call('HSET', key.queue(model), 'renewed', int(now))
-    redis.call('EXPIRE', key.queue(model), int(HORIZON))
+    redis.call('EXPIRE', key.models(), HORIZON)
+    redis.call('HSET', queue, 'renewed', int(now))
+    redis.call('EXPIRE', queue, HORIZON)
   end
-  local index = key.index(tenant)
-  redis.call('ZADD', index, 0, id)
-  if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', index, 0, -INDEX_MAX - 1) end
-  keep(index, HORIZON)
+  if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', key.index(tenant), 0, -INDEX_MAX - 1) end
   if digest ~= '' then redis.call('SET', key.idem(tenant, digest), id .. ' ' .. body, 'EX', idem_ttl) end
   return job
 end
@@ -102,17 +96,18 @@ end
 -- What a job needs that does not end at once: its request, and somebody who minds its deadline.
 local function await_worker()
   redis.call('SET', key.request(id), request, 'EX', int(ttl))
-  redis.call('ZADD', key.deadlines(model), int(now + lifetime), id)
+  redis.call('ZADD', key.deadlines(model), deadline, id)
   -- While others wait it is there, and has its expiry.
-  if renew or waiting == 0 then redis.call('EXPIRE', key.deadlines(model), int(HORIZON)) end
+  if renew or waiting == 0 then redis.call('EXPIRE', key.deadlines(model), HORIZON) end
 end
 
 if share ~= '' then
+  rarely()
   local output, usage = known, known_usage
   if output == '' then output, usage = recall(tenant, share, now) end
   if output then
-    rarely()
     bear()
+    keep(key.index(tenant), HORIZON)
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
     local said = speaks and output ~= '' and cjson.decode(output)
@@ -139,8 +134,8 @@ end
 if share ~= '' then
   local flight, leader = open_flight(tenant, share, class, now)
   if flight then
-    rarely()
     local job = bear()
+    keep(key.index(tenant), HORIZON)
     put(job, 'follows', flight)
     await_worker()
     join(job, flight, leader, ttl)
@@ -149,6 +144,7 @@ if share ~= '' then
   end
 end
 if waiting >= max_queued then
+  rarely()
   return told({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
@@ -158,13 +154,16 @@ if waiting >= tenant_max then
     sharing = math.max(sharing, redis.call('ZCARD', key.active(model, c)))
   end
   if own >= tenant_max then
+    rarely()
     return told({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
 local ahead, estimate = 0
 if waiting > 0 then
-  ahead = jobs_ahead(model, class, tenant, redis.call('ZCARD', key.lane(model, class, tenant)))
+  ahead = redis.call('ZCARD', key.lane(model, class, tenant))
+  -- Where nobody waits in another lane, those in its own are all.
+  if ahead < waiting then rarely() ahead = jobs_ahead(model, class, tenant, ahead) end
   if rate then
     local wait = (ahead + 1) / plain_rate
     if wait > DEADLINE_MARGIN * lifetime then
@@ -174,12 +173,13 @@ if waiting > 0 then
   end
 end
 
-local job = bear(estimate)
+local job = bear(estimate, 'depth', int(waiting + 1), lane_cost_field, int(lane_costs + cost))
 if share ~= '' then
   point_to(job, (what(share)))
   count(model, now, 'misses')
 end
 await_worker()
-enqueue(job)
-local start = rate and math.floor(now + (ahead + 1) / rate) or -1
-return told({'created', ring_wanted(model, now), int(now), ahead, start})
+line_up(job)
+rouse(model)
+local ring = drains_at_work(model, now) > 0 and 0 or rung(model)
+return told({'created', ring, int(now), ahead, estimate or -1})

@@ -11,8 +11,9 @@ local DRAIN_MEMORY_JOBS = 64   -- whichever lasts longer.
 local DRAIN_LEAST_MS, DRAIN_LEAST_JOBS = 1000, 8
 local DRAIN_STALE_MS = 600000
 
-local function drain_state(model)
-  local v = redis.call('HMGET', key.queue(model), 'drained', 'drain_ms', 'drain_from', 'drain_seen', 'depth', 'renewed')
+-- The first four of these fields, how many jobs wait, and what else is asked for, numbers all.
+local function drain_state(model, ...)
+  local v = redis.call('HMGET', key.queue(model), 'drained', 'drain_ms', 'drain_from', 'drain_seen', 'depth', ...)
   for i = 1, #v do v[i] = tonumber(v[i] or 0) end
   return unpack(v)
 end
@@ -32,15 +33,18 @@ local function measure_drain(model, now, gone, left)
 end
 
 -- Jobs a millisecond, nil where it is not known: counting the wait for the next claim too, so that a queue
--- where nothing moves is not thought to drain, and without it. Then how many wait, and when the expiry of the
--- model's keys was last renewed (ms).
-local function drain_rate(model, now)
-  local jobs, ms, from, seen, waiting, renewed = drain_state(model)
-  local honest, plain
+-- where nothing moves is not thought to drain, and without it.
+local function pace(now, jobs, ms, from, seen)
   if ms >= DRAIN_LEAST_MS and jobs >= DRAIN_LEAST_JOBS and now - seen <= DRAIN_STALE_MS then
-    honest, plain = jobs / (from > 0 and ms + math.max(0, now - from) or ms), jobs / ms
+    return jobs / (from > 0 and ms + math.max(0, now - from) or ms), jobs / ms
   end
-  return honest, plain, waiting, renewed
+end
+
+-- Both, and how many jobs wait.
+local function drain_rate(model, now)
+  local jobs, ms, from, seen, waiting = drain_state(model)
+  local honest, plain = pace(now, jobs, ms, from, seen)
+  return honest, plain, waiting
 end
 
 -- The mean cost of the jobs in a lane that holds so many.

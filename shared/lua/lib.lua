@@ -117,38 +117,46 @@ local function lane_cost(model, class, tenant, cost)
 end
 
 -- Drains that wait for jobs stand in key.idle by since when; full ones behind all others: their room comes by itself,
--- but they ring for a worker that stands idle. `most` is up to whom one is called.
+-- but they ring for a worker that stands idle.
 local FULL = 1e15
 
--- Call one of them; the next, where nobody hears it.
-local function rouse(model, most)
+-- Call one of them; the next, where nobody hears it. `spare`: nobody who is full.
+local function rouse(model, spare)
   local idle = key.idle(model)
-  local worker = redis.call('ZRANGEBYSCORE', idle, '-inf', most, 'LIMIT', 0, 1)[1]
-  while worker do
-    redis.call('ZREM', idle, worker)
-    if redis.call('PUBLISH', key.rouse(worker), '1') > 0 then return end
-    worker = redis.call('ZRANGEBYSCORE', idle, '-inf', most, 'LIMIT', 0, 1)[1]
+  local first = redis.call('ZRANGE', idle, 0, 0, 'WITHSCORES')
+  while first[1] and not (spare and tonumber(first[2]) >= FULL) do
+    redis.call('ZREM', idle, first[1])
+    if redis.call('PUBLISH', key.rouse(first[1]), '1') > 0 then return end
+    first = redis.call('ZRANGE', idle, 0, 0, 'WITHSCORES')
   end
 end
 
--- Put a waiting job into its lane. Its arrival number keeps its place, so a job that comes back
--- stands at the front. A tenant whose lane was empty joins at the class's virtual clock.
-local function enqueue(job)
-  local lane = key.lane(job.model, job.class, job.tenant)
-  if redis.call('ZADD', lane, job.seq, job.id) == 0 then return end
-  local active, queue = key.active(job.model, job.class), key.queue(job.model)
-  if redis.call('ZSCORE', active, job.tenant) then
-    keep(lane, HORIZON)
-  else
-    redis.call('EXPIRE', lane, int(HORIZON))
-    local clock = tonumber(redis.call('HGET', queue, 'clock:' .. job.class) or 0)
-    local tag = tonumber(redis.call('ZSCORE', key.tags(job.model, job.class), job.tenant) or 0)
-    redis.call('ZADD', active, math.max(clock, tag), job.tenant)
+-- Stand a waiting job in its lane; false where it stands there already. Its arrival number keeps its place, so a job
+-- that comes back stands at the front. A tenant whose lane was empty joins at the class's virtual clock.
+-- A lane lives as long as any job in it, and what lists its jobs lives as long as the lane.
+local function line_up(job)
+  local model, class, tenant = job.model, job.class, job.tenant
+  local lane, active = key.lane(model, class, tenant), key.active(model, class)
+  if redis.call('ZADD', lane, job.seq, job.id) == 0 then return false end
+  if not redis.call('ZSCORE', active, tenant) then
+    local clock = tonumber(redis.call('HGET', key.queue(model), 'clock:' .. class) or 0)
+    local tag = tonumber(redis.call('ZSCORE', key.tags(model, class), tenant) or 0)
+    redis.call('ZADD', active, math.max(clock, tag), tenant)
+  elseif redis.call('TTL', lane) >= HORIZON / 2 then
+    return true
   end
-  keep(active, HORIZON)
+  redis.call('EXPIRE', lane, HORIZON)
+  redis.call('EXPIRE', active, HORIZON)
+  redis.call('EXPIRE', key.index(tenant), HORIZON)
+  return true
+end
+
+-- Put a waiting job into its lane, and call somebody for it.
+local function enqueue(job)
+  if not line_up(job) then return end
   lane_cost(job.model, job.class, job.tenant, job.cost)
-  redis.call('HINCRBY', queue, 'depth', 1)
-  rouse(job.model, '+inf')
+  redis.call('HINCRBY', key.queue(job.model), 'depth', 1)
+  rouse(job.model)
 end
 
 -- A lane is empty, its tenant's tag and the class's virtual clock (numbers) are these: the tag is remembered while

@@ -68,7 +68,7 @@ local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   judged(job, verdict)
   local wait = 0
   if policy and charge == 'failures' then wait = retry_wait(breaker_of(job.model), policy, now) end
-  if charge ~= '' then put(job, charge, int(tonumber(job[charge]) + 1)) end
+  if charge ~= '' then put(job, charge, int(tonumber(job[charge] or 0) + 1)) end
   requeue(job, now, math.max(delay, wait), reason)
   if wait > delay then return 4 end
   return ring_wanted(job.model, now) == 1 and 3 or 1
