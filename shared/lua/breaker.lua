@@ -38,10 +38,17 @@ local function load_breaker(model)
   return b
 end
 
+-- The sliding window; while outcomes are counted its newest slot stands apart, as b.slot, b.good, b.bad.
+local function window_of(b)
+  if not b.slot then return b.window end
+  return string.format('%d %d %d', b.slot, b.good, b.bad) .. b.window
+end
+
 -- Write what has changed. A breaker that has closed wakes everybody who waits for it. Returns the old and
 -- the new state, '' where it is the same.
 local function save_breaker(b)
   local stored, changes = b.stored, {}
+  b.window, b.slot = window_of(b), nil
   for field in pairs(BREAKER_TEXTS) do
     if b[field] ~= stored[field] then
       changes[#changes + 1] = field
@@ -91,41 +98,41 @@ end
 
 local function volume(b)
   local good, bad = 0, 0
-  for _, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
+  for _, g, f in string.gmatch(window_of(b), '(%d+) (%d+) (%d+)') do
     good, bad = good + g, bad + f
   end
   return good, bad
 end
 
--- Another slot than the one that counted last: what the window keeps of the others, and its own counts so far.
-local function turn_window(b, number)
+-- Make a slot the newest one, and forget those that the window keeps no longer.
+local function turn_window(b, slot)
   local kept, good, bad = '', 0, 0
-  for n, g, f in string.gmatch(b.window, '(%d+) (%d+) (%d+)') do
-    local slot = tonumber(n)
-    if slot == number then
-      good, bad = g, f
-    elseif slot > number - SLOTS and slot < number then
+  for n, g, f in string.gmatch(window_of(b), '(%d+) (%d+) (%d+)') do
+    local other = tonumber(n)
+    if other == slot then
+      good, bad = tonumber(g), tonumber(f)
+    elseif other > slot - SLOTS and other < slot then
       kept = kept .. ',' .. n .. ' ' .. g .. ' ' .. f
     end
   end
-  return kept, good, bad
+  b.slot, b.good, b.bad, b.window = slot, good, bad, kept
 end
 
 local function count_outcome(b, p, now, ok, source)
-  local number = math.floor(now / math.floor(p.window / SLOTS))
-  local newest, good, bad, rest = string.match(b.window, '^(%d+) (%d+) (%d+)()')
-  local kept
-  if tonumber(newest) == number then
-    kept = string.sub(b.window, rest)
-  else
-    rarely() kept, good, bad = turn_window(b, number)
+  local slot = math.floor(now / math.floor(p.window / SLOTS))
+  if b.slot ~= slot then
+    local newest, good, bad, rest = string.match(b.window, '^(%d+) (%d+) (%d+)()')
+    if not b.slot and tonumber(newest) == slot then
+      b.slot, b.good, b.bad, b.window = slot, tonumber(good), tonumber(bad), string.sub(b.window, rest)
+    else
+      rarely() turn_window(b, slot)
+    end
   end
-  b.window = string.format('%d %d %d', number, good + (ok and 1 or 0), bad + (ok and 0 or 1)) .. kept
   if ok then
-    b.consecutive = 0
+    b.good, b.consecutive = b.good + 1, 0
     return
   end
-  b.consecutive = b.consecutive + 1
+  b.bad, b.consecutive = b.bad + 1, b.consecutive + 1
   if b.source ~= '' and b.source ~= source then b.other_at = b.source_at end
   b.source, b.source_at = source, now
 end
@@ -146,7 +153,7 @@ end
 
 local function close_breaker(b, now)
   b.state, b.changed, b.probe = 'closed', now, ''
-  b.consecutive, b.window = 0, ''
+  b.consecutive, b.window, b.slot = 0, '', nil
   b.source, b.source_at, b.other_at = '', 0, 0
 end
 

@@ -11,7 +11,7 @@
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
--- Rarely: what, recall, borrowed, lend, point_to, count, open_flight, join, load_breaker, breaker_wait, jobs_ahead,
+-- Rarely: what, recall, borrowed, lend, point_to, minute, add, open_flight, join, load_breaker, breaker_wait, jobs_ahead,
 --   until_drained
 local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
@@ -117,7 +117,7 @@ if share ~= '' then
     end
     usage = borrowed(usage)
     lend(job, now, output, usage, retention)
-    count(model, now, 'hits')
+    add(minute(model, now), 'hits', 1)
     return told({'cached', int(now), output, usage})
   end
 end
@@ -139,7 +139,7 @@ if share ~= '' then
     put(job, 'follows', flight)
     await_worker()
     join(job, flight, leader, ttl)
-    count(model, now, 'shared')
+    add(minute(model, now), 'shared', 1)
     return told({'follows', 0, int(now)})
   end
 end
@@ -176,7 +176,7 @@ end
 local job = bear(estimate, 'depth', int(waiting + 1), lane_cost_field, int(lane_costs + cost))
 if share ~= '' then
   point_to(job, (what(share)))
-  count(model, now, 'misses')
+  add(minute(model, now), 'misses', 1)
 end
 await_worker()
 line_up(job)

@@ -32,6 +32,8 @@ local DEAD_MAX = 10000
 local DAY_MS = 86400000
 local USAGE_SECONDS = 93 * 86400
 local STATS_SEC = 600
+local MOST_COUNTED = 1e12  -- Of one job: what an engine says of itself may be anything.
+local FIGURES = {'prompt_tokens', 'completion_tokens', 'cached_tokens', 'run_ms'}
 local part, pass_on  -- in flights.lua
 
 local function now_ms()
@@ -65,9 +67,10 @@ local function put(job, field, value)
 end
 
 local function save(job)
+  if job.spoke then put(job, 'head', job.head) end
   if #job.changes > 0 then
     redis.call('HSET', key.job(job.id), unpack(job.changes))
-    job.changes = {}
+    job.changes, job.spoke = {}, nil
   end
 end
 
@@ -98,7 +101,7 @@ local function log(job, attempt, seq, kind, data, tokens)
   end
   if job.head == BIRTH then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
   say(job, id, kind, data)
-  put(job, 'head', id)
+  job.spoke = true
 end
 
 local function next_seq(job)
@@ -225,11 +228,16 @@ end
 -- What many jobs of one call add to or take away from the same keys, until `settle` writes it.
 local tallies, leavers = {}, {}
 
--- Add to a field of a hash that lives for so long.
-local function tally(k, seconds, field, n)
-  tallies[k] = tallies[k] or {seconds = seconds, fields = {}}
-  local fields = tallies[k].fields
-  fields[field] = (fields[field] or 0) + n
+-- The sums that are added to fields of a hash that lives for so long; each field's name ends with `suffix`.
+local function tally(k, seconds, suffix)
+  local name = k .. suffix
+  local sums = tallies[name]
+  if not sums then
+    sums = {}
+    tallies[name] = sums
+    tallies[#tallies + 1] = {k = k, seconds = seconds, suffix = suffix, sums = sums}
+  end
+  return sums
 end
 
 -- Take a member out of a sorted set.
@@ -240,35 +248,35 @@ end
 
 -- Every script that ends jobs or counts ends with this.
 local function settle()
-  for k, counts in pairs(tallies) do
+  for _, counts in ipairs(tallies) do
     local fresh = false
-    for field, n in pairs(counts.fields) do
-      fresh = redis.call('HINCRBY', k, field, int(n)) == n or fresh
+    for field, n in pairs(counts.sums) do
+      fresh = redis.call('HINCRBY', counts.k, field .. counts.suffix, int(n)) == n or fresh
     end
-    if fresh then redis.call('EXPIRE', k, int(counts.seconds)) end
+    if fresh then redis.call('EXPIRE', counts.k, int(counts.seconds)) end
   end
   for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
+end
+
+local function add(sums, field, n)
+  if n > 0 then sums[field] = (sums[field] or 0) + math.floor(math.min(n, MOST_COUNTED) + 0.5) end
 end
 
 -- What an ended job adds to its tenant's day (shared/usage.py reads it): itself by its state, its tokens,
 -- its time. A usage that cannot be read counts as none. Returns what the job used.
 local function account(job, now, usage)
-  local day, whose = key.usage(int(math.floor(now / DAY_MS))), ' ' .. job.model .. ' ' .. job.tenant
-  tally(day, USAGE_SECONDS, job.state .. whose, 1)
+  local sums = tally(key.usage(int(math.floor(now / DAY_MS))), USAGE_SECONDS, ' ' .. job.model .. ' ' .. job.tenant)
+  add(sums, job.state, 1)
   local readable, used = pcall(cjson.decode, usage)
   if not readable or type(used) ~= 'table' then used = {} end
-  local function add(figure, value, scale)
-    if type(value) == 'number' and value > 0 then
-      tally(day, USAGE_SECONDS, figure .. whose, math.floor(value * scale + 0.5))
-    end
+  for _, figure in ipairs(FIGURES) do
+    local value = used[figure]
+    if type(value) == 'number' then add(sums, figure, value) end
   end
-  for _, figure in ipairs({'prompt_tokens', 'completion_tokens', 'cached_tokens', 'run_ms'}) do
-    add(figure, used[figure], 1)
-  end
-  if used.device_seconds then
-    add('device_us', used.device_seconds, 1e6)
-  else
-    add('device_us', tonumber(job.device_us), 1)
+  if type(used.device_seconds) == 'number' then
+    add(sums, 'device_us', used.device_seconds * 1e6)
+  elseif not used.device_seconds then
+    add(sums, 'device_us', tonumber(job.device_us) or 0)
   end
   return used
 end
@@ -276,19 +284,19 @@ end
 -- The bucket of a duration in ms: number i ends at GAMMA^i (shared/stats.py).
 local function bucket(ms) return int(math.ceil(math.log(math.max(1, ms)) / math.log(GAMMA))) end
 
--- Count something in the statistics of this minute.
-local function count(model, now, field, n)
-  tally(key.stats(model, int(math.floor(now / 60000))), STATS_SEC, field, n or 1)
+-- What is counted in the statistics of this minute.
+local function minute(model, now)
+  return tally(key.stats(model, int(math.floor(now / 60000))), STATS_SEC, '')
 end
 
 -- Count an end.
 local function count_end(job, target, now, tokens)
-  local model = job.model
-  count(model, now, 'n:' .. target)
-  if job.started then count(model, now, 'w' .. bucket(tonumber(job.started) - tonumber(job.created))) end
+  local sums, created = minute(job.model, now), tonumber(job.created)
+  add(sums, 'n:' .. target, 1)
+  if job.started then add(sums, 'w' .. bucket(tonumber(job.started) - created), 1) end
   if target == 'succeeded' then
-    count(model, now, 'l' .. bucket(now - tonumber(job.created)))
-    if type(tokens) == 'number' then count(model, now, 'tokens', tokens) end
+    add(sums, 'l' .. bucket(now - created), 1)
+    if type(tokens) == 'number' then add(sums, 'tokens', tokens) end
   end
 end
 
@@ -306,7 +314,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   end
   put(job, 'finished', int(now))
   put(job, 'output', output)
-  put(job, 'error', failure)
+  if failure ~= '' then put(job, 'error', failure) end
   put(job, 'usage', usage)
   leave(key.deadlines(job.model), job.id)
   if dead then
@@ -329,9 +337,9 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   end
   if job.webhook then rarely() post(job, 'completed', now) end
   if job.home then
-    redis.call('PUBLISH', key.ended(job.home), table.concat({job.id, target, int(job.attempt),
-      job.started or '', int(now), job.cached or '0', #output, #failure, ''}, ' ')
-      .. output .. failure .. usage)
+    redis.call('PUBLISH', key.ended(job.home), job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '
+      .. (job.started or '') .. ' ' .. int(now) .. ' ' .. (job.cached or '0') .. ' ' .. #output .. ' ' .. #failure
+      .. ' ' .. output .. failure .. usage)
   end
   if job.share then rarely() part(job, target, now, output, usage, retention) end
 end
