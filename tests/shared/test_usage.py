@@ -93,6 +93,15 @@ def test_a_usage_that_cannot_be_read_ends_the_job_all_the_same(
     assert only(store).prompt_tokens == 0
 
 
+def test_a_usage_beyond_all_reason_ends_the_job_all_the_same(store: JobStore) -> None:
+    job_id = submit(store)
+    usage = b'{"completion_tokens":1e30,"run_ms":-5,"device_seconds":1e300}'
+    end = Finish(job_id, claim(store).attempt, JobState.SUCCEEDED, b"1", usage=usage)
+    assert store.write([end]) == [1]
+    assert only(store).jobs == {"succeeded": 1}
+    assert only(store).run_seconds == 0
+
+
 def test_one_tenant_can_be_asked_for(store: JobStore) -> None:
     for tenant in ("a", "b"):
         submit(store, tenant)
