@@ -6,14 +6,16 @@ local id, tenant = ARGV[1], ARGV[2]
 local SHOWN = {'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
   'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
   'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent', 'cached', 'share', 'follows'}
+local UNSAID = {failures = '0', crashes = '0'}
 local values = redis.call('HMGET', key.job(id), unpack(SHOWN))
 if not values[1] then return {} end
 local job, record = {}, {}
 for i, field in ipairs(SHOWN) do
-  if values[i] then
-    job[field] = values[i]
+  local value = values[i] or UNSAID[field]
+  if value then
+    job[field] = value
     record[#record + 1] = field
-    record[#record + 1] = values[i]
+    record[#record + 1] = value
   end
 end
 if tenant ~= '*' and job.tenant ~= tenant then return {} end

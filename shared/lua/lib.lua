@@ -11,7 +11,8 @@
 -- which takes a third of the memory, so what is longer from birth has a key of its own (key.request).
 --   model tenant class state seq cost metadata traceparent request_id              from birth
 --   created deadline                     ms since 1970, Redis TIME
---   attempt failures crashes             the fence; failed attempts; attempts lost to crashes
+--   attempt                              the fence
+--   failures crashes                     failed attempts; attempts lost to crashes; none where they are not there
 --   head                                 id of the last event in the log
 --   started finished                     ms, once known
 --   worker cancel_requested output error usage
