@@ -6,12 +6,11 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md
 import math
 from collections.abc import Sequence
 
-from flask import Response
-
 from api import current
 from api.auth import TICKET_CLIENT, client
 from api.client_address import client_address
 from api.limit_plan import Counted, Limits
+from api.reply import Answered
 from api.services import services
 from api.slots import Slot
 from shared.errors import RateLimited
@@ -30,7 +29,7 @@ def admit(endpoint: str, counted: Counted, *, later: bool = False) -> None:
     here, caller = current.handling(), client()
     here.endpoint = endpoint
     charges = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
-    length = here.request.environ.get("CONTENT_LENGTH") or ""
+    length = here.environ.get("CONTENT_LENGTH") or ""
     if later and length.isdigit() and int(length) <= LIGHT:
         here.charges = charges
     else:
@@ -97,12 +96,12 @@ def client_name() -> str:
     return _address() if caller is TICKET_CLIENT else f"key:{caller.key_id}"
 
 
-def tell(response: Response) -> None:
+def tell(answer: Answered) -> None:
     """Add the headers to an answer that a limit touched."""
     standings = current.handling().standings
     if standings:
-        response.headers.add("RateLimit-Policy", ", ".join(map(_policy_item, standings)))
-        response.headers.add("RateLimit", ", ".join(map(_state_item, standings)))
+        answer.headers["RateLimit-Policy"] = ", ".join(map(_policy_item, standings))
+        answer.headers["RateLimit"] = ", ".join(map(_state_item, standings))
 
 
 def _charge(charges: Sequence[Charge], *, name: str | None = None) -> None:
