@@ -13,7 +13,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from api import observation
 from api.errors import told
-from api.operations import Operation, View
+from api.operations import EVENT_STREAM, Operation, View
 from api.reply import Answered, Reply
 
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
@@ -38,6 +38,11 @@ class Stop(NamedTuple):
     operation: Operation
     view: View
 
+    @property
+    def whole(self) -> bool:
+        """Whether its answers are all here before they leave, as a stream is not."""
+        return all(one.media != EVENT_STREAM for one in self.operation.answers.values())
+
 
 class Lane:
     """Answers requests for `stops`, by method and path. `begin` and `end` are what every request meets first
@@ -60,18 +65,28 @@ class Lane:
             return None
         return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 
+    def whole(self, environ: WSGIEnvironment) -> Stop | None:
+        """The same, where what answers is `reply` too."""
+        stop = self.stop(environ)
+        return stop if stop is not None and stop.whole else None
+
     def serve(
         self, stop: Stop, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """The answer, as WSGI gives it."""
-        answer = self.answer(stop, environ)
+        answer = self._answer(stop, environ)
         start_response(answer.status, list(answer.headers.items()))
         if isinstance(answer, Reply):
             return Parts([answer.body], answer.close)
         return ClosingIterator(answer.iter_encoded(), answer.close)
 
-    def answer(self, stop: Stop, environ: WSGIEnvironment) -> Answered:
-        """The answer, to be closed when it is out."""
+    def reply(self, stop: Stop, environ: WSGIEnvironment) -> Reply:
+        """The answer of a route that is `whole`, to be closed when it is out."""
+        answer = self._answer(stop, environ)
+        assert isinstance(answer, Reply)
+        return answer
+
+    def _answer(self, stop: Stop, environ: WSGIEnvironment) -> Answered:
         self._begin(environ)
         observation.begin(stop.operation)
         try:
