@@ -60,6 +60,12 @@ def brief_lock() -> AbstractContextManager[object]:
     return lock
 
 
+def brief_rlock() -> Any:
+    """The same, which who holds it may take again."""
+    gevent = _patched()
+    return threading.RLock() if gevent is None else gevent.get_original("_thread", "RLock")()
+
+
 def _patched() -> Any:
     gevent = sys.modules.get("gevent.monkey")
     return gevent if gevent is not None and gevent.is_module_patched("threading") else None

@@ -73,18 +73,19 @@ def test_a_greenlet_that_is_killed_while_it_waits_is_not_woken_again() -> None:
         try:
             wakeup.wait(LONG)
         except gevent.GreenletExit:
-            gevent.sleep(0.02)
+            began = time.monotonic()
+            gevent.sleep(0.05)
+            assert time.monotonic() - began >= 0.04
             went_on.append("slept to the end")
 
     waiting = gevent.spawn(wait)
     gevent.sleep(0)
-    # Both are on their way at once.
-    wakeup.wake()
+    # Both are on their way at once, the end first.
     waiting.kill(block=False)
+    wakeup.wake()
     waiting.join(LONG / 2)
 
-    assert went_on in ([], ["slept to the end"])
-    assert waiting.dead
+    assert went_on == ["slept to the end"]
 
 
 def test_many_greenlets_are_woken_each_by_its_own() -> None:
@@ -136,10 +137,13 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.connection import connect
 from shared.courier import Courier
 from shared.greenlets import GreenletWakeup
-from shared.locks import brief_lock, wakeups
+from shared.locks import brief_lock, brief_rlock, wakeups
 
 assert wakeups() is GreenletWakeup
 assert type(brief_lock()) is not type(threading.Lock())
+assert type(brief_rlock()) is not type(threading.RLock())
+with brief_rlock() as _:
+    pass
 redis = connect(sys.argv[1], 5.0)
 courier, script = Courier(redis), redis.register_script("return ARGV[1]")
 with ThreadPoolExecutor(100) as pool:
