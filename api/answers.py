@@ -16,7 +16,10 @@ _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder()
 _NULL = msgspec.Raw(b"null")
 _NO_METADATA = msgspec.Raw(b"{}")
-_NO_USAGE = dict.fromkeys(name for name in Usage.model_fields if name != "attempts")
+_NO_USAGE = {
+    **dict.fromkeys(name for name in Usage.model_fields if name != "attempts"),
+    "attempts": 0,
+}
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> Reply:
@@ -90,7 +93,7 @@ def job_members(record: Record, urls: Links) -> dict[str, Any]:
         "cached": get("cached") == "1",
         "output": _raw(get("output"), _NULL),
         "error": _raw(get("error"), _NULL),
-        "usage": {**_NO_USAGE, "attempts": 0, **_DECODER.decode(usage)} if usage else None,
+        "usage": {**_NO_USAGE, **_DECODER.decode(usage)} if usage else None,
         "metadata": _raw(get("metadata"), _NO_METADATA),
         **({"fallback_from": fields["fallback_from"]} if get("fallback_from") else {}),
         "urls": urls.all(fields["id"]),

@@ -203,8 +203,8 @@ def packed(reply: "Reply", *, keeps: bool) -> bytes:
     values = "".join(headers.values())
     if not (values.isascii() and values.isprintable()):
         raise InvalidResponseHeader(", ".join(headers))
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    head = f"{_opening(reply.status, int(time.time()), keeps)}{lines}\r\n"
+    lines = "\r\n".join(map(": ".join, headers.items()))
+    head = f"{_opening(reply.status, int(time.time()), keeps)}{lines}\r\n\r\n"
     return head.encode("ascii") + reply.body
 
 

@@ -3,8 +3,8 @@
 The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md is for users.
 """
 
-import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from api import current
 from api.auth import TICKET_CLIENT, client
@@ -15,7 +15,7 @@ from api.services import services
 from api.slots import Slot
 from shared.errors import RateLimited
 from shared.rate_limits import Decision, decided
-from shared.sliding_window import Charge, Standing
+from shared.sliding_window import Charge, Policy, Standing
 
 LIGHT = 16 * 1024
 """Bytes of a body that is read before its request is charged: no more than a look at it costs."""
@@ -100,8 +100,10 @@ def tell(answer: Answered) -> None:
     """Add the headers to an answer that a limit touched."""
     standings = current.handling().standings
     if standings:
-        answer.headers["RateLimit-Policy"] = ", ".join(map(_policy_item, standings))
-        answer.headers["RateLimit"] = ", ".join(map(_state_item, standings))
+        answer.headers["RateLimit-Policy"] = ", ".join(
+            [_policy_item(standing.policy) for standing in standings]
+        )
+        answer.headers["RateLimit"] = ", ".join([_state_item(standing) for standing in standings])
 
 
 def _charge(charges: Sequence[Charge], *, name: str | None = None) -> None:
@@ -128,8 +130,8 @@ def _too_many(refused: Standing) -> RateLimited:
     )
 
 
-def _policy_item(standing: Standing) -> str:
-    policy = standing.policy
+@lru_cache(maxsize=1024)
+def _policy_item(policy: Policy) -> str:
     unit = "" if policy.unit == "requests" else f';qu="{policy.unit}"'
     return f'"{policy.name}";q={policy.quota}{unit};w={policy.seconds}'
 
@@ -139,7 +141,7 @@ def _state_item(standing: Standing) -> str:
 
 
 def _seconds(milliseconds: int) -> int:
-    return math.ceil(milliseconds / 1000)
+    return -(-milliseconds // 1000)
 
 
 def _address() -> str:

@@ -8,7 +8,7 @@ import msgspec
 from werkzeug.http import parse_list_header
 
 from api import current
-from api.connection import deadline
+from api.connection import BODY_IS_HERE, deadline
 from api.services import services
 from shared.errors import InvalidRequest, JobsError
 
@@ -34,8 +34,8 @@ def request_id() -> str:
 
 def traceparent() -> str:
     """The W3C trace context of the caller, '' where there is none or it is malformed."""
-    given = current.environ().get("HTTP_TRACEPARENT", "")
-    return given if _TRACEPARENT.fullmatch(given) else ""
+    given: str = current.environ().get("HTTP_TRACEPARENT", "")
+    return given if given and _TRACEPARENT.fullmatch(given) else ""
 
 
 def idempotency_key() -> str | None:
@@ -182,8 +182,10 @@ def _length() -> int | None:
 
 
 def _read(length: int) -> bytes:
-    seconds = services().settings.body_timeout
-    environ = current.environ()
+    here = current.handling()
+    environ, seconds = here.environ, here.services.settings.body_timeout
+    if BODY_IS_HERE in environ:
+        return cast(bytes, environ["wsgi.input"].read(length))
     try:
         with deadline(environ, seconds):
             body: bytes = environ["wsgi.input"].read(length)

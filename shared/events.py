@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -274,8 +275,7 @@ class Follower:
         self._ready.set()
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a job ended, as fields of its record."""
 
     job_id: str
@@ -284,9 +284,11 @@ class Ended:
     @classmethod
     def parse(cls, payload: bytes) -> "Ended":
         """From the message of `finish` in shared/lua/lib.lua."""
-        head = payload.split(b" ", 8)
-        job_id, state, attempt, started, finished, cached = (part.decode() for part in head[:6])
-        body, output, error = head[8], int(head[6]), int(head[7])
+        *head, body = payload.split(b" ", 8)
+        job_id, state, attempt, started, finished, cached, first, second = (
+            b" ".join(head).decode().split(" ")
+        )
+        output, error = int(first), int(second)
         return cls(
             job_id,
             {
