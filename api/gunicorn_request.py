@@ -127,6 +127,8 @@ class Parser(RequestParser):  # type: ignore[misc]
 
     def __init__(self, cfg: Any, source: Any, source_addr: Any, find: Find = _nowhere) -> None:
         super().__init__(cfg, source, source_addr)
+        # A peer without an address, on a Unix socket, is described by gunicorn.
+        self._addressed = isinstance(source_addr, tuple)
         self._find = find
         self._ahead = b""
         self._deadline: AbstractContextManager[object] = nullcontext()
@@ -157,7 +159,7 @@ class Parser(RequestParser):  # type: ignore[misc]
             self.mesg, self._ahead = None, self.unreader.take_buffered()
         data = self._ahead or self.unreader.chunk()
         end = data.find(_END) + len(_END)
-        known = _heads.get(data[:end])
+        known = _heads.get(data[:end]) if self._addressed else None
         if known is not None and known.stop is not None and len(data) >= end + known.length:
             self._ahead = data[end + known.length :]
             return Whole(known.stop, known.said["in_wsgi"], data[end : end + known.length])

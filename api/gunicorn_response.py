@@ -214,7 +214,7 @@ def send_whole(sock: Any, data: bytes, seconds: float) -> None:
     """
     try:
         sent = sock.send(data, 0, 0.0)
-    except BlockingIOError:
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
         sent = 0
     if sent < len(data):
         sock.settimeout(seconds)

@@ -217,6 +217,12 @@ def test_behind_a_whole_request_the_next_one_is_refused_by_itself() -> None:
         next(requests)
 
 
+def test_of_a_peer_without_an_address_nothing_is_whole() -> None:
+    requests = Parser(settings(), iter([POST + b"{}"] * 3), "", found)
+
+    assert [isinstance(next(requests), Whole) for _ in range(3)] == [False] * 3
+
+
 def test_a_body_that_breaks_off_is_not_whole() -> None:
     requests = parser(POST + b"{}", POST + b"{")
     next(requests)
