@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -153,6 +155,15 @@ def test_an_odd_host_never_breaks_an_answer(
     if reply.status == 202:
         assert reply.json["urls"]["get"].startswith("http://")
         assert "<" not in reply.headers["Location"]
+
+
+def test_the_app_is_not_imported_before_gevent_has_patched_the_standard_library() -> None:
+    program = "import sys, api.gunicorn_worker; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert not {"flask", "redis", "shared.jobs", "api.lane"} & set(done.stdout.split())
 
 
 _OWN = re.compile(
