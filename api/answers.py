@@ -1,12 +1,13 @@
 """Building answers: JSON without a detour, jobs as clients see them."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from flask import Response
+from werkzeug.sansio.utils import get_host
 
 from api import current
-from api.services import services
+from api.reply import Reply
 from api.tickets import Tickets
 from shared.records import Record
 from shared.schemas import Usage, rfc3339
@@ -15,18 +16,21 @@ _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder()
 _NULL = msgspec.Raw(b"null")
 _NO_METADATA = msgspec.Raw(b"{}")
-_NO_USAGE = dict.fromkeys(name for name in Usage.model_fields if name != "attempts")
+_NO_USAGE = {
+    **dict.fromkeys(name for name in Usage.model_fields if name != "attempts"),
+    "attempts": 0,
+}
 
 
-def answer(body: bytes, status: int = 200, **headers: str) -> Response:
+def answer(body: bytes, status: int = 200, **headers: str) -> Reply:
     """A JSON answer. Header names are spelled with underscores."""
-    response = Response(body, status=status, content_type="application/json")
+    reply = Reply(body, status, "application/json")
     for name, value in headers.items():
-        response.headers[name.replace("_", "-")] = value
-    return response
+        reply.headers[name.replace("_", "-")] = value
+    return reply
 
 
-def document(value: Any, status: int = 200, **headers: str) -> Response:
+def document(value: Any, status: int = 200, **headers: str) -> Reply:
     """Anything that msgspec encodes, as a JSON answer."""
     return answer(_ENCODER.encode(value), status, **headers)
 
@@ -49,9 +53,19 @@ class Links(msgspec.Struct, frozen=True):
 
 def links() -> Links:
     """Links as the current request's caller reaches this server."""
-    request = current.request()
-    host = request.host or f"{request.environ['SERVER_NAME']}:{request.environ['SERVER_PORT']}"
-    return Links(f"{request.scheme}://{host}", services().tickets)
+    here = current.handling()
+    said = here.environ
+    base = _base(
+        said["wsgi.url_scheme"], said.get("HTTP_HOST"), said["SERVER_NAME"], said["SERVER_PORT"]
+    )
+    return Links(base, here.services.tickets)
+
+
+@lru_cache(maxsize=1024)
+def _base(scheme: str, host: str | None, name: str, port: str) -> str:
+    """`host` is the caller's; what is no host at all is not repeated."""
+    server = (name, int(port) if port.isdigit() else None)
+    return f"{scheme}://{get_host(scheme, host, server) or f'{name}:{port}'}"
 
 
 def job_json(record: Record, urls: Links) -> bytes:
@@ -79,7 +93,7 @@ def job_members(record: Record, urls: Links) -> dict[str, Any]:
         "cached": get("cached") == "1",
         "output": _raw(get("output"), _NULL),
         "error": _raw(get("error"), _NULL),
-        "usage": {**_NO_USAGE, "attempts": 0, **_DECODER.decode(usage)} if usage else None,
+        "usage": {**_NO_USAGE, **_DECODER.decode(usage)} if usage else None,
         "metadata": _raw(get("metadata"), _NO_METADATA),
         **({"fallback_from": fields["fallback_from"]} if get("fallback_from") else {}),
         "urls": urls.all(fields["id"]),

@@ -27,6 +27,7 @@ from api.openapi import TABLE, openapi
 from api.problems import problems
 from api.protection import protect, share
 from api.readers import Readers
+from api.reply import Answered
 from api.requests import request_id, traceparent
 from api.services import EXTENSION, Services
 from api.stats import stats
@@ -154,7 +155,7 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
             )
 
 
-def _watch_over(app: Flask, begin: Callable[[Request], None]) -> None:
+def _watch_over(app: Flask, begin: Callable[[WSGIEnvironment, Request], None]) -> None:
     """Let Flask do at each request's begin and end what the lane does."""
     operations = {
         (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
@@ -162,7 +163,7 @@ def _watch_over(app: Flask, begin: Callable[[Request], None]) -> None:
 
     def before() -> None:
         asked: Request = _flask_request._get_current_object()
-        begin(asked)
+        begin(asked.environ, asked)
         rule = asked.url_rule
         method = "GET" if asked.method == "HEAD" else asked.method
         observation.begin(operations.get((method, rule.rule if rule is not None else "")))
@@ -179,14 +180,13 @@ def _watch_over(app: Flask, begin: Callable[[Request], None]) -> None:
     app.after_request(after)
 
 
-def _begin(here: Services, asked: Request) -> None:
-    handling = current.begin(here, asked)
+def _begin(here: Services, environ: WSGIEnvironment, asked: Request | None = None) -> None:
+    handling = current.begin(here, environ, asked)
     handling.request_id = request_id()
     context.begin(request_id=handling.request_id, traceparent=traceparent())
 
 
-def _end(response: Response) -> None:
-    limits.tell(response)
-    # Nobody else sets this one; `add`, for werkzeug looks through all headers to set one.
-    response.headers.add("X-Request-ID", current.handling().request_id)
-    protect(response)
+def _end(answer: Answered) -> None:
+    limits.tell(answer)
+    answer.headers["X-Request-ID"] = current.handling().request_id
+    protect(answer)

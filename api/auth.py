@@ -95,13 +95,13 @@ def tenant() -> str:
 
 
 def _client(access: Access) -> Client:
-    request = current.request()
-    header = request.environ.get("HTTP_AUTHORIZATION")
+    here = current.handling()
+    header = here.environ.get("HTTP_AUTHORIZATION")
     if header is None and access is Access.LOCAL and _from_this_machine():
         return LOCAL_CLIENT
-    if header is None and access is Access.TICKET and "ticket" in request.args:
-        job_id = (request.view_args or {}).get("job_id", "")
-        if not services().tickets.admits(request.args["ticket"], job_id):
+    if header is None and access is Access.TICKET and "ticket" in here.request.args:
+        job_id = (here.request.view_args or {}).get("job_id", "")
+        if not services().tickets.admits(here.request.args["ticket"], job_id):
             raise Unauthorized(
                 "This ticket has expired or is not for this job. Get the job again for a new one."
             )

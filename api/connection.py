@@ -16,10 +16,9 @@ BODY_IS_HERE = "truthgpt.body_is_here"
 def deadline(environ: Mapping[str, Any], seconds: float) -> AbstractContextManager[object]:
     """Bound the whole of a read from the client, however it drips. Raises `TimeoutError`.
 
-    Only under gevent's worker: another one has no way to end a read between two bytes. A body that is here
-    has no need of it.
+    Only under gevent's worker: another one has no way to end a read between two bytes.
     """
-    if "gunicorn.socket" not in environ or BODY_IS_HERE in environ:
+    if "gunicorn.socket" not in environ:
         return nullcontext()
     from gevent import Timeout
 

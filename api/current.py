@@ -5,6 +5,7 @@ Flask's proxies find theirs anew at each attribute, which costs more than most o
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from wsgiref.types import WSGIEnvironment
 
 from flask import Request
 
@@ -22,13 +23,16 @@ class Handling:
     """
 
     __slots__ = (
-        *("charges", "client", "endpoint", "observed", "request", "request_id", "services"),
-        "standings",
+        *("_request", "charges", "client", "endpoint", "environ", "observed", "request_id"),
+        *("services", "standings"),
     )
 
-    def __init__(self, services: "Services", request: Request) -> None:
+    def __init__(
+        self, services: "Services", environ: WSGIEnvironment, request: Request | None
+    ) -> None:
         self.services = services
-        self.request = request
+        self.environ = environ
+        self._request = request
         self.request_id = ""
         self.client: Client | None = None
         self.endpoint = ""
@@ -36,13 +40,22 @@ class Handling:
         self.standings: list[Standing] = []
         self.observed: Observed | None = None
 
+    @property
+    def request(self) -> Request:
+        """What the client sent, as Flask has it; made when somebody asks, for most is in `environ`."""
+        if self._request is None:
+            self._request = Request(self.environ)
+        return self._request
+
 
 _handling: ContextVar[Handling] = ContextVar("handling")
 
 
-def begin(services: "Services", request: Request) -> Handling:
+def begin(
+    services: "Services", environ: WSGIEnvironment, request: Request | None = None
+) -> Handling:
     """Handle this request from now on, until the next one begins."""
-    begun = Handling(services, request)
+    begun = Handling(services, environ, request)
     _handling.set(begun)
     return begun
 
@@ -52,6 +65,11 @@ def handling() -> Handling:
     return _handling.get()
 
 
+def environ() -> WSGIEnvironment:
+    """What the client sent, and how, as the server says it."""
+    return _handling.get().environ
+
+
 def request() -> Request:
-    """What the client sent."""
+    """What the client sent, as Flask has it."""
     return _handling.get().request

@@ -1,13 +1,12 @@
 """Dead letters: jobs that failed for no fault of their input, and another try for them."""
 
-from flask import Response
-
 from api import examples, requests
 from api.answers import answer, document, job_json, job_members, links
 from api.auth import tenant
 from api.limit_plan import Counted
 from api.operations import Answer, Operations
 from api.parameters import JOB_ID, LIMIT, PAGE
+from api.reply import Reply
 from api.services import services
 from api.submission import tenant_max
 from shared.schemas import Job, JobList
@@ -22,7 +21,7 @@ dead_letters = Operations("dead_letters", __name__, tag="dead letters")
     answers={200: Answer("The newest of them.", JobList, examples.LISTING)},
     problems=("invalid_parameter",),
 )
-def list_dead_letters() -> Response:
+def list_dead_letters() -> Reply:
     """List dead letters, newest first
 
     Jobs that failed with `engine_error`, `out_of_memory`, `worker_crashed` or `run_timeout` and were not
@@ -57,7 +56,7 @@ def list_dead_letters() -> Response:
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
     ),
 )
-def retry_job(job_id: str) -> Response:
+def retry_job(job_id: str) -> Reply:
     """Try a failed job again
 
     Makes a new job of the same request; its `metadata.retry_of` names this one, which stays as it ended.

@@ -1,12 +1,11 @@
 """Deliveries of webhooks: what became of them, and another go."""
 
-from flask import Response
-
 from api import examples, requests
 from api.answers import document
 from api.auth import tenant
 from api.operations import Answer, Operations
 from api.parameters import JOB_ID, LIMIT, PAGE
+from api.reply import Reply
 from api.services import services
 from shared.schemas import Delivery, DeliveryList
 
@@ -20,7 +19,7 @@ deliveries = Operations("deliveries", __name__, tag="webhooks")
     answers={200: Answer("At most one an event.", DeliveryList, examples.DELIVERIES)},
     problems=("job_not_found",),
 )
-def list_deliveries(job_id: str) -> Response:
+def list_deliveries(job_id: str) -> Reply:
     """List the webhook deliveries of a job
 
     There is one from the moment that its event happened. They may outlive the job.
@@ -35,7 +34,7 @@ def list_deliveries(job_id: str) -> Response:
     answers={202: Answer("They are due now.", DeliveryList, examples.REPLAYED)},
     problems=("job_not_found",),
 )
-def replay_deliveries(job_id: str) -> Response:
+def replay_deliveries(job_id: str) -> Reply:
     """Deliver the webhooks of a job again
 
     Under the same `webhook-id` and with the same body, whether they were delivered, given up or wait for
@@ -51,7 +50,7 @@ def replay_deliveries(job_id: str) -> Response:
     answers={200: Answer("The newest of them.", DeliveryList, examples.DELIVERIES)},
     problems=("invalid_parameter",),
 )
-def list_dead_deliveries() -> Response:
+def list_dead_deliveries() -> Reply:
     """List webhook deliveries that were given up, newest first
 
     Replay those of a job with `POST /v1/jobs/{job_id}/deliveries/replay`.
@@ -60,5 +59,5 @@ def list_dead_deliveries() -> Response:
     return _answer(services().outbox.undelivered(tenant(), limit))
 
 
-def _answer(found: list[Delivery], status: int = 200) -> Response:
+def _answer(found: list[Delivery], status: int = 200) -> Reply:
     return document({"data": [delivery.model_dump() for delivery in found]}, status)

@@ -4,11 +4,12 @@ import logging
 from typing import Any
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api import current
+from api.reply import Reply, in_flask
 from shared.errors import PROBLEMS, InvalidRequest, JobsError, TryLater
 
 MEDIA_TYPE = "application/problem+json"
@@ -65,8 +66,8 @@ def problem(
     status: int | None = None,
     headers: dict[str, str] | None = None,
     **members: Any,
-) -> Response:
-    """A problem response. `members` are added to the document; None leaves one out."""
+) -> Reply:
+    """A problem document. `members` are added to the document; None leaves one out."""
     known = PROBLEMS[code]
     document = {
         "type": f"/problems/{code.replace('_', '-')}",
@@ -77,23 +78,21 @@ def problem(
         "request_id": current.handling().request_id,
         **{name: value for name, value in members.items() if value is not None},
     }
-    response = Response(
-        msgspec.json.encode(document), status=status or known.status, content_type=MEDIA_TYPE
-    )
+    reply = Reply(msgspec.json.encode(document), status or known.status, MEDIA_TYPE)
     if code in RETRY_AFTER:
-        response.headers["Retry-After"] = str(RETRY_AFTER[code])
+        reply.headers["Retry-After"] = str(RETRY_AFTER[code])
     if known.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    response.headers.update(headers or {})
-    return response
+        reply.headers["WWW-Authenticate"] = "Bearer"
+    reply.headers.update(headers or {})
+    return reply
 
 
 def register(app: Flask) -> None:
     """Turn every exception that leaves a view into a problem document."""
-    app.register_error_handler(Exception, told)
+    app.register_error_handler(Exception, lambda error: in_flask(told(error)))
 
 
-def told(error: Exception) -> Response:
+def told(error: Exception) -> Reply:
     """What a caller is told of an exception that left a view."""
     if isinstance(error, JobsError):
         return _jobs_error(error)
@@ -102,7 +101,7 @@ def told(error: Exception) -> Response:
     return _unexpected(error)
 
 
-def _jobs_error(error: JobsError) -> Response:
+def _jobs_error(error: JobsError) -> Reply:
     if error.__cause__ is not None:
         asked = current.handling().request_id
         _log.debug("request %s: %s from %r", asked, error.code, error.__cause__)
@@ -111,7 +110,7 @@ def _jobs_error(error: JobsError) -> Response:
     return problem(error.code, error.detail, headers=headers, errors=errors)
 
 
-def _http_error(error: HTTPException) -> Response:
+def _http_error(error: HTTPException) -> Reply:
     status = error.code or 500
     if status >= 500:
         return _unexpected(error)
@@ -123,7 +122,7 @@ def _http_error(error: HTTPException) -> Response:
     return problem(code, _DETAILS.get(code, error.name), status=status)
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected(error: Exception) -> Reply:
     here, asked = current.handling(), current.request()
     _log.error("request %s: %s %s broke", here.request_id, asked.method, asked.path, exc_info=error)
     return problem(

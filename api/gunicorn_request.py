@@ -2,14 +2,28 @@
 
 Clients repeat themselves: same token, same media types, often the same length. What a head says follows
 from its bytes alone, since no peer is trusted more than others. One that is refused is parsed each time.
+
+A request with such a head for a route that answers at once (`api.lane`), whose body came with it, is `Whole`
+and passes gunicorn by. Whatever else comes is gunicorn's, on the same connection.
 """
 
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn import http
 from gunicorn.http.body import LengthReader
 from gunicorn.http.message import Request as GunicornRequest
 from gunicorn.http.parser import RequestParser
+
+from api.deadline import Deadline
+from api.gunicorn_environ import PREFIXED, environment
+
+if TYPE_CHECKING:
+    # The app is imported after gevent has patched the standard library, and this is before.
+    from api.lane import Stop
 
 MOST = 1024
 """Heads that are remembered; with as many, all are forgotten."""
@@ -27,16 +41,19 @@ _SAID = (
     "_expected_100_continue",
     "in_wsgi",
 )
-_heads: dict[bytes, dict[str, Any]] = {}
+Find = Callable[[WSGIEnvironment], "Stop | None"]
+"""The route of a request whose answer is whole; None for any other."""
 
 
 class Request(GunicornRequest):  # type: ignore[misc]
     """A request. Its framing is derived from its headers each time, by gunicorn.
 
-    `in_wsgi` is for whoever says its head in WSGI's words: all requests with the same head share it.
+    `in_wsgi` is its head in WSGI's words: all requests with the same head share it, others have none.
+    `unknown`: its head, where it is to be remembered.
     """
 
-    in_wsgi: dict[str, Any]
+    in_wsgi: dict[str, Any] | None = None
+    unknown: bytes = b""
 
     def parse(self, unreader: Any) -> bytes:
         """Read the head; what came behind it. Raises gunicorn's `ParseException`."""
@@ -44,24 +61,84 @@ class Request(GunicornRequest):  # type: ignore[misc]
         self.read_into(unreader, buffer, stop=True)
         end = buffer.find(_END) + len(_END)
         head = bytes(buffer[:end]) if len(_END) <= end <= LONGEST else b""
-        if (said := _heads.get(head)) is not None:
-            self.__dict__.update(said)
+        if (known := _heads.get(head)) is not None:
+            self.__dict__.update(known.said)
             return bytes(buffer[end:])
-        self.in_wsgi = {}
         unreader.unread(bytes(buffer))
         rest: bytes = super().parse(unreader)
         # Behind a proxy protocol's line the bytes before the request are somebody else's.
-        if head and self.cfg.proxy_protocol == "off":
-            if len(_heads) >= MOST:
-                _heads.clear()
-            _heads[head] = {name: getattr(self, name) for name in _SAID}
+        if self.cfg.proxy_protocol == "off":
+            self.unknown = head
         return rest
 
 
+class Head:
+    """A head that came before. `said` are its request's attributes.
+
+    `stop` is its route and `length` that of its body, where such a request may be `Whole`.
+    """
+
+    __slots__ = ("length", "said", "stop")
+
+    def __init__(self, request: Request, find: Find) -> None:
+        request.in_wsgi = environ = environment(request, request.cfg) if not PREFIXED else None
+        self.said = {name: getattr(request, name) for name in _SAID}
+        self.length = 0
+        self.stop: Stop | None = None
+        body = request.body.reader
+        ordinary = (
+            isinstance(body, LengthReader)
+            and request.version == (1, 1)
+            and not request.should_close()
+            and not request._expected_100_continue
+        )
+        if ordinary and environ is not None:
+            self.length = body.length
+            self.stop = find(environ)
+
+
+_heads: dict[bytes, Head] = {}
+
+
+class Whole:
+    """A request that is all here. `in_wsgi` is its head in WSGI's words, shared with others."""
+
+    __slots__ = ("body", "in_wsgi", "proxy_protocol_info", "stop")
+
+    def __init__(self, stop: "Stop", in_wsgi: WSGIEnvironment, body: bytes) -> None:
+        self.stop = stop
+        self.in_wsgi = in_wsgi
+        self.body = body
+        self.proxy_protocol_info: dict[str, Any] | None = None
+
+
+def _nowhere(environ: WSGIEnvironment) -> None:  # noqa: ARG001 - a `Find`
+    return None
+
+
 class Parser(RequestParser):  # type: ignore[misc]
-    """Reads the requests of one connection."""
+    """Reads the requests of one connection, each of whose heads is to be here within `keepalive` seconds.
+
+    `find` tells which requests may be `Whole`.
+    """
 
     mesg_class = Request
+    mesg: Any
+
+    def __init__(self, cfg: Any, source: Any, source_addr: Any, find: Find = _nowhere) -> None:
+        super().__init__(cfg, source, source_addr)
+        # A peer without an address, on a Unix socket, is described by gunicorn.
+        self._addressed = isinstance(source_addr, tuple)
+        self._find = find
+        self._ahead = b""
+        self._deadline: AbstractContextManager[object] = nullcontext()
+        if cfg.keepalive and hasattr(source, "recv"):
+            self._deadline = Deadline(cfg.keepalive)
+
+    def __next__(self) -> Request | Whole:
+        with self._deadline:
+            return self._read()
+        raise StopIteration
 
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
         """Read what is left of a body; False where that cannot be done. Mostly nothing is."""
@@ -75,7 +152,30 @@ class Parser(RequestParser):  # type: ignore[misc]
             return True
         return bool(super().finish_body(deadline, max_bytes))
 
+    def _read(self) -> Request | Whole:
+        if self.mesg is not None:
+            if self.mesg.should_close() or not self.finish_body():
+                raise StopIteration
+            self.mesg, self._ahead = None, self.unreader.take_buffered()
+        data = self._ahead or self.unreader.chunk()
+        end = data.find(_END) + len(_END)
+        known = _heads.get(data[:end]) if self._addressed else None
+        if known is not None and known.stop is not None and len(data) >= end + known.length:
+            self._ahead = data[end + known.length :]
+            return Whole(known.stop, known.said["in_wsgi"], data[end : end + known.length])
+        self._ahead = b""
+        self.unreader.unread(data)
+        request: Request = super().__next__()
+        if request.unknown:
+            self._remember(request)
+        return request
 
-def install() -> None:
+    def _remember(self, request: Request) -> None:
+        if len(_heads) >= MOST:
+            _heads.clear()
+        _heads[request.unknown] = Head(request, self._find)
+
+
+def install(find: Find) -> None:
     """Make gunicorn do so; it has no setting for it."""
-    http.RequestParser = Parser
+    http.RequestParser = partial(Parser, find=find)

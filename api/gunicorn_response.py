@@ -4,20 +4,25 @@ What is out of the ordinary (a client that waits for `100 Continue`, HTTP/2, an 
 that are refused) is left to gunicorn itself.
 """
 
-import os
 import re
 import ssl
 import time
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gunicorn import util
 from gunicorn.http import message, wsgi
 from gunicorn.http.body import LengthReader
+from gunicorn.http.errors import InvalidResponseHeader
 
 from api.connection import BODY_IS_HERE, PUSH
+from api.gunicorn_environ import PREFIXED, environment
+
+if TYPE_CHECKING:
+    # The app is imported after gevent has patched the standard library, and this is before.
+    from api.reply import Reply
 
 PUSHED = 4096
 """Bytes of the largest part that is pushed."""
@@ -26,8 +31,6 @@ _HEAD = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [ \t\x21-\x7e\x80-\xff]*\r\
 """Header lines as RFC 9110 has them (5.5, 5.6.2)."""
 _BODILESS = ("1", "204", "304")
 _hoppish = lru_cache(maxsize=256)(util.is_hoppish)
-_PREFIXED = "SCRIPT_NAME" in os.environ
-_base: dict[str, Any] = {}
 
 
 class _Gathered(list[bytes]):
@@ -155,17 +158,14 @@ def create(
         response_class is not None
         or req._expected_100_continue
         or req.proxy_protocol_info
-        or _PREFIXED
+        or PREFIXED
         or not isinstance(client, tuple)
         or not isinstance(server, tuple)
     ):
         return _create(req, sock, client, server, cfg, response_class, response_args)  # type: ignore[no-any-return]
     response = Response(req, sock, cfg)
-    said: dict[str, Any] = req.in_wsgi
-    if not said:
-        _say(said, req, cfg)
     environ = {
-        **said,
+        **(req.in_wsgi or environment(req, cfg)),
         "wsgi.input": req.body,
         "gunicorn.socket": sock,
         PUSH: response.push,
@@ -180,33 +180,46 @@ def create(
     return response, environ
 
 
-def _say(environ: dict[str, Any], req: Any, cfg: Any) -> None:
-    """What follows from the head alone."""
-    if not _base:
-        _base.update(wsgi.base_environ(cfg), SCRIPT_NAME="")
-    major, minor = req.version
-    environ.update(
-        _base,
-        REQUEST_METHOD=req.method,
-        QUERY_STRING=req.query,
-        RAW_URI=req.uri,
-        PATH_INFO=util.unquote_to_wsgi_str(req.path),
-        SERVER_PROTOCOL=f"HTTP/{major}.{minor}",
-    )
-    environ["wsgi.url_scheme"] = req.scheme
-    for name, value in req.headers:
-        if name == "CONTENT-TYPE":
-            environ["CONTENT_TYPE"] = value
-        elif name == "CONTENT-LENGTH":
-            environ["CONTENT_LENGTH"] = value
-        else:
-            key = f"HTTP_{name.replace('-', '_')}"
-            environ[key] = f"{environ[key]},{value}" if key in environ else value
-
-
 @lru_cache(maxsize=2)
 def _in_words(second: int) -> str:
     return formatdate(second, usegmt=True)
+
+
+@lru_cache(maxsize=64)
+def _opening(status: str, second: int, keeps: bool) -> str:
+    connection = "keep-alive" if keeps else "close"
+    return (
+        f"HTTP/1.1 {status}\r\nServer: {wsgi.SERVER}\r\nDate: {_in_words(second)}\r\n"
+        f"Connection: {connection}\r\n"
+    )
+
+
+def packed(reply: "Reply", *, keeps: bool) -> bytes:
+    """An answer as it goes out, as gunicorn would send it; `keeps`: its connection stays.
+
+    Raises gunicorn's `InvalidResponseHeader`.
+    """
+    headers = reply.headers
+    values = "".join(headers.values())
+    if not (values.isascii() and values.isprintable()):
+        raise InvalidResponseHeader(", ".join(headers))
+    lines = "\r\n".join(map(": ".join, headers.items()))
+    head = f"{_opening(reply.status, int(time.time()), keeps)}{lines}\r\n\r\n"
+    return head.encode("ascii") + reply.body
+
+
+def send_whole(sock: Any, data: bytes, seconds: float) -> None:
+    """Send it all to a socket without a timeout of its own. Raises `OSError`, `TimeoutError` after `seconds`
+    in which not all of it was taken.
+    """
+    try:
+        sent = sock.send(data, 0, 0.0)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        sent = 0
+    if sent < len(data):
+        sock.settimeout(seconds)
+        sock.sendall(memoryview(data)[sent:])
+        sock.settimeout(None)
 
 
 def _http_date(timestamp: float | None = None) -> str:

@@ -2,15 +2,21 @@
 
 import logging
 import secrets
+import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 import msgspec
+from gevent import GreenletExit
 from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers import ggevent
 
 from api import gunicorn_balance, gunicorn_request, gunicorn_response
+from api.connection import BODY_IS_HERE
+from api.gunicorn_request import Whole
 from shared.errors import PROBLEMS
 
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
@@ -18,18 +24,29 @@ STALLED_SECONDS = 60.0
 """A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
 board = gunicorn_balance.Board()
 _log = logging.getLogger(__name__)
+_NO_BOUND = nullcontext()
 # What serves is nobody's business: it tells which holes to try.
 wsgi.SERVER = "truthgpt"
-gunicorn_request.install()
 gunicorn_response.install()
 
 
 class Worker(ggevent.GeventWorker):  # type: ignore[misc]
     """Requests that never reach the app are refused here; a drain closes connections as they fall idle."""
 
+    alive: bool
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = board.place()
+
+    def load_wsgi(self) -> None:
+        """Load the app, once a process."""
+        super().load_wsgi()
+        gunicorn_request.install(self.wsgi.lane.whole)
+
+    def timeout_ctx(self) -> AbstractContextManager[object]:
+        """Around the reading of each head: none, for the parser has a deadline."""
+        return _NO_BOUND
 
     def run(self) -> None:
         """Serve until the process is to end."""
@@ -39,22 +56,59 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request."""
-        sock.settimeout(STALLED_SECONDS)
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            if isinstance(req, Whole):
+                self._answer(listener_name, req, sock, addr)
+            else:
+                sock.settimeout(STALLED_SECONDS)
+                super().handle_request(listener_name, req, sock, addr)
+                # The next request's head has a deadline of its own, and gevent a timer for each timeout.
+                sock.settimeout(None)
         except TimeoutError:
             _log.info("cut off a client that took nothing for %g s", STALLED_SECONDS)
             raise StopIteration from None
-        # The next request's head has a deadline of its own (`keepalive`), and gevent a timer for each.
-        sock.settimeout(None)
         if not self.alive:
             # The answer began before the drain, so it promised to keep the connection.
+            raise StopIteration
+
+    def _answer(self, server: Any, req: Whole, sock: Any, addr: Any) -> None:
+        """What gunicorn does with a request, without what only another request has need of."""
+        began = time.perf_counter()
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        keeps = bool(self.alive and self.cfg.keepalive)
+        environ = {
+            **req.in_wsgi,
+            "wsgi.input": BytesIO(req.body),
+            "gunicorn.socket": sock,
+            BODY_IS_HERE: True,
+            "SERVER_NAME": server[0],
+            "SERVER_PORT": str(server[1]),
+            "REMOTE_ADDR": addr[0],
+            "REMOTE_PORT": str(addr[1]),
+        }
+        try:
+            reply = self.wsgi.lane.reply(req.stop, environ)
+        except (GreenletExit, SystemExit):
+            # The drain has lasted too long.
+            raise StopIteration from None
+        try:
+            data = gunicorn_response.packed(reply, keeps=keeps)
+            gunicorn_response.send_whole(sock, data, STALLED_SECONDS)
+        finally:
+            seconds = time.perf_counter() - began
+            method = environ["REQUEST_METHOD"]
+            self.log.answered(method, reply.status_code, seconds, len(reply.body))
+            reply.close()
+        if not keeps:
             raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Refuse a request that could not be parsed."""
         if not isinstance(exc, ParseException):
-            super().handle_error(req, client, addr, exc)
+            super().handle_error(None if isinstance(req, Whole) else req, client, addr, exc)
             return
         status, detail = 400, "The request is not valid HTTP/1.1."
         if isinstance(exc, LimitRequestLine):

@@ -3,7 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from flask import Response
 from pydantic import BaseModel
 
 from api import examples
@@ -12,6 +11,7 @@ from api.auth import Access
 from api.errors import problem
 from api.models import SERVING, summary
 from api.operations import Answer, Operations
+from api.reply import Reply
 from api.services import Services, services
 from shared.errors import StoreUnavailable
 
@@ -71,7 +71,7 @@ class Readiness(BaseModel):
         )
     },
 )
-def about() -> Response:
+def about() -> Reply:
     """What this is"""
     return document(
         {"name": NAME, "version": VERSION, "documentation": "/docs", "openapi": "/openapi.json"}
@@ -84,7 +84,7 @@ def about() -> Response:
     access=Access.OPEN,
     answers={200: Answer("It is.", Health, {"status": "ok", "version": "0.1.0"})},
 )
-def is_up() -> Response:
+def is_up() -> Reply:
     """Is the process up
 
     Asks nobody else; for a liveness probe.
@@ -99,7 +99,7 @@ def is_up() -> Response:
     answers={200: Answer("It can.", Readiness, examples.READY)},
     problems=("redis_unavailable", "model_unavailable"),
 )
-def is_ready() -> Response:
+def is_ready() -> Reply:
     """Can it serve
 
     Redis answers and at least one model has a live worker that is ready. Otherwise 503, with what

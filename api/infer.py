@@ -10,6 +10,7 @@ from api.errors import problem
 from api.limit_plan import Counted
 from api.operations import EVENT_STREAM, Answer, Operations
 from api.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
+from api.reply import Reply
 from api.services import services
 from api.streams import cursor_asked_for, resumed, stream
 from api.submission import Accepted, Submission, accept, answered, read_submission, submit
@@ -69,7 +70,7 @@ infer = Operations("infer", __name__)
         *("job_canceled", "job_expired", "model_unavailable"),
     ),
 )
-def infer_now() -> Response:
+def infer_now() -> Reply:
     """Infer and wait for the result
 
     The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
@@ -179,7 +180,7 @@ def _stream_new(submission: Submission, cursor: EventId | None) -> Response:
     return response
 
 
-def _failure(accepted: Accepted) -> Response:
+def _failure(accepted: Accepted) -> Reply:
     """A job that ended without success, as a problem document."""
     error = _error_of(accepted.record)
     code = error.code if error.code in PROBLEMS else "engine_error"

@@ -8,6 +8,7 @@ from api.auth import tenant
 from api.limit_plan import Counted
 from api.operations import Answer, Operations, Parameter
 from api.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
+from api.reply import Reply
 from api.services import services
 from api.submission import held, read_submission, submit
 from shared.errors import InvalidRequest
@@ -53,7 +54,7 @@ jobs = Operations("jobs", __name__)
         *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full"),
     ),
 )
-def create_job() -> Response:
+def create_job() -> Reply:
     """Make a job
 
     Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
@@ -83,7 +84,7 @@ def create_job() -> Response:
     },
     problems=("job_not_found", "invalid_parameter"),
 )
-def get_job(job_id: str) -> Response:
+def get_job(job_id: str) -> Reply:
     """Get a job
 
     With `wait` the answer is held until the job ends or so many seconds have passed.
@@ -120,7 +121,7 @@ def get_job(job_id: str) -> Response:
     answers={200: Answer("A page of jobs.", JobList, examples.LISTING)},
     problems=("invalid_parameter", "invalid_cursor"),
 )
-def list_jobs() -> Response:
+def list_jobs() -> Reply:
     """List jobs, newest first
 
     Only the caller's own. Follow `next_cursor` until it is null; a page may hold fewer jobs than `limit`
@@ -150,7 +151,7 @@ def list_jobs() -> Response:
     },
     problems=("job_not_found",),
 )
-def cancel_job(job_id: str) -> Response:
+def cancel_job(job_id: str) -> Reply:
     """Cancel a job
 
     May be repeated. A job is shown as `canceled` only after its work has really stopped.

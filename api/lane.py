@@ -6,15 +6,15 @@ another origin goes through Flask, where what answers browsers hangs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from flask import Request, Response
 from werkzeug.wsgi import ClosingIterator
 
 from api import observation
 from api.errors import told
-from api.operations import Operation, View
+from api.operations import EVENT_STREAM, Operation, View
+from api.reply import Answered, Reply
 
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
 
@@ -38,6 +38,11 @@ class Stop(NamedTuple):
     operation: Operation
     view: View
 
+    @property
+    def whole(self) -> bool:
+        """Whether its answers are all here before they leave, as a stream is not."""
+        return all(one.media != EVENT_STREAM for one in self.operation.answers.values())
+
 
 class Lane:
     """Answers requests for `stops`, by method and path. `begin` and `end` are what every request meets first
@@ -47,8 +52,8 @@ class Lane:
     def __init__(
         self,
         stops: Mapping[tuple[str, str], Stop],
-        begin: Callable[[Request], None],
-        end: Callable[[Response], None],
+        begin: Callable[[WSGIEnvironment], None],
+        end: Callable[[Answered], None],
     ) -> None:
         self._stops = stops
         self._begin = begin
@@ -60,23 +65,34 @@ class Lane:
             return None
         return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 
+    def whole(self, environ: WSGIEnvironment) -> Stop | None:
+        """The same, where what answers is `reply` too."""
+        stop = self.stop(environ)
+        return stop if stop is not None and stop.whole else None
+
     def serve(
         self, stop: Stop, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """The answer, as WSGI gives it."""
-        response = self._answer(stop, Request(environ))
-        start_response(response.status, response.headers.to_wsgi_list())
-        if response.is_sequence:
-            return Parts(cast(list[bytes], response.response), response.close)
-        return ClosingIterator(response.iter_encoded(), response.close)
+        answer = self._answer(stop, environ)
+        start_response(answer.status, list(answer.headers.items()))
+        if isinstance(answer, Reply):
+            return Parts([answer.body], answer.close)
+        return ClosingIterator(answer.iter_encoded(), answer.close)
 
-    def _answer(self, stop: Stop, request: Request) -> Response:
-        self._begin(request)
+    def reply(self, stop: Stop, environ: WSGIEnvironment) -> Reply:
+        """The answer of a route that is `whole`, to be closed when it is out."""
+        answer = self._answer(stop, environ)
+        assert isinstance(answer, Reply)
+        return answer
+
+    def _answer(self, stop: Stop, environ: WSGIEnvironment) -> Answered:
+        self._begin(environ)
         observation.begin(stop.operation)
         try:
-            response = stop.view()
+            answer = stop.view()
         except Exception as error:  # noqa: BLE001 - as under Flask, whatever it is has an answer
-            response = told(error)
-        observation.end(response)
-        self._end(response)
-        return response
+            answer = told(error)
+        observation.end(answer)
+        self._end(answer)
+        return answer

@@ -3,20 +3,19 @@
 The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md is for users.
 """
 
-import math
 from collections.abc import Sequence
-
-from flask import Response
+from functools import lru_cache
 
 from api import current
 from api.auth import TICKET_CLIENT, client
 from api.client_address import client_address
 from api.limit_plan import Counted, Limits
+from api.reply import Answered
 from api.services import services
 from api.slots import Slot
 from shared.errors import RateLimited
 from shared.rate_limits import Decision, decided
-from shared.sliding_window import Charge, Standing
+from shared.sliding_window import Charge, Policy, Standing
 
 LIGHT = 16 * 1024
 """Bytes of a body that is read before its request is charged: no more than a look at it costs."""
@@ -30,7 +29,7 @@ def admit(endpoint: str, counted: Counted, *, later: bool = False) -> None:
     here, caller = current.handling(), client()
     here.endpoint = endpoint
     charges = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
-    length = here.request.environ.get("CONTENT_LENGTH") or ""
+    length = here.environ.get("CONTENT_LENGTH") or ""
     if later and length.isdigit() and int(length) <= LIGHT:
         here.charges = charges
     else:
@@ -97,12 +96,14 @@ def client_name() -> str:
     return _address() if caller is TICKET_CLIENT else f"key:{caller.key_id}"
 
 
-def tell(response: Response) -> None:
+def tell(answer: Answered) -> None:
     """Add the headers to an answer that a limit touched."""
     standings = current.handling().standings
     if standings:
-        response.headers.add("RateLimit-Policy", ", ".join(map(_policy_item, standings)))
-        response.headers.add("RateLimit", ", ".join(map(_state_item, standings)))
+        answer.headers["RateLimit-Policy"] = ", ".join(
+            [_policy_item(standing.policy) for standing in standings]
+        )
+        answer.headers["RateLimit"] = ", ".join([_state_item(standing) for standing in standings])
 
 
 def _charge(charges: Sequence[Charge], *, name: str | None = None) -> None:
@@ -129,8 +130,8 @@ def _too_many(refused: Standing) -> RateLimited:
     )
 
 
-def _policy_item(standing: Standing) -> str:
-    policy = standing.policy
+@lru_cache(maxsize=1024)
+def _policy_item(policy: Policy) -> str:
     unit = "" if policy.unit == "requests" else f';qu="{policy.unit}"'
     return f'"{policy.name}";q={policy.quota}{unit};w={policy.seconds}'
 
@@ -140,7 +141,7 @@ def _state_item(standing: Standing) -> str:
 
 
 def _seconds(milliseconds: int) -> int:
-    return math.ceil(milliseconds / 1000)
+    return -(-milliseconds // 1000)
 
 
 def _address() -> str:

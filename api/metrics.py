@@ -9,6 +9,7 @@ from api.auth import Access
 from api.errors import problem
 from api.observation import observe, routes
 from api.operations import Answer, Operations
+from api.reply import Answered
 from api.services import of
 from shared.api_keys import Scope
 from shared.settings import Settings
@@ -37,7 +38,7 @@ class Exposition(Protocol):
     answers={200: Answer("All metrics.", media="text/plain", example=EXAMPLE)},
     problems=("not_found",),
 )
-def show_metrics() -> Response:
+def show_metrics() -> Answered:
     """Metrics
 
     For Prometheus: of the API and of the workers on the same machine. Needs no token over loopback.

@@ -2,13 +2,13 @@
 
 from typing import Any, Literal
 
-from flask import Response
 from pydantic import BaseModel, Field
 
 from api import examples
 from api.answers import document
 from api.auth import require_operator
 from api.operations import Answer, Operations, Parameter
+from api.reply import Reply
 from api.services import services
 from shared.api_keys import Scope
 from shared.breaker import BreakerState, BreakerStatus
@@ -61,7 +61,7 @@ class ModelList(BaseModel):
 @models.operation(
     "GET", "/v1/models", answers={200: Answer("The models.", ModelList, examples.MODELS)}
 )
-def list_models() -> Response:
+def list_models() -> Reply:
     """List the models
 
     Every model of the catalogue, with its limits, its live workers and its queue.
@@ -79,7 +79,7 @@ def list_models() -> Response:
     answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
     problems=("unknown_model",),
 )
-def reset_breaker(model: str) -> Response:
+def reset_breaker(model: str) -> Reply:
     """Close a model's circuit breaker
 
     And those of its workers, for an operator who knows that the fault is mended. May be repeated. All

@@ -4,11 +4,12 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from flask import Flask, Response
+from flask import Flask
 
 from api import current
 from api.openapi import TABLE
 from api.operations import Operation
+from api.reply import Answered
 from api.services import of
 from shared import context
 from shared.hooks import Hooks, Observers
@@ -48,7 +49,7 @@ def begin(operation: Operation | None) -> None:
     here.services.observers.emit("request_began", *seen)
 
 
-def end(response: Response) -> None:
+def end(answer: Answered) -> None:
     """The current request is answered thus."""
     here = current.handling()
     if here.observed is None:
@@ -56,7 +57,7 @@ def end(response: Response) -> None:
     if here.client is not None:
         context.bind(tenant=here.client.tenant)
     everyone = here.services.observers
-    response.call_on_close(partial(_ended, everyone, here.observed, response.status_code))
+    answer.call_on_close(partial(_ended, everyone, here.observed, answer.status_code))
 
 
 def _ended(everyone: Observers, observed: Observed, status: int) -> None:

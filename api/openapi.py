@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
-from flask import Flask, Response, current_app
+from flask import Flask, current_app
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -13,6 +13,7 @@ from api.auth import Access
 from api.errors import MEDIA_TYPE, RETRY_AFTER, Problem
 from api.health import NAME, VERSION
 from api.operations import Answer, Operation, Operations, Parameter
+from api.reply import Reply
 from api.request_schema import request_schemas
 from api.services import of
 from shared.catalog import Catalog
@@ -42,7 +43,7 @@ openapi = Operations("openapi", __name__, tag="health")
     access=Access.OPEN,
     answers={200: Answer("OpenAPI 3.1.", example={"openapi": "3.1.0"})},
 )
-def openapi_document() -> Response:
+def openapi_document() -> Reply:
     """This interface, described for machines"""
     return answer(cached_document(current_app))
 

@@ -11,13 +11,14 @@ from pydantic import BaseModel
 from api.auth import Access, Unauthorized, authenticate
 from api.limit_plan import Counted
 from api.limits import admit, admit_stranger, settle, take_slot
+from api.reply import Answered, in_flask
 from api.requests import known_query
 from shared.api_keys import Scope
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 
-View = Callable[..., Response]
+View = Callable[..., Answered]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +125,18 @@ class Operations(Blueprint):
             rule = path.replace("{", "<").replace("}", ">")
             guarded = _guarded(view, access, needed, query, f"{method} {path}", counted, makes_job)
             self.views[f"{method} {path}"] = guarded
-            self.add_url_rule(rule, view.__name__, guarded, methods=[method])
+            self.add_url_rule(rule, view.__name__, _for_flask(guarded), methods=[method])
             return view
 
         return register
+
+
+def _for_flask(view: View) -> Callable[..., Response]:
+    @functools.wraps(view)
+    def answered(**path: str) -> Response:
+        return in_flask(view(**path))
+
+    return answered
 
 
 def _guarded(
@@ -143,7 +152,7 @@ def _guarded(
         return view
 
     @functools.wraps(view)
-    def guarded(**path: str) -> Response:
+    def guarded(**path: str) -> Answered:
         try:
             authenticate(access, scope)
         except Unauthorized:
@@ -164,7 +173,7 @@ def _guarded(
             raise
         return response
 
-    def held(path: dict[str, str]) -> Response:
+    def held(path: dict[str, str]) -> Answered:
         slot = take_slot()
         try:
             known_query(query)

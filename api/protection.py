@@ -1,7 +1,9 @@
 """What every answer says to browsers, and which pages of other origins may call."""
 
-from flask import Flask, Response
+from flask import Flask
 from flask_cors import CORS
+
+from api.reply import Answered
 
 PROTECTION = (
     ("X-Content-Type-Options", "nosniff"),
@@ -23,13 +25,10 @@ TOLD = (
 """Response headers that it may read."""
 
 
-def protect(response: Response) -> None:
+def protect(answer: Answered) -> None:
     """Add the headers that the view did not choose itself."""
-    headers = response.headers
-    chosen = {name.lower() for name, _ in headers}
     for name, value in PROTECTION:
-        if name.lower() not in chosen:
-            headers.add(name, value)
+        answer.headers.setdefault(name, value)
 
 
 def share(app: Flask, origins: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from werkzeug.http import parse_list_header
 
 from api import current
-from api.connection import deadline
+from api.connection import BODY_IS_HERE, deadline
 from api.services import services
 from shared.errors import InvalidRequest, JobsError
 
@@ -26,7 +26,7 @@ _SECONDS = re.compile(r"\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
 
 def request_id() -> str:
     """The caller's `X-Request-ID` when it is a sane one, else a new one."""
-    given = current.request().environ.get("HTTP_X_REQUEST_ID")
+    given = current.environ().get("HTTP_X_REQUEST_ID")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return cast(str, given)
     return f"req_{os.urandom(12).hex()}"
@@ -34,13 +34,13 @@ def request_id() -> str:
 
 def traceparent() -> str:
     """The W3C trace context of the caller, '' where there is none or it is malformed."""
-    given = current.request().environ.get("HTTP_TRACEPARENT", "")
-    return given if _TRACEPARENT.fullmatch(given) else ""
+    given: str = current.environ().get("HTTP_TRACEPARENT", "")
+    return given if given and _TRACEPARENT.fullmatch(given) else ""
 
 
 def idempotency_key() -> str | None:
     """The `Idempotency-Key`. Raises `InvalidRequest` for one that is not 1-255 printable ASCII."""
-    given = current.request().environ.get("HTTP_IDEMPOTENCY_KEY")
+    given = current.environ().get("HTTP_IDEMPOTENCY_KEY")
     if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
         raise _bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
     return given
@@ -48,13 +48,13 @@ def idempotency_key() -> str | None:
 
 def no_store() -> bool:
     """Whether the caller asks for a result of its own: `Cache-Control: no-store`."""
-    given = current.request().environ.get("HTTP_CACHE_CONTROL")
+    given = current.environ().get("HTTP_CACHE_CONTROL")
     return given is not None and bool(current.request().cache_control.no_store)
 
 
 def preferred_wait() -> int | None:
     """Seconds of `Prefer: wait=N` (RFC 7240), at most `MAX_WAIT`; None where it is not asked for."""
-    header = current.request().environ.get("HTTP_PREFER")
+    header = current.environ().get("HTTP_PREFER")
     if header is None:
         return None
     for preference in parse_list_header(header):
@@ -72,10 +72,9 @@ def preferred_wait() -> int | None:
 
 def known_query(names: frozenset[str]) -> None:
     """Refuse parameters that mean nothing here, and those given twice. Raises `InvalidRequest`."""
-    request = current.request()
-    if not request.query_string:
+    if not current.environ().get("QUERY_STRING"):
         return
-    for name, values in request.args.lists():
+    for name, values in current.request().args.lists():
         if name not in names:
             known = ", ".join(sorted(names))
             takes = f"it takes {known}" if known else "it takes none"
@@ -85,8 +84,9 @@ def known_query(names: frozenset[str]) -> None:
 
 
 def _parameter(name: str) -> str | None:
-    request = current.request()
-    return request.args.get(name) if request.query_string else None
+    if not current.environ().get("QUERY_STRING"):
+        return None
+    return current.request().args.get(name)
 
 
 def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -> float:
@@ -142,9 +142,9 @@ def decoded(body: bytes) -> dict[str, Any]:
 
 def require_json() -> None:
     """Raises `JobsError` for a body that says to be anything else than JSON in UTF-8."""
-    request = current.request()
-    if request.environ.get("CONTENT_TYPE") == "application/json":
+    if current.environ().get("CONTENT_TYPE") == "application/json":
         return
+    request = current.request()
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
         raise JobsError(
@@ -158,8 +158,7 @@ def raw_body() -> bytes:
 
     (werkzeug's own bound cuts an unsized body off at the limit, without a word.)
     """
-    request = current.request()
-    limit, length = services().settings.max_body_bytes, request.content_length
+    limit, length = services().settings.max_body_bytes, _length()
     if length is not None and length > limit:
         raise _too_large(limit)
     if length is not None:
@@ -168,15 +167,25 @@ def raw_body() -> bytes:
             raise JobsError("The body is shorter than its Content-Length.", code="bad_request")
         return body
     # Chunked, which only a server that ends the input by itself can hand over.
-    body = _read(limit + 1) if request.environ.get("wsgi.input_terminated") else b""
+    body = _read(limit + 1) if current.environ().get("wsgi.input_terminated") else b""
     if len(body) > limit:
         raise _too_large(limit)
     return body
 
 
+def _length() -> int | None:
+    environ = current.environ()
+    given = environ.get("CONTENT_LENGTH", "")
+    if "HTTP_TRANSFER_ENCODING" not in environ and given.isascii() and given.isdigit():
+        return int(given)
+    return current.request().content_length
+
+
 def _read(length: int) -> bytes:
-    seconds = services().settings.body_timeout
-    environ = current.request().environ
+    here = current.handling()
+    environ, seconds = here.environ, here.services.settings.body_timeout
+    if BODY_IS_HERE in environ:
+        return cast(bytes, environ["wsgi.input"].read(length))
     try:
         with deadline(environ, seconds):
             body: bytes = environ["wsgi.input"].read(length)

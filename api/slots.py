@@ -4,10 +4,8 @@ Streams and held answers are cheap and last long, so limits of requests alone wo
 connection of a process.
 """
 
-import threading
-from collections import Counter
-
 from shared.errors import RateLimited
+from shared.locks import brief_lock
 
 MOST = 8192
 """Connections of a process, where its server says nothing else."""
@@ -18,8 +16,8 @@ class Slots:
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
-        self._lock = threading.Lock()
-        self._held: Counter[str] = Counter()
+        self._lock = brief_lock()
+        self._held: dict[str, int] = {}
         self._open = 0
 
     def enter(self, client: str) -> "Slot":
@@ -32,16 +30,16 @@ class Slots:
                     "polls first.",
                     retry_after=1,
                 )
-            self._held[client] += 1
+            self._held[client] = held + 1
             self._open += 1
         return Slot(self, client)
 
     def leave(self, client: str) -> None:
         with self._lock:
             self._open -= 1
-            self._held[client] -= 1
-            if not self._held[client]:
-                del self._held[client]
+            held = self._held.pop(client) - 1
+            if held:
+                self._held[client] = held
 
 
 class Slot:

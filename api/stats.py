@@ -1,6 +1,5 @@
 """`GET /v1/stats`: latencies, throughput, cache, breakers and rate limits, live."""
 
-from flask import Response
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
@@ -10,6 +9,7 @@ from api.auth import client, tenant
 from api.limits import client_name
 from api.models import Breaker, describe
 from api.operations import Answer, Operations
+from api.reply import Reply
 from api.services import Services, services
 from shared.backlog import Backlog, read_backlogs, read_leftovers
 from shared.errors import StoreUnavailable
@@ -89,7 +89,7 @@ class Stats(BaseModel):
     "/v1/stats",
     answers={200: Answer("The last minutes.", Stats, examples.STATS)},
 )
-def show_stats() -> Response:
+def show_stats() -> Reply:
     """Live statistics
 
     Of all models, over the last five to six minutes. Rate limits are the caller's own; a key with the scope

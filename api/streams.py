@@ -82,9 +82,7 @@ def resumed(record: Record, cursor: EventId | None) -> Response:
 
 def stream(follower: Follower, presence: Presence | None, urls: Links) -> Response:
     """A follower's events as a response that lasts until the job ends or the reader goes."""
-    events = EventStream(
-        services(), follower, Connection(current.request().environ), urls, presence
-    )
+    events = EventStream(services(), follower, Connection(current.environ()), urls, presence)
     response = Response(iter(events), content_type=EVENT_STREAM)
     response.headers["X-Accel-Buffering"] = "no"
     # Also called when the client is gone before the first byte, which a generator would not notice.

@@ -206,7 +206,7 @@ def at_home(submission: Submission) -> Submission:
 
 def await_end(ending: Ending, wait: float) -> Ended | None:
     """How the job ended; None when it has not within `wait` seconds, or the store must be asked."""
-    here, connection = services(), Connection(current.request().environ)
+    here, connection = services(), Connection(current.environ())
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
         ended = ending.wait(min(left, POLL))
@@ -234,7 +234,7 @@ def held(job_id: str, wait: float) -> Record:
 
 def until_end(follower: Follower, wait: float) -> None:
     """Return when the job has ended, after `wait` seconds, or when waiting has become pointless."""
-    here, connection = services(), Connection(current.request().environ)
+    here, connection = services(), Connection(current.environ())
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
         try:

@@ -2,8 +2,6 @@
 
 import time
 
-from flask import Response
-
 from api import current, examples, requests
 from api.answers import answer
 from api.auth import DEFAULT_TENANT, Access, Client
@@ -11,6 +9,7 @@ from api.limit_plan import Counted
 from api.limits import admit, admit_stranger
 from api.operations import Answer, Operations, Parameter
 from api.parameters import TRACEPARENT
+from api.reply import Reply
 from api.services import services
 from api.submission import submission_of, submit
 from shared.api_keys import Scope
@@ -59,7 +58,7 @@ webhooks = Operations("webhooks", __name__)
         *("queue_full", "tenant_queue_full", "deadline_unreachable", "rate_limited"),
     ),
 )
-def ingest() -> Response:
+def ingest() -> Reply:
     """Make a job by webhook
 
     By Standard Webhooks, signed with a secret of `WEBHOOK_HMAC_SECRET`; no token is needed. The job

@@ -8,7 +8,6 @@ Since only one batch is on its way at a time it keeps a connection: taking one f
 call costs redis-py more than the call itself (docs/performance.md).
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,14 +19,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.locks import Wakeup, brief_lock, wakeups
+
 MOST = 64
 """Calls in one pipeline: how long a call may wait for those before it is bounded by as many scripts."""
 
 
 class _Errand:
-    """One call: its answer, or the order to lead the next batch."""
+    """One call: its answer, or the order to lead the next batch. `turn` comes to one that has to wait."""
 
     __slots__ = ("args", "batch", "done", "keys", "script", "turn")
+    turn: Wakeup
 
     def __init__(self, script: Script, args: tuple[Any, ...], keys: tuple[str, ...]) -> None:
         self.script = script
@@ -35,8 +37,6 @@ class _Errand:
         self.keys = keys
         self.done: Any = None
         self.batch: list[_Errand] = []
-        self.turn = threading.Lock()
-        self.turn.acquire()
 
     def answer(self) -> Any:
         if isinstance(self.done, Exception):
@@ -54,7 +54,8 @@ class Courier:
         self.around: Callable[[], AbstractContextManager[object]] | None = None
         self._redis = redis
         self._connection: Any = None
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
+        self._wakeup = wakeups()
         self._waiting: list[_Errand] = []
         self._under_way = False
 
@@ -70,6 +71,7 @@ class Courier:
             leads = not self._under_way
             self._under_way = True
             if not leads:
+                errand.turn = self._wakeup()
                 self._waiting.append(errand)
         if leads:
             errand.batch = [errand]
@@ -84,7 +86,7 @@ class Courier:
 
     def _wait(self, errand: _Errand) -> None:
         try:
-            errand.turn.acquire()
+            errand.turn.wait()
         except BaseException:
             # The caller is being killed. Should it be its turn to lead, the others must not wait.
             with self._lock:
@@ -103,18 +105,18 @@ class Courier:
         """
         for errand in leader.batch:
             if errand is not leader:
-                errand.turn.release()
+                errand.turn.wake()
         with self._lock:
             if isinstance(leader.done, RedisTimeoutError):
                 for errand in self._waiting:
                     errand.done = leader.done
-                    errand.turn.release()
+                    errand.turn.wake()
                 self._waiting = []
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             self._under_way = bool(batch)
         if batch:
             batch[0].batch = batch
-            batch[0].turn.release()
+            batch[0].turn.wake()
 
     def _carry(self, batch: list[_Errand]) -> None:
         try:

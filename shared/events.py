@@ -18,12 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.connection import heard, subscriber
 from shared.errors import InvalidRequest, StoreUnavailable
 from shared.keys import Keys
+from shared.locks import wakeups
 
 BUFFER = 256
 PAGE = 256
@@ -273,8 +275,7 @@ class Follower:
         self._ready.set()
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a job ended, as fields of its record."""
 
     job_id: str
@@ -283,9 +284,11 @@ class Ended:
     @classmethod
     def parse(cls, payload: bytes) -> "Ended":
         """From the message of `finish` in shared/lua/lib.lua."""
-        head = payload.split(b" ", 8)
-        job_id, state, attempt, started, finished, cached = (part.decode() for part in head[:6])
-        body, output, error = head[8], int(head[6]), int(head[7])
+        *head, body = payload.split(b" ", 8)
+        job_id, state, attempt, started, finished, cached, first, second = (
+            b" ".join(head).decode().split(" ")
+        )
+        output, error = int(first), int(second)
         return cls(
             job_id,
             {
@@ -310,10 +313,7 @@ class Ending:
         """The connection was lost meanwhile, so the message may have been: look at the store."""
         self._hub = hub
         self._ended: Ended | None = None
-        # A lock that is released once: an Event is three of them, and a dozen calls more for each request.
-        self._told = False
-        self._turn = threading.Lock()
-        self._turn.acquire()
+        self._told = hub.wakeup()
 
     def __enter__(self) -> "Ending":
         return self
@@ -326,23 +326,16 @@ class Ending:
 
         For one caller at a time.
         """
-        if not self._told:
-            self._turn.acquire(timeout=max(0.0, timeout))
+        self._told.wait(max(0.0, timeout))
         return self._ended
 
     def tell(self, ended: Ended) -> None:
         self._ended = ended
-        self._wake()
+        self._told.wake()
 
     def doubt(self) -> None:
         self.doubtful = True
-        self._wake()
-
-    def _wake(self) -> None:
-        # The hub's thread alone does.
-        if not self._told:
-            self._told = True
-            self._turn.release()
+        self._told.wake()
 
 
 class EventHub:
@@ -358,7 +351,9 @@ class EventHub:
         self._pool: Any = redis.connection_pool
         self._lock = threading.Lock()
         self._channels: dict[bytes, _Channel] = {}
+        # Put in and taken out without the lock: each is one operation of the interpreter.
         self._endings: dict[str, Ending] = {}
+        self.wakeup = wakeups()
         self.home = secrets.token_hex(6)
         self._home_channel = keys("ended", self.home).encode()
         self._at_home = threading.Event()
@@ -369,6 +364,8 @@ class EventHub:
 
     def start(self) -> None:
         """Start the reading thread; a second call does nothing."""
+        if self._thread is not None:
+            return
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="event-hub", daemon=True)
@@ -412,16 +409,13 @@ class EventHub:
 
         Raises `StoreUnavailable` when the channel cannot be heard: do not make the job then.
         """
-        if not self._at_home.wait(READY_SECONDS):
+        if not (self._at_home.is_set() or self._at_home.wait(READY_SECONDS)):
             raise StoreUnavailable("The event channel does not answer. Try again in a moment.")
-        ending = Ending(self, job_id)
-        with self._lock:
-            self._endings[job_id] = ending
+        ending = self._endings[job_id] = Ending(self, job_id)
         return ending
 
     def forget(self, ending: Ending) -> None:
-        with self._lock:
-            self._endings.pop(ending.job_id, None)
+        self._endings.pop(ending.job_id, None)
 
     def __len__(self) -> int:
         """How many jobs are being followed or waited for."""
@@ -464,7 +458,7 @@ class EventHub:
         with self._lock:
             self._connection = connection
             connection.send_command("SUBSCRIBE", self._home_channel, check_health=False)
-            for ending in self._endings.values():
+            for ending in list(self._endings.values()):
                 ending.doubt()
             self._channels = {n: c for n, c in self._channels.items() if c.followers}
             for name, channel in self._channels.items():

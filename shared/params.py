@@ -147,12 +147,28 @@ INPUTS: dict[str, TypeAdapter[Any]] = {
 }
 """An engine that is not listed takes any JSON as `input` and any object as `params`."""
 
+_DEFAULTS = {engine: adapter.validate_python({}).model_dump() for engine, adapter in PARAMS.items()}
 _ASSUMED: dict[str, dict[str, Any]] = {
     "text-generation": TextGenerationParams().model_dump(exclude={"max_new_tokens"}),
     "vllm": TextGenerationParams().model_dump(exclude={"max_new_tokens"}),
     "embedding": EmbeddingParams().model_dump(),
     "echo": EchoParams().model_dump(),
 }
+
+
+def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a request with the engine's defaults filled in; as they are where it has no model.
+
+    Raises pydantic's `ValidationError`.
+    """
+    adapter = PARAMS.get(engine)
+    if adapter is None:
+        return dict(given)
+    if not given:
+        # The lists in it are shared, and nobody's to change.
+        return dict(_DEFAULTS[engine])
+    found: dict[str, Any] = adapter.validate_python(given).model_dump()
+    return found
 
 
 def told(engine: str, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,8 @@ TIMEOUT = 0.2
 AWAY_SECONDS = 1.0
 """How long this process decides alone before it asks Redis again."""
 MOST_SHOWN = 100
+MOST_PACKED = 1024
+"""Clients whose charges are kept as scripts take them."""
 
 SCRIPT = Path(__file__).parent / "lua" / "charge.lua"
 _pack = msgspec.msgpack.Encoder().encode
@@ -96,16 +99,7 @@ class RateLimiter:
     def packed(self, client: str, charges: Sequence[Charge]) -> bytes:
         """What a request costs, as scripts take it (shared/lua/rates.lua)."""
         at = self._clock() if self._clock is not None else 0
-        return _pack(
-            (
-                client,
-                at,
-                [
-                    (one.policy.name, one.policy.quota, one.policy.seconds * 1000, one.cost)
-                    for one in charges
-                ],
-            )
-        )
+        return _packed(client, at, tuple(charges))
 
     def usage(self, policies: Sequence[Policy], client: str | None = None) -> list[Usage]:
         """What `client`, or each of the `MOST_SHOWN` clients seen last, took of these policies.
@@ -130,6 +124,14 @@ class RateLimiter:
     def _latest(self) -> list[str]:
         newest = self._redis.zrevrange(self._keys("clients"), 0, MOST_SHOWN - 1)
         return [name.decode() for name in cast(list[bytes], newest)]
+
+
+@lru_cache(maxsize=MOST_PACKED)
+def _packed(client: str, at: int, charges: tuple[Charge, ...]) -> bytes:
+    costs = [
+        (one.policy.name, one.policy.quota, one.policy.seconds * 1000, one.cost) for one in charges
+    ]
+    return _pack((client, at, costs))
 
 
 def decided(charges: Sequence[Charge], admitted: bool, rows: Sequence[int]) -> Decision:

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from shared.catalog import Catalog, ModelSpec
 from shared.errors import InvalidRequest
-from shared.params import INPUTS, PARAMS, TEXT_ENGINES
+from shared.params import INPUTS, TEXT_ENGINES, checked
 from shared.states import JobState
 
 MAX_METADATA = 16
@@ -84,9 +84,10 @@ class JobRequest(Wire):
 
     @model_validator(mode="after")
     def _one_input(self) -> "JobRequest":
-        if ("prompt" in self.model_fields_set) == ("input" in self.model_fields_set):
+        given = self.model_fields_set
+        if ("prompt" in given) == ("input" in given):
             raise ValueError("Give exactly one of 'prompt' and 'input'")
-        if "prompt" in self.model_fields_set and self.prompt is None:
+        if "prompt" in given and self.prompt is None:
             raise ValueError("'prompt' must be a string; for anything else there is 'input'")
         return self
 
@@ -211,13 +212,10 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
     except ValidationError as error:
         raise _invalid(error, ()) from None
     spec = catalog.get(request.model)
-    params: dict[str, Any] = dict(request.params)
-    adapter = PARAMS.get(spec.engine)
-    if adapter is not None:
-        try:
-            params = adapter.validate_python(params).model_dump()
-        except ValidationError as error:
-            raise _invalid(error, ("params",)) from None
+    try:
+        params = checked(spec.engine, request.params)
+    except ValidationError as error:
+        raise _invalid(error, ("params",)) from None
     content = INPUTS.get(spec.engine)
     if content is not None:
         field = "prompt" if request.prompt is not None else "input"
@@ -271,8 +269,10 @@ def _shown(part: str | int) -> str | int:
 
 def rfc3339(epoch_ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 UTC with milliseconds."""
-    seconds, milliseconds = divmod(epoch_ms, 1000)
-    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+    return _to_the_second(epoch_ms // 1000) + _MILLISECONDS[epoch_ms % 1000]
+
+
+_MILLISECONDS = [f".{ms:03d}Z" for ms in range(1000)]
 
 
 @lru_cache(maxsize=256)

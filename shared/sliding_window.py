@@ -9,7 +9,6 @@ shared/lua/rates.lua; tests/shared/test_sliding_window.py holds both against an 
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -19,8 +18,7 @@ MOST_WINDOWS = 10_000
 """Windows that a process keeps while Redis is away; beyond them the longest unused is forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """At most `quota` units in any `seconds`."""
 
     name: str

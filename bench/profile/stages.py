@@ -20,10 +20,10 @@ _FRONT_END = (
     ("Redis client", r"\((redis|hiredis)/|shared/courier"),
     ("wait for the end", r"shared/events|api/connection"),
     ("serialise the answer", r"api/answers|api/tickets"),
-    ("headers of every answer", r"api/protection|api/app"),
+    ("headers of every answer", r"api/protection|api/app|api/reply"),
     ("Flask, werkzeug", r"\((flask|werkzeug)/"),
     ("gunicorn", r"\(gunicorn/|api/gunicorn|email/utils"),
-    ("gevent", r"gevent/(?!_socket|socket)"),
+    ("gevent", r"gevent/(?!_socket|socket)|shared/greenlets|shared/locks|api/deadline"),
 )
 _WORKER = (
     ("Flower's events", r"workers/flower"),

@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, TextIO
 
 import msgspec
 
 from shared import context
+from shared.locks import brief_rlock
 from shared.redaction import redact, redact_logs
 from shared.schemas import rfc3339
 from shared.settings import Settings
@@ -85,7 +87,7 @@ class JsonFormatter(logging.Formatter):
         """The line of an event, with what was `found` beside it."""
         line = {
             "time": rfc3339(int(created * 1000)),
-            "level": logging.getLevelName(level).lower(),
+            "level": _level(level),
             "logger": logger,
             "event": event,
             **self._fields,
@@ -99,13 +101,28 @@ class JsonFormatter(logging.Formatter):
             return _encode(_encodable(line)).decode()
 
 
+@lru_cache(maxsize=64)
+def _level(number: int) -> str:
+    return logging.getLevelName(number).lower()
+
+
 class Lines(logging.StreamHandler[TextIO]):
     """Lines of JSON on standard error."""
 
     def __init__(self, json: JsonFormatter) -> None:
+        # gevent replaces the library's lock by its own, though writing a line waits for no greenlet.
+        self._writing = brief_rlock()
         super().__init__()
         self.setFormatter(json)
         self.json = json
+
+    def acquire(self) -> None:
+        """Keep others out until `release`."""
+        self._writing.acquire()
+
+    def release(self) -> None:
+        """Let others in."""
+        self._writing.release()
 
     def write(self, line: str) -> bool:
         """Write a line that is ready; False where it cannot be written."""

@@ -1,7 +1,10 @@
 """What only a real server shows: junk on the wire, bodies that lie, a graceful end."""
 
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -152,6 +155,161 @@ def test_an_odd_host_never_breaks_an_answer(
     if reply.status == 202:
         assert reply.json["urls"]["get"].startswith("http://")
         assert "<" not in reply.headers["Location"]
+
+
+def test_the_app_is_not_imported_before_gevent_has_patched_the_standard_library() -> None:
+    program = "import sys, api.gunicorn_worker; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert not {"flask", "redis", "shared.jobs", "api.lane"} & set(done.stdout.split())
+
+
+_OWN = re.compile(
+    rb"job_[0-9a-z]+|req_[0-9a-f]+|\d{4}-\d\d-\d\dT[\d:.]+Z|ticket=[\w.-]+|Date: [^\r]+|"
+    rb';t=\d+|r=\d+|"queue_position":\d+|Content-Length: \d+'
+)
+"""What differs between any two answers."""
+
+
+class Kept:
+    """A connection that stays, as long as the server keeps it."""
+
+    def __init__(self, server: Server) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self._file = self._sock.makefile("rb")
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+        self._sock.close()
+
+    def send(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def answer(self) -> bytes:
+        """The next one, whole; empty where the server has hung up."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            if not (line := self._file.readline()):
+                assert head == b"", "cut off in a head"
+                return b""
+            head += line
+        length = re.search(rb"Content-Length: (\d+)", head)
+        assert length is not None
+        body = self._file.read(int(length[1]))
+        assert len(body) == int(length[1])
+        return head + body
+
+
+def posted(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: a.example:8080",
+        f"Authorization: {AUTH['Authorization']}",
+    ]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+HELLO = json.dumps(ECHO).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/jobs", HELLO, []),
+        ("/v1/jobs", HELLO, ["X-Request-ID: mine"]),
+        ("/v1/jobs", HELLO, ["Prefer: wait=0"]),
+        ("/v1/jobs", HELLO, ["Idempotency-Key: alike"]),
+        ("/v1/jobs", HELLO, ["Authorization: Bearer wrong"]),
+        ("/v1/jobs", HELLO, ["Host2: x", "Accept-Encoding: gzip"]),
+        ("/v1/jobs", b'{"model":"nobody","prompt":"x"}', []),
+        ("/v1/jobs", b'{"model":"echo","prompt":"x","priority":7}', []),
+        ("/v1/jobs", b'{"model":"echo","model":"echo","prompt":"x"}', []),
+        ("/v1/jobs", b"{", []),
+        ("/v1/jobs", b"", []),
+        ("/v1/infer?timeout=0", HELLO, []),
+        ("/v1/infer?timeout=0.01", HELLO, []),
+        ("/v1/infer?timeout=x", HELLO, []),
+        ("/v1/infer?nothing=1", HELLO, []),
+    ],
+)
+def test_a_request_is_answered_alike_the_first_time_and_every_other(
+    server: Server, served: PlayedWorker, path: str, body: bytes, headers: list[str]
+) -> None:
+    request = posted(path, body, *headers, f"X-Once: {server.port} {path} {headers} {body!r}")
+    with Kept(server) as first:
+        # An Idempotency-Key makes all others a repeat of this one.
+        first.send(posted(path, body, *headers))
+        first.answer()
+
+    answers = []
+    with Kept(server) as connection:
+        for _ in range(3):
+            connection.send(request)
+            answers.append(_OWN.sub(b"*", connection.answer()))
+
+    assert answers[0].startswith(b"HTTP/1.1 ") and b"Connection: keep-alive\r\n" in answers[0]
+    assert answers[1] == answers[0]
+    assert answers[2] == answers[0]
+
+
+def test_requests_that_come_together_are_answered_in_turn(
+    server: Server, served: PlayedWorker
+) -> None:
+    get = f"GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: {AUTH['Authorization']}\r\n\r\n".encode()
+    requests = [posted("/v1/jobs", HELLO, f"X-Request-ID: r{n % 2}") for n in range(8)]
+
+    with Kept(server) as connection:
+        connection.send(b"".join(requests[:4]) + get + b"".join(requests[4:]) + get[:20])
+        answers = [connection.answer() for _ in range(9)]
+        connection.send(get[20:])
+        answers.append(connection.answer())
+
+    statuses = [answer[9:12] for answer in answers]
+    assert statuses == [b"202"] * 4 + [b"200"] + [b"202"] * 4 + [b"200"]
+    jobs = [answer for answer in answers if answer[9:12] == b"202"]
+    assert [b"X-Request-ID: r1\r\n" in answer for answer in jobs] == [False, True] * 4
+    assert len({json.loads(job.partition(b"\r\n\r\n")[2])["id"] for job in jobs}) == 8
+
+
+def test_a_head_that_never_comes_ends_a_connection_that_was_in_use(
+    server: Server, served: PlayedWorker
+) -> None:
+    with Kept(server) as connection:
+        for _ in range(3):
+            connection.send(posted("/v1/jobs", HELLO))
+            assert connection.answer().startswith(b"HTTP/1.1 202 ")
+        connection.send(b"POST /v1/jobs HT")
+
+        assert connection.answer() == b""
+
+
+def test_a_held_answer_on_a_connection_in_use_is_given_at_a_graceful_end(
+    catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
+) -> None:
+    server = Server(catalogue, redis_server.url, server_prefix).start()
+    try:
+        with Kept(server) as connection:
+            for _ in range(2):
+                connection.send(posted("/v1/infer?timeout=0", HELLO))
+                assert connection.answer().startswith(b"HTTP/1.1 202 ")
+            connection.send(posted("/v1/infer", HELLO))
+            eventually(lambda: served.store.status("echo").waiting == 3, what="the third waits")
+
+            server.terminate()
+
+            assert connection.answer().startswith(b"HTTP/1.1 202 ")
+            assert connection.answer() == b"", "and no more is taken on it"
+        assert server.process is not None
+        assert server.process.wait(15) == 0
+    finally:
+        server.stop()
+    assert served.store.status("echo").waiting == 3
 
 
 def test_a_graceful_end_gives_held_answers_and_ends_streams_whole(

@@ -10,16 +10,16 @@ from gunicorn.http.errors import ParseException
 from gunicorn.http.parser import RequestParser
 
 from api import gunicorn_request
-from api.gunicorn_request import LONGEST, MOST, Parser
+from api.gunicorn_request import LONGEST, MOST, Head, Parser, Whole
 
 CLIENT = ("127.0.0.1", 50000)
 POST = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
-def heads(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, dict[str, Any]]:
+def heads(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Head]:
     """The heads that are remembered, none at first."""
-    none: dict[bytes, dict[str, Any]] = {}
+    none: dict[bytes, Head] = {}
     monkeypatch.setattr(gunicorn_request, "_heads", none)
     return none
 
@@ -37,7 +37,7 @@ def said(requests: Iterator[Any], count: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(count):
         request = next(requests)
-        names = {"cfg", "unreader", "body", "_use_fast", "in_wsgi"}
+        names = {"cfg", "unreader", "body", "_use_fast", "in_wsgi", "unknown"}
         found.append(
             {name: value for name, value in vars(request).items() if name not in names}
             | {"body": request.body.read(), "close": request.should_close()}
@@ -102,7 +102,7 @@ def test_a_body_that_nobody_read_is_not_the_next_request() -> None:
     assert [next(requests).path, next(requests).path] == ["/", "/v1/jobs"]
 
 
-def test_behind_a_proxys_line_nothing_is_remembered(heads: dict[bytes, dict[str, Any]]) -> None:
+def test_behind_a_proxys_line_nothing_is_remembered(heads: dict[bytes, Head]) -> None:
     made = settings()
     made.set("proxy_protocol", "v1")
     line = b"PROXY TCP4 10.0.0.%d 10.0.0.9 1 2\r\n"
@@ -115,7 +115,7 @@ def test_behind_a_proxys_line_nothing_is_remembered(heads: dict[bytes, dict[str,
 
 
 def test_so_many_heads_are_remembered_and_none_that_is_long(
-    heads: dict[bytes, dict[str, Any]],
+    heads: dict[bytes, Head],
 ) -> None:
     for number in range(MOST + 1):
         next(Parser(settings(), iter([b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number]), CLIENT))
@@ -126,3 +126,108 @@ def test_so_many_heads_are_remembered_and_none_that_is_long(
     assert next(Parser(settings(), iter([long]), CLIENT)).path == "/"
 
     assert heads == {}
+
+
+ROUTE: Any = object()
+
+
+def found(environ: Any) -> Any:
+    """The one route whose answers are whole."""
+    return (
+        ROUTE if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", "/v1/jobs") else None
+    )
+
+
+def parser(*pieces: bytes) -> Parser:
+    return Parser(settings(), iter(pieces), CLIENT, found)
+
+
+def test_what_came_before_and_is_all_here_is_whole() -> None:
+    requests = parser(POST + b"{}", POST + b"[]", POST + b"12")
+
+    first, second, third = next(requests), next(requests), next(requests)
+
+    assert not isinstance(first, Whole)
+    assert isinstance(second, Whole) and isinstance(third, Whole)
+    assert (second.stop, second.body, third.body) == (ROUTE, b"[]", b"12")
+    assert second.in_wsgi == first.in_wsgi
+    with pytest.raises(StopIteration):
+        next(requests)
+
+
+def test_whole_requests_and_others_take_turns_on_a_connection() -> None:
+    get = b"GET /v1/jobs HTTP/1.1\r\nHost: a\r\n\r\n"
+    chunked = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    together = [POST + b"{}", get, POST + b"[]", chunked, chunked, POST + b"12", get, POST + b"34"]
+
+    for pieces in (together, [b"".join(together)]):
+        read = []
+        for request in parser(*pieces):
+            body = request.body if isinstance(request, Whole) else request.body.read()
+            read.append((isinstance(request, Whole), body))
+        assert [body for _, body in read] == [b"{}", b"", b"[]", b"{}", b"{}", b"12", b"", b"34"]
+        assert [whole for whole, _ in read][2:] == [True, False, False, True, False, True]
+
+
+@pytest.mark.parametrize("cut", range(1, len(POST) + 2))
+def test_what_comes_in_pieces_is_read_by_gunicorn(cut: int) -> None:
+    whole = POST + b"{}"
+    requests = parser(whole, whole[:cut], whole[cut:], whole)
+    next(requests)
+
+    pieced = next(requests)
+
+    assert not isinstance(pieced, Whole)
+    assert (pieced.path, pieced.body.read()) == ("/v1/jobs", b"{}")
+    assert isinstance(next(requests), Whole)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST /v1/jobs HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
+        b"HEAD /v1/jobs HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_gunicorns_each_time(data: bytes) -> None:
+    requests = parser(data, data, data)
+
+    assert [isinstance(next(requests), Whole) for _ in range(3)] == [False] * 3
+
+
+def test_the_last_request_of_a_connection_is_gunicorns() -> None:
+    last = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+    for _ in range(3):
+        requests = parser(last + POST + b"{}")
+        assert not isinstance(next(requests), Whole)
+        with pytest.raises(StopIteration):
+            next(requests)
+
+
+def test_behind_a_whole_request_the_next_one_is_refused_by_itself() -> None:
+    requests = parser(POST + b"{}", POST + b"{}" + b"GET / HTTP/9.9\r\n\r\n")
+    next(requests)
+
+    assert isinstance(next(requests), Whole)
+    with pytest.raises(ParseException):
+        next(requests)
+
+
+def test_of_a_peer_without_an_address_nothing_is_whole() -> None:
+    requests = Parser(settings(), iter([POST + b"{}"] * 3), "", found)
+
+    assert [isinstance(next(requests), Whole) for _ in range(3)] == [False] * 3
+
+
+def test_a_body_that_breaks_off_is_not_whole() -> None:
+    requests = parser(POST + b"{}", POST + b"{")
+    next(requests)
+
+    short = next(requests)
+
+    assert not isinstance(short, Whole)
+    assert short.body.read() == b"{"

@@ -12,6 +12,7 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 from api import gunicorn_response
 from api.connection import BODY_IS_HERE, PUSH
 from api.gunicorn_request import Parser
+from api.reply import Reply
 
 CLIENT, SERVER = ("127.0.0.1", 50000), ("127.0.0.1", 8080)
 GET = b"GET /v1/jobs?limit=2 HTTP/1.1\r\nHost: a.example\r\n"
@@ -189,6 +190,55 @@ def test_what_a_full_buffer_does_not_take_is_sent_after_it() -> None:
 
     assert sock.sent == bytes(range(100))
     assert sock.calls == 2
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("status", [200, 202, 404, 429, 503])
+def test_a_whole_answer_is_the_bytes_that_gunicorn_sends(
+    cfg: Config, status: int, keeps: bool
+) -> None:
+    reply = Reply(b"{}", status, "application/json")
+    reply.headers["Location"] = "http://a.example:8080/v1/jobs/job_1?x=%20"
+    reply.headers["RateLimit"] = '"submit";r=1;t=60'
+    [theirs] = gunicorn_response.Response.__bases__
+    sock = Socket()
+    response = theirs(parsed(cfg, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"), sock, cfg)
+    if not keeps:
+        response.force_close()
+    response.start_response(reply.status, list(reply.headers.items()))
+    response.write(reply.body)
+    response.close()
+
+    assert gunicorn_response.packed(reply, keeps=keeps) == sock.sent
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\x00", "a\x7f", "\u0100"])
+def test_a_whole_answers_header_cannot_bring_others_along(value: str) -> None:
+    reply = Reply(b"{}", 200, "application/json")
+    reply.headers["X-A"] = value
+
+    with pytest.raises(InvalidResponseHeader):
+        gunicorn_response.packed(reply, keeps=True)
+
+
+class Slow(Socket):
+    """A socket whose timeout is kept."""
+
+    timeouts: list[float | None]
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.timeouts.append(seconds)
+
+
+@pytest.mark.parametrize("at_once", [0, 10, 100])
+def test_a_whole_answer_is_sent_at_once_or_within_its_time(at_once: int) -> None:
+    sock = Slow(at_once=at_once)
+    sock.timeouts = []
+
+    gunicorn_response.send_whole(sock, bytes(range(100)), 7.0)
+
+    assert sock.sent == bytes(range(100))
+    assert sock.timeouts == ([] if at_once == 100 else [7.0, None])
 
 
 EVENTS = [("Content-Type", "text/event-stream")]

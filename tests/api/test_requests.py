@@ -24,7 +24,7 @@ JSON = "application/json"
 def reading(app: Flask, **request: Any) -> Iterator[None]:
     """While a request is being handled, as far as it is read."""
     with app.test_request_context(**request) as flask:
-        current.begin(of(app), flask.request)
+        current.begin(of(app), flask.request.environ)
         yield
 
 

@@ -1,3 +1,7 @@
+import base64
+import hashlib
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +27,15 @@ def test_another_process_with_the_same_token_takes_it() -> None:
 
     assert Tickets("token").admits(ticket, JOB)
     assert not Tickets("another").admits(ticket, JOB)
+
+
+@given(st.text(min_size=1, max_size=200))
+def test_it_is_an_hmac_of_job_and_expiry(token: str) -> None:
+    key = hmac.digest(token.encode(), b"truthgpt events ticket v1", hashlib.sha256)
+    mac = hmac.digest(key, f"{JOB}.{1000 + LIFETIME}".encode(), hashlib.sha256)
+    spelled = base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+    assert Tickets(token).issue(JOB, now=1000.0) == f"{1000 + LIFETIME}.{spelled}"
 
 
 def test_a_later_expiry_is_not_believed() -> None:

@@ -1,8 +1,9 @@
-"""What a worker is told of params."""
+"""What params a request has, and what a worker is told of them."""
 
 import pytest
+from pydantic import ValidationError
 
-from shared.params import PARAMS, TextGenerationParams, told
+from shared.params import PARAMS, TextGenerationParams, checked, told
 
 
 @pytest.mark.parametrize("engine", sorted(PARAMS))
@@ -18,3 +19,32 @@ def test_how_much_is_always_told_for_each_model_has_its_own_limit() -> None:
 
 def test_an_engine_of_ones_own_is_told_all() -> None:
     assert told("package:Class", {"temperature": 0.0}) == {"temperature": 0.0}
+
+
+@pytest.mark.parametrize("engine", sorted(PARAMS))
+def test_defaults_are_what_an_empty_object_has(engine: str) -> None:
+    assert checked(engine, {}) == PARAMS[engine].validate_python({}).model_dump()
+
+
+@pytest.mark.parametrize("engine", sorted(PARAMS))
+def test_defaults_are_everybodys_own(engine: str) -> None:
+    first = checked(engine, {})
+    first.clear()
+
+    assert checked(engine, {}) == PARAMS[engine].validate_python({}).model_dump()
+
+
+def test_what_is_given_is_checked_and_the_rest_filled_in() -> None:
+    assert checked("echo", {"repeat": 3}) == {"step_ms": None, "repeat": 3}
+    with pytest.raises(ValidationError):
+        checked("echo", {"repeat": 0})
+    with pytest.raises(ValidationError):
+        checked("echo", {"more": 1})
+
+
+def test_without_a_model_of_its_own_an_engine_gets_what_was_given() -> None:
+    given = {"anything": [1]}
+
+    found = checked("my-engine", given)
+
+    assert found == given and found is not given
