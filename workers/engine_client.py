@@ -1,7 +1,6 @@
 """The worker's side of its engine host: spawn it, talk to it, watch it, drain, kill and respawn it."""
 
 import logging
-import select
 import threading
 import time
 from collections.abc import Sequence
@@ -21,8 +20,6 @@ from workers.host.messages import (
     Refused,
     Stepped,
     Stop,
-    receive_reports,
-    send,
 )
 from workers.memory_limit import DRAIN_SECONDS, MemoryLimit, Verdict
 
@@ -54,7 +51,8 @@ class EngineState(StrEnum):
 class EngineEvents(Protocol):
     """Who listens to a host. Called from the client's one thread."""
 
-    def engine_stepped(self, step: Stepped) -> None: ...
+    def engine_stepped(self, steps: Sequence[Stepped]) -> None:
+        """What steps brought that was read together. May take as long as a call to Redis."""
 
     def engine_lost(self, reason: str, cause: "Cause") -> None:
         """The host is gone with everything that it held."""
@@ -93,7 +91,6 @@ class EngineClient:
         self._events = events
         self._options = options or HostOptions()
         self._host: Host | None = None
-        self._sending = threading.Lock()
         self._stopped = threading.Event()
         self._heard = 0.0
         self._stepping = 0.0
@@ -134,13 +131,15 @@ class EngineClient:
             host.process.kill()
 
     def send(self, commands: Sequence[Command]) -> bool:
-        """Send commands. False when there is no host to take them: their loss is being reported."""
+        """Send commands, without waiting for a host that does not read: it reads between its steps.
+
+        False when there is no host to take them: their loss is being reported.
+        """
         host = self._host
         if host is None:
             return False
         try:
-            with self._sending:
-                send(host.connection, commands)
+            host.channel.post(commands)
         except OSError:
             return False
         return True
@@ -179,13 +178,13 @@ class EngineClient:
             return str(error)
         self._host = host
         try:
-            send(host.connection, [Load(self.spec.model_dump_json().encode(), self._ceilings())])
-            readable = select.poll()
-            readable.register(host.connection, select.POLLIN)
+            host.channel.post([Load(self.spec.model_dump_json().encode(), self._ceilings())])
             while True:
-                if readable.poll(POLL_SECONDS * 1000):
-                    self._receive(host)
+                steps = self._receive(host)
+                # Before what may take its time, of which nobody is to think that the host was silent.
                 self._watch(host)
+                if steps:
+                    self._events.engine_stepped(steps)
         except (EOFError, OSError):
             pass
         finally:
@@ -194,7 +193,7 @@ class EngineClient:
             self._memory_limit = MemoryLimit(None)
             host.process.kill()
             code = host.process.wait()
-            host.connection.close()
+            host.channel.close()
         ended = f"exit status {code}" if code >= 0 else f"signal {-code}"
         if not self._stopped.is_set():
             self._bury(ended, ready=ready)
@@ -213,13 +212,17 @@ class EngineClient:
         folder = self._options.state_dir
         return str(folder / "ceilings" / f"{self.spec.name}.json") if folder is not None else ""
 
-    def _receive(self, host: Host) -> None:
-        for report in receive_reports(host.connection):
+    def _receive(self, host: Host) -> list[Stepped]:
+        """Hear what the host says, for `POLL_SECONDS` if it says nothing. Returns what its steps brought."""
+        steps: list[Stepped] = []
+        reports = host.channel.receive(POLL_SECONDS)
+        if reports:
             self._heard = time.monotonic()
+        for report in reports:
             match report:
                 case Stepped():
                     self._stepping = 0.0
-                    self._events.engine_stepped(report)
+                    steps.append(report)
                 case Pulse():
                     self._stepping = report.stepping
                     self.budget = report.budget
@@ -231,6 +234,7 @@ class EngineClient:
                     self._reason = f"its device is gone: {report.message}"
                 case Refused():
                     self._change(EngineState.FAILED, report.message)
+        return steps
 
     def _loaded(self, host: Host, report: Ready) -> None:
         limit = self._options.memory_limit

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
+
+from workers.host.channel import Channel, to_host
+from workers.host.messages import Command, Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +21,7 @@ class Host:
     """A running engine host and our end of the socket to it."""
 
     process: "subprocess.Popen[bytes]"
-    connection: Connection
+    channel: Channel[Command, Report]
 
     def resident(self) -> int:
         """Its resident memory in bytes; 0 when it is gone."""
@@ -50,7 +52,7 @@ def spawn(python: Path | None = None) -> Host:
     early = _ahead.pop() if _ahead else None
     if early is None or python is not None:
         if early is not None:
-            early.connection.close()
+            early.channel.close()
             early.process.kill()
             early.process.wait()
         return _start(python)
@@ -73,4 +75,4 @@ def _start(python: Path | None) -> Host:
         except OSError:
             ours.close()
             raise
-    return Host(process, Connection(ours.detach()))
+    return Host(process, to_host(ours))

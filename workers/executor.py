@@ -233,25 +233,29 @@ class Executor:
 
     # -- what the engine says (EngineEvents)
 
-    def engine_stepped(self, step: Stepped) -> None:
-        self._observers.emit("engine_stepped", self._spec.name, step)
+    def engine_stepped(self, steps: Sequence[Stepped]) -> None:
         said: list[Said] = []
+        ends: list[tuple[Attempt, Finish | Requeue]] = []
         first: list[float] = []
-        for piece in step.pieces:
-            attempt = self._held.get(piece.ticket)
-            if attempt is None:
-                continue
-            attempt.batch_size = max(attempt.batch_size, step.batch_size)
-            if attempt.first_token is None and not attempt.resumed:
-                attempt.first_token = _since_created(attempt)
-                first.append(attempt.first_token)
-            said.append((attempt, piece))
+        for step in steps:
+            self._observers.emit("engine_stepped", self._spec.name, step)
+            for piece in step.pieces:
+                attempt = self._held.get(piece.ticket)
+                if attempt is None:
+                    continue
+                attempt.batch_size = max(attempt.batch_size, step.batch_size)
+                if attempt.first_token is None and not attempt.resumed:
+                    attempt.first_token = _since_created(attempt)
+                    first.append(attempt.first_token)
+                said.append((attempt, piece))
+            for outcome in step.outcomes:
+                if (end := self._end(outcome.ticket, outcome.kind, outcome)) is not None:
+                    ends.append(end)
         if first:
             self._observers.emit("batch_spoke_first", self._spec.name, first)
-        ends = [self._end(outcome.ticket, outcome.kind, outcome) for outcome in step.outcomes]
-        self.scribe.step(said, [end for end in ends if end is not None])
-        if step.outcomes:
+        if ends:
             self._changed()
+        self.scribe.step(said, ends)
 
     def engine_lost(self, reason: str, cause: Cause) -> None:
         """Charge the attempts where one may be the cause; tell the breakers of what was not meant."""

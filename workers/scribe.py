@@ -1,4 +1,4 @@
-"""Writes what attempts say and how they end: one thread, everything that gathered in one round trip.
+"""Writes what attempts say and how they end: one thread at a time, all that gathered in one round trip.
 
 While a write is on its way the pieces behind it gather, and pieces of one attempt merge into one event,
 so a slow Redis means fewer, larger events. Nothing is dropped while Redis is away: the same writes,
@@ -74,7 +74,10 @@ Answer = tuple[Attempt, int, bool]
 
 
 class Scribe:
-    """`step`, `tell` and `end` queue; the thread writes; `answered` learns what Redis said.
+    """`step`, `tell` and `end` take down, a thread writes; `answered` learns what Redis said.
+
+    What steps bring is written by the thread that brings it, which spares a wake-up: once, and if no other
+    write is under way. What Redis does not answer, and what gathers meanwhile, the scribe's thread writes.
 
     `write` carries out writes and raises `StoreUnavailable` where they must be repeated.
     `answered` gets the numbers of `JobStore.write`, for every attempt whose write was fenced or was its
@@ -89,8 +92,13 @@ class Scribe:
         self._carry_out = write
         self._answered = answered
         self._pending: dict[Attempt, _Pending] = {}
-        self._changed = threading.Condition()
+        self._unanswered: list[Deed] = []
+        """What the thread that brought it could not write."""
         self._writing = False
+        """Whether somebody has taken what was pending, and has not had an answer yet."""
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._written = threading.Condition(self._lock)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
 
@@ -100,16 +108,17 @@ class Scribe:
     def stop(self) -> None:
         """End the thread; what could not be written by now is left to leases and the rescuer."""
         self._stopped.set()
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._work.notify()
+            self._written.notify_all()
         self._thread.join(timeout=5)
 
     def step(self, said: Sequence[Said], ended: Sequence[tuple[Attempt, Finish | Requeue]]) -> None:
-        """Take down what a step of the engine brought: it leaves in one write.
+        """Take down what steps of the engine brought, and write it: it leaves in one write.
 
-        Waits while too much is unwritten, which holds the engine back.
+        Takes as long as one call to Redis. Waits while too much is unwritten, which holds the engine back.
         """
-        with self._changed:
+        with self._lock:
             self._bound()
             for attempt, piece in said:
                 pending = self._pending.setdefault(attempt, _Pending())
@@ -121,102 +130,135 @@ class Scribe:
                     pending.events.append(("output", piece.output))
             for attempt, end in ended:
                 self._pending.setdefault(attempt, _Pending()).end = end
-            self._changed.notify_all()
+            if self._writing or not self._pending:
+                return
+            batch = self._taken()
+        deeds = _begun(batch)
+        try:
+            self._try(deeds)
+        except StoreUnavailable:
+            with self._lock:
+                self._unanswered = deeds
+                self._work.notify()
+        else:
+            self._over()
 
     def tell(self, attempt: Attempt, kind: str, data: bytes) -> None:
         """Send a `reset` event; `data` is JSON."""
-        with self._changed:
+        with self._lock:
             self._bound()
             pending = self._pending.setdefault(attempt, _Pending())
             _flush_text(attempt, pending)
             pending.events.append((kind, data))
-            self._changed.notify_all()
+            self._work.notify()
 
     def end(self, attempt: Attempt, end: Finish | Requeue) -> None:
         """End an attempt, after all that it said."""
-        with self._changed:
+        with self._lock:
             self._pending.setdefault(attempt, _Pending()).end = end
-            self._changed.notify_all()
+            self._work.notify()
 
     def drop(self, attempt: Attempt) -> None:
         """Forget what an attempt still had to say: it is fenced."""
-        with self._changed:
+        with self._lock:
             self._pending.pop(attempt, None)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is written. False when that took longer than `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(
+        with self._lock:
+            return self._written.wait_for(
                 lambda: not self._pending and not self._writing, timeout=timeout
             )
 
     def _bound(self) -> None:
-        self._changed.wait_for(lambda: len(self._pending) < PENDING_BOUND or self._stopped.is_set())
+        self._written.wait_for(lambda: len(self._pending) < PENDING_BOUND or self._stopped.is_set())
 
-    # -- the scribe's thread
+    # -- writing: one thread at a time
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._pending or self._stopped.is_set())
-                if self._stopped.is_set() and not self._pending:
-                    return
-                batch, self._pending = self._pending, {}
-                self._writing = True
-            deeds = _compose(batch)
-            ends = any(pending.end is not None for pending in batch.values())
-            faults.reach("before_finish" if ends else "mid_append")
-            results = self._carried_out(deeds)
-            if results is None:
-                return
-            if ends:
-                faults.reach("after_finish")
-            answers = [
-                (attempt, result, not isinstance(write, Append))
-                for (attempt, write), result in results
-            ]
-            self._answered([answer for answer in answers if answer[2] or answer[1] != 1])
+    def _taken(self) -> dict[Attempt, _Pending]:
+        """Under the lock: take all that is pending, to write it."""
+        batch, self._pending = self._pending, {}
+        self._writing = True
+        self._written.notify_all()
+        return batch
 
-    def _carried_out(self, deeds: list[Deed]) -> list[tuple[Deed, int]] | None:
+    def _over(self) -> None:
+        """What was taken is written."""
+        with self._lock:
+            self._writing = False
+            if self._pending:
+                self._work.notify()
+            self._written.notify_all()
+
+    def _try(self, deeds: list[Deed]) -> None:
+        """Write, and tell what Redis said. Raises `StoreUnavailable` where it said nothing."""
+        results = self._carried_out(deeds)
+        if _ends(deeds):
+            faults.reach("after_finish")
+        answers = [
+            (attempt, result, not isinstance(write, Append)) for (attempt, write), result in results
+        ]
+        self._answered([answer for answer in answers if answer[2] or answer[1] != 1])
+
+    def _carried_out(self, deeds: list[Deed]) -> list[tuple[Deed, int]]:
         """Write, and where Redis has forgotten events all that is remembered of their attempts again."""
-        results = self._write([write for _, write in deeds])
-        if results is None:
-            return None
-        answered = list(zip(deeds, results, strict=True))
+        answered = self._write(deeds)
         cut = dict.fromkeys(attempt for (attempt, _), result in answered if result == -1)
         if not cut:
             return answered
         again: list[Deed] = [(attempt, append) for attempt in cut for append in attempt.said]
         again += [deed for deed in deeds if deed[0] in cut and not isinstance(deed[1], Append)]
-        results = self._write([write for _, write in again])
-        if results is None:
-            return None
         kept = [(deed, result) for deed, result in answered if deed[0] not in cut]
-        return kept + list(zip(again, results, strict=True))
+        return kept + self._write(again)
 
-    def _write(self, writes: list[Write]) -> list[int] | None:
+    def _write(self, deeds: list[Deed]) -> list[tuple[Deed, int]]:
+        try:
+            results = self._carry_out([write for _, write in deeds])
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - the thread must live, for every job of this worker
+            _log.exception("%d writes were refused and are given up", len(deeds))
+            results = [-1] * len(deeds)
+        return list(zip(deeds, results, strict=True))
+
+    # -- the scribe's thread
+
+    def _run(self) -> None:
+        while (deeds := self._next()) and self._repeated(deeds):
+            self._over()
+
+    def _next(self) -> list[Deed]:
+        """Wait for something to write. Nothing once the scribe is stopped."""
+        with self._lock:
+            self._work.wait_for(lambda: self._unanswered or self._waits() or self._stopped.is_set())
+            if self._unanswered:
+                deeds, self._unanswered = self._unanswered, []
+                return deeds
+            if not self._waits():
+                return []
+            batch = self._taken()
+        return _begun(batch)
+
+    def _waits(self) -> bool:
+        return bool(self._pending) and not self._writing
+
+    def _repeated(self, deeds: list[Deed]) -> bool:
+        """Write until Redis answers. False when the scribe is stopped before."""
         for trial in Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
             stop=stop_when_event_set(self._stopped),
             before_sleep=lambda state: (
-                _log.warning("Redis is away; %d writes wait", len(writes))
+                _log.warning("Redis is away; %d writes wait", len(deeds))
                 if state.attempt_number == 1
                 else None
             ),
             retry_error_callback=lambda _: None,
         ):
             with trial:
-                try:
-                    return self._carry_out(writes)
-                except StoreUnavailable:
-                    raise
-                except Exception:  # noqa: BLE001 - the thread must live, for every job of this worker
-                    _log.exception("%d writes were refused and are given up", len(writes))
-                    return [-1] * len(writes)
-        return None
+                self._try(deeds)
+                return True
+        return False
 
 
 def _flush_text(attempt: Attempt, pending: _Pending) -> None:
@@ -227,6 +269,16 @@ def _flush_text(attempt: Attempt, pending: _Pending) -> None:
     attempt.index += max(1, len(pending.token_ids))
     pending.text, pending.token_ids = [], []
     pending.events.append(("token\n" + tokens, data))
+
+
+def _ends(deeds: list[Deed]) -> bool:
+    return any(not isinstance(write, Append) for _, write in deeds)
+
+
+def _begun(batch: dict[Attempt, _Pending]) -> list[Deed]:
+    deeds = _compose(batch)
+    faults.reach("before_finish" if _ends(deeds) else "mid_append")
+    return deeds
 
 
 def _compose(batch: dict[Attempt, _Pending]) -> list[Deed]:

@@ -28,7 +28,7 @@ _FRONT_END = (
 _WORKER = (
     ("Flower's events", r"workers/flower"),
     ("telemetry", r"shared/telemetry/|prometheus_client/|opentelemetry/|shared/hooks"),
-    ("pipe to the engine", r"workers/host/messages|multiprocessing/connection"),
+    ("pipe to the engine", r"workers/host/channel"),
     ("scribe: write", r"workers/scribe"),
     ("claim", r"workers/puller|JobStore.claim"),
     ("executor", r"workers/(executor|guard|retries|quarantine|transient)"),
@@ -37,10 +37,7 @@ _WORKER = (
     ("Celery", r"\((celery|kombu|billiard)/"),
 )
 _ENGINE = (
-    (
-        "pipe to the worker",
-        r"workers/host/messages|multiprocessing/connection|workers/host/__main__",
-    ),
+    ("pipe to the worker", r"workers/host/channel|workers/host/__main__"),
     ("loop", r"workers/host/"),
     ("engine", r"workers/engines/"),
 )

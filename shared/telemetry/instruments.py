@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,22 +13,22 @@ from shared.telemetry.catalogue import BY_NAME
 class WeightedHistogram(Histogram):
     """A histogram that takes many observations at the price of few."""
 
-    def add(self, amount: float, times: int) -> None:
-        """Observe `amount` so many times."""
-        self._sum.inc(amount * times)
-        for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
-            if amount <= bound:
-                bucket.inc(times)
-                return
+    @property
+    def bounds(self) -> Sequence[float]:
+        """The upper bounds of its buckets."""
+        return self._upper_bounds
+
+    def add(self, buckets: Mapping[int, int], total: float) -> None:
+        """Take over observations: how many by bucket, and their sum."""
+        self._sum.inc(total)
+        for bucket, times in buckets.items():
+            self._buckets[bucket].inc(times)
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """Observe each of `amounts`."""
-        if not amounts:
-            return
-        self._sum.inc(sum(amounts))
-        buckets = Counts(bisect_left(self._upper_bounds, amount) for amount in amounts)
-        for bucket, times in buckets.items():
-            self._buckets[bucket].inc(times)
+        if amounts:
+            buckets = Counts(bisect_left(self.bounds, amount) for amount in amounts)
+            self.add(buckets, sum(amounts))
 
 
 class Instruments:

@@ -65,6 +65,7 @@ class Site:
         observer = JobMetrics(self._instruments, model)
         engine = ProcessMetrics(self._instruments, f"engine-{model}", engine_pid)
         self._ticks += [observer.tick, engine.tick]
+        self._write = observer.tick
         return observer
 
     def rescues(self) -> Hooks:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,8 +25,8 @@ class Listener:
         self.causes: list[Cause] = []
         self.states: list[tuple[EngineState, str]] = []
 
-    def engine_stepped(self, step: Stepped) -> None:
-        self.outcomes += step.outcomes
+    def engine_stepped(self, steps: Sequence[Stepped]) -> None:
+        self.outcomes += [outcome for step in steps for outcome in step.outcomes]
 
     def engine_lost(self, reason: str, cause: Cause) -> None:
         self.causes.append(cause)
@@ -214,3 +215,17 @@ def test_a_model_that_cannot_be_served_says_why(listener: Listener, way: str, sa
     eventually(lambda: client.state is EngineState.FAILED)
     assert said in client.detail
     client.stop()
+
+
+def test_who_sends_to_a_host_that_hangs_does_not_wait(
+    client: EngineClient, listener: Listener
+) -> None:
+    submit(client, "a", "hang")
+    large = Submit("b", msgspec.json.encode({"content": "x" * 8 * MIB}), 60, "expired")
+    sender = threading.Thread(target=client.send, args=([large],), daemon=True)
+    host = client._host
+    assert host is not None
+    sender.start()
+    sender.join(10)
+    assert not sender.is_alive() and host.process.poll() is None
+    eventually(lambda: listener.lost, what="the watchdog kills it all the same")

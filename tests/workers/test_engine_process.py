@@ -20,7 +20,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host]]:
     found: list[Host] = []
     yield found
     for host in found:
-        host.connection.close()
+        host.channel.close()
         host.process.wait(10)
     assert set(psutil.Process().children()) <= before
     assert not engine_process._ahead
@@ -31,7 +31,7 @@ def test_a_host_that_was_started_ahead_is_the_first_one(hosts: list[Host]) -> No
     early = engine_process._ahead[0].process.pid
     hosts += [spawn(), spawn()]
     assert [host.process.pid == early for host in hosts] == [True, False]
-    eventually(lambda: all(host.connection.poll() for host in hosts), 20, "both pulse")
+    eventually(lambda: all(host.channel.receive(0) for host in hosts), 20, "both pulse")
 
 
 def test_a_model_with_an_interpreter_of_its_own_gets_another_one(hosts: list[Host]) -> None:
@@ -44,6 +44,6 @@ def test_a_model_with_an_interpreter_of_its_own_gets_another_one(hosts: list[Hos
 def test_a_host_whose_worker_goes_before_it_said_anything_ends(hosts: list[Host]) -> None:
     host = spawn()
     hosts.append(host)
-    eventually(host.connection.poll, 20, "it pulses")
-    host.connection.close()
+    eventually(lambda: host.channel.receive(0), 20, "it pulses")
+    host.channel.close()
     assert host.process.wait(10) == 0

@@ -1,5 +1,6 @@
 """A whole model worker on a real store, without Celery: claims run, stream, end, retry, cancel, drain."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 
 from shared.catalog import Breaker, Limits, ModelSpec
+from shared.connection import connect
 from shared.events import EventHub, follow_all
 from shared.hooks import Hooks
 from shared.jobs import JobStore
@@ -14,9 +16,9 @@ from shared.records import Claim, NewJob, new_job_id
 from shared.schemas import Job
 from shared.states import JobState
 from shared.usage import read_usage
-from tests.conftest import eventually
+from tests.conftest import RedisServer, eventually
 from workers.engine_client import HostOptions
-from workers.host.messages import Cancel, Command
+from workers.host.messages import Cancel, Command, Submit
 from workers.rescuer import Rescuer
 from workers.runtime import Runtime
 
@@ -345,3 +347,23 @@ def test_the_error_of_an_estimated_start_is_told(bench: Bench, store: JobStore) 
     assert [bench.ended(job_id).status for job_id in (first, second)] == ["succeeded"] * 2
     [(model, error)] = bench.diary.estimates
     assert model == MODEL and -1 < error < 15
+
+
+def test_a_host_that_hangs_is_killed_while_redis_hangs(own_redis: RedisServer) -> None:
+    redis = connect(own_redis.url, 0.5)
+    bench = Bench(JobStore(redis, "hangs", retention=60, lease=5.0), step_timeout=1.0)
+    engine = bench.runtime.executor.engine
+    talking = bench.submit("slow 100000")
+    eventually(lambda: log_text(bench.store, talking))
+    assert own_redis.process is not None
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        request = msgspec.json.encode({"content": "hang", "params": {}, "seed": 1})
+        assert engine.send([Submit("nobody/1", request, 60, "expired")])
+        eventually(lambda: engine.restarts == 1, 15, "the watchdog kills the host")
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
+    bench.store.cancel(talking)
+    assert bench.ended(talking).status is JobState.CANCELED
+    bench.stop()
+    redis.close()

@@ -1,8 +1,8 @@
 """Entry of the engine host: `python -m workers.host FD`, a socket inherited from the worker.
 
-Threads: the loop (main thread) owns the engine and writes its reports; `ingress` reads commands; `pulse`
-writes the pulse. When the worker dies, however it dies, the host ends: the socket closes under `ingress`,
-and Linux kills the host should that thread not get to run.
+Threads: the loop (main thread) owns the engine, reads commands between its steps and writes reports; `pulse`
+writes the pulse. When the worker dies, however it dies, the host ends: Linux kills it, and where there is no
+such help the pulse finds the socket closed.
 """
 
 import ctypes
@@ -10,12 +10,12 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from shared.catalog import ModelSpec
@@ -26,17 +26,17 @@ from workers.engines.base import Engine, EngineInfo
 from workers.engines.budget import Budget
 from workers.engines.faults import DeviceLost
 from workers.host.ceilings import Ceilings, device_identity, shape_key
-from workers.host.loop import Inbox, Loop
+from workers.host.channel import Channel, to_worker
+from workers.host.loop import Loop
 from workers.host.messages import (
     STEP_PULSE_SECONDS,
+    Command,
     Load,
     Lost,
     Pulse,
     Ready,
     Refused,
     Report,
-    receive_commands,
-    send,
 )
 
 DEVICE_LOST = 5
@@ -52,38 +52,34 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def read_commands(connection: Connection, inbox: Inbox) -> None:
-    try:
-        while True:
-            for command in receive_commands(connection):
-                inbox.put(command)
-    except (EOFError, OSError):
-        os._exit(0)
+class Worker:
+    """The worker as its host has it: who gives commands and takes reports. When it is gone, the host ends.
 
-
-class Egress:
-    """Writes reports, each at once: another thread would first have to get the interpreter from the loop.
-
-    A worker that does not read makes the loop wait, so nothing grows without bound.
+    A report is written at once, by who has it: another thread would first have to get the interpreter from
+    the loop. A worker that does not read makes the loop wait, so nothing grows without bound.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sending = threading.Lock()
+    def __init__(self, channel: Channel[Report, Command]) -> None:
+        self._channel = channel
         self.loop: Loop | None = None
 
-    def put(self, report: Report) -> None:
-        """Write a report. Ends the host when the worker is gone."""
+    def commands(self, timeout: float | None = None) -> list[Command]:
+        """All that wait; while there are none wait up to `timeout` seconds for some (None: for ever)."""
         try:
-            with self._sending:
-                send(self._connection, [report])
+            return self._channel.receive(timeout)
+        except (EOFError, OSError):
+            os._exit(0)
+
+    def report(self, report: Report) -> None:
+        try:
+            self._channel.send([report])
         except OSError:
             os._exit(0)
 
-    def run(self) -> None:
+    def pulse(self) -> None:
         """Write a pulse every `STEP_PULSE_SECONDS`."""
         while True:
-            self.put(self._pulse(time.monotonic()))
+            self.report(self._pulse(time.monotonic()))
             time.sleep(STEP_PULSE_SECONDS)
 
     def _pulse(self, now: float) -> Pulse:
@@ -116,16 +112,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = load_settings()
     logs.configure(settings, f"engine-{settings.model}" if settings.model else "engine")
-    connection = Connection(int(sys.argv[1]))
-    egress = Egress(connection)
-    inbox = Inbox()
-    threading.Thread(target=egress.run, name="pulse", daemon=True).start()
+    worker = Worker(to_worker(socket.socket(fileno=int(sys.argv[1]))))
+    threading.Thread(target=worker.pulse, name="pulse", daemon=True).start()
     _prepare(settings)
-    first = _load(connection)
-    threading.Thread(
-        target=read_commands, args=(connection, inbox), name="ingress", daemon=True
-    ).start()
-
+    first = _load(worker)
     spec = ModelSpec.model_validate_json(first.spec)
     try:
         from workers.engines.registry import build
@@ -134,21 +124,21 @@ def main() -> None:
             engine = build(spec)
         info = engine.load()
     except ConfigError as error:
-        egress.put(Refused(error.detail))
+        worker.report(Refused(error.detail))
         os._exit(3)
     except Exception as error:  # noqa: BLE001 - a host that cannot load says why, whatever it was
         _log.exception("loading %s failed", spec.name)
-        egress.put(Refused(f"loading failed: {type(error).__name__}: {error}"))
+        worker.report(Refused(f"loading failed: {type(error).__name__}: {error}"))
         os._exit(4)
     remember = _recall(engine, spec, info, first.ceilings)
-    loop = Loop(engine, inbox, egress.put, continues=info.continues, remember=remember)
-    egress.loop = loop
-    egress.put(_ready(info, (time.perf_counter() - started) * 1000))
+    loop = Loop(engine, worker.commands, worker.report, continues=info.continues, remember=remember)
+    worker.loop = loop
+    worker.report(_ready(info, (time.perf_counter() - started) * 1000))
     try:
         loop.run()
     except DeviceLost as lost:
         _log.exception("the device of %s is gone", spec.name)
-        egress.put(Lost(str(lost), lost.blames))
+        worker.report(Lost(str(lost), lost.blames))
         os._exit(DEVICE_LOST)
     os._exit(0)
 
@@ -164,12 +154,9 @@ def _prepare(settings: Settings) -> None:
         prepare(settings.catalog.get(settings.model))
 
 
-def _load(connection: Connection) -> Load:
+def _load(worker: Worker) -> Load:
     """What the worker says first."""
-    try:
-        [first] = receive_commands(connection)
-    except (EOFError, OSError):
-        os._exit(0)
+    [first] = worker.commands()
     if not isinstance(first, Load):
         raise TypeError(f"expected Load first, got {type(first).__name__}")
     return first

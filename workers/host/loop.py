@@ -1,9 +1,8 @@
-"""The host's loop: the only thread that touches the engine. Inbox and deadlines are read between steps."""
+"""The host's loop: the only thread that touches the engine. Commands and deadlines are read between steps."""
 
 import logging
-import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -21,8 +20,6 @@ from workers.host.messages import (
     Submit,
 )
 from workers.host.meter import Meter
-
-Inbox = queue.SimpleQueue[Command]
 
 DEADLINE_MARGIN = 0.1
 """Seconds before a job's end, beyond what the last step took, at which waiting for company is over."""
@@ -51,22 +48,23 @@ class _Limit(msgspec.Struct, frozen=True):
 class Loop:
     """Applies commands, enforces time limits, steps the engine, meters it, reports what came out.
 
-    `report` takes each `Stepped`; `step_started` is the monotonic time of the step now running, 0
-    between steps, for the watchdog. `continues` is what the engine says of itself, `remember` is called
-    when its budget has changed.
+    `commands` returns all that wait; while there are none it waits for some, as many seconds as it is told
+    (None: for ever). `report` takes each `Stepped`; `step_started` is the monotonic time of the step now
+    running, 0 between steps, for the watchdog. `continues` is what the engine says of itself, `remember` is
+    called when its budget has changed.
     """
 
     def __init__(
         self,
         engine: Engine,
-        inbox: Inbox,
+        commands: Callable[[float | None], Sequence[Command]],
         report: Callable[[Stepped], None],
         *,
         continues: bool = False,
         remember: Callable[[Budget], None] = lambda _budget: None,
     ) -> None:
         self._engine = Isolation(engine, continues=continues, remember=remember)
-        self._inbox = inbox
+        self._commands = commands
         self._report = report
         self._limits: dict[str, _Limit] = {}
         self._next_limit = float("inf")
@@ -90,7 +88,7 @@ class Loop:
 
     def _serve(self) -> bool:
         outcomes: list[Outcome] = []
-        for command in self._commands():
+        for command in self._commands(self._patience()):
             match command:
                 case Submit():
                     self._admit(command, outcomes)
@@ -116,20 +114,9 @@ class Loop:
             self._report(Stepped(pieces, outcomes, batch_size, step_ms))
         return True
 
-    def _commands(self) -> list[Command]:
-        """All that waits; when the engine has nothing to do, wait for something."""
-        commands: list[Command] = []
-        try:
-            if self._engine.pending():
-                linger = self._linger()
-                if linger > 0:
-                    commands.append(self._inbox.get(timeout=linger))
-            else:
-                commands.append(self._inbox.get())
-            while True:
-                commands.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return commands
+    def _patience(self) -> float | None:
+        """Seconds to wait for commands before the next step; None while there is nothing to do."""
+        return max(0.0, self._linger()) if self._engine.pending() else None
 
     def _linger(self) -> float:
         """Seconds to wait for company: never so long that a job would end for it."""

@@ -1,7 +1,5 @@
-"""What a worker and its engine host say to each other: typed, msgpack, one list of messages a frame."""
+"""What a worker and its engine host say to each other."""
 
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 import msgspec
@@ -116,22 +114,3 @@ class Pulse(msgspec.Struct, tag=True, frozen=True):
 
 
 Report = Ready | Refused | Lost | Stepped | Pulse
-
-_encoder = msgspec.msgpack.Encoder()
-_commands = msgspec.msgpack.Decoder(list[Command])
-_reports = msgspec.msgpack.Decoder(list[Report])
-
-
-def send(connection: Connection, messages: Sequence[Command] | Sequence[Report]) -> None:
-    """Write one frame. Raises `OSError` when the other side is gone."""
-    connection.send_bytes(_encoder.encode(messages))
-
-
-def receive_commands(connection: Connection) -> list[Command]:
-    """Read one frame of commands. Raises `EOFError` when the worker is gone."""
-    return _commands.decode(connection.recv_bytes())
-
-
-def receive_reports(connection: Connection) -> list[Report]:
-    """Read one frame of reports. Raises `EOFError` when the host is gone."""
-    return _reports.decode(connection.recv_bytes())

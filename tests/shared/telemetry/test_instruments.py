@@ -3,25 +3,22 @@ import pytest
 from shared.telemetry.instruments import Instruments
 from tests.shared.telemetry.conftest import scrape
 
+MODELS = ("together", "single")
 
-def test_a_weighted_observation_is_as_many_single_ones(instruments: Instruments) -> None:
-    weighted = instruments.child("inference_time_between_tokens_seconds", "weighted")
-    single = instruments.child("inference_time_between_tokens_seconds", "single")
 
-    for amount, times in ((0.0005, 3), (0.03, 7), (99.0, 2)):
-        weighted.add(amount, times)
-        for _ in range(times):
-            single.observe(amount)
+def test_many_observations_at_once_are_as_many_single_ones(instruments: Instruments) -> None:
+    together = instruments.child("inference_run_seconds", "together")
+    single = instruments.child("inference_run_seconds", "single")
+    together.observe_all([])
+    together.observe_all([0.0005, 0.03, 0.03, 9999.0])
+    for amount in (0.0005, 0.03, 0.03, 9999.0):
+        single.observe(amount)
 
     seen = scrape(instruments.registry)
     for end in ("bucket", "count", "sum"):
-        name = f"inference_time_between_tokens_seconds_{end}"
-        both = {
-            model: [s.value for s in seen.named(name) if s.labels["model"] == model]
-            for model in ("weighted", "single")
-        }
-        assert both["weighted"] == pytest.approx(both["single"])
-    assert seen.sum("inference_time_between_tokens_seconds_count", model="weighted") == 12
+        rows = seen.named(f"inference_run_seconds_{end}")
+        by = {name: [s.value for s in rows if s.labels["model"] == name] for name in MODELS}
+        assert by["together"] == pytest.approx(by["single"])
 
 
 def test_an_unknown_metric_is_refused(instruments: Instruments) -> None:

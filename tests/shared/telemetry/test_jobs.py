@@ -48,6 +48,7 @@ class Worker:
         self.emit("engine_stepped", "m", Stepped([*pieces], [*outcomes], len(pieces), after * 1e3))
 
     def seen(self) -> Scrape:
+        self.metrics.tick()
         return scrape(self._instruments.registry)
 
 
@@ -138,7 +139,6 @@ def test_tokens_and_the_time_between_them(worker: Worker) -> None:
     used = {"prompt_tokens": 7, "completion_tokens": 3}
     ended = Outcome("a/1", "finished", b"{}", used, device_seconds=0.25)
     worker.step(0.2, PieceOut("a/1", "z", (3,)), outcomes=(ended,))
-    worker.metrics.tick()
 
     seen = worker.seen()
     between = "inference_time_between_tokens_seconds"

@@ -1,5 +1,6 @@
 """The host's loop with engines that behave and engines that do not."""
 
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +11,8 @@ from shared.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
 from workers.engines.base import Step
-from workers.host.loop import Inbox, Loop
+from workers.host.channel import to_host, to_worker
+from workers.host.loop import Loop
 from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
 
 
@@ -18,16 +20,18 @@ class Host:
     """A loop in a thread, and what it reported."""
 
     def __init__(self, engine: Faulty | None = None, *, continues: bool = False) -> None:
-        self.inbox = Inbox()
+        ours, theirs = socket.socketpair()
+        self.channel = to_host(ours)
+        self._theirs = to_worker(theirs)
         self.steps: list[Stepped] = []
         engine = engine or Faulty(ModelSpec(name="m", engine="tests.workers.faulty:Faulty"))
-        self.loop = Loop(engine, self.inbox, self.steps.append, continues=continues)
+        self.loop = Loop(engine, self._theirs.receive, self.steps.append, continues=continues)
         self.thread = threading.Thread(target=self.loop.run)
         self.thread.start()
 
     def submit(self, ticket: str, content: object, seconds: float = 60, **fields: object) -> None:
         request = msgspec.json.encode({"content": content, "params": {}, "seed": 5})
-        self.inbox.put(Submit(ticket, request, seconds, "expired", **fields))  # type: ignore[arg-type]
+        self.channel.post([Submit(ticket, request, seconds, "expired", **fields)])  # type: ignore[arg-type]
 
     def outcome(self, ticket: str) -> Outcome:
         def find() -> Outcome | None:
@@ -42,9 +46,11 @@ class Host:
         return "".join(p.text for s in self.steps for p in s.pieces if p.ticket == ticket)
 
     def stop(self) -> None:
-        self.inbox.put(Stop())
+        self.channel.post([Stop()])
         self.thread.join(timeout=5)
         assert not self.thread.is_alive()
+        self.channel.close()
+        self._theirs.close()
 
 
 @pytest.fixture
@@ -113,7 +119,7 @@ def test_a_piece_that_is_no_json_fails_its_job_and_the_loop_lives(host: Host) ->
     host.submit("b", "slow 10")
     assert host.outcome("a").code == "engine_error"
     assert host.outcome("b").kind == "finished"
-    host.inbox.put(Cancel("a"))
+    host.channel.post([Cancel("a")])
     host.submit("c", "fine")
     assert host.outcome("c").kind == "finished"
     assert sum(o.ticket == "a" for s in host.steps for o in s.outcomes) == 1
@@ -122,10 +128,10 @@ def test_a_piece_that_is_no_json_fails_its_job_and_the_loop_lives(host: Host) ->
 def test_a_cancel_is_confirmed_once_the_engine_has_let_go(host: Host) -> None:
     host.submit("a", "slow 100000")
     eventually(lambda: host.text("a"))
-    host.inbox.put(Cancel("a"))
+    host.channel.post([Cancel("a")])
     assert host.outcome("a").kind == "canceled"
     assert host.loop.pending == 0
-    host.inbox.put(Cancel("a"))
+    host.channel.post([Cancel("a")])
     host.submit("b", "fine")
     assert host.outcome("b").kind == "finished"
 
@@ -144,7 +150,7 @@ def test_the_time_of_all_steps_is_that_of_all_jobs(host: Host) -> None:
     host.submit("raises", "raise")
     host.submit("canceled", "slow 100000")
     eventually(lambda: host.text("canceled"))
-    host.inbox.put(Cancel("canceled"))
+    host.channel.post([Cancel("canceled")])
     tickets = ("j0", "j1", "j2", "j3", "raises", "canceled")
     outcomes = [host.outcome(ticket) for ticket in tickets]
 
