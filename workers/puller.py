@@ -51,6 +51,11 @@ class Puller:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._one = threading.Lock()
+        self._claiming = threading.Lock()
+        """Held by whoever claims, so that room is not given away twice, and while a drain signs off."""
+        self._taken = 0
+        self._taken_at = 0.0
+        """How many jobs were claimed, and when the last ones were (monotonic seconds)."""
         self._waiting = 0
         """Not 0 when jobs waited at the last look or it filled us, and while one is on its way."""
         self.drain_id = ""
@@ -59,11 +64,32 @@ class Puller:
         self._woken.set()
 
     def rouse(self) -> None:
-        """Claim now. Ring where no drain is here: it ended without a word, in an outage of Redis."""
-        if self.drain_id:
+        """Claim now. Ring where no drain is here: it ended without a word, in an outage of Redis.
+
+        The caller's thread claims while the drain's only waits: a job that comes alone waits for no other.
+        """
+        if self.drain_id and not self._claimed_all():
             self._woken.set()
-        else:
+        elif not self.drain_id:
             self._ring()
+
+    def _claimed_all(self) -> bool:
+        """Claim in the drain's place. Whether nothing is left for it to do; its own calls say what failed."""
+        if not self._claiming.acquire(blocking=False):
+            return False
+        try:
+            if not self._at_work or self._executor.room() == 0:
+                return False
+            claimed, waiting, _ = self._claim()
+            return claimed > 0 and waiting == 0
+        except StoreUnavailable:
+            return False
+        finally:
+            self._claiming.release()
+
+    @property
+    def _at_work(self) -> bool:
+        return bool(self.drain_id) and not self._stopping.is_set() and self._executor.ready
 
     def room_changed(self) -> None:
         """Claim again, unless nothing waits: who then puts a job into the queue rouses us."""
@@ -121,13 +147,14 @@ class Puller:
         return not self._stopping.is_set()
 
     def _pull(self, until: float) -> int:
-        total = 0
+        before = self._taken
         idle_since = time.monotonic()
         while self._goes_on(until):
             self._woken.clear()
             self._executor.advance()
-            claimed, waiting, pause = self._claim()
-            total += claimed
+            with self._claiming:
+                claimed, waiting, pause = self._claim()
+            idle_since = max(idle_since, self._taken_at)
             if claimed or self._executor.active:
                 idle_since = time.monotonic()
             if claimed and waiting and self._executor.room():
@@ -138,18 +165,25 @@ class Puller:
                 continue
             if self._executor.active or self._executor.room() == 0:
                 self._woken.wait(POLL_SECONDS)
-            elif not total or not self._woken.wait(self._patience(idle_since)):
-                # A doorbell that found nothing was one too many: it does not linger.
-                faults.reach("before_sign_off")
-                done, ring = self._store.sign_off(self._model, self._worker, self.drain_id)
-                if done:
-                    if ring:
-                        self._ring()
-                    return total
-        _, ring = self._store.sign_off(self._model, self._worker, self.drain_id, force=True)
+                continue
+            # A doorbell that found nothing was one too many: it does not linger.
+            lingers = self._taken > before and self._woken.wait(self._patience(idle_since))
+            if not lingers and self._taken_at <= idle_since and self._signed_off():
+                return self._taken - before
+        self._signed_off(force=True)
+        return self._taken - before
+
+    def _signed_off(self, *, force: bool = False) -> bool:
+        """Leave the register, unless jobs wait; `force`: all the same. Whether this drain has left it."""
+        if not force:
+            faults.reach("before_sign_off")
+        with self._claiming:
+            done, ring = self._store.sign_off(self._model, self._worker, self.drain_id, force=force)
+            if done:
+                self.drain_id = ""
         if ring:
             self._ring()
-        return total
+        return done
 
     def _patience(self, idle_since: float) -> float:
         return max(0.0, idle_since + self._linger - time.monotonic())
@@ -178,7 +212,9 @@ class Puller:
         if claimed.ring:
             self._ring()
         if claimed.claims:
-            took = time.monotonic() - began
+            self._taken += len(claimed.claims)
+            self._taken_at = time.monotonic()
+            took = self._taken_at - began
             self._observers.emit("batch_claimed", self._model, claimed.claims, took)
             faults.reach("claimed")
             self._executor.run(claimed.claims)

@@ -1,0 +1,143 @@
+"""Drains on a real store: who claims when a worker is roused, and when a drain leaves."""
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from shared.hooks import Observers
+from shared.jobs import JobStore
+from shared.records import Claim, NewJob, new_job_id
+from tests.conftest import eventually
+from workers.executor import Executor
+from workers.puller import Puller
+
+MODEL, WORKER = "m", "w"
+
+
+class Engine:
+    """Takes claims in an executor's place, and says which thread brought each."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.quarantined = False
+        self.space = 4
+        self.taken: list[tuple[Claim, str]] = []
+        self.done = 0
+        self.guard = SimpleNamespace(heard=lambda pause, change: None)
+
+    @property
+    def active(self) -> int:
+        return len(self.taken) - self.done
+
+    def room(self) -> int:
+        return self.space - self.active
+
+    def run(self, claims: list[Claim]) -> None:
+        self.taken += [(claim, threading.current_thread().name) for claim in claims]
+
+    def advance(self) -> None: ...
+
+    def release_quarantine(self) -> None: ...
+
+
+class Bench:
+    def __init__(self, store: JobStore, linger: float) -> None:
+        self.store = store
+        self.engine = Engine()
+        self.rings: list[str] = []
+        self.puller = Puller(
+            store,
+            cast(Executor, cast(Any, self.engine)),
+            MODEL,
+            WORKER,
+            Observers(),
+            lambda: self.rings.append(threading.current_thread().name),
+            linger,
+        )
+        self.drain = threading.Thread(target=self.puller.drain, name="drain")
+
+    def submit(self) -> str:
+        job = NewJob(new_job_id(), MODEL, "t", b"{}")
+        self.store.create(job, max_queued=100)
+        return job.id
+
+    def idle(self) -> bool:
+        """Whether the drain has been told that nothing waits."""
+        return bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+
+    def start(self) -> None:
+        """A drain that has had a job and now waits for the next."""
+        self.submit()
+        self.drain.start()
+        eventually(lambda: self.engine.taken, 5)
+        self.engine.done = 1
+        self.puller.wake()
+        eventually(self.idle, 5)
+
+
+@pytest.fixture
+def bench(store: JobStore) -> Iterator[Bench]:
+    bench = Bench(store, linger=30)
+    yield bench
+    bench.puller.stop()
+    if bench.drain.ident is not None:
+        bench.drain.join(5)
+        assert not bench.drain.is_alive()
+
+
+def test_who_is_roused_claims_without_waking_the_drain(bench: Bench) -> None:
+    bench.start()
+    ids = [bench.submit() for _ in range(3)]
+    bench.puller.rouse()
+    assert [(claim.id, by) for claim, by in bench.engine.taken[1:]] == [
+        (job_id, threading.current_thread().name) for job_id in ids
+    ]
+    assert bench.idle()
+
+
+def test_what_there_is_no_room_for_is_the_drains(bench: Bench) -> None:
+    bench.start()
+    ids = [bench.submit() for _ in range(6)]
+    bench.puller.rouse()
+    assert len(bench.engine.taken) == 5
+    bench.engine.space = 100
+    bench.puller.room_changed()
+    eventually(lambda: len(bench.engine.taken) == 7, 5)
+    assert {claim.id for claim, _ in bench.engine.taken[1:]} == set(ids)
+    assert [by for _, by in bench.engine.taken[5:]] == ["drain", "drain"]
+
+
+def test_nothing_is_claimed_once_the_worker_stops_or_the_engine_is_lost(bench: Bench) -> None:
+    bench.start()
+    bench.engine.ready = False
+    bench.submit()
+    bench.puller.rouse()
+    assert len(bench.engine.taken) == 1
+    bench.puller.stop()
+    bench.engine.ready = True
+    bench.puller.rouse()
+    assert len(bench.engine.taken) == 1
+
+
+def test_one_without_a_drain_rings(bench: Bench) -> None:
+    bench.submit()
+    bench.puller.rouse()
+    assert len(bench.rings) == 1 and not bench.engine.taken
+
+
+def test_a_drain_stays_while_others_claim_in_its_place(store: JobStore) -> None:
+    bench = Bench(store, linger=1.0)
+    bench.start()
+    for count in range(2, 10):
+        bench.submit()
+        bench.puller.rouse()
+        bench.engine.done = count
+        bench.drain.join(0.15)
+    assert bench.drain.is_alive() and bench.puller.drain_id
+    assert [by for _, by in bench.engine.taken[1:]].count("drain") == 0
+    bench.drain.join(5)
+    assert not bench.drain.is_alive()
+    assert not store.redis.zcard(store.keys("drains", MODEL))
