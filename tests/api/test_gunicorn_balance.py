@@ -138,7 +138,13 @@ def test_nobody_waits_for_a_process_that_hangs(pair: Pair) -> None:
     finally:
         os.kill(hung.pid, signal.SIGCONT)
 
-    # It has the fewest by far, so it gets what comes next.
+    def goes_on() -> bool:
+        pair.connect(1)
+        return pair.held(hung) > before
+
+    # It has the fewest by far, so it gets what comes next, once it has looked.
+    before = pair.held(hung)
+    eventually(goes_on, 10, "the process that hung takes clients again")
     before = pair.held(hung)
     for _ in range(20):
         pair.connect(1)
