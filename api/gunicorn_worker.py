@@ -91,17 +91,17 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
         }
         try:
             reply = self.wsgi.lane.reply(req.stop, environ)
+            try:
+                data = gunicorn_response.packed(reply, keeps=keeps)
+                gunicorn_response.send_whole(sock, data, STALLED_SECONDS)
+            finally:
+                seconds = time.perf_counter() - began
+                method = environ["REQUEST_METHOD"]
+                self.log.answered(method, reply.status_code, seconds, len(reply.body))
+                reply.close()
         except (GreenletExit, SystemExit):
-            # The drain has lasted too long.
+            # The drain has lasted too long. Half of an answer may be out, which nothing may follow.
             raise StopIteration from None
-        try:
-            data = gunicorn_response.packed(reply, keeps=keeps)
-            gunicorn_response.send_whole(sock, data, STALLED_SECONDS)
-        finally:
-            seconds = time.perf_counter() - began
-            method = environ["REQUEST_METHOD"]
-            self.log.answered(method, reply.status_code, seconds, len(reply.body))
-            reply.close()
         if not keeps:
             raise StopIteration
 
