@@ -124,6 +124,10 @@ class Lines(logging.StreamHandler[TextIO]):
         """Let others in."""
         self._writing.release()
 
+    def _at_fork_reinit(self) -> None:
+        # The library calls it in a fork's child, where whoever held the lock is no more.
+        self._writing = brief_rlock()
+
     def write(self, line: str) -> bool:
         """Write a line that is ready; False where it cannot be written."""
         self.acquire()

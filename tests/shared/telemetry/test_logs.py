@@ -213,3 +213,35 @@ def test_words_when_structure_is_not_wanted() -> None:
     assert "WARNING api.part: Authorization: Bearer <hidden>\n" in text
     assert "INFO api.part: not said\n" in text and "said all the same" not in text
     assert "ZeroDivisionError" in text and SECRET not in text
+
+
+def test_a_line_that_is_written_while_the_process_forks_does_not_silence_the_child() -> None:
+    program = """
+import os, threading
+from shared.telemetry.logs import JsonFormatter, Lines
+
+handler = Lines(JsonFormatter("worker-a", {}))
+taken, over = threading.Event(), threading.Event()
+
+def write():
+    handler.acquire()
+    taken.set()
+    over.wait()
+    handler.release()
+
+threading.Thread(target=write).start()
+taken.wait()
+child = os.fork()
+if child == 0:
+    # Ends it, where the lock is never let go.
+    threading.Timer(5, os._exit, (3,)).start()
+    handler.acquire()
+    os._exit(0)
+over.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout == "0\n"
