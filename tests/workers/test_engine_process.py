@@ -7,9 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shared.catalog import ModelSpec
 from tests.conftest import eventually
 from workers import engine_process
 from workers.engine_process import Host, spawn, spawn_ahead
+from workers.host.messages import Cancel, Load, Ready, Stop
 
 
 @pytest.fixture
@@ -46,4 +48,17 @@ def test_a_host_whose_worker_goes_before_it_said_anything_ends(hosts: list[Host]
     hosts.append(host)
     eventually(lambda: host.channel.receive(0), 20, "it pulses")
     host.channel.close()
+    assert host.process.wait(10) == 0
+
+
+def test_what_comes_behind_the_model_before_a_host_reads_is_for_its_loop(
+    hosts: list[Host],
+) -> None:
+    host = spawn()
+    hosts.append(host)
+    spec = ModelSpec(name="m", engine="tests.workers.faulty:Faulty")
+    host.channel.post([Load(spec.model_dump_json().encode())])
+    host.channel.post([Cancel("of an earlier host")])
+    eventually(lambda: any(isinstance(r, Ready) for r in host.channel.receive(0)), 20, "it loads")
+    host.channel.post([Stop()])
     assert host.process.wait(10) == 0

@@ -61,10 +61,21 @@ class Worker:
 
     def __init__(self, channel: Channel[Report, Command]) -> None:
         self._channel = channel
+        self._early: list[Command] = []
         self.loop: Loop | None = None
+
+    def load(self) -> Load:
+        """What the worker says first. What has come behind it waits for the loop."""
+        first, *self._early = self.commands()
+        if not isinstance(first, Load):
+            raise TypeError(f"expected Load first, got {type(first).__name__}")
+        return first
 
     def commands(self, timeout: float | None = None) -> list[Command]:
         """All that wait; while there are none wait up to `timeout` seconds for some (None: for ever)."""
+        if self._early:
+            early, self._early = self._early, []
+            return early
         try:
             return self._channel.receive(timeout)
         except (EOFError, OSError):
@@ -115,7 +126,7 @@ def main() -> None:
     worker = Worker(to_worker(socket.socket(fileno=int(sys.argv[1]))))
     threading.Thread(target=worker.pulse, name="pulse", daemon=True).start()
     _prepare(settings)
-    first = _load(worker)
+    first = worker.load()
     spec = ModelSpec.model_validate_json(first.spec)
     try:
         from workers.engines.registry import build
@@ -152,14 +163,6 @@ def _prepare(settings: Settings) -> None:
     # What is wrong with the catalogue, `Load` will tell.
     with suppress(JobsError), kept_for_good():
         prepare(settings.catalog.get(settings.model))
-
-
-def _load(worker: Worker) -> Load:
-    """What the worker says first."""
-    [first] = worker.commands()
-    if not isinstance(first, Load):
-        raise TypeError(f"expected Load first, got {type(first).__name__}")
-    return first
 
 
 def _recall(
