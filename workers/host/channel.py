@@ -14,6 +14,8 @@ from workers.host.messages import Command, Report
 
 AT_ONCE = 256 * 1024
 """Bytes of one read: more than a socket holds, so what has come is taken whole."""
+SELECTABLE = 1024
+"""`select` cannot take descriptors from here on (FD_SETSIZE). `poll` can, but waits whole milliseconds."""
 
 Says = TypeVar("Says")
 Hears = TypeVar("Hears")
@@ -64,9 +66,9 @@ class Channel(Generic[Says, Hears]):
         """All messages that are here; while there are none wait up to `timeout` seconds (None: for ever).
 
         A frame of which a part is here is waited for: it is being written.
-        Raises `EOFError` or `OSError` when the other side is gone.
+        Raises `EOFError` or `OSError` when the other side is gone, once all that came whole has been told.
         """
-        if timeout is not None and not select.select((self._socket,), (), (), timeout)[0]:
+        if timeout is not None and not self._comes(timeout):
             return []
         count = self._socket.recv_into(self._heard)
         if not count:
@@ -74,14 +76,23 @@ class Channel(Generic[Says, Hears]):
         messages: list[Hears] = []
         heard = memoryview(self._heard)[:count]
         while heard:
-            if len(heard) < _LENGTH.size:
-                heard = memoryview(self._completed(heard, _LENGTH.size))
-            end = _LENGTH.size + _LENGTH.unpack_from(heard)[0]
-            if len(heard) < end:
-                heard = memoryview(self._completed(heard, end))
+            try:
+                heard, end = self._whole(heard)
+            except (EOFError, OSError):
+                if not messages:
+                    raise
+                break
             messages += self._decode(heard[_LENGTH.size : end])
             heard = heard[end:]
         return messages
+
+    def _comes(self, timeout: float) -> bool:
+        """Whether there is something to read within so many seconds."""
+        if self._socket.fileno() < SELECTABLE:
+            return bool(select.select((self._socket,), (), (), timeout)[0])
+        readable = select.poll()
+        readable.register(self._socket, select.POLLIN)
+        return bool(readable.poll(timeout * 1000))
 
     @staticmethod
     def _frame(messages: Sequence[Says]) -> memoryview:
@@ -108,6 +119,15 @@ class Channel(Generic[Says, Hears]):
                 self._left.popleft()
                 if not self._left:
                     return
+
+    def _whole(self, heard: memoryview) -> tuple[memoryview, int]:
+        """What was heard, with all of its first frame, and where that ends."""
+        if len(heard) < _LENGTH.size:
+            heard = memoryview(self._completed(heard, _LENGTH.size))
+        end = _LENGTH.size + _LENGTH.unpack_from(heard)[0]
+        if len(heard) < end:
+            heard = memoryview(self._completed(heard, end))
+        return heard, end
 
     def _completed(self, begun: memoryview, length: int) -> bytearray:
         """What has begun, with all that belongs to it up to `length`."""

@@ -1,5 +1,7 @@
 """Both ends of the socket between a worker and its engine host."""
 
+import fcntl
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.conftest import eventually
-from workers.host.channel import AT_ONCE, Channel, to_host, to_worker
+from workers.host.channel import AT_ONCE, SELECTABLE, Channel, to_host, to_worker
 from workers.host.messages import Cancel, Command, Pulse, Report, Submit
 
 LARGE = Submit("large", b"x" * (4 * AT_ONCE), 60, "expired")
@@ -78,6 +80,33 @@ def test_a_frame_that_has_begun_is_waited_for(ends: Ends, cut: int) -> None:
     ends.ours.sendall(frame[cut:])
     reader.join(10)
     assert heard == [Cancel("a"), Cancel("a")]
+
+
+@pytest.mark.parametrize("part", [2, 9])
+def test_what_came_whole_is_told_before_the_end_of_the_other_side(ends: Ends, part: int) -> None:
+    body = msgspec.msgpack.encode([Cancel("a")])
+    frame = len(body).to_bytes(4, "big") + body
+    ends.ours.sendall(frame + frame[:part])
+    ends.ours.close()
+    assert ends.host.receive(10) == [Cancel("a")]
+    with pytest.raises(EOFError):
+        ends.host.receive(10)
+
+
+def test_a_process_with_many_descriptors_hears_as_well() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 2 * SELECTABLE if limits[1] == resource.RLIM_INFINITY else limits[1]
+    ours, low = socket.socketpair()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, SELECTABLE))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with ours, low, theirs:
+        host = to_worker(theirs)
+        assert host.receive(0) == host.receive(0.01) == []
+        to_host(ours).post([Cancel("a")])
+        assert host.receive(10) == [Cancel("a")]
 
 
 @pytest.mark.parametrize("sent", [b"", b"\0", b"\0\0\0\x09half"])
