@@ -52,7 +52,9 @@ class Puller:
         self._stopping = threading.Event()
         self._one = threading.Lock()
         self._claiming = threading.Lock()
-        """Held by whoever claims, so that room is not given away twice, and while a drain signs off."""
+        """Held by whoever claims, until what was claimed is taken over, so that room is not given away twice;
+        and while a drain lets suspects run, signs off or lets go of them.
+        """
         self._taken = 0
         self._taken_at = 0.0
         """How many jobs were claimed, and when the last ones were (monotonic seconds)."""
@@ -130,8 +132,9 @@ class Puller:
 
     def _left(self) -> None:
         """This drain stands no longer in the register."""
-        self.drain_id = ""
-        self._executor.release_quarantine()
+        with self._claiming:
+            self.drain_id = ""
+            self._executor.release_quarantine()
 
     def _await_engine(self) -> bool:
         """Wait for the engine before standing in the register, so that other workers are rung; also for an
@@ -151,8 +154,8 @@ class Puller:
         idle_since = time.monotonic()
         while self._goes_on(until):
             self._woken.clear()
-            self._executor.advance()
             with self._claiming:
+                self._executor.advance()
                 claimed, waiting, pause = self._claim()
             idle_since = max(idle_since, self._taken_at)
             if claimed or self._executor.active:

@@ -1,12 +1,14 @@
 """Drains on a real store: who claims when a worker is roused, and when a drain leaves."""
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from shared.errors import StoreUnavailable
 from shared.hooks import Observers
 from shared.jobs import JobStore
 from shared.records import Claim, NewJob, new_job_id
@@ -67,6 +69,27 @@ class Bench:
     def idle(self) -> bool:
         """Whether the drain has been told that nothing waits."""
         return bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+
+    def claim_slowly(self) -> Callable[[], None]:
+        """Another thread is roused and takes over what it claimed, until the function returned is called."""
+        takes, goes_on = threading.Event(), threading.Event()
+        run = self.engine.run
+
+        def run_slowly(claims: list[Claim]) -> None:
+            takes.set()
+            goes_on.wait(10)
+            run(claims)
+
+        self.engine.run = run_slowly  # type: ignore[method-assign]
+        caller = threading.Thread(target=self.puller.rouse, name="control")
+        caller.start()
+        assert takes.wait(5)
+
+        def go_on() -> None:
+            goes_on.set()
+            caller.join(5)
+
+        return go_on
 
     def start(self) -> None:
         """A drain that has had a job and now waits for the next."""
@@ -141,3 +164,58 @@ def test_a_drain_stays_while_others_claim_in_its_place(store: JobStore) -> None:
     bench.drain.join(5)
     assert not bench.drain.is_alive()
     assert not store.redis.zcard(store.keys("drains", MODEL))
+
+
+def test_suspects_do_not_run_while_others_are_taken_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.start()
+    bench.submit()
+    go_on = bench.claim_slowly()
+    seen: list[int] = []
+    monkeypatch.setattr(bench.engine, "advance", lambda: seen.append(len(bench.engine.taken)))
+    bench.puller.wake()
+    bench.drain.join(0.2)
+    assert not seen
+    go_on()
+    eventually(lambda: seen, 5)
+    assert seen[0] == 2
+
+
+def test_a_drain_that_ends_lets_go_of_what_was_claimed_in_its_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.start()
+    bench.submit()
+    claim = bench.store.claim
+    calls: list[Callable[[], None]] = []
+
+    def away(*args: Any, **options: Any) -> Any:
+        if threading.current_thread() is bench.drain:
+            raise StoreUnavailable("away")
+        return claim(*args, **options)
+
+    class Between(logging.Handler):
+        """Redis is back before the drain has ended."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            calls.append(bench.claim_slowly())
+
+    released: list[int] = []
+    monkeypatch.setattr(
+        bench.engine, "release_quarantine", lambda: released.append(len(bench.engine.taken))
+    )
+    monkeypatch.setattr(bench.store, "claim", away)
+    between = Between()
+    log = logging.getLogger("workers.puller")
+    log.addHandler(between)
+    try:
+        bench.puller.wake()
+        eventually(lambda: calls, 5)
+        bench.drain.join(0.2)
+        calls[0]()
+        bench.drain.join(5)
+    finally:
+        log.removeHandler(between)
+    assert released and set(released) == {2}
+    assert not bench.puller.drain_id
