@@ -177,6 +177,16 @@ def test_a_measurement_grows_old(store: JobStore) -> None:
     assert submit(store, expires_in=10).id
 
 
+def test_a_job_that_nobody_is_before_says_when_it_may_start(store: JobStore) -> None:
+    measured(store, jobs_per_second=2)
+    before = now_ms(store)
+    made = submit(store)
+    assert made.position == 0 and made.start is not None
+    assert 0 <= made.start - before - 500 <= now_ms(store) - before
+    read = store.get(made.id).start
+    assert read is not None and 0 <= read - made.start < 5000
+
+
 def test_waiting_jobs_say_when_they_may_start(store: JobStore) -> None:
     ids = [submit(store).id for _ in range(3)]
     assert store.get(ids[0]).job().estimated_start is None
