@@ -8,7 +8,7 @@ from shared.telemetry.instruments import Instruments
 
 
 class KeptCounter:
-    """Counts for a counter's series."""
+    """Counts for a counter's series, which cannot fall: what is not above 0 counts for nothing."""
 
     __slots__ = ("_amount", "_series")
 
@@ -17,7 +17,8 @@ class KeptCounter:
         self._amount = 0.0
 
     def inc(self, amount: float = 1) -> None:
-        self._amount += amount
+        if amount > 0:
+            self._amount += amount
 
     def write(self) -> None:
         if self._amount:

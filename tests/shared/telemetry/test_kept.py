@@ -44,3 +44,21 @@ def test_what_was_written_is_not_written_again(instruments: Instruments) -> None
     seen = scrape(instruments.registry)
     assert seen.sum("inference_engine_restarts_total") == 4
     assert seen.sum(f"{BETWEEN}_count") == 2 and seen.sum(f"{BETWEEN}_sum") == 1.0
+
+
+@pytest.mark.parametrize("amount", [-3, float("nan")])
+def test_an_amount_that_cannot_be_counted_keeps_nothing_from_being_written(
+    instruments: Instruments, amount: float
+) -> None:
+    ledger = Ledger(instruments)
+    tokens = ledger.counter("inference_tokens_total", "m", "prompt")
+    restarts = ledger.counter("inference_engine_restarts_total", "m")
+    tokens.inc(amount)
+    restarts.inc()
+    ledger.write()
+    tokens.inc(2)
+    ledger.write()
+
+    seen = scrape(instruments.registry)
+    assert seen.sum("inference_engine_restarts_total") == 1
+    assert seen.sum("inference_tokens_total") == 2
