@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
+import msgspec
+
 from shared.catalog import ModelSpec
 from workers.engine_process import Host, spawn
 from workers.host.messages import (
@@ -187,6 +189,8 @@ class EngineClient:
                     self._events.engine_stepped(steps)
         except (EOFError, OSError):
             pass
+        except msgspec.MsgspecError as error:
+            self._reason = f"it said what cannot be read: {error}"
         finally:
             self._host = None
             ready, self.info = self.info is not None, None

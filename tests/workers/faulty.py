@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `segfault`, `utter`, `slow N`, `memory`,
-    `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others echo.
+    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `segfault`, `utter`, `slow N`,
+    `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others
+    echo.
 
     `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
     """
@@ -114,6 +116,9 @@ class Faulty:
                 os._exit(7)
             case "quit":
                 raise SystemExit(1)
+            case "babble":
+                os.write(int(sys.argv[1]), b"\x00\x00\x00\x02\xc1\xc1")
+                time.sleep(3600)
             case "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "memory":

@@ -96,6 +96,16 @@ def test_a_host_that_is_killed_is_replaced(client: EngineClient, listener: Liste
     assert listener.lost == ["signal 9"]
 
 
+def test_a_host_that_says_what_cannot_be_read_is_replaced(
+    client: EngineClient, listener: Listener
+) -> None:
+    first = client.pid
+    submit(client, "a", "babble")
+    eventually(lambda: client.state is EngineState.READY and client.pid not in (None, first))
+    assert listener.causes == ["crash"]
+    assert listener.lost[0].startswith("it said what cannot be read: ")
+
+
 def test_its_states_are_told_in_order(client: EngineClient, listener: Listener) -> None:
     submit(client, "a", "exit")
     eventually(lambda: client.restarts == 1 and client.state is EngineState.READY)

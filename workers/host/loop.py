@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import index
 
 import msgspec
 
@@ -23,6 +24,8 @@ from workers.host.meter import Meter
 
 DEADLINE_MARGIN = 0.1
 """Seconds before a job's end, beyond what the last step took, at which waiting for company is over."""
+MOST_COUNTED = 2**53
+"""Of one job. Whoever reads JSON may know no larger whole number."""
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _log = logging.getLogger(__name__)
@@ -194,7 +197,25 @@ class Loop:
                 message = f"The model's output is not JSON: {error}"
                 outcomes.append(_broke(outcome.id, "engine_error", message))
                 continue
-            outcomes.append(Outcome(outcome.id, "finished", output, dict(outcome.usage)))
+            try:
+                usage = _counts(outcome.usage)
+            except UNENCODABLE as error:
+                outcomes.append(_broke(outcome.id, "engine_error", f"The engine's usage: {error}"))
+                continue
+            outcomes.append(Outcome(outcome.id, "finished", output, usage))
+
+
+def _counts(usage: Mapping[str, int]) -> dict[str, int]:
+    """What an engine says of a job, as whole numbers by name. Raises `ValueError` for anything else."""
+    counts = {}
+    for name, count in usage.items():
+        try:
+            counts[str(name)] = index(count)
+        except TypeError:
+            raise ValueError(f"{name} must be a whole number, not {count!r}.") from None
+        if not 0 <= counts[str(name)] <= MOST_COUNTED:
+            raise ValueError(f"{name} must be from 0 to {MOST_COUNTED}, not {count!r}.")
+    return counts
 
 
 def _piece(piece: Piece) -> PieceOut:

@@ -10,7 +10,7 @@ import pytest
 from shared.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
-from workers.engines.base import Step
+from workers.engines.base import Finished, Step
 from workers.host.channel import to_host, to_worker
 from workers.host.loop import Loop
 from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
@@ -191,4 +191,33 @@ def test_no_job_expires_while_the_engine_waits_for_company() -> None:
     host.submit("a", "fine", seconds=1.0)
 
     assert host.outcome("a").kind == "finished"
+    host.stop()
+
+
+class Boastful(Faulty):
+    """Says of its jobs what the content of the last one says."""
+
+    def step(self) -> Step:
+        step = super().step()
+        return Step(
+            outcomes=[
+                msgspec.structs.replace(end, usage=msgspec.json.decode(end.output["text"]))
+                if isinstance(end, Finished)
+                else end
+                for end in step.outcomes
+            ]
+        )
+
+
+@pytest.mark.parametrize(
+    "usage", ['{"n":1.5}', '{"n":-1}', '{"n":1e30}', '{"n":"x"}', '{"n":null}']
+)
+def test_a_usage_that_is_no_count_ends_its_job_alone(usage: str) -> None:
+    host = Host(Boastful(ModelSpec(name="m", engine="tests.workers.faulty:Faulty")))
+    host.submit("bad", usage)
+    host.submit("good", '{"prompt_tokens":7}')
+    bad, good = host.outcome("bad"), host.outcome("good")
+    assert (bad.kind, bad.code) == ("broke", "engine_error")
+    assert bad.message.startswith("The engine's usage: n must be")
+    assert (good.kind, good.usage) == ("finished", {"prompt_tokens": 7})
     host.stop()
