@@ -103,6 +103,13 @@ class Puller:
         self._stopping.set()
         self._woken.set()
 
+    def settle(self, timeout: float) -> bool:
+        """Wait until no claim is under way, which after `stop` is for good. False when that took longer."""
+        if not self._claiming.acquire(timeout=timeout):
+            return False
+        self._claiming.release()
+        return True
+
     def drain(self) -> int:
         """Answer a doorbell. Returns how many jobs it claimed; none when another drain is at work here."""
         if not self._one.acquire(blocking=False):

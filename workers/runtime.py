@@ -12,6 +12,7 @@ from workers.executor import Executor
 from workers.keeper import Keeper
 from workers.puller import LINGER_SECONDS, Puller
 
+SETTLE_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +80,8 @@ class Runtime:
     def stop(self) -> None:
         """Finish what fits into the drain time, give the rest back uncharged, end the engine host."""
         self.puller.stop()
+        if not self.puller.settle(timeout=SETTLE_SECONDS):
+            _log.warning("a claim is still under way; the leases of its jobs will run out")
         until = time.monotonic() + self._drain_time
         while self.executor.active and time.monotonic() < until:
             time.sleep(0.05)

@@ -145,6 +145,28 @@ def test_nothing_is_claimed_once_the_worker_stops_or_the_engine_is_lost(bench: B
     assert len(bench.engine.taken) == 1
 
 
+def test_who_stops_it_waits_for_the_claim_that_is_under_way(bench: Bench) -> None:
+    bench.start()
+    begun, may_end = threading.Event(), threading.Event()
+    take = bench.engine.run
+
+    def slowly(claims: list[Claim]) -> None:
+        begun.set()
+        assert may_end.wait(5)
+        take(claims)
+
+    bench.engine.run = slowly  # type: ignore[method-assign]
+    bench.submit()
+    roused = threading.Thread(target=bench.puller.rouse)
+    roused.start()
+    assert begun.wait(5)
+    bench.puller.stop()
+    assert not bench.puller.settle(0)
+    may_end.set()
+    assert bench.puller.settle(5) and len(bench.engine.taken) == 2
+    roused.join(5)
+
+
 def test_one_without_a_drain_rings(bench: Bench) -> None:
     bench.submit()
     bench.puller.rouse()
