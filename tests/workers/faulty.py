@@ -18,9 +18,9 @@ MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `segfault`, `utter`, `slow N`,
-    `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others
-    echo.
+    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `half a token`, `segfault`,
+    `utter`, `slow N`, `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`,
+    `device lost once`, `cost N`; others echo.
 
     `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
     """
@@ -110,6 +110,8 @@ class Faulty:
                 return Broke(work.id, "engine_error", "this row broke")
             case "object":
                 return Finished(work.id, object())
+            case "half a token":
+                return Finished(work.id, {"text": ""}, usage={"tokens": 0.5})  # type: ignore[dict-item]
             case "hang":
                 time.sleep(3600)
             case "exit":

@@ -26,6 +26,7 @@ PROMPTS = {
     "too many outputs": (MODEL, "many"),
     "NaN in an output": (MODEL, "nan"),
     "output that is no JSON": (ENGINE, "object"),
+    "usage that is no count": (ENGINE, "half a token"),
     "host memory exhausted": (ENGINE, "hoard"),
     "device memory exhausted": (ENGINE, "memory"),
     "a hang": (ENGINE, "hang"),
