@@ -138,17 +138,14 @@ def test_nobody_waits_for_a_process_that_hangs(pair: Pair) -> None:
     finally:
         os.kill(hung.pid, signal.SIGCONT)
 
-    def goes_on() -> bool:
+    # It has the fewest by far, so it gets what comes next until it has caught up. By chance alone the two
+    # would stay about as far apart as they are.
+    for _ in range(300):
         pair.connect(1)
-        return pair.held(hung) > before
-
-    # It has the fewest by far, so it gets what comes next, once it has looked.
-    before = pair.held(hung)
-    eventually(goes_on, 10, "the process that hung takes clients again")
-    before = pair.held(hung)
-    for _ in range(20):
-        pair.connect(1)
-    assert pair.held(hung) >= before + 15
+        if pair.held(hung) >= pair.held(other) * 3 // 4:
+            break
+    else:
+        pytest.fail(f"it has {pair.held(hung)}, and the other {pair.held(other)}")
 
 
 def test_a_process_that_takes_the_place_of_another_gets_its_share(pair: Pair) -> None:
