@@ -67,15 +67,11 @@ local deadline = int(now + lifetime)
 -- that change with it.
 local function bear(estimate, ...)
   redis.call('HSET', queue, 'arrivals', seq, ...)
-  local record, life = key.job(id), int(ttl)
-  if estimate then
-    redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-      'attempt', '0', 'head', BIRTH, 'estimate', int(estimate), unpack(ARGV, RECORD))
-  else
-    redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-      'attempt', '0', 'head', BIRTH, unpack(ARGV, RECORD))
-  end
-  redis.call('EXPIRE', record, life)
+  local record = key.job(id)
+  redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
+    'attempt', '0', 'head', BIRTH, unpack(ARGV, RECORD))
+  if estimate then redis.call('HSET', record, 'estimate', int(estimate)) end
+  redis.call('EXPIRE', record, int(ttl))
   redis.call('ZADD', key.index(tenant), 0, id)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',

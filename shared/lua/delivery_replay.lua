@@ -8,7 +8,7 @@ for i = 2, #ARGV do
   local to = known[2]
   if known[1] == tenant and not redis.call('ZSCORE', key.sending(to), id) then
     redis.call('HSET', k, 'state', 'pending', 'failures', '0', 'first', int(now), 'due', int(now))
-    redis.call('EXPIRE', k, int(HORIZON))
+    redis.call('EXPIRE', k, HORIZON)
     redis.call('ZREM', key.undelivered(tenant), id)
     redis.call('DEL', key.receiver(to))
     queue_up(key.outbox(to), now, id)
