@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--only CONTEST] [--peers a,b]`: run the contests, write what came out."""
+"""Run the contests, write what came out: `python -m bench [--quick] [--only C] [--peers a,b] [--shape S]`."""
 
 import argparse
 import signal
@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+
+import msgspec
 
 from bench.contests import CONTESTS, FULL, QUICK, slug
 from bench.files import write
@@ -15,6 +17,7 @@ from bench.programs import REPOSITORY
 from bench.report import render
 from bench.result import Outcome, Result
 from bench.rounds import hold
+from bench.shapes import SHAPES
 from bench.turn import TurnFailed
 
 RESULTS = REPOSITORY / "bench" / "results"
@@ -28,7 +31,7 @@ def main() -> int:
     # Also where a shell started this in the background and told it to ignore Ctrl-C.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _interrupt)
-    plan = QUICK if options.quick else FULL
+    plan = msgspec.structs.replace(QUICK if options.quick else FULL, shape=options.shape)
     machine = look_around()
     outcomes: list[Outcome] = []
     try:
@@ -64,6 +67,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", choices=[c.name for c in CONTESTS], help="one contest alone")
     parser.add_argument(
         "--peers", type=_peers, help="these alone beside ours, for example celery,litserve"
+    )
+    parser.add_argument(
+        "--shape", choices=SHAPES, default="client", help="how requests are sent (client)"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
     return parser.parse_args()

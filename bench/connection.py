@@ -33,14 +33,18 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._answer: asyncio.Future[Response] | None = None
 
-    async def exchange(self, request: bytes) -> Response:
-        """Send a request, wait for its response. Raises `BadAnswer` or `OSError`."""
+    async def exchange(self, *pieces: bytes) -> Response:
+        """Send a request, each piece in a write of its own, and wait for its response.
+
+        Raises `BadAnswer` or `OSError`.
+        """
         loop = asyncio.get_running_loop()
         if self._transport is None:
             await loop.create_connection(lambda: self, self._host, self._port)
         assert self._transport is not None
         self._answer = loop.create_future()
-        self._transport.write(request)
+        for piece in pieces:
+            self._transport.write(piece)
         return await self._answer
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 
 from bench.goals import DURABLE, Goal
+from bench.shapes import Shape
 from bench.subjects import Subject
 from bench.subjects.in_memory import bentoml, litserve, ray_serve
 from bench.subjects.ours import Ours
@@ -22,12 +23,15 @@ Make = Callable[[], Subject]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Rounds, and for each turn the seconds before and within the measured time; see `Order`."""
+    """Rounds, and for each turn the seconds before and within the measured time, and the shape of the
+    requests; see `Order`.
+    """
 
     rounds: int
     warm_up: float
     seconds: float
     settle: float = 2.0
+    shape: Shape = "client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import msgspec
 
 from bench.connection import BadAnswer, Connection, Response
 from bench.order import Dialect
+from bench.shapes import Shape, fresh_headers, writes
 
 SHOWN = 200
 """Characters of a wrong answer that are printed, once for each reason."""
@@ -27,8 +28,10 @@ class Fault(Exception):
 class Conversation:
     """All jobs of one order in one dialect. `requests` counts HTTP requests, polls included."""
 
-    def __init__(self, url: str, dialect: Dialect) -> None:
+    def __init__(self, url: str, dialect: Dialect, shape: Shape) -> None:
         self._dialect = dialect
+        self._shape = shape
+        self._fresh = fresh_headers(shape)
         self._host, self._port = _address(url)
         self._ids: set[str] = set()
         self.requests = 0
@@ -42,12 +45,13 @@ class Conversation:
         dialect = self._dialect
         asked = {"prompt": prompt} if dialect.batch is None else {dialect.batch: [prompt]}
         body = _encode({**dialect.fields, **asked})
-        document = await self._exchange(connection, self._request("POST", dialect.path, body))
+        head = self._head("POST", dialect.path, {**self._fresh(), **_content(body)})
+        document = await self._exchange(connection, *writes(self._shape, head, body))
         said = _at(document, dialect.answer)
         if said is None and dialect.polling is not None:
             polling = dialect.polling
             path = polling.path.format(id=_at(document, polling.job_id))
-            look = self._request("GET", path)
+            look = self._head("GET", path, {})
             while said is None:
                 await asyncio.sleep(polling.every)
                 said = _at(await self._exchange(connection, look), dialect.answer)
@@ -61,20 +65,23 @@ class Conversation:
             raise Fault("no new id", repr(said))
         self._ids.add(said)
 
-    async def _exchange(self, connection: Connection, request: bytes) -> Any:
+    async def _exchange(self, connection: Connection, *pieces: bytes) -> Any:
         self.requests += 1
         try:
-            response = await connection.exchange(request)
+            response = await connection.exchange(*pieces)
         except (BadAnswer, OSError) as error:
             raise Fault("connection failed", str(error)) from error
         return _document(response)
 
-    def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
+    def _head(self, method: str, path: str, headers: dict[str, str]) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}:{self._port}"]
-        lines += [f"{name}: {value}" for name, value in self._dialect.headers.items()]
-        if body:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+        named = {**self._dialect.headers, **headers}
+        lines += [f"{name}: {value}" for name, value in named.items()]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _content(body: bytes) -> dict[str, str]:
+    return {"Content-Type": "application/json", "Content-Length": str(len(body))}
 
 
 def _document(response: Response) -> Any:

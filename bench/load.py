@@ -35,7 +35,7 @@ class Load:
         self._order = order
         self._tell = tell
         self._complain = complain
-        self._talk = Conversation(order.url, order.dialect)
+        self._talk = Conversation(order.url, order.dialect, order.shape)
         self._run_id = secrets.token_hex(6)
         self._begun = self._ended = math.inf
         self._latencies: list[float] = []

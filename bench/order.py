@@ -2,6 +2,8 @@
 
 import msgspec
 
+from bench.shapes import Shape
+
 
 class Polling(msgspec.Struct, frozen=True):
     """Where a job's result is asked for. `every` is in seconds, also before the first look.
@@ -37,7 +39,8 @@ class Order(msgspec.Struct, frozen=True):
     a second, at most `clients` of them open at once. Times are in seconds.
 
     `patience` bounds the wait for a subject's first answer, and for the last ones. After the first, nothing
-    is asked for `settle`: a connection stays with one front-end process, so all of them are to be up.
+    is asked for `settle`: a connection stays with one front-end process, so all of them are to be up. `shape`
+    is how submissions are sent.
     """
 
     url: str
@@ -48,6 +51,7 @@ class Order(msgspec.Struct, frozen=True):
     patience: float = 60.0
     rate: float | None = None
     settle: float = 2.0
+    shape: Shape = "client"
 
 
 class Mark(msgspec.Struct, tag=True, frozen=True):

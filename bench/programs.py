@@ -21,12 +21,14 @@ STOP_SECONDS = 10.0
 class Program:
     """A running command; its output goes to `log`."""
 
-    def __init__(self, command: list[str], env: Mapping[str, str], log: Path) -> None:
-        """`command` is run in the root of the repository."""
+    def __init__(
+        self, command: list[str], env: Mapping[str, str], log: Path, folder: Path = REPOSITORY
+    ) -> None:
+        """`command` is run in `folder`."""
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=REPOSITORY,
+                cwd=folder,
                 env={**os.environ, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -77,11 +79,20 @@ class Programs:
         return self._redis
 
     def start(
-        self, name: str, env: Mapping[str, str], *command: str, python: Path | None = None
+        self,
+        name: str,
+        env: Mapping[str, str],
+        *command: str,
+        python: Path | None = None,
+        checkout: Path = REPOSITORY,
     ) -> Program:
-        """Run `python COMMAND`, by default with this interpreter; its output is in `<folder>/<name>.log`."""
+        """Run `python COMMAND` in the root of `checkout`, by default with this interpreter.
+
+        Its output is in `<folder>/<name>.log`.
+        """
         interpreter = str(python or sys.executable)
-        program = Program([interpreter, *command], env, self._folder / f"{name}.log")
+        log = self._folder / f"{name}.log"
+        program = Program([interpreter, *command], env, log, checkout)
         self._running.append(program)
         self._lifeline.watch(program.process.pid)
         return program

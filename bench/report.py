@@ -24,7 +24,8 @@ def render(result: Result, plot: str) -> str:
         f"# {'Quick benchmark' if result.quick else 'Benchmark'}, {result.date}",
         machine_lines(result.machine),
         f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, subjects in turn, each started anew; "
-        f"{plan.warm_up:g} s warm-up, {plan.seconds:g} s measured; medians (smallest - largest). "
+        f"{plan.warm_up:g} s warm-up, {plan.seconds:g} s measured; requests of the shape `{plan.shape}`; "
+        "medians (smallest - largest). "
         "How: docs/benchmarks.md.",
         *(f"**LEFT OUT, not measured: {title}.** {why}" for title, why in left_out.items()),
         _goals(result.outcomes),

@@ -68,7 +68,8 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def stem(self) -> str:
         """The name of the result's files without their endings."""
-        return f"{self.date}-quick" if self.quick else self.date
+        shape = "" if self.plan.shape == "client" else f"-{self.plan.shape}"
+        return f"{self.date}{'-quick' if self.quick else ''}{shape}"
 
 
 def compare(entries: Sequence[Entry], figure: str, goals: Iterable[Goal] = ()) -> list[Compared]:

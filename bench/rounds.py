@@ -42,6 +42,7 @@ def hold(
                     seconds=plan.seconds,
                     rate=arrivals,
                     settle=plan.settle,
+                    shape=plan.shape,
                 )
             except TurnFailed as failure:
                 if number == 0:
@@ -105,6 +106,7 @@ def _half(peer: str, plan: Plan, scratch: Path, held: Sequence[Outcome]) -> floa
             warm_up=plan.warm_up,
             seconds=plan.seconds,
             settle=plan.settle,
+            shape=plan.shape,
         )
         rates = [turn.report.rate]
     return max(1.0, statistics.median(rates) / 2)

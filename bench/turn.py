@@ -13,6 +13,7 @@ from redis import Redis
 from bench.accounting import Cost, Counters, cost, read
 from bench.order import Mark, Order, Report
 from bench.programs import REPOSITORY
+from bench.shapes import Shape
 from bench.subjects import Serving, Subject
 
 LOG_LINES = 15
@@ -39,13 +40,14 @@ def take_turn(
     patience: float = 60.0,
     rate: float | None = None,
     settle: float = 2.0,
+    shape: Shape = "client",
 ) -> Turn:
     """Measure a subject once, as in `Order`. `folder` is made anew for its files. Raises `TurnFailed`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with subject.serve(folder) as serving, _redis_of(serving) as redis:
         order = Order(
-            serving.url, subject.dialect, clients, warm_up, seconds, patience, rate, settle
+            serving.url, subject.dialect, clients, warm_up, seconds, patience, rate, settle, shape
         )
         marks: dict[str, Counters] = {}
         for message in put_load(order, folder):

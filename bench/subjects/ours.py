@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.order import Dialect
-from bench.programs import processes_of, programs
+from bench.programs import REPOSITORY, Program, processes_of, programs
 from bench.subjects import CORES, Serving
 from shared.embedded_redis import free_port
 
@@ -31,10 +31,13 @@ class Ours:
         variant: str = "POST /v1/infer",
         env: Mapping[str, str] | None = None,
         submit_only: bool = False,
+        checkout: Path = REPOSITORY,
     ) -> None:
         """`processes` is the number of Celery workers, each with an engine host of `model`; `env` are
-        settings of all processes. `submit_only` is without a worker: what counts is a job's id.
+        settings of all processes. `submit_only` is without a worker: what counts is a job's id. `checkout`
+        is whose code runs, with the packages of this environment.
         """
+        self._checkout = checkout
         self.variant = "POST /v1/jobs" if submit_only else variant
         self._submit_only = submit_only
         self._env = dict(env or {})
@@ -85,12 +88,17 @@ class Ours:
                 "TRUTHGPT_STATE_DIR": str(folder),
                 "RATE_LIMIT_RPM": NO_LIMIT,
                 "WEB_CONCURRENCY": str(CORES),
+                "PYTHONPATH": str(self._checkout),
                 **self._env,
             }
-            api = running.start("api", env, "-m", "cli", "api", "--port", str(port))
-            rescue = running.start("rescue", env, "-m", "cli", "rescue")
+
+            def start(name: str, *arguments: str) -> Program:
+                return running.start(name, env, "-m", "cli", *arguments, checkout=self._checkout)
+
+            api = start("api", "api", "--port", str(port))
+            rescue = start("rescue", "rescue")
             workers = [
-                running.start(f"worker-{n}", env, "-m", "cli", "worker", "--model", self._model)
+                start(f"worker-{n}", "worker", "--model", self._model)
                 for n in range(self.processes)
             ]
             yield Serving(
