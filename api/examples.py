@@ -1,14 +1,22 @@
-"""Example requests and answers for the OpenAPI document. Tests hold them against their schemas."""
+"""Example requests and answers for the OpenAPI document. Tests hold them against their schemas.
+
+They name a model of each kind; `api.example_models` puts the catalogue's own in their place.
+"""
 
 from typing import Any
+
+TEXT_MODEL = "demo-llama"
+EMBEDDING_MODEL = "all-minilm"
+ECHO_MODEL = "echo"
+OWN_MODEL = "my-model"
 
 _ID = "job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
 _URL = f"http://127.0.0.1:8080/v1/jobs/{_ID}"
 
 REQUESTS: dict[str, Any] = {
-    "prompt": {"model": "demo-llama", "prompt": "The function returns"},
+    "prompt": {"model": TEXT_MODEL, "prompt": "The function returns"},
     "sampled": {
-        "model": "demo-llama",
+        "model": TEXT_MODEL,
         "prompt": "The function returns",
         "params": {"max_new_tokens": 64, "temperature": 0.8, "top_p": 0.95, "seed": 7},
         "priority": "high",
@@ -16,7 +24,7 @@ REQUESTS: dict[str, Any] = {
         "metadata": {"order": "4711"},
     },
     "logprobs": {
-        "model": "demo-llama",
+        "model": TEXT_MODEL,
         "prompt": "The function returns",
         "params": {
             "max_new_tokens": 16,
@@ -29,21 +37,23 @@ REQUESTS: dict[str, Any] = {
         },
     },
     "chat": {
-        "model": "demo-llama",
+        "model": TEXT_MODEL,
         "input": {"messages": [{"role": "user", "content": "What is a generator?"}]},
     },
     "webhook": {
-        "model": "demo-llama",
+        "model": TEXT_MODEL,
         "prompt": "The function returns",
         "webhook": {"url": "https://example.com/hooks/inference", "events": ["completed"]},
     },
-    "embedding": {"model": "all-minilm", "input": ["first text", "second text"]},
+    "embedding": {"model": EMBEDDING_MODEL, "input": ["first text", "second text"]},
+    "echo": {"model": ECHO_MODEL, "prompt": "hello"},
+    "own": {"model": OWN_MODEL, "input": {"whatever": "the engine takes"}},
 }
 
 QUEUED: dict[str, Any] = {
     "id": _ID,
     "object": "job",
-    "model": "demo-llama",
+    "model": TEXT_MODEL,
     "status": "queued",
     "created_at": "2025-11-22T21:45:00.123Z",
     "started_at": None,
@@ -99,7 +109,8 @@ CANCELED: dict[str, Any] = {
 }
 
 INGESTED: dict[str, Any] = {
-    "requested": {"type": "inference.requested", "data": REQUESTS["prompt"]},
+    name: {"type": "inference.requested", "data": REQUESTS[name]}
+    for name in ("prompt", "embedding", "echo", "own")
 }
 
 _DELIVERY: dict[str, Any] = {
@@ -156,7 +167,7 @@ MODELS: dict[str, Any] = {
     "object": "list",
     "data": [
         {
-            "id": "demo-llama",
+            "id": TEXT_MODEL,
             "object": "model",
             "engine": "text-generation",
             "device": "cpu",
@@ -175,7 +186,7 @@ MODELS: dict[str, Any] = {
                 "prefix_reuse": True,
             },
             "workers": [
-                {"name": "infer.demo-llama@host", "state": "ready", "active": 0, "capacity": 32}
+                {"name": f"infer.{TEXT_MODEL}@host", "state": "ready", "active": 0, "capacity": 32}
             ],
             "queue_depth": 0,
             "running": 0,
@@ -194,10 +205,18 @@ MODELS: dict[str, Any] = {
     ],
 }
 
+MODEL: dict[str, Any] = {
+    **MODELS["data"][0],
+    "schemas": {
+        "params": {"type": "object", "properties": {"max_new_tokens": {"maximum": 512}}},
+        "input": {"type": "string"},
+    },
+}
+
 STATS: dict[str, Any] = {
     "models": [
         {
-            "model": "demo-llama",
+            "model": TEXT_MODEL,
             "window_seconds": 312.402,
             "ended": {"succeeded": 118, "canceled": 2},
             "throughput": 0.384,
@@ -231,6 +250,6 @@ READY: dict[str, Any] = {
     "status": "ready",
     "checks": {
         "redis": {"ok": True, "state": "ok"},
-        "models": {"demo-llama": {"ok": True, "state": "ready", "workers": 1}},
+        "models": {TEXT_MODEL: {"ok": True, "state": "ready", "workers": 1}},
     },
 }

@@ -108,7 +108,7 @@ def get_job(job_id: str) -> Reply:
             {"type": "string", "enum": [state.value for state in JobState]},
             "succeeded",
         ),
-        Parameter("model", "query", "Only jobs of this model.", example="demo-llama"),
+        Parameter("model", "query", "Only jobs of this model.", example=examples.TEXT_MODEL),
         Parameter(
             "limit",
             "query",

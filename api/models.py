@@ -9,6 +9,7 @@ from api.answers import document
 from api.auth import require_operator
 from api.operations import Answer, Operations, Parameter
 from api.reply import Reply
+from api.request_schema import DIALECT, model_schemas
 from api.services import services
 from shared.api_keys import Scope
 from shared.breaker import BreakerState, BreakerStatus
@@ -21,6 +22,8 @@ _STATES = (*SERVING, "starting", "unhealthy", "failed")
 OFFLINE = "offline"
 
 models = Operations("models", __name__)
+
+MODEL = Parameter("model", "path", "The model's `id`.", example=examples.TEXT_MODEL)
 
 
 class Breaker(BaseModel):
@@ -53,6 +56,21 @@ class Model(BaseModel):
     fallback: str | None = Field(description="The model that stands in while the breaker is open.")
 
 
+class ModelSchemas(BaseModel):
+    """JSON schemas (draft 2020-12), each complete in itself."""
+
+    params: dict[str, Any] = Field(description="What stands in a job request's `params`.")
+    input: dict[str, Any] = Field(
+        description="What stands in its `input`; a text goes in `prompt`."
+    )
+
+
+class ModelDetail(Model):
+    """A model, and what a job request for it may hold."""
+
+    schemas: ModelSchemas
+
+
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Model]
@@ -72,10 +90,29 @@ def list_models() -> Reply:
 
 
 @models.operation(
+    "GET",
+    "/v1/models/{model}",
+    parameters=(MODEL,),
+    answers={200: Answer("The model.", ModelDetail, examples.MODEL)},
+    problems=("unknown_model",),
+)
+def get_model(model: str) -> Reply:
+    """Read a model
+
+    With the JSON schemas of what its jobs take as `params` and `input`.
+    """
+    here = services()
+    spec = here.catalog.get(model)
+    shown = describe(spec, here.store.status(spec.name)).model_dump(mode="json")
+    made = {name: {"$schema": DIALECT, **one} for name, one in model_schemas(spec).items()}
+    return document({**shown, "schemas": made})
+
+
+@models.operation(
     "POST",
     "/v1/models/{model}/breaker/reset",
     scope=Scope.ADMIN,
-    parameters=(Parameter("model", "path", "The model's `id`.", example="demo-llama"),),
+    parameters=(MODEL,),
     answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
     problems=("unknown_model",),
 )

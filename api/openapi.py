@@ -11,10 +11,17 @@ from pydantic.json_schema import models_json_schema
 from api.answers import answer
 from api.auth import Access
 from api.errors import MEDIA_TYPE, RETRY_AFTER, Problem
+from api.example_models import ExampleModels
 from api.health import NAME, VERSION
 from api.operations import Answer, Operation, Operations, Parameter
 from api.reply import Reply
-from api.request_schema import request_schemas
+from api.request_schema import (
+    JSON_INPUT,
+    by_model,
+    job_request,
+    json_input,
+    without_defaults,
+)
 from api.services import of
 from shared.catalog import Catalog
 from shared.errors import PROBLEMS
@@ -61,9 +68,14 @@ def describe(table: Iterable[Operation], catalog: Catalog) -> dict[str, Any]:
     """The document for a route table and the models that are served."""
     operations = list(table)
     on_jobs = [operation.name for operation in operations if JOB_PATH in operation.path]
+    schemas = _schemas(operations)
+    any_json = _REF.format(model=JSON_INPUT)
+    schemas[JSON_INPUT] = json_input(any_json)
+    schemas["JobRequest"] = job_request(schemas["JobRequest"], catalog, any_json)
+    models = ExampleModels(catalog)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation)
+        described = _operation(operation, models)
         for status, good in operation.answers.items():
             if links := _links(good, on_jobs):
                 described["responses"][str(status)]["links"] = links
@@ -78,27 +90,29 @@ def describe(table: Iterable[Operation], catalog: Catalog) -> dict[str, Any]:
             "problem documents; their `code` is stable.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "/", "description": "Where this document was read."}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _schemas(operations) | request_schemas(catalog, _REF),
+            "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
             },
         },
+        "x-models": by_model(catalog),
     }
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, models: ExampleModels) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.description,
         "security": _security(operation.access),
-        "parameters": [_parameter(parameter) for parameter in operation.parameters],
-        "responses": _responses(operation),
+        "parameters": [_parameter(parameter, models) for parameter in operation.parameters],
+        "responses": _responses(operation, models),
     }
     if operation.body is not None:
         described["requestBody"] = {
@@ -107,7 +121,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
                 "application/json": {
                     "schema": _ref(operation.body),
                     "examples": {
-                        name: {"value": value} for name, value in operation.body_examples.items()
+                        name: {"value": value}
+                        for name, value in models.bodies(operation.body_examples).items()
                     },
                 }
             },
@@ -127,7 +142,7 @@ def _security(access: Access) -> list[dict[str, list[str]]]:
             return [{"token": []}, {"ticket": []}]
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _parameter(parameter: Parameter, models: ExampleModels) -> dict[str, Any]:
     described = {
         "name": parameter.name,
         "in": parameter.place,
@@ -136,12 +151,12 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "schema": dict(parameter.schema),
     }
     if parameter.example is not None:
-        described["example"] = parameter.example
+        described["example"] = models.named(parameter.example)
     return described
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
-    found = {str(status): _answer(good) for status, good in operation.answers.items()}
+def _responses(operation: Operation, models: ExampleModels) -> dict[str, Any]:
+    found = {str(status): _answer(good, models) for status, good in operation.answers.items()}
     codes = list(operation.problems)
     if operation.access is not Access.OPEN:
         codes += ["unauthorized", "forbidden", "rate_limited", "redis_unavailable"]
@@ -153,7 +168,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     return found
 
 
-def _answer(good: Answer) -> dict[str, Any]:
+def _answer(good: Answer, models: ExampleModels) -> dict[str, Any]:
     described: dict[str, Any] = {"description": good.description}
     if good.headers:
         described["headers"] = {
@@ -162,7 +177,9 @@ def _answer(good: Answer) -> dict[str, Any]:
         }
     if good.model is not None or good.example is not None:
         schema = _ref(good.model) if good.model is not None else {}
-        described["content"] = {good.media: {"schema": schema, "example": good.example}}
+        described["content"] = {
+            good.media: {"schema": schema, "example": models.named(good.example)}
+        }
     return described
 
 
@@ -206,21 +223,20 @@ def _example(code: str) -> dict[str, Any]:
 
 
 def _schemas(operations: list[Operation]) -> dict[str, Any]:
-    sent = {operation.body for operation in operations if operation.body is not None}
-    got: set[type[BaseModel] | None] = {
-        good.model for operation in operations for good in operation.answers.values()
-    }
-    given: list[type[BaseModel]] = [*_by_name(got), Problem]
+    sent = _by_name(operation.body for operation in operations)
+    got = _by_name(good.model for operation in operations for good in operation.answers.values())
     wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
-    wanted += [(model, "validation") for model in _by_name(sent)]
-    wanted += [(model, "serialization") for model in given]
-    _, definitions = models_json_schema(wanted, ref_template=_REF)
-    schemas: dict[str, Any] = definitions["$defs"]
-    return schemas
+    wanted += [(model, "validation") for model in sent]
+    wanted += [(model, "serialization") for model in [*got, Problem]]
+    _, described = models_json_schema(wanted, ref_template=_REF)
+    _, requests = models_json_schema([(model, "validation") for model in sent])
+    schemas: dict[str, Any] = described["$defs"]
+    own = [name for name in requests["$defs"] if "properties" in schemas[name]]
+    return schemas | {name: without_defaults(schemas[name]) for name in own}
 
 
 def _by_name(models: Iterable[type[BaseModel] | None]) -> list[type[BaseModel]]:
-    return sorted((m for m in models if m is not None), key=lambda model: str(model.__name__))
+    return sorted({m for m in models if m is not None}, key=lambda model: str(model.__name__))
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

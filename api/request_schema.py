@@ -1,45 +1,129 @@
-"""The schema of a job request as this server takes it: which params and input each of its models has."""
+"""The schema of a job request as this server takes it.
 
+`JobRequest` itself is a plain object, so that code generators make one type of it. What only a validator can
+use stands in keywords that generators pass over (`if`, `then`, `else`, `dependentSchemas`): exactly one
+of `prompt` and `input`, and which params and input each model takes. The same, a JSON schema a model, stands
+under `x-models` and in `GET /v1/models/{model}`.
+"""
+
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from api.requests import MAX_INTEGER
 from shared.catalog import Catalog, ModelSpec
-from shared.params import INPUTS, PARAMS
-from shared.schemas import JobRequest
+from shared.params import INPUTS, PARAMS, TEXT_ENGINES
 
-ONE_INPUT = [{"required": ["prompt"]}, {"required": ["input"]}]
-
-
-def request_schemas(catalog: Catalog, ref_template: str) -> dict[str, Any]:
-    """`JobRequest`, with one branch a model, and every schema that it refers to, by name."""
-    found: dict[str, Any] = {}
-    whole = _parts(TypeAdapter(JobRequest), found, ref_template)
-    whole["properties"]["prompt"] = {"type": "string", "description": "Text for the model."}
-    whole["properties"]["params"]["description"] = "What the model's engine takes."
-    whole["anyOf"] = [_of_model(spec, found, ref_template) for spec in catalog]
-    whole["oneOf"] = ONE_INPUT
-    return {**found, "JobRequest": whole}
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_ONE_INPUT = {
+    "if": {"required": ["prompt"]},
+    "then": {"not": {"required": ["input"]}},
+    "else": {"required": ["input"]},
+}
+_OBJECT = {"type": "object"}
+JSON_INPUT = "JsonInput"
 
 
-def _of_model(spec: ModelSpec, found: dict[str, Any], ref_template: str) -> dict[str, Any]:
-    properties: dict[str, Any] = {"model": {"const": spec.name}}
-    params = PARAMS.get(spec.engine)
-    if params is not None:
-        schema = _parts(params, found, ref_template)
-        found[schema["title"]] = schema
-        properties["params"] = {"$ref": ref_template.format(model=schema["title"])}
-    if spec.engine == "text-generation":
-        bound = {"properties": {"max_new_tokens": {"maximum": spec.limits.max_new_tokens}}}
-        properties["params"] = {"allOf": [properties["params"], bound]}
-    content = INPUTS.get(spec.engine)
-    if content is not None:
-        properties["input"] = _parts(content, found, ref_template)
-    return {"title": spec.name, "properties": properties}
+def json_input(reference: str) -> dict[str, Any]:
+    """The schema of any JSON that a request may hold; `reference` is where it stands."""
+    itself = {"$ref": reference}
+    return {
+        "description": "Any JSON. Integers fit into 64 bits.",
+        "if": {"type": "integer"},
+        "then": {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+        "else": {
+            "if": {"type": "array"},
+            "then": {"items": itself},
+            "else": {"if": _OBJECT, "then": {"additionalProperties": itself}},
+        },
+    }
 
 
-def _parts(adapter: TypeAdapter[Any], found: dict[str, Any], ref_template: str) -> dict[str, Any]:
-    """A schema; what it defines by name goes into `found`."""
-    schema = adapter.json_schema(ref_template=ref_template)
-    found.update(schema.pop("$defs", {}))
-    return schema
+def job_request(plain: Mapping[str, Any], catalog: Catalog, json_reference: str) -> dict[str, Any]:
+    """The schema of `JobRequest` for the models of a catalogue, made of pydantic's `plain` one.
+
+    `json_reference` is where the schema of any JSON stands.
+    """
+    any_json = {"$ref": json_reference}
+    properties = dict(plain["properties"])
+    properties["input"] = {**any_json, "description": properties["input"]["description"]}
+    properties["model"] = {**properties["model"], "examples": [spec.name for spec in catalog]}
+    properties["prompt"] = {"type": "string", "description": "Text for the model."}
+    properties["params"] = {
+        **properties["params"],
+        "additionalProperties": any_json,
+        "description": "What the model's engine takes: see `x-models`, or `GET /v1/models/{model}`.",
+    }
+    taken: dict[str, Any] = {}
+    for spec in reversed(list(catalog)):
+        taken = {
+            "if": {"properties": {"model": {"const": spec.name}}},
+            "then": {"properties": model_schemas(spec)},
+            "else": taken,
+        }
+    return {
+        **plain,
+        "properties": properties,
+        **_ONE_INPUT,
+        "dependentSchemas": {"model": taken},
+    }
+
+
+def model_schemas(spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    """JSON schemas of a model's `params` and `input`, each complete in itself.
+
+    An engine of one's own takes any object and any JSON.
+    """
+    params, content = PARAMS.get(spec.engine), INPUTS.get(spec.engine)
+    taken = dict(_OBJECT) if params is None else _whole(params)
+    if spec.engine in TEXT_ENGINES:
+        taken["properties"]["max_new_tokens"]["maximum"] = spec.limits.max_new_tokens
+    return {"params": taken, "input": {} if content is None else _whole(content)}
+
+
+def by_model(catalog: Catalog) -> dict[str, Any]:
+    """`x-models`: the engine of each model, and the schemas of what it takes."""
+    return {
+        spec.name: {
+            "engine": spec.engine,
+            **{name: {"$schema": DIALECT, **made} for name, made in model_schemas(spec).items()},
+        }
+        for spec in catalog
+    }
+
+
+def without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's schema with each member's default in its description instead.
+
+    openapi-typescript makes members that have a default required, of requests too.
+    """
+    members = {}
+    for name, member in schema["properties"].items():
+        members[name] = kept = {key: value for key, value in member.items() if key != "default"}
+        if member.get("default") is not None:
+            default = member["default"]
+            told = default if isinstance(default, str) else json.dumps(default)
+            kept["description"] = f"{member.get('description', '')} Default: {told}.".strip()
+    return {**schema, "properties": members}
+
+
+def _whole(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    """A schema with all that it refers to put in its place; none of ours refers to itself."""
+    schema = adapter.json_schema()
+    defined = schema.pop("$defs", {})
+    whole = _resolved(schema, defined)
+    assert isinstance(whole, dict)
+    return whole
+
+
+def _resolved(part: Any, defined: dict[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_resolved(one, defined) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        beside = {name: value for name, value in part.items() if name != "$ref"}
+        return {**_resolved(defined[part["$ref"].removeprefix("#/$defs/")], defined), **beside}
+    return {name: _resolved(value, defined) for name, value in part.items()}

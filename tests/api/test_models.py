@@ -1,7 +1,7 @@
 import msgspec
 from flask.testing import FlaskClient
 
-from api.models import ModelList
+from api.models import ModelDetail, ModelList
 from shared.jobs import JobStore
 from tests.api.conftest import PlayedWorker
 
@@ -40,3 +40,21 @@ def test_a_model_shows_its_workers_and_its_queue(
 
 def test_no_path_of_the_server_is_told(client: FlaskClient) -> None:
     assert "weights" not in client.get("/v1/models").text
+
+
+def test_a_model_says_what_its_jobs_take(client: FlaskClient) -> None:
+    llama = ModelDetail.model_validate(client.get("/v1/models/llama").json)
+    own = ModelDetail.model_validate(client.get("/v1/models/own").json)
+
+    assert llama.id == "llama"
+    assert llama.schemas.params["properties"]["max_new_tokens"]["maximum"] == 64
+    assert llama.schemas.params["additionalProperties"] is False
+    assert own.schemas.params["type"] == "object"
+    assert "properties" not in own.schemas.params, "its engine alone knows"
+
+
+def test_a_model_that_is_not_there_is_named(client: FlaskClient) -> None:
+    response = client.get("/v1/models/nope")
+
+    assert response.status_code == 404
+    assert response.json["code"] == "unknown_model"

@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 from api.errors import Problem
 from api.openapi import TABLE
 from api.operations import JSON, Operation
+from api.request_schema import DIALECT
 from shared.errors import PROBLEMS
+from shared.settings import Settings
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_the_document_describes_exactly_the_routes(app: Flask, document: Any) ->
 def test_every_reference_leads_somewhere(document: Any) -> None:
     references = set(re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(document)))
 
-    assert {"JobRequest", "Job", "Problem", "TextGenerationParams"} <= references
+    assert {"JobRequest", "Job", "Problem", "WebhookRequest"} <= references
     assert references <= set(document["components"]["schemas"])
 
 
@@ -112,12 +115,78 @@ def test_every_answer_with_a_job_links_to_what_can_be_done_with_it(
         )
 
 
-def test_a_request_is_described_for_each_model_that_is_served(document: Any) -> None:
+def test_a_request_is_a_plain_object_to_generators(document: Any) -> None:
+    """Unions at the top, or bounds beside a reference, are what they drop or mistake."""
     request = document["components"]["schemas"]["JobRequest"]
-    params = {branch["title"]: branch["properties"].get("params") for branch in request["anyOf"]}
 
-    assert params["echo"] == {"$ref": "#/components/schemas/EchoParams"}
-    assert params["encoder"] == {"$ref": "#/components/schemas/EmbeddingParams"}
-    assert params["llama"]["allOf"][1]["properties"]["max_new_tokens"]["maximum"] == 64
-    assert params["own"] is None, "its engine alone knows"
-    assert [branch["properties"]["model"]["const"] for branch in request["anyOf"]] == list(params)
+    assert request["type"] == "object"
+    assert request["required"] == ["model"]
+    assert not {"anyOf", "oneOf", "allOf"} & set(request)
+    assert request["properties"]["params"]["type"] == "object"
+    assert request["properties"]["model"]["examples"] == ["echo", "full", "llama", "encoder", "own"]
+
+
+def test_what_each_model_takes_stands_under_x_models(document: Any) -> None:
+    models = document["x-models"]
+
+    assert list(models) == ["echo", "full", "llama", "encoder", "own"]
+    assert models["llama"]["params"]["properties"]["max_new_tokens"]["maximum"] == 64
+    assert "normalize" in models["encoder"]["params"]["properties"]
+    assert models["own"]["params"] == {"$schema": DIALECT, "type": "object"}
+    for model in models.values():
+        for schema in (model["params"], model["input"]):
+            Draft202012Validator.check_schema(schema)
+            assert "$ref" not in json.dumps(schema), "it is complete in itself"
+
+
+@pytest.mark.parametrize(
+    ("body", "valid"),
+    [
+        ({"model": "echo", "prompt": "x"}, True),
+        ({"model": "echo", "input": "x", "params": {"repeat": 2}}, True),
+        ({"model": "echo"}, False),
+        ({"model": "echo", "prompt": "x", "input": "x"}, False),
+        ({"model": "echo", "prompt": "x", "params": {"temperature": 1}}, False),
+        ({"model": "llama", "prompt": "x", "params": {"temperature": 1}}, True),
+        ({"model": "llama", "prompt": "x", "params": {"max_new_tokens": 65}}, False),
+        ({"model": "llama", "input": {"messages": [{"role": "user", "content": "x"}]}}, True),
+        ({"model": "encoder", "input": {"messages": []}}, False),
+        ({"model": "encoder", "input": ["x", "y"], "params": {"normalize": False}}, True),
+        ({"model": "own", "input": [1, {"a": None}], "params": {"any": {"thing": 1}}}, True),
+        ({"model": "own", "input": 1, "extra": 2}, False),
+    ],
+)
+def test_a_validator_knows_what_this_server_takes(
+    document: Any, client: FlaskClient, body: Any, valid: bool
+) -> None:
+    """The document and the server agree, for every model and the one-of rule."""
+    validator = Draft202012Validator({"$ref": "#/components/schemas/JobRequest", **document})
+
+    assert validator.is_valid(body) is valid
+    assert (client.post("/v1/jobs", json=body).status_code == 202) is valid
+
+
+def test_the_examples_name_models_that_are_served(
+    document: Any, settings: Settings, client: FlaskClient
+) -> None:
+    bodies = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"][JSON]["examples"]
+
+    served = {spec.name for spec in settings.catalog}
+    assert {body["value"]["model"] for body in bodies.values()} == {
+        "llama",
+        "encoder",
+        "echo",
+        "own",
+    }
+    del bodies["webhook"]  # Its host's name may not resolve here.
+    assert {client.post("/v1/jobs", json=b["value"]).status_code for b in bodies.values()} == {202}
+    text = json.dumps(document)
+    assert "demo-llama" not in text and "all-minilm" not in text
+    answered = document["paths"]["/v1/models"]["get"]["responses"]["200"]["content"][JSON][
+        "example"
+    ]
+    assert answered["data"][0]["id"] in served
+
+
+def test_where_the_server_is_is_told(document: Any) -> None:
+    assert document["servers"] == [{"url": "/", "description": "Where this document was read."}]
