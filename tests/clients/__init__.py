@@ -1,0 +1,1 @@
+"""Other people's clients, really run against a real server."""
