@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared import context
 from shared.sentinel_url import SentinelUrl
 from shared.settings import Settings
+from shared.surroundings import shed
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -37,7 +38,12 @@ def celery_broker_url(url: str) -> str:
 
 
 def make_celery(settings: Settings) -> "Celery":
-    """The Celery app with every timeout and bound set; see docs/decisions for each choice."""
+    """The Celery app with every timeout and bound set; see docs/decisions for each choice.
+
+    Other programs' variables leave this process, however it was started: Celery asks for `CELERY_BROKER_URL`
+    and its like at each use, before it looks at what stands here.
+    """
+    shed()
     # Here and not above: who wants a queue's name alone does not load Celery.
     from celery import Celery
     from kombu import Queue

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from client import ApiError, Client, text_of
+from shared.broker import DELIVERY_QUEUE, RESCUE_QUEUE
 from tests.conftest import eventually, free_port
 from tests.integration.conftest import ECHO, SHARED
 from tests.integration.stack import TOKEN, Stack
@@ -169,9 +170,15 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
             return False
 
     eventually(up, 40, "flower answers")
-    for path in ("/", "/tasks", "/api/tasks", "/api/workers", "/metrics"):
-        assert httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10).status_code == 401, path
-        assert flower.get(path).status_code == 200, path
+    for path in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers", "/metrics"):
+        refused = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+        shown = flower.get(path)
+        assert (refused.status_code, shown.status_code) == (401, 200), path
+        for answer in (refused, shown):
+            assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'", path
+    queues = flower.get("/broker").text
+    for queue in ("infer.echo", RESCUE_QUEUE, DELIVERY_QUEUE):
+        assert f'<tr id="{queue}">' in queues
     with echo.client() as client:
 
         def listed() -> bool:
@@ -179,13 +186,14 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
             return bool(eventually_found(tasks, job.id, "SUCCESS"))
 
         eventually(listed, 40, "a finished job in flower")
-        shown = tasks()
-        assert "secret" not in json.dumps(shown)
-        jobs = [task for task in shown.values() if task["uuid"].startswith("job_")]
-        assert {(task["name"], task["args"], task["kwargs"]) for task in jobs} == {
-            ("infer.echo", REDACTED, "{}")
-        }
-        ended = next(task for task in jobs if task["state"] == "SUCCESS")
+        listing = tasks()
+        assert "secret" not in json.dumps(listing)
+        # Jobs and nothing else: the doorbells that brought them are not among them.
+        assert {
+            (task["uuid"][:4], task["name"], task["args"], task["kwargs"])
+            for task in listing.values()
+        } == {("job_", "infer.echo", REDACTED, "{}")}
+        ended = next(task for task in listing.values() if task["state"] == "SUCCESS")
         assert ended["result"] == REDACTED and ended["runtime"] > 0
 
         running = slow(client, step_ms=200)
@@ -206,12 +214,15 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
         for job in crowd:
             client.cancel(job.id)
 
-    def inspected() -> bool:
+    def worker() -> str | None:
         # Flower asks the workers and waits a second for their answers.
         workers = flower.get("/api/workers", params={"refresh": "true"}).json()
-        return any(name.startswith("echo-") for name in workers)
+        return next((name for name in workers if name.startswith("echo-")), None)
 
-    eventually(inspected, 30, "a worker answers flower")
+    eventually(worker, 30, "a worker answers flower")
+    for call in ("grow/{}?n=1", "shrink/{}?n=1", "autoscale/{}?min=1&max=2", "restart/{}"):
+        idle = flower.post("/api/worker/pool/" + call.format(worker()))
+        assert idle.status_code == 403 and "A worker " in idle.text, idle.text
     os.kill(echo.processes["flower"].pid, 0)
 
 
