@@ -49,25 +49,28 @@ OURS = frozenset(
 """Settings of ours, and those of OpenTelemetry that are honoured (docs/observability.md)."""
 
 PORTS = frozenset({"PORT", "FLOWER_PORT", "METRICS_PORT"})
-_SERVICE = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_|$)|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_|$)|$)")
-_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_SERVICE = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_|$)|_PORT_[0-9]+_(TCP|UDP|SCTP)(_|$)")
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
 
 def foreign(environment: Mapping[str, str]) -> list[str]:
     """The names of variables that were set for other programs and that ours must not hear of."""
     return sorted(
         name
-        for name in environment
+        for name, text in environment.items()
         if name in NAMES
-        or (name.startswith(PREFIXES) and name not in OURS and not _SERVICE.search(name))
+        or (
+            name.startswith(PREFIXES)
+            and name not in OURS
+            and not _SERVICE.search(name)
+            and not _SERVICE_ADDRESS.match(text)
+        )
     )
 
 
 def services(environment: Mapping[str, str]) -> list[str]:
     """Our ports whose variables hold an address: Kubernetes' word for a Service that is named so."""
-    return sorted(
-        name for name in PORTS if _SERVICE_ADDRESS.match(environment.get(name, "").lower())
-    )
+    return sorted(name for name in PORTS if _SERVICE_ADDRESS.match(environment.get(name, "")))
 
 
 def shed(*, aloud: bool = False) -> None:

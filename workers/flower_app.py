@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import Counter
 from typing import Any
 
 from shared.surroundings import shed
@@ -21,7 +22,8 @@ from flower.options import default_options  # noqa: E402
 from flower.urls import settings as web_settings  # noqa: E402
 from flower.views.broker import BrokerView  # noqa: E402
 from flower.views.monitor import Metrics  # noqa: E402
-from kombu.exceptions import ChannelError  # noqa: E402
+from kombu.exceptions import ChannelError, KombuError  # noqa: E402
+from redis.exceptions import RedisError  # noqa: E402
 from tornado.httputil import HTTPHeaders  # noqa: E402
 from tornado.web import OutputTransform, TemplateModule, authenticated  # noqa: E402
 
@@ -36,6 +38,8 @@ from shared.settings import (  # noqa: E402
 from shared.telemetry import logs  # noqa: E402
 
 USER = "truthgpt"
+ANSWER_SECONDS = 1.0
+_log = logging.getLogger(__name__)
 
 STYLE = (
     "#worker-pool-restart, .worker-controls-panel, li:has(> #worker-tab-limits) { display: none; }"
@@ -104,32 +108,30 @@ class Queues(BrokerView):  # type: ignore[misc]
 
     @authenticated
     async def get(self) -> None:
-        rows = await asyncio.to_thread(_queues, self.capp, self._consumers())
+        rows = await asyncio.to_thread(_queues, self.capp)
         self.render("broker.html", broker_url=self.application.broker_uri, queues=rows)
 
-    def _consumers(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        alive = {worker.hostname for worker in self.application.events.state.alive_workers()}
-        for name, info in list(self.application.workers.items()):
-            for queue in info.get("active_queues", []) if name in alive else []:
-                found[queue["name"]] = found.get(queue["name"], 0) + 1
-        return found
 
+def _queues(app: Celery) -> list[dict[str, Any]]:
+    """Every queue with its waiting messages and its consumers, as the page's template wants them.
 
-def _queues(app: Celery, consumers: dict[str, int]) -> list[dict[str, Any]]:
-    """Every queue with its waiting messages and its consumers, as the page's template wants them."""
-    names = {queue.name for queue in app.conf.task_queues} | set(consumers)
-    with app.connection_for_read() as connection:
-        channel = connection.default_channel
-        return [
-            {
-                "name": name,
-                "messages": _length(channel, name),
-                "messages_ready": _length(channel, name),
-                "consumers": consumers.get(name, 0),
-            }
-            for name in sorted(names)
-        ]
+    Takes as long as workers are given to answer. Empty where the broker does not.
+    """
+    try:
+        told = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+        consumers = Counter(queue["name"] for queues in told.values() for queue in queues)
+        with app.connection_for_read() as connection:
+            return [
+                {
+                    "name": name,
+                    "messages_ready": _length(connection.default_channel, name),
+                    "consumers": consumers[name],
+                }
+                for name in sorted({queue.name for queue in app.conf.task_queues} | set(consumers))
+            ]
+    except (KombuError, OSError, RedisError) as error:
+        _log.error("the queues cannot be read: %s", error)
+        return []
 
 
 def _length(channel: Any, queue: str) -> int:
