@@ -19,6 +19,9 @@ DELIVER = "truthgpt.deliver"
 RESCUE_QUEUE = "truthgpt.rescue"
 DELIVERY_QUEUE = "truthgpt.deliveries"
 DOORBELL_SECONDS = 600
+POOL_SECONDS = 1.0
+UNTRACED = f"00-{1:032x}-{1:016x}-00"
+"""A `traceparent` that asks for no trace (W3C Trace Context: its last flag is not set)."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +103,28 @@ def ring_deliveries(app: "Celery") -> bool:
 
 def ring(app: "Celery", model: str) -> bool:
     """Push a doorbell for a model. False when the broker does not take it; the rescuer rings later."""
+    return _ring(app, model, _trace_headers())
+
+
+def ring_unless_rung(app: "Celery", model: str) -> bool:
+    """Push a doorbell for a model where none waits in its queue, in no trace. False where that fails."""
+    from kombu.exceptions import ChannelError
+
+    try:
+        with app.pool.acquire(block=True, timeout=POOL_SECONDS) as connection:
+            queue = connection.default_channel.queue_declare(queue_name(model), passive=True)
+        if queue.message_count:
+            return True
+    except ChannelError:
+        # An empty queue is none in Redis.
+        pass
+    except Exception as error:  # noqa: BLE001 - the next beat looks again
+        _log.info("the doorbells of %s cannot be looked at (%s)", model, error)
+        return False
+    return _ring(app, model, {context.TRACEPARENT: UNTRACED})
+
+
+def _ring(app: "Celery", model: str, headers: dict[str, str] | None) -> bool:
     try:
         app.send_task(
             DRAIN,
@@ -107,7 +132,7 @@ def ring(app: "Celery", model: str) -> bool:
             queue=queue_name(model),
             expires=DOORBELL_SECONDS,
             retry=False,
-            headers=_trace_headers(),
+            headers=headers,
         )
     except Exception as error:  # noqa: BLE001 - any fault here costs latency, never a job
         _log.warning("doorbell for %s failed (%s); the rescuer will ring", model, error)

@@ -110,6 +110,7 @@ def _serve_model(model: str) -> None:
         drain_time=settings.drain_time,
         hooks=[events, JobLog(prompts=settings.log_prompts)],
         host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
+        probe=partial(broker.ring_unless_rung, app, model),
     )
     register_drain(app, runtime)
 
