@@ -22,12 +22,12 @@ from flower.options import default_options  # noqa: E402
 from flower.urls import settings as web_settings  # noqa: E402
 from flower.views.broker import BrokerView  # noqa: E402
 from flower.views.monitor import Metrics  # noqa: E402
-from kombu.exceptions import ChannelError, KombuError  # noqa: E402
+from kombu.exceptions import KombuError  # noqa: E402
 from redis.exceptions import RedisError  # noqa: E402
 from tornado.httputil import HTTPHeaders  # noqa: E402
 from tornado.web import OutputTransform, TemplateModule, authenticated  # noqa: E402
 
-from shared.broker import make_celery  # noqa: E402
+from shared.broker import make_celery, messages_in  # noqa: E402
 from shared.errors import ConfigError  # noqa: E402
 from shared.settings import (  # noqa: E402
     Settings,
@@ -124,7 +124,7 @@ def _queues(app: Celery) -> list[dict[str, Any]]:
             return [
                 {
                     "name": name,
-                    "messages_ready": _length(connection.default_channel, name),
+                    "messages_ready": messages_in(connection, name),
                     "consumers": consumers[name],
                 }
                 for name in sorted({queue.name for queue in app.conf.task_queues} | set(consumers))
@@ -132,14 +132,6 @@ def _queues(app: Celery) -> list[dict[str, Any]]:
     except (KombuError, OSError, RedisError) as error:
         _log.error("the queues cannot be read: %s", error)
         return []
-
-
-def _length(channel: Any, queue: str) -> int:
-    try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
-    except ChannelError:
-        # An empty list is none in Redis.
-        return 0
 
 
 def make_flower(settings: Settings, address: str, port: int) -> Flower:

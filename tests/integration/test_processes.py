@@ -14,9 +14,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from redis import Redis
 
 from client import ApiError, Client, text_of
-from shared.broker import DELIVERY_QUEUE, RESCUE_QUEUE
+from shared.broker import DELIVERY_QUEUE, RESCUE_QUEUE, make_celery, queue_name
+from shared.settings import load_settings
 from tests.conftest import eventually, free_port
 from tests.integration.conftest import ECHO, SHARED
 from tests.integration.stack import TOKEN, Stack
@@ -151,6 +153,42 @@ def test_no_key_of_ours_lives_for_ever(echo: Stack) -> None:
     assert names and [n for n in names if redis.ttl(n) == -1] == []
 
 
+@pytest.mark.parametrize("cut", ["paused", "denied"])
+def test_a_worker_whose_consumer_is_cut_from_the_broker_is_not_ready(
+    make_stack: Callable[..., Stack], cut: str
+) -> None:
+    """The worker goes on reporting; only what would bring it jobs has ended."""
+    stack = make_stack(ECHO, JOB_LEASE_SEC="1").serve("echo")
+    app = make_celery(load_settings(redis_url=stack.redis.url))
+    admin = Redis.from_url(stack.redis.url)
+
+    def ready() -> httpx.Response:
+        return httpx.get(f"{stack.url}/ready", timeout=10)
+
+    def said(status: int, *, consuming: bool) -> bool:
+        found = ready()
+        check = found.json()["checks"]["models"]["echo"]
+        return found.status_code == status and check["consuming"] is consuming
+
+    if cut == "paused":
+        app.control.cancel_consumer(queue_name("echo"))
+    else:
+        admin.acl_setuser("default", enabled=True, commands=["-brpop"])
+    eventually(lambda: said(503, consuming=False), 30, "it is found out")
+    assert "echo is unhealthy: no worker of it takes doorbells" in ready().json()["detail"]
+    assert admin.llen(f"truthgpt:broker:{queue_name('echo')}") <= 2, "rings do not pile up"
+    with stack.client() as client:
+        job = client.submit("echo", "found by a second look")
+        assert job.wait(30).status == "succeeded"
+    if cut == "paused":
+        app.control.add_consumer(queue_name("echo"))
+    else:
+        admin.acl_setuser("default", enabled=True, commands=["+brpop"])
+    eventually(lambda: said(200, consuming=True), 60, "it hears again")
+    admin.close()
+    stack.stop()
+
+
 def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
     port = free_port()
     echo.start("flower", "flower", "--port", str(port))
@@ -177,7 +215,7 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
         for answer in (refused, shown):
             assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'", path
     queues = flower.get("/broker").text
-    for queue in ("infer.echo", RESCUE_QUEUE, DELIVERY_QUEUE):
+    for queue in (queue_name("echo"), RESCUE_QUEUE, DELIVERY_QUEUE):
         assert f'<tr id="{queue}">' in queues
     with echo.client() as client:
 
