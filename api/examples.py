@@ -231,6 +231,8 @@ READY: dict[str, Any] = {
     "status": "ready",
     "checks": {
         "redis": {"ok": True, "state": "ok"},
-        "models": {"demo-llama": {"ok": True, "state": "ready", "workers": 1}},
+        "models": {
+            "demo-llama": {"ok": True, "state": "ready", "workers": 1, "consuming": True},
+        },
     },
 }
