@@ -86,14 +86,22 @@ class Page(TemplateModule):
         return super().embedded_javascript() + SCRIPT
 
 
-class Unframed(OutputTransform):
+PROTECTION = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
+class Protected(OutputTransform):
     """Lets no other page hold one of Flower's in a frame, where its buttons could be pressed unseen."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
-        headers["Content-Security-Policy"] = "frame-ancestors 'none'"
-        headers["X-Frame-Options"] = "DENY"
+        for name, value in PROTECTION.items():
+            headers[name] = value
         return super().transform_first_chunk(status_code, headers, chunk, finishing)
 
 
@@ -144,7 +152,7 @@ def make_flower(settings: Settings, address: str, port: int) -> Flower:
     app = make_celery(settings)
     flower = Flower(capp=app, options=options, ui_modules={"Template": Page}, **web_settings)
     flower.add_handlers(r".*", [(r"/metrics", ClosedMetrics), (r"/broker", Queues)])
-    flower.add_transform(Unframed)
+    flower.add_transform(Protected)
     return flower
 
 
