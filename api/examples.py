@@ -250,6 +250,8 @@ READY: dict[str, Any] = {
     "status": "ready",
     "checks": {
         "redis": {"ok": True, "state": "ok"},
-        "models": {TEXT_MODEL: {"ok": True, "state": "ready", "workers": 1}},
+        "models": {
+            TEXT_MODEL: {"ok": True, "state": "ready", "workers": 1, "consuming": True},
+        },
     },
 }

@@ -13,6 +13,7 @@ from typing import Any
 from shared.descriptors import allow
 from shared.errors import ConfigError
 from shared.settings import load_settings, require_token_beyond_loopback
+from shared.surroundings import shed
 
 MOST_CONNECTIONS = 8192
 OTHER_FILES = 1280
@@ -20,6 +21,13 @@ OTHER_FILES = 1280
 GARBAGE_OBJECTS = 10_000
 """More objects than were there at the last collection of garbage bring the next one."""
 
+if os.environ.get("GUNICORN_CMD_ARGS"):
+    # gunicorn has read it already, and puts it over all that stands here, the address included.
+    sys.exit(
+        "truthgpt: GUNICORN_CMD_ARGS: goes over the server's own settings; unset it, give options on "
+        "gunicorn's command line, or start the API with `truthgpt api`, which does not heed it"
+    )
+shed(aloud=True)
 _host = os.environ.get("HOST") or "127.0.0.1"
 try:
     _settings = load_settings()
@@ -53,6 +61,16 @@ proc_name = "truthgpt-api"
 forwarded_allow_ips = ""
 forwarder_headers = ""
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Before anything listens: gunicorn's command line may name another address than HOST."""
+    try:
+        for address in server.cfg.address:
+            if isinstance(address, tuple):
+                require_token_beyond_loopback(_settings, address[0])
+    except ConfigError as error:
+        sys.exit(f"truthgpt: {error}")
 
 
 def post_worker_init(worker: Any) -> None:

@@ -14,6 +14,7 @@ from api.operations import Answer, Operations
 from api.reply import Reply
 from api.services import Services, services
 from shared.errors import StoreUnavailable
+from shared.records import ModelStatus
 
 NAME = "truthgpt-inference"
 try:
@@ -37,11 +38,12 @@ class Health(BaseModel):
 
 
 class Check(BaseModel):
-    """`workers` is how many live."""
+    """`workers` is how many live; `consuming`, whether one of them takes doorbells from the broker."""
 
     ok: bool
     state: str
     workers: int | None = None
+    consuming: bool | None = None
 
 
 class Checks(BaseModel):
@@ -102,19 +104,30 @@ def is_up() -> Reply:
 def is_ready() -> Reply:
     """Can it serve
 
-    Redis answers and at least one model has a live worker that is ready. Otherwise 503, with what
-    failed in `checks`; for a readiness probe.
+    Redis answers, and at least one model has a live worker that is ready and whose consumer takes what
+    comes through the broker. Otherwise 503, with what failed in `checks`; for a readiness probe.
     """
     checks = _checks(services())
     shown = checks.model_dump(mode="json", exclude_none=True)
     if not checks.redis.ok:
         return problem("redis_unavailable", "Redis does not answer.", checks=shown)
     if not any(check.ok for check in checks.models.values()):
-        states = ", ".join(f"{name} is {check.state}" for name, check in checks.models.items())
+        states = ", ".join(_said(name, check) for name, check in checks.models.items())
         return problem(
             "model_unavailable", f"No model has a worker that is ready: {states}.", checks=shown
         )
     return document({"status": "ready", "checks": shown})
+
+
+def _said(model: str, check: Check) -> str:
+    deaf = ": no worker of it takes doorbells from the broker" if check.consuming is False else ""
+    return f"{model} is {check.state}{deaf}"
+
+
+def _consuming(status: ModelStatus) -> bool | None:
+    """None where no worker says anything of it."""
+    told = [report["consuming"] for report in status.workers.values() if "consuming" in report]
+    return any(told) if told else None
 
 
 def _checks(here: Services) -> Checks:
@@ -123,7 +136,12 @@ def _checks(here: Services) -> Checks:
         for spec in here.catalog:
             status = here.store.status(spec.name)
             state = summary(status)
-            found[spec.name] = Check(ok=state in SERVING, state=state, workers=len(status.workers))
+            found[spec.name] = Check(
+                ok=state in SERVING,
+                state=state,
+                workers=len(status.workers),
+                consuming=_consuming(status),
+            )
     except StoreUnavailable:
         return Checks(redis=Check(ok=False, state="unreachable"), models={})
     return Checks(redis=Check(ok=True, state="ok"), models=found)

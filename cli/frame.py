@@ -18,8 +18,8 @@ Row = Mapping[str, Any]
 
 GAP = 3
 """Columns of a terminal between two of a table."""
-AROUND = 10
-"""Lines of a frame that are neither a model nor a worker."""
+AROUND = 9
+"""Lines of a frame that are neither a model, nor a worker, nor what stands beside the queues."""
 FEWEST = 3
 """Workers that are shown however small the terminal is."""
 BAR = 8
@@ -41,6 +41,10 @@ class Column:
     right: bool = True
     spare: int = 0
     """Where not all fit, those with the highest number are left out first; with 0 never."""
+    least: int = 0
+    """Terminal columns to which its cells may be cut; 0: they are shown whole."""
+    keep_end: bool = False
+    """Cells are cut at their beginning: what tells a pod or a process apart stands at the end."""
 
 
 def frame(look: Look | None, *, url: str, width: int, height: int, trouble: str = "") -> Group:
@@ -53,9 +57,10 @@ def frame(look: Look | None, *, url: str, width: int, height: int, trouble: str 
     if look is not None:
         models = [_model(look, row) for row in look.models]
         workers = sorted(_workers(look.models), key=_worst_first)
-        room = max(FEWEST, height - AROUND - len(models) - bool(trouble))
+        beside = _leftovers(look.stats, width)
+        room = max(FEWEST, height - AROUND - len(beside) - len(models) - bool(trouble))
         parts += [Text(), _table(MODEL_COLUMNS, models, width)]
-        parts += [Text(), _leftovers(look.stats)]
+        parts += [Text(), *beside]
         parts += [Text(), _table(WORKER_COLUMNS, workers[:room], width)]
         if len(workers) > room:
             parts.append(Text(f"… and {len(workers) - room} more workers", "dim"))
@@ -65,7 +70,7 @@ def frame(look: Look | None, *, url: str, width: int, height: int, trouble: str 
 
 
 def _head(look: Look | None, url: str) -> Text:
-    head = Text.assemble(("truthgpt top", "bold"), "  ", url)
+    head = Text.assemble(("truthgpt top", "bold"), "  ", url, no_wrap=True, overflow="ellipsis")
     if look is not None and look.paces:
         seconds = max(pace.seconds for pace in look.paces.values())
         head.append(f"  paces of the last {seconds:.0f} s", "dim")
@@ -93,37 +98,53 @@ def _table(columns: Sequence[Column], rows: Iterable[Row], width: int) -> Table:
     cells = [[column.show(row) for column in columns] for row in rows]
     shown = _fitting(columns, cells, width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in (columns[place] for place in shown):
-        # The first names its row; it gives way when the terminal is too narrow for all.
+    for place, wide in shown.items():
         table.add_column(
-            column.heading,
-            justify="right" if column.right else "left",
+            columns[place].heading,
+            justify="right" if columns[place].right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if column is columns[0] else len(column.heading),
+            width=wide,
         )
     for row in cells:
-        table.add_row(*(row[place] for place in shown))
+        table.add_row(*(_cut(row[at], wide, columns[at]) for at, wide in shown.items()))
     return table
 
 
-def _fitting(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
-    """The places of the columns that are shown."""
-    places = list(range(len(columns)))
-    widths = [
+def _fitting(
+    columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int
+) -> dict[int, int]:
+    """The places of the columns that are shown, and how wide each is."""
+    whole = [
         max(len(column.heading), *(row[place].cell_len for row in cells), 0)
         for place, column in enumerate(columns)
     ]
-    while sum(widths[place] + GAP for place in places) - GAP > width:
-        last = max(places, key=lambda place: columns[place].spare)
+    shown = {
+        place: min(whole[place], column.least) if column.least else whole[place]
+        for place, column in enumerate(columns)
+    }
+
+    def room() -> int:
+        return width - sum(shown.values()) - GAP * (len(shown) - 1)
+
+    while room() < 0:
+        last = max(shown, key=lambda place: columns[place].spare)
         if columns[last].spare == 0:
             break
-        places.remove(last)
-    return places
+        del shown[last]
+    while room() > 0 and (cut := [place for place in shown if shown[place] < whole[place]]):
+        # What is left goes to those that were cut, to the narrowest first.
+        shown[min(cut, key=lambda place: shown[place])] += 1
+    return shown
 
 
-def _leftovers(stats: Row) -> Text:
-    """What stands beside the queues."""
+def _cut(cell: Text, width: int, column: Column) -> Text:
+    over = cell.cell_len - width
+    return Text("…").append_text(cell[over + 1 :]) if column.keep_end and over > 0 else cell
+
+
+def _leftovers(stats: Row, width: int) -> list[Text]:
+    """What stands beside the queues: on one line, where it has room."""
     dead, webhooks, cache = stats["dead_letters"], stats["webhooks"], stats.get("cache")
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"dead letters {dead}", "red" if dead else "")
@@ -132,9 +153,12 @@ def _leftovers(stats: Row) -> Text:
         line.append(f", oldest {duration(webhooks['oldest_ms'])}")
     given_up = webhooks["given_up"]
     line.append(f", given up {given_up}", "red" if given_up else "")
-    if cache is not None:
-        line.append(f"   cache {cache['hits']} hits, {cache['misses']} misses")
-    return line
+    if cache is None:
+        return [line]
+    kept = Text(f"cache {cache['hits']} hits, {cache['misses']} misses")
+    if line.cell_len + GAP + kept.cell_len > width:
+        return [line, kept]
+    return [line.append(" " * GAP).append_text(kept)]
 
 
 def duration(ms: float | None) -> str:
@@ -204,28 +228,31 @@ def _place(row: Row) -> str:
 
 
 MODEL_COLUMNS = (
-    Column("Model", lambda row: Text(str(row["id"])), right=False),
-    Column("State", _state, right=False),
+    Column("Model", lambda row: Text(str(row["id"])), right=False, least=10),
+    Column("State", _state, right=False, least=7),
     Column("Waiting", lambda row: Text(str(row["queue_depth"]))),
     Column("Oldest", _of_stats("oldest_ms")),
-    Column("Drained in", _of_stats("drained_in_ms"), spare=2),
-    Column("Running", lambda row: Text(str(row.get("running", 0)))),
+    Column("Drained in", _of_stats("drained_in_ms"), spare=4),
+    Column("Running", lambda row: Text(str(row.get("running", 0))), spare=1),
     Column("Jobs/s", _pace("jobs")),
-    Column("Tokens/s", _pace("tokens")),
-    Column("p50", _percentile("p50"), spare=3),
-    Column("p95", _percentile("p95"), spare=1),
-    Column("Failed", _failed, spare=4),
+    Column("Tokens/s", _pace("tokens"), spare=2),
+    Column("p50", _percentile("p50"), spare=5),
+    Column("p95", _percentile("p95"), spare=3),
+    Column("Failed", _failed, spare=6),
     Column("Breaker", _breaker, right=False),
 )
 WORKER_COLUMNS = (
-    Column("Worker", lambda row: Text(_place(row)), right=False),
-    Column("Model", lambda row: Text(row["model"]), right=False),
-    Column("State", _state, right=False),
+    Column("Worker", lambda row: Text(_place(row)), right=False, least=11, keep_end=True),
+    Column("Model", lambda row: Text(row["model"]), right=False, least=8),
+    Column("State", _state, right=False, least=8),
     Column("Batch", _batch, right=False),
     Column(
-        "Device", lambda row: Text(str((row.get("engine") or {}).get("device", ""))), right=False
+        "Device",
+        lambda row: Text(str((row.get("engine") or {}).get("device", ""))),
+        right=False,
+        spare=2,
     ),
-    Column("Memory", lambda row: Text(_size(row.get("memory_bytes"))), spare=1),
+    Column("Memory", lambda row: Text(_size(row.get("memory_bytes"))), spare=3),
     Column("Restarts", lambda row: Text(str(row.get("restarts", "")))),
-    Column("Breaker", _breaker, right=False),
+    Column("Breaker", _breaker, right=False, spare=1),
 )

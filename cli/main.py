@@ -8,6 +8,7 @@ import click
 
 from cli.login import DEFAULT_URL, Login
 from shared.errors import JobsError
+from shared.surroundings import shed
 
 COMMANDS = {
     "up": "cli.up",
@@ -30,6 +31,8 @@ COMMANDS = {
     "flower": "cli.processes",
     "health": "cli.health",
 }
+SERVER = frozenset({"up", "api", "worker", "rescue", "flower"})
+"""Commands that start a server or a process of one."""
 
 
 class Commands(click.Group):
@@ -110,4 +113,6 @@ def _version() -> str:
 @click.pass_context
 def main(ctx: click.Context, url: str | None, token: str | None) -> None:
     """A durable, queue-backed job system for model inference."""
+    # Before a command reads its options: they come from the environment, too.
+    shed(aloud=ctx.invoked_subcommand in SERVER)
     ctx.obj = Login(url or DEFAULT_URL, token, explicit=url is not None)

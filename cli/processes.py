@@ -15,12 +15,12 @@ from collections.abc import Iterable
 import click
 
 from shared.catalog import Catalog
-from shared.settings import ensure_token, load_settings, require_token_beyond_loopback
+from shared.settings import load_settings, require_token_beyond_loopback
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
-FLOWER_USER = "truthgpt"
 FLOWER_NICENESS = 10
+MOST_WORKERS = 256
 AS_ROOT = "You're running the worker with superuser privileges"
 """Celery warns root of pickled messages; ours are JSON alone. In a container everybody is root."""
 
@@ -37,16 +37,32 @@ def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[s
 
 
 @click.command()
-@click.option("--host", envvar="HOST", default=LOOPBACK, show_default=True)
+@click.option("--host", envvar="HOST", show_envvar=True, default=LOOPBACK, show_default=True)
 @click.option(
-    "--port", envvar="PORT", type=click.IntRange(0, 65535), default=8080, show_default=True
+    "--port",
+    envvar="PORT",
+    show_envvar=True,
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
 )
-def api(host: str, port: int) -> None:
+@click.option(
+    "--workers",
+    envvar="WEB_CONCURRENCY",
+    show_envvar=True,
+    type=click.IntRange(1, MOST_WORKERS),
+    default=1,
+    show_default=True,
+    help="Processes.",
+)
+def api(host: str, port: int, workers: int) -> None:
     """Run the HTTP API alone (needs REDIS_URL)."""
     settings = load_settings()
     settings.require_redis()
     require_token_beyond_loopback(settings, host)
-    os.environ.update(HOST=f"[{host}]" if ":" in host else host, PORT=str(port))
+    os.environ.update(
+        HOST=f"[{host}]" if ":" in host else host, PORT=str(port), WEB_CONCURRENCY=str(workers)
+    )
     command = ["-m", "gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"]
     # As a module of this interpreter: a virtual environment's bin need not be on PATH.
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - our own program
@@ -71,15 +87,20 @@ def rescue() -> None:
     from shared import broker
 
     load_settings().require_redis()
+    # Settings for all processes of a machine may name it, and would make a model's worker of this one.
+    os.environ.pop("TRUTHGPT_MODEL", None)
     os.environ["TRUTHGPT_ROLE"] = "rescue"
     _work([broker.RESCUE_QUEUE, broker.DELIVERY_QUEUE], node="rescue", threads=4)
 
 
 @click.command()
-@click.option("--host", envvar="FLOWER_ADDRESS", default=LOOPBACK, show_default=True)
+@click.option(
+    "--host", envvar="FLOWER_ADDRESS", show_envvar=True, default=LOOPBACK, show_default=True
+)
 @click.option(
     "--port",
     envvar="FLOWER_PORT",
+    show_envvar=True,
     type=click.IntRange(0, 65535),
     default=FLOWER_PORT,
     show_default=True,
@@ -89,13 +110,9 @@ def flower(host: str, port: int) -> None:
     settings = load_settings()
     settings.require_redis()
     require_token_beyond_loopback(settings, host)
-    token, _ = ensure_token(settings)
-    # By environment: a command line is public on the machine.
-    os.environ["FLOWER_BASIC_AUTH"] = f"{FLOWER_USER}:{token}"
     # People look at it; what it takes from a busy machine, jobs would not get.
     os.nice(FLOWER_NICENESS)
-    options = (f"--address={host}", f"--port={port}", "--logging=error")
-    _run("workers.flower_app", "--quiet", "-A", "workers.app", "flower", *options)
+    _run("workers.flower_app", host, str(port))
 
 
 def _work(queues: Iterable[str], *, node: str, threads: int) -> None:

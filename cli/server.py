@@ -132,8 +132,10 @@ class Server:
         return [Spec(name, (sys.executable, "-m", "cli", *line)) for name, line in lines.items()]
 
     def _environment(self, redis: EmbeddedRedis | None) -> dict[str, str]:
+        # Each command says itself which model it serves, if any.
+        inherited = {name: text for name, text in os.environ.items() if name != "TRUTHGPT_MODEL"}
         env = {
-            **os.environ,
+            **inherited,
             "TRUTHGPT_STATE_DIR": str(self.state_dir),
             "HOST": self._host,
             "PORT": str(self._port),

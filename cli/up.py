@@ -9,6 +9,7 @@ from honcho.printer import Printer
 
 from cli.demo import how_to_go_on, run_demo
 from cli.login import Login, pass_login
+from cli.processes import MOST_WORKERS
 from cli.server import Options, Server
 from cli.supervisor import Supervisor
 from client import ApiError, Client, ClientError, ConnectionFailed
@@ -20,7 +21,12 @@ PATIENCE = 180.0
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, envvar="PORT"
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    envvar="PORT",
+    show_envvar=True,
 )
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Default: ~/.truthgpt.")
 @click.option("--config", type=click.Path(path_type=Path), help="The model catalogue (YAML).")
@@ -31,8 +37,16 @@ PATIENCE = 180.0
     default=5555,
     show_default=True,
     envvar="FLOWER_PORT",
+    show_envvar=True,
 )
-@click.option("--api-workers", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option(
+    "--api-workers",
+    type=click.IntRange(1, MOST_WORKERS),
+    default=1,
+    show_default=True,
+    envvar="WEB_CONCURRENCY",
+    show_envvar=True,
+)
 @click.option("--demo", is_flag=True, help="When ready, run one job per model, then keep serving.")
 def up(
     host: str,

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 from shared import context
 from shared.sentinel_url import SentinelUrl
 from shared.settings import Settings
+from shared.surroundings import shed
 
 if TYPE_CHECKING:
     from celery import Celery
+    from kombu import Connection
 
 DRAIN = "truthgpt.drain"
 DELIVER = "truthgpt.deliver"
 RESCUE_QUEUE = "truthgpt.rescue"
 DELIVERY_QUEUE = "truthgpt.deliveries"
 DOORBELL_SECONDS = 600
+POOL_SECONDS = 1.0
+UNTRACED = f"00-{1:032x}-{1:016x}-00"
+"""A `traceparent` that asks for no trace (W3C Trace Context: its last flag is not set)."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +42,12 @@ def celery_broker_url(url: str) -> str:
 
 
 def make_celery(settings: Settings) -> "Celery":
-    """The Celery app with every timeout and bound set; see docs/decisions for each choice."""
+    """The Celery app with every timeout and bound set; see docs/decisions for each choice.
+
+    Other programs' variables leave this process, however it was started: Celery asks for `CELERY_BROKER_URL`
+    and its like at each use, before it looks at what stands here.
+    """
+    shed()
     # Here and not above: who wants a queue's name alone does not load Celery.
     from celery import Celery
     from kombu import Queue
@@ -94,6 +104,30 @@ def ring_deliveries(app: "Celery") -> bool:
 
 def ring(app: "Celery", model: str) -> bool:
     """Push a doorbell for a model. False when the broker does not take it; the rescuer rings later."""
+    return _ring(app, model, _trace_headers())
+
+
+def ring_unless_rung(app: "Celery", model: str) -> bool:
+    """Push a doorbell for a model where none waits in its queue, in no trace. False where that fails."""
+    try:
+        with app.pool.acquire(block=True, timeout=POOL_SECONDS) as connection:
+            if messages_in(connection, queue_name(model)):
+                return True
+    except Exception as error:  # noqa: BLE001 - the next beat looks again
+        _log.info("the doorbells of %s cannot be looked at (%s)", model, error)
+        return False
+    return _ring(app, model, {context.TRACEPARENT: UNTRACED})
+
+
+def messages_in(connection: "Connection", queue: str) -> int:
+    """How many messages wait in a queue. Raises what Redis and kombu raise.
+
+    By the client of kombu's channel: asked by `queue_declare`, kombu 5.7 leaves out its own key prefix.
+    """
+    return int(connection.default_channel.client.llen(queue))
+
+
+def _ring(app: "Celery", model: str, headers: dict[str, str] | None) -> bool:
     try:
         app.send_task(
             DRAIN,
@@ -101,7 +135,7 @@ def ring(app: "Celery", model: str) -> bool:
             queue=queue_name(model),
             expires=DOORBELL_SECONDS,
             retry=False,
-            headers=_trace_headers(),
+            headers=headers,
         )
     except Exception as error:  # noqa: BLE001 - any fault here costs latency, never a job
         _log.warning("doorbell for %s failed (%s); the rescuer will ring", model, error)

@@ -18,7 +18,13 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
@@ -64,10 +70,40 @@ Origin = Annotated[
 ]
 
 
+class _Environment(PydanticBaseSettingsSource):
+    """The environment, by the documented names and no others: `MODEL` and `api_token` are another program's.
+
+    An empty variable is one that is not set: so Compose writes `REDIS_URL=${REDIS_URL}` where there is none.
+    """
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        name = str(field.alias)
+        return os.environ.get(name) or None, name, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields.items()
+        found = [self.get_field_value(field, name) for name, field in fields]
+        return {name: value for value, name, _ in found if value is not None}
+
+
 class Settings(BaseSettings):
-    """All settings; docs/configuration.md lists them with their defaults."""
+    """All settings; docs/configuration.md lists them with their defaults.
+
+    Code may give them by their fields' names, the environment by the documented ones alone.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
 
     api_token: str | None = Field(
         default=None, alias="TRUTHGPT_API_TOKEN", min_length=16, repr=False

@@ -9,6 +9,7 @@ import sys
 from socket import gethostname
 from typing import TYPE_CHECKING
 
+from shared.surroundings import shed
 from workers.engine_process import spawn_ahead
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 def main(node: str, threads: str, *queues: str) -> int:
     """Work until told to stop. Returns the exit status."""
-    if "TRUTHGPT_MODEL" in os.environ:
+    # Before Celery is loaded, which takes its broker, its loader and its signals from them.
+    shed(aloud=True)
+    if os.environ.get("TRUTHGPT_MODEL"):
         spawn_ahead()
     from workers.app import app
 

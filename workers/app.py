@@ -23,7 +23,7 @@ from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
 from shared.telemetry.tracing import keep_traces
 from workers.engine_client import HostOptions
-from workers.flower import FlowerEvents, answer_revoke
+from workers.flower import FlowerEvents, answer_revoke, refuse_idle_controls
 from workers.runtime import Runtime
 from workers.tasks import register_deliver, register_drain
 
@@ -110,6 +110,7 @@ def _serve_model(model: str) -> None:
         drain_time=settings.drain_time,
         hooks=[events, JobLog(prompts=settings.log_prompts)],
         host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
+        probe=partial(broker.ring_unless_rung, app, model),
     )
     register_drain(app, runtime)
 
@@ -117,6 +118,7 @@ def _serve_model(model: str) -> None:
     def _begin(**_: Any) -> None:
         _log()
         answer_revoke(store)
+        refuse_idle_controls()
         _keep_metrics(
             f"worker-{model}",
             runtime.observers,
@@ -178,6 +180,7 @@ def _serve_rescue() -> None:
     def _begin(**_: Any) -> None:
         _log()
         answer_revoke(store)
+        refuse_idle_controls()
         _keep_metrics("rescue", observers, lambda site: [site.rescues(), site.deliveries()])
         _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
         rescuer.start()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,6 +28,24 @@ FLUSH_SECONDS = 0.25
 AT_ONCE = 500
 """Events in one message."""
 BUFFERED = 20_000
+
+_SCALE = (
+    "A worker serves its model from one engine with one thread for doorbells: start more workers of the "
+    "model, or raise batch.max_size in the catalogue."
+)
+_LIMITS = (
+    "Jobs are no Celery tasks: their bounds are run_timeout, step_timeout and expires_in (docs/faults.md), "
+    "their rates RATE_LIMIT_* (docs/limits.md)."
+)
+IDLE_CONTROLS = {
+    "pool_grow": _SCALE,
+    "pool_shrink": _SCALE,
+    "autoscale": _SCALE,
+    "pool_restart": "A worker has no pool to restart: shut it down, and its supervisor starts it anew.",
+    "rate_limit": _LIMITS,
+    "time_limit": _LIMITS,
+}
+"""Celery's control commands that do nothing here, and what to do instead."""
 
 TaskEvent = tuple[str, str, float, dict[str, Any]]
 """Its type, the job's id, when it happened (s since 1970), its own fields."""
@@ -133,6 +152,19 @@ def _publish(dispatcher: Any, events: list[TaskEvent]) -> None:
             headers=dispatcher.headers,
             delivery_mode=dispatcher.delivery_mode,
         )
+
+
+def refuse_idle_controls() -> None:
+    """Answer the control commands that would do nothing here, or harm, with what to do instead.
+
+    For Flower's buttons and `celery control` alike: both show the sentence.
+    """
+    for command, sentence in IDLE_CONTROLS.items():
+        Panel.data[command] = partial(_refused, sentence)
+
+
+def _refused(sentence: str, _state: Any, **_: Any) -> dict[str, str]:
+    return {"error": sentence}
 
 
 def answer_revoke(store: JobStore) -> None:

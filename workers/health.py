@@ -19,6 +19,7 @@ def worker_fault(store: JobStore, model: str, host: str, *, serving: bool = Fals
     if not reports:
         return f"no worker of {model} on {host} has given a sign of life"
     states = {str(report.get("state")) for report in reports}
+    deaf = all(report.get("consuming") is False for report in reports)
     draining = any(report.get("draining") for report in reports)
     if serving and states & SERVING and not draining:
         return None
@@ -26,7 +27,8 @@ def worker_fault(store: JobStore, model: str, host: str, *, serving: bool = Fals
     if not serving and (states & ALIVE or draining):
         return None
     what = "draining" if serving and draining else ", ".join(sorted(states))
-    return f"the worker of {model} on {host} is {what}"
+    why = ": it takes no doorbells from the broker" if deaf else ""
+    return f"the worker of {model} on {host} is {what}{why}"
 
 
 def rescue_fault(store: JobStore) -> str | None:

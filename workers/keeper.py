@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from shared.connection import heard, subscriber
 from shared.errors import StoreUnavailable
 from shared.jobs import JobStore
+from workers.doorbells import DEAF_BEATS, Doorbells
 from workers.engine_client import EngineState
 from workers.executor import Executor
 
@@ -25,6 +26,7 @@ LISTEN_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 """For the answer to a PING, after which a silent connection counts as lost."""
 OVER = "over"
+BEATS_A_LEASE = 3
 UNHEARD_BEATS = 2
 STUCK_BEATS = 6
 
@@ -34,7 +36,8 @@ _encode = msgspec.json.Encoder().encode
 
 class Keeper:
     """Renews for `worker`. `drain_id` tells which drain is at work, `roused` hears that this worker is to
-    look for jobs, `woken` that everybody is, `drain` pulls jobs when no doorbell does.
+    look for jobs, `woken` that everybody is, `drain` pulls jobs when no doorbell does; `doorbells` hears of
+    every beat.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Keeper:
         roused: Callable[[], None],
         woken: Callable[[], None],
         drain: Callable[[], object],
+        doorbells: Doorbells,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -56,6 +60,8 @@ class Keeper:
         self._roused = roused
         self._woken = woken
         self._drain = drain
+        self._doorbells = doorbells
+        self._took = 0
         self._unheard = 0
         self._stuck = 0
         self._taken = 0
@@ -92,7 +98,7 @@ class Keeper:
         while not self._stopped.is_set():
             self._now.clear()
             self._beat()
-            self._now.wait(self._store.lease / 3)
+            self._now.wait(self._store.lease / BEATS_A_LEASE)
 
     def _beat(self) -> None:
         held = self._executor.held()
@@ -110,6 +116,9 @@ class Keeper:
             return
         self._executor.renewed(held, beat.results)
         self._heed(beat.waiting)
+        # Not while Redis is away: silence would mean nothing, and the ring would wait for it.
+        self._doorbells.beat(took=self._executor.taken != self._took)
+        self._took = self._executor.taken
 
     def _heed(self, waiting: int) -> None:
         """Answer for doorbells that do not come: jobs wait, we could work, and nobody rang for us.
@@ -130,8 +139,11 @@ class Keeper:
     def _report(self) -> dict[str, object]:
         engine, active = self._executor.engine, self._executor.active
         info = engine.info
+        consuming = not self._doorbells.deaf or self._consumed_by_others()
         return {
-            "state": self._state(),
+            "state": self._state(consuming),
+            "consuming": consuming,
+            "heard_seconds": self._doorbells.heard_seconds,
             "detail": engine.detail,
             "active": active,
             "capacity": info.capacity if info else 0,
@@ -148,13 +160,29 @@ class Keeper:
             "engine_pid": engine.pid,
         }
 
-    def _state(self) -> str:
-        """The engine's state; busy with jobs; unhealthy when jobs wait, there is room and none is taken."""
+    def _consumed_by_others(self) -> bool:
+        """Whether another worker of the model takes its doorbells: ours may have gone there."""
+        try:
+            reports = self._store.status(self._model).workers
+        except StoreUnavailable:
+            return False
+        recently = DEAF_BEATS * self._store.lease / BEATS_A_LEASE
+        heard = [
+            report.get("heard_seconds") for name, report in reports.items() if name != self._worker
+        ]
+        return any(seconds is not None and seconds <= recently for seconds in heard)
+
+    def _state(self, consuming: bool) -> str:
+        """The engine's state; busy with jobs; unhealthy when doorbells do not come, or when jobs wait, there
+        is room and none is taken. It starts until its first doorbell has come.
+        """
         state = self._executor.engine.state.value
         if state != EngineState.READY:
             return state
-        if self._stuck >= STUCK_BEATS:
+        if self._stuck >= STUCK_BEATS or not consuming:
             return "unhealthy"
+        if self._doorbells.heard_seconds is None:
+            return EngineState.STARTING.value
         return "busy" if self._executor.active else state
 
     def _listen(self) -> None:

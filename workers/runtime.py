@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from shared.catalog import ModelSpec
 from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore
+from workers.doorbells import Doorbells
 from workers.engine_client import HostOptions
 from workers.executor import Executor
-from workers.keeper import Keeper
+from workers.keeper import BEATS_A_LEASE, Keeper
 from workers.puller import LINGER_SECONDS, Puller
 
 SETTLE_SECONDS = 2.0
@@ -33,7 +34,9 @@ class BreakerLog(Hooks):
 
 
 class Runtime:
-    """Serves one model in this process. `ring` pushes a doorbell for it; `drain` answers one."""
+    """Serves one model in this process. `ring` pushes a doorbell for it, `probe` one unless one waits;
+    `drain` answers one.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Runtime:
         linger: float = LINGER_SECONDS,
         hooks: Sequence[Hooks] = (),
         host: HostOptions | None = None,
+        probe: Callable[[], object] | None = None,
     ) -> None:
         self._drain_time = drain_time
         self._ring = ring
@@ -54,6 +58,7 @@ class Runtime:
             store, spec, worker, observers, self._rung, self._changed, self._engine_changed, host
         )
         self.puller = Puller(store, self.executor, spec.name, worker, observers, self._rung, linger)
+        self.doorbells = Doorbells(probe or ring, store.lease / BEATS_A_LEASE)
         self.keeper = Keeper(
             store,
             self.executor,
@@ -62,7 +67,8 @@ class Runtime:
             lambda: self.puller.drain_id,
             self.puller.rouse,
             self.puller.wake,
-            self.drain,
+            self.puller.drain,
+            self.doorbells,
         )
 
     def start(self) -> None:
@@ -71,15 +77,21 @@ class Runtime:
 
     def drain(self) -> int:
         """Answer a doorbell. Returns how many jobs it claimed."""
-        return self.puller.drain()
+        first = self.doorbells.heard_seconds is None
+        with self.doorbells.answering():
+            if first:
+                # From now on this worker is ready, as far as its consumer goes.
+                self.keeper.soon()
+            return self.puller.drain()
 
     def stop_claiming(self) -> None:
         """Safe in a signal handler: only sets flags."""
+        self.doorbells.stop()
         self.puller.stop()
 
     def stop(self) -> None:
         """Finish what fits into the drain time, give the rest back uncharged, end the engine host."""
-        self.puller.stop()
+        self.stop_claiming()
         if not self.puller.settle(timeout=SETTLE_SECONDS):
             _log.warning("a claim is still under way; the leases of its jobs will run out")
         until = time.monotonic() + self._drain_time

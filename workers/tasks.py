@@ -1,4 +1,7 @@
-"""The Celery tasks: thin, ids only, harmless when lost or doubled."""
+"""The Celery tasks: thin, ids only, harmless when lost or doubled.
+
+They send no task events: in Flower's list stand jobs, and doorbells would bury them.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 def register_drain(app: Celery, runtime: Runtime) -> None:
     """The doorbell's task: pull batches of the model until nothing is left."""
 
-    @app.task(name=DRAIN)  # type: ignore[untyped-decorator]
+    @app.task(name=DRAIN, send_events=False)  # type: ignore[untyped-decorator]
     def drain(_model: str) -> int:
         return runtime.drain()
 
@@ -22,6 +25,6 @@ def register_drain(app: Celery, runtime: Runtime) -> None:
 def register_deliver(app: Celery, deliveries: "Deliveries") -> None:
     """The task behind a doorbell for webhooks: deliver until nothing is due."""
 
-    @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+    @app.task(name=DELIVER, send_events=False)  # type: ignore[untyped-decorator]
     def deliver() -> None:
         deliveries.deliver()

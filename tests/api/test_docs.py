@@ -13,6 +13,13 @@ def test_the_page_needs_nothing_from_anywhere_else(anonymous: FlaskClient) -> No
     assert "/openapi.json" in page.text
 
 
+def test_operations_can_be_searched_and_the_list_of_them_folds(anonymous: FlaskClient) -> None:
+    page = anonymous.get("/docs").text
+
+    assert 'type: "search"' in page and '"aria-label": "Search the operations"' in page
+    assert '"details", { id: "menu", open: wide.matches }' in page
+
+
 def test_the_policy_lets_only_the_pages_own_script_run(anonymous: FlaskClient) -> None:
     page = anonymous.get("/docs")
     scripts = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)

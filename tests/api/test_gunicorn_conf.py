@@ -43,6 +43,29 @@ def test_nothing_listens_beyond_loopback_with_a_token_that_nobody_chose(
     assert not (tmp_path / "state").exists(), "no token was made either"
 
 
+@pytest.mark.parametrize(
+    ("environment", "arguments", "said"),
+    [
+        ({"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:1"}, (), "GUNICORN_CMD_ARGS: "),
+        ({}, ("--bind", "0.0.0.0:0"), "TRUTHGPT_API_TOKEN: not set"),
+    ],
+)
+def test_gunicorn_is_told_to_listen_nowhere_else_past_the_checks(
+    environment: dict[str, str], arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "TRUTHGPT_API_TOKEN"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "api/gunicorn_conf.py", *arguments],
+        cwd=ROOT,
+        env={**inherited, "TRUTHGPT_STATE_DIR": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode != 0
+    assert said in ran.stderr and "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize(("hard", "connections"), [(20_000, 8192), (4096, 2816)])
 def test_a_process_takes_as_many_connections_as_it_may_open_files(
     hard: int, connections: int

@@ -8,8 +8,8 @@ from api.health import About, Health, Readiness
 from shared.jobs import JobStore
 
 
-def report(store: JobStore, model: str, state: str, name: str = "w1") -> None:
-    said: dict[str, Any] = {"state": state, "engine": {"device": "cpu"}, "active": 0}
+def report(store: JobStore, model: str, state: str, name: str = "w1", **more: bool) -> None:
+    said: dict[str, Any] = {"state": state, "engine": {"device": "cpu"}, "active": 0, **more}
     store.beat(model, name, msgspec.json.encode(said), [])
 
 
@@ -56,6 +56,26 @@ def test_without_a_serving_model_it_is_not_ready(
     assert response.json["checks"]["models"]["echo"]["ok"] is False
     assert "echo is" in response.json["detail"]
     assert int(response.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        ({"w1": False, "w2": False}, "echo is unhealthy: no worker of it takes doorbells"),
+        ({"w1": False, "w2": True}, ""),
+    ],
+)
+def test_it_asks_whether_jobs_are_consumed(
+    anonymous: FlaskClient, store: JobStore, said: dict[str, bool], detail: str
+) -> None:
+    for name, consuming in said.items():
+        report(store, "echo", "ready" if consuming else "unhealthy", name, consuming=consuming)
+
+    response = anonymous.get("/ready")
+
+    assert response.status_code == (503 if detail else 200)
+    assert response.json["checks"]["models"]["echo"]["consuming"] is not bool(detail)
+    assert detail in response.json.get("detail", "")
 
 
 def test_every_answer_is_marked(anonymous: FlaskClient) -> None:

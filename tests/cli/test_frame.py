@@ -118,7 +118,45 @@ def test_the_sick_come_first_and_say_why() -> None:
     assert "failed CUDA is gone" in shown[0] and "loaded" not in shown[1]
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 160])
+LONG = Look(
+    [
+        model(
+            "a-model-with-a-name-of-forty-characters-x",
+            worker(
+                1234567,
+                host="truthgpt-worker-5f6d7c9b8-x2x9k",
+                state="failed",
+                detail="CUDA error: device-side assert triggered while loading",
+                breaker=OPEN,
+            ),
+            queue_depth=123_456,
+            running=400,
+            breaker=OPEN,
+        )
+    ],
+    STATS,
+    {"a-model-with-a-name-of-forty-characters-x": Pace(1444.4, 123_456.9, 8.0)},
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "figures"),
+    [(60, ["1444"]), (70, ["400", "1444"]), (80, ["400", "1444", "123457"])],
+)
+def test_a_narrow_terminal_loses_whole_columns_and_no_figure(
+    width: int, figures: list[str]
+) -> None:
+    lines = drawn(LONG, width=width)
+    assert max(map(len, lines)) <= width
+    [of_model] = [line for line in lines if line.startswith("a-model")]
+    assert re.split(r" {2,}", of_model)[2:] == ["123456", *figures, "open 41 s"]
+    [of_worker] = [line for line in lines if line.startswith("…")]
+    shown = re.split(r" {2,}", of_worker)
+    assert shown[0].endswith("9k:1234567"[-10:]) and shown[3:5] == ["█░░░░░░░ 5/40", "0"]
+    assert all(line.count("…") <= 3 for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 100, 160])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     lines = drawn(LOOK, width=width)
     assert max(map(len, lines)) <= width

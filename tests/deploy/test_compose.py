@@ -1,6 +1,7 @@
 """docker-compose.yml starts what `truthgpt up` starts, durably, and opens nothing by default."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,31 @@ def test_no_token_is_known_beforehand_and_nothing_is_open_to_other_machines(
     for name in OURS:
         token = services[name]["environment"]["TRUTHGPT_API_TOKEN"]
         assert token.startswith("${TRUTHGPT_API_TOKEN:?")
-    assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]
     for service in services.values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     assert "ports" not in services["redis"]
+
+
+@pytest.mark.parametrize(("password", "starts"), [("", False), ("of-its-own", True)])
+def test_grafana_has_a_password_of_its_own(
+    services: dict[str, Any], tmp_path: Path, password: str, starts: bool
+) -> None:
+    grafana = services["grafana"]
+    assert "TRUTHGPT_API_TOKEN" not in yaml.safe_dump(grafana)
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-}"
+    program = tmp_path / "run.sh"
+    program.write_text("#!/bin/sh\necho Grafana runs\n")
+    program.chmod(0o755)
+    script = grafana["entrypoint"][2].replace("$$", "$").replace("/run.sh", str(program))
+    ran = subprocess.run(
+        [*grafana["entrypoint"][:2], script],
+        env={"GF_SECURITY_ADMIN_PASSWORD": password},
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    assert (ran.returncode == 0, ran.stdout) == (starts, "Grafana runs\n" if starts else "")
+    assert starts or "GRAFANA_PASSWORD: not set" in ran.stderr
 
 
 def test_containers_are_contained(services: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""The real processes of a server, started one by one so that a test can kill, pause and replace them."""
+"""The real processes of a server, started one by one so that a test can kill, pause and replace them.
+
+They run in an environment that holds what other programs may have set (tests/foreign.py).
+"""
 
 import os
 import signal
@@ -12,6 +15,7 @@ import psutil
 
 from client import Client, ConnectionFailed
 from tests.conftest import RedisServer, eventually, free_port
+from tests.foreign import SURROUNDINGS
 
 TOKEN = "test-token-0123456789abcdef"
 
@@ -29,6 +33,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = {
             **os.environ,
+            **SURROUNDINGS,
             "REDIS_URL": self.redis.url,
             "TRUTHGPT_API_TOKEN": TOKEN,
             "RATE_LIMIT_RPM": "1000000",

@@ -14,8 +14,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from redis import Redis
 
 from client import ApiError, Client, text_of
+from shared.broker import DELIVERY_QUEUE, RESCUE_QUEUE, make_celery, queue_name
+from shared.settings import load_settings
 from tests.conftest import eventually, free_port
 from tests.integration.conftest import ECHO, SHARED
 from tests.integration.stack import TOKEN, Stack
@@ -150,6 +153,42 @@ def test_no_key_of_ours_lives_for_ever(echo: Stack) -> None:
     assert names and [n for n in names if redis.ttl(n) == -1] == []
 
 
+@pytest.mark.parametrize("cut", ["paused", "denied"])
+def test_a_worker_whose_consumer_is_cut_from_the_broker_is_not_ready(
+    make_stack: Callable[..., Stack], cut: str
+) -> None:
+    """The worker goes on reporting; only what would bring it jobs has ended."""
+    stack = make_stack(ECHO, JOB_LEASE_SEC="1").serve("echo")
+    app = make_celery(load_settings(redis_url=stack.redis.url))
+    admin = Redis.from_url(stack.redis.url)
+
+    def ready() -> httpx.Response:
+        return httpx.get(f"{stack.url}/ready", timeout=10)
+
+    def said(status: int, *, consuming: bool) -> bool:
+        found = ready()
+        check = found.json()["checks"]["models"]["echo"]
+        return found.status_code == status and check["consuming"] is consuming
+
+    if cut == "paused":
+        app.control.cancel_consumer(queue_name("echo"))
+    else:
+        admin.acl_setuser("default", enabled=True, commands=["-brpop"])
+    eventually(lambda: said(503, consuming=False), 30, "it is found out")
+    assert "echo is unhealthy: no worker of it takes doorbells" in ready().json()["detail"]
+    assert admin.llen(f"truthgpt:broker:{queue_name('echo')}") <= 2, "rings do not pile up"
+    with stack.client() as client:
+        job = client.submit("echo", "found by a second look")
+        assert job.wait(30).status == "succeeded"
+    if cut == "paused":
+        app.control.add_consumer(queue_name("echo"))
+    else:
+        admin.acl_setuser("default", enabled=True, commands=["+brpop"])
+    eventually(lambda: said(200, consuming=True), 60, "it hears again")
+    admin.close()
+    stack.stop()
+
+
 def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
     port = free_port()
     echo.start("flower", "flower", "--port", str(port))
@@ -169,9 +208,15 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
             return False
 
     eventually(up, 40, "flower answers")
-    for path in ("/", "/tasks", "/api/tasks", "/api/workers", "/metrics"):
-        assert httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10).status_code == 401, path
-        assert flower.get(path).status_code == 200, path
+    for path in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers", "/metrics"):
+        refused = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+        shown = flower.get(path)
+        assert (refused.status_code, shown.status_code) == (401, 200), path
+        for answer in (refused, shown):
+            assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'", path
+    queues = flower.get("/broker").text
+    for queue in (queue_name("echo"), RESCUE_QUEUE, DELIVERY_QUEUE):
+        assert f'<tr id="{queue}">' in queues
     with echo.client() as client:
 
         def listed() -> bool:
@@ -179,13 +224,14 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
             return bool(eventually_found(tasks, job.id, "SUCCESS"))
 
         eventually(listed, 40, "a finished job in flower")
-        shown = tasks()
-        assert "secret" not in json.dumps(shown)
-        jobs = [task for task in shown.values() if task["uuid"].startswith("job_")]
-        assert {(task["name"], task["args"], task["kwargs"]) for task in jobs} == {
-            ("infer.echo", REDACTED, "{}")
-        }
-        ended = next(task for task in jobs if task["state"] == "SUCCESS")
+        listing = tasks()
+        assert "secret" not in json.dumps(listing)
+        # Jobs and nothing else: the doorbells that brought them are not among them.
+        assert {
+            (task["uuid"][:4], task["name"], task["args"], task["kwargs"])
+            for task in listing.values()
+        } == {("job_", "infer.echo", REDACTED, "{}")}
+        ended = next(task for task in listing.values() if task["state"] == "SUCCESS")
         assert ended["result"] == REDACTED and ended["runtime"] > 0
 
         running = slow(client, step_ms=200)
@@ -206,12 +252,15 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
         for job in crowd:
             client.cancel(job.id)
 
-    def inspected() -> bool:
+    def worker() -> str | None:
         # Flower asks the workers and waits a second for their answers.
         workers = flower.get("/api/workers", params={"refresh": "true"}).json()
-        return any(name.startswith("echo-") for name in workers)
+        return next((name for name in workers if name.startswith("echo-")), None)
 
-    eventually(inspected, 30, "a worker answers flower")
+    eventually(worker, 30, "a worker answers flower")
+    for call in ("grow/{}?n=1", "shrink/{}?n=1", "autoscale/{}?min=1&max=2", "restart/{}"):
+        idle = flower.post("/api/worker/pool/" + call.format(worker()))
+        assert idle.status_code == 403 and "A worker " in idle.text, idle.text
     os.kill(echo.processes["flower"].pid, 0)
 
 

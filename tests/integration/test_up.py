@@ -11,6 +11,7 @@ import pytest
 
 from client import Client, ConnectionFailed
 from tests.conftest import eventually, free_port, redis_binary, require
+from tests.foreign import SURROUNDINGS
 
 CATALOGUE = "models: {echo: {engine: echo, batch: {max_size: 4}}}"
 TOKEN = "test-token-0123456789abcdef"
@@ -24,15 +25,19 @@ class Up:
         self.log = folder / "up.log"
         env = {
             **os.environ,
+            **SURROUNDINGS,
+            # An image's setting: no docstrings, no asserts.
+            "PYTHONOPTIMIZE": "2",
+            "TRUTHGPT_MODEL": "echo",
+            "REDIS_URL": "",
             "TRUTHGPT_CONFIG": str(config),
             "TRUTHGPT_API_TOKEN": TOKEN,
             "WORKER_DRAIN_SEC": "1",
         }
-        env.pop("REDIS_URL", None)
         # fmt: off
         arguments = [
             "up", "--port", str(self.port), "--flower-port", str(free_port()),
-            "--state-dir", str(folder / "state"),
+            "--state-dir", str(folder / "Zoë's \"st ate\" 状态"),
         ]
         # fmt: on
         with self.log.open("ab") as log:
@@ -58,6 +63,14 @@ class Up:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
+        self._ended()
+
+    def lose_terminal(self) -> None:
+        """What the kernel does to the foreground when a terminal is closed."""
+        os.killpg(self.process.pid, signal.SIGHUP)
+        self._ended()
+
+    def _ended(self) -> None:
         self.process.wait(timeout=30)
         self.client.close()
         _, alive = psutil.wait_procs(self.family, timeout=5)
@@ -80,4 +93,4 @@ def test_jobs_that_wait_at_ctrl_c_finish_after_the_next_start(tmp_path: Path) ->
     ended = [second.client.get(job_id).wait(60) for job_id in jobs]
     assert [job.status for job in ended] == ["succeeded"] * 12
     assert all(job.output["text"] == words for job in ended)
-    second.interrupt()
+    second.lose_terminal()

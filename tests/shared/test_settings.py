@@ -106,10 +106,43 @@ def test_an_empty_webhook_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_variable_is_documented() -> None:
-    documented = set(re.findall(r"^\| `([A-Z_]+)`", DOCS.read_text("utf-8"), re.MULTILINE))
+    ours, _, _ = DOCS.read_text("utf-8").partition("### Variables of other programs")
+    documented = set(re.findall(r"^\| `([A-Z_]+)`", ours, re.MULTILINE))
     known = {str(field.alias) for field in Settings.model_fields.values()}
     assert known <= documented
     assert documented - known == {"HOST", "WEB_CONCURRENCY"}
+
+
+FIELDS = {name: str(field.alias) for name, field in Settings.model_fields.items()}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_variable_of_another_program_is_taken_for_a_setting(
+    monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    before = load_settings()
+    alias = FIELDS[field]
+    for name in {field, field.upper(), alias.lower(), alias.title()} - {alias}:
+        monkeypatch.setenv(name, "of-another-program-0123456789")
+    assert load_settings() == before
+
+
+@pytest.mark.parametrize("alias", FIELDS.values())
+def test_an_empty_variable_is_one_that_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, alias: str
+) -> None:
+    monkeypatch.delenv(alias, raising=False)
+    before = load_settings()
+    monkeypatch.setenv(alias, "")
+    assert load_settings() == before
+
+
+def test_what_code_says_goes_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRUTHGPT_STATE_DIR", "/elsewhere")
+    assert load_settings(state_dir=tmp_path).state_dir == tmp_path
+    assert load_settings(TRUTHGPT_STATE_DIR=tmp_path).state_dir == tmp_path
 
 
 def test_lists_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shared.jobs import JobStore
 from tests.conftest import eventually
+from workers.doorbells import Doorbells
 from workers.keeper import Keeper
 
 MODEL = "m"
@@ -43,6 +44,7 @@ class Heard:
             lambda: self.calls.append(None),
             lambda: self.wakes.append(None),
             lambda: 0,
+            Doorbells(lambda: None, store.lease),
         )
         self._thread = threading.Thread(target=self.keeper._listen, daemon=True)
         self._thread.start()

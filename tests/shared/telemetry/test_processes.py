@@ -10,7 +10,12 @@ from tests.shared.telemetry.conftest import scrape
 
 
 def test_a_process_has_age_and_memory_until_it_is_gone(instruments: Instruments) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    # Before the child says that it runs it may hold next to nothing.
+    program = "print('runs', flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None and child.stdout.readline() == b"runs\n"
     metrics = ProcessMetrics(instruments, "engine-m", lambda: child.pid)
     metrics.tick()
     assert scrape(instruments.registry).sum("process_memory_bytes", process="engine-m") > 100_000

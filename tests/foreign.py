@@ -1,0 +1,55 @@
+"""What other programs of a machine or a pod may have set, for servers that tests start among it."""
+
+SURROUNDINGS = {
+    # Another Celery application's.
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/5",
+    "CELERY_BROKER_READ_URL": "redis://127.0.0.1:1/5",
+    "CELERY_BROKER_WRITE_URL": "redis://127.0.0.1:1/5",
+    "CELERY_RESULT_BACKEND": "db+postgresql://user:pw@db/results",
+    "CELERY_LOADER": "default",
+    "CELERY_CONFIG_MODULE": "of_another_program",
+    "CELERY_WORKER_REVOKES_MAX": "many",
+    "APP": "of_another_program",
+    "BROKER_URL": "redis://127.0.0.1:1/5",
+    "C_STRICT_APP": "1",
+    "AUTOSCALE_KEEPALIVE": "long",
+    "PICKLE_PROTOCOL": "newest",
+    "REMAP_SIGTERM": "SIGQUIT",
+    "DJANGO_SETTINGS_MODULE": "of_another_program.settings",
+    # Another web application's.
+    "GUNICORN_CMD_ARGS": "--bind 127.0.0.1:1 --worker-class sync --workers 2 --threads 4",
+    "FORWARDED_ALLOW_IPS": "*",
+    "SCRIPT_NAME": "/elsewhere",
+    "FLASK_DEBUG": "1",
+    "FLASK_APP": "of_another_program",
+    "GEVENT_RESOLVER": "of-another-program",
+    "GEVENT_LOOP": "of-another-program",
+    # Another Flower's.
+    "FLOWER_BASIC_AUTH": "another:program",
+    "FLOWER_URL_PREFIX": "elsewhere",
+    "FLOWER_UNAUTHENTICATED_API": "true",
+    "FLOWER_UNIX_SOCKET": "/nowhere",
+    # What a pod is told of Services.
+    "FLOWER_PORT": "tcp://10.0.0.1:5555",
+    "METRICS_PORT": "tcp://10.0.0.1:9464",
+    "REDIS_PORT": "tcp://10.0.0.1:6379",
+    "TRUTHGPT_PORT": "tcp://10.0.0.1:8080",
+    "TRUTHGPT_SERVICE_HOST": "10.0.0.1",
+    # Of anybody.
+    "PROMETHEUS_MULTIPROC_DIR": "/proc/1",
+    "prometheus_multiproc_dir": "/proc/1",
+    "OTEL_PROPAGATORS": "of-another-program",
+    "OTEL_TRACES_SAMPLER": "of-another-program",
+    "OTEL_SDK_DISABLED": "true",
+    "MODEL": "of-another-program",
+    "API_TOKEN": "token-of-another-program",
+    "CONFIG": "/nowhere",
+    "STATE_DIR": "/nowhere",
+    "KEY_PREFIX": "of another program",
+    "LEASE": "forever",
+    # As Compose writes what has no value.
+    "CORS_ORIGINS": "",
+    "WEB_CONCURRENCY": "",
+    "WEBHOOK_HMAC_SECRET": "",
+    "TRUTHGPT_KEY_SECRET": "",
+}
