@@ -112,8 +112,14 @@ class Server:
                 printer=self._printer,
                 lifeline=lifeline,
             )
+            for note in self._lock.notes:
+                supervisor.say(note)
             if redis is not None:
-                supervisor.say(f"redis started (pid {redis.pid}), data in {redis.folder}")
+                for note in redis.notes:
+                    supervisor.say(note)
+                supervisor.say(
+                    f"redis started (pid {redis.pid}): {redis.server}, data in {redis.folder}"
+                )
                 self._in_background(self._keep_redis, redis, supervisor, lifeline)
             self._in_background(self._announce, supervisor, when_ready, patience)
             supervisor.run()
@@ -174,6 +180,8 @@ class Server:
                 supervisor.say(error.detail)
             else:
                 lifeline.watch(redis.pid or 0, stage=1)
+                for note in redis.notes:
+                    supervisor.say(note)
                 supervisor.say(f"redis started (pid {redis.pid})")
 
     def _announce(

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
 from shared.sentinel_url import SentinelUrl
+from shared.state_dir import private_file, private_folder
 from shared.webhooks.policy import Allowed
 from shared.webhooks.schedule import Schedule
 from shared.webhooks.signing import Keyring, parse_secrets
@@ -281,12 +282,13 @@ def token_file(settings: Settings) -> Path:
 def ensure_token(settings: Settings) -> tuple[str, Path | None]:
     """The default tenant's token and, when it is the server's own, the file with it (mode 0600).
 
-    Makes and stores one where none is set. Safe when several processes start at once.
+    Makes and stores one where none is set. Safe when several processes start at once. Raises `ConfigError`
+    where the state directory or the file is somebody else's.
     """
     if settings.api_token is not None:
         return settings.api_token, None
     path = token_file(settings)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     fresh = path.with_name(f".token-{os.getpid()}-{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -297,4 +299,5 @@ def ensure_token(settings: Settings) -> tuple[str, Path | None]:
         pass
     finally:
         fresh.unlink()
+    private_file(path)
     return path.read_text("utf-8").strip(), path
