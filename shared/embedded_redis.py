@@ -194,12 +194,15 @@ class EmbeddedRedis:
 
     def _launch(self, server: Server) -> None:
         self._write_config()
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self._config.open("rb") as config:
             process = subprocess.Popen(
-                [str(server.binary), self._config],
-                stdin=subprocess.DEVNULL,
+                # By its standard input: a path with one of * ? [ in it would be taken for a pattern, and
+                # where that fits no file the server starts without any configuration.
+                [str(server.binary), "-"],
+                stdin=config,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd=self.folder,
                 # Ctrl-C in a terminal goes to the whole foreground group; Redis must end last.
                 start_new_session=True,
             )

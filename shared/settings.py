@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import secrets
+import ssl
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -22,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
-from shared.sentinel_url import SentinelUrl
+from shared.redis_address import RedisAddress, with_ca_file
 from shared.state_dir import private_file, private_folder
 from shared.webhooks.policy import Allowed
 from shared.webhooks.schedule import Schedule
@@ -56,7 +57,9 @@ def _endpoint_limits(given: Any) -> Any:
     return found
 
 
-SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET"})
+SECRETS = frozenset(
+    {"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET", "REDIS_URL"}
+)
 """Variables whose values no message shows."""
 
 
@@ -83,6 +86,7 @@ class Settings(BaseSettings):
     )
     model: str | None = Field(default=None, alias="TRUTHGPT_MODEL")
     redis_url: str | None = Field(default=None, alias="REDIS_URL", repr=False)
+    redis_ca_file: Path | None = Field(default=None, alias="REDIS_CA_FILE")
     port: int = Field(default=8080, alias="PORT", ge=0, le=65535)
     batch_max_size: int | None = Field(default=None, alias="BATCH_MAX_SIZE", ge=1, le=4096)
     batch_flush_timeout_ms: float | None = Field(
@@ -171,7 +175,18 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _readable_redis_url(cls, value: str | None) -> str | None:
-        SentinelUrl.parse(value or "")
+        if value:
+            RedisAddress.parse(value)
+        return value
+
+    @field_validator("redis_ca_file")
+    @classmethod
+    def _readable_ca_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:
+                raise ValueError(f"it is no file of certificates (PEM): {error}") from None
         return value
 
     @field_validator("webhook_secret")
@@ -217,10 +232,10 @@ class Settings(BaseSettings):
         return Catalog(models, catalog.source)
 
     def require_redis(self) -> str:
-        """The Redis URL. Raises `ConfigError` where there is none."""
+        """The Redis URL, with the CA file of `REDIS_CA_FILE`. Raises `ConfigError` where there is none."""
         if not self.redis_url:
             raise ConfigError("REDIS_URL: not set; `truthgpt up` starts a Redis of its own")
-        return self.redis_url
+        return with_ca_file(self.redis_url, self.redis_ca_file)
 
 
 def _given(**values: float | None) -> dict[str, float]:

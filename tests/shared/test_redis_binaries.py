@@ -124,7 +124,7 @@ def test_debians_repaired_release_counts_by_its_package(
     binary = install(bare, "7.0.15")
     for name, line in (
         ("dpkg-query", f'[ "$1" = --search ] && echo "redis-server: $2" || echo "{package}"'),
-        ("dpkg", f'exec /usr/bin/dpkg "$@"'),
+        ("dpkg", 'exec /usr/bin/dpkg "$@"'),
     ):
         (bare / name).write_text(f"#!/bin/sh\n{line}\n", "utf-8")
         (bare / name).chmod(0o755)

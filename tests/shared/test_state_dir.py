@@ -57,7 +57,7 @@ def test_a_link_of_ones_own_is_followed_and_one_of_somebody_else_is_not(tmp_path
     link.symlink_to("real")
     assert private_folder(link) == []
     give_away(link)
-    with pytest.raises(ConfigError, match="the link .* belongs to"):
+    with pytest.raises(ConfigError, match=r"the link .* belongs to"):
         private_folder(link)
 
 
