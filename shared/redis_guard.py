@@ -107,12 +107,11 @@ def _refuse_unless_away(address: RedisAddress, error: RedisError) -> None:
 def _refuse_wrong_tls(address: RedisAddress, error: RedisError, said: str) -> None:
     """A server that speaks TLS where the URL does not, or the other way round, and a TLS that fails."""
     if isinstance(error, RedisConnectionError | RedisTimeoutError):
-        heard = _said_in_plain(address)
-        if address.tls is not None and heard[:1] in (b"+", b"-"):
+        if address.tls is not None and _speaks_plain(address):
             raise ConfigError(
                 f"REDIS_URL: {address} is a server without TLS; write redis:// for it"
             )
-        if address.tls is None and heard[:1] == TLS_ALERT:
+        if address.tls is None and _speaks_tls(address):
             raise ConfigError(f"REDIS_URL: {address} is a server with TLS; write rediss:// for it")
     if (fault := re.search(r"\[(?:SSL|[A-Z0-9_]+): ([A-Z0-9_]+)\]", said)) is not None:
         raise ConfigError(
