@@ -29,6 +29,7 @@ from shared.errors import StoreUnavailable
 from shared.redis_address import RedisAddress
 
 MAX_CONNECTIONS = 512
+AWAY = "Redis did not answer. Try again in a moment."
 
 
 def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
@@ -122,6 +123,11 @@ def reachable() -> AbstractContextManager[None]:
     return _reachable
 
 
+def unavailable(error: RedisError) -> StoreUnavailable:
+    """A fault of Redis as an answer, where it is one of Redis' whatever it is."""
+    return StoreUnavailable(_meaning(error) or AWAY)
+
+
 def _meaning(error: RedisError) -> str:
     """What a fault means to who asked; '' for what a script or a command says is wrong with itself."""
     if isinstance(error, OutOfMemoryError):
@@ -136,7 +142,7 @@ def _meaning(error: RedisError) -> str:
         # As a script's own error these come without a class of their own.
         full = "OOM" in str(error) or "MISCONF" in str(error)
         return "Redis takes no writes now (memory or disk is full)." if full else ""
-    return "Redis did not answer. Try again in a moment."
+    return AWAY
 
 
 def denial(error: Exception) -> str | None:

@@ -57,9 +57,7 @@ def _endpoint_limits(given: Any) -> Any:
     return found
 
 
-SECRETS = frozenset(
-    {"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET", "REDIS_URL"}
-)
+SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET"})
 """Variables whose values no message shows."""
 
 
@@ -249,7 +247,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         row = error.errors(include_url=False)[0]
         name = row["loc"][0] if row["loc"] else "settings"
-        shown = "<hidden>" if name in SECRETS else repr(row["input"])
+        secret = name in SECRETS or (name == "REDIS_URL" and re.search("@|password", row["input"]))
+        shown = "<hidden>" if secret else repr(row["input"])
         raise ConfigError(f"{name}: {row['msg']}, got {shown}") from None
 
 
