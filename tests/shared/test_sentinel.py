@@ -13,6 +13,7 @@ from shared.connection import connect
 from shared.errors import StoreUnavailable
 from shared.jobs import JobStore
 from shared.records import NewJob, new_job_id
+from shared.redis_guard import look
 from shared.settings import load_settings
 from tests.conftest import eventually, free_port, redis_binary, require
 
@@ -93,6 +94,10 @@ def test_the_store_follows_a_failover(quorum: Quorum) -> None:
 
     eventually(works, 30, "the new primary takes jobs")
     assert store.get(first).id == first
+
+
+def test_a_primary_behind_sentinels_is_fit(quorum: Quorum) -> None:
+    assert look(quorum.url, 2.0, "p") == []
 
 
 def test_a_doorbell_reaches_the_primary(quorum: Quorum) -> None:
