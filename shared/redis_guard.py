@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import (
@@ -68,7 +68,8 @@ def look(url: str, timeout: float, prefix: str) -> list[str]:
             return [*warnings, f"REDIS_URL: {address} does not answer yet ({error}){hint}"]
         try:
             _require_one_server(redis, address, prefix)
-            warnings += _fit(address, _facts(redis))
+            warnings += _unheard(redis, address, prefix)
+            _require_fit(address, _facts(redis))
         except (NoPermissionError, ResponseError) as error:
             warnings.append(
                 f"REDIS_URL: cannot find out whether {address} is fit (denied {denial(error) or error}); it "
@@ -182,7 +183,26 @@ def _facts(redis: Redis) -> Mapping[str, Any]:
     return info
 
 
-def _fit(address: RedisAddress, info: Mapping[str, Any]) -> list[str]:
+def _unheard(redis: Redis, address: RedisAddress, prefix: str) -> list[str]:
+    """The patterns to which Celery subscribes, as far as they are denied: jobs run without them."""
+    denied = []
+    for pattern in ("celery.pidbox", "celeryev/*"):
+        channel = f"{prefix}:broker:/{address.db}.{pattern}"
+        with cast(Any, redis).pubsub() as subscription:
+            try:
+                subscription.psubscribe(channel)
+                subscription.parse_response(block=False, timeout=PROBE_SECONDS)
+            except NoPermissionError:
+                denied.append(channel)
+    if not denied:
+        return []
+    return [
+        f"REDIS_URL: {address} denies its user the pattern {' and '.join(denied)}, so Flower shows nothing "
+        "and no worker answers Celery's control commands; docs/redis.md has the list to allow"
+    ]
+
+
+def _require_fit(address: RedisAddress, info: Mapping[str, Any]) -> None:
     """Judge what a server says of itself. Raises `ConfigError`."""
     if info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
         _refuse_cluster(address)
@@ -203,7 +223,6 @@ def _fit(address: RedisAddress, info: Mapping[str, Any]) -> list[str]:
             "memory runs out; set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its "
             "configuration)"
         )
-    return []
 
 
 class MemoryGuard:

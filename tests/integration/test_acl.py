@@ -99,7 +99,7 @@ def test_everything_runs_under_it_and_nothing_is_denied(stack: Stack, admin: "Re
         # One that ends before Flower listens is never shown.
         run: list[str] = []
         eventually(lambda: _shows_one(stack, flower, run), 60, "a job is in flower")
-    made = command(stack, "keys", "create", "--tenant", "other", "--scopes", "submit", "--json")
+    made = command(stack, "keys", "create", "--tenant", "other", "--scopes", "jobs:write", "--json")
     command(stack, "keys", "revoke", json.loads(made)["id"])
     command(stack, "usage")
     command(stack, "health", "worker", "--model", "echo", "--serving")

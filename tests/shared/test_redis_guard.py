@@ -63,7 +63,12 @@ def test_cluster_mode_is_refused(tmp_path: Path) -> None:
             redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             eventually(lambda: b"cluster_state:ok" in redis.execute_command("CLUSTER", "INFO"))
             redis.acl_setuser(
-                "app", enabled=True, passwords="+pw", keys="p:*", commands=["+@all", "-info"]
+                "app",
+                enabled=True,
+                passwords="+pw",
+                keys=["p:*"],
+                channels=["*"],
+                commands=["+@all", "-info"],
             )
         assert "cluster mode" in refused(url.replace("//", "//app:pw@"))
 
@@ -96,7 +101,12 @@ def test_one_whose_facts_are_denied_is_a_warning_that_names_the_command(tmp_path
     with server(tmp_path) as url:
         with Redis.from_url(url) as redis:
             redis.acl_setuser(
-                "app", enabled=True, passwords="+pw", keys="p:*", commands=["+@all", "-info"]
+                "app",
+                enabled=True,
+                passwords="+pw",
+                keys=["p:*"],
+                channels=["*"],
+                commands=["+@all", "-info"],
             )
         (said,) = look(url.replace("//", "//app:pw@"), 2.0, "p")
     assert "the command info" in said and "noeviction" in said
@@ -111,10 +121,26 @@ def test_a_policy_is_found_out_without_the_right_to_ask_for_the_configuration(
                 "app",
                 enabled=True,
                 passwords="+pw",
-                keys="p:*",
+                keys=["p:*"],
+                channels=["*"],
                 commands=["+@all", "-@dangerous", "+info"],
             )
         assert "allkeys-lfu" in refused(url.replace("//", "//app:pw@"))
+
+
+def test_a_pattern_of_celerys_that_is_denied_is_a_warning(tmp_path: Path) -> None:
+    with server(tmp_path) as url:
+        with Redis.from_url(url) as redis:
+            redis.acl_setuser(
+                "app",
+                enabled=True,
+                passwords="+pw",
+                keys=["p:*"],
+                channels=["p:*"],
+                commands=["+@all"],
+            )
+        (said,) = look(url.replace("//", "//app:pw@"), 2.0, "p")
+    assert "p:broker:/0.celery.pidbox and p:broker:/0.celeryev/*" in said
 
 
 def test_what_a_launcher_has_said_is_not_said_again(
