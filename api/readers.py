@@ -13,6 +13,7 @@ import time
 
 from redis.exceptions import RedisError
 
+from shared.connection import unavailable
 from shared.errors import JobsError, StoreUnavailable
 from shared.jobs import JobStore
 from shared.schemas import DEFAULT_EXPIRES_IN
@@ -44,7 +45,7 @@ class Readers:
             if not self._store.redis.exists(key):
                 return None
         except RedisError as error:
-            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+            raise unavailable(error) from error
         presence = Presence(self, job_id, secrets.token_hex(8))
         self._mark(job_id, presence.reader, HERE, DEFAULT_EXPIRES_IN + self._store.retention)
         return presence
@@ -89,7 +90,7 @@ class Readers:
             pipe.hgetall(key)
             readers: dict[bytes, bytes] = pipe.execute()[2]
         except RedisError as error:
-            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+            raise unavailable(error) from error
         return readers
 
     def _look(self, job_id: str) -> dict[bytes, bytes]:
@@ -98,7 +99,7 @@ class Readers:
                 self._store.keys("readers", job_id)
             )
         except RedisError as error:
-            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+            raise unavailable(error) from error
         return readers
 
 

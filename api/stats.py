@@ -12,7 +12,7 @@ from api.operations import Answer, Operations
 from api.reply import Reply
 from api.services import Services, services
 from shared.backlog import Backlog, read_backlogs, read_leftovers
-from shared.errors import StoreUnavailable
+from shared.connection import unavailable
 from shared.rate_limits import Usage
 from shared.stats import ModelStats, Percentiles, read_stats
 
@@ -114,7 +114,7 @@ def _counted(here: Services) -> list[ModelStats]:
     try:
         return read_stats(here.store.redis, here.store.keys, [spec.name for spec in here.catalog])
     except RedisError as error:
-        raise _away() from error
+        raise unavailable(error) from error
 
 
 def _models(here: Services, counted: list[ModelStats]) -> list[ModelActivity]:
@@ -164,7 +164,7 @@ def _limits(here: Services) -> list[LimitUsage]:
     try:
         return [_usage(row) for row in here.limits.limiter.usage(policies, whose)]
     except RedisError as error:
-        raise _away() from error
+        raise unavailable(error) from error
 
 
 def _usage(row: Usage) -> LimitUsage:
@@ -176,7 +176,3 @@ def _usage(row: Usage) -> LimitUsage:
         used=row.used,
         refused=row.refused,
     )
-
-
-def _away() -> StoreUnavailable:
-    return StoreUnavailable("Redis did not answer. Try again in a moment.")

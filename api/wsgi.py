@@ -6,18 +6,17 @@ import sys
 from api.app import create_app
 from api.metrics import keep_metrics
 from api.tracing import trace_requests
-from shared.connection import connect
 from shared.errors import ConfigError
 from shared.faults import faults
 from shared.redaction import redact_logs
-from shared.redis_guard import require_noeviction
+from shared.redis_guard import require_fit
 from shared.settings import load_settings
 
 try:
     redact_logs()
     faults.arm(os.environ)
     settings = load_settings()
-    require_noeviction(connect(settings.require_redis(), settings.redis_timeout))
+    require_fit(settings.require_redis(), settings.redis_timeout, settings.key_prefix)
     app = create_app(settings)
     if settings.enable_metrics:
         keep_metrics(app, settings)

@@ -72,8 +72,8 @@ class Programs:
         self._redis: EmbeddedRedis | None = None
 
     def redis(self) -> EmbeddedRedis:
-        """Start a redis-server: append-only file, synced every second."""
-        self._redis = EmbeddedRedis(self._folder)
+        """Start a redis-server: append-only file, synced every second; on a port, which all subjects take."""
+        self._redis = EmbeddedRedis(self._folder, loopback=True)
         self._redis.start()
         self._lifeline.watch(self._redis.pid or 0, stage=1)
         return self._redis

@@ -20,8 +20,10 @@ from cli.readiness import await_models
 from cli.screen import Summary, rendered, summary, summary_facts
 from cli.supervisor import FIRST_DELAY, LONGEST_DELAY, STEADY, TICK, Block, Spec, Supervisor
 from client import Client, Model
-from shared.embedded_redis import EmbeddedRedis, EmbeddedRedisFailed, StateLock, free_port
+from shared.embedded_redis import EmbeddedRedis, StateLock, free_port
 from shared.errors import ConfigError
+from shared.redis_binaries import EmbeddedRedisFailed
+from shared.redis_guard import ANNOUNCED, look
 from shared.settings import ensure_token, load_settings, require_token_beyond_loopback
 
 DRAIN_MARGIN = 5.0
@@ -50,7 +52,8 @@ class Server:
         settings = load_settings(**{name: value for name, value in given.items() if value})
         self._settings = settings
         self._catalog = settings.catalog
-        self._own_redis = options.own_redis or settings.redis_url is None
+        self._own_redis = options.own_redis or not settings.redis_url
+        self._notes: list[str] = []
         require_token_beyond_loopback(settings, options.host)
         self.state_dir = settings.state_dir.expanduser().resolve()
         self._lock = StateLock(self.state_dir)
@@ -63,6 +66,10 @@ class Server:
                 else _claim_port("127.0.0.1", options.flower_port, "--flower-port")
             )
             self._token, self._token_path = ensure_token(settings)
+            if not self._own_redis:
+                self._notes += look(
+                    settings.require_redis(), settings.redis_timeout, settings.key_prefix
+                )
         except BaseException:
             self._lock.release()
             raise
@@ -112,8 +119,14 @@ class Server:
                 printer=self._printer,
                 lifeline=lifeline,
             )
+            for note in [*self._lock.notes, *self._notes]:
+                supervisor.say(note)
             if redis is not None:
-                supervisor.say(f"redis started (pid {redis.pid}), data in {redis.folder}")
+                for note in redis.notes:
+                    supervisor.say(note)
+                supervisor.say(
+                    f"redis started (pid {redis.pid}): {redis.server}, data in {redis.folder}"
+                )
                 self._in_background(self._keep_redis, redis, supervisor, lifeline)
             self._in_background(self._announce, supervisor, when_ready, patience)
             supervisor.run()
@@ -143,6 +156,8 @@ class Server:
             "FLOWER_ADDRESS": "127.0.0.1",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
+            # What was found out about Redis is said here, once.
+            ANNOUNCED: "1",
             # A line shows when it is said, not when a pipe's buffer is full.
             "PYTHONUNBUFFERED": "1",
             "ENABLE_STRUCTURED_LOGGING": str(self._structured).lower(),
@@ -176,6 +191,8 @@ class Server:
                 supervisor.say(error.detail)
             else:
                 lifeline.watch(redis.pid or 0, stage=1)
+                for note in redis.notes:
+                    supervisor.say(note)
                 supervisor.say(f"redis started (pid {redis.pid})")
 
     def _announce(

@@ -10,10 +10,10 @@ from shared.settings import Settings
 
 def server_redis(settings: Settings) -> Redis:
     """That of `REDIS_URL`, else of the server in this state directory. Raises `ConfigError`."""
-    url = settings.redis_url or running_url(settings.state_dir.expanduser())
-    if url is None:
+    own = None if settings.redis_url else running_url(settings.state_dir)
+    if own is None and not settings.redis_url:
         raise ConfigError(
             "REDIS_URL: not set, and no server has run in TRUTHGPT_STATE_DIR "
             f"{settings.state_dir}; keys and secrets are kept in the server's Redis"
         )
-    return connect(url, settings.redis_timeout)
+    return connect(own or settings.require_redis(), settings.redis_timeout)

@@ -46,7 +46,8 @@ def usage(tenant: str | None, days: int, as_json: bool) -> None:
 
 
 def _url(settings: Settings) -> str:
-    return settings.redis_url or running_url(settings.state_dir) or settings.require_redis()
+    own = None if settings.redis_url else running_url(settings.state_dir)
+    return own or settings.require_redis()
 
 
 def _table(rows: Iterable[DailyUsage]) -> Table:

@@ -19,7 +19,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.errors import ConfigError, StoreUnavailable
+from shared.connection import unavailable
+from shared.errors import ConfigError
 from shared.keys import Keys
 
 UNUSED_FOR = 400 * 24 * 3600
@@ -253,4 +254,4 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+        raise unavailable(error) from error

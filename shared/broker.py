@@ -4,10 +4,12 @@ A doorbell says "model M has work" and nothing more; it may be lost or doubled w
 """
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from shared import context
-from shared.sentinel_url import SentinelUrl
+from shared.redis_address import RedisAddress
 from shared.settings import Settings
 from shared.surroundings import shed
 
@@ -33,12 +35,46 @@ def queue_name(model: str) -> str:
 
 
 def celery_broker_url(url: str) -> str:
-    """The same Redis in kombu's spelling: one URL a Sentinel, `redis+socket` for a unix socket."""
-    if (sentinel := SentinelUrl.parse(url)) is not None:
-        return sentinel.for_kombu
-    if url.startswith("unix://"):
-        return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=")
-    return url
+    """The same Redis in kombu's spelling: one URL a Sentinel, `redis+socket` for a unix socket.
+
+    What is not in it stands in `_transport_options` and, for an encrypted one, in `broker_use_ssl`.
+    """
+    address = RedisAddress.parse(url)
+    secret = "" if address.password is None else f":{quote(address.password, safe='')}"
+    login = f"{quote(address.username or '', safe='')}{secret}@" if address.login else ""
+    if address.path:
+        # As it stands, save for what would end a URL's path: Flower decodes nothing.
+        path = re.sub(r"[%?#;\x00-\x20]", lambda found: quote(found[0]), address.path)
+        return f"redis+socket://{login}{path}?virtual_host={address.db}"
+    if address.sentinel:
+        return ";".join(f"sentinel://{login}{_at(*node)}/{address.db}" for node in address.nodes)
+    return f"{address.scheme}://{login}{_at(*address.nodes[0])}/{address.db}"
+
+
+def _at(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _transport_options(settings: Settings, address: RedisAddress) -> dict[str, Any]:
+    timeouts: dict[str, Any] = {
+        "socket_timeout": max(5.0, settings.redis_timeout),
+        "socket_connect_timeout": settings.redis_timeout,
+    }
+    options: dict[str, Any] = {
+        **timeouts,
+        "global_keyprefix": f"{settings.key_prefix}:broker:",
+        "visibility_timeout": settings.broker_visibility,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+    }
+    if "client_name" in address.options:
+        options["client_name"] = address.options["client_name"]
+    if address.sentinel:
+        options["master_name"] = address.service
+        options["sentinel_kwargs"] = {**timeouts, **address.to_sentinels}
+    return options
 
 
 def make_celery(settings: Settings) -> "Celery":
@@ -53,21 +89,13 @@ def make_celery(settings: Settings) -> "Celery":
     from kombu import Queue
 
     url = settings.require_redis()
+    address = RedisAddress.parse(url)
     app = Celery("truthgpt", broker=celery_broker_url(url), set_as_current=False)
-    options: dict[str, Any] = {
-        "global_keyprefix": f"{settings.key_prefix}:broker:",
-        "visibility_timeout": settings.broker_visibility,
-        "socket_timeout": max(5.0, settings.redis_timeout),
-        "socket_connect_timeout": settings.redis_timeout,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-        "retry_on_timeout": False,
-        "max_retries": 0,
-    }
-    if (sentinel := SentinelUrl.parse(url)) is not None:
-        options["master_name"] = sentinel.service
+    if address.tls is not None:
+        # Without it kombu checks no certificate.
+        app.conf.broker_use_ssl = dict(address.tls)
     app.conf.update(
-        broker_transport_options=options,
+        broker_transport_options=_transport_options(settings, address),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,

@@ -1,13 +1,21 @@
 """Connections to Redis, with every timeout and bound set, and what its faults mean."""
 
+import re
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
+from redis.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -18,31 +26,44 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from shared.errors import StoreUnavailable
-from shared.sentinel_url import SentinelUrl
+from shared.redis_address import RedisAddress
 
 MAX_CONNECTIONS = 512
+AWAY = "Redis did not answer. Try again in a moment."
 
 
 def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
     """A Redis client whose every call ends within about `timeout` seconds.
 
     A lost connection is tried again at once (all scripts are idempotent); a timeout is not.
-    Takes redis://, rediss://, unix:// and sentinel://host:port,host:port/service/db URLs.
+    Takes the URLs of `shared.redis_address`. Raises `ValueError` for any other.
     """
+    address = RedisAddress.parse(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, 1.0),
-        "socket_keepalive": True,
         "health_check_interval": 15,
+        "max_connections": MAX_CONNECTIONS,
+        "db": address.db,
         "retry": Retry(
             ExponentialBackoff(cap=0.1, base=0.02),
             retries,
             supported_errors=(RedisConnectionError,),
         ),
+        **address.login,
+        **address.options,
+        **(address.tls or {}),
     }
-    if (sentinel := SentinelUrl.parse(url)) is not None:
-        return _sentinel(sentinel, options)
-    return Redis.from_url(url, max_connections=MAX_CONNECTIONS, **options)
+    if address.path:
+        kind: Any = UnixDomainSocketConnection
+        options["path"] = address.path
+    else:
+        kind = SSLConnection if address.tls is not None else Connection
+        options["socket_keepalive"] = True
+        if address.sentinel:
+            return _sentinel(address, options)
+        options["host"], options["port"] = address.nodes[0]
+    return Redis.from_pool(ConnectionPool(connection_class=kind, **options))
 
 
 def subscriber(pool: Any, timeout: float) -> Any:
@@ -72,16 +93,15 @@ def heard(connection: Any, patience: float) -> list[Any]:
     return message
 
 
-def _sentinel(url: SentinelUrl, options: dict[str, Any]) -> Redis:
+def _sentinel(address: RedisAddress, options: dict[str, Any]) -> Redis:
     from redis.sentinel import Sentinel
 
-    if url.password is not None:
-        options["password"] = url.password
-    sentinel: Any = Sentinel(url.nodes, socket_timeout=1.0, socket_connect_timeout=1.0)  # type: ignore[no-untyped-call]
-    return cast(
-        Redis,
-        sentinel.master_for(url.service, db=url.db, max_connections=MAX_CONNECTIONS, **options),
+    timeouts = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        address.nodes, sentinel_kwargs={**timeouts, **address.to_sentinels}
     )
+    encrypted = {"ssl": True} if address.tls is not None else {}
+    return cast(Redis, sentinel.master_for(address.service, **encrypted, **options))
 
 
 class _Reachable:
@@ -103,16 +123,39 @@ def reachable() -> AbstractContextManager[None]:
     return _reachable
 
 
+def unavailable(error: RedisError) -> StoreUnavailable:
+    """A fault of Redis as an answer, where it is one of Redis' whatever it is."""
+    return StoreUnavailable(_meaning(error) or AWAY)
+
+
 def _meaning(error: RedisError) -> str:
     """What a fault means to who asked; '' for what a script or a command says is wrong with itself."""
     if isinstance(error, OutOfMemoryError):
         return "Redis takes no writes now (memory is full)."
     if isinstance(error, AuthenticationError):
         return "Redis refuses the credentials in REDIS_URL."
+    if (denied := denial(error)) is not None:
+        return f"Redis denies this server's user {denied}; its administrator must allow it (ACL)."
     if isinstance(error, ResponseError) and not isinstance(
         error, (BusyLoadingError, ReadOnlyError)
     ):
         # As a script's own error these come without a class of their own.
         full = "OOM" in str(error) or "MISCONF" in str(error)
         return "Redis takes no writes now (memory or disk is full)." if full else ""
-    return "Redis did not answer. Try again in a moment."
+    return AWAY
+
+
+def denial(error: Exception) -> str | None:
+    """What an access control list denied: a command by name, a key, a channel. None for other faults."""
+    said = str(error)
+    # As a script's own error it comes without a class of its own.
+    if (
+        not isinstance(error, NoPermissionError)
+        and "ACL failure" not in said
+        and "NOPERM" not in said
+    ):
+        return None
+    command = re.search(r"permissions to run the '([^']+)' command", said)
+    if command is not None:
+        return f"the command {command[1]}"
+    return "a channel" if "channel" in said else "a key"

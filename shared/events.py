@@ -22,7 +22,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.connection import heard, subscriber
+from shared.connection import heard, subscriber, unavailable
 from shared.errors import InvalidRequest, StoreUnavailable
 from shared.keys import Keys
 from shared.locks import wakeups
@@ -127,7 +127,7 @@ class EventLog:
         try:
             return pipe.execute()
         except RedisError as error:
-            raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
+            raise unavailable(error) from error
 
 
 def _is_birth(head: bytes | None) -> bool:

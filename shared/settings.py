@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import secrets
+import ssl
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -28,7 +29,8 @@ from pydantic_settings import (
 
 from shared.catalog import Catalog, load_catalog
 from shared.errors import ConfigError
-from shared.sentinel_url import SentinelUrl
+from shared.redis_address import RedisAddress, with_ca_file
+from shared.state_dir import private_file, private_folder
 from shared.webhooks.policy import Allowed
 from shared.webhooks.schedule import Schedule
 from shared.webhooks.signing import Keyring, parse_secrets
@@ -118,6 +120,7 @@ class Settings(BaseSettings):
     )
     model: str | None = Field(default=None, alias="TRUTHGPT_MODEL")
     redis_url: str | None = Field(default=None, alias="REDIS_URL", repr=False)
+    redis_ca_file: Path | None = Field(default=None, alias="REDIS_CA_FILE")
     port: int = Field(default=8080, alias="PORT", ge=0, le=65535)
     batch_max_size: int | None = Field(default=None, alias="BATCH_MAX_SIZE", ge=1, le=4096)
     batch_flush_timeout_ms: float | None = Field(
@@ -206,7 +209,18 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _readable_redis_url(cls, value: str | None) -> str | None:
-        SentinelUrl.parse(value or "")
+        if value:
+            RedisAddress.parse(value)
+        return value
+
+    @field_validator("redis_ca_file")
+    @classmethod
+    def _readable_ca_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:
+                raise ValueError(f"it is no file of certificates (PEM): {error}") from None
         return value
 
     @field_validator("webhook_secret")
@@ -252,10 +266,10 @@ class Settings(BaseSettings):
         return Catalog(models, catalog.source)
 
     def require_redis(self) -> str:
-        """The Redis URL. Raises `ConfigError` where there is none."""
+        """The Redis URL, with the CA file of `REDIS_CA_FILE`. Raises `ConfigError` where there is none."""
         if not self.redis_url:
             raise ConfigError("REDIS_URL: not set; `truthgpt up` starts a Redis of its own")
-        return self.redis_url
+        return with_ca_file(self.redis_url, self.redis_ca_file)
 
 
 def _given(**values: float | None) -> dict[str, float]:
@@ -269,7 +283,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         row = error.errors(include_url=False)[0]
         name = row["loc"][0] if row["loc"] else "settings"
-        shown = "<hidden>" if name in SECRETS else repr(row["input"])
+        secret = name in SECRETS or (name == "REDIS_URL" and re.search("@|password", row["input"]))
+        shown = "<hidden>" if secret else repr(row["input"])
         raise ConfigError(f"{name}: {row['msg']}, got {shown}") from None
 
 
@@ -317,12 +332,13 @@ def token_file(settings: Settings) -> Path:
 def ensure_token(settings: Settings) -> tuple[str, Path | None]:
     """The default tenant's token and, when it is the server's own, the file with it (mode 0600).
 
-    Makes and stores one where none is set. Safe when several processes start at once.
+    Makes and stores one where none is set. Safe when several processes start at once. Raises `ConfigError`
+    where the state directory or the file is somebody else's.
     """
     if settings.api_token is not None:
         return settings.api_token, None
     path = token_file(settings)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     fresh = path.with_name(f".token-{os.getpid()}-{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -333,4 +349,5 @@ def ensure_token(settings: Settings) -> tuple[str, Path | None]:
         pass
     finally:
         fresh.unlink()
+    private_file(path)
     return path.read_text("utf-8").strip(), path

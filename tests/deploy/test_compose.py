@@ -10,6 +10,7 @@ import yaml
 
 from cli.processes import process_lines
 from shared.catalog import load_catalog
+from shared.redis_binaries import Server, unfit
 from tests.deploy.commands import AFTER_DRAIN_SECONDS, ROOT, VARIABLES, drain_seconds, parsed
 from tests.deploy.schemas import complaints
 
@@ -106,6 +107,20 @@ def test_redis_keeps_what_it_was_given(services: dict[str, Any]) -> None:
         assert f"--{option}" in command
     assert re.search(r"--maxmemory \d+", command)
     assert services["redis"]["volumes"] == ["redis-data:/data"]
+
+
+def test_redis_is_a_fixed_release_and_has_a_password_that_nobody_knows_beforehand(
+    services: dict[str, Any],
+) -> None:
+    version = re.fullmatch(r"redis:(\d+\.\d+\.\d+)-bookworm", services["redis"]["image"])
+    assert version is not None
+    assert unfit(Server("redis", tuple(map(int, version[1].split("."))))) is None
+    command = services["redis"]["command"]
+    password = command[command.index("--requirepass") + 1]
+    assert password.startswith("${REDIS_PASSWORD:?")
+    assert services["redis"]["environment"]["REDISCLI_AUTH"] == password
+    for name in OURS:
+        assert f":{password}@redis:6379" in services[name]["environment"]["REDIS_URL"]
 
 
 def test_only_ours_reach_redis(document: dict[str, Any], services: dict[str, Any]) -> None:

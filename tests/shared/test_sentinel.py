@@ -8,12 +8,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.broker import celery_broker_url, make_celery, queue_name, ring
+from shared.broker import make_celery, queue_name, ring
 from shared.connection import connect
 from shared.errors import StoreUnavailable
 from shared.jobs import JobStore
 from shared.records import NewJob, new_job_id
-from shared.sentinel_url import SentinelUrl
+from shared.redis_guard import look
 from shared.settings import load_settings
 from tests.conftest import eventually, free_port, redis_binary, require
 
@@ -96,24 +96,13 @@ def test_the_store_follows_a_failover(quorum: Quorum) -> None:
     assert store.get(first).id == first
 
 
+def test_a_primary_behind_sentinels_is_fit(quorum: Quorum) -> None:
+    assert look(quorum.url, 2.0, "p") == []
+
+
 def test_a_doorbell_reaches_the_primary(quorum: Quorum) -> None:
     settings = load_settings(REDIS_URL=quorum.url, TRUTHGPT_KEY_PREFIX="p")
     model = next(iter(settings.catalog)).name
     assert ring(make_celery(settings), model)
     primary = Redis(port=quorum.ports[0])
     assert primary.llen(f"p:broker:{queue_name(model)}") == 1
-
-
-def test_the_parts_of_a_sentinel_url() -> None:
-    url = SentinelUrl.parse("sentinel://user:p%40ss@a:1,b/main/3")
-    assert url is not None
-    assert (url.nodes, url.service, url.db) == ((("a", 1), ("b", 26379)), "main", 3)
-    assert url.password == "p@ss"
-    bare = SentinelUrl.parse("sentinel://a:1/main")
-    assert bare is not None and (bare.service, bare.db, bare.password) == ("main", 0, None)
-    assert SentinelUrl.parse("redis://a:1/0") is None
-
-
-def test_a_sentinel_url_in_kombus_spelling() -> None:
-    url = celery_broker_url("sentinel://:pw@a:1,b:2/main/3")
-    assert url == "sentinel://:pw@a:1/3;sentinel://:pw@b:2/3"
