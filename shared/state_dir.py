@@ -1,5 +1,6 @@
 """The state directory is its owner's alone: it holds the token, the embedded Redis' password and all jobs."""
 
+import fcntl
 import os
 import pwd
 import stat
@@ -11,6 +12,42 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 PRIVATE = ("token", "lock", "redis")
 """What stands in it that nobody else may have put there."""
+
+
+class StateLock:
+    """At most one server works in a state directory. The lock goes with the process that took it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Take the lock. Raises `ConfigError`, naming the process that holds it where one does.
+
+        The directory is made where there is none, and must be this user's own.
+        """
+        self.path = state_dir / "lock"
+        self.notes = private_folder(state_dir)
+        """What had to be put right in the directory, a sentence each."""
+        try:
+            self._descriptor = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"TRUTHGPT_STATE_DIR: cannot write to {state_dir}: {error.strerror}"
+            ) from None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise ConfigError(
+                f"TRUTHGPT_STATE_DIR: {state_dir} is in use by process {holder or 'unknown'}; "
+                "stop it, or give another --state-dir"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._descriptor)
 
 
 def private_folder(path: Path) -> list[str]:

@@ -14,9 +14,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.connection import connect
-from shared.embedded_redis import find_binary
 from shared.jobs import JobStore
-from shared.redis_binaries import EmbeddedRedisFailed
+from shared.redis_binaries import EmbeddedRedisFailed, find_binary
 
 IN_CI = os.environ.get("CI") == "true"
 

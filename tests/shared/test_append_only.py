@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.append_only import LARGEST_GARBAGE, Check, check, cut, last_file
-from shared.embedded_redis import find_binary
+from shared.redis_binaries import find_binary
 
 SET = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
 BIG = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$3000000\r\n" + b"x" * (2 * LARGEST_GARBAGE)

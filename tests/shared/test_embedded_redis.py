@@ -1,8 +1,6 @@
 import os
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +15,10 @@ from shared import embedded_redis, redis_binaries
 from shared.connection import connect as connect_store
 from shared.embedded_redis import (
     EmbeddedRedis,
-    StateLock,
     free_port,
     running_url,
     wait_until,
 )
-from shared.errors import ConfigError
 from shared.jobs import JobStore
 from shared.records import Finish, NewJob, new_job_id
 from shared.redis_binaries import EmbeddedRedisFailed, Server, choose, identified
@@ -336,38 +332,3 @@ def test_jobs_that_another_server_kept_are_all_read_and_the_way_back_is_refused(
             EmbeddedRedis(tmp_path).start()
     assert str(default) in refused.value.detail
     assert sorted((tmp_path / "redis" / "appendonlydir").iterdir()) == files
-
-
-# -- the lock
-
-
-def test_a_state_directory_has_one_holder(tmp_path: Path) -> None:
-    lock = StateLock(tmp_path / "state")
-    with pytest.raises(ConfigError, match=rf"in use by process {os.getpid()}\b"):
-        StateLock(tmp_path / "state")
-    lock.release()
-
-    StateLock(tmp_path / "state").release()
-
-
-def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
-    script = (
-        "import pathlib, sys, time; from shared.embedded_redis import StateLock;"
-        "lock = StateLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(ConfigError, match=str(holder.pid)):
-            StateLock(tmp_path)
-        holder.kill()
-        holder.wait()
-    StateLock(tmp_path).release()
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"TRUTHGPT_STATE_DIR: cannot write to .*file"):
-        StateLock(tmp_path / "file")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from shared import redis_binaries
-from shared.embedded_redis import find_binary
 from shared.redis_binaries import (
     EmbeddedRedisFailed,
     Server,
     choose,
+    find_binary,
     identified,
     keep_record,
     unfit,

@@ -2,13 +2,15 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from shared.errors import ConfigError
 from shared.settings import ensure_token, load_settings
-from shared.state_dir import private_file, private_folder
+from shared.state_dir import StateLock, private_file, private_folder
 
 
 def mode(path: Path) -> int:
@@ -102,3 +104,38 @@ def test_a_secret_of_somebody_else_is_refused(tmp_path: Path) -> None:
     give_away(tmp_path / "token")
     with pytest.raises(ConfigError, match="belongs to"):
         private_file(tmp_path / "token")
+
+
+# -- the lock
+
+
+def test_a_state_directory_has_one_holder(tmp_path: Path) -> None:
+    lock = StateLock(tmp_path / "state")
+    with pytest.raises(ConfigError, match=rf"in use by process {os.getpid()}\b"):
+        StateLock(tmp_path / "state")
+    lock.release()
+
+    StateLock(tmp_path / "state").release()
+
+
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, sys, time; from shared.state_dir import StateLock;"
+        "lock = StateLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigError, match=str(holder.pid)):
+            StateLock(tmp_path)
+        holder.kill()
+        holder.wait()
+    StateLock(tmp_path).release()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"TRUTHGPT_STATE_DIR: cannot write to .*file"):
+        StateLock(tmp_path / "file")
