@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from shared.errors import StoreUnavailable
+from shared.errors import StorageFull, StoreUnavailable
 from shared.sentinel_url import SentinelUrl
 
 MAX_CONNECTIONS = 512
@@ -92,7 +92,7 @@ class _Reachable:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RedisError) and (meaning := _meaning(error)):
-            raise StoreUnavailable(meaning) from error
+            raise meaning from error
 
 
 _reachable = _Reachable()
@@ -103,16 +103,17 @@ def reachable() -> AbstractContextManager[None]:
     return _reachable
 
 
-def _meaning(error: RedisError) -> str:
-    """What a fault means to who asked; '' for what a script or a command says is wrong with itself."""
+def _meaning(error: RedisError) -> StoreUnavailable | None:
+    """What a fault means to who asked; None for what a script or a command says is wrong with itself."""
     if isinstance(error, OutOfMemoryError):
-        return "Redis takes no writes now (memory is full)."
+        return StorageFull("Redis takes no writes now (memory is full).")
     if isinstance(error, AuthenticationError):
-        return "Redis refuses the credentials in REDIS_URL."
+        return StoreUnavailable("Redis refuses the credentials in REDIS_URL.")
     if isinstance(error, ResponseError) and not isinstance(
         error, (BusyLoadingError, ReadOnlyError)
     ):
         # As a script's own error these come without a class of their own.
-        full = "OOM" in str(error) or "MISCONF" in str(error)
-        return "Redis takes no writes now (memory or disk is full)." if full else ""
-    return "Redis did not answer. Try again in a moment."
+        if "OOM" in str(error) or "MISCONF" in str(error):
+            return StorageFull("Redis takes no writes now (memory or disk is full).")
+        return None
+    return StoreUnavailable("Redis did not answer. Try again in a moment.")

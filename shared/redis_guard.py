@@ -8,11 +8,13 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.errors import ConfigError, StoreUnavailable
+from shared.errors import ConfigError, StorageFull
 
 FULL = 0.9
 """Share of maxmemory from which no new job is taken: the rest is for those that run."""
 LOOK_SECONDS = 1.0
+TENANTS_SHARE = 0.5
+"""Share of what Redis may take that one tenant may fill, where nothing else is said."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +46,11 @@ class MemoryGuard:
         self._lock = threading.Lock()
         self._looked = -LOOK_SECONDS
         self._full = False
+        self.one_tenants = 0
+        """Bytes that one tenant may take of it where nothing else is said; 0 while that is not known."""
 
     def admit(self) -> None:
-        """Raises `StoreUnavailable` when used memory is over `FULL` of maxmemory."""
+        """Raises `StorageFull` when used memory is over `FULL` of maxmemory."""
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS and self._lock.acquire(blocking=False):
             try:
@@ -55,7 +59,7 @@ class MemoryGuard:
             finally:
                 self._lock.release()
         if self._full:
-            raise StoreUnavailable(
+            raise StorageFull(
                 "Redis is nearly full, and what is left is kept for running jobs. Try again later."
             )
 
@@ -65,4 +69,5 @@ class MemoryGuard:
         except RedisError:
             return False
         limit = int(memory.get("maxmemory", 0))
+        self.one_tenants = int(TENANTS_SHARE * (limit or int(memory.get("total_system_memory", 0))))
         return limit > 0 and int(memory["used_memory"]) > FULL * limit

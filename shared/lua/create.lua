@@ -3,34 +3,43 @@
 --   idempotency ttl (s), '1' to refuse the job while the model's breaker keeps it from running, how many jobs of
 --   the tenant may wait, '1' if a text in its output is streamed, the output and the usage of the result if the
 --   caller knows it already, else '', what the request is charged (rates.lua) or '', the request, what it shares
---   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), then the record's fields,
---   each behind its name: model, tenant, class, cost, and what else there is.
+--   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
+--   tenant may hold (storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
+--   them, then the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
 -- Returns, packed as msgpack (lib.lua says why), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
 --   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
---   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
+--   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait},
+--   {'storage_full', ms, bytes that the tenant holds}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
--- Rarely: what, recall, borrowed, lend, point_to, minute, add, open_flight, join, load_breaker, breaker_wait, jobs_ahead,
---   until_drained
+-- Rarely: what, recall, brought, speaks_of, shareable, referred, lend, point_to, minute, add, open_flight, join, load_breaker,
+--   breaker_wait, jobs_ahead, until_drained, until_room
 local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
 local charges, request, share, home = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1'
-local RECORD = 17
-local model, tenant, class, cost = ARGV[18], ARGV[20], ARGV[22], ARGV[24]
+local most_bytes, bytes = tonumber(ARGV[17]), JOB_BYTES + tonumber(ARGV[18])
+local RECORD = 19
+local model, tenant, class, cost = ARGV[20], ARGV[22], ARGV[24], ARGV[26]
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 local RENEW_MS = 3600000  -- A fraction of the horizon.
 
 local now = now_ms()
-local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage')
+local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage', 'output_of')
 local standings
 local function told(reply)
   settle()
   reply[#reply + 1] = standings
   return cmsgpack.pack(reply)
+end
+
+-- What was counted for the job is not: there will be none.
+local function refused(reply)
+  ledgers = {}
+  return told(reply)
 end
 
 if charges ~= '' then
@@ -39,7 +48,12 @@ if charges ~= '' then
   if not admitted and not born[1] then return told({'limited'}) end
 end
 if born[1] then
-  if born[2] == 'succeeded' and born[3] then return told({'cached', born[1], born[4], born[5]}) end
+  if born[2] == 'succeeded' and born[3] then
+    rarely()
+    local output, usage = born[4], born[5]
+    if born[6] then output, usage = referred(born[6]) end
+    return told({'cached', born[1], output, usage})
+  end
   return told({'created', 0, born[1]})
 end
 
@@ -63,19 +77,31 @@ end
 local ttl = math.ceil(lifetime / 1000) + retention
 local deadline = int(now + lifetime)
 
+-- What the job makes its tenant hold, and whether that one holds too much already.
+count_bytes(tenant, going(now / 1000, (now + lifetime) / 1000 + RETENTION), bytes)
+if digest ~= '' then count_bytes(tenant, going(now / 1000, now / 1000 + idem_ttl), IDEMPOTENCY_BYTES) end
+if most_bytes > 0 then
+  local ledger, second = ledgers[tenant], math.floor(now / 1000)
+  read_ledger(ledger, second)
+  if ledger.total >= most_bytes then
+    rarely()
+    return refused({'storage_full', until_room(ledger, most_bytes, second), ledger.total})
+  end
+end
+
 -- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
 -- that change with it.
 local function bear(estimate, ...)
   redis.call('HSET', queue, 'arrivals', seq, ...)
   local record = key.job(id)
   redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-    'attempt', '0', 'head', BIRTH, unpack(ARGV, RECORD))
+    'attempt', '0', 'head', BIRTH, 'bytes', int(bytes), unpack(ARGV, RECORD))
   if estimate then redis.call('HSET', record, 'estimate', int(estimate)) end
   redis.call('EXPIRE', record, int(ttl))
   redis.call('ZADD', key.index(tenant), 0, id)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
-    cost = cost, seq = seq, attempt = 0, head = '0-0'}
+    cost = cost, seq = seq, attempt = 0, head = '0-0', created = now, deadline = deadline}
   if home then job.head = BIRTH else say(job, BIRTH, 'status', BORN) end
 
   if renew then
@@ -99,20 +125,23 @@ end
 
 if share ~= '' then
   rarely()
-  local output, usage = known, known_usage
-  if output == '' then output, usage = recall(tenant, share, now) end
+  local output, usage, refers = known, known_usage
+  if output ~= '' then
+    usage = borrowed(usage)
+    refers = brought((what(share)), id, output, usage)
+  else
+    output, usage, refers = recall(tenant, share, now)
+  end
   if output then
     bear()
     keep(key.index(tenant), HORIZON)
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
-    local said = speaks and output ~= '' and cjson.decode(output)
-    local text = type(said) == 'table' and said.text
-    if text and text ~= '' then
-      log(job, 0, 2, 'token', '{"text":' .. cjson.encode(text) .. ',"index":0}')
-    end
-    usage = borrowed(usage)
-    lend(job, now, output, usage, retention)
+    -- Nobody reads its events before it has ended, and its record can tell them all.
+    job.unlogged = '1'
+    put(job, 'unlogged', '1')
+    if speaks and speaks_of(refers, output) then log(job, 0, 2, 'token', '') end
+    lend(job, now, output, usage, retention, refers)
     add(minute(model, now), 'hits', 1)
     return told({'cached', int(now), output, usage})
   end
@@ -125,7 +154,7 @@ if state and state ~= 'closed' then
   local wait = breaker_wait(breaker, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
   if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
-  if wait > 0 then return told({'unavailable', wait}) end
+  if wait > 0 then return refused({'unavailable', wait}) end
 end
 if share ~= '' then
   local flight, leader = open_flight(tenant, share, class, now)
@@ -141,7 +170,7 @@ if share ~= '' then
 end
 if waiting >= max_queued then
   rarely()
-  return told({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
+  return refused({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
   local own, sharing = 0, 0
@@ -151,7 +180,7 @@ if waiting >= tenant_max then
   end
   if own >= tenant_max then
     rarely()
-    return told({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
+    return refused({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
@@ -163,7 +192,7 @@ if waiting > 0 then
   if rate then
     local wait = (ahead + 1) / plain_rate
     if wait > DEADLINE_MARGIN * lifetime then
-      return told({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
+      return refused({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
     end
     estimate = math.floor(now + (ahead + 1) / rate)
   end

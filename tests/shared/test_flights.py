@@ -85,7 +85,8 @@ def test_who_asks_the_same_has_the_result_at_once(store: JobStore) -> None:
     assert again.result is not None and again.result.output == OUTPUT and not again.ring
     assert served(store.get(again.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
     assert kinds(store, again) == [("0-1", "status"), ("0-2", "token"), ("0-3", "done")]
-    assert store.streamed(again.id)[0] == "hello"
+    told = EventLog(store.redis, store.keys).read(again.id)[1]
+    assert json.loads(told.data) == {"text": "hello", "index": 0}
     assert not store.get(first.id).job().cached
     assert claim(store) == [], "it runs nowhere"
 
