@@ -32,13 +32,14 @@ POLL = 1.0
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's;
-    `body` and `seed` are what the same request for another model is made of.
+    """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's,
+    `max_bytes` what that one may store; `body` and `seed` are what the same request for another model is made of.
     """
 
     job: NewJob
     max_queued: int
     tenant_max: int | None
+    max_bytes: int | None
     body: dict[str, Any]
     seed: int
 
@@ -98,15 +99,22 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         webhook=subscription(wanted.webhook),
         share=_share(spec, wanted, params),
         body_digest=digest,
+        expected=cost.expected_bytes(spec.engine, wanted.content, params),
     )
     context.bind(job=job.id, model=spec.name)
-    return Submission(job, spec.limits.max_queued, tenant_max(), body, seed)
+    return Submission(job, spec.limits.max_queued, tenant_max(), tenant_bytes(), body, seed)
 
 
 def tenant_max() -> int | None:
     """How many jobs of the caller's tenant may wait for one model."""
     own = client().max_queued
     return services().settings.tenant_max_queued if own is None else own
+
+
+def tenant_bytes() -> int | None:
+    """How many bytes the caller's tenant may store; 0: no limit, None: the store's own."""
+    own = client().max_bytes
+    return services().settings.tenant_max_bytes if own is None else own
 
 
 def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
@@ -136,6 +144,7 @@ def _store(submission: Submission, *, urgent: bool) -> Created:
         job,
         max_queued=submission.max_queued,
         tenant_max=submission.tenant_max,
+        max_bytes=submission.max_bytes,
         urgent=urgent,
         known=here.cache.known(job.share),
         charging=charging(),
@@ -170,6 +179,7 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
             cost=cost.share(tokens),
             share=_share(spec, wanted, params),
             fallback_from=asked,
+            expected=cost.expected_bytes(spec.engine, wanted.content, params),
         )
         yield replace(submission, job=job, max_queued=spec.limits.max_queued)
 

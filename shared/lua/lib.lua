@@ -26,7 +26,7 @@
 --   cached                               '1' when its result is another job's
 --   output_of                            what it refers to in place of an output of its own (outputs.lua)
 --   unlogged                             '1' where its events are told by its record: it ended when it was made
---   bytes said                           what it is counted with (storage.lua), and its log apart while it lives
+--   bytes said                           what it is counted with (storage.lua); while it lives the bytes of its events apart
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
@@ -115,13 +115,10 @@ local function log(job, attempt, seq, kind, data, tokens)
   else
     redis.call('XADD', stream, id, 'e', kind, 'd', data)
   end
-  local bytes = EVENT_BYTES + #data + #(tokens or '')
-  if job.head == BIRTH then
-    redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id)))
-    bytes = bytes + LOG_BYTES
-  end
-  job.said = (job.said or 0) + bytes
-  count_bytes(job.tenant, job_going(job), bytes)
+  if job.head == BIRTH then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
+  local before = job.said
+  job.said = (before or 0) + EVENT_BYTES + #data + #(tokens or '')
+  count_bytes(job.tenant, job_going(job), log_bytes(job.said) - log_bytes(before))
   say(job, id, kind, data)
 end
 
@@ -324,8 +321,10 @@ end
 
 -- What an ended job is counted with from now on; `kept`: bytes of its output, usage and request.
 local function count_ended(job, now, kept)
-  local bytes = ENDED_BYTES + #(job.metadata or '') + #(job.webhook or '') + (job.said or 0) + kept
-  count_bytes(job.tenant, job_going(job), -(job.bytes or 0) - (job.said or 0))
+  local logged = log_bytes(job.said)
+  local bytes = (job.refers and REFERRING_BYTES or ENDED_BYTES) + #(job.metadata or '') + #(job.webhook or '')
+    + logged + kept
+  count_bytes(job.tenant, job_going(job), -(job.bytes or 0) - logged)
   count_bytes(job.tenant, ended_going(now), bytes)
   put(job, 'bytes', int(bytes))
   job.said = nil

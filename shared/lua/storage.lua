@@ -6,8 +6,9 @@
 -- made has no such field, and counts from its end on. Constants are measured: tests/shared/test_storage.py.
 --   GRID, RETENTION     seconds, filled in by Python
 
-local JOB_BYTES, ENDED_BYTES, LOG_BYTES, EVENT_BYTES = 1000, 2600, 4700, 30
-local IDEMPOTENCY_BYTES, RESULT_BYTES, DELIVERY_BYTES = 320, 420, 2400
+local JOB_BYTES, ENDED_BYTES, REFERRING_BYTES = 1130, 1850, 800
+local LOG_BYTES, LOG_ROOM, EVENT_BYTES = 4700, 3500, 30  -- A log takes the first at once, and has room in it.
+local IDEMPOTENCY_BYTES, RESULT_BYTES, DELIVERY_BYTES = 220, 300, 2400
 
 local function whole(value) return string.format('%d', value) end
 
@@ -24,6 +25,9 @@ end
 -- When a job that has not ended goes, and when one that has.
 local function job_going(job) return going(job.created / 1000, job.deadline / 1000 + RETENTION) end
 local function ended_going(finished) return going(finished / 1000, finished / 1000 + RETENTION) end
+
+-- What a log takes whose events have so many bytes; nil: no log.
+local function log_bytes(said) return said and LOG_BYTES + math.max(0, said - LOG_ROOM) or 0 end
 
 -- What this call adds, by tenant.
 local ledgers = {}
