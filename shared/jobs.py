@@ -339,6 +339,19 @@ class JobStore:
         self._call("delete", job_id, tenant, *delivery_ids(job_id))
         return record
 
+    @property
+    def tenants_share(self) -> int:
+        """Bytes that one tenant may store where nothing else is said; 0 while that is not known."""
+        return self._memory.one_tenants
+
+    def held_bytes(self, tenant: str) -> int:
+        """How many bytes a tenant makes Redis hold."""
+        with reachable():
+            found = cast(Any, self.redis.hgetall(self.keys("bytes", tenant)))
+            now = cast(Any, self.redis.time())[0]
+        parts = ((name, int(value)) for name, value in found.items() if name.isdigit())
+        return max(0, sum(value for name, value in parts if int(name) > now))
+
     def status(self, model: str) -> ModelStatus:
         """A model's queue depth, running jobs, live workers and breaker."""
         with reachable():
