@@ -24,6 +24,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from shared.errors import ConfigError, JobsError
+from shared.machine_memory import stores_part
 
 OLDEST = (6, 2)
 PORT_TRIES = 3
@@ -69,11 +70,17 @@ class StateLock:
 class EmbeddedRedis:
     """One redis-server in `STATE_DIR/redis`; the caller holds the `StateLock` of that directory."""
 
-    def __init__(self, state_dir: Path, *, deadline: float = 120.0) -> None:
-        """`deadline` is in seconds: the longest wait for an answer, loading of the data included."""
+    def __init__(
+        self, state_dir: Path, *, deadline: float = 120.0, maxmemory: int | None = None
+    ) -> None:
+        """`deadline` is in seconds: the longest wait for an answer, loading of the data included.
+
+        `maxmemory`: bytes above which it takes nothing new; None: a part of the machine's memory.
+        """
         self.folder = (state_dir / "redis").resolve()
         self.log = self.folder / "redis.log"
         self._deadline = deadline
+        self._maxmemory = maxmemory or stores_part()
         self._config = self.folder / "redis.conf"
         self._password = secrets.token_urlsafe(32)
         self._port = 0
@@ -188,6 +195,7 @@ class EmbeddedRedis:
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
+            f"maxmemory {self._maxmemory}",
             "maxmemory-policy noeviction",
         )
         fresh = self._config.with_suffix(".new")

@@ -24,6 +24,7 @@ from shared.embedded_redis import (
     wait_until,
 )
 from shared.errors import ConfigError
+from shared.machine_memory import stores_part
 
 
 @pytest.fixture
@@ -254,3 +255,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"TRUTHGPT_STATE_DIR: cannot write to .*file"):
         StateLock(tmp_path / "file")
+
+
+def test_it_takes_no_more_than_its_part_of_the_memory(redis: EmbeddedRedis, tmp_path: Path) -> None:
+    client = connect(redis)
+    limit = int(client.config_get("maxmemory")["maxmemory"])
+    assert limit == stores_part() and client.config_get("maxmemory-policy") == {
+        "maxmemory-policy": "noeviction"
+    }
+    assert f"maxmemory {2**27}" in _config_of(EmbeddedRedis(tmp_path / "other", maxmemory=2**27))
+
+
+def _config_of(redis: EmbeddedRedis) -> str:
+    redis.start()
+    redis.stop()
+    return (redis.folder / "redis.conf").read_text("utf-8")
