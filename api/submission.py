@@ -18,7 +18,13 @@ from api.services import Services, services
 from api.subscriptions import subscription
 from shared import context
 from shared.catalog import ModelSpec
-from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
+from shared.errors import (
+    InvalidRequest,
+    ModelUnavailable,
+    StorageQuotaExceeded,
+    StoreUnavailable,
+    TryLater,
+)
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
 from shared.params import told
@@ -33,7 +39,8 @@ POLL = 1.0
 
 class Submission(msgspec.Struct, frozen=True):
     """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's,
-    `max_bytes` what that one may store; `body` and `seed` are what the same request for another model is made of.
+    `max_bytes` what that one may store; `body` and `seed` are what the same request for another model is
+    made of.
     """
 
     job: NewJob
@@ -140,15 +147,20 @@ def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
 
 def _store(submission: Submission, *, urgent: bool) -> Created:
     here, job = services(), submission.job
-    created = here.store.create(
-        job,
-        max_queued=submission.max_queued,
-        tenant_max=submission.tenant_max,
-        max_bytes=submission.max_bytes,
-        urgent=urgent,
-        known=here.cache.known(job.share),
-        charging=charging(),
-    )
+    try:
+        created = here.store.create(
+            job,
+            max_queued=submission.max_queued,
+            tenant_max=submission.tenant_max,
+            max_bytes=submission.max_bytes,
+            urgent=urgent,
+            known=here.cache.known(job.share),
+            charging=charging(),
+        )
+    except StorageQuotaExceeded:
+        method, _, path = current.handling().endpoint.partition(" ")
+        here.observers.emit("request_limited", method, path, "storage")
+        raise
     faults.reach("created")
     if created.ring:
         here.bell.ring(job.model)

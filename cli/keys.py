@@ -143,7 +143,17 @@ def _document(key: ApiKey, now: float) -> dict[str, Any]:
 def _table(found: Iterable[ApiKey], now: float) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Key", no_wrap=True)
-    for heading in ("Tenant", "Scopes", "State", "rpm", "rph", "Queued", "Bytes", "Expires", "Last used"):
+    for heading in (
+        "Tenant",
+        "Scopes",
+        "State",
+        "rpm",
+        "rph",
+        "Queued",
+        "Bytes",
+        "Expires",
+        "Last used",
+    ):
         table.add_column(heading)
     for key in found:
         grant = key.grant

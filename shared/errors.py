@@ -45,7 +45,9 @@ PROBLEMS: dict[str, Problem] = {
     "invalid_signature": Problem(401, "The webhook's signature or timestamp is not valid"),
     "forbidden": Problem(403, "This token may not do that"),
     "rate_limited": Problem(429, "Too many requests", retryable=True),
-    "storage_quota_exceeded": Problem(429, "Your jobs and results fill your storage", retryable=True),
+    "storage_quota_exceeded": Problem(
+        429, "Your jobs and results fill your storage", retryable=True
+    ),
     "webhook_lookups_busy": Problem(
         429, "Names of your webhooks do not resolve in time", retryable=True
     ),

@@ -240,7 +240,9 @@ class JobStore:
 
     def _with_outputs(self, records: Sequence[Record]) -> list[Record]:
         """The records, each with the output that it refers to as its own."""
-        references = {r.id: r.fields["output_of"].split(" ")[0] for r in records if "output_of" in r.fields}
+        references = {
+            r.id: r.fields["output_of"].split(" ")[0] for r in records if "output_of" in r.fields
+        }
         if not references:
             return list(records)
         with reachable():
@@ -250,7 +252,9 @@ class JobStore:
                 pipe.hmget(self.keys("output", output_id), ("output", "usage"))
             rows = dict(zip(ids, pipe.execute(), strict=True))
         return [
-            _with_output(record, *rows[references[record.id]]) if record.id in references else record
+            _with_output(record, *rows[references[record.id]])
+            if record.id in references
+            else record
             for record in records
         ]
 

@@ -46,11 +46,23 @@ class MemoryGuard:
         self._lock = threading.Lock()
         self._looked = -LOOK_SECONDS
         self._full = False
-        self.one_tenants = 0
-        """Bytes that one tenant may take of it where nothing else is said; 0 while that is not known."""
+        self._one_tenants = 0
+
+    @property
+    def one_tenants(self) -> int:
+        """Bytes that one tenant may take where nothing else is said; 0 while that is not known."""
+        self._look_now_and_then()
+        return self._one_tenants
 
     def admit(self) -> None:
         """Raises `StorageFull` when used memory is over `FULL` of maxmemory."""
+        self._look_now_and_then()
+        if self._full:
+            raise StorageFull(
+                "Redis is nearly full, and what is left is kept for running jobs. Try again later."
+            )
+
+    def _look_now_and_then(self) -> None:
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS and self._lock.acquire(blocking=False):
             try:
@@ -58,10 +70,6 @@ class MemoryGuard:
                 self._full = self._look()
             finally:
                 self._lock.release()
-        if self._full:
-            raise StorageFull(
-                "Redis is nearly full, and what is left is kept for running jobs. Try again later."
-            )
 
     def _look(self) -> bool:
         try:
@@ -69,5 +77,7 @@ class MemoryGuard:
         except RedisError:
             return False
         limit = int(memory.get("maxmemory", 0))
-        self.one_tenants = int(TENANTS_SHARE * (limit or int(memory.get("total_system_memory", 0))))
+        self._one_tenants = int(
+            TENANTS_SHARE * (limit or int(memory.get("total_system_memory", 0)))
+        )
         return limit > 0 and int(memory["used_memory"]) > FULL * limit

@@ -144,8 +144,8 @@ def _serve_model(model: str) -> None:
 def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
-    from shared.webhooks.outbox import Outbox
     from shared.webhooks.lookups import MOST
+    from shared.webhooks.outbox import Outbox
     from shared.webhooks.policy import Allowed, UrlPolicy
     from shared.webhooks.secrets import WebhookSecrets
     from workers.deliveries import Deliveries, Doorman

@@ -1,9 +1,9 @@
 """Looking up host names without a time limit of their own, so that none of them holds up anybody else.
 
-The C library takes no timeout: a name whose servers do not answer holds its thread for as long as the system's
-resolver is patient. So look-ups have threads of their own (never those that gevent keeps for all its work), at
-most so many at once, and a tenant has one more only while it has fewer than are free: whatever one tenant asks
-for, half of them are left, and half of those when a second does the same.
+The C library takes no timeout: a name whose servers do not answer holds its thread for as long as the
+system's resolver is patient. So look-ups have threads of their own (never those that gevent keeps for all its
+work), at most so many at once, and a tenant has one more only while it has fewer than are free: whatever one
+tenant asks for, half of them are left, and half of those when a second does the same.
 """
 
 import _thread
@@ -45,8 +45,8 @@ class LookupsBusy(TryLater):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"Look-ups of your webhooks' host names hang, so that of {host[:80]} has to wait. Try again later, "
-            "or leave the webhook out.",
+            f"Look-ups of your webhooks' host names hang, so that of {host[:80]} has to wait. "
+            "Try again later, or leave the webhook out.",
             RETRY_SECONDS,
         )
 
@@ -96,7 +96,8 @@ class Lookups:
         except BaseException:
             self._give_back(tenant)
             raise
-        # A look now and then: a thread of the system's cannot safely wake a greenlet of a loop that may be gone.
+        # A look now and then: a thread of the system's cannot safely wake a greenlet of a loop that may be
+        # gone.
         pause = SHORTEST_PAUSE
         while not outcome and time.monotonic() < deadline:
             time.sleep(pause)

@@ -54,7 +54,10 @@ class Allowed:
 
 
 class UrlPolicy:
-    """Decides where webhooks may go. Safe to share between threads. At most `most` names are looked up at once."""
+    """Decides where webhooks may go. Safe to share between threads.
+
+    A look-up of a name gets `seconds`; at most `most` of them may hang at once.
+    """
 
     def __init__(
         self,

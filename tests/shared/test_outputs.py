@@ -84,7 +84,9 @@ def test_the_events_of_an_answer_are_told_without_a_log(store: JobStore) -> None
     assert json.loads(told[1].data) == {"text": "x" * 100_000, "index": 0}
     assert [event.kind for event in log.read(job_id, EventId(0, 1))] == ["token", "done"]
     assert [event.kind for event in log.read(job_id, EventId(0, 2))] == ["done"]
-    assert log.read(job_id, EventId(0, 3)) == [] and [e.kind for e in log.read(job_id, count=1)] == ["status"]
+    assert log.read(job_id, EventId(0, 3)) == [] and [
+        e.kind for e in log.read(job_id, count=1)
+    ] == ["status"]
     assert log.exists(job_id) and not store.redis.exists(store.keys("log", job_id))
 
 
@@ -152,7 +154,9 @@ def test_what_a_process_remembers_is_stored_once_as_well(store: JobStore) -> Non
     assert sizes(store) - before < 2 * len(LARGE) and len(outputs(store)) == 1
     assert {output_of(store, job_id)["text"] for job_id in ids} == {"x" * 100_000}
     other = ask(store, known=Result(b'{"text":"y"}', USAGE), share=kept)
-    assert output_of(store, other.id) == {"text": "y"}, "of another process, which remembers another"
+    assert output_of(store, other.id) == {"text": "y"}, (
+        "of another process, which remembers another"
+    )
     for job_id in (*ids, other.id):
         store.delete(job_id, "t")
     assert outputs(store) == []

@@ -14,7 +14,7 @@ from shared.sharing import Share
 from shared.states import JobState
 
 MODEL = "m"
-USAGE = b'{"prompt_tokens":8,"completion_tokens":32,"total_tokens":40,"queue_ms":12.1,"run_ms":400.1,"attempts":1}'
+USAGE = b'{"prompt_tokens":8,"completion_tokens":32,"total_tokens":40,"run_ms":400.1,"attempts":1}'
 HOOK = "completed http://localhost:8080 example.org:443 https://example.org/"
 MOST = 100_000
 

@@ -1,7 +1,7 @@
 """What the version before stored is read and goes on: its records, logs, results and webhooks.
 
-tests/shared/stored_before.json is what its scripts had written of nine jobs: queued, running, with a follower,
-ended in several ways, one answered from the cache. Times are moved to now.
+tests/shared/stored_before.json is what its scripts had written of nine jobs: queued, running, with a
+follower, ended in several ways, one answered from the cache. Times are moved to now.
 """
 
 import json
