@@ -127,7 +127,7 @@ class JobStore:
         `StoreUnavailable`.
         """
         self._memory.admit()
-        most = self._memory.one_tenants if max_bytes is None else max_bytes
+        most = self._memory.one_tenants if max_bytes is None else int(max_bytes)
         digest = ""
         if job.idempotency_key is not None:
             digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
