@@ -40,7 +40,7 @@ def _row(name: str, size: int, server: Server, url: str) -> Figure:
         while hits < HITS:
             try:
                 answer = server.http.post("/v1/jobs", json=body)
-            except httpx.ReadError:
+            except (httpx.ReadError, httpx.RemoteProtocolError):
                 # An idle connection that the server has just closed.
                 continue
             if not answer.json().get("cached"):

@@ -13,8 +13,8 @@
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait},
 --   {'storage_full', ms, bytes that the tenant holds}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
--- Rarely: what, recall, brought, speaks_of, shareable, referred, lend, point_to, minute, add, open_flight, join, load_breaker,
---   breaker_wait, jobs_ahead, until_drained, until_room
+-- Rarely: what, recall, borrowed, brought, speaks_of, shareable, referred, lend, point_to, minute, add, open_flight, join, load_breaker,
+--   breaker_wait, jobs_ahead, until_drained, until_room, sum_up, write_ledgers
 local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
@@ -34,12 +34,6 @@ local function told(reply)
   settle()
   reply[#reply + 1] = standings
   return cmsgpack.pack(reply)
-end
-
--- What was counted for the job is not: there will be none.
-local function refused(reply)
-  ledgers = {}
-  return told(reply)
 end
 
 if charges ~= '' then
@@ -78,21 +72,31 @@ local ttl = math.ceil(lifetime / 1000) + retention
 local deadline = int(now + lifetime)
 
 -- What the job makes its tenant hold, and whether that one holds too much already.
-count_bytes(tenant, going(now / 1000, (now + lifetime) / 1000 + RETENTION), bytes)
-if digest ~= '' then count_bytes(tenant, going(now / 1000, now / 1000 + idem_ttl), IDEMPOTENCY_BYTES) end
-if most_bytes > 0 then
-  local ledger, second = ledgers[tenant], math.floor(now / 1000)
-  read_ledger(ledger, second)
-  if ledger.total >= most_bytes then
-    rarely()
-    return refused({'storage_full', until_room(ledger, most_bytes, second), ledger.total})
-  end
+local second, bytes_key = math.floor(now / 1000), key.bytes(tenant)
+local goes = going(now / 1000, (now + lifetime) / 1000 + RETENTION)
+local key_goes = digest ~= '' and going(now / 1000, now / 1000 + idem_ttl) or goes
+local held = redis.call('HMGET', bytes_key, 'total', 'next', goes, key_goes)
+local total, first = tonumber(held[1] or 0), tonumber(held[2] or goes)
+if first <= second then
+  rarely()
+  total, first = sum_up(bytes_key, second)
+  if first == 0 then first = goes end
+end
+if most_bytes > 0 and total >= most_bytes then
+  rarely()
+  return told({'storage_full', until_room(bytes_key, total, most_bytes, second), total})
 end
 
 -- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
 -- that change with it.
 local function bear(estimate, ...)
   redis.call('HSET', queue, 'arrivals', seq, ...)
+  local of_key = digest ~= '' and IDEMPOTENCY_BYTES or 0
+  local sum = tonumber(held[3] or 0) + bytes
+  if key_goes == goes then sum = sum + of_key end
+  redis.call('HSET', bytes_key, 'total', int(total + bytes + of_key), 'next', int(math.min(first, goes, key_goes)),
+    key_goes, int(tonumber(held[4] or 0) + of_key), goes, int(sum))
+  if not (held[3] and held[4]) then redis.call('EXPIRE', bytes_key, HORIZON) end
   local record = key.job(id)
   redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
     'attempt', '0', 'head', BIRTH, 'bytes', int(bytes), unpack(ARGV, RECORD))
@@ -140,7 +144,7 @@ if share ~= '' then
     -- Nobody reads its events before it has ended, and its record can tell them all.
     job.unlogged = '1'
     put(job, 'unlogged', '1')
-    if speaks and speaks_of(refers, output) then log(job, 0, 2, 'token', '') end
+    if speaks and speaks_of(refers, output) then job.head = '0-2' end
     lend(job, now, output, usage, retention, refers)
     add(minute(model, now), 'hits', 1)
     return told({'cached', int(now), output, usage})
@@ -154,7 +158,7 @@ if state and state ~= 'closed' then
   local wait = breaker_wait(breaker, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
   if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
-  if wait > 0 then return refused({'unavailable', wait}) end
+  if wait > 0 then return told({'unavailable', wait}) end
 end
 if share ~= '' then
   local flight, leader = open_flight(tenant, share, class, now)
@@ -170,7 +174,7 @@ if share ~= '' then
 end
 if waiting >= max_queued then
   rarely()
-  return refused({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
+  return told({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
   local own, sharing = 0, 0
@@ -180,7 +184,7 @@ if waiting >= tenant_max then
   end
   if own >= tenant_max then
     rarely()
-    return refused({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
+    return told({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
@@ -192,7 +196,7 @@ if waiting > 0 then
   if rate then
     local wait = (ahead + 1) / plain_rate
     if wait > DEADLINE_MARGIN * lifetime then
-      return refused({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
+      return told({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
     end
     estimate = math.floor(now + (ahead + 1) / rate)
   end

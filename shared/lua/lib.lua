@@ -274,7 +274,7 @@ local function settle()
     if fresh then redis.call('EXPIRE', counts.k, int(counts.seconds)) end
   end
   for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
-  write_ledgers()
+  if next(ledgers) then rarely() write_ledgers() end
 end
 
 local function add(sums, field, n)

@@ -96,9 +96,9 @@ local function write_ledgers()
   ledgers = {}
 end
 
--- Milliseconds until a tenant holds less than so many bytes.
-local function until_room(ledger, most, now)
-  local all, seconds, sums, left = redis.call('HGETALL', ledger.key), {}, {}, ledger.total
+-- Milliseconds until a tenant that holds `left` bytes holds less than `most`.
+local function until_room(k, left, most, now)
+  local all, seconds, sums = redis.call('HGETALL', k), {}, {}
   for i = 1, #all, 2 do
     local second = tonumber(all[i])
     if second then

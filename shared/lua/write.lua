@@ -12,7 +12,7 @@
 --   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
 --   because an event before it was never written.
 -- Rarely: pass_on, dequeue, post, part, refer, requeue, retry_wait, ring_wanted, turn_window, trips, open_breaker,
---   close_breaker, cooldown
+--   close_breaker
 local retention, worker = ARGV[1], ARGV[3]
 local policy = ARGV[2] ~= '' and unpack_policy(ARGV[2])
 local now = now_ms()
