@@ -74,6 +74,7 @@ local function shareable(job_id, tenant)
   local values = redis.call('HMGET', record, 'state', 'output', 'usage', 'output_of', 'bytes', 'finished')
   if values[1] ~= 'succeeded' then return nil end
   if values[4] then return referred(values[4]) end
+  if not values[2] then return nil end
   local output, usage, now = values[2], borrowed(values[3]), seconds_now()
   write_output(job_id, output, usage)
   local reference = refer(job_id, tenant, going(now, now + math.max(1, redis.call('TTL', record))))
