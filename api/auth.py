@@ -43,6 +43,7 @@ class Client:
     rpm: int | None = None
     rph: int | None = None
     max_queued: int | None = None
+    max_bytes: int | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -123,7 +124,8 @@ def _holder(token: str) -> Client | None:
     if key is None:
         return None
     grant = key.grant
-    return Client(key.id, grant.tenant, grant.scopes, grant.rpm, grant.rph, grant.max_queued)
+    limits = (grant.rpm, grant.rph, grant.max_queued, grant.max_bytes)
+    return Client(key.id, grant.tenant, grant.scopes, *limits)
 
 
 def _from_this_machine() -> bool:

@@ -8,6 +8,9 @@ import msgspec
 from shared.params import TEXT_ENGINES
 
 BYTES_PER_TOKEN = 4
+STORED_PER_NEW_TOKEN = 64
+"""Bytes of a new token in a job's log, as an event of its own, and in its output."""
+STORED_PER_EMBEDDING = 8 * 1024
 TOKEN_ENGINES = TEXT_ENGINES | {"embedding"}
 
 
@@ -20,6 +23,16 @@ def estimated_tokens(engine: str, content: Any, params: Mapping[str, Any]) -> in
         return 0
     size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
     return -(-size // BYTES_PER_TOKEN) + int(params.get("max_new_tokens") or 0)
+
+
+def expected_bytes(engine: str, content: Any, params: Mapping[str, Any]) -> int:
+    """How much a job may write, by what was asked for; 0 where nobody can tell."""
+    if engine in TEXT_ENGINES:
+        return STORED_PER_NEW_TOKEN * int(params.get("max_new_tokens") or 0)
+    if engine == "embedding":
+        return STORED_PER_EMBEDDING * (len(content) if isinstance(content, list) else 1)
+    # It tells its input, once in the log and once in the output.
+    return 2 * len(content) if engine == "echo" and isinstance(content, str) else 0
 
 
 def share(tokens: int) -> int:

@@ -8,7 +8,7 @@ from api.operations import Answer, Operations
 from api.parameters import JOB_ID, LIMIT, PAGE
 from api.reply import Reply
 from api.services import services
-from api.submission import tenant_max
+from api.submission import tenant_bytes, tenant_max
 from shared.schemas import Job, JobList
 
 dead_letters = Operations("dead_letters", __name__, tag="dead letters")
@@ -52,20 +52,26 @@ def list_dead_letters() -> Reply:
         ),
     },
     problems=(
-        *("job_not_found", "job_not_failed", "unknown_model"),
+        *("job_not_found", "job_not_failed", "input_gone", "unknown_model"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+        *("storage_quota_exceeded", "storage_full"),
     ),
 )
 def retry_job(job_id: str) -> Reply:
     """Try a failed job again
 
     Makes a new job of the same request; its `metadata.retry_of` names this one, which stays as it ended.
-    May be repeated.
+    May be repeated. The input of a job that it was the fault of is not kept, so such a job cannot be tried
+    again.
     """
     here = services()
     spec = here.catalog.get(here.store.get(job_id, tenant()).fields["model"])
     created = here.store.retry(
-        job_id, tenant(), max_queued=spec.limits.max_queued, tenant_max=tenant_max()
+        job_id,
+        tenant(),
+        max_queued=spec.limits.max_queued,
+        tenant_max=tenant_max(),
+        max_bytes=tenant_bytes(),
     )
     if created.ring:
         here.bell.ring(spec.name)

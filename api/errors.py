@@ -21,6 +21,9 @@ RETRY_AFTER = {
     "deadline_unreachable": 5,
     "rate_limited": 1,
     "webhook_backlog_full": 30,
+    "webhook_lookups_busy": 5,
+    "storage_full": 30,
+    "storage_quota_exceeded": 60,
 }
 """Seconds, where the error does not know better."""
 

@@ -234,6 +234,7 @@ STATS: dict[str, Any] = {
     "webhooks": {"waiting": 2, "oldest_ms": 4310, "given_up": 0},
     "dead_letters": 1,
     "cache": {"hits": 12, "shared": 1, "misses": 30},
+    "storage": {"held_bytes": 4812070, "max_bytes": 2147483648},
     "limits": [
         {
             "client": "key:default",

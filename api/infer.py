@@ -57,7 +57,13 @@ infer = Operations("infer", __name__)
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
         *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
-        *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full"),
+        *(
+            "webhook_refused",
+            "webhook_secret_missing",
+            "webhook_backlog_full",
+            "webhook_lookups_busy",
+        ),
+        *("storage_quota_exceeded", "storage_full"),
         *(
             "invalid_input",
             "poison_input",
@@ -116,7 +122,13 @@ def infer_now() -> Reply:
         *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
         *("invalid_cursor", "events_expired", "model_unavailable"),
-        *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full"),
+        *(
+            "webhook_refused",
+            "webhook_secret_missing",
+            "webhook_backlog_full",
+            "webhook_lookups_busy",
+        ),
+        *("storage_quota_exceeded", "storage_full"),
     ),
 )
 def infer_stream() -> Response:

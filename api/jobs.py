@@ -51,7 +51,13 @@ jobs = Operations("jobs", __name__)
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
         *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
-        *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full"),
+        *(
+            "webhook_refused",
+            "webhook_secret_missing",
+            "webhook_backlog_full",
+            "webhook_lookups_busy",
+        ),
+        *("storage_quota_exceeded", "storage_full"),
     ),
 )
 def create_job() -> Reply:

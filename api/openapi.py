@@ -224,10 +224,11 @@ def _example(code: str) -> dict[str, Any]:
 
 def _schemas(operations: list[Operation]) -> dict[str, Any]:
     sent = _by_name(operation.body for operation in operations)
-    got = _by_name(good.model for operation in operations for good in operation.answers.values())
+    given = _by_name(good.model for operation in operations for good in operation.answers.values())
+    given.append(Problem)
     wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
     wanted += [(model, "validation") for model in sent]
-    wanted += [(model, "serialization") for model in [*got, Problem]]
+    wanted += [(model, "serialization") for model in given]
     _, described = models_json_schema(wanted, ref_template=_REF)
     _, requests = models_json_schema([(model, "validation") for model in sent])
     schemas: dict[str, Any] = described["$defs"]

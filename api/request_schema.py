@@ -22,7 +22,7 @@ _ONE_INPUT = {
     "then": {"not": {"required": ["input"]}},
     "else": {"required": ["input"]},
 }
-_OBJECT = {"type": "object"}
+_OBJECT: dict[str, Any] = {"type": "object"}
 JSON_INPUT = "JsonInput"
 
 
@@ -77,7 +77,7 @@ def model_schemas(spec: ModelSpec) -> dict[str, dict[str, Any]]:
     An engine of one's own takes any object and any JSON.
     """
     params, content = PARAMS.get(spec.engine), INPUTS.get(spec.engine)
-    taken = dict(_OBJECT) if params is None else _whole(params)
+    taken: dict[str, Any] = dict(_OBJECT) if params is None else _whole(params)
     if spec.engine in TEXT_ENGINES:
         taken["properties"]["max_new_tokens"]["maximum"] = spec.limits.max_new_tokens
     return {"params": taken, "input": {} if content is None else _whole(content)}

@@ -11,6 +11,7 @@ from api.models import Breaker, describe
 from api.operations import Answer, Operations
 from api.reply import Reply
 from api.services import Services, services
+from api.submission import tenant_bytes
 from shared.backlog import Backlog, read_backlogs, read_leftovers
 from shared.connection import unavailable
 from shared.rate_limits import Usage
@@ -74,6 +75,13 @@ class WebhookActivity(BaseModel):
     given_up: int
 
 
+class Storage(BaseModel):
+    """What the caller's tenant makes Redis hold: jobs, inputs, results, logs and webhooks."""
+
+    held_bytes: int
+    max_bytes: int | None = Field(description="Above it no new job is taken; null: no limit.")
+
+
 class Stats(BaseModel):
     """What is going on."""
 
@@ -82,6 +90,7 @@ class Stats(BaseModel):
     dead_letters: int = Field(description="The caller's jobs that failed for no fault of theirs.")
     cache: CacheActivity | None = Field(description="Null where there is no result cache.")
     limits: list[LimitUsage]
+    storage: Storage
 
 
 @stats.operation(
@@ -106,6 +115,7 @@ def show_stats() -> Reply:
         dead_letters=left.dead_letters,
         cache=_cache(here, counted),
         limits=_limits(here),
+        storage=_storage(here),
     )
     return document(found.model_dump(mode="json"))
 
@@ -153,6 +163,12 @@ def _cache(here: Services, counted: list[ModelStats]) -> CacheActivity | None:
         shared=sum(row.shared for row in counted),
         misses=sum(row.misses for row in counted),
     )
+
+
+def _storage(here: Services) -> Storage:
+    most = tenant_bytes()
+    most = here.store.tenants_share if most is None else most
+    return Storage(held_bytes=here.store.held_bytes(tenant()), max_bytes=most or None)
 
 
 def _limits(here: Services) -> list[LimitUsage]:

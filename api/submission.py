@@ -18,7 +18,13 @@ from api.services import Services, services
 from api.subscriptions import subscription
 from shared import context
 from shared.catalog import ModelSpec
-from shared.errors import InvalidRequest, ModelUnavailable, StoreUnavailable, TryLater
+from shared.errors import (
+    InvalidRequest,
+    ModelUnavailable,
+    StorageQuotaExceeded,
+    StoreUnavailable,
+    TryLater,
+)
 from shared.events import Ended, Ending, EventId, Follower
 from shared.faults import faults
 from shared.params import told
@@ -32,13 +38,15 @@ POLL = 1.0
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's;
-    `body` and `seed` are what the same request for another model is made of.
+    """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's,
+    `max_bytes` what that one may store; `body` and `seed` are what the same request for another model is
+    made of.
     """
 
     job: NewJob
     max_queued: int
     tenant_max: int | None
+    max_bytes: int | None
     body: dict[str, Any]
     seed: int
 
@@ -98,15 +106,22 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         webhook=subscription(wanted.webhook),
         share=_share(spec, wanted, params),
         body_digest=digest,
+        expected=cost.expected_bytes(spec.engine, wanted.content, params),
     )
     context.bind(job=job.id, model=spec.name)
-    return Submission(job, spec.limits.max_queued, tenant_max(), body, seed)
+    return Submission(job, spec.limits.max_queued, tenant_max(), tenant_bytes(), body, seed)
 
 
 def tenant_max() -> int | None:
     """How many jobs of the caller's tenant may wait for one model."""
     own = client().max_queued
     return services().settings.tenant_max_queued if own is None else own
+
+
+def tenant_bytes() -> int | None:
+    """How many bytes the caller's tenant may store; 0: no limit, None: the store's own."""
+    own = client().max_bytes
+    return services().settings.tenant_max_bytes if own is None else own
 
 
 def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
@@ -132,14 +147,20 @@ def accept(submission: Submission, *, urgent: bool) -> tuple[NewJob, Created]:
 
 def _store(submission: Submission, *, urgent: bool) -> Created:
     here, job = services(), submission.job
-    created = here.store.create(
-        job,
-        max_queued=submission.max_queued,
-        tenant_max=submission.tenant_max,
-        urgent=urgent,
-        known=here.cache.known(job.share),
-        charging=charging(),
-    )
+    try:
+        created = here.store.create(
+            job,
+            max_queued=submission.max_queued,
+            tenant_max=submission.tenant_max,
+            max_bytes=submission.max_bytes,
+            urgent=urgent,
+            known=here.cache.known(job.share),
+            charging=charging(),
+        )
+    except StorageQuotaExceeded:
+        method, _, path = current.handling().endpoint.partition(" ")
+        here.observers.emit("request_limited", method, path, "storage")
+        raise
     faults.reach("created")
     if created.ring:
         here.bell.ring(job.model)
@@ -170,6 +191,7 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
             cost=cost.share(tokens),
             share=_share(spec, wanted, params),
             fallback_from=asked,
+            expected=cost.expected_bytes(spec.engine, wanted.content, params),
         )
         yield replace(submission, job=job, max_queued=spec.limits.max_queued)
 

@@ -11,7 +11,7 @@ from shared.webhooks.outbox import Subscription
 def subscription(wanted: WebhookRequest | None) -> str:
     """The webhook as the job's record holds it, '' for none.
 
-    Raises `WebhookRefused`, `BacklogFull`, and `InvalidRequest` where nothing could sign it.
+    Raises `WebhookRefused`, `LookupsBusy`, `BacklogFull`, and `InvalidRequest` where nothing could sign it.
     """
     if wanted is None:
         return ""
@@ -23,5 +23,5 @@ def subscription(wanted: WebhookRequest | None) -> str:
             code="webhook_secret_missing",
         )
     here.outbox.admit(tenant(), here.settings.webhook_max_pending)
-    target = here.webhook_urls.admit(wanted.url)
+    target = here.webhook_urls.admit(wanted.url, tenant())
     return str(Subscription(target, wanted.events, links().base))

@@ -15,6 +15,7 @@ from cli.durations import Duration, day
 from cli.jobs import as_json_option
 from cli.screen import console, echo_json
 from cli.server_redis import server_redis
+from cli.sizes import Size
 from shared.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
 from shared.errors import ConfigError
 from shared.keys import Keys
@@ -40,6 +41,7 @@ def keys() -> None:
 @click.option("--rpm", type=click.IntRange(1), help="Requests a minute. Default: the server's.")
 @click.option("--rph", type=click.IntRange(1), help="Requests an hour. Default: the server's.")
 @click.option("--max-queued", type=click.IntRange(1), help="Jobs that may wait at once.")
+@click.option("--max-bytes", type=Size(), help="What may be stored, such as 512MiB; 0: any amount.")
 @click.option("--expires", type=Duration(), help="Ends by itself after e.g. 90d, 12h, 30m.")
 @as_json_option
 def create(
@@ -48,12 +50,13 @@ def create(
     rpm: int | None,
     rph: int | None,
     max_queued: int | None,
+    max_bytes: int | None,
     expires: float | None,
     as_json: bool,
 ) -> None:
     """Make a key and show its token, this once."""
     end = None if expires is None else time.time() + expires
-    grant = Grant(tenant, _scopes(scopes), rpm, rph, max_queued, end)
+    grant = Grant(tenant, _scopes(scopes), rpm, rph, max_queued, max_bytes, end)
     _show_new(*_store().create(grant), as_json)
 
 
@@ -130,6 +133,7 @@ def _document(key: ApiKey, now: float) -> dict[str, Any]:
         "rpm": grant.rpm,
         "rph": grant.rph,
         "max_queued": grant.max_queued,
+        "max_bytes": grant.max_bytes,
         "created_at": rfc3339(int(key.created * 1000)),
         "expires_at": None if grant.expires is None else rfc3339(int(grant.expires * 1000)),
         "last_used_at": None if key.used is None else rfc3339(int(key.used * 1000)),
@@ -139,11 +143,21 @@ def _document(key: ApiKey, now: float) -> dict[str, Any]:
 def _table(found: Iterable[ApiKey], now: float) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Key", no_wrap=True)
-    for heading in ("Tenant", "Scopes", "State", "rpm", "rph", "Queued", "Expires", "Last used"):
+    for heading in (
+        "Tenant",
+        "Scopes",
+        "State",
+        "rpm",
+        "rph",
+        "Queued",
+        "Bytes",
+        "Expires",
+        "Last used",
+    ):
         table.add_column(heading)
     for key in found:
         grant = key.grant
-        limits = (grant.rpm, grant.rph, grant.max_queued)
+        limits = (grant.rpm, grant.rph, grant.max_queued, grant.max_bytes)
         table.add_row(
             key.id,
             grant.tenant,

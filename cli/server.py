@@ -110,7 +110,9 @@ class Server:
         redis: EmbeddedRedis | None = None
         try:
             if self._own_redis:
-                redis = EmbeddedRedis(self.state_dir)
+                redis = EmbeddedRedis(
+                    self.state_dir, maxmemory=self._settings.embedded_redis_maxmemory
+                )
                 redis.start()
                 lifeline.watch(redis.pid or 0, stage=1)
             supervisor = Supervisor(

@@ -14,7 +14,7 @@ from shared.connection import connect
 from shared.embedded_redis import running_url
 from shared.jobs import JobStore
 from shared.settings import Settings, load_settings
-from shared.usage import DailyUsage, read_usage
+from shared.usage import DailyUsage, read_stored, read_usage
 
 MOST_DAYS = 93
 
@@ -30,19 +30,27 @@ MOST_DAYS = 93
 )
 @as_json_option
 def usage(tenant: str | None, days: int, as_json: bool) -> None:
-    """Show tokens and time used, by day, tenant and model (needs REDIS_URL or a local server)."""
+    """Show tokens and time used, by day, tenant and model, and what tenants have stored now.
+
+    Needs REDIS_URL or a local server.
+    """
     settings = load_settings()
     try:
         with connect(_url(settings), settings.redis_timeout) as redis:
-            found = read_usage(JobStore(redis, settings.key_prefix), days, tenant)
+            store = JobStore(redis, settings.key_prefix)
+            found, stored = read_usage(store, days, tenant), read_stored(store, tenant)
     except RedisError as error:
         raise click.ClickException(f"Redis does not answer: {error}") from error
     if as_json:
-        echo_json({"data": [{**asdict(row), "day": row.day.isoformat()} for row in found]})
-    elif found:
+        rows = [{**asdict(row), "day": row.day.isoformat()} for row in found]
+        echo_json({"data": rows, "stored_bytes": stored})
+        return
+    if found:
         console().print(_table(found))
     else:
         click.echo("no jobs have ended in these days")
+    for name, held in stored.items():
+        click.echo(f"{harmless(name)} has {held:,} bytes stored")
 
 
 def _url(settings: Settings) -> str:

@@ -29,6 +29,7 @@ ADVICE: dict[str, str] = {
     "not_found": "`/openapi.json` lists the paths. There are no slashes at their ends.",
     "job_not_found": "The id is wrong, or the job was deleted, has expired, or is somebody else's.",
     "events_expired": "Get the job itself; its `output` outlives its events.",
+    "input_gone": "The input was at fault, so it went with the job's end. Submit another one as a new job.",
     "job_not_failed": "Only a failed job can be tried again; submit a new one instead.",
     "job_not_terminal": "Cancel the job, wait for its end, then delete it.",
     "method_not_allowed": "The `Allow` header lists the methods of this path.",
@@ -44,6 +45,14 @@ ADVICE: dict[str, str] = {
     "redis_unavailable": (
         "Try again after `Retry-After`, with an `Idempotency-Key`: the request may have been "
         "taken. Operators: is Redis up, is `REDIS_URL` right?"
+    ),
+    "storage_full": (
+        "Try again after `Retry-After`; jobs that run go on. Operators: give Redis more memory "
+        "(`maxmemory`, `EMBEDDED_REDIS_MAXMEMORY`), or keep less (`JOB_RETENTION_SEC`, `TENANT_MAX_BYTES`)."
+    ),
+    "storage_quota_exceeded": (
+        "Wait for `Retry-After`, when enough of what you have stored expires, or delete jobs that have ended "
+        "(`DELETE /v1/jobs/{job_id}`). Operators: `max_bytes` of the key, `TENANT_MAX_BYTES`."
     ),
     "queue_full": (
         "Try again after `Retry-After`. Operators: add workers, or raise `max_queued` of the model."
@@ -103,6 +112,10 @@ ADVICE: dict[str, str] = {
     "invalid_signature": (
         "`detail` says which. Sign the raw body with an active secret at the time of sending;"
         " check the clock."
+    ),
+    "webhook_lookups_busy": (
+        "Look-ups of your webhooks' host names hang, and no more may at once. Try again after "
+        "`Retry-After`, give hosts whose name service answers, or submit without `webhook` and poll."
     ),
     "webhook_backlog_full": (
         "Try again after `Retry-After`, or submit without `webhook` and poll. Operators: are "

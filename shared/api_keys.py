@@ -32,6 +32,7 @@ TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 MAX_LIFE = 5 * 365 * 24 * 3600
 """The longest time to a key's expiry."""
 _INDEX_TTL = MAX_LIFE + TOLD_FOR
+_LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
 _TOKEN = re.compile(r"tgk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
@@ -53,6 +54,7 @@ class Grant:
     rpm: int | None = None
     rph: int | None = None
     max_queued: int | None = None
+    max_bytes: int | None = None
     expires: float | None = None
 
     def __post_init__(self) -> None:
@@ -218,7 +220,7 @@ def _kept(left: float) -> int:
 
 def _fields(key: ApiKey) -> dict[str, Any]:
     grant = key.grant
-    numbers = {"rpm": grant.rpm, "rph": grant.rph, "max_queued": grant.max_queued}
+    numbers = {name: getattr(grant, name) for name in _LIMITS}
     return {
         "tenant": grant.tenant,
         "scopes": " ".join(sorted(grant.scopes)),
@@ -235,7 +237,7 @@ def _parsed(key_id: str, stored: Mapping[bytes, bytes], used: bytes | None) -> A
     if digest is None:
         return None
     text = {name.decode(): value.decode() for name, value in stored.items() if name != b"digest"}
-    limits = {name: int(text[name]) for name in ("rpm", "rph", "max_queued") if name in text}
+    limits = {name: int(text[name]) for name in _LIMITS if name in text}
     expires = float(text["expires"]) if "expires" in text else None
     scopes = frozenset(Scope(scope) for scope in text["scopes"].split())
     return ApiKey(

@@ -25,7 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from shared.errors import StoreUnavailable
+from shared.errors import StorageFull, StoreUnavailable
 from shared.redis_address import RedisAddress
 
 MAX_CONNECTIONS = 512
@@ -112,7 +112,7 @@ class _Reachable:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RedisError) and (meaning := _meaning(error)):
-            raise StoreUnavailable(meaning) from error
+            raise meaning from error
 
 
 _reachable = _Reachable()
@@ -125,24 +125,27 @@ def reachable() -> AbstractContextManager[None]:
 
 def unavailable(error: RedisError) -> StoreUnavailable:
     """A fault of Redis as an answer, where it is one of Redis' whatever it is."""
-    return StoreUnavailable(_meaning(error) or AWAY)
+    return _meaning(error) or StoreUnavailable(AWAY)
 
 
-def _meaning(error: RedisError) -> str:
-    """What a fault means to who asked; '' for what a script or a command says is wrong with itself."""
+def _meaning(error: RedisError) -> StoreUnavailable | None:
+    """What a fault means to who asked; None for what a script or a command says is wrong with itself."""
     if isinstance(error, OutOfMemoryError):
-        return "Redis takes no writes now (memory is full)."
+        return StorageFull("Redis takes no writes now (memory is full).")
     if isinstance(error, AuthenticationError):
-        return "Redis refuses the credentials in REDIS_URL."
+        return StoreUnavailable("Redis refuses the credentials in REDIS_URL.")
     if (denied := denial(error)) is not None:
-        return f"Redis denies this server's user {denied}; its administrator must allow it (ACL)."
+        return StoreUnavailable(
+            f"Redis denies this server's user {denied}; its administrator must allow it (ACL)."
+        )
     if isinstance(error, ResponseError) and not isinstance(
         error, (BusyLoadingError, ReadOnlyError)
     ):
         # As a script's own error these come without a class of their own.
-        full = "OOM" in str(error) or "MISCONF" in str(error)
-        return "Redis takes no writes now (memory or disk is full)." if full else ""
-    return AWAY
+        if "OOM" in str(error) or "MISCONF" in str(error):
+            return StorageFull("Redis takes no writes now (memory or disk is full).")
+        return None
+    return StoreUnavailable(AWAY)
 
 
 def denial(error: Exception) -> str | None:

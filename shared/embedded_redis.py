@@ -23,6 +23,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from shared import append_only
+from shared.machine_memory import stores_part
 from shared.redis_binaries import (
     Choice,
     EmbeddedRedisFailed,
@@ -43,10 +44,18 @@ LONGEST_SOCKET = 103
 class EmbeddedRedis:
     """One server in `STATE_DIR/redis`; the caller holds the `StateLock` of that directory."""
 
-    def __init__(self, state_dir: Path, *, deadline: float = 120.0, loopback: bool = False) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        deadline: float = 120.0,
+        loopback: bool = False,
+        maxmemory: int | None = None,
+    ) -> None:
         """`deadline` is in seconds: the longest wait for an answer, loading of the data included.
 
-        `loopback`: listen on a TCP port of 127.0.0.1 even where a socket would do.
+        `loopback`: listen on a TCP port of 127.0.0.1 even where a socket would do. `maxmemory`: bytes above
+        which it takes nothing new; None: a part of the machine's memory.
         """
         self.folder = (state_dir / "redis").resolve()
         self.log = self.folder / "redis.log"
@@ -56,6 +65,7 @@ class EmbeddedRedis:
         """What a person should know of the last `start` or `restart`, a sentence each."""
         self._deadline = deadline
         self._loopback = loopback
+        self._maxmemory = maxmemory or stores_part()
         self._config = self.folder / "redis.conf"
         self._password = token_urlsafe(32)
         self._port = 0
@@ -216,6 +226,7 @@ class EmbeddedRedis:
             # A torn end is cut by us, who keep what was there.
             "aof-load-truncated no",
             'save ""',
+            f"maxmemory {self._maxmemory}",
             "maxmemory-policy noeviction",
         )
         fresh = self._config.with_suffix(".new")

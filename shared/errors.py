@@ -34,6 +34,7 @@ PROBLEMS: dict[str, Problem] = {
     "events_expired": Problem(410, "The events of this job have expired"),
     "job_not_failed": Problem(409, "The job has not failed"),
     "job_not_terminal": Problem(409, "The job has not ended yet"),
+    "input_gone": Problem(409, "The input of this job is no longer kept"),
     "webhook_refused": Problem(422, "This server does not send webhooks to this URL"),
     "webhook_secret_missing": Problem(422, "This server has no secret to sign webhooks with"),
     "unknown_event_type": Problem(422, "No webhook of this type is taken in here"),
@@ -44,8 +45,15 @@ PROBLEMS: dict[str, Problem] = {
     "invalid_signature": Problem(401, "The webhook's signature or timestamp is not valid"),
     "forbidden": Problem(403, "This token may not do that"),
     "rate_limited": Problem(429, "Too many requests", retryable=True),
+    "storage_quota_exceeded": Problem(
+        429, "Your jobs and results fill your storage", retryable=True
+    ),
+    "webhook_lookups_busy": Problem(
+        429, "Names of your webhooks do not resolve in time", retryable=True
+    ),
     # the service
     "redis_unavailable": Problem(503, "The job store does not answer", retryable=True),
+    "storage_full": Problem(503, "The job store is full", retryable=True),
     "queue_full": Problem(503, "The queue of this model is full", retryable=True),
     "tenant_queue_full": Problem(503, "Too many of your jobs wait for this model", retryable=True),
     "deadline_unreachable": Problem(
@@ -139,12 +147,24 @@ class RateLimited(TryLater):
     code = "rate_limited"
 
 
+class StorageQuotaExceeded(TryLater):
+    """What the caller's tenant has stored fills its part of Redis."""
+
+    code = "storage_quota_exceeded"
+
+
 class JobNotTerminal(JobsError):
     code = "job_not_terminal"
 
 
 class JobNotFailed(JobsError):
     code = "job_not_failed"
+
+
+class InputGone(JobsError):
+    """The input of a job was at fault, so it went with the job's end."""
+
+    code = "input_gone"
 
 
 class EventsExpired(JobsError):
@@ -155,6 +175,12 @@ class StoreUnavailable(JobsError):
     """Redis did not answer within its timeout."""
 
     code = "redis_unavailable"
+
+
+class StorageFull(StoreUnavailable):
+    """Redis has no memory, or no disk, for anything new."""
+
+    code = "storage_full"
 
 
 class ModelUnavailable(TryLater):

@@ -22,12 +22,14 @@ from shared.courier import Courier
 from shared.errors import (
     DeadlineUnreachable,
     IdempotencyMismatch,
+    InputGone,
     InvalidRequest,
     JobNotFailed,
     JobNotFound,
     JobNotTerminal,
     ModelUnavailable,
     QueueFull,
+    StorageQuotaExceeded,
     TryLater,
 )
 from shared.keys import Keys
@@ -108,19 +110,24 @@ class JobStore:
         *,
         max_queued: int,
         tenant_max: int | None = None,
+        max_bytes: int | None = None,
         urgent: bool = False,
         known: Result | None = None,
         charging: Charging | None = None,
     ) -> Created:
         """Take a job in, if fewer than `max_queued` jobs wait for its model, `tenant_max` of its tenant's.
 
+        And only while its tenant makes Redis hold less than `max_bytes`; 0: however much, None: half of what
+        Redis may take.
         One that can be `share`d ends at once with a result that is there already (`known` to the caller
         or to the store), and otherwise waits for a job that works on the same. An `urgent` one is refused
         with `ModelUnavailable` while the model's breaker would let it wait. Its client is charged in the same
         call; whatever else becomes of the request, `charging` is told, and may raise.
-        Raises `QueueFull`, `DeadlineUnreachable`, `IdempotencyMismatch`, `StoreUnavailable`.
+        Raises `QueueFull`, `StorageQuotaExceeded`, `DeadlineUnreachable`, `IdempotencyMismatch`,
+        `StoreUnavailable`.
         """
         self._memory.admit()
+        most = self._memory.one_tenants if max_bytes is None else int(max_bytes)
         digest = ""
         if job.idempotency_key is not None:
             digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
@@ -131,7 +138,7 @@ class JobStore:
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             charging.packed if charging is not None else b"",
-            job.request, share, int(bool(job.home)),
+            job.request, share, int(bool(job.home)), most, job.footprint,
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
@@ -168,6 +175,8 @@ class JobStore:
                     "The Idempotency-Key was used before with another body. Use a new key, "
                     "or send the body of the first request."
                 )
+            case "storage_full":
+                raise _storage_full(reply, most)
         raise _refused(job, reply)
 
     def get(self, job_id: str, tenant: str = ANY_TENANT) -> Record:
@@ -223,11 +232,31 @@ class JobStore:
                     continue
                 found.append(record)
                 if len(found) == limit:
-                    return found, cursor
+                    return self._with_outputs(found), cursor
             if len(page) < 100:
-                return found, None
+                return self._with_outputs(found), None
             scanned += len(page)
-        return found, cursor
+        return self._with_outputs(found), cursor
+
+    def _with_outputs(self, records: Sequence[Record]) -> list[Record]:
+        """The records, each with the output that it refers to as its own."""
+        references = {
+            r.id: r.fields["output_of"].split(" ")[0] for r in records if "output_of" in r.fields
+        }
+        if not references:
+            return list(records)
+        with reachable():
+            pipe = self.redis.pipeline(transaction=False)
+            ids = sorted(set(references.values()))
+            for output_id in ids:
+                pipe.hmget(self.keys("output", output_id), ("output", "usage"))
+            rows = dict(zip(ids, pipe.execute(), strict=True))
+        return [
+            _with_output(record, *rows[references[record.id]])
+            if record.id in references
+            else record
+            for record in records
+        ]
 
     def cancel(self, job_id: str, tenant: str = ANY_TENANT) -> JobState:
         """Cancel a waiting job, or ask the worker of a running one. Raises `JobNotFound`."""
@@ -255,11 +284,18 @@ class JobStore:
         return found
 
     def retry(
-        self, job_id: str, tenant: str, *, max_queued: int, tenant_max: int | None = None
+        self,
+        job_id: str,
+        tenant: str,
+        *,
+        max_queued: int,
+        tenant_max: int | None = None,
+        max_bytes: int | None = None,
     ) -> Created:
         """Run a failed job's request once more, as a new job whose metadata names the old one.
 
-        Asking twice makes one job. Raises `JobNotFound`, `JobNotFailed`, and what `create` raises.
+        Asking twice makes one job. Raises `JobNotFound`, `JobNotFailed`, `InputGone` for one whose input was
+        at fault, and what `create` raises.
         """
         record = self.get(job_id, tenant)
         if record.state is not JobState.FAILED:
@@ -270,13 +306,15 @@ class JobStore:
             pipe.get(self.keys("request", job_id))
             pipe.hget(self.keys("job", job_id), "webhook")
             request, webhook = pipe.execute()
+        if request is None:
+            raise InputGone("The input was at fault, so it is no longer kept. Submit another one.")
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
         metadata = msgspec.json.decode(fields.get("metadata", "{}")) | {"retry_of": job_id}
         again = NewJob(
             id=new_job_id(),
             model=fields["model"],
             tenant=tenant,
-            request=request or b"",
+            request=request,
             priority=cast(Any, fields["class"]),
             cost=int(fields["cost"]),
             expires_in=lifetime,
@@ -287,7 +325,9 @@ class JobStore:
             idempotency_key=f"retry {job_id}",
             body_digest="retry",
         )
-        created = self.create(again, max_queued=max_queued, tenant_max=tenant_max)
+        created = self.create(
+            again, max_queued=max_queued, tenant_max=tenant_max, max_bytes=max_bytes
+        )
         with reachable():
             self.redis.zrem(self.keys("dead", tenant), job_id)
         return created
@@ -300,14 +340,21 @@ class JobStore:
         record = self.get(job_id, tenant)
         if not record.terminal:
             raise JobNotTerminal(f"The job is {record.state}. Cancel it first, or wait.")
-        with reachable():
-            pipe = self.redis.pipeline(transaction=True)
-            pipe.delete(*(self.keys(kind, job_id) for kind in ("job", "request", "log")))
-            # What was to be told of the job holds its output.
-            pipe.delete(*(self.keys("delivery", name) for name in delivery_ids(job_id)))
-            pipe.zrem(self.keys("index", tenant), job_id)
-            pipe.execute()
+        self._call("delete", job_id, tenant, *delivery_ids(job_id))
         return record
+
+    @property
+    def tenants_share(self) -> int:
+        """Bytes that one tenant may store where nothing else is said; 0 while that is not known."""
+        return self._memory.one_tenants
+
+    def held_bytes(self, tenant: str) -> int:
+        """How many bytes a tenant makes Redis hold."""
+        with reachable():
+            found = cast(Any, self.redis.hgetall(self.keys("bytes", tenant)))
+            now = cast(Any, self.redis.time())[0]
+        parts = ((name, int(value)) for name, value in found.items() if name.isdigit())
+        return max(0, sum(value for name, value in parts if int(name) > now))
 
     def status(self, model: str) -> ModelStatus:
         """A model's queue depth, running jobs, live workers and breaker."""
@@ -559,6 +606,21 @@ def _refused(job: NewJob, reply: list[Any]) -> TryLater:
                 code="tenant_queue_full",
             )
     return QueueFull(f"{reply[2]} jobs wait for {job.model}, and no more may.", retry_after)
+
+
+def _storage_full(reply: list[Any], most: int) -> StorageQuotaExceeded:
+    """Exact, however long it takes: nothing else tells a tenant when it may go on."""
+    seconds, held = math.ceil(reply[1] / 1000) or UNKNOWN_WAIT, int(reply[2])
+    return StorageQuotaExceeded(
+        f"Your jobs, their inputs and results take {held:,} bytes here, and {most:,} may be taken. Room "
+        f"comes in {seconds} s, or at once when you delete jobs that have ended.",
+        seconds,
+    )
+
+
+def _with_output(record: Record, output: bytes | None, usage: bytes | None) -> Record:
+    fields = {"usage": (usage or b"").decode(), **record.fields}
+    return Record({**fields, "output": (output or b"").decode()}, record.position, record.start)
 
 
 def _fields(job_id: str, flat: list[bytes]) -> dict[str, str]:

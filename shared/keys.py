@@ -3,7 +3,7 @@
 | key | type | holds | lives |
 |---|---|---|---|
 | `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
-| `request:ID` | string | what its worker gets, JSON | as the record, unless it ended well |
+| `request:ID` | string | what its worker gets, JSON | as the record, to the end; dead letters keep it |
 | `log:ID` | stream | the job's events, ids `<attempt>-<seq>`, from the second on | as the record |
 | `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
 | `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
@@ -39,6 +39,8 @@
 | `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
 | `deliverybell` | string | a ring for deliveries is on its way | seconds |
 | `cached:TENANT:DIGEST` | string | the job whose record holds a request's result | `cache.ttl` |
+| `output:ID` | hash | an output that several jobs and webhooks refer to | as the last of them |
+| `bytes:TENANT` | hash | bytes that a tenant makes Redis hold, by when they go | horizon |
 | `results:TENANT` | zset | digests of these by last use (ms) | horizon |
 | `flights:TENANT` | hash | by digest of a request, the leader of its flight: who works on it now | horizon |
 | `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
@@ -95,6 +97,8 @@ TEMPLATES = {
     "undelivered": ("undelivered", "tenant"),
     "deliverybell": ("deliverybell",),
     "cached": ("cached", "tenant", "digest"),
+    "output": ("output", "id"),
+    "bytes": ("bytes", "tenant"),
     "results": ("results", "tenant"),
     "flights": ("flights", "tenant"),
     "followers": ("followers", "flight"),

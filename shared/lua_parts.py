@@ -13,7 +13,7 @@ _DEFINES = re.compile(
 )
 _NAMES = re.compile(r"[A-Za-z_]\w*")
 _COMMENT = re.compile(r"(^|[ \t]+)--([ \t].*|$)", re.MULTILINE)
-_RARELY = re.compile(r"^-- Rarely: (?P<names>.+)$", re.MULTILINE)
+_RARELY = re.compile(r"^-- Rarely: (?P<names>.+(?:\n--  +.+)*)$", re.MULTILINE)
 _CALLS_RARELY = re.compile(r"\brarely\(\)[ ;]?")
 _DECLARES = re.compile(r"local \w+(?:, *\w+)*")
 _VALUE = r"-?[0-9][0-9.e]*|'[^'\\\n]*'"

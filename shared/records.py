@@ -36,7 +36,8 @@ class NewJob(msgspec.Struct, frozen=True):
     `home` names the channel of a process that waits for the job's end (`shared.events.EventHub`),
     `fallback_from` the model that was asked for, where `model` stands in for it,
     `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
-    `share` what it has in common with others that ask the same, None where it runs for itself.
+    `share` what it has in common with others that ask the same, None where it runs for itself,
+    `expected` how many bytes it is expected to write: counted for its tenant until it has ended.
     """
 
     id: str
@@ -55,6 +56,13 @@ class NewJob(msgspec.Struct, frozen=True):
     share: Share | None = None
     idempotency_key: str | None = None
     body_digest: str = ""
+    expected: int = 0
+
+    @property
+    def footprint(self) -> int:
+        """Bytes that the job takes in Redis beside what every job does."""
+        metadata = sum(len(name) + len(value) for name, value in self.metadata.items())
+        return len(self.request) + len(self.webhook) + metadata + self.expected
 
 
 class Created(msgspec.Struct, frozen=True):

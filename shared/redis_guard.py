@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.connection import connect, denial
-from shared.errors import ConfigError, StoreUnavailable
+from shared.errors import ConfigError, StorageFull, StoreUnavailable
 from shared.redis_address import RedisAddress
 
 OLDEST = (6, 2)
@@ -33,6 +33,8 @@ PROBE_SECONDS = 1.0
 NO_CERTIFICATE = "; where it wants a client's certificate name it by ssl_certfile= and ssl_keyfile="
 ANNOUNCED = "TRUTHGPT_REDIS_ANNOUNCED"
 """Set for the processes of a launcher, which has said already what `require_fit` warns of."""
+TENANTS_SHARE = 0.5
+"""Share of what Redis may take that one tenant may fill, where nothing else is said."""
 
 _log = logging.getLogger(__name__)
 
@@ -233,9 +235,23 @@ class MemoryGuard:
         self._lock = threading.Lock()
         self._looked = -LOOK_SECONDS
         self._full = False
+        self._one_tenants = 0
+
+    @property
+    def one_tenants(self) -> int:
+        """Bytes that one tenant may take where nothing else is said; 0 while that is not known."""
+        self._look_now_and_then()
+        return self._one_tenants
 
     def admit(self) -> None:
-        """Raises `StoreUnavailable` when used memory is over `FULL` of maxmemory."""
+        """Raises `StorageFull` when used memory is over `FULL` of maxmemory."""
+        self._look_now_and_then()
+        if self._full:
+            raise StorageFull(
+                "Redis is nearly full, and what is left is kept for running jobs. Try again later."
+            )
+
+    def _look_now_and_then(self) -> None:
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS and self._lock.acquire(blocking=False):
             try:
@@ -243,10 +259,6 @@ class MemoryGuard:
                 self._full = self._look()
             finally:
                 self._lock.release()
-        if self._full:
-            raise StoreUnavailable(
-                "Redis is nearly full, and what is left is kept for running jobs. Try again later."
-            )
 
     def _look(self) -> bool:
         try:
@@ -254,4 +266,7 @@ class MemoryGuard:
         except RedisError:
             return False
         limit = int(memory.get("maxmemory", 0))
+        self._one_tenants = int(
+            TENANTS_SHARE * (limit or int(memory.get("total_system_memory", 0)))
+        )
         return limit > 0 and int(memory["used_memory"]) > FULL * limit

@@ -13,8 +13,10 @@ from shared.stats import GAMMA
 
 RETENTION = 24 * 3600
 """Seconds for which an ended job is kept where nothing else is said."""
+STEPS = 64
+"""In how many steps what ended jobs hold is counted as gone, one after the other."""
 _FOLDER = Path(__file__).parent / "lua"
-_LIBRARIES = ("outbox", "lib", "flights", "breaker", "drain", "rates")
+_LIBRARIES = ("storage", "outputs", "outbox", "lib", "flights", "breaker", "drain", "rates")
 
 
 def scripts(prefix: str, retention: int) -> Iterator[tuple[str, str]]:
@@ -30,6 +32,7 @@ def whole_script(path: Path, prefix: str, retention: int = RETENTION) -> str:
     library = "\n".join(
         (
             f"local HORIZON = '{2 * (MAX_EXPIRES_IN + retention)}'",
+            f"local RETENTION, GRID = {retention}, {max(1, retention // STEPS)}",
             f"local MOVES = '{lua_moves()}'",
             f"local GAMMA = {GAMMA}",
             f"local BIRTH, BORN = '{BIRTH.id}', '{BIRTH.data.decode()}'",

@@ -162,6 +162,10 @@ class Settings(BaseSettings):
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)
     ] = Field(default=(), alias="TRUSTED_PROXIES")
     tenant_max_queued: int | None = Field(default=None, alias="TENANT_MAX_QUEUED", ge=1)
+    tenant_max_bytes: ByteSize | None = Field(default=None, alias="TENANT_MAX_BYTES", ge=0)
+    embedded_redis_maxmemory: ByteSize | None = Field(
+        default=None, alias="EMBEDDED_REDIS_MAXMEMORY", ge=64 * 1024 * 1024
+    )
     webhook_secret: SecretStr | None = Field(default=None, alias="WEBHOOK_HMAC_SECRET")
     webhook_window: int = Field(default=300, alias="WEBHOOK_TIMESTAMP_WINDOW", ge=1, le=86_400)
     webhook_allow: str = Field(default="", alias="WEBHOOK_ALLOW_HOSTS")

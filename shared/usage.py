@@ -48,6 +48,15 @@ def read_usage(store: JobStore, days: int, tenant: str | None = None) -> list[Da
     return found
 
 
+def read_stored(store: JobStore, tenant: str | None = None) -> dict[str, int]:
+    """How many bytes tenants make Redis hold now, those first that hold most. Raises `RedisError`."""
+    start = store.keys("bytes", "")
+    names = (key.decode() for key in store.redis.scan_iter(f"{start}*", count=PAGE))
+    tenants = [tenant] if tenant is not None else [name.removeprefix(start) for name in names]
+    held = {name: store.held_bytes(name) for name in tenants}
+    return dict(sorted(held.items(), key=lambda row: -row[1]))
+
+
 def _day(store: JobStore, day: date, tenant: str | None) -> Iterator[DailyUsage]:
     key = store.keys("usage", str((day - EPOCH).days))
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)

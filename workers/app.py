@@ -140,6 +140,7 @@ def _serve_model(model: str) -> None:
 def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
+    from shared.webhooks.lookups import MOST
     from shared.webhooks.outbox import Outbox
     from shared.webhooks.policy import Allowed, UrlPolicy
     from shared.webhooks.secrets import WebhookSecrets
@@ -150,7 +151,9 @@ def _serve_rescue() -> None:
     observers = Observers()
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
     outbox = Outbox(store)
-    policy = UrlPolicy(Allowed.parse(settings.webhook_allow))
+    policy = UrlPolicy(
+        Allowed.parse(settings.webhook_allow), most=max(MOST, settings.webhook_concurrency)
+    )
     # The file with a server's own token may be written only after this process has begun.
     own = partial(key_secret, settings)
     secrets = WebhookSecrets(store.redis, store.keys, own, settings.keyring)

@@ -24,7 +24,7 @@ CLAIMED_AT_ONCE = 8
 """Messages in one answer of Redis: each holds a whole job."""
 RECORD_TRIES = 5
 LEASE_MARGIN = 45.0
-"""How much longer than a send its lease lasts, in seconds: the C library resolves without a time limit."""
+"""How much longer than a send its lease lasts, in seconds."""
 UNSIGNED = Sent(fault="unsigned")
 
 _log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Deliveries:
         else:
             body = message.body
             headers = keyring.headers(message.id, int(time.time()), body)
-            sent = self._sender.send(message.url, body, headers)
+            sent = self._sender.send(message.url, body, headers, message.tenant)
         faults.reach("delivery_sent")
         decision = self._schedule.decide(sent, message.failures, message.age + sent.seconds)
         result = Recorded(

@@ -16,7 +16,8 @@ import httpcore
 import httpx
 
 from shared.webhooks.addresses import Address
-from shared.webhooks.policy import Unresolved, UrlPolicy
+from shared.webhooks.lookups import LookupsBusy, Unresolved
+from shared.webhooks.policy import UrlPolicy
 from shared.webhooks.schedule import Fault, Sent
 from shared.webhooks.urls import Target, WebhookRefused
 
@@ -37,8 +38,8 @@ class Sender:
         # The certificates of certifi, or those that SSL_CERT_FILE names.
         self._tls = httpx.create_ssl_context()
 
-    def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Sent:
-        """One POST. Never raises: every way to fail is a `Sent` with its fault."""
+    def send(self, url: str, body: bytes, headers: Mapping[str, str], tenant: str) -> Sent:
+        """One POST for a tenant. Never raises: every way to fail is a `Sent` with its fault."""
         started = time.monotonic()
 
         def sent(status: int | None = None, fault: Fault = "", again: float | None = None) -> Sent:
@@ -46,12 +47,12 @@ class Sender:
 
         try:
             target = self._policy.target(url)
-            addresses = self._policy.addresses(target)
+            addresses = self._policy.addresses(target, tenant)
             status, after = self._post(target, addresses, body, headers, started + self._timeout)
             return sent(status, again=after)
         except WebhookRefused:
             return sent(fault="address")
-        except Unresolved:
+        except (Unresolved, LookupsBusy):
             return sent(fault="dns")
         except httpcore.TimeoutException:
             return sent(fault="timeout")

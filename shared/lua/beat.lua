@@ -4,6 +4,7 @@
 local model, worker, report = ARGV[1], ARGV[2], ARGV[3]
 local lease, drain, drain_ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local now = now_ms()
+write_though_full()
 if report ~= '' then
   redis.call('HSET', key.workers(model), worker, int(now + lease) .. ' ' .. report)
   keep(key.workers(model), math.ceil(lease / 250))

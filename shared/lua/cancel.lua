@@ -3,6 +3,7 @@
 -- Returns 'missing', or the job's state after the call.
 local id, tenant, retention = ARGV[1], ARGV[2], ARGV[3]
 local job = load(id)
+write_though_full()
 if not job or (tenant ~= '*' and job.tenant ~= tenant) then return 'missing' end
 if job.state == 'queued' then
   redis.call('HSET', key.job(id), 'cancel_requested', '1')

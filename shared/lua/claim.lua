@@ -7,7 +7,7 @@
 --   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 12 values: id, attempt,
 --   tenant, deadline, created, failures, crashes, traceparent, request_id, device_us, estimated start (ms)
 --   or '', request. No table in a table: Redis sends each in a piece of its own, and the worker wakes for each.
--- Rarely: enqueue, finish, post, load_breaker, breaker_wait, begin_probe, save_breaker, relief_wanted
+-- Rarely: enqueue, finish, refer, post, load_breaker, breaker_wait, begin_probe, save_breaker, relief_wanted
 local model, room, budget, worker, drain = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local drain_ttl, lease, retention, token = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local now = now_ms()

@@ -3,29 +3,32 @@
 --   idempotency ttl (s), '1' to refuse the job while the model's breaker keeps it from running, how many jobs of
 --   the tenant may wait, '1' if a text in its output is streamed, the output and the usage of the result if the
 --   caller knows it already, else '', what the request is charged (rates.lua) or '', the request, what it shares
---   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), then the record's fields,
---   each behind its name: model, tenant, class, cost, and what else there is.
+--   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
+--   tenant may hold (storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
+--   them, then the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
 -- Returns, packed as msgpack (lib.lua says why), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
 --   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
---   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait}, or
+--   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait},
+--   {'storage_full', ms, bytes that the tenant holds}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
--- Rarely: what, recall, borrowed, lend, point_to, minute, add, open_flight, join, load_breaker, breaker_wait, jobs_ahead,
---   until_drained
+-- Rarely: what, recall, borrowed, brought, speaks_of, shareable, referred, lend, point_to, minute, add, open_flight, join, load_breaker,
+--   breaker_wait, jobs_ahead, until_drained, until_room, sum_up, write_ledgers
 local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
 local charges, request, share, home = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1'
-local RECORD = 17
-local model, tenant, class, cost = ARGV[18], ARGV[20], ARGV[22], ARGV[24]
+local most_bytes, bytes = tonumber(ARGV[17]), JOB_BYTES + tonumber(ARGV[18])
+local RECORD = 19
+local model, tenant, class, cost = ARGV[20], ARGV[22], ARGV[24], ARGV[26]
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 local RENEW_MS = 3600000  -- A fraction of the horizon.
 
 local now = now_ms()
-local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage')
+local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage', 'output_of')
 local standings
 local function told(reply)
   settle()
@@ -39,7 +42,12 @@ if charges ~= '' then
   if not admitted and not born[1] then return told({'limited'}) end
 end
 if born[1] then
-  if born[2] == 'succeeded' and born[3] then return told({'cached', born[1], born[4], born[5]}) end
+  if born[2] == 'succeeded' and born[3] then
+    rarely()
+    local output, usage = born[4], born[5]
+    if born[6] then output, usage = referred(born[6]) end
+    return told({'cached', born[1], output, usage})
+  end
   return told({'created', 0, born[1]})
 end
 
@@ -63,19 +71,41 @@ end
 local ttl = math.ceil(lifetime / 1000) + retention
 local deadline = int(now + lifetime)
 
+-- What the job makes its tenant hold, and whether that one holds too much already.
+local second, bytes_key = math.floor(now / 1000), key.bytes(tenant)
+local goes = going(now / 1000, (now + lifetime) / 1000 + RETENTION)
+local key_goes = digest ~= '' and going(now / 1000, now / 1000 + idem_ttl) or goes
+local held = redis.call('HMGET', bytes_key, 'total', 'next', goes, key_goes)
+local total, first = tonumber(held[1] or 0), tonumber(held[2] or goes)
+if first <= second then
+  rarely()
+  total, first = sum_up(bytes_key, second)
+  if first == 0 then first = goes end
+end
+if most_bytes > 0 and total >= most_bytes then
+  rarely()
+  return told({'storage_full', until_room(bytes_key, total, most_bytes, second), total})
+end
+
 -- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
 -- that change with it.
 local function bear(estimate, ...)
   redis.call('HSET', queue, 'arrivals', seq, ...)
+  local of_key = digest ~= '' and IDEMPOTENCY_BYTES or 0
+  local sum = tonumber(held[3] or 0) + bytes
+  if key_goes == goes then sum = sum + of_key end
+  redis.call('HSET', bytes_key, 'total', int(total + bytes + of_key), 'next', int(math.min(first, goes, key_goes)),
+    key_goes, int(tonumber(held[4] or 0) + of_key), goes, int(sum))
+  if not (held[3] and held[4]) then redis.call('EXPIRE', bytes_key, HORIZON) end
   local record = key.job(id)
   redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-    'attempt', '0', 'head', BIRTH, unpack(ARGV, RECORD))
+    'attempt', '0', 'head', BIRTH, 'bytes', int(bytes), unpack(ARGV, RECORD))
   if estimate then redis.call('HSET', record, 'estimate', int(estimate)) end
   redis.call('EXPIRE', record, int(ttl))
   redis.call('ZADD', key.index(tenant), 0, id)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
-    cost = cost, seq = seq, attempt = 0, head = '0-0'}
+    cost = cost, seq = seq, attempt = 0, head = '0-0', created = now, deadline = deadline}
   if home then job.head = BIRTH else say(job, BIRTH, 'status', BORN) end
 
   if renew then
@@ -99,20 +129,23 @@ end
 
 if share ~= '' then
   rarely()
-  local output, usage = known, known_usage
-  if output == '' then output, usage = recall(tenant, share, now) end
+  local output, usage, refers = known, known_usage
+  if output ~= '' then
+    usage = borrowed(usage)
+    refers = brought((what(share)), id, output, usage)
+  else
+    output, usage, refers = recall(tenant, share, now)
+  end
   if output then
     bear()
     keep(key.index(tenant), HORIZON)
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
-    local said = speaks and output ~= '' and cjson.decode(output)
-    local text = type(said) == 'table' and said.text
-    if text and text ~= '' then
-      log(job, 0, 2, 'token', '{"text":' .. cjson.encode(text) .. ',"index":0}')
-    end
-    usage = borrowed(usage)
-    lend(job, now, output, usage, retention)
+    -- Nobody reads its events before it has ended, and its record can tell them all.
+    job.unlogged = '1'
+    put(job, 'unlogged', '1')
+    if speaks and speaks_of(refers, output) then job.head = '0-2' end
+    lend(job, now, output, usage, retention, refers)
     add(minute(model, now), 'hits', 1)
     return told({'cached', int(now), output, usage})
   end

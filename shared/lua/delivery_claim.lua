@@ -15,6 +15,20 @@ end
 
 local function may_hold(tenant) return room > 0 and (held[tenant] or 0) < free end
 
+-- What a delivery refers to it tells as its job's own.
+local function add_output(delivery)
+  local fields = {}
+  for i = 1, #delivery, 2 do fields[delivery[i]] = delivery[i + 1] end
+  if not fields.output_of then return end
+  local output, usage = referred(fields.output_of)
+  delivery[#delivery + 1] = 'job.output'
+  delivery[#delivery + 1] = output or ''
+  if not fields['job.usage'] then
+    delivery[#delivery + 1] = 'job.usage'
+    delivery[#delivery + 1] = usage or ''
+  end
+end
+
 local function hand_out(tenant, to)
   local outbox, sending = key.outbox(to), key.sending(to)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', sending, '-inf', int(now))) do
@@ -31,7 +45,9 @@ local function hand_out(tenant, to)
     if redis.call('HGET', key.delivery(id), 'state') == 'pending' then
       redis.call('HINCRBY', key.delivery(id), 'attempt', 1)
       queue_up(sending, now + lease, id)
-      out[#out + 1] = redis.call('HGETALL', key.delivery(id))
+      local delivery = redis.call('HGETALL', key.delivery(id))
+      add_output(delivery)
+      out[#out + 1] = delivery
       held[tenant] = (held[tenant] or 0) + 1
       room, free, may_take = room - 1, free - 1, may_take - 1
     else
@@ -41,6 +57,7 @@ local function hand_out(tenant, to)
   reschedule(to, now)
 end
 
+write_though_full()
 redis.call('DEL', key.deliverybell())
 -- Tenants that may hold no more are passed over, so that there are others to look at behind them.
 local due = redis.call('ZRANGEBYSCORE', key.tellers(), '-inf', int(now), 'LIMIT', 0, room + holders)

@@ -7,6 +7,7 @@ local id, to, attempt, outcome, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonu
 local status, fault, well, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local k = key.delivery(id)
 local now = now_ms()
+write_though_full()
 
 local known = redis.call('HMGET', k, 'state', 'attempt', 'recorded', 'tenant')
 if known[1] and known[3] == attempt then return 1 end
@@ -40,7 +41,7 @@ if known[1] then
       if outcome == 'dead' then
         bury(known[4], id, now)
       else
-        redis.call('EXPIRE', k, retention)
+        keep_delivery(id, known[4], tonumber(retention), now)
         redis.call('ZREM', key.undelivered(known[4]), id)
       end
     end
@@ -49,4 +50,5 @@ else
   unpend(string.match(to, '^%S+'), id)
 end
 reschedule(to, now)
+write_ledgers()
 return 1

@@ -8,7 +8,7 @@ for i = 2, #ARGV do
   local to = known[2]
   if known[1] == tenant and not redis.call('ZSCORE', key.sending(to), id) then
     redis.call('HSET', k, 'state', 'pending', 'failures', '0', 'first', int(now), 'due', int(now))
-    redis.call('EXPIRE', k, HORIZON)
+    keep_delivery(id, tenant, tonumber(HORIZON), now)
     redis.call('ZREM', key.undelivered(tenant), id)
     redis.call('DEL', key.receiver(to))
     queue_up(key.outbox(to), now, id)
@@ -17,4 +17,5 @@ for i = 2, #ARGV do
     again = again + 1
   end
 end
+write_ledgers()
 return again

@@ -4,6 +4,7 @@
 -- Returns {ring, ended}.
 local most, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()
+write_though_full()
 
 local old = redis.call('ZRANGEBYSCORE', key.pending(), '-inf', int(now - most), 'LIMIT', 0, limit)
 for _, id in ipairs(old) do

@@ -31,23 +31,24 @@ local function point_to(job, digest)
   keep(flights, HORIZON)
 end
 
--- The output and usage of the job that had the same to do, or nil.
+-- The output of the job that had the same to do, its usage as others are told it, and the id to refer to it by; or nil.
 local function recall(tenant, share, now)
   local digest, ttl = what(share)
   local id = ttl > 0 and redis.call('GET', key.cached(tenant, digest))
   if not id then return nil end
-  local values = redis.call('HMGET', key.job(id), 'state', 'output', 'usage')
-  if values[1] ~= 'succeeded' then
+  local output, usage, refers = shareable(id, tenant)
+  if not output then
     redis.call('DEL', key.cached(tenant, digest))
     redis.call('ZREM', key.results(tenant), digest)
     return nil
   end
   redis.call('ZADD', key.results(tenant), int(now), digest)
-  return values[2], values[3]
+  return output, usage, refers
 end
 
 local function remember(job, digest, ttl, most, now)
   redis.call('SET', key.cached(job.tenant, digest), job.id, 'EX', int(ttl))
+  count_bytes(job.tenant, going(now / 1000, now / 1000 + ttl), RESULT_BYTES)
   local results = key.results(job.tenant)
   redis.call('ZADD', results, int(now), digest)
   keep(results, HORIZON)
@@ -58,23 +59,9 @@ local function remember(job, digest, ttl, most, now)
   end
 end
 
--- What a job used that took another one's result: its tokens, and nothing of the device.
-local function borrowed(usage)
-  local readable, used = pcall(cjson.decode, usage)
-  local out = {'"run_ms":0,"device_seconds":0,"attempts":0'}
-  if readable and type(used) == 'table' then
-    used.cached_tokens = used.prompt_tokens
-    for _, figure in ipairs({'prompt_tokens', 'completion_tokens', 'total_tokens', 'cached_tokens'}) do
-      local count = used[figure]
-      if type(count) == 'number' then out[#out + 1] = '"' .. figure .. '":' .. int(count) end
-    end
-  end
-  return '{' .. table.concat(out, ',') .. '}'
-end
-
--- End a waiting job with another one's result, its usage `borrowed`.
-local function lend(job, now, output, usage, retention)
-  job.cached = '1'
+-- End a waiting job with another one's result, to which it refers by `id`.
+local function lend(job, now, output, usage, retention, id)
+  job.cached, job.refers = '1', id
   put(job, 'cached', '1')
   finish(job, 'succeeded', now, output, '', usage, retention)
 end
@@ -181,13 +168,14 @@ local function land(job, digest, now, output, usage, retention)
   local flight = flight_of(job)
   local followers = key.followers(flight)
   local room = math.max(1, math.floor(SETTLED_BYTES / math.max(1, #output)))
-  local used = borrowed(usage)
+  local _, used, refers
   for _, id in ipairs(redis.call('ZRANGE', followers, 0, room - 1)) do
     redis.call('ZREM', followers, id)
     local other = follower(flight, id)
     if other then
       other.follows = nil
-      lend(other, now, output, used, retention)
+      if not refers then _, used, refers = shareable(job.id, job.tenant) end
+      lend(other, now, output, used, retention, refers)
     end
   end
   succeed(flight, digest)

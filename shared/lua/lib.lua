@@ -24,6 +24,9 @@
 --   webhook                              who is told of its start and its end (outbox.lua)
 --   share flight followed follows        what it shares with jobs that ask the same (flights.lua)
 --   cached                               '1' when its result is another job's
+--   output_of                            what it refers to in place of an output of its own (outputs.lua)
+--   unlogged                             '1' where its events are told by its record: it ended when it was made
+--   bytes said                           what it is counted with (storage.lua); while it lives the bytes of its events apart
 
 local CLASSES = {'high', 'normal', 'low'}
 local BELL_MS = 5000
@@ -68,7 +71,10 @@ local function put(job, field, value)
 end
 
 local function save(job)
-  if job.spoke then put(job, 'head', job.head) end
+  if job.spoke then
+    put(job, 'head', job.head)
+    if job.said then put(job, 'said', int(job.said)) end
+  end
   if #job.changes > 0 then
     redis.call('HSET', key.job(job.id), unpack(job.changes))
     job.changes, job.spoke = {}, nil
@@ -85,6 +91,10 @@ local function move(job, target)
   put(job, 'state', target)
 end
 
+-- A full Redis refuses a script whose first write takes memory. After one that takes none it lets the others pass:
+-- so do the scripts that end jobs and keep them going, which takes little and gives back much.
+local function write_though_full() redis.call('DEL', key.bell('')) end
+
 -- Say an event live, naming the one before it.
 local function say(job, id, kind, data)
   redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
@@ -95,14 +105,21 @@ end
 -- never written: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
 local function log(job, attempt, seq, kind, data, tokens)
   local id, stream = int(attempt) .. '-' .. int(seq), key.log(job.id)
+  job.spoke = true
+  if job.unlogged then
+    job.head = id
+    return
+  end
   if tokens and tokens ~= '' then
     redis.call('XADD', stream, id, 'e', kind, 'd', data, 't', tokens)
   else
     redis.call('XADD', stream, id, 'e', kind, 'd', data)
   end
   if job.head == BIRTH then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
+  local before = job.said
+  job.said = (before or 0) + EVENT_BYTES + #data + #(tokens or '')
+  count_bytes(job.tenant, job_going(job), log_bytes(job.said) - log_bytes(before))
   say(job, id, kind, data)
-  job.spoke = true
 end
 
 local function next_seq(job)
@@ -257,6 +274,7 @@ local function settle()
     if fresh then redis.call('EXPIRE', counts.k, int(counts.seconds)) end
   end
   for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
+  if next(ledgers) then rarely() write_ledgers() end
 end
 
 local function add(sums, field, n)
@@ -301,7 +319,19 @@ local function count_end(job, target, now, tokens)
   end
 end
 
--- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list.
+-- What an ended job is counted with from now on; `kept`: bytes of its output, usage and request.
+local function count_ended(job, now, kept)
+  local logged = log_bytes(job.said)
+  local bytes = (job.refers and REFERRING_BYTES or ENDED_BYTES) + #(job.metadata or '') + #(job.webhook or '')
+    + logged + kept
+  count_bytes(job.tenant, job_going(job), -(job.bytes or 0) - logged)
+  count_bytes(job.tenant, ended_going(now), bytes)
+  put(job, 'bytes', int(bytes))
+  job.said = nil
+end
+
+-- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list, and its request,
+-- so that it can be tried again. `job.refers`: the output is one that it refers to.
 -- Whoever waits for the end at the process that made the job (`home`) gets all of it in one message.
 local function finish(job, target, now, output, failure, usage, retention, dead)
   local waited = job.state == 'queued'
@@ -314,9 +344,14 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     leave(key.leases(job.model), job.id)
   end
   put(job, 'finished', int(now))
-  put(job, 'output', output)
+  if job.refers then
+    rarely()
+    put(job, 'output_of', refer(job.refers, job.tenant, ended_going(now)))
+  else
+    put(job, 'output', output)
+    put(job, 'usage', usage)
+  end
   if failure ~= '' then put(job, 'error', failure) end
-  put(job, 'usage', usage)
   leave(key.deadlines(job.model), job.id)
   if dead then
     local letters = key.dead(job.tenant)
@@ -327,15 +362,17 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   local used = account(job, now, usage)
   count_end(job, target, now, not job.cached and used.completion_tokens)
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
-  save(job)
-  redis.call('EXPIRE', key.job(job.id), int(retention))
-  redis.call('EXPIRE', key.log(job.id), int(retention))
-  -- Only what failed can be tried again.
-  if target == 'failed' then
+  local kept = #failure + (job.refers and 0 or #output + #usage)
+  if dead then
     redis.call('EXPIRE', key.request(job.id), int(retention))
+    kept = kept + redis.call('STRLEN', key.request(job.id))
   else
     redis.call('DEL', key.request(job.id))
   end
+  count_ended(job, now, kept)
+  save(job)
+  redis.call('EXPIRE', key.job(job.id), int(retention))
+  redis.call('EXPIRE', key.log(job.id), int(retention))
   if job.webhook then rarely() post(job, 'completed', now) end
   if job.home then
     redis.call('PUBLISH', key.ended(job.home), job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '

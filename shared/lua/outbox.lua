@@ -8,6 +8,8 @@
 --     attempt                   the fence: attempts handed out, whatever became of them
 --     failures first            attempts that failed since `first` (ms), when trying began
 --     due last recorded code fault delivered   of the latest attempt
+--     output_of                 what it refers to in place of `job.output` (outputs.lua)
+--     bytes going               how it is counted (storage.lua)
 -- `to` is '<tenant> <host:port>': one tenant's dead receiver shuts no other tenant out of a host that
 -- both use. A receiver that failed last time gets one send at a time, any other PER_RECEIVER; after
 -- OPEN_AFTER failures in a row its circuit is open, and then one send finds out whether it is back.
@@ -19,8 +21,6 @@ local RECEIVER_TTL = 86400
 local UNDELIVERED_MAX = 10000
 local SNAPSHOT = {'model', 'state', 'created', 'started', 'finished', 'attempt',
   'cancel_requested', 'cached', 'output', 'error', 'usage', 'metadata', 'request_id', 'traceparent'}
-
-local function whole(value) return string.format('%d', value) end
 
 local function queue_up(k, score, member)
   redis.call('ZADD', k, whole(score), member)
@@ -78,6 +78,23 @@ local function bury(tenant, id, now)
   redis.call('ZREMRANGEBYRANK', k, 0, -UNDELIVERED_MAX - 1)
 end
 
+-- Keep a delivery, and what it refers to, for so many seconds from now on.
+local function keep_delivery(id, tenant, seconds, now)
+  local k = key.delivery(id)
+  local values = redis.call('HMGET', k, 'bytes', 'going', 'output_of')
+  redis.call('EXPIRE', k, whole(seconds))
+  if not values[1] then return end
+  local second = going(now / 1000, now / 1000 + seconds)
+  count_bytes(tenant, tonumber(values[2]), -values[1])
+  count_bytes(tenant, second, tonumber(values[1]))
+  redis.call('HSET', k, 'going', whole(second))
+  if values[3] then
+    rarely()
+    redis.call('HSET', k, 'output_of', refer(string.match(values[3], '^%S+'), tenant, second))
+    let_be(values[3], tenant, math.floor(now / 1000))
+  end
+end
+
 -- Write an event of a job into the outbox, if its webhook asks for it.
 local function post(job, event, now)
   local events, base, receiver, url = string.match(job.webhook, '^(%S+) (%S+) (%S+) (%S+)$')
@@ -89,14 +106,22 @@ local function post(job, event, now)
   local fields = {'id', id, 'job', job.id, 'tenant', job.tenant, 'model', job.model,
     'type', 'job.' .. event, 'base', base, 'to', to, 'url', url, 'created', whole(now),
     'state', 'pending', 'attempt', '0', 'failures', '0', 'first', whole(now), 'due', whole(now)}
-  local record = redis.call('HMGET', key.job(job.id), unpack(SNAPSHOT))
+  local second, bytes = going(now / 1000, now / 1000 + HORIZON), DELIVERY_BYTES + #job.webhook
+  local record = redis.call('HMGET', key.job(job.id), 'output_of', unpack(SNAPSHOT))
   for i, field in ipairs(SNAPSHOT) do
-    if record[i] then
+    if record[i + 1] then
       fields[#fields + 1] = 'job.' .. field
-      fields[#fields + 1] = record[i]
+      fields[#fields + 1] = record[i + 1]
+      bytes = bytes + #record[i + 1]
     end
   end
-  redis.call('HSET', k, unpack(fields))
+  if record[1] then
+    rarely()
+    fields[#fields + 1] = 'output_of'
+    fields[#fields + 1] = refer(string.match(record[1], '^%S+'), job.tenant, second)
+  end
+  count_bytes(job.tenant, second, bytes)
+  redis.call('HSET', k, 'bytes', whole(bytes), 'going', whole(second), unpack(fields))
   redis.call('EXPIRE', k, whole(HORIZON))
   queue_up(key.outbox(to), now, id)
   pend(job.tenant, id, now)

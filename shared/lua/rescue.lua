@@ -5,6 +5,7 @@
 local model, limit, retention = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
 local requeued, failed, expired = 0, 0, 0
+write_though_full()
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases(model), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = load(id)

@@ -11,11 +11,12 @@
 --   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
 --   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
 --   because an event before it was never written.
--- Rarely: pass_on, dequeue, post, part, requeue, retry_wait, ring_wanted, turn_window, trips, open_breaker,
---   close_breaker, cooldown
+-- Rarely: pass_on, dequeue, post, part, refer, requeue, retry_wait, ring_wanted, turn_window, trips, open_breaker,
+--   close_breaker
 local retention, worker = ARGV[1], ARGV[3]
 local policy = ARGV[2] ~= '' and unpack_policy(ARGV[2])
 local now = now_ms()
+write_though_full()
 local jobs, breakers, out = {}, {}, {''}
 
 local function find(id)

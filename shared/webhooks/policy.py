@@ -5,43 +5,17 @@ checked (`workers.sender`), so a name that resolves to something else a moment l
 """
 
 import re
-import socket
-import threading
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from shared.webhooks.addresses import Address, Network, is_public
+from shared.webhooks.lookups import MOST, SECONDS, Lookups, Resolve, Unresolved, resolve_by_system
 from shared.webhooks.urls import Target, WebhookRefused, parse_target
 
 MAX_ADDRESSES = 32
-RESOLVE_SECONDS = 3.0
-LOOKUPS = 16
-"""Look-ups that may hang at once at submit; the C library takes no timeout."""
-
-Resolve = Callable[[str, int], Sequence[str]]
 
 _ALLOWED_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _NOT_PUBLIC = "must name a host that has public addresses and no other"
-_FOREVER = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-
-
-class Unresolved(Exception):
-    """A name has no address. `passing`: the name service did not answer, which may pass."""
-
-    def __init__(self, host: str, *, passing: bool) -> None:
-        super().__init__(f"{host} does not resolve")
-        self.passing = passing
-
-
-def resolve_by_system(host: str, port: int) -> list[str]:
-    """The addresses that the system's resolver has for a name. Raises `Unresolved`."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        passing = not (isinstance(error, socket.gaierror) and error.errno in _FOREVER)
-        raise Unresolved(host, passing=passing) from None
-    return list(dict.fromkeys(str(row[4][0]) for row in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +54,21 @@ class Allowed:
 
 
 class UrlPolicy:
-    """Decides where webhooks may go. Safe to share between threads."""
+    """Decides where webhooks may go. Safe to share between threads.
 
-    def __init__(self, allowed: Allowed, resolve: Resolve = resolve_by_system) -> None:
+    A look-up of a name gets `seconds`; at most `most` of them may hang at once.
+    """
+
+    def __init__(
+        self,
+        allowed: Allowed,
+        resolve: Resolve = resolve_by_system,
+        *,
+        seconds: float = SECONDS,
+        most: int = MOST,
+    ) -> None:
         self._allowed = allowed
-        self._resolve = resolve
-        self._lookups = threading.BoundedSemaphore(LOOKUPS)
+        self._lookups = Lookups(resolve, seconds=seconds, most=most)
 
     def target(self, url: str) -> Target:
         """What can be said of a URL without asking the name service. Raises `WebhookRefused`."""
@@ -100,11 +83,15 @@ class UrlPolicy:
             raise WebhookRefused(_NOT_PUBLIC)
         return target
 
-    def addresses(self, target: Target) -> list[Address]:
-        """The addresses to connect to, each of them allowed. Raises `WebhookRefused`, `Unresolved`."""
+    def addresses(self, target: Target, tenant: str) -> list[Address]:
+        """The addresses to connect to for a tenant, each of them allowed.
+
+        Raises `WebhookRefused`, `Unresolved`, `LookupsBusy`.
+        """
         if target.address is not None:
             return [target.address]
-        found = [ip_address(text) for text in self._resolve(target.host, target.port)]
+        texts = self._lookups.addresses(target.host, target.port, tenant)
+        found = [ip_address(text) for text in texts]
         if not found:
             raise Unresolved(target.host, passing=False)
         if not self._allowed.name(target.host):
@@ -113,14 +100,14 @@ class UrlPolicy:
                     raise WebhookRefused(_NOT_PUBLIC)
         return found[:MAX_ADDRESSES]
 
-    def admit(self, url: str) -> Target:
-        """Check a URL at submit. Raises `WebhookRefused`.
+    def admit(self, url: str, tenant: str) -> Target:
+        """Check a tenant's URL at submit. Raises `WebhookRefused`, `LookupsBusy`.
 
         A name service that does not answer in time refuses nothing: each send looks again.
         """
         target = self.target(url)
         try:
-            self._in_time(target)
+            self.addresses(target, tenant)
         except Unresolved as error:
             if not error.passing:
                 # The same words as for a private address: names inside must not be told apart.
@@ -131,24 +118,3 @@ class UrlPolicy:
         if target.address is not None:
             return self._allowed.address(target.address)
         return self._allowed.name(target.host)
-
-    def _in_time(self, target: Target) -> None:
-        failures: list[Exception] = []
-        done = threading.Event()
-
-        def look() -> None:
-            try:
-                self.addresses(target)
-            except Exception as error:  # noqa: BLE001 - raised again by the caller
-                failures.append(error)
-            finally:
-                self._lookups.release()
-                done.set()
-
-        if not self._lookups.acquire(timeout=RESOLVE_SECONDS):
-            raise Unresolved(target.host, passing=True)
-        threading.Thread(target=look, name="look-up", daemon=True).start()
-        if not done.wait(RESOLVE_SECONDS):
-            raise Unresolved(target.host, passing=True)
-        if failures:
-            raise failures[0]

@@ -50,12 +50,12 @@ def test_a_key_from_its_making_to_its_end(server: Settings, client: FlaskClient)
     assert run("list").output == "no keys but the server's own token\n"
 
     key = made(*("--tenant", "acme", "--scopes", "jobs:read", "--rpm", "5", "--rph", "50"),
-               *("--max-queued", "7", "--expires", "90d"))  # fmt: skip
+               *("--max-queued", "7", "--max-bytes", "512MiB", "--expires", "90d"))  # fmt: skip
 
     assert status(client, key["token"]) == 200
     row = listed()[key["id"]]
     assert (row["tenant"], row["scopes"], row["state"]) == ("acme", ["jobs:read"], "active")
-    assert (row["rpm"], row["rph"], row["max_queued"]) == (5, 50, 7)
+    assert (row["rpm"], row["rph"], row["max_queued"], row["max_bytes"]) == (5, 50, 7, 2**29)
     assert row["last_used_at"] is not None and row["expires_at"] > row["created_at"]
     assert "token" not in row and key["token"] not in run("list").stdout
 

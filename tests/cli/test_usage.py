@@ -33,7 +33,11 @@ def test_a_table_and_json(used: None) -> None:
     assert table.exit_code == 0
     assert all(word in table.stdout for word in ("acme", "bolt", "12", "34", "1.2"))
 
-    [row] = json.loads(run("--days", "2", "--tenant", "bolt", "--json").stdout)["data"]
+    assert "acme has " in table.stdout and "bytes stored" in table.stdout
+
+    told = json.loads(run("--days", "2", "--tenant", "bolt", "--json").stdout)
+    assert list(told["stored_bytes"]) == ["bolt"] and 5_000 < told["stored_bytes"]["bolt"] < 10_000
+    [row] = told["data"]
     assert (row["tenant"], row["jobs"], row["device_seconds"]) == ("bolt", {"succeeded": 1}, 1.25)
 
 

@@ -20,6 +20,7 @@ from shared.embedded_redis import (
     wait_until,
 )
 from shared.jobs import JobStore
+from shared.machine_memory import stores_part
 from shared.records import Finish, NewJob, new_job_id
 from shared.redis_binaries import EmbeddedRedisFailed, Server, choose, identified
 from shared.states import JobState
@@ -332,3 +333,18 @@ def test_jobs_that_another_server_kept_are_all_read_and_the_way_back_is_refused(
             EmbeddedRedis(tmp_path).start()
     assert str(default) in refused.value.detail
     assert sorted((tmp_path / "redis" / "appendonlydir").iterdir()) == files
+
+
+def test_it_takes_no_more_than_its_part_of_the_memory(redis: EmbeddedRedis, tmp_path: Path) -> None:
+    client = connect(redis)
+    limit = int(client.config_get("maxmemory")["maxmemory"])
+    assert limit == stores_part() and client.config_get("maxmemory-policy") == {
+        "maxmemory-policy": "noeviction"
+    }
+    assert f"maxmemory {2**27}" in _config_of(EmbeddedRedis(tmp_path / "other", maxmemory=2**27))
+
+
+def _config_of(redis: EmbeddedRedis) -> str:
+    redis.start()
+    redis.stop()
+    return (redis.folder / "redis.conf").read_text("utf-8")

@@ -11,6 +11,7 @@ import pytest
 from shared.connection import connect
 from shared.errors import (
     IdempotencyMismatch,
+    InputGone,
     InvalidRequest,
     JobNotFailed,
     JobNotFound,
@@ -153,16 +154,26 @@ def test_the_events_of_a_job_are_gone_with_its_log_or_record(store: JobStore) ->
     assert log.read(waits) == log.read(ran) == []
 
 
+@pytest.mark.parametrize("dead", [False, True], ids=["at fault", "dead letter"])
 @pytest.mark.parametrize("state", ["succeeded", "failed", "canceled", "expired"])
-def test_the_request_of_a_job_is_kept_where_it_can_be_tried_again(
-    store: JobStore, state: str
+def test_the_request_of_a_job_is_kept_only_where_it_was_not_at_fault(
+    store: JobStore, state: str, dead: bool
 ) -> None:
     job_id = submit(store).id
     [held] = claim(store)
     assert held.request == b'{"content":"x"}'
-    store.write([Finish(job_id, 1, JobState(state))])
-    kept = store.redis.exists(store.keys("request", job_id))
-    assert bool(kept) is (state == "failed")
+    dead = dead and state == "failed"
+    store.write([Finish(job_id, 1, JobState(state), dead=dead)])
+    assert bool(store.redis.exists(store.keys("request", job_id))) is dead
+
+
+def test_a_job_whose_input_was_at_fault_cannot_be_tried_again(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    store.write([Finish(job_id, 1, JobState.FAILED, error=b'{"code":"invalid_input"}')])
+    with pytest.raises(InputGone):
+        store.retry(job_id, "t", max_queued=10)
+    assert store.get(job_id).state is JobState.FAILED, "its record and its error stay"
 
 
 def test_every_write_may_be_repeated(store: JobStore) -> None:

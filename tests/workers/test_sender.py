@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.webhooks.policy import Allowed, Resolve, UrlPolicy, resolve_by_system
+from shared.webhooks.lookups import Resolve, resolve_by_system
+from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.schedule import Sent
 from tests.conftest import free_port, require
 from tests.receivers import (
@@ -36,7 +37,7 @@ def send(
     resolve: Resolve = resolve_by_system,
     timeout: float = 5.0,
 ) -> Sent:
-    return Sender(UrlPolicy(Allowed.parse(allow), resolve), timeout).send(url, BODY, HEADERS)
+    return Sender(UrlPolicy(Allowed.parse(allow), resolve), timeout).send(url, BODY, HEADERS, "t")
 
 
 def local(host: str, port: int) -> Sequence[str]:
@@ -72,7 +73,7 @@ def test_a_name_that_changes_after_the_check_leads_nowhere_new() -> None:
         url = f"http://rebind.example:{there.port}/hook"
         policy = UrlPolicy(Allowed.parse("127.0.0.1, rebind.example"), names.resolve)
 
-        assert Sender(policy, 5).send(url, BODY, HEADERS).status == 204
+        assert Sender(policy, 5).send(url, BODY, HEADERS, "t").status == 204
         assert names.asked == ["rebind.example"], "resolved once a send"
         names.stop()
 
@@ -83,8 +84,8 @@ def test_a_name_that_turned_private_is_refused_at_the_send() -> None:
         policy = UrlPolicy(Allowed(), names.resolve)
         url = f"https://rebind.example:{there.port}/hook"
 
-        policy.admit(url)
-        sent = Sender(policy, 5).send(url, BODY, HEADERS)
+        policy.admit(url, "t")
+        sent = Sender(policy, 5).send(url, BODY, HEADERS, "t")
 
         assert (sent.status, sent.fault) == (None, "address")
         assert names.asked == ["rebind.example"] * 2

@@ -261,7 +261,7 @@ def test_another_tenants_deliveries_do_not_exist(store: JobStore, outbox: Outbox
 def test_a_retried_job_tells_too(store: JobStore, outbox: Outbox) -> None:
     job_id = submit(store, "completed")
     [attempt] = store.claim(MODEL, 1, "w").claims
-    store.write([Finish(job_id, attempt.attempt, JobState.FAILED)])
+    store.write([Finish(job_id, attempt.attempt, JobState.FAILED, dead=True)])
     again = store.retry(job_id, "t", max_queued=10).id
     run(store)
     told = {json.loads(message.body)["data"]["id"] for message in claim(outbox)}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.webhooks.policy import Allowed, Unresolved, UrlPolicy, resolve_by_system
+from shared.webhooks.lookups import Unresolved, resolve_by_system
+from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.urls import WebhookRefused, parse_target
 
 PUBLIC = "93.184.216.34"
@@ -170,7 +171,7 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize("url", HOSTILE)
 def test_a_hostile_url_is_refused_before_anything_is_resolved(url: str) -> None:
     with pytest.raises(WebhookRefused) as refused:
-        UrlPolicy(Allowed(), never).admit(url)
+        UrlPolicy(Allowed(), never).admit(url, "t")
     [row] = refused.value.errors
     assert row["loc"] == ["webhook", "url"] and refused.value.problem.status == 422
 
@@ -178,7 +179,7 @@ def test_a_hostile_url_is_refused_before_anything_is_resolved(url: str) -> None:
 @pytest.mark.parametrize("found", PRIVATE_ANSWERS, ids=" ".join)
 def test_a_name_is_refused_unless_every_address_is_public(found: list[str]) -> None:
     with pytest.raises(WebhookRefused) as refused:
-        names(*found).admit("https://receiver.example/hook")
+        names(*found).admit("https://receiver.example/hook", "t")
     assert not any(address in refused.value.detail for address in found), "no map of the inside"
 
 
@@ -197,7 +198,7 @@ def test_a_name_is_refused_unless_every_address_is_public(found: list[str]) -> N
     ],
 )
 def test_an_ordinary_url_is_taken_apart(url: str, host: str, authority: str) -> None:
-    target = names(PUBLIC).admit(url)
+    target = names(PUBLIC).admit(url, "t")
     assert (target.host, target.authority) == (host, authority)
     assert parse_target(target.url) == target
 
@@ -237,7 +238,7 @@ def test_the_operator_may_allow_names_and_networks() -> None:
         "http://receiver.internal:25/x",
         "http://a.b.svc.local/",
     ):
-        assert policy.admit(url).url
+        assert policy.admit(url, "t").url
     for url in (
         "https://10.0.0.7/",
         "https://other.internal/",
@@ -246,14 +247,14 @@ def test_the_operator_may_allow_names_and_networks() -> None:
         "https://receiver.internal.evil.example/",
     ):
         with pytest.raises(WebhookRefused):
-            policy.admit(url)
+            policy.admit(url, "t")
 
 
 def test_an_allowed_network_covers_names_that_resolve_into_it() -> None:
     policy = UrlPolicy(Allowed.parse("10.0.0.0/8"), lambda host, port: [PUBLIC, "10.0.0.7"])
-    assert policy.admit("https://mixed.example/")
+    assert policy.admit("https://mixed.example/", "t")
     with pytest.raises(WebhookRefused, match="https"):
-        policy.admit("http://mixed.example/")
+        policy.admit("http://mixed.example/", "t")
 
 
 @pytest.mark.parametrize("value", ["10.0.0.0/33", "10.0.0.1/8", "a/b", "-x", "*", "1.2.3", "a b"])
@@ -267,23 +268,20 @@ def test_a_name_that_does_not_exist_is_refused_in_the_same_words_as_a_private_on
         raise Unresolved(host, passing=False)
 
     with pytest.raises(WebhookRefused) as absent:
-        UrlPolicy(Allowed(), unknown).admit("https://nowhere.example/")
+        UrlPolicy(Allowed(), unknown).admit("https://nowhere.example/", "t")
     with pytest.raises(WebhookRefused) as private:
-        names("10.0.0.1").admit("https://inside.example/")
+        names("10.0.0.1").admit("https://inside.example/", "t")
     assert absent.value.detail == private.value.detail
 
 
-def test_a_name_service_that_does_not_answer_refuses_nothing_and_holds_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("shared.webhooks.policy.RESOLVE_SECONDS", 0.05)
+def test_a_name_service_that_does_not_answer_refuses_nothing_and_holds_nobody() -> None:
     release = time.monotonic() + 1.0
 
     def silent(host: str, port: int) -> Sequence[str]:
         time.sleep(max(0.0, release - time.monotonic()))
         return ["10.0.0.1"]
 
-    assert UrlPolicy(Allowed(), silent).admit("https://slow.example/")
+    assert UrlPolicy(Allowed(), silent, seconds=0.05).admit("https://slow.example/", "t")
     assert time.monotonic() < release
 
 
