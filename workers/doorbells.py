@@ -32,7 +32,7 @@ class Doorbells:
         self._ring = ring
         self._beat_seconds = beat_seconds
         self._clock = clock
-        self._beaten = clock() - beat_seconds
+        self._beaten = clock()
         self._quiet = 0
         self._answers = 0
         self._heard: float | None = None

@@ -23,9 +23,11 @@ class Worker:
             pass
 
 
-def test_a_worker_rings_for_itself_as_soon_as_it_has_begun() -> None:
+def test_a_worker_rings_for_itself_soon_after_it_has_begun() -> None:
     worker = Worker()
     assert worker.doorbells.heard_seconds is None
+    worker.doorbells.beat(took=False)
+    assert worker.rings == [], "its first beat comes before its consumer is there"
     worker.beat()
     assert len(worker.rings) == 1
     worker.answer()
