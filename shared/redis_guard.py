@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.connection import connect, denial
-from shared.errors import ConfigError, StorageFull, StoreUnavailable
+from shared.errors import ConfigError, StorageFull
 from shared.redis_address import RedisAddress
 
 OLDEST = (6, 2)
