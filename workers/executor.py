@@ -257,20 +257,33 @@ class Executor:
             self._changed()
         self.scribe.step(said, ends)
 
-    def engine_lost(self, reason: str, cause: Cause) -> None:
+    def engine_lost(self, reason: str, cause: Cause, culprit: str) -> None:
         """Charge the attempts where one may be the cause; tell the breakers of what was not meant."""
         self._observers.emit("engine_lost", self._spec.name, reason)
         with self._lock:
             spared = {attempt.ticket for attempt in self._quarantine.waiting}
             tickets = [ticket for ticket in self._held if ticket not in spared]
-        if cause != "drained":
-            self.guard.record("", "lost")
+            # Who may have done it comes first, for one of them tells the breaker.
+            tickets.sort(key=lambda ticket: ticket != culprit)
+            suspects = [culprit] if culprit else tickets
+            again = (
+                len(suspects) == 1 and (one := self._held.get(suspects[0])) and one.claim.crashes
+            )
+        verdict: Verdict = "lost"
+        if cause == "drained":
+            verdict = "ignored"
+        elif again:
+            # A job that has crashed before and does so again, alone, says nothing new of the engine.
+            verdict = "fell"
+            self.guard.record(suspects[0], verdict)
+        else:
+            self.guard.record("", verdict)
             if not tickets:
                 self._report_lost()
-        kind: Kind = "crashed" if cause == "crash" else "returned"
-        for number, ticket in enumerate(tickets):
-            verdict: Verdict = "ignored" if cause == "drained" else "fell" if number else "lost"
+        for ticket in tickets:
+            kind: Kind = "crashed" if cause == "crash" and ticket in suspects else "returned"
             self._decided(ticket, kind, Outcome(ticket, "broke", message=reason), verdict)
+            verdict = "ignored" if cause == "drained" else "fell"
         self._changed()
 
     def _report_lost(self) -> None:
@@ -318,7 +331,8 @@ class Executor:
             return None
         claim = attempt.claim
         code = outcome.code if outcome else ""
-        judged = judge(kind, code)
+        suspect = outcome is not None and outcome.engine_suspect
+        judged = judge(kind, engine_suspect=suspect, repeated=bool(claim.failures))
         known_to_fail = self.guard.open
         self.guard.record(ticket, judged)
         decision = decide(

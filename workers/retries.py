@@ -86,16 +86,16 @@ def decide(
             return Again(delay, "failures", code)
 
 
-def judge(kind: Kind, code: str = "") -> Verdict:
+def judge(kind: Kind, *, engine_suspect: bool = False, repeated: bool = False) -> Verdict:
     """What an attempt's end says of its engine.
 
-    An engine failed where trying again may help. Whatever the input, the caller or the clock did says
-    nothing, and a crash is told once for all whom the host took down (`lost`), not by each of them.
+    Whatever the input, the caller or the clock did says nothing, and a crash is told once for all whom the
+    host took down (`lost`), not by each of them. `engine_suspect`: the host found that the failure speaks
+    against the engine. Where the job's earlier attempts failed too (`repeated`), this one brings no news and
+    counts as a failed probe alone.
     """
-    match kind:
-        case "finished":
-            return "success"
-        case "broke":
-            return "failure" if PROBLEMS[code].retryable else "ignored"
-        case _:
-            return "ignored"
+    if kind == "finished":
+        return "success"
+    if kind == "broke" and engine_suspect:
+        return "fell" if repeated else "failure"
+    return "ignored"

@@ -28,7 +28,7 @@ class Listener:
     def engine_stepped(self, steps: Sequence[Stepped]) -> None:
         self.outcomes += [outcome for step in steps for outcome in step.outcomes]
 
-    def engine_lost(self, reason: str, cause: Cause) -> None:
+    def engine_lost(self, reason: str, cause: Cause, culprit: str) -> None:
         self.causes.append(cause)
         self.lost.append(reason)
 
@@ -237,5 +237,5 @@ def test_who_sends_to_a_host_that_hangs_does_not_wait(
     assert host is not None
     sender.start()
     sender.join(10)
-    assert not sender.is_alive() and host.process.poll() is None
+    assert not sender.is_alive() and host.reaper.poll() is None
     eventually(lambda: listener.lost, what="the watchdog kills it all the same")
