@@ -109,7 +109,11 @@ def _serve_model(model: str) -> None:
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
         hooks=[events, JobLog(prompts=settings.log_prompts)],
-        host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
+        host=HostOptions(
+            settings.engine_memory_limit,
+            settings.state_dir.expanduser(),
+            int(settings.max_output_bytes),
+        ),
     )
     register_drain(app, runtime)
 

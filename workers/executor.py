@@ -19,10 +19,12 @@ from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
 from shared.jobs import JobStore
 from shared.records import Claim, Finish, Requeue, Write
+from shared.states import JobState
 from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
 from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
+from workers.refused import Refusal, Writer
 from workers.retries import Again, Decision, End, Kind, decide, judge
 from workers.scribe import Answer, Attempt, Ended, Said, Scribe
 from workers.transient import transient
@@ -69,7 +71,7 @@ class Executor:
         self.guard = Guard(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )
-        self.scribe = Scribe(self._settle, self._answered)
+        self.scribe = Scribe(Writer(self._settle).write, self._answered)
         self.engine = EngineClient(spec, self, host)
 
     def start(self) -> None:
@@ -365,15 +367,7 @@ class Executor:
                 device,
                 verdict,
             )
-        error = b""
-        if decision.code:
-            error = _encode(
-                {
-                    "code": decision.code,
-                    "message": decision.message,
-                    "retryable": PROBLEMS[decision.code].retryable,
-                }
-            )
+        error = _error(decision.code, decision.message) if decision.code else b""
         usage = dict(outcome.usage) if outcome is not None else {}
         if attempt.batch_size:
             usage.setdefault("batch_size", attempt.batch_size)
@@ -406,7 +400,7 @@ class Executor:
 
     def _answered(self, answers: Sequence[Answer]) -> None:
         """What the store said to writes: 0 fenced, 2 a cancel is waiting, 3 ring, 4 a retry
-        that waits for its budget, -1 a gap.
+        that waits for its budget, -1 a gap, and a `Refusal`.
 
         Only where an attempt's last write was carried out is it known how the attempt ended.
         """
@@ -419,7 +413,11 @@ class Executor:
                 self._ring()
             elif result == 4:
                 self._observers.emit("retry_delayed", self._spec.name)
-            if result == -1:
+            if result == Refusal.TOO_LARGE:
+                self._too_large(attempt)
+            elif result == Refusal.REFUSED:
+                self._refused(attempt)
+            elif result == -1:
                 self._forgotten(attempt)
             elif result == 0:
                 self._fenced(attempt)
@@ -449,6 +447,22 @@ class Executor:
             back = Requeue(claim.id, claim.attempt, LOG_CUT, device_seconds=used)
             self.scribe.end(attempt, back)
 
+    def _too_large(self, attempt: Attempt) -> None:
+        """Redis does not take what the attempt said, and never will: the job ends for that."""
+        if not self._let_go(attempt):
+            return
+        code = "output_too_large"
+        attempt.ended = Ended(JobState.FAILED.value, code, time.monotonic() - attempt.began)
+        claim = attempt.claim
+        error = _error(code, "Redis does not take an output as large as this job's.")
+        self.scribe.end(attempt, Finish(claim.id, claim.attempt, JobState.FAILED, error=error))
+
+    def _refused(self, attempt: Attempt) -> None:
+        """Redis takes what others say and nothing of this attempt, so it cannot even be given back."""
+        if self._let_go(attempt):
+            _log.error("%s cannot be written; its lease will run out", attempt.ticket)
+            self._tell([(attempt.claim, "fenced", time.monotonic() - attempt.began, "refused")])
+
     def _let_go(self, attempt: Attempt) -> bool:
         """Drop an attempt and all that it still has to say. False where that was done before."""
         with self._lock:
@@ -461,6 +475,11 @@ class Executor:
             self.engine.send([Cancel(attempt.ticket)])
         self._changed()
         return not before
+
+
+def _error(code: str, message: str) -> bytes:
+    """A job's `error` as JSON."""
+    return _encode({"code": code, "message": message, "retryable": PROBLEMS[code].retryable})
 
 
 def _since_created(attempt: Attempt) -> float:

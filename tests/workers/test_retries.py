@@ -60,19 +60,21 @@ def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "verdict"),
+    ("kind", "suspect", "repeated", "verdict"),
     [
-        ("finished", "", "success"),
-        ("broke", "engine_error", "failure"),
-        ("broke", "poison_input", "ignored"),
-        ("broke", "invalid_input", "ignored"),
-        ("broke", "prompt_too_long", "ignored"),
-        ("canceled", "", "ignored"),
-        ("expired", "", "ignored"),
-        ("run_timeout", "", "ignored"),
-        ("returned", "", "ignored"),
-        ("crashed", "", "ignored"),
+        ("finished", False, False, "success"),
+        ("broke", True, False, "failure"),
+        ("broke", True, True, "fell"),
+        ("broke", False, False, "ignored"),
+        ("broke", False, True, "ignored"),
+        ("canceled", False, False, "ignored"),
+        ("expired", False, False, "ignored"),
+        ("run_timeout", False, False, "ignored"),
+        ("returned", False, False, "ignored"),
+        ("crashed", False, False, "ignored"),
     ],
 )
-def test_what_an_end_says_of_the_engine(kind: Kind, code: str, verdict: str) -> None:
-    assert judge(kind, code) == verdict
+def test_what_an_end_says_of_the_engine(
+    kind: Kind, suspect: bool, repeated: bool, verdict: str
+) -> None:
+    assert judge(kind, engine_suspect=suspect, repeated=repeated) == verdict

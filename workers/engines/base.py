@@ -89,11 +89,15 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Broke(msgspec.Struct, frozen=True):
-    """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help."""
+    """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help.
+
+    `shaped`: by an error of the kind that code raises over data that it did not expect.
+    """
 
     id: str
     code: str
     message: str
+    shaped: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

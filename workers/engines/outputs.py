@@ -8,7 +8,7 @@ import msgspec
 
 from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Finished
-from workers.engines.faults import exhausted
+from workers.engines.faults import SHAPED_BY_INPUT, exhausted
 
 
 class BadOutput(JobsError):
@@ -41,7 +41,8 @@ def broke(job_id: str, error: BaseException) -> Broke:
         return Broke(job_id, error.code, error.detail)
     if exhausted(error):
         return Broke(job_id, "out_of_memory", "The model ran out of memory on this job.")
-    return Broke(job_id, "engine_error", f"The model failed: {type(error).__name__}: {error}")
+    message = f"The model failed: {type(error).__name__}: {error}"
+    return Broke(job_id, "engine_error", message, isinstance(error, SHAPED_BY_INPUT))
 
 
 def snapshot(output: Any) -> Any:

@@ -1,6 +1,7 @@
 """Whose fault is a failure, the job's or its engine's? What the host can tell of it."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,13 +76,14 @@ _asked = msgspec.json.Decoder(_Asked).decode
 class Evidence:
     """What speaks for the engine, and what against it.
 
-    A failure speaks against it when the engine has not done anything well for `EVIDENCE_SECONDS`, or when
-    `SICK_AFTER` different inputs have failed since it did. The same input that fails again says nothing new.
+    A failure speaks against it when the engine has done nothing well for `EVIDENCE_SECONDS`, or when
+    `SICK_AFTER` different inputs have failed since it did, unless by errors of the kind that data cause.
+    The same input that fails again says nothing new.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._well: float | None = None
+        self._well = -math.inf
         self._failed: dict[int, None] = {}
         """Inputs that failed since the last good step, by their hashes."""
 
@@ -90,20 +92,20 @@ class Evidence:
         self._well = self._clock()
         self._failed.clear()
 
-    def vouches(self, failing: int = 1) -> bool:
-        """Whether `failing` more inputs, which failed alone, are likelier to blame than the engine."""
-        lately = self._well is not None and self._clock() - self._well <= EVIDENCE_SECONDS
-        return lately and len(self._failed) + failing < SICK_AFTER
+    @property
+    def lately_well(self) -> bool:
+        return self._clock() - self._well <= EVIDENCE_SECONDS
 
-    def against_engine(self, request: bytes) -> bool:
+    def against_engine(self, fault: Broke, request: bytes) -> bool:
         """Note that a job with this request failed. Whether that speaks against the engine."""
-        vouched = self.vouches()
         asked = _asked(request)
         known = hash((bytes(asked.content), bytes(asked.params)))
-        again = known in self._failed
+        if known in self._failed:
+            return False
         if len(self._failed) < MOST_REMEMBERED:
             self._failed[known] = None
-        return not (vouched or again)
+        few = fault.shaped or fault.code == "poison_input" or len(self._failed) < SICK_AFTER
+        return not (self.lately_well and few)
 
 
 def refused(job_id: str, error: BaseException) -> Broke:

@@ -222,15 +222,14 @@ class Isolation:
             (search.poison if job in search.poison else search.unlucky).remove(job)
             _log.error("%s does not fit into memory, not even alone", job)
             self._break(job, "out_of_memory", "The model ran out of memory on this job alone.")
-        vouched = self._evidence.vouches(len(search.unlucky))
         for job in search.poison:
             self._blame(job)
         for job in search.unlucky:
             fault = self._faults.get(job, self._fault)
-            if fault.door or (fault.shaped and vouched):
+            if fault.door or (fault.shaped and self._evidence.lately_well):
                 self._blame(job)
             else:
-                self._break(job, "engine_error", f"The model failed: {fault.told}")
+                self._break(job, "engine_error", f"The model failed: {fault.told}", fault.shaped)
         search.poison, search.unlucky = [], []
         if search.over:
             self._search = None
@@ -279,11 +278,11 @@ class Isolation:
         if self._search is not None:
             self._search.drop(broke.id)
 
-    def _break(self, job_id: str, code: str, message: str) -> None:
+    def _break(self, job_id: str, code: str, message: str, shaped: bool = False) -> None:
         if job_id in self._inside:
             self._engine.cancel(job_id)
         self._forget(job_id)
-        self._broken.append(Broke(job_id, code, message))
+        self._broken.append(Broke(job_id, code, message, shaped))
 
     def _forget(self, job_id: str) -> None:
         self._held.pop(job_id, None)

@@ -206,7 +206,7 @@ class Loop:
         if fault.code not in PROBLEMS:
             told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
             fault = Broke(fault.id, "engine_error", told)
-        suspect = fault.code not in REFUSALS and self._evidence.against_engine(request)
+        suspect = fault.code not in REFUSALS and self._evidence.against_engine(fault, request)
         return _broke(fault, engine_suspect=suspect and PROBLEMS[fault.code].retryable)
 
     def _piece(self, piece: Piece, held: _Held) -> PieceOut:
