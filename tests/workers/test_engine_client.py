@@ -23,6 +23,7 @@ class Listener:
         self.outcomes: list[Outcome] = []
         self.lost: list[str] = []
         self.causes: list[Cause] = []
+        self.culprits: list[str] = []
         self.states: list[tuple[EngineState, str]] = []
 
     def engine_stepped(self, steps: Sequence[Stepped]) -> None:
@@ -30,6 +31,7 @@ class Listener:
 
     def engine_lost(self, reason: str, cause: Cause, culprit: str) -> None:
         self.causes.append(cause)
+        self.culprits.append(culprit)
         self.lost.append(reason)
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
@@ -73,9 +75,19 @@ def test_the_parent_never_imports_torch(client: EngineClient, listener: Listener
     assert client.pid != os.getpid()
 
 
-@pytest.mark.parametrize("fault", ["exit", "segfault", "hang"])
+@pytest.mark.parametrize(
+    ("fault", "culprit"),
+    [
+        ("exit", ""),
+        ("segfault", ""),
+        ("hang", ""),
+        ("hang at the door", "a"),
+        ("exit at the door", "a"),
+        ("device assert at the door", "a"),
+    ],
+)
 def test_a_host_that_dies_or_hangs_is_replaced(
-    client: EngineClient, listener: Listener, fault: str
+    client: EngineClient, listener: Listener, fault: str, culprit: str
 ) -> None:
     first = client.pid
     submit(client, "a", fault)
@@ -86,6 +98,48 @@ def test_a_host_that_dies_or_hangs_is_replaced(
     assert client.restarts == 1
     assert client.restart_seconds is not None and client.restart_seconds > 0
     assert f"ready again after {client.restart_seconds:.1f} s" in client.detail
+    assert listener.culprits == [culprit]
+
+
+def test_a_step_that_holds_the_interpreter_has_its_time(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engine_client.SILENCE_SECONDS", 0.1)
+    client = EngineClient(faulty(step_timeout=3.0), listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    submit(client, "a", "hold 1.6")
+    eventually(lambda: listener.outcomes)
+    assert client.restarts == 0
+    submit(client, "b", "hold 60")
+    eventually(lambda: listener.lost, 15)
+    assert "a step has taken more than 3 s" in listener.lost[0]
+    client.stop()
+
+
+def test_a_host_sees_of_the_environment_what_its_entry_names(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REDIS_URL", "TRUTHGPT_API_TOKEN", "WEBHOOK_HMAC_SECRET", "WANTED", "UNWANTED"):
+        monkeypatch.setenv(name, f"value of {name}")
+    client = EngineClient(faulty().model_copy(update={"env": ("WANTED",)}), listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    submit(client, "a", "environment")
+    eventually(lambda: listener.outcomes)
+    seen = msgspec.json.decode(listener.outcomes[0].output)
+    client.stop()
+
+    assert {value for value in seen.values() if value.startswith("value of")} == {"value of WANTED"}
+    assert seen["PATH"] == os.environ["PATH"] and seen["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_variable_that_is_named_and_not_set_is_told(listener: Listener) -> None:
+    client = EngineClient(faulty().model_copy(update={"env": ("NOT_SET_HERE",)}), listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.FAILED)
+    assert "models.m.env: NOT_SET_HERE is not set" in client.detail
+    client.stop()
 
 
 def test_a_host_that_is_killed_is_replaced(client: EngineClient, listener: Listener) -> None:
