@@ -333,8 +333,7 @@ class Executor:
             return None
         claim = attempt.claim
         code = outcome.code if outcome else ""
-        suspect = outcome is not None and outcome.engine_suspect
-        judged = judge(kind, engine_suspect=suspect, repeated=bool(claim.failures))
+        judged = judge(kind, outcome.doubt if outcome else "", repeated=bool(claim.failures))
         known_to_fail = self.guard.open
         self.guard.record(ticket, judged)
         decision = decide(

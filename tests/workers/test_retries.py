@@ -4,6 +4,7 @@ import pytest
 
 from shared.errors import PROBLEMS
 from shared.states import JobState
+from workers.host.messages import Doubt
 from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, judge
 
 
@@ -60,21 +61,22 @@ def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "suspect", "repeated", "verdict"),
+    ("kind", "doubt", "repeated", "verdict"),
     [
-        ("finished", False, False, "success"),
-        ("broke", True, False, "failure"),
-        ("broke", True, True, "fell"),
-        ("broke", False, False, "ignored"),
-        ("broke", False, True, "ignored"),
-        ("canceled", False, False, "ignored"),
-        ("expired", False, False, "ignored"),
-        ("run_timeout", False, False, "ignored"),
-        ("returned", False, False, "ignored"),
-        ("crashed", False, False, "ignored"),
+        ("finished", "", False, "success"),
+        ("broke", "new", False, "failure"),
+        ("broke", "new", True, "fell"),
+        ("broke", "known", False, "fell"),
+        ("broke", "", False, "ignored"),
+        ("broke", "", True, "ignored"),
+        ("canceled", "", False, "ignored"),
+        ("expired", "", False, "ignored"),
+        ("run_timeout", "", False, "ignored"),
+        ("returned", "", False, "ignored"),
+        ("crashed", "", False, "ignored"),
     ],
 )
 def test_what_an_end_says_of_the_engine(
-    kind: Kind, suspect: bool, repeated: bool, verdict: str
+    kind: Kind, doubt: Doubt, repeated: bool, verdict: str
 ) -> None:
-    assert judge(kind, engine_suspect=suspect, repeated=repeated) == verdict
+    assert judge(kind, doubt, repeated=repeated) == verdict

@@ -18,6 +18,7 @@ from workers.engines.faults import (
     exhausted,
     passing,
 )
+from workers.host.messages import Doubt
 from workers.host.search import SICK_AFTER
 
 EVIDENCE_SECONDS = 60.0
@@ -96,16 +97,17 @@ class Evidence:
     def lately_well(self) -> bool:
         return self._clock() - self._well <= EVIDENCE_SECONDS
 
-    def against_engine(self, fault: Broke, request: bytes) -> bool:
-        """Note that a job with this request failed. Whether that speaks against the engine."""
+    def doubt(self, fault: Broke, request: bytes) -> Doubt:
+        """Note that a job with this request failed. Returns what that says against the engine."""
         asked = _asked(request)
         known = hash((bytes(asked.content), bytes(asked.params)))
-        if known in self._failed:
-            return False
+        again = known in self._failed
         if len(self._failed) < MOST_REMEMBERED:
             self._failed[known] = None
         few = fault.shaped or fault.code == "poison_input" or len(self._failed) < SICK_AFTER
-        return not (self.lately_well and few)
+        if self.lately_well and few:
+            return ""
+        return "known" if again else "new"
 
 
 def refused(job_id: str, error: BaseException) -> Broke:

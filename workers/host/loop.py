@@ -18,6 +18,7 @@ from workers.host.isolation import Isolation
 from workers.host.messages import (
     Cancel,
     Command,
+    Doubt,
     Outcome,
     PieceOut,
     Stepped,
@@ -206,8 +207,10 @@ class Loop:
         if fault.code not in PROBLEMS:
             told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
             fault = Broke(fault.id, "engine_error", told)
-        suspect = fault.code not in REFUSALS and self._evidence.against_engine(fault, request)
-        return _broke(fault, engine_suspect=suspect and PROBLEMS[fault.code].retryable)
+        if fault.code in REFUSALS:
+            return _broke(fault)
+        doubt = self._evidence.doubt(fault, request)
+        return _broke(fault, doubt if PROBLEMS[fault.code].retryable else "")
 
     def _piece(self, piece: Piece, held: _Held) -> PieceOut:
         if piece.text:
@@ -253,7 +256,7 @@ def _counts(usage: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
-def _broke(fault: Broke, *, engine_suspect: bool = False) -> Outcome:
+def _broke(fault: Broke, doubt: Doubt = "") -> Outcome:
     # A lone surrogate in a user's message must not break the frame that carries it.
     told = fault.message[:2000].encode("utf-8", "replace").decode()
-    return Outcome(fault.id, "broke", code=fault.code, message=told, engine_suspect=engine_suspect)
+    return Outcome(fault.id, "broke", code=fault.code, message=told, doubt=doubt)

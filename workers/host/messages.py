@@ -6,6 +6,10 @@ import msgspec
 
 PULSE_SECONDS = 1.0
 
+Doubt = Literal["", "known", "new"]
+"""What a failure says against the engine: nothing, for its input is to blame; what an earlier failure of the
+same input has said already; something new."""
+
 
 class Load(msgspec.Struct, tag=True, frozen=True):
     """First message to a host: the model's catalogue entry as JSON.
@@ -87,8 +91,8 @@ class PieceOut(msgspec.Struct, frozen=True, array_like=True):
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """How an attempt ended inside the host. `output` is JSON; `code` and `message` belong to broke.
 
-    `device_seconds` is the attempt's share of the steps that it took part in. `engine_suspect`: that it broke
-    speaks against the engine, and not just against its input.
+    `device_seconds` is the attempt's share of the steps that it took part in. `doubt`: what it says against
+    the engine that it broke.
     """
 
     ticket: str
@@ -98,7 +102,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     code: str = ""
     message: str = ""
     device_seconds: float = 0.0
-    engine_suspect: bool = False
+    doubt: Doubt = ""
 
 
 class Stepped(msgspec.Struct, tag=True, frozen=True):

@@ -24,36 +24,38 @@ def asked(content: object, seed: int = 1) -> bytes:
     return msgspec.json.encode({"content": content, "params": {}, "seed": seed})
 
 
-def against(evidence: Evidence, fault: Broke, inputs: list[object]) -> list[bool]:
-    return [evidence.against_engine(fault, asked(one, seed)) for seed, one in enumerate(inputs)]
+def doubts(evidence: Evidence, fault: Broke, inputs: list[object]) -> list[str]:
+    return [evidence.doubt(fault, asked(one, seed)) for seed, one in enumerate(inputs)]
 
 
 def test_while_nothing_has_gone_well_each_input_speaks_against_the_engine_once() -> None:
-    assert against(Evidence(), PLAIN, ["a", "b", "a", "b", "c"]) == [True, True, False, False, True]
+    assert doubts(Evidence(), PLAIN, list("abaac")) == [
+        *("new", "new", "known", "known", "new"),
+    ]
 
 
 def test_a_good_step_shortly_before_vouches_for_the_engine_but_not_for_ever() -> None:
     evidence = Evidence(Clock())
     evidence.well()
     few = SICK_AFTER - 1
-    assert against(evidence, PLAIN, list(range(few + 2))) == [False] * few + [True, True]
+    assert doubts(evidence, PLAIN, list(range(few + 2))) == [""] * few + ["new", "new"]
 
 
 def test_however_many_inputs_of_a_wrong_shape_say_nothing_after_a_good_step() -> None:
     clock = Clock()
     evidence = Evidence(clock)
     evidence.well()
-    assert not any(against(evidence, SHAPED, list(range(50))))
+    assert not any(doubts(evidence, SHAPED, list(range(50))))
     clock.now += EVIDENCE_SECONDS + 1
-    assert against(evidence, SHAPED, ["late"]) == [True]
+    assert doubts(evidence, SHAPED, ["late"]) == ["new"]
 
 
 def test_every_good_step_begins_anew() -> None:
     evidence = Evidence(Clock())
-    assert against(evidence, PLAIN, ["a"]) == [True]
+    assert doubts(evidence, PLAIN, ["a"]) == ["new"]
     for _ in range(5):
         evidence.well()
-        assert against(evidence, PLAIN, ["a"]) == [False]
+        assert doubts(evidence, PLAIN, ["a"]) == [""]
 
 
 @pytest.mark.parametrize(

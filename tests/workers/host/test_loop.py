@@ -100,17 +100,17 @@ def test_an_admission_that_raises_ends_its_job_and_says_nothing_of_the_engine(
     host.submit("a", "slow 20")
     host.submit("b", f"{way} at the door")
     bad = host.outcome("b")
-    assert (bad.kind, bad.code, bad.engine_suspect) == ("broke", "poison_input", False)
+    assert (bad.kind, bad.code, bad.doubt) == ("broke", "poison_input", "")
     assert host.outcome("a").kind == "finished"
 
 
 def test_who_fails_beside_others_that_go_well_says_nothing_of_the_engine(host: Host) -> None:
     host.submit("lone", "break")
-    assert host.outcome("lone").engine_suspect, "nothing has gone well yet"
+    assert host.outcome("lone").doubt == "new", "nothing has gone well yet"
     host.submit("a", "fine")
     host.outcome("a")
     host.submit("b", "break")
-    assert (host.outcome("b").code, host.outcome("b").engine_suspect) == ("engine_error", False)
+    assert (host.outcome("b").code, host.outcome("b").doubt) == ("engine_error", "")
 
 
 def test_output_that_is_too_large_ends_its_job_alone() -> None:
@@ -121,7 +121,7 @@ def test_output_that_is_too_large_ends_its_job_alone() -> None:
     for ticket in ("whole", "streamed"):
         end = host.outcome(ticket)
         assert (end.kind, end.code) == ("broke", "output_too_large")
-        assert "100 bytes (MAX_OUTPUT_BYTES)" in end.message and not end.engine_suspect
+        assert "100 bytes (MAX_OUTPUT_BYTES)" in end.message and not end.doubt
     assert host.outcome("fits").kind == "finished"
     assert len(host.text("streamed")) == 100
     host.stop()
