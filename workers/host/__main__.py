@@ -47,6 +47,7 @@ from workers.host.watched import Watched
 DEVICE_LOST = 5
 """Exit status of a host whose device is of no use to it any more."""
 PR_SET_PDEATHSIG = 1
+LEFT_TO_THE_WORKER = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger("workers.host")
 
@@ -62,17 +63,25 @@ def leave_signals_to_the_worker() -> None:
 
     They are heard and not ignored, for a child inherits what is ignored: `multiprocessing.Pool` ends its
     processes with SIGTERM and then waits for them. A program that is started gets the defaults from the
-    system, a fork gets them here.
+    system. A fork gets them here, and meanwhile they wait: Python forgets signals that came before.
     """
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in LEFT_TO_THE_WORKER:
         signal.signal(signum, lambda *_: None)
         signal.siginterrupt(signum, False)
-    os.register_at_fork(after_in_child=_signals_as_usual)
+    masks = threading.local()
 
+    def hold() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_WORKER)
 
-def _signals_as_usual() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def let_pass() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def let_pass_as_usual() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_pass()
+
+    os.register_at_fork(before=hold, after_in_parent=let_pass, after_in_child=let_pass_as_usual)
 
 
 def start_processes_clean() -> None:
