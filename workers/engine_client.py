@@ -280,11 +280,15 @@ class EngineClient:
             # A model may hold the interpreter, so that no pulse comes: that is no silence.
             if now - call.since > limit:
                 what = "taking a job in or out" if call.ticket else "a step"
-                self.kill(f"{what} has taken more than {limit:g} s")
+                self._give_up(f"{what} has taken more than {limit:g} s")
             return
         silence = now - self._heard
         if silence > (max(SILENCE_SECONDS, limit) if self.info is not None else LOAD_SECONDS):
-            self.kill(f"it has been silent for {silence:.0f} s")
+            self._give_up(f"it has been silent for {silence:.0f} s")
+
+    def _give_up(self, reason: str) -> None:
+        self._reason = reason
+        self.kill(reason)
 
     def _heed(self, verdict: Verdict, host: Host) -> None:
         held = f"it holds {_gib(self.memory)} GiB, over ENGINE_MEMORY_LIMIT"
@@ -298,8 +302,7 @@ class EngineClient:
                 self._reason = "it was over ENGINE_MEMORY_LIMIT and has been drained"
                 host.kill()
             case "kill":
-                self._reason = held
-                self.kill(held)
+                self._give_up(held)
 
     def _change(self, state: EngineState, detail: str) -> None:
         if (state, detail) == (self.state, self.detail) and state is not EngineState.STARTING:

@@ -41,7 +41,11 @@ class Host:
         return self.call.pid or None
 
     def kill(self) -> None:
-        """Have it killed, with all that it started. Does not wait."""
+        """Kill it now; what it started ends a moment later. Does not wait for any of it."""
+        with suppress(psutil.Error):
+            # Its number may be somebody else's by now.
+            if self.pid and (host := psutil.Process(self.pid)).ppid() == self.reaper.pid:
+                host.kill()
         assert self.reaper.stdin is not None
         self.reaper.stdin.close()
 

@@ -3,8 +3,10 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -13,7 +15,8 @@ import pytest
 from shared.catalog import Limits, ModelSpec
 from tests.conftest import eventually
 from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
-from workers.host.messages import Outcome, Stepped, Submit
+from workers.host.messages import Outcome, Ready, Stepped, Submit
+from workers.host.progress import Call
 
 MIB = 2**20
 
@@ -101,20 +104,36 @@ def test_a_host_that_dies_or_hangs_is_replaced(
     assert listener.culprits == [culprit]
 
 
-def test_a_step_that_holds_the_interpreter_has_its_time(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch
+def test_a_step_that_holds_the_interpreter_is_killed_for_its_time_and_not_for_silence(
+    client: EngineClient, listener: Listener
 ) -> None:
-    monkeypatch.setattr("workers.engine_client.SILENCE_SECONDS", 0.1)
-    client = EngineClient(faulty(step_timeout=3.0), listener)
-    client.start()
-    eventually(lambda: client.state is EngineState.READY)
-    submit(client, "a", "hold 1.6")
-    eventually(lambda: listener.outcomes)
-    assert client.restarts == 0
-    submit(client, "b", "hold 60")
-    eventually(lambda: listener.lost, 15)
-    assert "a step has taken more than 3 s" in listener.lost[0]
-    client.stop()
+    submit(client, "a", "hold 60")
+    eventually(lambda: listener.lost)
+    assert listener.lost == ["a step has taken more than 0.8 s (signal 9)"]
+
+
+@pytest.mark.parametrize(
+    ("since", "ticket", "heard", "why"),
+    [
+        (0.0, "", 29.0, ""),
+        (0.0, "", 31.0, ""),
+        (0.0, "", 121.0, "it has been silent for 121 s"),
+        (119.0, "", 119.0, ""),
+        (121.0, "", 121.0, "a step has taken more than 120 s"),
+        (119.0, "j/1", 0.0, ""),
+        (121.0, "j/1", 0.0, "taking a job in or out has taken more than 120 s"),
+    ],
+)
+def test_what_a_host_is_killed_for(
+    listener: Listener, since: float, ticket: str, heard: float, why: str
+) -> None:
+    client = EngineClient(faulty(step_timeout=120.0), listener)
+    client.info = Ready(1, False, "cpu", "", {}, 0.0)
+    now = time.monotonic()
+    client._heard = now - heard
+    client._looked = now
+    client._watch(SimpleNamespace(call=Call(1, now - since if since else 0.0, ticket)))  # type: ignore[arg-type]
+    assert client._reason == why
 
 
 def test_a_host_sees_of_the_environment_what_its_entry_names(
