@@ -36,10 +36,13 @@ def test_a_host_that_was_started_ahead_is_the_first_one(hosts: list[Host]) -> No
     eventually(lambda: all(host.channel.receive(0) for host in hosts), 20, "both pulse")
 
 
-def test_a_model_with_an_interpreter_of_its_own_gets_another_one(hosts: list[Host]) -> None:
+@pytest.mark.parametrize(("python", "named"), [(Path(sys.executable), ()), (None, ("PATH",))])
+def test_a_model_with_an_interpreter_or_variables_of_its_own_gets_another_one(
+    hosts: list[Host], python: Path | None, named: tuple[str, ...]
+) -> None:
     spawn_ahead()
     early = engine_process._ahead[0].reaper
-    hosts.append(spawn(Path(sys.executable)))
+    hosts.append(spawn(python, named))
     assert hosts[0].reaper.pid != early.pid and early.returncode is not None
 
 

@@ -143,7 +143,7 @@ class OneShot:
         if work.params:
             names = ", ".join(work.params)
             raise InputRefused(f"This model takes no params, got {names}; its input says it all.")
-        cost = float(self._model.cost(work.anew().content))
+        cost = float(self._model.cost(work.anew().content)) if self._sorts else 1.0
         if not 0 < cost < math.inf:
             raise ValueError(f"cost must be positive and finite, got {cost}")
         now = self._clock()

@@ -8,7 +8,6 @@ import mmap
 import os
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +75,8 @@ def new_page() -> Iterator[int]:
     if sys.platform == "linux":
         descriptor = os.memfd_create("progress")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     try:
