@@ -68,6 +68,7 @@ infer = Operations("infer", __name__)
             "invalid_input",
             "poison_input",
             "prompt_too_long",
+            "output_too_large",
             "engine_error",
             "out_of_memory",
             "worker_crashed",

@@ -75,8 +75,12 @@ ADVICE: dict[str, str] = {
     "invalid_input": "The engine refused this input; `detail` says why. Change the input.",
     "prompt_too_long": "Shorten the prompt; `limits.max_prompt_tokens` in `GET /v1/models` is the bound.",
     "poison_input": (
-        "The model failed on this input and on no other that ran beside it. Change the input;"
-        " if it looks right, report the job's id: the worker's log has the cause."
+        "The model failed on this input, and not on others beside it or shortly before. Change the"
+        " input; if it looks right, report the job's id: the worker's log has the cause."
+    ),
+    "output_too_large": (
+        "Ask for less at once. `detail` says whether the bound is this server's (`MAX_OUTPUT_BYTES`)"
+        " or that of its Redis."
     ),
     "engine_error": (
         "The model failed, and retries did not help. Submit the job again; if it stays, "

@@ -18,7 +18,8 @@ MAX_DOUBLINGS = 30
 
 Verdict = Literal["success", "failure", "lost", "fell", "ignored"]
 """What an ended attempt says of its engine. `lost`: the engine host is gone, said once for all whom it
-held, and `fell` by the others; `ignored`: nothing, such as a cancel or an input that was refused."""
+held. `fell`: it failed but brings no news, being one of the others or failing again; only a probe fails by
+it. `ignored`: nothing, such as a cancel or an input that was refused."""
 
 Slot = tuple[int, int, int]
 """A part of the window: its number, its successes, its failures."""

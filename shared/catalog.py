@@ -15,6 +15,18 @@ DEFAULT_CATALOGUE = Path(__file__).resolve().parent.parent / "models" / "catalog
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+
+OWN_SECRETS = frozenset(
+    {
+        "REDIS_URL",
+        "TRUTHGPT_API_TOKEN",
+        "TRUTHGPT_KEY_SECRET",
+        "WEBHOOK_HMAC_SECRET",
+    }
+)
+"""Variables that are this server's alone; no engine host gets them."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -97,6 +109,9 @@ class ModelSpec(Section):
     step_ms: float = Field(default=0.0, ge=0.0, description="Pace of the echo engine.")
     python: Path | None = Field(
         default=None, description="The interpreter of the engine host; none: the worker's own."
+    )
+    env: tuple[EnvName, ...] = Field(
+        default=(), description="Variables that the engine host gets of the worker's environment."
     )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
@@ -187,12 +202,22 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
         fields["python"] = python = source.parent / Path(str(fields["python"])).expanduser()
         if not python.is_file():
             raise ConfigError(f"{where}.python: there is no interpreter {python}")
+    _check_env(fields.get("env"), where)
     try:
         return ModelSpec(name=name, **fields)
     except ValidationError as error:
         row = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in row["loc"])
         raise ConfigError(f"{where}.{place}: {row['msg']}, got {row['input']!r}") from None
+
+
+def _check_env(names: Any, where: str) -> None:
+    """Raises `ConfigError` for a variable that an engine host must not have."""
+    for name in names if isinstance(names, list) else ():
+        if name in OWN_SECRETS:
+            raise ConfigError(
+                f"{where}.env: {name} is this server's own; give the engine a variable of another name"
+            )
 
 
 def _resolve(value: str, folder: Path, where: str) -> Path:

@@ -66,6 +66,7 @@ PROBLEMS: dict[str, Problem] = {
     "invalid_input": Problem(422, "The model cannot take this input"),
     "prompt_too_long": Problem(422, "The prompt is longer than the model takes"),
     "poison_input": Problem(422, "The model fails on this input"),
+    "output_too_large": Problem(422, "The output is larger than this server keeps"),
     "engine_error": Problem(502, "The model failed on this job", retryable=True),
     "out_of_memory": Problem(502, "The job does not fit into the model's memory", retryable=True),
     "worker_crashed": Problem(502, "The job was lost to crashes too often"),

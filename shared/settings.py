@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     engine_memory_limit: ByteSize | None = Field(
         default=None, alias="ENGINE_MEMORY_LIMIT", ge=64 * 1024 * 1024
     )
+    max_output_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024 * 1024), alias="MAX_OUTPUT_BYTES", ge=1024
+    )
     drain_time: float = Field(default=20.0, alias="WORKER_DRAIN_SEC", ge=0, le=3600)
     broker_visibility: int = Field(default=3600, alias="BROKER_VISIBILITY_SEC", ge=1)
     stream_grace: float = Field(default=10.0, alias="STREAM_GRACE_SEC", ge=0, le=3600)

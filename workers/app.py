@@ -103,7 +103,11 @@ def _serve_model(model: str) -> None:
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
         hooks=[events, JobLog(prompts=settings.log_prompts)],
-        host=HostOptions(settings.engine_memory_limit, settings.state_dir.expanduser()),
+        host=HostOptions(
+            settings.engine_memory_limit,
+            settings.state_dir.expanduser(),
+            int(settings.max_output_bytes),
+        ),
         probe=partial(broker.ring_unless_rung, app, model),
     )
     register_drain(app, runtime)

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from shared.catalog import ModelSpec
+from shared.errors import ConfigError
 from workers.engine_process import Host, spawn
 from workers.host.messages import (
     Command,
@@ -56,25 +57,31 @@ class EngineEvents(Protocol):
     def engine_stepped(self, steps: Sequence[Stepped]) -> None:
         """What steps brought that was read together. May take as long as a call to Redis."""
 
-    def engine_lost(self, reason: str, cause: "Cause") -> None:
-        """The host is gone with everything that it held."""
+    def engine_lost(self, reason: str, cause: "Cause", culprit: str) -> None:
+        """The host is gone with everything that it held.
+
+        `culprit`: the ticket of the job whose admission ended it, "" where it may be any that it held.
+        """
 
     def engine_changed(self, state: EngineState, detail: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:
-    """What the settings say of engine hosts. `memory_limit` is in bytes of resident memory."""
+    """What the settings say of engine hosts.
+
+    `memory_limit` is in bytes of resident memory, `max_output` in bytes of one job's output; 0: no bound.
+    """
 
     memory_limit: int | None = None
     state_dir: Path | None = None
+    max_output: int = 0
     drain_seconds: float = DRAIN_SECONDS
 
 
 class EngineClient:
     """One engine host at a time. Its thread spawns, receives and watches; others submit and cancel.
 
-    The thread that spawns must live as long as the worker: Linux ties the host's life to it.
     `restart_seconds`: from the last death of a host to the next one being ready. `memory`: the host's
     resident bytes. `budget`: see `Pulse`.
     """
@@ -95,11 +102,11 @@ class EngineClient:
         self._host: Host | None = None
         self._stopped = threading.Event()
         self._heard = 0.0
-        self._stepping = 0.0
         self._looked = 0.0
         self._died: float | None = None
         self._stillborn = 0
         self._cause: Cause = "crash"
+        self._culprit = ""
         self._reason = ""
         self._memory_limit = MemoryLimit(None)
         self._thread = threading.Thread(target=self._run, name="engine-client", daemon=True)
@@ -107,7 +114,7 @@ class EngineClient:
     @property
     def pid(self) -> int | None:
         host = self._host
-        return host.process.pid if host is not None else None
+        return host.pid if host is not None else None
 
     @property
     def draining(self) -> bool:
@@ -128,9 +135,9 @@ class EngineClient:
     def kill(self, reason: str) -> None:
         """Kill the host; its thread then reports the loss and spawns another."""
         host = self._host
-        if host is not None and host.process.poll() is None:
+        if host is not None and host.reaper.poll() is None:
             _log.error("killing the engine host of %s: %s", self.spec.name, reason)
-            host.process.kill()
+            host.kill()
 
     def send(self, commands: Sequence[Command]) -> bool:
         """Send commands, without waiting for a host that does not read: it reads between its steps.
@@ -159,7 +166,7 @@ class EngineClient:
             self.restarts += 1
             self._died = time.monotonic()
             _log.error("engine host of %s is gone: %s", self.spec.name, reason)
-            self._events.engine_lost(reason, self._cause)
+            self._events.engine_lost(reason, self._cause, self._culprit)
             pause = shortest if time.monotonic() - started > 60 else min(longest, pause * 2)
             self._stopped.wait(pause)
         self._change(EngineState.STOPPED, "")
@@ -169,18 +176,20 @@ class EngineClient:
         if self.state is not EngineState.FAILED:
             self._change(EngineState.STARTING, "")
         self._heard = time.monotonic()
-        self._stepping = 0.0
         self.budget = None
         self._cause = "crash"
+        self._culprit = ""
         self._reason = ""
+        where = f"models.{self.spec.name}.env"
         try:
-            host = spawn(self.spec.python)
-        except OSError as error:
+            host = spawn(self.spec.python, self.spec.env, where=where)
+        except (OSError, ConfigError) as error:
             self._change(EngineState.FAILED, f"the engine host cannot be started: {error}")
             return str(error)
         self._host = host
         try:
-            host.channel.post([Load(self.spec.model_dump_json().encode(), self._ceilings())])
+            spec = self.spec.model_dump_json().encode()
+            host.channel.post([Load(spec, self._ceilings(), self._options.max_output)])
             while True:
                 steps = self._receive(host)
                 # Before what may take its time, of which nobody is to think that the host was silent.
@@ -195,9 +204,10 @@ class EngineClient:
             self._host = None
             ready, self.info = self.info is not None, None
             self._memory_limit = MemoryLimit(None)
-            host.process.kill()
-            code = host.process.wait()
-            host.channel.close()
+            code = host.end()
+            last = host.call
+            if last.since and not self._culprit:
+                self._culprit = last.ticket
         ended = f"exit status {code}" if code >= 0 else f"signal {-code}"
         if not self._stopped.is_set():
             self._bury(ended, ready=ready)
@@ -225,16 +235,15 @@ class EngineClient:
         for report in reports:
             match report:
                 case Stepped():
-                    self._stepping = 0.0
                     steps.append(report)
                 case Pulse():
-                    self._stepping = report.stepping
                     self.budget = report.budget
                     self._memory_limit.pulse(report.pending)
                 case Ready():
                     self._loaded(host, report)
                 case Lost():
                     self._cause = "crash" if report.blames else "device"
+                    self._culprit = report.ticket
                     self._reason = f"its device is gone: {report.message}"
                 case Refused():
                     self._change(EngineState.FAILED, report.message)
@@ -249,7 +258,7 @@ class EngineClient:
                 f"the loaded model takes {_gib(self.memory)} GiB of memory, and ENGINE_MEMORY_LIMIT"
                 f" is {_gib(limit)} GiB",
             )
-            host.process.kill()
+            host.kill()
             return
         detail = f"loaded in {report.load_ms / 1000:.1f} s"
         if self._died is not None:
@@ -266,13 +275,20 @@ class EngineClient:
             self._looked = now
             self.memory = host.resident()
             self._heed(self._memory_limit.judge(self.memory, now), host)
+        call, limit = host.call, self.spec.limits.step_timeout
+        if call.since:
+            # A model may hold the interpreter, so that no pulse comes: that is no silence.
+            if now - call.since > limit:
+                what = "taking a job in or out" if call.ticket else "a step"
+                self._give_up(f"{what} has taken more than {limit:g} s")
+            return
         silence = now - self._heard
-        allowed = SILENCE_SECONDS if self.info is not None else LOAD_SECONDS
-        limit = self.spec.limits.step_timeout
-        if silence > allowed:
-            self.kill(f"it has been silent for {silence:.0f} s")
-        elif self._stepping + (silence if self._stepping else 0) > limit:
-            self.kill(f"a step has run for more than {limit:g} s")
+        if silence > (max(SILENCE_SECONDS, limit) if self.info is not None else LOAD_SECONDS):
+            self._give_up(f"it has been silent for {silence:.0f} s")
+
+    def _give_up(self, reason: str) -> None:
+        self._reason = reason
+        self.kill(reason)
 
     def _heed(self, verdict: Verdict, host: Host) -> None:
         held = f"it holds {_gib(self.memory)} GiB, over ENGINE_MEMORY_LIMIT"
@@ -284,10 +300,9 @@ class EngineClient:
                 # What it still holds goes back uncharged: this end is nobody's fault.
                 self._cause = "drained"
                 self._reason = "it was over ENGINE_MEMORY_LIMIT and has been drained"
-                host.process.kill()
+                host.kill()
             case "kill":
-                self._reason = held
-                self.kill(held)
+                self._give_up(held)
 
     def _change(self, state: EngineState, detail: str) -> None:
         if (state, detail) == (self.state, self.detail) and state is not EngineState.STARTING:

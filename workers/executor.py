@@ -19,10 +19,12 @@ from shared.errors import PROBLEMS, StoreUnavailable
 from shared.hooks import Observers
 from shared.jobs import JobStore
 from shared.records import Claim, Finish, Requeue, Write
+from shared.states import JobState
 from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
 from workers.guard import Guard
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 from workers.quarantine import Quarantine
+from workers.refused import Refusal, Writer
 from workers.retries import Again, Decision, End, Kind, decide, judge
 from workers.scribe import Answer, Attempt, Ended, Said, Scribe
 from workers.transient import transient
@@ -69,7 +71,7 @@ class Executor:
         self.guard = Guard(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )
-        self.scribe = Scribe(self._settle, self._answered)
+        self.scribe = Scribe(Writer(self._settle).write, self._answered)
         self.engine = EngineClient(spec, self, host)
 
     def start(self) -> None:
@@ -257,20 +259,33 @@ class Executor:
             self._changed()
         self.scribe.step(said, ends)
 
-    def engine_lost(self, reason: str, cause: Cause) -> None:
+    def engine_lost(self, reason: str, cause: Cause, culprit: str) -> None:
         """Charge the attempts where one may be the cause; tell the breakers of what was not meant."""
         self._observers.emit("engine_lost", self._spec.name, reason)
         with self._lock:
             spared = {attempt.ticket for attempt in self._quarantine.waiting}
             tickets = [ticket for ticket in self._held if ticket not in spared]
-        if cause != "drained":
-            self.guard.record("", "lost")
+            # Who may have done it comes first, for one of them tells the breaker.
+            tickets.sort(key=lambda ticket: ticket != culprit)
+            suspects = [culprit] if culprit else tickets
+            again = (
+                len(suspects) == 1 and (one := self._held.get(suspects[0])) and one.claim.crashes
+            )
+        verdict: Verdict = "lost"
+        if cause == "drained":
+            verdict = "ignored"
+        elif again:
+            # A job that has crashed before and does so again, alone, says nothing new of the engine.
+            verdict = "fell"
+            self.guard.record(suspects[0], verdict)
+        else:
+            self.guard.record("", verdict)
             if not tickets:
                 self._report_lost()
-        kind: Kind = "crashed" if cause == "crash" else "returned"
-        for number, ticket in enumerate(tickets):
-            verdict: Verdict = "ignored" if cause == "drained" else "fell" if number else "lost"
+        for ticket in tickets:
+            kind: Kind = "crashed" if cause == "crash" and ticket in suspects else "returned"
             self._decided(ticket, kind, Outcome(ticket, "broke", message=reason), verdict)
+            verdict = "ignored" if cause == "drained" else "fell"
         self._changed()
 
     def _report_lost(self) -> None:
@@ -318,7 +333,7 @@ class Executor:
             return None
         claim = attempt.claim
         code = outcome.code if outcome else ""
-        judged = judge(kind, code)
+        judged = judge(kind, outcome.doubt if outcome else "", repeated=bool(claim.failures))
         known_to_fail = self.guard.open
         self.guard.record(ticket, judged)
         decision = decide(
@@ -351,15 +366,7 @@ class Executor:
                 device,
                 verdict,
             )
-        error = b""
-        if decision.code:
-            error = _encode(
-                {
-                    "code": decision.code,
-                    "message": decision.message,
-                    "retryable": PROBLEMS[decision.code].retryable,
-                }
-            )
+        error = _error(decision.code, decision.message) if decision.code else b""
         usage = dict(outcome.usage) if outcome is not None else {}
         if attempt.batch_size:
             usage.setdefault("batch_size", attempt.batch_size)
@@ -392,7 +399,7 @@ class Executor:
 
     def _answered(self, answers: Sequence[Answer]) -> None:
         """What the store said to writes: 0 fenced, 2 a cancel is waiting, 3 ring, 4 a retry
-        that waits for its budget, -1 a gap.
+        that waits for its budget, -1 a gap, and a `Refusal`.
 
         Only where an attempt's last write was carried out is it known how the attempt ended.
         """
@@ -405,7 +412,11 @@ class Executor:
                 self._ring()
             elif result == 4:
                 self._observers.emit("retry_delayed", self._spec.name)
-            if result == -1:
+            if result == Refusal.TOO_LARGE:
+                self._too_large(attempt)
+            elif result == Refusal.REFUSED:
+                self._refused(attempt)
+            elif result == -1:
                 self._forgotten(attempt)
             elif result == 0:
                 self._fenced(attempt)
@@ -435,6 +446,22 @@ class Executor:
             back = Requeue(claim.id, claim.attempt, LOG_CUT, device_seconds=used)
             self.scribe.end(attempt, back)
 
+    def _too_large(self, attempt: Attempt) -> None:
+        """Redis does not take what the attempt said, and never will: the job ends for that."""
+        if not self._let_go(attempt):
+            return
+        code = "output_too_large"
+        attempt.ended = Ended(JobState.FAILED.value, code, time.monotonic() - attempt.began)
+        claim = attempt.claim
+        error = _error(code, "Redis does not take an output as large as this job's.")
+        self.scribe.end(attempt, Finish(claim.id, claim.attempt, JobState.FAILED, error=error))
+
+    def _refused(self, attempt: Attempt) -> None:
+        """Redis takes what others say and nothing of this attempt, so it cannot even be given back."""
+        if self._let_go(attempt):
+            _log.error("%s cannot be written; its lease will run out", attempt.ticket)
+            self._tell([(attempt.claim, "fenced", time.monotonic() - attempt.began, "refused")])
+
     def _let_go(self, attempt: Attempt) -> bool:
         """Drop an attempt and all that it still has to say. False where that was done before."""
         with self._lock:
@@ -447,6 +474,11 @@ class Executor:
             self.engine.send([Cancel(attempt.ticket)])
         self._changed()
         return not before
+
+
+def _error(code: str, message: str) -> bytes:
+    """A job's `error` as JSON."""
+    return _encode({"code": code, "message": message, "retryable": PROBLEMS[code].retryable})
 
 
 def _since_created(attempt: Attempt) -> float:

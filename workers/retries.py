@@ -7,6 +7,7 @@ import msgspec
 from shared.breaker import Verdict
 from shared.errors import PROBLEMS
 from shared.states import JobState
+from workers.host.messages import Doubt
 
 MAX_CRASHES = 3
 BACKOFF_BASE = 0.5
@@ -86,16 +87,15 @@ def decide(
             return Again(delay, "failures", code)
 
 
-def judge(kind: Kind, code: str = "") -> Verdict:
+def judge(kind: Kind, doubt: Doubt = "", *, repeated: bool = False) -> Verdict:
     """What an attempt's end says of its engine.
 
-    An engine failed where trying again may help. Whatever the input, the caller or the clock did says
-    nothing, and a crash is told once for all whom the host took down (`lost`), not by each of them.
+    Whatever the input, the caller or the clock did says nothing, and a crash is told once for all whom the
+    host took down (`lost`), not by each of them. `doubt` is what the host found that a failure says. Where
+    the job's earlier attempts failed too (`repeated`), it is no news and counts as a failed probe alone.
     """
-    match kind:
-        case "finished":
-            return "success"
-        case "broke":
-            return "failure" if PROBLEMS[code].retryable else "ignored"
-        case _:
-            return "ignored"
+    if kind == "finished":
+        return "success"
+    if kind == "broke" and doubt:
+        return "fell" if repeated or doubt == "known" else "failure"
+    return "ignored"

@@ -13,14 +13,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
-from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from shared.errors import StoreUnavailable
 from shared.faults import faults
 from shared.records import Append, Claim, Finish, Requeue, Write
 from workers.host.messages import PieceOut
+from workers.refused import Refusal
 
 PENDING_BOUND = 20_000
+SAID_EVERY = 120
+"""Tries, half a second apart on average."""
 REMEMBERED = 1024
 """Events of an attempt that are kept, should Redis forget them after it has answered."""
 
@@ -80,8 +89,8 @@ class Scribe:
     write is under way. What Redis does not answer, and what gathers meanwhile, the scribe's thread writes.
 
     `write` carries out writes and raises `StoreUnavailable` where they must be repeated.
-    `answered` gets the numbers of `JobStore.write`, for every attempt whose write was fenced or was its
-    last, or for which a cancel is waiting; those of one write together.
+    `answered` gets the numbers of `JobStore.write` or a `Refusal`, for every attempt whose write was fenced
+    or was its last, or for which a cancel is waiting; those of one write together.
     """
 
     def __init__(
@@ -217,8 +226,8 @@ class Scribe:
         except StoreUnavailable:
             raise
         except Exception:  # noqa: BLE001 - the thread must live, for every job of this worker
-            _log.exception("%d writes were refused and are given up", len(deeds))
-            results = [-1] * len(deeds)
+            _log.exception("%d writes failed and are given up", len(deeds))
+            results = [Refusal.REFUSED] * len(deeds)
         return list(zip(deeds, results, strict=True))
 
     # -- the scribe's thread
@@ -248,17 +257,19 @@ class Scribe:
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
             stop=stop_when_event_set(self._stopped),
-            before_sleep=lambda state: (
-                _log.warning("Redis is away; %d writes wait", len(deeds))
-                if state.attempt_number == 1
-                else None
-            ),
+            before_sleep=lambda state: _waits_again(state, len(deeds)),
             retry_error_callback=lambda _: None,
         ):
             with trial:
                 self._try(deeds)
                 return True
         return False
+
+
+def _waits_again(state: RetryCallState, writes: int) -> None:
+    """Say it at first, and about once a minute for as long as it lasts."""
+    if state.attempt_number % SAID_EVERY == 1 and state.outcome is not None:
+        _log.warning("%d writes wait: %s", writes, state.outcome.exception())
 
 
 def _flush_text(attempt: Attempt, pending: _Pending) -> None:

@@ -36,7 +36,7 @@ async def kill_workers_and_hosts(arena: Arena) -> None:
             victim = await _holder(arena, site)
             worker = site.worker_name(victim)
             if number % 2:
-                hosts = site.children(f"worker-{MODEL}-{victim}")
+                hosts = site.hosts(f"worker-{MODEL}-{victim}")
                 arena.fault("kill -9 host", worker, site.held_by(worker))
                 for host in hosts:
                     host.kill()

@@ -82,9 +82,15 @@ class Site(Stack):
         return self.processes[f"worker-{model}-{number}"].pid
 
     def children(self, name: str) -> list[psutil.Process]:
-        """The child processes of one that was started: engine hosts, or gunicorn's workers."""
+        """The child processes of one that was started: reapers of engine hosts, or gunicorn's workers."""
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self.processes[name].pid).children()
+        return []
+
+    def hosts(self, name: str) -> list[psutil.Process]:
+        """The engine hosts of a worker that was started."""
+        with suppress(psutil.NoSuchProcess):
+            return [host for reaper in self.children(name) for host in reaper.children()]
         return []
 
     def worker_name(self, number: int, model: str = MODEL) -> str:

@@ -1,5 +1,6 @@
 """An engine that does to itself what the prompt says: for tests of what surrounds engines."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -19,8 +20,10 @@ MIB = 2**20
 
 class Faulty:
     """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `half a token`, `segfault`,
-    `utter`, `slow N`, `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`,
-    `device lost once`, `cost N`; others echo.
+    `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`, `memory`,
+    `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others echo.
+    Before the model runs: `refuse`, `hang at the door`, `raise at the door`, `quit at the door`,
+    `exit at the door`, `device assert at the door`.
 
     `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
     """
@@ -41,8 +44,19 @@ class Faulty:
         return EngineInfo(capacity=8, continues=bool(self._options.get("continues")))
 
     def admit(self, work: Work) -> None:
-        if work.content == "refuse":
-            raise InputRefused("not this one")
+        match work.content:
+            case "refuse":
+                raise InputRefused("not this one")
+            case "raise at the door":
+                raise ZeroDivisionError
+            case "quit at the door":
+                raise SystemExit(1)
+            case "hang at the door":
+                time.sleep(3600)
+            case "exit at the door":
+                os._exit(7)
+            case "device assert at the door":
+                raise RuntimeError("CUDA error: device-side assert triggered")
         self._works[work.id] = work
         self._said[work.id] = len(work.text)
 
@@ -134,6 +148,12 @@ class Faulty:
             case "device lost once" if not (mark := Path(self._options["once"])).exists():
                 mark.touch()
                 raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+            case "environment":
+                return Finished(work.id, dict(os.environ))
+            case _ if word.startswith("blob "):
+                return Finished(work.id, {"text": "x" * int(word.split()[1])})
+            case _ if word.startswith("hold "):
+                ctypes.PyDLL(None).usleep(int(float(word.split()[1]) * 1e6))
             case _ if word.startswith("balloon "):
                 self._held += [os.urandom(1) * MIB for _ in range(int(word.split()[1]))]
         return Finished(work.id, {"text": work.content, "seed": work.seed})

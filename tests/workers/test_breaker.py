@@ -208,3 +208,40 @@ def test_nobody_asks_all_the_time_while_it_is_open(ward: Ward, store: JobStore) 
     bench.ring()
     eventually(lambda: claims >= 3, what="the drain looks again by itself")
     assert claims < 20
+
+
+def faults(store: JobStore, *contents: str, threshold: int = 3) -> tuple[BreakerState, list[str]]:
+    """The breaker's state after these jobs ran one after the other on one worker, and their error codes."""
+    spec = ModelSpec(
+        name=MODEL,
+        engine="tests.workers.faulty:Faulty",
+        breaker=Breaker(failure_threshold=threshold, timeout_sec=LONG),
+    )
+    bench = Bench(store, spec=spec)
+    bench.runtime.executor._draw = lambda: 0.0
+    ends = [bench.ended(bench.submit(content)) for content in contents]
+    found = state(store)
+    bench.stop()
+    return found, [end.error.code if end.error is not None else "" for end in ends]
+
+
+@pytest.mark.parametrize("bad", ["raise at the door", "raise", "break", "object"])
+@pytest.mark.parametrize("first", ["fine", ""])
+def test_two_bad_inputs_do_not_close_a_model_to_everybody(
+    store: JobStore, first: str, bad: str
+) -> None:
+    jobs = [*([first] if first else []), bad, bad, "fine again"]
+    found, codes = faults(store, *jobs, threshold=2)
+    assert found is CLOSED and codes[-1] == ""
+    assert codes[-2] == ("poison_input" if bad == "raise at the door" else "engine_error")
+
+
+def test_whatever_fails_at_the_door_never_counts(store: JobStore) -> None:
+    found, codes = faults(store, *["raise at the door"] * 4, threshold=1)
+    assert found is CLOSED and codes == ["poison_input"] * 4
+
+
+def test_a_job_that_kills_its_host_again_and_again_counts_once(store: JobStore) -> None:
+    found, codes = faults(store, "segfault", "fine", threshold=2)
+    assert found is CLOSED and codes == ["worker_crashed", ""]
+    assert store.status(MODEL).breaker.failures == 1

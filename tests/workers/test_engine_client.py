@@ -3,8 +3,10 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -13,7 +15,8 @@ import pytest
 from shared.catalog import Limits, ModelSpec
 from tests.conftest import eventually
 from workers.engine_client import Cause, EngineClient, EngineState, HostOptions
-from workers.host.messages import Outcome, Stepped, Submit
+from workers.host.messages import Outcome, Ready, Stepped, Submit
+from workers.host.progress import Call
 
 MIB = 2**20
 
@@ -23,13 +26,15 @@ class Listener:
         self.outcomes: list[Outcome] = []
         self.lost: list[str] = []
         self.causes: list[Cause] = []
+        self.culprits: list[str] = []
         self.states: list[tuple[EngineState, str]] = []
 
     def engine_stepped(self, steps: Sequence[Stepped]) -> None:
         self.outcomes += [outcome for step in steps for outcome in step.outcomes]
 
-    def engine_lost(self, reason: str, cause: Cause) -> None:
+    def engine_lost(self, reason: str, cause: Cause, culprit: str) -> None:
         self.causes.append(cause)
+        self.culprits.append(culprit)
         self.lost.append(reason)
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
@@ -73,9 +78,19 @@ def test_the_parent_never_imports_torch(client: EngineClient, listener: Listener
     assert client.pid != os.getpid()
 
 
-@pytest.mark.parametrize("fault", ["exit", "segfault", "hang"])
+@pytest.mark.parametrize(
+    ("fault", "culprit"),
+    [
+        ("exit", ""),
+        ("segfault", ""),
+        ("hang", ""),
+        ("hang at the door", "a"),
+        ("exit at the door", "a"),
+        ("device assert at the door", "a"),
+    ],
+)
 def test_a_host_that_dies_or_hangs_is_replaced(
-    client: EngineClient, listener: Listener, fault: str
+    client: EngineClient, listener: Listener, fault: str, culprit: str
 ) -> None:
     first = client.pid
     submit(client, "a", fault)
@@ -86,6 +101,64 @@ def test_a_host_that_dies_or_hangs_is_replaced(
     assert client.restarts == 1
     assert client.restart_seconds is not None and client.restart_seconds > 0
     assert f"ready again after {client.restart_seconds:.1f} s" in client.detail
+    assert listener.culprits == [culprit]
+
+
+def test_a_step_that_holds_the_interpreter_is_killed_for_its_time_and_not_for_silence(
+    client: EngineClient, listener: Listener
+) -> None:
+    submit(client, "a", "hold 60")
+    eventually(lambda: listener.lost)
+    assert listener.lost == ["a step has taken more than 0.8 s (signal 9)"]
+
+
+@pytest.mark.parametrize(
+    ("since", "ticket", "heard", "why"),
+    [
+        (0.0, "", 29.0, ""),
+        (0.0, "", 31.0, ""),
+        (0.0, "", 121.0, "it has been silent for 121 s"),
+        (119.0, "", 119.0, ""),
+        (121.0, "", 121.0, "a step has taken more than 120 s"),
+        (119.0, "j/1", 0.0, ""),
+        (121.0, "j/1", 0.0, "taking a job in or out has taken more than 120 s"),
+    ],
+)
+def test_what_a_host_is_killed_for(
+    listener: Listener, since: float, ticket: str, heard: float, why: str
+) -> None:
+    client = EngineClient(faulty(step_timeout=120.0), listener)
+    client.info = Ready(1, False, "cpu", "", {}, 0.0)
+    now = time.monotonic()
+    client._heard = now - heard
+    client._looked = now
+    client._watch(SimpleNamespace(call=Call(1, now - since if since else 0.0, ticket)))  # type: ignore[arg-type]
+    assert client._reason == why
+
+
+def test_a_host_sees_of_the_environment_what_its_entry_names(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REDIS_URL", "TRUTHGPT_API_TOKEN", "WEBHOOK_HMAC_SECRET", "WANTED", "UNWANTED"):
+        monkeypatch.setenv(name, f"value of {name}")
+    client = EngineClient(faulty().model_copy(update={"env": ("WANTED",)}), listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.READY)
+    submit(client, "a", "environment")
+    eventually(lambda: listener.outcomes)
+    seen = msgspec.json.decode(listener.outcomes[0].output)
+    client.stop()
+
+    assert {value for value in seen.values() if value.startswith("value of")} == {"value of WANTED"}
+    assert seen["PATH"] == os.environ["PATH"] and seen["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_variable_that_is_named_and_not_set_is_told(listener: Listener) -> None:
+    client = EngineClient(faulty().model_copy(update={"env": ("NOT_SET_HERE",)}), listener)
+    client.start()
+    eventually(lambda: client.state is EngineState.FAILED)
+    assert "models.m.env: NOT_SET_HERE is not set" in client.detail
+    client.stop()
 
 
 def test_a_host_that_is_killed_is_replaced(client: EngineClient, listener: Listener) -> None:
@@ -237,5 +310,5 @@ def test_who_sends_to_a_host_that_hangs_does_not_wait(
     assert host is not None
     sender.start()
     sender.join(10)
-    assert not sender.is_alive() and host.process.poll() is None
+    assert not sender.is_alive() and host.reaper.poll() is None
     eventually(lambda: listener.lost, what="the watchdog kills it all the same")

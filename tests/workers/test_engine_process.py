@@ -23,24 +23,27 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host]]:
     yield found
     for host in found:
         host.channel.close()
-        host.process.wait(10)
+        host.reaper.wait(10)
     assert set(psutil.Process().children()) <= before
     assert not engine_process._ahead
 
 
 def test_a_host_that_was_started_ahead_is_the_first_one(hosts: list[Host]) -> None:
     spawn_ahead()
-    early = engine_process._ahead[0].process.pid
+    early = engine_process._ahead[0].reaper.pid
     hosts += [spawn(), spawn()]
-    assert [host.process.pid == early for host in hosts] == [True, False]
+    assert [host.reaper.pid == early for host in hosts] == [True, False]
     eventually(lambda: all(host.channel.receive(0) for host in hosts), 20, "both pulse")
 
 
-def test_a_model_with_an_interpreter_of_its_own_gets_another_one(hosts: list[Host]) -> None:
+@pytest.mark.parametrize(("python", "named"), [(Path(sys.executable), ()), (None, ("PATH",))])
+def test_a_model_with_an_interpreter_or_variables_of_its_own_gets_another_one(
+    hosts: list[Host], python: Path | None, named: tuple[str, ...]
+) -> None:
     spawn_ahead()
-    early = engine_process._ahead[0].process
-    hosts.append(spawn(Path(sys.executable)))
-    assert hosts[0].process.pid != early.pid and early.returncode is not None
+    early = engine_process._ahead[0].reaper
+    hosts.append(spawn(python, named))
+    assert hosts[0].reaper.pid != early.pid and early.returncode is not None
 
 
 def test_a_host_whose_worker_goes_before_it_said_anything_ends(hosts: list[Host]) -> None:
@@ -48,7 +51,7 @@ def test_a_host_whose_worker_goes_before_it_said_anything_ends(hosts: list[Host]
     hosts.append(host)
     eventually(lambda: host.channel.receive(0), 20, "it pulses")
     host.channel.close()
-    assert host.process.wait(10) == 0
+    assert host.reaper.wait(10) == 0
 
 
 def test_what_comes_behind_the_model_before_a_host_reads_is_for_its_loop(
@@ -61,4 +64,4 @@ def test_what_comes_behind_the_model_before_a_host_reads_is_for_its_loop(
     host.channel.post([Cancel("of an earlier host")])
     eventually(lambda: any(isinstance(r, Ready) for r in host.channel.receive(0)), 20, "it loads")
     host.channel.post([Stop()])
-    assert host.process.wait(10) == 0
+    assert host.reaper.wait(10) == 0

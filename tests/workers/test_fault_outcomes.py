@@ -19,6 +19,10 @@ ENGINE = "tests.workers.faulty:Faulty"
 MODEL = "tests.workers.faulty:FaultyModel"
 PROMPTS = {
     "input that the engine refuses": (ENGINE, "refuse"),
+    "an exception before the model runs": (ENGINE, "raise at the door"),
+    "`SystemExit` before the model runs": (ENGINE, "quit at the door"),
+    "a hang before the model runs": (ENGINE, "hang at the door"),
+    "`os._exit` before the model runs": (ENGINE, "exit at the door"),
     "an exception in a step": (ENGINE, "raise"),
     "`SystemExit` in a step": (ENGINE, "quit"),
     "a row that fails alone": (ENGINE, "break"),
@@ -26,6 +30,7 @@ PROMPTS = {
     "too many outputs": (MODEL, "many"),
     "NaN in an output": (MODEL, "nan"),
     "output that is no JSON": (ENGINE, "object"),
+    "output over `MAX_OUTPUT_BYTES`": (ENGINE, "blob 2000000"),
     "usage that is no count": (ENGINE, "half a token"),
     "host memory exhausted": (ENGINE, "hoard"),
     "device memory exhausted": (ENGINE, "memory"),
@@ -36,7 +41,8 @@ PROMPTS = {
     "a device that went away": (ENGINE, "device lost once"),
     "host over `ENGINE_MEMORY_LIMIT`": (ENGINE, "balloon 390"),
 }
-LIMIT = 400 * 2**20
+MIB = 2**20
+LIMIT = 400 * MIB
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,9 @@ def start(
         made = Bench(
             store,
             breaker=Breaker(failure_threshold=1000, minimum_volume=1000),
-            step_timeout=0.5 if prompt == "hang" else 10.0,
+            step_timeout=0.5 if prompt.startswith("hang") else 10.0,
             engine=engine,
-            host=HostOptions(memory_limit=LIMIT) if prompt.startswith("balloon") else None,
+            host=HostOptions(LIMIT if prompt.startswith("balloon") else None, max_output=MIB),
             once=str(tmp_path / "once"),
             gate=str(tmp_path / "gate"),
             napping=str(tmp_path / "napping"),

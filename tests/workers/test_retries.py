@@ -4,6 +4,7 @@ import pytest
 
 from shared.errors import PROBLEMS
 from shared.states import JobState
+from workers.host.messages import Doubt
 from workers.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, judge
 
 
@@ -60,19 +61,22 @@ def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "verdict"),
+    ("kind", "doubt", "repeated", "verdict"),
     [
-        ("finished", "", "success"),
-        ("broke", "engine_error", "failure"),
-        ("broke", "poison_input", "ignored"),
-        ("broke", "invalid_input", "ignored"),
-        ("broke", "prompt_too_long", "ignored"),
-        ("canceled", "", "ignored"),
-        ("expired", "", "ignored"),
-        ("run_timeout", "", "ignored"),
-        ("returned", "", "ignored"),
-        ("crashed", "", "ignored"),
+        ("finished", "", False, "success"),
+        ("broke", "new", False, "failure"),
+        ("broke", "new", True, "fell"),
+        ("broke", "known", False, "fell"),
+        ("broke", "", False, "ignored"),
+        ("broke", "", True, "ignored"),
+        ("canceled", "", False, "ignored"),
+        ("expired", "", False, "ignored"),
+        ("run_timeout", "", False, "ignored"),
+        ("returned", "", False, "ignored"),
+        ("crashed", "", False, "ignored"),
     ],
 )
-def test_what_an_end_says_of_the_engine(kind: Kind, code: str, verdict: str) -> None:
-    assert judge(kind, code) == verdict
+def test_what_an_end_says_of_the_engine(
+    kind: Kind, doubt: Doubt, repeated: bool, verdict: str
+) -> None:
+    assert judge(kind, doubt, repeated=repeated) == verdict

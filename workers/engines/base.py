@@ -7,11 +7,23 @@ admits work, asks for steps and takes work out again, always between two steps.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from shared.catalog import ModelSpec
+
+
+class Request(msgspec.Struct):
+    """A job's request as the API stored it."""
+
+    content: Any
+    params: dict[str, Any]
+    seed: int
+
+
+_decode = msgspec.json.Decoder(Request).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -22,6 +34,9 @@ class Work(msgspec.Struct, frozen=True):
     `token_ids`. An engine that cannot continue never gets them. Sampling must depend on nothing but
     `seed` and the position in the text. `expires` is when the host takes the job out again, by
     `time.monotonic`; an engine may use it to choose whom to serve first, and need not.
+
+    `request` is what `content` and `params` were decoded from. Code that is not ours may change them, so
+    whoever hands them to such code for a second time takes those of `anew`.
     """
 
     id: str
@@ -31,6 +46,23 @@ class Work(msgspec.Struct, frozen=True):
     text: str = ""
     token_ids: tuple[int, ...] = ()
     expires: float = math.inf
+    request: bytes = b""
+
+    @classmethod
+    def of(cls, job_id: str, request: bytes, **fields: Any) -> Self:
+        """The work that a stored request asks for. Raises `msgspec.MsgspecError` for no request."""
+        given = _decode(request)
+        return cls(job_id, given.content, given.params, given.seed, request=request, **fields)
+
+    def anew(self) -> Self:
+        """The same work with content and params of its own, decoded from the stored bytes.
+
+        Work that was made without a stored request is taken as it is now.
+        """
+        given = _decode(
+            self.request or _encode(Request(self.content, dict(self.params), self.seed))
+        )
+        return msgspec.structs.replace(self, content=given.content, params=given.params)
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -57,11 +89,15 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Broke(msgspec.Struct, frozen=True):
-    """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help."""
+    """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help.
+
+    `shaped`: by an error of the kind that code raises over data that it did not expect.
+    """
 
     id: str
     code: str
     message: str
+    shaped: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -35,15 +35,32 @@ PASSING = (ConnectionError, TimeoutError, InterruptedError, BlockingIOError)
 """What a model raises that asked somebody else, or the system, in a bad moment."""
 
 
+SHAPED_BY_INPUT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What code raises over data that it did not expect. A device or a service that fails raises other things."""
+
+
+class Unprepared(Exception):
+    """The inputs could not be made ready for the model: what they are is to blame, not the engine."""
+
+
 class DeviceLost(Exception):
     """The device is of no use to this process any more; only a new process may find it well.
 
-    `blames`: a job that ran may be the cause.
+    `blames`: a job that ran may be the cause. `ticket`: which one, where it ran alone.
     """
 
     def __init__(self, told: str, *, blames: bool) -> None:
         super().__init__(told)
         self.blames = blames
+        self.ticket = ""
 
 
 def exhausted(error: BaseException) -> bool:
@@ -56,6 +73,11 @@ def exhausted(error: BaseException) -> bool:
 def passing(error: BaseException) -> bool:
     """Whether the same step may well pass when it is run again at once."""
     return isinstance(error, PASSING)
+
+
+def of_the_engine(error: BaseException) -> bool:
+    """Whether an error over inputs says something of the engine all the same."""
+    return exhausted(error) or passing(error) or device_lost(error) is not None
 
 
 def device_lost(error: BaseException) -> DeviceLost | None:

@@ -17,8 +17,8 @@ from workers.engines.base import Broke, EngineInfo, Piece, Step, Work
 from workers.engines.batch_plan import alike, around, oldest_first
 from workers.engines.batch_wait import Arrivals, StepCost, wait
 from workers.engines.budget import Budget
-from workers.engines.faults import device_lost
-from workers.engines.outputs import broke, checked, flaw_of, outcome, plain
+from workers.engines.faults import Unprepared, device_lost, of_the_engine
+from workers.engines.outputs import BadOutput, broke, checked, outcome, snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,8 @@ class OneShotModel:
     """Base of a model that answers each input at once; name it in the catalogue as `package.module:Class`.
 
     `options` and `path` are those of the catalogue entry, set before `load`. Inputs are any JSON values;
-    a model that minds refuses them by raising `InputRefused` in `cost`, which runs at the door.
+    a model that minds refuses them by raising `InputRefused` in `cost`, which runs at the door. Each call
+    gets inputs of its own, so it may change them.
     """
 
     options: Mapping[str, Any] = {}
@@ -56,6 +57,7 @@ class OneShotModel:
     def predict(self, inputs: Any) -> Sequence[Any]:
         """One output for every input, in order: JSON values, or a tensor or array with a row for each.
 
+        Numbers, arrays and tensors of numpy, torch and their like may stand anywhere inside an output.
         An exception in a row's place fails that job alone: `InputRefused` blames its input, any other
         is an `engine_error`. Raising fails the step, and the job that is to blame is searched for.
         """
@@ -71,15 +73,21 @@ class OneShotModel:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A job that waits or, if it streams, runs. `came` and `expires` by `time.monotonic`."""
+    """A job that waits or, if it streams, runs. `came` is by `time.monotonic`."""
 
-    id: str
-    content: Any
+    work: Work
     cost: float
     came: float
-    expires: float
     values: Iterator[Any] | None = None
     said: list[Any] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.work.id
+
+    def input(self) -> Any:
+        """The job's input as it was stored, whatever the model did to the one that it got before."""
+        return self.work.anew().content
 
 
 class OneShot:
@@ -135,19 +143,19 @@ class OneShot:
         if work.params:
             names = ", ".join(work.params)
             raise InputRefused(f"This model takes no params, got {names}; its input says it all.")
-        cost = float(self._model.cost(work.content))
+        cost = float(self._model.cost(work.anew().content)) if self._sorts else 1.0
         if not 0 < cost < math.inf:
             raise ValueError(f"cost must be positive and finite, got {cost}")
         now = self._clock()
         self._arrivals.came(now)
-        self._rows[work.id] = Row(work.id, work.content, cost, now, work.expires)
+        self._rows[work.id] = Row(work, cost, now)
 
     def cancel(self, job_id: str) -> None:
         row = self._rows.pop(job_id, None)
         if row is not None and isinstance(row.values, Generator):
             try:
                 row.values.close()
-            except Exception:  # noqa: BLE001 - the job is gone all the same
+            except BaseException:  # noqa: BLE001 - the job is gone all the same
                 _log.exception("closing the stream of %s failed", job_id)
 
     def step(self) -> Step:
@@ -182,7 +190,7 @@ class OneShot:
         started = self._clock()
         first, most = 0, self._spec.batch.max_size
         if not self._jumped:  # else the oldest could be passed over for ever
-            first, most = around([row.expires for row in waiting], started, self._cost, most)
+            first, most = around([row.work.expires for row in waiting], started, self._cost, most)
         plan = alike if self._sorts else oldest_first
         chosen = plan([row.cost for row in waiting], most, self.budget.now, first)
         batch = [waiting[index] for index in chosen]
@@ -191,9 +199,7 @@ class OneShot:
         self.budget.spend(
             max(costs) * len(batch) if self._sorts else sum(costs), waiting[first].cost
         )
-        outputs = checked(
-            self._model.predict(self._model.collate([row.content for row in batch])), len(batch)
-        )
+        outputs = checked(self._model.predict(self._collated(batch)), len(batch))
         usage = {"batch_size": len(batch)}
         ends = [outcome(row.id, out, usage) for row, out in zip(batch, outputs, strict=True)]
         # Nothing above has changed anything, and nothing below can fail.
@@ -203,6 +209,16 @@ class OneShot:
         for row in batch:
             del self._rows[row.id]
         return Step([], ends, len(batch))
+
+    def _collated(self, batch: Sequence[Row]) -> Any:
+        try:
+            return self._model.collate([row.input() for row in batch])
+        except InputRefused:
+            raise
+        except BaseException as error:
+            if of_the_engine(error):
+                raise
+            raise Unprepared(type(error).__name__) from error
 
     def _advance(self) -> Step:
         rows = list(self._rows.values())[: self._spec.batch.max_size]
@@ -216,19 +232,18 @@ class OneShot:
     def _next_value(self, row: Row, step: Step) -> None:
         try:
             if row.values is None:
-                row.values = iter(self._model.stream(row.content))
-            value = plain(next(row.values))
+                row.values = iter(self._model.stream(row.input()))
+            value = snapshot(next(row.values))
         except StopIteration as stop:
             output = row.said if stop.value is None else stop.value
             step.outcomes.append(outcome(row.id, output, {"batch_size": step.batch_size}))
-        except (Exception, SystemExit) as error:
+        except BadOutput as error:
+            step.outcomes.append(Broke(row.id, error.code, error.detail))
+        except BaseException as error:
             if (lost := device_lost(error)) is not None:
                 raise lost from error
             _log.exception("the stream of %s failed", row.id)
             step.outcomes.append(broke(row.id, error))
         else:
-            if (flaw := flaw_of(value)) is not None:
-                step.outcomes.append(Broke(row.id, "engine_error", flaw))
-                return
             row.said.append(value)
             step.pieces.append(Piece(row.id, output=value))

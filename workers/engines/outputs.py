@@ -1,4 +1,4 @@
-"""What a user's model returns, checked before anyone believes it: number, order, finite, JSON."""
+"""What a model returns, checked before anyone believes it: number, order, finite, JSON, not too much."""
 
 import math
 from collections.abc import Mapping
@@ -8,13 +8,11 @@ import msgspec
 
 from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Finished
-from workers.engines.faults import exhausted
-
-_encode = msgspec.json.Encoder().encode
+from workers.engines.faults import SHAPED_BY_INPUT, exhausted
 
 
 class BadOutput(JobsError):
-    """A model's `predict` did not return what it must."""
+    """What a model returned is not what it must be."""
 
     code = "engine_error"
 
@@ -30,11 +28,12 @@ def checked(outputs: Any, count: int) -> list[Any]:
 
 
 def outcome(job_id: str, output: Any, usage: Mapping[str, int]) -> Finished | Broke:
-    if isinstance(output, Exception):
+    if isinstance(output, BaseException):
         return broke(job_id, output)
-    value = plain(output)
-    flaw = flaw_of(value)
-    return Broke(job_id, "engine_error", flaw) if flaw else Finished(job_id, value, usage)
+    try:
+        return Finished(job_id, snapshot(output), usage)
+    except BadOutput as error:
+        return Broke(job_id, error.code, error.detail)
 
 
 def broke(job_id: str, error: BaseException) -> Broke:
@@ -42,28 +41,56 @@ def broke(job_id: str, error: BaseException) -> Broke:
         return Broke(job_id, error.code, error.detail)
     if exhausted(error):
         return Broke(job_id, "out_of_memory", "The model ran out of memory on this job.")
-    return Broke(job_id, "engine_error", f"The model failed: {type(error).__name__}: {error}")
+    message = f"The model failed: {type(error).__name__}: {error}"
+    return Broke(job_id, "engine_error", message, isinstance(error, SHAPED_BY_INPUT))
+
+
+def snapshot(output: Any) -> Any:
+    """An output as it is now, in plain JSON values: the model may go on changing its own object.
+
+    Raises `BadOutput`.
+    """
+    return _decode(to_json(output))
+
+
+def to_json(output: Any) -> bytes:
+    """An output as JSON, the numbers, arrays and tensors anywhere inside it as numbers and lists.
+
+    Raises `BadOutput` for what JSON has no word for, NaN and infinity among it.
+    """
+    try:
+        document = _encode(output)
+        # NaN comes out as null, so where there is no null nobody need look for it.
+        finite = b"null" not in document or _finite(output)
+    except Exception as error:  # noqa: BLE001 - an object of the model's may raise whatever it likes
+        told = str(error) or type(error).__name__
+        raise BadOutput(f"The model's output is not JSON: {told}") from None
+    if not finite:
+        raise BadOutput("The model's output for this job is not a number (NaN or infinity).")
+    return document
 
 
 def plain(value: Any) -> Any:
-    """Tensors and arrays as lists and numbers."""
+    """Tensors, arrays and their single numbers as lists and numbers."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def flaw_of(value: Any) -> str | None:
-    """Why a value cannot be sent, None when it can."""
-    try:
-        if not _finite(value):
-            return "The model's output for this job is not a number (NaN or infinity)."
-        _encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return f"The model's output is not JSON: {error}"
-    return None
+def _foreign(value: Any) -> Any:
+    """What JSON does not know by itself, in values that it does."""
+    found = plain(value)
+    if found is value:
+        raise TypeError(f"{type(value).__name__} has no form in JSON")
+    return found
+
+
+_encode = msgspec.json.Encoder(enc_hook=_foreign).encode
+_decode = msgspec.json.Decoder().decode
 
 
 def _finite(value: Any) -> bool:
+    value = plain(value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):
         return all(map(_finite, value.values()))
-    return not isinstance(value, list | tuple) or all(map(_finite, value))
+    return not isinstance(value, list | tuple | set | frozenset) or all(map(_finite, value))

@@ -1,13 +1,14 @@
-"""Entry of the engine host: `python -m workers.host FD`, a socket inherited from the worker.
+"""Entry of the engine host: `python -m workers.host SOCKET PAGE`, two descriptors inherited from the worker.
 
 Threads: the loop (main thread) owns the engine, reads commands between its steps and writes reports; `pulse`
-writes the pulse. When the worker dies, however it dies, the host ends: Linux kills it, and where there is no
-such help the pulse finds the socket closed.
+writes the pulse. When the worker dies, however it dies, the host ends: its reaper kills it, and where there
+is no reaper any more either, Linux does, or the pulse finds the socket closed.
 """
 
 import ctypes
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -16,7 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import context
 from pathlib import Path
+from typing import Any
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, JobsError
@@ -29,7 +32,7 @@ from workers.host.ceilings import Ceilings, device_identity, shape_key
 from workers.host.channel import Channel, to_worker
 from workers.host.loop import Loop
 from workers.host.messages import (
-    STEP_PULSE_SECONDS,
+    PULSE_SECONDS,
     Command,
     Load,
     Lost,
@@ -38,18 +41,59 @@ from workers.host.messages import (
     Refused,
     Report,
 )
+from workers.host.progress import Progress
+from workers.host.watched import Watched
 
 DEVICE_LOST = 5
 """Exit status of a host whose device is of no use to it any more."""
 PR_SET_PDEATHSIG = 1
+LEFT_TO_THE_WORKER = (signal.SIGINT, signal.SIGTERM)
 
 _log = logging.getLogger("workers.host")
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when the worker's supervising thread ends (prctl(2))."""
+    """Ask Linux to kill this process when its reaper ends (prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave_signals_to_the_worker() -> None:
+    """Let SIGTERM and SIGINT pass: a service manager may send them to every process, and the worker drains.
+
+    They are heard and not ignored, for a child inherits what is ignored: `multiprocessing.Pool` ends its
+    processes with SIGTERM and then waits for them. A program that is started gets the defaults from the
+    system. A fork gets them here, and meanwhile they wait: Python forgets signals that came before.
+    """
+    for signum in LEFT_TO_THE_WORKER:
+        signal.signal(signum, lambda *_: None)
+        signal.siginterrupt(signum, False)
+    masks = threading.local()
+
+    def hold() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_WORKER)
+
+    def let_pass() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def let_pass_as_usual() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_pass()
+
+    os.register_at_fork(before=hold, after_in_parent=let_pass, after_in_child=let_pass_as_usual)
+
+
+def start_processes_clean() -> None:
+    """Have `multiprocessing` fork from a process without threads, as it does by itself from Python 3.14 on.
+
+    A fork of this process has none of its threads but the locks that they held: torch's and the memory
+    allocator's among them, for which the child then waits for ever. Only the default is another one:
+    `set_start_method` would keep a model from choosing its own.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        default: Any = context._default_context
+        default._default_context = multiprocessing.get_context("forkserver")
 
 
 class Worker:
@@ -88,17 +132,11 @@ class Worker:
             os._exit(0)
 
     def pulse(self) -> None:
-        """Write a pulse every `STEP_PULSE_SECONDS`."""
+        """Write a pulse every `PULSE_SECONDS`."""
         while True:
-            self.report(self._pulse(time.monotonic()))
-            time.sleep(STEP_PULSE_SECONDS)
-
-    def _pulse(self, now: float) -> Pulse:
-        loop = self.loop
-        if loop is None:
-            return Pulse(0.0, 0)
-        started = loop.step_started
-        return Pulse(now - started if started else 0.0, loop.pending, loop.budget)
+            loop = self.loop
+            self.report(Pulse(loop.pending, loop.budget) if loop is not None else Pulse(0))
+            time.sleep(PULSE_SECONDS)
 
 
 @contextmanager
@@ -119,11 +157,12 @@ def kept_for_good() -> Iterator[None]:
 def main() -> None:
     started = time.perf_counter()
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leave_signals_to_the_worker()
+    start_processes_clean()
+    channel, progress = _inherited(*map(int, sys.argv[1:]))
     settings = load_settings()
     logs.configure(settings, f"engine-{settings.model}" if settings.model else "engine")
-    worker = Worker(to_worker(socket.socket(fileno=int(sys.argv[1]))))
+    worker = Worker(channel)
     threading.Thread(target=worker.pulse, name="pulse", daemon=True).start()
     _prepare(settings)
     first = worker.load()
@@ -142,16 +181,32 @@ def main() -> None:
         worker.report(Refused(f"loading failed: {type(error).__name__}: {error}"))
         os._exit(4)
     remember = _recall(engine, spec, info, first.ceilings)
-    loop = Loop(engine, worker.commands, worker.report, continues=info.continues, remember=remember)
+    loop = Loop(
+        Watched(engine, progress),
+        worker.commands,
+        worker.report,
+        continues=info.continues,
+        remember=remember,
+        max_output=first.max_output,
+    )
     worker.loop = loop
     worker.report(_ready(info, (time.perf_counter() - started) * 1000))
     try:
         loop.run()
     except DeviceLost as lost:
         _log.exception("the device of %s is gone", spec.name)
-        worker.report(Lost(str(lost), lost.blames))
+        worker.report(Lost(str(lost), lost.blames, lost.ticket))
         os._exit(DEVICE_LOST)
     os._exit(0)
+
+
+def _inherited(ours: int, page: int) -> tuple[Channel[Report, Command], Progress]:
+    """Our ends of what is between us and the worker, kept from programs that the model may start."""
+    os.set_inheritable(ours, False)
+    progress = Progress(page)
+    os.close(page)
+    progress.sign()
+    return to_worker(socket.socket(fileno=ours)), progress
 
 
 def _prepare(settings: Settings) -> None:

@@ -12,14 +12,13 @@ Only a job that does not fit alone, in a step as small as can be, ends for it.
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import msgspec
 
-from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
-from workers.engines.faults import device_lost, exhausted, passing, reclaim
+from workers.engines.faults import device_lost, reclaim
+from workers.host.blame import Evidence, Fault, refused
 from workers.host.search import Search
 
 _log = logging.getLogger(__name__)
@@ -44,31 +43,26 @@ class Held(msgspec.Struct):
         else:
             self.outputs += 1
 
-    def continued(self) -> Work:
-        """The work with all that was streamed as its forced prefix."""
+    def again(self) -> Work:
+        """The work for another admission, decoded anew: the engine may have changed the first one's content.
+
+        All that was streamed is its forced prefix.
+        """
+        work = self.work.anew()
         if not self.text:
-            return self.work
-        text = self.work.text + "".join(self.text)
-        token_ids = (*self.work.token_ids, *self.token_ids)
-        return msgspec.structs.replace(self.work, text=text, token_ids=token_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is kept of an exception: its traceback would hold the step's tensors."""
-
-    told: str
-    memory: bool
-    passing: bool
+            return work
+        text = work.text + "".join(self.text)
+        token_ids = (*work.token_ids, *self.token_ids)
+        return msgspec.structs.replace(work, text=text, token_ids=token_ids)
 
 
 class Isolation:
     """An engine whose `step` raises nothing but `DeviceLost`: stands between the loop and the real one.
 
-    Culprits come out as `Broke` with `poison_input`; where nothing shows that the engine is well, with
-    `engine_error`, which is tried again; what does not fit into memory alone, with `out_of_memory`.
-    Jobs that come during a search wait outside until it is over. `remember` is called with the
-    engine's budget when it has changed.
+    Culprits come out as `Broke` with `poison_input`; where nothing shows that the engine is well, now or by
+    the `evidence` of the last minute, with `engine_error`, which is tried again; what does not fit into
+    memory alone, with `out_of_memory`. Jobs that come during a search wait outside until it is over.
+    `remember` is called with the engine's budget when it has changed.
 
     A job that has streamed and has to leave an engine that cannot continue it (`continues`) ends with
     `engine_error`: only a new attempt can tell its readers to start over, and as the attempt is
@@ -78,11 +72,13 @@ class Isolation:
     def __init__(
         self,
         engine: Engine,
+        evidence: Evidence | None = None,
         *,
         continues: bool,
         remember: Callable[[Budget], None] = lambda _budget: None,
     ) -> None:
         self._engine = engine
+        self._evidence = evidence or Evidence()
         self._continues = continues
         self._remember = remember
         self._budget: Budget | None = getattr(engine, "budget", None)
@@ -91,7 +87,9 @@ class Isolation:
         """Those of `_held` that the engine has."""
         self._search: Search | None = None
         self._failed_once = False
-        self._fault = ""
+        self._fault = Fault()
+        self._faults: dict[str, Fault] = {}
+        """What came up when a job was tried alone."""
         self._starved: set[str] = set()
         """Jobs that ran out of memory alone."""
         self._broken: list[Broke] = []
@@ -110,6 +108,7 @@ class Isolation:
             self._inside.remove(job_id)
             self._engine.cancel(job_id)
         self._starved.discard(job_id)
+        self._faults.pop(job_id, None)
         if self._search is not None:
             self._search.drop(job_id)
 
@@ -138,7 +137,7 @@ class Isolation:
         fault = None
         try:
             step = self._engine.step()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             if (lost := device_lost(error)) is not None:
                 raise lost from error
             fault = self._note(error)
@@ -152,17 +151,17 @@ class Isolation:
         return step
 
     def _note(self, error: BaseException) -> Fault:
-        # Only what was written for clients is told to them; the log has the rest.
-        told = error.detail if isinstance(error, JobsError) else type(error).__name__
-        memory = exhausted(error)
+        fault = Fault.of(error)
         if self._search is None and not self._failed_once:
             # A log record must not hold the traceback's tensors either.
-            trace = None if memory else error
-            _log.error("a step with %d jobs failed: %s", len(self._inside), told, exc_info=trace)
-        return Fault(told, memory, passing(error))
+            trace = None if fault.memory else error
+            _log.error(
+                "a step with %d jobs failed: %s", len(self._inside), fault.told, exc_info=trace
+            )
+        return fault
 
     def _failed(self, fault: Fault) -> None:
-        self._fault = fault.told
+        self._fault = fault
         if fault.memory and self._shrink():
             return
         group = self._suspects()
@@ -170,12 +169,14 @@ class Isolation:
             _log.warning("running it once more")
             self._failed_once = True
             return
-        if fault.memory and len(group) == 1:
-            self._starved.update(group)
+        if len(group) == 1:
+            self._faults[group[0]] = fault
+            if fault.memory:
+                self._starved.update(group)
         if self._search is not None:
             self._search.failed()
         else:
-            _log.error("searching %d jobs for the culprit (%s)", len(group), self._fault)
+            _log.error("searching %d jobs for the culprit (%s)", len(group), fault.told)
             self._failed_once = False
             self._search = Search(group, [job for job in group if not self._held[job].heard])
         self._judge(self._search)
@@ -222,13 +223,21 @@ class Isolation:
             _log.error("%s does not fit into memory, not even alone", job)
             self._break(job, "out_of_memory", "The model ran out of memory on this job alone.")
         for job in search.poison:
-            _log.error("%s makes the model fail (%s)", job, self._fault)
-            self._break(job, "poison_input", f"The model fails on this input: {self._fault}")
+            self._blame(job)
         for job in search.unlucky:
-            self._break(job, "engine_error", f"The model failed: {self._fault}")
+            fault = self._faults.get(job, self._fault)
+            if fault.door or (fault.shaped and self._evidence.lately_well):
+                self._blame(job)
+            else:
+                self._break(job, "engine_error", f"The model failed: {fault.told}", fault.shaped)
         search.poison, search.unlucky = [], []
         if search.over:
             self._search = None
+
+    def _blame(self, job: str) -> None:
+        fault = self._faults.get(job, self._fault)
+        _log.error("%s makes the model fail (%s)", job, fault.told)
+        self._break(job, fault.code, fault.message)
 
     def _arrange(self) -> None:
         """Have exactly those inside the engine who should take part in the next step."""
@@ -251,34 +260,32 @@ class Isolation:
             held = self._held[job]
             if held.outputs or (held.text and not self._continues):
                 message = (
-                    f"The model failed, and cannot go on with this job's stream: {self._fault}"
+                    f"The model failed, and cannot go on with this job's stream: {self._fault.told}"
                 )
-                self._lose(job, "engine_error", message)
+                self._lose(Broke(job, "engine_error", message))
 
     def _put_in(self, jobs: Iterable[str]) -> None:
         for job in jobs:
             try:
-                self._engine.admit(self._held[job].continued())
-            except InputRefused as error:
-                self._lose(job, error.code, error.detail)
-            except Exception as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
-                _log.exception("admitting %s failed", job)
-                self._lose(job, "engine_error", type(error).__name__)
+                self._engine.admit(self._held[job].again())
+            except BaseException as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
+                self._lose(refused(job, error))
             else:
                 self._inside.add(job)
 
-    def _lose(self, job_id: str, code: str, message: str) -> None:
-        self._break(job_id, code, message)
+    def _lose(self, broke: Broke) -> None:
+        self._break(broke.id, broke.code, broke.message)
         if self._search is not None:
-            self._search.drop(job_id)
+            self._search.drop(broke.id)
 
-    def _break(self, job_id: str, code: str, message: str) -> None:
+    def _break(self, job_id: str, code: str, message: str, shaped: bool = False) -> None:
         if job_id in self._inside:
             self._engine.cancel(job_id)
         self._forget(job_id)
-        self._broken.append(Broke(job_id, code, message))
+        self._broken.append(Broke(job_id, code, message, shaped))
 
     def _forget(self, job_id: str) -> None:
         self._held.pop(job_id, None)
         self._inside.discard(job_id)
         self._starved.discard(job_id)
+        self._faults.pop(job_id, None)

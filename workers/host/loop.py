@@ -1,19 +1,24 @@
 """The host's loop: the only thread that touches the engine. Commands and deadlines are read between steps."""
 
-import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
+from typing import Literal
 
 import msgspec
 
-from shared.errors import InputRefused
-from workers.engines.base import Broke, Engine, Piece, Step, Work
+from shared.errors import PROBLEMS
+from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
+from workers.engines.faults import DeviceLost
+from workers.engines.outputs import BadOutput, to_json
+from workers.host.blame import Evidence, refused
 from workers.host.isolation import Isolation
 from workers.host.messages import (
     Cancel,
     Command,
+    Doubt,
     Outcome,
     PieceOut,
     Stepped,
@@ -24,37 +29,31 @@ from workers.host.meter import Meter
 
 DEADLINE_MARGIN = 0.1
 """Seconds before a job's end, beyond what the last step took, at which waiting for company is over."""
+REFUSALS = frozenset({"invalid_input", "prompt_too_long", "output_too_large"})
+"""Codes with which an engine that is well ends a job."""
 MOST_COUNTED = 2**53
 """Of one job. Whoever reads JSON may know no larger whole number."""
-UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
-
-_log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
 
 
-class Request(msgspec.Struct):
-    """A job's request as the API stored it."""
+class _Held(msgspec.Struct):
+    """What the loop keeps of a job: when its time is up (monotonic), what it is then, what it asked for.
 
-    content: object
-    params: dict[str, object]
-    seed: int
+    `said`: the bytes of JSON that it has streamed.
+    """
 
-
-_decode = msgspec.json.Decoder(Request).decode
-
-
-class _Limit(msgspec.Struct, frozen=True):
-    at: float
-    kind: str
+    until: float
+    limit: Literal["expired", "run_timeout"]
+    request: bytes
+    said: int = 0
 
 
 class Loop:
     """Applies commands, enforces time limits, steps the engine, meters it, reports what came out.
 
     `commands` returns all that wait; while there are none it waits for some, as many seconds as it is told
-    (None: for ever). `report` takes each `Stepped`; `step_started` is the monotonic time of the step now
-    running, 0 between steps, for the watchdog. `continues` is what the engine says of itself, `remember` is
-    called when its budget has changed.
+    (None: for ever). `report` takes each `Stepped`. `continues` is what the engine says of itself, `remember`
+    is called when its budget has changed. `max_output` bounds the bytes of JSON that a job may answer, its
+    stream included; 0 for no bound.
     """
 
     def __init__(
@@ -65,19 +64,21 @@ class Loop:
         *,
         continues: bool = False,
         remember: Callable[[Budget], None] = lambda _budget: None,
+        max_output: int = 0,
     ) -> None:
-        self._engine = Isolation(engine, continues=continues, remember=remember)
+        self._evidence = Evidence()
+        self._engine = Isolation(engine, self._evidence, continues=continues, remember=remember)
         self._commands = commands
         self._report = report
-        self._limits: dict[str, _Limit] = {}
+        self._max_output = max_output or sys.maxsize
+        self._held: dict[str, _Held] = {}
         self._next_limit = float("inf")
         self.meter = Meter()
-        self.step_started = 0.0
         self._step_seconds = 0.0
 
     @property
     def pending(self) -> int:
-        return len(self._limits)
+        return len(self._held)
 
     @property
     def budget(self) -> float | None:
@@ -105,7 +106,7 @@ class Loop:
         batch_size = 0
         if self._engine.pending() and self._linger() <= 0:
             step = self._step()
-            self.meter.charge(step, time.perf_counter() - started, self._limits)
+            self.meter.charge(step, time.perf_counter() - started, self._held)
             batch_size = step.batch_size
             self._collect(step, pieces, outcomes)
         if pieces or outcomes:
@@ -130,101 +131,132 @@ class Loop:
         return min(linger, left - self._step_seconds - DEADLINE_MARGIN)
 
     def _admit(self, submit: Submit, outcomes: list[Outcome]) -> None:
-        limit = _Limit(time.monotonic() + submit.seconds, submit.limit)
+        held = _Held(time.monotonic() + submit.seconds, submit.limit, submit.request)
         try:
-            request = _decode(submit.request)
-            work = Work(
-                id=submit.ticket,
-                content=request.content,
-                params=request.params,
-                seed=request.seed,
+            work = Work.of(
+                submit.ticket,
+                submit.request,
                 text=submit.text,
                 token_ids=submit.token_ids,
-                expires=limit.at,
+                expires=held.until,
             )
             self._engine.admit(work)
-        except InputRefused as error:
-            outcomes.append(_broke(submit.ticket, error.code, error.detail))
-        except Exception as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
-            _log.exception("admitting %s failed", submit.ticket)
-            outcomes.append(_broke(submit.ticket, "engine_error", type(error).__name__))
+        except DeviceLost:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
+            outcomes.append(_broke(refused(submit.ticket, error)))
         else:
-            self._limits[submit.ticket] = limit
-            self._next_limit = min(self._next_limit, limit.at)
+            self._held[submit.ticket] = held
+            self._next_limit = min(self._next_limit, held.until)
 
-    def _cancel(self, ticket: str, kind: str, outcomes: list[Outcome]) -> None:
-        if self._limits.pop(ticket, None) is not None:
+    def _cancel(
+        self,
+        ticket: str,
+        kind: Literal["canceled", "expired", "run_timeout"],
+        outcomes: list[Outcome],
+    ) -> None:
+        if self._held.pop(ticket, None) is not None:
             self._engine.cancel(ticket)
-            outcomes.append(Outcome(ticket, kind))  # type: ignore[arg-type]
+            outcomes.append(Outcome(ticket, kind))
 
     def _enforce_limits(self, outcomes: list[Outcome]) -> None:
         now = time.monotonic()
         if now < self._next_limit:
             return
-        for ticket, limit in list(self._limits.items()):
-            if limit.at <= now:
-                self._cancel(ticket, limit.kind, outcomes)
-        self._next_limit = min((limit.at for limit in self._limits.values()), default=float("inf"))
+        for ticket, held in list(self._held.items()):
+            if held.until <= now:
+                self._cancel(ticket, held.limit, outcomes)
+        self._next_limit = min((held.until for held in self._held.values()), default=float("inf"))
 
     def _step(self) -> Step:
-        self.step_started = time.monotonic()
+        started = time.monotonic()
         try:
             return self._engine.step()
         finally:
-            self._step_seconds = time.monotonic() - self.step_started
-            self.step_started = 0.0
+            self._step_seconds = time.monotonic() - started
 
     def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:
+        """Turn what a step brought into reports; whatever cannot be said fails its job alone."""
+        broken: list[tuple[bytes, Broke]] = []
         for piece in step.pieces:
-            if piece.id not in self._limits:
+            if (held := self._held.get(piece.id)) is None:
                 continue
             try:
-                pieces.append(_piece(piece))
-            except UNENCODABLE as error:
-                del self._limits[piece.id]
+                pieces.append(self._piece(piece, held))
+            except BadOutput as error:
+                del self._held[piece.id]
                 self._engine.cancel(piece.id)
-                message = f"The model's output is not JSON: {error}"
-                outcomes.append(_broke(piece.id, "engine_error", message))
+                broken.append((held.request, Broke(piece.id, error.code, error.detail)))
         for outcome in step.outcomes:
-            if self._limits.pop(outcome.id, None) is None:
+            if (held := self._held.pop(outcome.id, None)) is None:
                 continue
             if isinstance(outcome, Broke):
-                outcomes.append(_broke(outcome.id, outcome.code, outcome.message))
+                broken.append((held.request, outcome))
                 continue
             try:
-                output = _encode(outcome.output)
-            except UNENCODABLE as error:
-                message = f"The model's output is not JSON: {error}"
-                outcomes.append(_broke(outcome.id, "engine_error", message))
-                continue
+                outcomes.append(self._finished(outcome))
+            except BadOutput as error:
+                broken.append((held.request, Broke(outcome.id, error.code, error.detail)))
+        # First what went well: it tells whose fault the rest is.
+        if pieces or any(outcome.kind == "finished" for outcome in outcomes):
+            self._evidence.well()
+        for request, fault in broken:
+            outcomes.append(self._failed(fault, request))
+
+    def _failed(self, fault: Broke, request: bytes) -> Outcome:
+        if fault.code not in PROBLEMS:
+            told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
+            fault = Broke(fault.id, "engine_error", told)
+        if fault.code in REFUSALS:
+            return _broke(fault)
+        doubt = self._evidence.doubt(fault, request)
+        return _broke(fault, doubt if PROBLEMS[fault.code].retryable else "")
+
+    def _piece(self, piece: Piece, held: _Held) -> PieceOut:
+        if piece.text:
             try:
-                usage = _counts(outcome.usage)
-            except UNENCODABLE as error:
-                outcomes.append(_broke(outcome.id, "engine_error", f"The engine's usage: {error}"))
-                continue
-            outcomes.append(Outcome(outcome.id, "finished", output, usage))
+                held.said += len(piece.text.encode())
+                said = PieceOut(piece.id, piece.text, tuple(map(index, piece.token_ids)))
+            except (TypeError, UnicodeEncodeError) as error:
+                raise BadOutput(f"The engine's text cannot be sent: {error}") from None
+        else:
+            said = PieceOut(piece.id, output=to_json(piece.output))
+            held.said += len(said.output)
+        self._bound(held.said)
+        return said
+
+    def _finished(self, outcome: Finished) -> Outcome:
+        output = to_json(outcome.output)
+        self._bound(len(output))
+        return Outcome(outcome.id, "finished", output, _counts(outcome.usage))
+
+    def _bound(self, size: int) -> None:
+        if size > self._max_output:
+            raise BadOutput(
+                f"The model's output for this job is larger than {self._max_output} bytes"
+                " (MAX_OUTPUT_BYTES).",
+                code="output_too_large",
+            )
 
 
 def _counts(usage: Mapping[str, int]) -> dict[str, int]:
-    """What an engine says of a job, as whole numbers by name. Raises `ValueError` for anything else."""
+    """What an engine says of a job, as whole numbers by name. Raises `BadOutput` for anything else."""
     counts = {}
     for name, count in usage.items():
         try:
             counts[str(name)] = index(count)
         except TypeError:
-            raise ValueError(f"{name} must be a whole number, not {count!r}.") from None
+            raise BadOutput(
+                f"The engine's usage: {name} must be a whole number, not {count!r}."
+            ) from None
         if not 0 <= counts[str(name)] <= MOST_COUNTED:
-            raise ValueError(f"{name} must be from 0 to {MOST_COUNTED}, not {count!r}.")
+            raise BadOutput(
+                f"The engine's usage: {name} must be from 0 to {MOST_COUNTED}, not {count!r}."
+            )
     return counts
 
 
-def _piece(piece: Piece) -> PieceOut:
-    if piece.text:
-        return PieceOut(piece.id, piece.text, piece.token_ids)
-    return PieceOut(piece.id, output=_encode(piece.output))
-
-
-def _broke(ticket: str, code: str, message: str) -> Outcome:
+def _broke(fault: Broke, doubt: Doubt = "") -> Outcome:
     # A lone surrogate in a user's message must not break the frame that carries it.
-    told = message[:2000].encode("utf-8", "replace").decode()
-    return Outcome(ticket, "broke", code=code, message=told)
+    told = fault.message[:2000].encode("utf-8", "replace").decode()
+    return Outcome(fault.id, "broke", code=fault.code, message=told, doubt=doubt)

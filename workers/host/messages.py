@@ -4,17 +4,23 @@ from typing import Any, Literal
 
 import msgspec
 
-STEP_PULSE_SECONDS = 1.0
+PULSE_SECONDS = 1.0
+
+Doubt = Literal["", "known", "new"]
+"""What a failure says against the engine: nothing, for its input is to blame; what an earlier failure of the
+same input has said already; something new."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
     """First message to a host: the model's catalogue entry as JSON.
 
-    `ceilings`: the file in which it keeps what did not fit into memory; "" for none.
+    `ceilings`: the file in which it keeps what did not fit into memory; "" for none. `max_output`: bytes of
+    JSON that one job may answer, its stream included; 0 for no bound.
     """
 
     spec: bytes
     ceilings: str = ""
+    max_output: int = 0
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
@@ -63,10 +69,14 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Lost(msgspec.Struct, tag=True, frozen=True):
-    """The device is gone and the host ends with all that it holds. `blames`: a job may be the cause."""
+    """The device is gone and the host ends with all that it holds. `blames`: a job may be the cause.
+
+    `ticket`: which one, "" where it may be any that ran.
+    """
 
     message: str
     blames: bool
+    ticket: str = ""
 
 
 class PieceOut(msgspec.Struct, frozen=True, array_like=True):
@@ -81,7 +91,8 @@ class PieceOut(msgspec.Struct, frozen=True, array_like=True):
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """How an attempt ended inside the host. `output` is JSON; `code` and `message` belong to broke.
 
-    `device_seconds` is the attempt's share of the steps that it took part in.
+    `device_seconds` is the attempt's share of the steps that it took part in. `doubt`: what it says against
+    the engine that it broke.
     """
 
     ticket: str
@@ -91,6 +102,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     code: str = ""
     message: str = ""
     device_seconds: float = 0.0
+    doubt: Doubt = ""
 
 
 class Stepped(msgspec.Struct, tag=True, frozen=True):
@@ -103,12 +115,11 @@ class Stepped(msgspec.Struct, tag=True, frozen=True):
 
 
 class Pulse(msgspec.Struct, tag=True, frozen=True):
-    """Sign of life, every second: how long the step now running has taken (s), and what is pending.
+    """Sign of life, every second, unless the model lets no other thread run: how many jobs are pending.
 
     `budget`: what a step may take now, in the engine's unit; None where the engine has no bound.
     """
 
-    stepping: float
     pending: int
     budget: float | None = None
 

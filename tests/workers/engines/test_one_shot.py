@@ -1,8 +1,10 @@
 """Users' models: what they return is checked, what they break breaks alone, batches are well chosen."""
 
+from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from tests.engine_driver import Ran, drive
 from workers.engines.base import Broke, Engine, Step, Work
 from workers.engines.batch_plan import PADDING_CAP, alike, around, oldest_first
 from workers.engines.batch_wait import StepCost
+from workers.engines.faults import Unprepared
 from workers.engines.one_shot import OneShot, OneShotModel
 from workers.engines.outputs import BadOutput
 from workers.engines.registry import build
@@ -83,6 +86,8 @@ class Streaming(OneShotModel):
                 raise RuntimeError("in the middle")
             if item == "exit" and number == 1:
                 raise SystemExit(1)
+            if item == "cancel" and number == 1:
+                raise CancelledError
             yield float("nan") if item == "nan" and number == 1 else number
 
 
@@ -203,12 +208,81 @@ def test_a_stream_sends_each_value_and_ends_with_all() -> None:
     assert ran.finished("1").usage == {"batch_size": 2}
 
 
-@pytest.mark.parametrize("fault", ["break", "exit", "nan"])
+@pytest.mark.parametrize("fault", ["break", "exit", "nan", "cancel"])
 def test_a_stream_that_breaks_ends_alone(fault: str) -> None:
     ran = drive(engine_of(Streaming), works("a", fault, "c"))
 
     assert codes(ran) == {"1": "engine_error"}
     assert [piece.output for piece in ran.pieces["1"]] == [0]
+
+
+class Changing(OneShotModel):
+    """Takes its inputs apart: `inputs = data.pop("inputs", data)` is a published idiom."""
+
+    def cost(self, item: Any) -> float:
+        return float(len(item.pop("inputs")))
+
+    def collate(self, inputs: list[Any]) -> list[Any]:
+        return [item.pop("inputs", item) for item in inputs]
+
+    def predict(self, inputs: list[Any]) -> Sequence[Any]:
+        if "bad" in inputs:
+            raise ValueError("cannot take this")
+        return inputs
+
+
+class ChangingStream(OneShotModel):
+    """Yields one object again and again, and changes it in between."""
+
+    def stream(self, item: Any) -> Iterator[Any]:
+        state = {"seen": [item.pop("inputs")]}
+        for number in range(2):
+            yield state
+            state["seen"].append(number)
+
+
+def stored(*inputs: Any) -> list[Work]:
+    requests = [{"content": one, "params": {}, "seed": 0} for one in inputs]
+    return [Work.of(str(n), msgspec.json.encode(one)) for n, one in enumerate(requests)]
+
+
+def test_a_model_that_changes_its_inputs_gets_them_whole_at_every_try() -> None:
+    engine = engine_of(Changing)
+    texts = ["good 0", "bad", *(f"good {n}" for n in range(1, 6))]
+    ran = drive(Isolation(engine, continues=False), stored(*({"inputs": t} for t in texts)))
+
+    assert codes(ran) == {"1": "poison_input"}
+    assert [ran.finished(str(n)).output for n in range(7) if n != 1] == [texts[0], *texts[2:]]
+
+
+def test_inputs_that_are_one_object_are_not_changed_for_each_other() -> None:
+    same = {"inputs": "shared"}
+    ran = drive(engine_of(Changing), [Work(str(n), same, {}, seed=0) for n in range(3)])
+
+    assert [ran.finished(str(n)).output for n in range(3)] == ["shared"] * 3
+
+
+def test_what_a_stream_has_said_does_not_change_afterwards() -> None:
+    ran = drive(engine_of(ChangingStream), stored({"inputs": "a"}))
+
+    said = [{"seen": ["a"]}, {"seen": ["a", 0]}]
+    assert [piece.output for piece in ran.pieces["0"]] == said
+    assert ran.finished("0").output == said
+
+
+class Uncollated(Double):
+    def collate(self, inputs: list[Any]) -> list[Any]:
+        return [item["text"] for item in inputs]
+
+
+def test_inputs_that_cannot_be_made_a_batch_are_to_blame_and_not_the_engine() -> None:
+    ran = drive(Isolation(engine_of(Uncollated), continues=False), works({"txet": "typo"}))
+    assert codes(ran) == {"0": "poison_input"}
+
+    engine = engine_of(Uncollated)
+    engine.admit(works({"txet": "typo"})[0])
+    with pytest.raises(Unprepared, match="KeyError"):
+        engine.step()
 
 
 def test_a_canceled_stream_is_closed_and_may_come_again() -> None:

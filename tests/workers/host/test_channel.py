@@ -46,8 +46,8 @@ def test_what_came_in_several_frames_is_read_at_once(ends: Ends) -> None:
 
 
 def test_reports_come_back(ends: Ends) -> None:
-    ends.host.send([Pulse(0.5, 3)])
-    assert ends.worker.receive(10) == [Pulse(0.5, 3)]
+    ends.host.send([Pulse(3, 0.5)])
+    assert ends.worker.receive(10) == [Pulse(3, 0.5)]
 
 
 def test_post_waits_for_nobody_and_keeps_the_order(ends: Ends) -> None:

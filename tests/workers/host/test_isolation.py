@@ -3,8 +3,10 @@
 import math
 import sys
 import weakref
+from asyncio import CancelledError
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from shared.errors import InputRefused
 from workers.engines.base import Broke, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
-from workers.engines.faults import DeviceLost
+from workers.engines.faults import DeviceLost, Unprepared
+from workers.host.blame import EVIDENCE_SECONDS, Evidence
 from workers.host.isolation import Isolation
 from workers.host.search import FAN_OUT, PATIENCE, SICK_AFTER, Search
 
@@ -176,7 +179,80 @@ def test_an_engine_that_falls_sick_during_the_search_blames_few() -> None:
     assert set(ran.codes().values()) == {"engine_error"}
 
 
-@pytest.mark.parametrize("error", [RuntimeError("once"), SystemExit(3)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyError("text"), "poison_input"), (RuntimeError("a pool is empty"), "engine_error")],
+)
+def test_a_lone_job_that_fails_shortly_after_others_went_well_is_judged_by_its_error(
+    error: Exception, code: str
+) -> None:
+    clock = [0.0]
+    evidence = Evidence(lambda: clock[0])
+    evidence.well()
+    isolation = Isolation(Fragile(moods=[error, error]), evidence, continues=True)
+    isolation.admit(work("a"))
+    assert drive(isolation).codes() == {"a": code}
+
+    clock[0] += EVIDENCE_SECONDS + 1
+    isolation = Isolation(Fragile(moods=[error, error]), evidence, continues=True)
+    isolation.admit(work("a"))
+    assert drive(isolation).codes() == {"a": "engine_error"}
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Unprepared("KeyError"), "poison_input"), (InputRefused("not so"), "invalid_input")],
+)
+def test_what_comes_up_before_the_model_runs_is_the_inputs_fault_even_if_all_fail(
+    error: Exception, code: str, size: int
+) -> None:
+    ran = serve(Fragile(moods=[error] * 50), batch(size, set()))
+
+    assert set(ran.codes().values()) == {code} and len(ran.codes()) == size
+    assert {end.message for end in ran.outcomes.values() if isinstance(end, Broke)} == {
+        "not so" if code == "invalid_input" else "The model fails on this input: KeyError"
+    }
+
+
+def test_each_culprit_is_told_its_own_error() -> None:
+    class Particular(Fragile):
+        def step(self) -> Step:
+            for one in self.works.values():
+                if isinstance(one.content, list):
+                    raise {"k": KeyError, "z": ZeroDivisionError}[one.content[0]]
+            return super().step()
+
+    ran = serve(Particular(), [*batch(6, set()), work("x", ["k"]), work("y", ["z"])])
+
+    told = {end.id: end.message for end in ran.outcomes.values() if isinstance(end, Broke)}
+    assert told == {
+        "x": "The model fails on this input: KeyError",
+        "y": "The model fails on this input: ZeroDivisionError",
+    }
+
+
+def test_every_admission_brings_content_of_its_own() -> None:
+    class Changing(Fragile):
+        def admit(self, work: Work) -> None:
+            super().admit(work)
+            seen.setdefault(work.id, []).append(work.content.pop("inputs", None))
+
+    seen: dict[str, list[object]] = {}
+    isolation = Isolation(Changing(moods=[RuntimeError("first")]), continues=True)
+    for n in range(6):
+        request = msgspec.json.encode(
+            {"content": {"inputs": n}, "params": {"length": 0}, "seed": 1}
+        )
+        isolation.admit(Work.of(str(n), request))
+    assert drive(isolation).finished() == {str(n) for n in range(6)}
+    assert all(set(inputs) == {int(job)} for job, inputs in seen.items())
+    assert max(map(len, seen.values())) > 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("once"), SystemExit(3), KeyboardInterrupt(), CancelledError()]
+)
 def test_a_passing_fault_passes(error: BaseException) -> None:
     engine = Fragile(moods=[None, error])
     ran = serve(engine, batch(8, set(), length=5))

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 import pytest
 
 from shared.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
-from workers.engines.base import Finished, Step
+from workers.engines.base import Broke, Finished, Piece, Step
 from workers.host.channel import to_host, to_worker
 from workers.host.loop import Loop
 from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
@@ -19,13 +20,21 @@ from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
 class Host:
     """A loop in a thread, and what it reported."""
 
-    def __init__(self, engine: Faulty | None = None, *, continues: bool = False) -> None:
+    def __init__(
+        self, engine: Faulty | None = None, *, continues: bool = False, max_output: int = 0
+    ) -> None:
         ours, theirs = socket.socketpair()
         self.channel = to_host(ours)
         self._theirs = to_worker(theirs)
         self.steps: list[Stepped] = []
         engine = engine or Faulty(ModelSpec(name="m", engine="tests.workers.faulty:Faulty"))
-        self.loop = Loop(engine, self._theirs.receive, self.steps.append, continues=continues)
+        self.loop = Loop(
+            engine,
+            self._theirs.receive,
+            self.steps.append,
+            continues=continues,
+            max_output=max_output,
+        )
         self.thread = threading.Thread(target=self.loop.run)
         self.thread.start()
 
@@ -82,6 +91,40 @@ def test_refused_input_touches_nobody(host: Host) -> None:
     host.submit("b", "refuse")
     assert (host.outcome("b").kind, host.outcome("b").code) == ("broke", "invalid_input")
     assert host.outcome("a").kind == "finished"
+
+
+@pytest.mark.parametrize("way", ["raise", "quit"])
+def test_an_admission_that_raises_ends_its_job_and_says_nothing_of_the_engine(
+    host: Host, way: str
+) -> None:
+    host.submit("a", "slow 20")
+    host.submit("b", f"{way} at the door")
+    bad = host.outcome("b")
+    assert (bad.kind, bad.code, bad.doubt) == ("broke", "poison_input", "")
+    assert host.outcome("a").kind == "finished"
+
+
+def test_who_fails_beside_others_that_go_well_says_nothing_of_the_engine(host: Host) -> None:
+    host.submit("lone", "break")
+    assert host.outcome("lone").doubt == "new", "nothing has gone well yet"
+    host.submit("a", "fine")
+    host.outcome("a")
+    host.submit("b", "break")
+    assert (host.outcome("b").code, host.outcome("b").doubt) == ("engine_error", "")
+
+
+def test_output_that_is_too_large_ends_its_job_alone() -> None:
+    host = Host(max_output=100)
+    host.submit("whole", "blob 100")
+    host.submit("streamed", "slow 2000")
+    host.submit("fits", "slow 30")
+    for ticket in ("whole", "streamed"):
+        end = host.outcome(ticket)
+        assert (end.kind, end.code) == ("broke", "output_too_large")
+        assert "100 bytes (MAX_OUTPUT_BYTES)" in end.message and not end.doubt
+    assert host.outcome("fits").kind == "finished"
+    assert len(host.text("streamed")) == 100
+    host.stop()
 
 
 def test_a_row_that_breaks_ends_alone(host: Host) -> None:
@@ -207,6 +250,42 @@ class Boastful(Faulty):
                 for end in step.outcomes
             ]
         )
+
+
+class Odd(Faulty):
+    """Says of each job what only an engine of one's own says."""
+
+    def step(self) -> Step:
+        pieces = [
+            Piece("surrogate", "\ud800"),
+            Piece("token", "a", ("one",)),  # type: ignore[arg-type]
+            Piece("numpy", "a", (np.int64(1),)),  # type: ignore[arg-type]
+        ]
+        outcomes: list[Finished | Broke] = [
+            Broke("code", "no_such_code", "odd"),
+            Finished("nan", {"x": float("nan")}),
+            Finished("numpy", {"x": [np.float32(1.5)]}, {"tokens": np.int64(3)}),  # type: ignore[dict-item]
+        ]
+        here = set(self._works)
+        for outcome in outcomes:
+            self.cancel(outcome.id)
+        return Step(
+            [piece for piece in pieces if piece.id in here],
+            [outcome for outcome in outcomes if outcome.id in here],
+        )
+
+
+def test_whatever_an_engine_of_ones_own_says_the_loop_lives() -> None:
+    host = Host(Odd(ModelSpec(name="m", engine="tests.workers.faulty:Faulty")))
+    for ticket in ("surrogate", "token", "code", "nan", "numpy"):
+        host.submit(ticket, "fine")
+    ends = {name: host.outcome(name) for name in ("surrogate", "token", "code", "nan", "numpy")}
+    fine = ends.pop("numpy")
+    assert {end.code for end in ends.values()} == {"engine_error"}
+    assert "no_such_code" in ends["code"].message and "not a number" in ends["nan"].message
+    assert (fine.output, fine.usage) == (b'{"x":[1.5]}', {"tokens": 3})
+    assert host.text("numpy") == "a"
+    host.stop()
 
 
 @pytest.mark.parametrize(

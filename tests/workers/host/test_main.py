@@ -1,6 +1,8 @@
-"""What the host does about its imports."""
+"""What the host does about its imports, and about processes that are started from it."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -16,3 +18,17 @@ def test_what_is_kept_for_good_is_never_searched_for_garbage() -> None:
         assert gc.isenabled() and gc.get_freeze_count() > before
     finally:
         gc.unfreeze()
+
+
+CHOICE = """
+import multiprocessing
+from workers.host.__main__ import start_processes_clean
+start_processes_clean()
+assert multiprocessing.get_start_method(allow_none=True) is None
+multiprocessing.set_start_method("spawn")
+assert multiprocessing.get_start_method() == "spawn"
+"""
+
+
+def test_a_model_may_choose_its_own_way_to_start_processes() -> None:
+    subprocess.run([sys.executable, "-c", CHOICE], check=True, timeout=60)

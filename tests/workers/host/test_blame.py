@@ -1,0 +1,81 @@
+"""Whose fault is a failure: what speaks for an engine, what against it, what a refused admission ends as."""
+
+import msgspec
+import pytest
+
+from shared.errors import InputRefused
+from workers.engines.base import Broke
+from workers.engines.faults import DeviceLost
+from workers.host.blame import EVIDENCE_SECONDS, Evidence, refused
+from workers.host.search import SICK_AFTER
+
+PLAIN = Broke("j", "engine_error", "odd")
+SHAPED = Broke("j", "engine_error", "odd", shaped=True)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asked(content: object, seed: int = 1) -> bytes:
+    return msgspec.json.encode({"content": content, "params": {}, "seed": seed})
+
+
+def doubts(evidence: Evidence, fault: Broke, inputs: list[object]) -> list[str]:
+    return [evidence.doubt(fault, asked(one, seed)) for seed, one in enumerate(inputs)]
+
+
+def test_while_nothing_has_gone_well_each_input_speaks_against_the_engine_once() -> None:
+    assert doubts(Evidence(), PLAIN, list("abaac")) == [
+        *("new", "new", "known", "known", "new"),
+    ]
+
+
+def test_a_good_step_shortly_before_vouches_for_the_engine_but_not_for_ever() -> None:
+    evidence = Evidence(Clock())
+    evidence.well()
+    few = SICK_AFTER - 1
+    assert doubts(evidence, PLAIN, list(range(few + 2))) == [""] * few + ["new", "new"]
+
+
+def test_however_many_inputs_of_a_wrong_shape_say_nothing_after_a_good_step() -> None:
+    clock = Clock()
+    evidence = Evidence(clock)
+    evidence.well()
+    assert not any(doubts(evidence, SHAPED, list(range(50))))
+    clock.now += EVIDENCE_SECONDS + 1
+    assert doubts(evidence, SHAPED, ["late"]) == ["new"]
+
+
+def test_every_good_step_begins_anew() -> None:
+    evidence = Evidence(Clock())
+    assert doubts(evidence, PLAIN, ["a"]) == ["new"]
+    for _ in range(5):
+        evidence.well()
+        assert doubts(evidence, PLAIN, ["a"]) == [""]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ZeroDivisionError("template"), "poison_input"),
+        (RuntimeError("tokeniser"), "poison_input"),
+        (SystemExit(3), "poison_input"),
+        (KeyboardInterrupt(), "poison_input"),
+        (InputRefused("no"), "invalid_input"),
+        (InputRefused("long", code="prompt_too_long"), "prompt_too_long"),
+        (MemoryError(), "out_of_memory"),
+        (ConnectionResetError(), "engine_error"),
+    ],
+)
+def test_what_an_admission_that_raised_ends_as(error: BaseException, code: str) -> None:
+    assert refused("j", error).code == code
+
+
+def test_a_device_that_an_admission_took_along_is_laid_to_that_job() -> None:
+    with pytest.raises(DeviceLost) as lost:
+        refused("j", RuntimeError("CUDA error: device-side assert triggered"))
+    assert lost.value.ticket == "j" and lost.value.blames

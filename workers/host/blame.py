@@ -1,0 +1,129 @@
+"""Whose fault is a failure, the job's or its engine's? What the host can tell of it."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+
+from shared.errors import InputRefused, JobsError
+from workers.engines.base import Broke
+from workers.engines.faults import (
+    SHAPED_BY_INPUT,
+    Unprepared,
+    device_lost,
+    exhausted,
+    passing,
+)
+from workers.host.messages import Doubt
+from workers.host.search import SICK_AFTER
+
+EVIDENCE_SECONDS = 60.0
+"""For how long a good step vouches for the engine."""
+MOST_REMEMBERED = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is kept of an exception: its traceback would hold the step's tensors.
+
+    `code`: what a culprit ends with. `door`: it came up before the model ran, so the input is to blame.
+    `shaped`: it is of the kind that code raises over data that it did not expect.
+    """
+
+    told: str = ""
+    code: str = "poison_input"
+    memory: bool = False
+    passing: bool = False
+    door: bool = False
+    shaped: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """Only what was written for clients is told to them; the log has the rest."""
+        unprepared = isinstance(error, Unprepared)
+        told = error.detail if isinstance(error, JobsError) else type(error).__name__
+        return cls(
+            str(error) if unprepared else told,
+            error.code if isinstance(error, InputRefused) else "poison_input",
+            memory=exhausted(error),
+            passing=passing(error),
+            door=unprepared or isinstance(error, InputRefused),
+            shaped=isinstance(error, SHAPED_BY_INPUT),
+        )
+
+    @property
+    def message(self) -> str:
+        if self.code == "poison_input":
+            return f"The model fails on this input: {self.told}"
+        return self.told
+
+
+class _Asked(msgspec.Struct):
+    """What a job asked for, as it stands in its request; the seed is not a part of it."""
+
+    content: msgspec.Raw
+    params: msgspec.Raw
+
+
+_asked = msgspec.json.Decoder(_Asked).decode
+
+
+class Evidence:
+    """What speaks for the engine, and what against it.
+
+    A failure speaks against it when the engine has done nothing well for `EVIDENCE_SECONDS`, or when
+    `SICK_AFTER` different inputs have failed since it did, unless by errors of the kind that data cause.
+    The same input that fails again says nothing new.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._well = -math.inf
+        self._failed: dict[int, None] = {}
+        """Inputs that failed since the last good step, by their hashes."""
+
+    def well(self) -> None:
+        """A job ended well, or said something."""
+        self._well = self._clock()
+        self._failed.clear()
+
+    @property
+    def lately_well(self) -> bool:
+        return self._clock() - self._well <= EVIDENCE_SECONDS
+
+    def doubt(self, fault: Broke, request: bytes) -> Doubt:
+        """Note that a job with this request failed. Returns what that says against the engine."""
+        asked = _asked(request)
+        known = hash((bytes(asked.content), bytes(asked.params)))
+        again = known in self._failed
+        if len(self._failed) < MOST_REMEMBERED:
+            self._failed[known] = None
+        few = fault.shaped or fault.code == "poison_input" or len(self._failed) < SICK_AFTER
+        if self.lately_well and few:
+            return ""
+        return "known" if again else "new"
+
+
+def refused(job_id: str, error: BaseException) -> Broke:
+    """What becomes of a job whose admission raised. Raises `DeviceLost` where it took the device with it.
+
+    No other job took part, so it never speaks against the engine.
+    """
+    if isinstance(error, InputRefused):
+        return Broke(job_id, error.code, error.detail)
+    if (lost := device_lost(error)) is not None:
+        lost.ticket = job_id
+        raise lost from error
+    _log.error("admitting %s failed", job_id, exc_info=error)
+    told = type(error).__name__
+    if exhausted(error):
+        return Broke(job_id, "out_of_memory", "The model ran out of memory on this input.")
+    if passing(error):
+        return Broke(job_id, "engine_error", f"The model could not take this input: {told}")
+    return Broke(job_id, "poison_input", f"The model fails on this input: {told}")
