@@ -18,8 +18,8 @@ MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `half a token`, `segfault`,
-    `utter`, `slow N`, `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`,
+    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `salt`, `half a token`,
+    `segfault`, `utter`, `slow N`, `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`,
     `device lost once`, `cost N`; others echo.
 
     `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
@@ -106,6 +106,8 @@ class Faulty:
         match word:
             case "raise":
                 raise RuntimeError("the step broke")
+            case "salt":
+                return Finished(work.id, {"text": work.salt})
             case "break":
                 return Broke(work.id, "engine_error", "this row broke")
             case "object":

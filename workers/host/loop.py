@@ -141,6 +141,7 @@ class Loop:
                 text=submit.text,
                 token_ids=submit.token_ids,
                 expires=limit.at,
+                salt=submit.salt,
             )
             self._engine.admit(work)
         except InputRefused as error:
