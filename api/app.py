@@ -25,6 +25,7 @@ from api.metrics import metrics
 from api.models import models
 from api.openapi import TABLE, openapi
 from api.problems import problems
+from api.prompt_bounds import KnownBounds
 from api.protection import protect, share
 from api.readers import Readers
 from api.reply import Answered
@@ -143,6 +144,7 @@ def _services(
         tickets=Tickets(token),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         cache=Cache(settings),
+        prompt_bounds=KnownBounds(store),
         observers=observers,
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from shared.catalog import ModelSpec
 from shared.params import TEXT_ENGINES
 
 BYTES_PER_TOKEN = 4
@@ -14,15 +15,18 @@ STORED_PER_EMBEDDING = 8 * 1024
 TOKEN_ENGINES = TEXT_ENGINES | {"embedding"}
 
 
-def estimated_tokens(engine: str, content: Any, params: Mapping[str, Any]) -> int:
-    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for.
+def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be.
 
     0 for an engine without tokens.
     """
-    if engine not in TOKEN_ENGINES:
+    if spec.engine not in TOKEN_ENGINES:
         return 0
     size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
-    return -(-size // BYTES_PER_TOKEN) + int(params.get("max_new_tokens") or 0)
+    prompt = -(-size // BYTES_PER_TOKEN)
+    if spec.engine not in TEXT_ENGINES:
+        return prompt
+    return prompt + int(params["max_new_tokens"] or spec.limits.max_new_tokens)
 
 
 def expected_bytes(engine: str, content: Any, params: Mapping[str, Any]) -> int:

@@ -120,7 +120,7 @@ def infer_now() -> Reply:
     },
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
         *("invalid_cursor", "events_expired", "model_unavailable"),
         *(

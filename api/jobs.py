@@ -49,7 +49,7 @@ jobs = Operations("jobs", __name__)
     },
     problems=(
         *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable"),
         *(
             "webhook_refused",

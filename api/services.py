@@ -11,6 +11,7 @@ from api.bell import Bell
 from api.cache import Cache
 from api.key_cache import KeyCache
 from api.limit_plan import Limits
+from api.prompt_bounds import KnownBounds
 from api.readers import Readers
 from api.slots import Slots
 from api.tickets import Tickets
@@ -58,6 +59,7 @@ class Services:
     tickets: Tickets
     limits: Limits
     cache: Cache
+    prompt_bounds: KnownBounds
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

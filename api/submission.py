@@ -19,6 +19,7 @@ from api.subscriptions import subscription
 from shared import context
 from shared.catalog import ModelSpec
 from shared.errors import (
+    InputRefused,
     InvalidRequest,
     ModelUnavailable,
     StorageQuotaExceeded,
@@ -88,7 +89,8 @@ def read_submission() -> Submission:
 def submission_of(body: dict[str, object], key: str | None, digest: str) -> Submission:
     """A body as a job of the caller's; one with the same key and digest is the same job."""
     wanted, spec, params = parse_request(body, services().catalog)
-    tokens = cost.estimated_tokens(spec.engine, wanted.content, params)
+    services().prompt_bounds.check(spec, wanted.content)
+    tokens = cost.estimated_tokens(spec, wanted.content, params)
     admit_tokens(tokens)
     seed = _seed(params.get("seed"))
     job = NewJob(
@@ -181,9 +183,10 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
     for spec in catalog.fallbacks(asked):
         try:
             wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
-        except InvalidRequest:
+            services().prompt_bounds.check(spec, wanted.content)
+        except (InvalidRequest, InputRefused):
             continue
-        tokens = cost.estimated_tokens(spec.engine, wanted.content, params)
+        tokens = cost.estimated_tokens(spec, wanted.content, params)
         job = replace(
             submission.job,
             model=spec.name,

@@ -54,7 +54,8 @@ webhooks = Operations("webhooks", __name__)
     problems=(
         *("bad_request", "malformed_json", "unsupported_media_type", "body_too_large"),
         *("ingest_not_configured", "invalid_signature", "unknown_event_type", "invalid_request"),
-        *("unknown_model", "webhook_refused", "webhook_backlog_full", "redis_unavailable"),
+        *("unknown_model", "prompt_too_long"),
+        *("webhook_refused", "webhook_backlog_full", "redis_unavailable"),
         *("queue_full", "tenant_queue_full", "deadline_unreachable", "rate_limited"),
         *("storage_quota_exceeded", "storage_full", "webhook_lookups_busy"),
     ),

@@ -44,6 +44,16 @@ class Batch(Section):
     prefix_reuse: bool = True
 
 
+class PrefixCache(Section):
+    """Beginnings of prompts, and system messages of chats, that tenants may share with each other: who
+    sends one is told by `cached_tokens` that somebody had sent it. All others are a tenant's own.
+    """
+
+    shared: list[Annotated[str, StringConstraints(min_length=1, max_length=65_536)]] = Field(
+        default_factory=list, max_length=64
+    )
+
+
 class Limits(Section):
     """Tokens, seconds and jobs. `run_timeout` bounds one attempt, `step_timeout` one engine step."""
 
@@ -115,6 +125,7 @@ class ModelSpec(Section):
     )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
+    prefix_cache: PrefixCache = PrefixCache()
     limits: Limits = Limits()
     breaker: Breaker = Breaker()
     retries: Retries = Retries()
@@ -203,6 +214,8 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
         if not python.is_file():
             raise ConfigError(f"{where}.python: there is no interpreter {python}")
     _check_env(fields.get("env"), where)
+    if fields.get("prefix_cache") and engine != "text-generation":
+        raise ConfigError(f"{where}.prefix_cache: only the engine text-generation shares prefixes")
     try:
         return ModelSpec(name=name, **fields)
     except ValidationError as error:

@@ -47,7 +47,13 @@ class Params(BaseModel):
 class TextGenerationParams(Params):
     """Sampling for one text. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off."""
 
-    max_new_tokens: int = Field(default=128, ge=1, le=1_000_000)
+    max_new_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="At most the model's limit. When not given: that limit, or what the prompt leaves of "
+        "the model's context where that is less.",
+    )
     temperature: float = Field(default=0.0, ge=0.0, le=10.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0, le=1_000_000)
@@ -68,6 +74,11 @@ class TextGenerationParams(Params):
         default_factory=list,
         max_length=MAX_STOP_TOKENS,
         description="Tokens that end the text, as the model's own end token does.",
+    )
+    skip_special_tokens: bool = Field(
+        default=True,
+        description="false: the text shows special tokens, such as markers of tool calls, as the tokenizer "
+        "spells them; the token that ends the text is never shown.",
     )
     logprobs: bool = Field(
         default=False, description="Adds `logprobs` to the output, one entry a generated token."
@@ -149,8 +160,8 @@ INPUTS: dict[str, TypeAdapter[Any]] = {
 
 _DEFAULTS = {engine: adapter.validate_python({}).model_dump() for engine, adapter in PARAMS.items()}
 _ASSUMED: dict[str, dict[str, Any]] = {
-    "text-generation": TextGenerationParams().model_dump(exclude={"max_new_tokens"}),
-    "vllm": TextGenerationParams().model_dump(exclude={"max_new_tokens"}),
+    "text-generation": TextGenerationParams().model_dump(),
+    "vllm": TextGenerationParams().model_dump(),
     "embedding": EmbeddingParams().model_dump(),
     "echo": EchoParams().model_dump(),
 }

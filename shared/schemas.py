@@ -223,9 +223,8 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
             content.validate_python(request.content)
         except ValidationError as error:
             raise _invalid(error, (field,), skip=1) from None
-    if spec.engine in TEXT_ENGINES and "max_new_tokens" not in request.params:
-        params["max_new_tokens"] = min(params["max_new_tokens"], spec.limits.max_new_tokens)
-    if spec.engine in TEXT_ENGINES and params["max_new_tokens"] > spec.limits.max_new_tokens:
+    asked = params["max_new_tokens"] if spec.engine in TEXT_ENGINES else None
+    if asked is not None and asked > spec.limits.max_new_tokens:
         raise InvalidRequest(
             f"max_new_tokens must be at most {spec.limits.max_new_tokens} for {spec.name}.",
             errors=[

@@ -1,5 +1,6 @@
 """Drives an engine as the host's loop does, and writes down what comes out."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -49,6 +50,8 @@ def drive(engine: Engine, works: Iterable[Work] = ()) -> Ran:
     while engine.pending():
         assert len(ran.steps) < MOST_STEPS, f"{engine.pending()} jobs never end"
         ran.take(engine.step())
+        if not ran.steps[-1].outcomes and not ran.steps[-1].pieces:
+            time.sleep(engine.linger())
     return ran
 
 

@@ -1,7 +1,9 @@
 """Random models and small tokenizers, made on the spot: a model directory in half a second."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,33 @@ def save_causal(
     made.initializer_range = 0.1
     AutoModelForCausalLM.from_config(made).save_pretrained(folder)
     (tokenizer or byte_level_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def save_scripted(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, script: Sequence[int], context: int = 128
+) -> Path:
+    """A model that says one token after the other of `script`, whatever stands before the last one.
+
+    No token may stand in it twice. Attention and MLP are switched off, so the last token alone counts.
+    """
+    vocabulary = 8 * (max(len(tokenizer), *script) // 8 + 1)
+    config = transformers.LlamaConfig(
+        **LLAMA | {"vocab_size": vocabulary, "hidden_size": vocabulary, "num_hidden_layers": 1},
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    config.max_position_embeddings = context
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+        model.model.layers[0].mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(vocabulary))
+        model.lm_head.weight.normal_(0, 0.01)
+        for before, after in pairwise(script):
+            model.lm_head.weight[after, before] = 5.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -7,9 +7,11 @@ call to Redis or to the engine is made while it is held.
 
 import logging
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -68,6 +70,8 @@ class Executor:
         self.taken = 0
         """How many attempts this worker has taken over: it grows while jobs are consumed."""
         self._draw = random.Random().random  # noqa: S311 - jitter
+        self._salt_key = secrets.token_bytes(32)
+        """For this process alone: nothing that a host keeps of a tenant's outlives its worker."""
         self.guard = Guard(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )
@@ -186,6 +190,7 @@ class Executor:
             limit="expired" if left <= limits.run_timeout else "run_timeout",
             text=text,
             token_ids=token_ids,
+            salt=blake2b(claim.tenant.encode(), key=self._salt_key, digest_size=16).hexdigest(),
         )
 
     def _resume(self, attempt: Attempt) -> tuple[str, tuple[int, ...]]:

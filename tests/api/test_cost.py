@@ -6,17 +6,18 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.cost import estimated_tokens, share
+from shared.catalog import Limits, ModelSpec
 from shared.jobs import JobStore
 
 
 @pytest.mark.parametrize(
     ("engine", "content", "params", "tokens"),
     [
-        ("text-generation", "", {}, 0),
+        ("text-generation", "", {"max_new_tokens": None}, 64),
         ("text-generation", "twelve bytes", {"max_new_tokens": 7}, 10),
         ("vllm", "twelve bytes", {"max_new_tokens": 7}, 10),
         ("embedding", "ééé", {}, 2),
-        ("embedding", ["one", "two"], {"max_new_tokens": None}, 4),
+        ("embedding", ["one", "two"], {"normalize": None}, 4),
         ("echo", "twelve bytes", {"max_new_tokens": 7}, 0),
         ("own.module:Engine", {"any": "json"}, {}, 0),
     ],
@@ -24,7 +25,9 @@ from shared.jobs import JobStore
 def test_tokens_are_estimated_from_bytes(
     engine: str, content: Any, params: dict[str, Any], tokens: int
 ) -> None:
-    assert estimated_tokens(engine, content, params) == tokens
+    spec = ModelSpec(name="m", engine=engine, limits=Limits(max_new_tokens=64))
+
+    assert estimated_tokens(spec, content, params) == tokens
 
 
 def test_no_job_is_free() -> None:
@@ -35,6 +38,7 @@ def test_no_job_is_free() -> None:
     ("body", "cost"),
     [
         ({"model": "llama", "prompt": "x" * 40, "params": {"max_new_tokens": 54}}, "64"),
+        ({"model": "llama", "prompt": "x" * 40}, "74"),
         ({"model": "echo", "prompt": "x" * 40}, "1"),
     ],
 )

@@ -47,6 +47,11 @@ def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> N
         ("models: {a: {engine: embedding, path: 'package:no_such_pkg/x'}}", "not installed"),
         ("models: {a: {engine: echo, batch: {max_size: 0}}}", "models.a.batch.max_size"),
         ("models: {a: {engine: echo, colour: red}}", "models.a.colour"),
+        ("models: {a: {engine: echo, prefix_cache: {shared: [x]}}}", "models.a.prefix_cache: only"),
+        (
+            "models: {a: {engine: text-generation, path: ., prefix_cache: {shared: ['']}}}",
+            "models.a.prefix_cache.shared.0",
+        ),
         ("models: {'a b': {engine: echo}}", "models.a b.name"),
         ("models: {a: {engine: echo, fallback: b}}", "no model 'b'"),
         ("models: {a: {engine: echo, fallback: a}}", "models.a.fallback: a circle, a -> a"),

@@ -20,7 +20,7 @@ MIB = 2**20
 
 class Faulty:
     """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `half a token`, `segfault`,
-    `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`, `memory`,
+    `salt`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`, `memory`,
     `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others echo.
     Before the model runs: `refuse`, `hang at the door`, `raise at the door`, `quit at the door`,
     `exit at the door`, `device assert at the door`.
@@ -120,6 +120,8 @@ class Faulty:
         match word:
             case "raise":
                 raise RuntimeError("the step broke")
+            case "salt":
+                return Finished(work.id, {"text": work.salt})
             case "break":
                 return Broke(work.id, "engine_error", "this row broke")
             case "object":

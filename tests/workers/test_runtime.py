@@ -87,9 +87,9 @@ class Bench:
         self.threads.append(thread)
         thread.start()
 
-    def submit(self, content: object, **fields: object) -> str:
+    def submit(self, content: object, tenant: str = "t", **fields: object) -> str:
         request = msgspec.json.encode({"content": content, "params": {}, "seed": 3})
-        job = NewJob(new_job_id(), MODEL, "t", request, **fields)  # type: ignore[arg-type]
+        job = NewJob(new_job_id(), MODEL, tenant, request, **fields)  # type: ignore[arg-type]
         if self.store.create(job, max_queued=1000).ring:
             self.ring()
         return job.id
@@ -136,6 +136,14 @@ def test_jobs_run_and_their_stream_equals_their_output(bench: Bench) -> None:
         assert isinstance(job.output, dict)
         assert log_text(bench.store, job_id) == job.output["text"]
         assert job.usage is not None and job.usage.attempts == 1 and job.usage.run_ms
+
+
+def test_a_host_knows_tenants_apart_and_not_by_name(bench: Bench) -> None:
+    outputs = [bench.ended(bench.submit("salt", tenant)).output for tenant in ("a", "b", "a")]
+
+    salts = [output["text"] for output in outputs if isinstance(output, dict)]
+    assert salts[0] == salts[2] != salts[1]
+    assert all(len(salt) == 32 for salt in salts)
 
 
 def test_usage_tells_device_time_over_all_attempts_and_the_first_token(bench: Bench) -> None:

@@ -33,7 +33,9 @@ class Work(msgspec.Struct, frozen=True):
     takes them as a forced prefix and says only what comes after. `text` is then exactly the text of
     `token_ids`. An engine that cannot continue never gets them. Sampling must depend on nothing but
     `seed` and the position in the text. `expires` is when the host takes the job out again, by
-    `time.monotonic`; an engine may use it to choose whom to serve first, and need not.
+    `time.monotonic`; an engine may use it to choose whom to serve first, and need not. What jobs with
+    different `salt`s, which stand for tenants, have in common must not show in what they are told or how
+    long they take.
 
     `request` is what `content` and `params` were decoded from. Code that is not ours may change them, so
     whoever hands them to such code for a second time takes those of `anew`.
@@ -46,6 +48,7 @@ class Work(msgspec.Struct, frozen=True):
     text: str = ""
     token_ids: tuple[int, ...] = ()
     expires: float = math.inf
+    salt: str = ""
     request: bytes = b""
 
     @classmethod
@@ -69,7 +72,8 @@ class Piece(msgspec.Struct, frozen=True):
     """Something new of one job's output, in order.
 
     Text engines: `text` is non-empty, never ends in half a character, and is exactly the text of
-    `token_ids` (whole tokens; only the last piece before a stop string may be cut shorter).
+    `token_ids` (whole tokens; only the last piece of a text may be shorter, cut at a stop string or before
+    a character that is not whole).
     Other engines: `output` is any JSON value, `text` is empty.
     """
 

@@ -1,9 +1,12 @@
 """The embedding engine: texts in, one vector each out, as many tokens a step as pay."""
 
+import logging
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import msgspec
 import torch
 from torch.nn import functional
 from transformers import AutoModel
@@ -18,12 +21,16 @@ from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import FAULTS
 from workers.engines.placement import place
 from workers.engines.pretrained import read
+from workers.engines.reader import LONG, Reader
 from workers.engines.sentence_recipe import read_recipe
+from workers.engines.tokenizer_bounds import counting, prompt_bounds
 
 STEPS = {"cuda": (1024, 2048, 4096, 8192, 16_384, 32_768), "cpu": (64, 128, 256, 512, 1024)}
 """Tokens in one step, from which the warm-up chooses. More than pay only make newcomers wait."""
 TRIAL_TEXT = 32
 """Tokens of each text that the warm-up encodes."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +63,10 @@ class Embedding:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self.taken: Items[str] = ()
+        self._reader: Reader[list[list[int]]] = Reader()
+        self._reading: dict[str, Work] = {}
+        """Jobs whose texts are long: they are tokenised aside."""
+        self._refused: list[Broke] = []
         self._jobs: dict[str, Job] = {}
         """Oldest first; a job that got a share but not its last one goes to the back."""
 
@@ -79,6 +90,8 @@ class Embedding:
         if budget == "auto":
             budget, _ = calibrate(self._trial, STEPS.get(placement.device.type, STEPS["cpu"]))
         self.budget = Budget(budget)
+        self._bounds = prompt_bounds(self._tokenizer, self._limit)
+        self._encode = counting(self._tokenizer)
         return EngineInfo(
             # The next batch waits inside, so that it starts the moment the last one ends.
             capacity=2 * self._spec.batch.max_size,
@@ -90,16 +103,30 @@ class Embedding:
                 "pooling": self._recipe.pooling,
                 "max_tokens": self._limit,
                 "token_budget": budget,
+                "prompt_bounds": msgspec.to_builtins(self._bounds),
             },
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._jobs:
+        if work.id in self._jobs or work.id in self._reading:
             raise InputRefused(f"The job {work.id} is here already.")
         texts = [work.content] if isinstance(work.content, str) else work.content
         if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
             raise InputRefused("The input must be a string or a list of strings.")
-        encoded = self._tokenizer(
+        if (size := sum(map(len, texts))) > LONG:
+            self._reading[work.id] = work
+            self._reader.begin(work.id, size, partial(self._tokens, texts))
+        else:
+            self._take(work, self._tokens(texts))
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        """Touches nothing but the tokenizer, so any thread may call it. Raises `InputRefused`."""
+        for number, text in enumerate(texts):
+            if len(text) > LONG:
+                self._bounds.check([text])
+                if self._encode is not None:
+                    self._check_length(number, len(self._encode(text, True)))
+        encoded: list[list[int]] = self._tokenizer(
             texts,
             truncation=False,
             padding=False,
@@ -108,36 +135,57 @@ class Embedding:
             verbose=False,
         )["input_ids"]
         self._check(encoded)
+        return encoded
+
+    def _take(self, work: Work, encoded: list[list[int]]) -> None:
         wanted = work.params.get("normalize")
         normalize = self._recipe.normalize if wanted is None else bool(wanted)
         self._jobs[work.id] = Job(work.id, encoded, normalize)
 
+    def _take_in(self) -> None:
+        """Take those whose texts have been read meanwhile."""
+        for job_id, encoded in self._reader.taken():
+            work = self._reading.pop(job_id)
+            if isinstance(encoded, InputRefused):
+                self._refused.append(Broke(job_id, encoded.code, encoded.detail))
+            elif isinstance(encoded, Exception):
+                _log.error("reading the texts of %s failed", job_id, exc_info=encoded)
+                self._refused.append(Broke(job_id, "engine_error", type(encoded).__name__))
+            else:
+                self._take(work, encoded)
+
     def cancel(self, job_id: str) -> None:
+        if self._reading.pop(job_id, None) is not None:
+            self._reader.drop(job_id)
+        self._refused = [broke for broke in self._refused if broke.id != job_id]
         self._jobs.pop(job_id, None)
 
     @torch.inference_mode()
     def step(self) -> Step:
         """One forward pass over the oldest texts that fit the token budget."""
         self.taken = ()
+        self._take_in()
         shares = self._plan()
         self.taken = [share.job.id for share in shares]
         if not shares:
-            return Step()
+            refused, self._refused = self._refused, []
+            return Step(outcomes=[*refused])
         hidden = self._encoder.encode([text for share in shares for text in share.texts])
         pooled = self._pool(hidden)
         vectors = torch.split(pooled, [share.count for share in shares])
         ready = [self._rows(share, part) for share, part in zip(shares, vectors, strict=True)]
-        step = Step(batch_size=len(shares))
+        step = Step(outcomes=[*self._refused], batch_size=len(shares))
+        self._refused = []
         for share, rows in zip(shares, ready, strict=True):
             self._commit(share.job, rows, step)
         return step
 
     def pending(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self._reading) + len(self._refused)
 
     def linger(self) -> float:
-        """What arrives meanwhile shares the next step; a packed batch costs what its tokens cost."""
-        return 0.0
+        """What arrives meanwhile shares the next step; only texts that are being read are waited for."""
+        return self._reader.patience(busy=bool(self._jobs or self._refused))
 
     def _trial(self, tokens: int) -> None:
         """A step of so many tokens, to its end."""
@@ -204,13 +252,16 @@ class Embedding:
         for number, ids in enumerate(texts):
             if not ids:
                 raise InputRefused(f"Text {number} has no tokens.")
-            if len(ids) > self._limit:
-                raise InputRefused(
-                    f"Text {number} has {len(ids)} tokens; this model takes {self._limit}.",
-                    code="prompt_too_long",
-                )
+            self._check_length(number, len(ids))
             if max(ids) >= self._vocabulary:
                 raise InputRefused(f"Text {number} has tokens outside the model's vocabulary.")
+
+    def _check_length(self, number: int, tokens: int) -> None:
+        if tokens > self._limit:
+            raise InputRefused(
+                f"Text {number} has {tokens} tokens; this model takes {self._limit}.",
+                code="prompt_too_long",
+            )
 
     def _longest(self, model: Any) -> int:
         """Tokens of one text, the special ones included: the lowest bound that anyone names."""

@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
@@ -84,7 +86,12 @@ class Vllm:
             continues=True,
             device=device if isinstance(device, str) else ",".join(device),
             dtype=arguments["dtype"],
-            details={"batching": "vllm", "vllm": self._vllm.__version__, "slots": slots},
+            details={
+                "batching": "vllm",
+                "vllm": self._vllm.__version__,
+                "slots": slots,
+                "prompt_bounds": msgspec.to_builtins(self._door.bounds),
+            },
         )
 
     def admit(self, work: Work) -> None:
@@ -95,7 +102,10 @@ class Vllm:
         sequence = self._door.admit(work)
         text = Text(sequence, f"{work.id}#{next(self._numbers)}", self._eos | sequence.ends)
         if sequence.ended is None:
-            prompt = {"prompt_token_ids": list(sequence.tokens)}
+            prompt: dict[str, Any] = {"prompt_token_ids": list(sequence.tokens)}
+            if work.salt:
+                # What vLLM's prefix cache holds is found by the same tenant alone.
+                prompt["cache_salt"] = work.salt
             try:
                 self._engine.add_request(text.request, prompt, self._sampling(text))
             except (TypeError, ValueError) as error:

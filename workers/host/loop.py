@@ -139,6 +139,7 @@ class Loop:
                 text=submit.text,
                 token_ids=submit.token_ids,
                 expires=held.until,
+                salt=submit.salt,
             )
             self._engine.admit(work)
         except DeviceLost:

@@ -27,7 +27,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     """Run an attempt. `ticket` names it; `request` is the job's JSON {content, params, seed}.
 
     `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and
-    `token_ids` were streamed by earlier attempts.
+    `token_ids` were streamed by earlier attempts. `salt` stands for the job's tenant, whom the host does not
+    know.
     """
 
     ticket: str
@@ -36,6 +37,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     limit: Literal["expired", "run_timeout"]
     text: str = ""
     token_ids: tuple[int, ...] = ()
+    salt: str = ""
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):

@@ -13,6 +13,7 @@ from tests.engine_driver import Ran, drive
 from tests.tiny_models import embedding_spec, save_causal, save_encoder, wordpiece_tokenizer
 from workers.engines.base import Broke, Work
 from workers.engines.embedding import STEPS, Embedding
+from workers.engines.reader import LONG
 from workers.host.isolation import Isolation
 
 TEXTS = ["The quick brown fox", "a", "naïve café 🎉 jagen Viktor", "the lazy dog " * 5, "argv argv"]
@@ -267,3 +268,55 @@ def test_a_causal_directory_is_served_as_its_base_model(tmp_path: Path) -> None:
     path = save_causal(tmp_path, **sizes, num_attention_heads=2, vocab_size=400)
 
     assert len(vectors(drive(loaded(path), [work("a", "x")]), "a")[0]) == 32
+
+
+LONG_WORD = "x" * (LONG + 1)
+"""One token that is unknown to a word-piece vocabulary, however long."""
+
+
+def test_long_texts_are_read_aside_and_embedded_as_others_are(bert: Path) -> None:
+    engine = Embedding(embedding_spec(bert))
+    engine.load()
+
+    engine.admit(work("long", ["the fox", LONG_WORD]))
+    engine.admit(work("short", "the fox"))
+    assert engine.step().outcomes[0].id == "short"
+    assert engine.pending() == 1
+    ran = drive(engine)
+    [first, second] = ran.finished("long").output["embeddings"]
+
+    assert first == pytest.approx(
+        drive(engine, [work("a", "the fox")]).finished("a").output["embeddings"][0], abs=1e-5
+    )
+    assert len(second) == len(first)
+    assert ran.finished("long").usage["prompt_tokens"] == 4 + 3
+
+
+def test_a_long_text_that_does_not_fit_is_refused_before_it_is_tokenised(bert: Path) -> None:
+    engine = Embedding(embedding_spec(bert))
+    bounds = engine.load().details["prompt_bounds"]
+    engine._encode = None
+
+    def tokenised(*_: object, **__: object) -> None:
+        raise AssertionError("tokenised")
+
+    engine._tokenizer = tokenised
+    [outcome] = drive(engine, [work("x", ["fine", "a " * LONG])]).outcomes.values()
+
+    assert bounds == {"tokens": 64, "words": 64}
+    assert isinstance(outcome, Broke)
+    assert outcome.code == "prompt_too_long"
+    assert engine.pending() == 0
+
+
+def test_a_long_text_may_be_canceled_while_it_is_read(bert: Path) -> None:
+    engine = Embedding(embedding_spec(bert))
+    engine.load()
+    engine.admit(work("x", LONG_WORD))
+    with pytest.raises(InputRefused):
+        engine.admit(work("x", "again"))
+
+    engine.cancel("x")
+
+    assert engine.pending() == 0
+    assert drive(engine, [work("x", "the fox")]).finished("x")

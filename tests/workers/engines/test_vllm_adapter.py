@@ -51,14 +51,19 @@ def expected(prompt: str, length: int) -> str:
             break
         made.append(token)
     text: str = tokenizer.decode(made, skip_special_tokens=True)
-    return text
+    return text.rstrip("\ufffd")
 
 
 def test_it_says_what_it_is(llama: Path) -> None:
     info = build(text_spec(llama, engine="vllm")).load()
 
     assert info.continues and info.capacity == 5
-    assert info.details == {"batching": "vllm", "vllm": "0.0-fake", "slots": 4}
+    assert info.details == {
+        "batching": "vllm",
+        "vllm": "0.0-fake",
+        "slots": 4,
+        "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
+    }
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

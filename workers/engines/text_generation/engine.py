@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence as Items
+from functools import partial
 from typing import Any
 
+import msgspec
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -15,10 +17,12 @@ from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import Unpackable
 from workers.engines.placement import Placement, place
 from workers.engines.pretrained import read
+from workers.engines.reader import LONG, Reader
 from workers.engines.text_generation import sampler
 from workers.engines.text_generation.detokenizer import Detokenizer
-from workers.engines.text_generation.door import Door
+from workers.engines.text_generation.door import Door, length_of
 from workers.engines.text_generation.packing import packed_runner, static_runner
+from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.runner import Runner
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.scores import namer, told
@@ -38,6 +42,11 @@ class TextGeneration:
         self._spec = spec
         self.taken: Items[str] = ()
         self._sequences: dict[str, Sequence] = {}
+        self._reader: Reader[list[int]] = Reader()
+        self._reading: dict[str, Work] = {}
+        """Jobs whose prompts are long: they are no sequences yet."""
+        self._refused: list[Broke] = []
+        """Jobs whose prompts were read and do not fit."""
         self._ended: dict[str, str] = {}
         """Jobs that an earlier attempt had finished, with the reason; they need no step."""
 
@@ -75,14 +84,15 @@ class TextGeneration:
             _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
-        reuse = self._spec.batch.prefix_reuse and batching == "packed"
-        self._scheduler = Scheduler(slots, budget, reuse=reuse)
-        self.budget = Budget(self._scheduler.budget)
         detokenizer = Detokenizer.of(tokenizer)
-        self._name = namer(tokenizer)
+        self._name = namer(detokenizer.vocabulary)
         self._listener = Listener(detokenizer, _eos_tokens(model, tokenizer))
         vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._door = Door(tokenizer, detokenizer, limits, vocabulary, context)
+        reuse = self._spec.batch.prefix_reuse and batching == "packed"
+        shared = self._door.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
+        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
+        self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
             capacity=slots + max(1, slots // 4),
@@ -97,20 +107,44 @@ class TextGeneration:
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
+                "prompt_bounds": msgspec.to_builtins(self._door.bounds),
             },
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._sequences:
+        if work.id in self._sequences or work.id in self._reading:
             raise InputRefused(f"The job {work.id} is here already.")
-        sequence = self._door.admit(work)
-        self._sequences[work.id] = sequence
+        if (size := length_of(work.content)) > LONG:
+            self._reading[work.id] = work
+            self._reader.begin(work.id, size, partial(self._door.read, work))
+        else:
+            self._seat(self._door.admit(work))
+
+    def _seat(self, sequence: Sequence) -> None:
+        self._sequences[sequence.id] = sequence
         if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
-            self._ended[work.id] = sequence.ended
+            self._ended[sequence.id] = sequence.ended
         else:
             self._scheduler.add(sequence)
 
+    def _take_in(self) -> None:
+        """Seat those whose prompts have been read meanwhile."""
+        for job_id, prompt in self._reader.taken():
+            work = self._reading.pop(job_id)
+            try:
+                if isinstance(prompt, Exception):
+                    raise prompt
+                self._seat(self._door.seat(work, prompt))
+            except InputRefused as error:
+                self._refused.append(Broke(job_id, error.code, error.detail))
+            except Exception as error:  # noqa: BLE001 - of one job's input, and no other's
+                _log.error("reading the prompt of %s failed", job_id, exc_info=error)
+                self._refused.append(Broke(job_id, "engine_error", type(error).__name__))
+
     def cancel(self, job_id: str) -> None:
+        if self._reading.pop(job_id, None) is not None:
+            self._reader.drop(job_id)
+        self._refused = [broke for broke in self._refused if broke.id != job_id]
         sequence = self._sequences.get(job_id)
         if sequence is not None:
             self._let_go(sequence, scrub=True)
@@ -120,6 +154,7 @@ class TextGeneration:
         """One iteration: a token for every sequence that decodes, and some prefill beside them."""
         self._scheduler.budget = int(self.budget.now)
         self.taken = ()
+        self._take_in()
         chunks = self._scheduler.plan()
         self.taken = [chunk.sequence.id for chunk in chunks]
         self.budget.spend(sum(chunk.length for chunk in chunks), least=1)
@@ -131,6 +166,8 @@ class TextGeneration:
             batch_size=len(chunks),
             shares={chunk.sequence.id: chunk.length for chunk in chunks},
         )
+        step.outcomes.extend(self._refused)
+        self._refused = []
         for job_id, reason in list(self._ended.items()):
             self._finish(self._sequences[job_id], reason, step)
         for turn in turns:
@@ -138,11 +175,11 @@ class TextGeneration:
         return step
 
     def pending(self) -> int:
-        return len(self._sequences)
+        return len(self._sequences) + len(self._reading) + len(self._refused)
 
     def linger(self) -> float:
-        """A newcomer joins at the next token anyway."""
-        return 0.0
+        """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
+        return self._reader.patience(busy=bool(self._sequences or self._refused))
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
@@ -183,7 +220,7 @@ class TextGeneration:
         }
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
         if sequence.sampling.logprobs is not None:
-            output["logprobs"] = told(sequence.scores, self._name)
+            output["logprobs"] = told(sequence.scores, self._name, alone=sequence.alone)
         step.outcomes.append(Finished(sequence.id, output, usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:

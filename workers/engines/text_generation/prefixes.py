@@ -1,11 +1,13 @@
 """Which slot holds the keys and values of which beginnings of texts.
 
 A beginning is a chain of whole blocks of tokens; a block's name is a digest of its tokens and of the
-name before it, so that equal names mean equal texts from the start. What a slot holds stays known when
-its sequence is gone, until another one overwrites it.
+name before it, so that equal names mean equal texts from the start. The first block's name also depends on
+the tenant's salt: nobody finds out what others have asked, neither by `cached_tokens` nor by the time it
+takes. What a slot holds stays known when its sequence is gone, until another one overwrites it.
 """
 
 from array import array
+from collections.abc import Container
 from collections.abc import Sequence as Items
 from hashlib import blake2b
 
@@ -13,12 +15,38 @@ BLOCK = 16
 """Tokens. Smaller blocks find a little more and cost more to look for."""
 
 
-def extend(names: list[bytes], tokens: Items[int]) -> None:
-    """Name the whole blocks of `tokens` that `names` does not reach yet."""
+def extend(
+    names: list[bytes],
+    tokens: Items[int],
+    salt: str = "",
+    public: Container[bytes] = frozenset(),
+) -> None:
+    """Name the whole blocks of `tokens` that `names` does not reach yet.
+
+    `public` are names of blocks that all may share; the chain is salted from the first other block on.
+    """
     while (start := len(names) * BLOCK) + BLOCK <= len(tokens):
         block = array("q", tokens[start : start + BLOCK]).tobytes()
         before = names[-1] if names else b""
-        names.append(blake2b(before + block, digest_size=16, person=b"truthgpt").digest())
+        name = _digest(before + block)
+        if (not names or before in public) and name not in public:
+            name = _digest(before + block, salt.encode())
+        names.append(name)
+
+
+def public_names(beginnings: Items[Items[int]]) -> frozenset[bytes]:
+    """The names of all whole blocks of these beginnings, without a salt."""
+    found = set[bytes]()
+    for tokens in beginnings:
+        before = b""
+        for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
+            before = _digest(before + array("q", tokens[start : start + BLOCK]).tobytes())
+            found.add(before)
+    return frozenset(found)
+
+
+def _digest(told: bytes, salt: bytes = b"") -> bytes:
+    return blake2b(told, digest_size=16, key=salt, person=b"truthgpt").digest()
 
 
 class Prefixes:

@@ -15,14 +15,23 @@ class Scheduler:
 
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
-    slot holds. `plan` changes nothing; `begin` gives up what the step will overwrite; `commit` moves
-    on, once the step has succeeded. A budget below the number of decodes leaves the youngest out.
+    slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
+    gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
+    the number of decodes leaves the youngest out.
     """
 
-    def __init__(self, slots: int, budget: int, *, reuse: bool = False) -> None:
+    def __init__(
+        self,
+        slots: int,
+        budget: int,
+        *,
+        reuse: bool = False,
+        public: frozenset[bytes] = frozenset(),
+    ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
+        self._public = public
         self._prefixes = Prefixes(slots)
         self._free = list(range(slots))
         """With reuse, least recently used first; else in order, so that those in use stay close."""
@@ -34,7 +43,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         if self._reuse:
-            extend(sequence.blocks, sequence.tokens)
+            self._name_blocks(sequence)
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence, *, forget: bool = False) -> int:
@@ -84,8 +93,11 @@ class Scheduler:
             sequence.cached = chunk.end
             sequence.largest_batch = max(sequence.largest_batch, len(chunks))
             if self._reuse and chunk.end // BLOCK > self._prefixes.count(chunk.slot):
-                extend(sequence.blocks, sequence.tokens)
+                self._name_blocks(sequence)
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
+
+    def _name_blocks(self, sequence: Sequence) -> None:
+        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public)
 
     def _newcomers(self, left: int, coming: set[bytes]) -> list[Chunk]:
         """Chunks of those who wait. `coming` are the blocks that this step computes; it is extended.

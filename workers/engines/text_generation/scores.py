@@ -8,6 +8,10 @@ from typing import Any
 import torch
 
 from shared.params import MAX_TOP_LOGPROBS
+from workers.engines.text_generation.vocabulary import Vocabulary
+
+Name = Callable[[int, bool], str]
+"""The text of a token, which is the first of its text or not."""
 
 LEAST = -9999.0
 """Stands for minus infinity, which JSON does not have."""
@@ -35,30 +39,28 @@ def score(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...
     return chosen, top, top_ids
 
 
-def namer(tokenizer: Any) -> Callable[[int], str]:
-    """The text of a token alone, special ones included; part of a character is U+FFFD."""
+def namer(vocabulary: Vocabulary) -> Name:
+    """See `Vocabulary.name`; what was asked for lately is remembered."""
 
     @lru_cache(maxsize=1 << 16)
-    def name(token: int) -> str:
-        text: str = tokenizer.decode(
-            [token], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
+    def name(token: int, first: bool) -> str:
+        return vocabulary.name(token, first=first)
 
     return name
 
 
-def told(scores: Iterable[Score], name: Callable[[int], str]) -> list[dict[str, Any]]:
-    """The output's `logprobs`: an entry a token."""
-    return [
-        {
-            "token": name(score.token),
-            "token_id": score.token,
-            "logprob": score.logprob,
-            "top": [{"token": name(t), "token_id": t, "logprob": p} for t, p in score.top],
-        }
-        for score in scores
-    ]
+def told(scores: Iterable[Score], name: Name, *, alone: bool) -> list[dict[str, Any]]:
+    """The output's `logprobs`: an entry a token. `alone`: the first one begins a text, see `Sequence`."""
+    return [_told(score, name, alone and number == 0) for number, score in enumerate(scores)]
+
+
+def _told(score: Score, name: Name, first: bool) -> dict[str, Any]:
+    return {
+        "token": name(score.token, first),
+        "token_id": score.token,
+        "logprob": score.logprob,
+        "top": [{"token": name(t, first), "token_id": t, "logprob": p} for t, p in score.top],
+    }
 
 
 def as_score(token: int, count: int, chosen: float, top: list[Any], top_ids: list[Any]) -> Score:

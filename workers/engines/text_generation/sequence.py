@@ -40,6 +40,10 @@ class Sequence:
     """Names of its whole blocks of tokens; see `prefixes`."""
     reused: int = 0
     """Tokens that were not run, for a slot held their keys and values."""
+    alone: bool = False
+    """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
+    salt: str = ""
+    """Of its tenant: what `prefixes` shares is shared with nobody else."""
 
     @property
     def generated(self) -> int:

@@ -58,7 +58,7 @@ class Listener:
         """What the token brings: an end, a piece of text, or nothing to show yet."""
         spoken = sequence.spoken
         if token in self._ends or token in sequence.ends:
-            heard = self._detokenizer.flush(spoken, sequence.stops)
+            heard = self._detokenizer.flush(spoken, sequence.stops, end=token)
             return Turn(sequence, heard.spoken, None, heard.chunk, "stop", scores[:-1])
         heard = self._detokenizer.push(spoken, token, sequence.stops)
         said, stopped = heard.chunk, heard.stopped

@@ -103,7 +103,9 @@ def test_greedy_text_is_what_transformers_generates(name: str, tmp_path: Path) -
 
     assert info.details["batching"] == batching, info.details["reason"]
     for n, (prompt, count) in enumerate(PROMPTS):
-        assert ran.text(str(n)) == generate(model, tokenizer, prompt, count)
+        expected = generate(model, tokenizer, prompt, count)
+        # A character that is cut off at the end is left out.
+        assert ran.text(str(n)) == expected.rstrip("\ufffd")
     # The longest prompt has its beginning in a slot by now.
     assert again.text("0") == ran.text("0")
     assert (again.finished("0").usage["cached_tokens"] > 0) is (batching == "packed")

@@ -6,13 +6,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from shared.catalog import Batch, Limits
+from shared.catalog import Batch, Limits, PrefixCache
 from tests.engine_driver import Ran, drive, resumed
-from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.tiny_models import (
+    CHAT_TEMPLATE,
+    LLAMA,
+    byte_level_tokenizer,
+    save_causal,
+    text_spec,
+)
 from workers.engines.base import Broke, Work
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend, public_names
 
 SYSTEM = "You answer briefly, and in rhymes, whatever it is that a user may want to know of you: "
 ENDS = ["why", "the fox", "naïve?", "def f():", "é", "jump over", "dog", "a list"]
@@ -86,10 +93,13 @@ def test_what_is_found_is_what_some_slot_holds(
             assert prefixes.find(names(*wanted), set()) == (longest, holders)
 
 
-def loaded(path: Path, *, reuse: bool = True, slots: int = 4, budget: int = 40) -> TextGeneration:
+def loaded(
+    path: Path, *, reuse: bool = True, slots: int = 4, budget: int = 40, shared: Any = ()
+) -> TextGeneration:
     batch = Batch(max_size=slots, token_budget=budget, prefix_reuse=reuse)
     limits = Limits(max_prompt_tokens=160, max_new_tokens=64)
-    engine = TextGeneration(text_spec(path, batch=batch, limits=limits))
+    cache = PrefixCache(shared=list(shared))
+    engine = TextGeneration(text_spec(path, batch=batch, limits=limits, prefix_cache=cache))
     engine.load()
     return engine
 
@@ -231,3 +241,83 @@ def test_a_model_that_is_not_packed_shares_nothing_and_says_so(tmp_path: Path) -
 
     assert loaded(path)._scheduler._reuse is False
     assert set(cached(drive(loaded(path), works()))) == {0}
+
+
+def test_tenants_share_nothing_but_what_is_public() -> None:
+    ones, twos, threes = [1] * BLOCK, [2] * BLOCK, [3] * BLOCK
+    public = public_names([ones + twos + [3]])
+
+    def named(tokens: list[int], salt: str) -> list[bytes]:
+        found: list[bytes] = []
+        extend(found, tokens, salt, public)
+        return found
+
+    assert len(public) == 2
+    assert named(ones + twos, "a") == named(ones + twos, "b")
+    assert named(ones + threes, "a")[0] == named(ones + threes, "b")[0]
+    mine, yours = named(ones + twos + threes + ones, "a"), named(ones + twos + threes + ones, "b")
+    assert mine[:2] == yours[:2]
+    assert not set(mine[2:]) & set(yours)
+    assert not set(named(threes + ones, "a")) & set(named(threes + ones, "b"))
+    # What is public in one place is a tenant's own in another.
+    assert not set(named(twos, "a")) & set(named(twos, "b"))
+    assert named(threes + ones, "a") == named(threes + ones, "a")
+
+
+def other(work: Work, salt: str) -> Work:
+    return replace(work, salt=salt)
+
+
+def cached_in(engine: TextGeneration, work: Work) -> int:
+    count: int = drive(engine, [work]).finished(work.id).usage["cached_tokens"]
+    return count
+
+
+def test_nobody_is_told_what_another_tenant_has_asked(llama: Path) -> None:
+    engine = loaded(llama, slots=4)
+    [first, second, *_] = works()
+
+    assert cached_in(engine, other(first, "a")) == 0
+    assert cached_in(engine, other(second, "b")) == 0
+    assert cached_in(engine, other(first, "b")) >= 48
+    assert cached_in(engine, other(second, "a")) >= 48
+
+
+def test_in_one_step_only_the_tenants_own_beginnings_are_waited_for(llama: Path) -> None:
+    engine = loaded(llama, slots=4, budget=1000)
+    [first, second, third, *_] = works()
+
+    ran = drive(engine, [other(first, "a"), other(second, "b"), other(third, "a")])
+
+    counts = [ran.finished(f"job-{n}").usage["cached_tokens"] for n in range(3)]
+    assert counts[:2] == [0, 0]
+    assert counts[2] >= 48
+
+
+def test_a_text_that_the_operator_names_is_shared_in_whole_blocks(llama: Path) -> None:
+    engine = loaded(llama, slots=4, shared=[SYSTEM])
+    [first, *_] = works()
+    named = len(byte_level_tokenizer()(SYSTEM)["input_ids"])
+    beyond = replace(first, content=SYSTEM + "the same words follow, though they are secret: 1")
+
+    drive(engine, [other(beyond, "a")])
+    whole = cached_in(engine, other(beyond, "b"))
+
+    assert named - 2 * BLOCK < whole <= named
+    assert whole % BLOCK == 0
+    assert cached_in(engine, other(beyond, "a")) > whole
+
+
+def test_a_system_message_that_the_operator_names_is_shared(tmp_path: Path) -> None:
+    path = save_causal(tmp_path, **LLAMA)
+    (path / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    engine = loaded(path, slots=4, shared=[SYSTEM])
+
+    def chat(system: str, user: str, salt: str) -> Work:
+        turns = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return Work("x", {"messages": turns}, {"max_new_tokens": 4}, 0, salt=salt)
+
+    drive(engine, [chat(SYSTEM, "why", "a"), replace(chat(SYSTEM[1:], "why", "a"), id="y")])
+
+    assert cached_in(engine, chat(SYSTEM, "who", "b")) >= 48
+    assert cached_in(engine, chat(SYSTEM[1:], "why", "b")) == 0
