@@ -14,8 +14,10 @@ from workers.engines.budget import Budget
 from workers.engines.local_model import trusted_directory
 from workers.engines.packed_attention import Unpackable
 from workers.engines.placement import Placement, place
+from workers.engines.positions import longest_text
 from workers.engines.pretrained import read
 from workers.engines.text_generation import sampler
+from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.packing import packed_runner, static_runner
@@ -57,7 +59,8 @@ class TextGeneration:
         Raises `ConfigError` when not even one sequence fits.
         """
         limits = self._spec.limits
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        check_causal(model, placement, f"models.{self._spec.name}.path")
+        context = longest_text(model)
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length
         slots, reason = self._spec.batch.max_size, "packed logits equal plain ones"
@@ -94,6 +97,7 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
