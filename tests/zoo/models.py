@@ -77,16 +77,16 @@ class Model:
         with torch.no_grad():
             for tensor in model.parameters():
                 if tensor.dim() > 1:
-                    tensor.normal_(0.0, SPREAD / max(1.0, tensor.shape[-1] / 32), generator=generator)
+                    tensor.normal_(
+                        0.0, SPREAD / max(1.0, tensor.shape[-1] / 32), generator=generator
+                    )
         return model
 
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """Words w0 to w95, nothing else."""
-    words = Tokenizer(
-        models.WordLevel({f"w{n}": n for n in range(VOCABULARY)}, unk_token="w0")
-    )
+    words = Tokenizer(models.WordLevel({f"w{n}": n for n in range(VOCABULARY)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.decoder = decoders.Sequence([decoders.Replace("w", " w"), decoders.Fuse()])
     return PreTrainedTokenizerFast(tokenizer_object=words)

@@ -8,6 +8,7 @@ from jinja2.exceptions import TemplateError
 from shared.catalog import Limits
 from shared.errors import InputRefused
 from workers.engines.base import Work
+from workers.engines.text_generation.defaults import NONE, Defaults
 from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.sampler import Sampling
 from workers.engines.text_generation.sequence import Sequence
@@ -23,12 +24,14 @@ class Door:
         limits: Limits,
         vocabulary: int,
         context: int | None,
+        defaults: Defaults = NONE,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = detokenizer
         self._limits = limits
         self._vocabulary = vocabulary
         self._context = context
+        self._defaults = defaults
 
     def admit(self, work: Work) -> Sequence:
         """The sequence; it has `ended` where an earlier attempt has finished its text already.
@@ -43,14 +46,14 @@ class Door:
         self._check_vocabulary(ends, "stop_token_ids")
         if work.text and not work.token_ids:
             raise InputRefused("A text can only be continued from its tokens.")
-        stops = tuple(work.params.get("stop") or ())
+        stops = (*(work.params.get("stop") or ()), *self._defaults.stops)
         heard = self._detokenizer.resume(work.token_ids, work.text, stops)
         sequence = Sequence(
             id=work.id,
             tokens=[*prompt, *work.token_ids],
             prompt_length=len(prompt),
             max_new_tokens=max_new_tokens,
-            sampling=Sampling.of(work.params, work.seed),
+            sampling=Sampling.of(work.params, work.seed, self._defaults),
             stops=stops,
             ends=ends,
             spoken=heard.spoken,

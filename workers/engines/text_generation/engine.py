@@ -11,15 +11,17 @@ from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
-from workers.engines.local_model import trusted_directory
+from workers.engines.local_model import read_json, trusted_directory
 from workers.engines.packed_attention import Unpackable
 from workers.engines.placement import Placement, place
 from workers.engines.positions import longest_text
 from workers.engines.pretrained import read
 from workers.engines.text_generation import sampler
 from workers.engines.text_generation.causality import check_causal
+from workers.engines.text_generation.defaults import defaults_of
 from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.door import Door
+from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.packing import packed_runner, static_runner
 from workers.engines.text_generation.runner import Runner
 from workers.engines.text_generation.scheduler import Scheduler
@@ -49,6 +51,8 @@ class TextGeneration:
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
+        check_family(path, where)
+        read_json(path / "generation_config.json", where)
         tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
         return self.serve(tokenizer, model, placement)
 
@@ -61,6 +65,9 @@ class TextGeneration:
         limits = self._spec.limits
         check_causal(model, placement, f"models.{self._spec.name}.path")
         context = longest_text(model)
+        vocabulary = int(model.get_input_embeddings().num_embeddings)
+        ends = _eos_tokens(model, tokenizer)
+        defaults = defaults_of(model, ends, vocabulary, f"models.{self._spec.name}.path")
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length
         slots, reason = self._spec.batch.max_size, "packed logits equal plain ones"
@@ -83,9 +90,8 @@ class TextGeneration:
         self.budget = Budget(self._scheduler.budget)
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(tokenizer)
-        self._listener = Listener(detokenizer, _eos_tokens(model, tokenizer))
-        vocabulary = int(model.get_input_embeddings().num_embeddings)
-        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context)
+        self._listener = Listener(detokenizer, ends)
+        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context, defaults)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
             capacity=slots + max(1, slots // 4),
@@ -101,6 +107,7 @@ class TextGeneration:
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
+                "generation_config": defaults.told,
             },
         )
 

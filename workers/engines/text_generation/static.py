@@ -1,4 +1,4 @@
-"""Runs a plan one sequence at a time, as transformers' `generate` does: slower, right for any architecture."""
+"""Runs a plan one sequence at a time, as transformers' `generate` does: slower, for any architecture."""
 
 import inspect
 from collections.abc import Sequence as Items
