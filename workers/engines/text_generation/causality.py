@@ -8,12 +8,8 @@ import torch
 from shared.errors import ConfigError
 from workers.engines.packed_attention import FAULTS
 from workers.engines.placement import Placement
+from workers.engines.text_generation.packing import TOLERANCE
 
-TOLERANCE = {torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.3}
-"""Root mean square difference in standard deviations of the logits.
-
-A masked language model with random weights is off by 0.5 and more, a causal one by rounding.
-"""
 TOKENS = 12
 KEPT = 8
 """The first tokens of two texts that end differently."""
@@ -55,5 +51,5 @@ def _logits(model: Any, ids: torch.Tensor, **options: Any) -> torch.Tensor:
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Numbers that are none are left to the step that meets them."""
+    """In the unit of `TOLERANCE`. Numbers that are none are left to the step that meets them."""
     return float((one - other).pow(2).mean().sqrt() / one.std().clamp_min(1e-6))
