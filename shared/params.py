@@ -60,8 +60,11 @@ class TextGenerationParams(Params):
     min_p: float = Field(
         default=0.0, ge=0.0, le=1.0, description="As a share of the likeliest token's probability."
     )
-    repetition_penalty: float = Field(
-        default=1.0, gt=0.0, le=10.0, description="Divides the score of what prompt or text hold."
+    repetition_penalty: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=10.0,
+        description="Divides the score of what prompt or text hold. Left out: the model's own, else 1.",
     )
     presence_penalty: float = Field(
         default=0.0, ge=-2.0, le=2.0, description="Taken off once from what the text holds."

@@ -19,9 +19,10 @@ MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `half a token`, `segfault`,
-    `salt`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`, `memory`,
-    `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`; others echo.
+    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `salt`, `half a token`,
+    `segfault`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`,
+    `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`;
+    others echo.
     Before the model runs: `refuse`, `hang at the door`, `raise at the door`, `quit at the door`,
     `exit at the door`, `device assert at the door`.
 

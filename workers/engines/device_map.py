@@ -44,6 +44,17 @@ def rooms(placement: Placement) -> Rooms:
     return found
 
 
+def without_weights(auto_model: Any, path: Path, placement: Placement) -> Any:
+    """The model of a directory, in full precision and without memory for its weights."""
+    config = transformers.AutoConfig.from_pretrained(
+        str(path), local_files_only=True, trust_remote_code=False
+    )
+    with accelerate.init_empty_weights():
+        model = auto_model.from_config(config, dtype=placement.dtype)
+    model.tie_weights()
+    return model
+
+
 def device_map(
     auto_model: Any, path: Path, placement: Placement, room: Rooms, where: str
 ) -> dict[str, int | str]:
@@ -51,12 +62,7 @@ def device_map(
 
     Raises `ConfigError` when a layer finds no place, or one where the catalogue does not let it.
     """
-    config = transformers.AutoConfig.from_pretrained(
-        str(path), local_files_only=True, trust_remote_code=False
-    )
-    with accelerate.init_empty_weights():
-        model = auto_model.from_config(config, dtype=placement.dtype)
-    model.tie_weights()
+    model = without_weights(auto_model, path, placement)
     bounds = dict(room)
     if placement.offload == "cpu" and "cpu" not in bounds:
         bounds["cpu"] = int(placement.room(torch.device("cpu")) * WEIGHTS)

@@ -36,23 +36,27 @@ def needed(path: Path, itemsize: int, tokens: int, where: str) -> Need:
 
     Raises `ConfigError` for files that are no safetensors.
     """
-    weights = sum(weight_bytes(header(file, where), itemsize) for file in _files(path, where))
+    weights = sum(weight_bytes(tensors, itemsize) for _, tensors in headers(path, where))
     return Need(weights, cache_bytes(read_json(path / "config.json", where), tokens, itemsize))
 
 
 def weight_bytes(tensors: Mapping[str, Any], itemsize: int) -> int:
     """Bytes of a file's tensors once its floating point numbers have `itemsize` bytes."""
     total = 0
-    for name, tensor in tensors.items():
-        if name == "__metadata__":
-            continue
+    for tensor in tensors.values():
         size = itemsize if tensor["dtype"] in CAST else KEPT.get(tensor["dtype"], 1)
         total += math.prod(tensor["shape"]) * size
     return total
 
 
+def headers(path: Path, where: str) -> Iterable[tuple[Path, dict[str, Any]]]:
+    """Every safetensors file of a model with its tensors: dtype and shape by name."""
+    for file in _files(path, where):
+        yield file, header(file, where)
+
+
 def header(file: Path, where: str) -> dict[str, Any]:
-    """The header of a safetensors file: eight bytes of length, then JSON."""
+    """The tensors in the header of a safetensors file: eight bytes of length, then JSON."""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
@@ -63,6 +67,7 @@ def header(file: Path, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: cannot load {file}: {error}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{where}: cannot load {file}: its header is no object")
+    found.pop("__metadata__", None)
     return found
 
 

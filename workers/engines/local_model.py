@@ -1,18 +1,24 @@
 """What may be loaded: a directory on this machine with safetensors and no code of its own.
 
 Pickled weights run whatever their author put in, and a model that brings code does so by design.
-Both are refused from the listing alone, before any library opens a file.
+Both are refused from the listing alone, before any library opens a file. Code beside an architecture that
+transformers has itself is left alone: the class of transformers is loaded.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
+
+import transformers
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError
 
 INDEX = "model.safetensors.index.json"
 PICKLED = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+
+_log = logging.getLogger(__name__)
 
 
 def trusted_directory(spec: ModelSpec) -> Path:
@@ -36,12 +42,48 @@ def check_directory(path: Path, where: str) -> None:
         raise ConfigError(f"{where}: {path} has no config.json")
     if (path / "adapter_config.json").exists():
         raise ConfigError(f"{where}: {path} is an adapter; merge it into its base model first")
-    for name in ("config.json", "tokenizer_config.json"):
-        if _brings_code(read_json(path / name, where)):
-            raise ConfigError(
-                f"{where}: {path / name} names code of its own (auto_map); remote code is never run"
-            )
+    config = read_json(path / "config.json", where)
+    tokenizer = read_json(path / "tokenizer_config.json", where)
+    brought = {
+        "config.json": _brings_code(config),
+        "tokenizer_config.json": _brings_code(tokenizer),
+    }
+    if brought["config.json"] and not _is_native(config):
+        raise _own_code(path / "config.json", where)
+    if brought["tokenizer_config.json"] and not _is_native_tokenizer(tokenizer):
+        raise _own_code(path / "tokenizer_config.json", where)
+    if any(brought.values()):
+        names = " and ".join(name for name, brings in brought.items() if brings)
+        _log.warning(
+            "%s: the code that %s of %s names is not run; transformers' own is", where, names, path
+        )
     _check_weights(path, where)
+
+
+def _own_code(file: Path, where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: {file} names code of its own (auto_map) for an architecture that transformers does not"
+        " have; remote code is never run"
+    )
+
+
+def _is_native(config: dict[str, Any], outermost: bool = True) -> bool:
+    """Whether transformers has the architecture, and that of every part that names code as well."""
+    if config.get("auto_map") or outermost:
+        names = config.get("architectures") or []
+        if config.get("model_type") not in transformers.CONFIG_MAPPING or (outermost and not names):
+            return False
+        if not all(isinstance(name, str) and hasattr(transformers, name) for name in names):
+            return False
+    parts = [part for part in config.values() if isinstance(part, dict)]
+    return all(_is_native(part, False) for part in parts if _brings_code(part))
+
+
+def _is_native_tokenizer(config: dict[str, Any]) -> bool:
+    name = str(config.get("tokenizer_class") or "")
+    return bool(name) and (
+        hasattr(transformers, name) or hasattr(transformers, name.removesuffix("Fast"))
+    )
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:

@@ -73,11 +73,36 @@ def test_an_index_may_not_lead_to_pickles_or_elsewhere(model: Path) -> None:
     assert "no weight_map" in complaint(model)
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_code_in_a_model_is_refused(model: Path, name: str) -> None:
-    edit(model / name, auto_map={"AutoModelForCausalLM": "modeling.Mine"})
+AUTO_MAP = {"AutoModelForCausalLM": "modeling.Mine"}
+
+
+def test_code_for_an_architecture_that_transformers_does_not_have_is_refused(model: Path) -> None:
+    edit(model / "config.json", auto_map=AUTO_MAP, architectures=["MineForCausalLM"])
+    assert "remote code is never run" in complaint(model)
+
+    edit(model / "config.json", architectures=None)
+    assert "remote code is never run" in complaint(model)
+
+    edit(model / "config.json", architectures=["LlamaForCausalLM"], model_type="mine")
+    assert "remote code is never run" in complaint(model)
+
+
+def test_code_for_a_tokenizer_that_transformers_does_not_have_is_refused(model: Path) -> None:
+    edit(model / "tokenizer_config.json", auto_map=AUTO_MAP, tokenizer_class="MyTokenizer")
 
     assert "remote code is never run" in complaint(model)
+
+
+def test_code_beside_a_native_architecture_is_left_alone_and_said_once(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(model / "config.json", auto_map=AUTO_MAP)
+    edit(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization.Mine", None]})
+    (model / "modeling.py").write_text("raise SystemExit('this was run')")
+    (model / "tokenization.py").write_text("raise SystemExit('this was run')")
+
+    assert build(text_spec(model)).load().capacity
+    assert len([r for r in caplog.records if "is not run" in r.message]) == 1
 
 
 def test_code_in_a_part_of_a_model_is_refused(model: Path) -> None:

@@ -9,6 +9,7 @@ from shared.catalog import Limits
 from shared.errors import InputRefused
 from workers.engines.base import Work
 from workers.engines.reader import LONG
+from workers.engines.text_generation.defaults import NONE, Defaults
 from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.sampler import Sampling
 from workers.engines.text_generation.sequence import Sequence
@@ -25,12 +26,14 @@ class Door:
         limits: Limits,
         vocabulary: int,
         context: int | None,
+        defaults: Defaults = NONE,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = detokenizer
         self._limits = limits
         self._vocabulary = vocabulary
         self._context = context
+        self._defaults = defaults
         longest = min(
             limits.max_prompt_tokens, context - 1 if context else limits.max_prompt_tokens
         )
@@ -77,7 +80,7 @@ class Door:
         self._check_vocabulary(ends, "stop_token_ids")
         if work.text and not work.token_ids:
             raise InputRefused("A text can only be continued from its tokens.")
-        stops = tuple(dict.fromkeys(params.get("stop") or ()))
+        stops = tuple(dict.fromkeys((*(params.get("stop") or ()), *self._defaults.stops)))
         alone = not isinstance(work.content, str)
         begun = self._detokenizer.begin(
             () if alone else prompt, specials=not params.get("skip_special_tokens", True)
@@ -88,7 +91,7 @@ class Door:
             tokens=[*prompt, *work.token_ids],
             prompt_length=len(prompt),
             max_new_tokens=max_new_tokens,
-            sampling=Sampling.of(params, work.seed),
+            sampling=Sampling.of(params, work.seed, self._defaults),
             stops=stops,
             ends=ends,
             spoken=heard.spoken,

@@ -13,14 +13,18 @@ from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
-from workers.engines.local_model import trusted_directory
+from workers.engines.local_model import read_json, trusted_directory
 from workers.engines.packed_attention import Unpackable
 from workers.engines.placement import Placement, place
+from workers.engines.positions import longest_text
 from workers.engines.pretrained import read
 from workers.engines.reader import LONG, Reader
 from workers.engines.text_generation import sampler
+from workers.engines.text_generation.causality import check_causal
+from workers.engines.text_generation.defaults import defaults_of
 from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.door import Door, length_of
+from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.packing import packed_runner, static_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.runner import Runner
@@ -56,6 +60,8 @@ class TextGeneration:
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
+        check_family(path, where)
+        read_json(path / "generation_config.json", where)
         tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
         return self.serve(tokenizer, model, placement)
 
@@ -66,7 +72,11 @@ class TextGeneration:
         Raises `ConfigError` when not even one sequence fits.
         """
         limits = self._spec.limits
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        check_causal(model, placement, f"models.{self._spec.name}.path")
+        context = longest_text(model)
+        vocabulary = int(model.get_input_embeddings().num_embeddings)
+        ends = _eos_tokens(model, tokenizer)
+        defaults = defaults_of(model, ends, vocabulary, f"models.{self._spec.name}.path")
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length
         slots, reason = self._spec.batch.max_size, "packed logits equal plain ones"
@@ -86,9 +96,8 @@ class TextGeneration:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
-        self._listener = Listener(detokenizer, _eos_tokens(model, tokenizer))
-        vocabulary = int(model.get_input_embeddings().num_embeddings)
-        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context)
+        self._listener = Listener(detokenizer, ends)
+        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context, defaults)
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         shared = self._door.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
@@ -104,10 +113,12 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(self._door.bounds),
+                "generation_config": defaults.told,
             },
         )
 

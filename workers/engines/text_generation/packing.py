@@ -18,6 +18,7 @@ from workers.engines.placement import Placement
 from workers.engines.text_generation.attention import ShapeProbe
 from workers.engines.text_generation.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.memory import bytes_of_a_step
+from workers.engines.text_generation.rope import length_dependence
 from workers.engines.text_generation.runner import PackedRunner, Runner
 from workers.engines.text_generation.sampler import Sampling
 from workers.engines.text_generation.sequence import Chunk, Sequence
@@ -33,7 +34,8 @@ layers. Scores scaled by 0.9 are off by 0.05 to 0.35, a sliding window left out 
 """
 CHECK_TEXTS = ((5, 1, 1, 1, 1), (9, 8, 1, 1, 7), (1, 20, 1, 9, 1))
 """How three random texts are cut into steps: prefill, chunks after a prefix and decodes, mixed."""
-LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
+STATIC_TEXTS = ((6, 1, 1, 1, 1), (17, 1, 1, 1), (1, 1, 1, 1, 1))
+"""The same for one text after the other: a prompt is run whole there."""
 
 
 def packed_runner(
@@ -63,7 +65,7 @@ def packed_runner(
         reserve,
         scratch,
     )
-    texts = _random_texts(_vocabulary(model), length)
+    texts = _random_texts(_vocabulary(model), CHECK_TEXTS, length)
     expected = [_plain_logits(model, text, placement.device) for text in texts]
     cache = KvCache(layers, slots + scratch, length, placement.dtype, placement.device)
     runner = PackedRunner(model, cache, placement.device)
@@ -110,33 +112,40 @@ def _climb(
 
 def static_runner(model: Any, placement: Placement, slots: int) -> StaticRunner:
     """A runner for a model that cannot be packed; without transformers' cache if that gets it wrong."""
-    texts = _random_texts(_vocabulary(model), sum(CHECK_TEXTS[0]))
+    lengths = length_dependence(model)
+    within = max(map(sum, STATIC_TEXTS)) if lengths is None else lengths.window
+    texts = _random_texts(_vocabulary(model), STATIC_TEXTS, within)
     expected = [_plain_logits(model, text, placement.device) for text in texts]
-    runner = StaticRunner(model, placement.device)
+    runner = StaticRunner(model, placement.device, lengths=lengths)
     try:
-        right = largest_error(texts, expected, runner, slots) <= TOLERANCE[placement.dtype]
+        off = largest_error(texts, expected, runner, slots, STATIC_TEXTS)
+        right = off <= TOLERANCE[placement.dtype]
     except FAULTS as error:
         _raise_out_of_memory(error)
         right = False
-    return StaticRunner(model, placement.device, cached=right)
+    return StaticRunner(model, placement.device, cached=right, lengths=lengths)
 
 
 def largest_error(
-    texts: Items[Items[int]], expected: Items[torch.Tensor], runner: Runner, slots: int
+    texts: Items[Items[int]],
+    expected: Items[torch.Tensor],
+    runner: Runner,
+    slots: int,
+    cuts: Items[Items[int]] = CHECK_TEXTS,
 ) -> float:
     """How far the runner's logits are from `expected`, one [length, vocabulary] a text.
 
-    The texts run side by side, as many as there are slots, the second one in the last slot. The unit
-    is explained at `TOLERANCE`.
+    The texts run side by side, cut into steps as `cuts` say, as many as there are slots, the second one
+    in the last slot. The unit is explained at `TOLERANCE`.
     """
     worst = 0.0
     places = [0, *range(slots - 1, 0, -1)][: len(texts)]
     sequences = [Sequence(str(slot), [], 0, 1, Sampling(seed=0)) for slot in places]
-    for turn in range(max(map(len, CHECK_TEXTS))):
+    for turn in range(max(map(len, cuts))):
         chunks: list[Chunk] = []
         wanted: dict[str, torch.Tensor] = {}
         for index, (slot, sequence) in enumerate(zip(places, sequences, strict=True)):
-            start, size = len(sequence.tokens), CHECK_TEXTS[index][turn]
+            start, size = len(sequence.tokens), sum(cuts[index][turn : turn + 1])
             new = texts[index][start : start + size]
             if new:
                 sequence.tokens += new
@@ -168,11 +177,9 @@ def _check_config(model: Any, config: Any, length: int) -> None:
         reach = bounds.get(kind, lambda: 0)() or 0
         if reach < length:
             raise Unpackable(f"its layers of {kind} reach {reach} of {length} tokens")
-    rope = getattr(config, "rope_parameters", None) or {}
-    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
-        first = part.get("original_max_position_embeddings") or config.max_position_embeddings
-        if part.get("rope_type") in LENGTH_DEPENDENT_ROPE and length > first:
-            raise Unpackable("its position encoding changes with the longest text of the batch")
+    lengths = length_dependence(model)
+    if lengths is not None and length > lengths.window:
+        raise Unpackable("its position encoding changes with the longest text of the batch")
 
 
 def _probe(model: Any, device: torch.device, layers: int) -> list[LayerShape]:
@@ -186,9 +193,9 @@ def _probe(model: Any, device: torch.device, layers: int) -> list[LayerShape]:
     return probe.layers(layers)
 
 
-def _random_texts(vocabulary: int, length: int) -> list[list[int]]:
+def _random_texts(vocabulary: int, cuts: Items[Items[int]], length: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
-    sizes = [min(sum(cuts), length) for cuts in CHECK_TEXTS]
+    sizes = [min(sum(parts), length) for parts in cuts]
     return [torch.randint(vocabulary, (n,), generator=generator).tolist() for n in sizes]
 
 

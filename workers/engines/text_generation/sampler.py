@@ -4,7 +4,7 @@ All rows at once, on the device that holds the logits, and with one wait for it.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from workers.engines.text_generation.cuts import Cuts, cut
+from workers.engines.text_generation.defaults import NONE, Defaults
+from workers.engines.text_generation.rules import Rules
 from workers.engines.text_generation.scores import Score, as_score, score
 from workers.engines.text_generation.transfer import download, upload
 
@@ -24,7 +26,7 @@ class Sampling:
 
     `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and penalties of 1, 0 and 0 are off.
     `logprobs` is how many alternatives to tell beside each token's own log-probability, None for
-    nothing at all.
+    nothing at all. `rules` are the model's own, whatever the job wants.
     """
 
     seed: int
@@ -36,19 +38,23 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logprobs: int | None = None
+    rules: Rules | None = None
 
     @classmethod
-    def of(cls, params: Mapping[str, Any], seed: int) -> "Sampling":
+    def of(cls, params: Mapping[str, Any], seed: int, defaults: Defaults = NONE) -> "Sampling":
+        """What a request says, and the model's defaults where it says nothing."""
+        penalty = params.get("repetition_penalty")
         return cls(
             seed=seed,
             temperature=float(params.get("temperature", 0.0)),
             top_k=int(params.get("top_k", 0)),
             top_p=float(params.get("top_p", 1.0)),
             min_p=float(params.get("min_p", 0.0)),
-            repetition_penalty=float(params.get("repetition_penalty", 1.0)),
+            repetition_penalty=defaults.repetition_penalty if penalty is None else float(penalty),
             presence_penalty=float(params.get("presence_penalty", 0.0)),
             frequency_penalty=float(params.get("frequency_penalty", 0.0)),
             logprobs=int(params.get("top_logprobs", 0)) if params.get("logprobs") else None,
+            rules=defaults.rules,
         )
 
     @property
@@ -61,7 +67,8 @@ class Sampling:
 
     @property
     def plain(self) -> bool:
-        return self.temperature == 0.0 and not self.repeats and not self.counts
+        penalised = self.repeats or self.counts or self.rules is not None
+        return self.temperature == 0.0 and not penalised
 
     @property
     def cuts(self) -> bool:
@@ -72,8 +79,8 @@ class Sampling:
 class Draw:
     """One token to choose: the rules, the tokens so far, and the position in the text.
 
-    The first `prompt_length` of `tokens` were not generated. With `known` the token is chosen already
-    and only its score is wanted.
+    The first `prompt_length` of `tokens` were not generated, and no more than `most` will be there in the
+    end. With `known` the token is chosen already and only its score is wanted.
     """
 
     sampling: Sampling
@@ -81,6 +88,7 @@ class Draw:
     position: int
     prompt_length: int = 0
     known: int | None = None
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,13 @@ def _draw(scores: torch.Tensor, draws: Items[Draw], cuts: bool) -> torch.Tensor:
     `scores` is float64 [rows, vocabulary] and is overwritten. Returns [rows].
     """
     rules = [draw.sampling for draw in draws]
+    _apply(scores, draws, lambda rules, row, d: rules.before(row, list(d.tokens), d.prompt_length))
     _penalise(scores, draws)
+    _apply(
+        scores,
+        draws,
+        lambda rules, row, d: rules.after(row, list(d.tokens), d.prompt_length, d.most),
+    )
     likeliest = scores.argmax(dim=-1)
     if all(rule.temperature == 0.0 for rule in rules):
         return likeliest
@@ -173,6 +187,17 @@ def _draw(scores: torch.Tensor, draws: Items[Draw], cuts: bool) -> torch.Tensor:
     at = torch.searchsorted(mass, point, right=True).clamp_max_(mass.shape[-1] - 1)
     drawn = (at if ids is None else ids.gather(1, at))[:, 0]
     return torch.where(temperature[:, 0] > 0.0, drawn, likeliest)
+
+
+def _apply(
+    scores: torch.Tensor,
+    draws: Items[Draw],
+    change: Callable[[Rules, torch.Tensor, Draw], torch.Tensor],
+) -> None:
+    """The model's own rules, for the rows that have some; one row at a time, as they are written for."""
+    for row, draw in enumerate(draws):
+        if draw.sampling.rules is not None:
+            scores[row] = change(draw.sampling.rules, scores[row : row + 1], draw)[0]
 
 
 def _penalise(scores: torch.Tensor, draws: Items[Draw]) -> None:

@@ -70,7 +70,8 @@ class Sequence:
         following = position + 1
         known = self.tokens[following] if following < len(self.tokens) else None
         drawn = following - self.prompt_length
-        return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known)
+        most = self.prompt_length + self.max_new_tokens
+        return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known, most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,187 @@
+"""The zoo's inmates: each architecture, and how it is expected to run.
+
+`packed` and `static` as `GET /v1/models` says it; `refused` with a part of the sentence.
+"""
+
+from typing import Any
+
+from tests.zoo.models import MLA, Model
+
+WINDOW = 24
+ROPE = {"rope_theta": 10000.0}
+LONGROPE: dict[str, Any] = {
+    "rope_type": "longrope",
+    "short_factor": [1.0] * 4,
+    "long_factor": [8.0, 4.0, 2.0, 1.5],
+    "original_max_position_embeddings": WINDOW,
+    **ROPE,
+}
+MAMBA: dict[str, Any] = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_d_state": 8,
+    "mamba_chunk_size": 8,
+}
+DELTA: dict[str, Any] = {
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
+HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
+DECODER = {"is_decoder": True}
+ROBERTA = {"is_decoder": True, "pad_token_id": 1}
+
+
+def _names(names: str) -> list[str]:
+    return names.split()
+
+
+def _plain(names: str) -> dict[str, Model]:
+    """Models that need nothing but the common sizes."""
+    return {name: Model(name) for name in _names(names)}
+
+
+PACKED: dict[str, Model] = {
+    **_plain(
+        "afmoe apertus arcee aria_text bitnet cohere cohere2 cohere2_moe ctrl ernie4_5"
+        " ernie4_5_moe exaone4 flex_olmo gemma gemma3_text glm glm4 glm4_moe gpt2 gpt_bigcode"
+        " gpt_neox granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe"
+        " hyperclovax internlm3 jais2 jetmoe lfm2 llama llama4_text minimax_m2 ministral"
+        " ministral3 mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt persimmon phi"
+        " phi3 phimoe qwen2 qwen3 qwen3_moe seed_oss smollm3 solar_open starcoder2"
+    ),
+    "deepseek_v2": Model("deepseek_v2", MLA | {"first_k_dense_replace": 1}),
+    "deepseek_v3": Model(
+        "deepseek_v3", MLA | {"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}
+    ),
+    "dots1": Model("dots1", {"first_k_dense_replace": 1, "n_shared_experts": 1}),
+    "glm4_moe_lite": Model("glm4_moe_lite", MLA),
+    "minicpm3": Model("minicpm3", MLA),
+    "qwen2_moe": Model("qwen2_moe", {"shared_expert_intermediate_size": 24}),
+    "youtu": Model("youtu", MLA),
+    "llama, yarn": Model(
+        "llama",
+        {
+            "max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 64,
+                **ROPE,
+            },
+        },
+    ),
+}
+STATIC: dict[str, Model] = {
+    **_plain(
+        "biogpt bloom diffllama doge falcon_mamba gemma2 gpt_neox_japanese gpt_oss granite_swa"
+        " granitemoe_swa hrm_text mamba mimo_v2_flash minimax mpt olmo_hybrid openai-gpt rwkv"
+        " stablelm vaultgemma xglm"
+    ),
+    "bamba": Model("bamba", MAMBA | {"attn_layer_indices": [1]}),
+    "codegen": Model("codegen", {"rotary_dim": 4}),
+    "cwm": Model("cwm", {"bos_token_id": 0, "sliding_window": 16}),
+    "falcon": Model("falcon", {}, ("head_dim",)),
+    "falcon_h1": Model("falcon_h1", MAMBA | {"mamba_d_ssm": 64}),
+    "gpt_neo": Model(
+        "gpt_neo",
+        {
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 16,
+        },
+        ("num_hidden_layers", "num_attention_heads"),
+    ),
+    "gptj": Model("gptj", {"rotary_dim": 4}),
+    "granitemoehybrid": Model(
+        "granitemoehybrid",
+        MAMBA | {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
+    ),
+    "jamba": Model("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8}),
+    "llama, dynamic NTK": Model(
+        "llama",
+        {
+            "max_position_embeddings": WINDOW,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
+        },
+    ),
+    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
+    "mamba2": Model(
+        "mamba2",
+        {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8},
+    ),
+    "mistral, window of 16": Model("mistral", {"sliding_window": 16}),
+    "nemotron_h": Model(
+        "nemotron_h",
+        {
+            "layers_block_type": ["mamba", "attention", "moe"],
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 8,
+            "ssm_state_size": 8,
+            "n_groups": 2,
+            "chunk_size": 8,
+            "moe_shared_expert_intermediate_size": 24,
+        },
+        ("num_hidden_layers",),
+    ),
+    "phi3, longrope": Model(
+        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
+    ),
+    "qwen3_5_text": Model("qwen3_5_text", DELTA | HYBRID),
+    "qwen3_next": Model("qwen3_next", DELTA | HYBRID | {"shared_expert_intermediate_size": 24}),
+    "recurrent_gemma": Model(
+        "recurrent_gemma",
+        {"block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 16},
+    ),
+    "zamba2": Model(
+        "zamba2",
+        {
+            "layers_block_type": ["mamba", "hybrid"],
+            "n_mamba_heads": 8,
+            "mamba_headdim": 8,
+            "mamba_d_state": 8,
+            "chunk_size": 8,
+            "adapter_rank": 4,
+            "num_key_value_heads": 4,
+        },
+        ("head_dim",),
+    ),
+    "bert, decoder": Model("bert", DECODER),
+}
+REFUSED: dict[str, tuple[Model, str]] = {
+    "bert": (Model("bert"), "looks at the tokens that follow"),
+    "electra": (Model("electra"), "looks at the tokens that follow"),
+    "roberta, decoder": (Model("roberta", ROBERTA), "counts positions from another number"),
+    "xlm-roberta, decoder": (Model("xlm-roberta", ROBERTA), "counts positions from another number"),
+}
+LONG: dict[str, Model] = {
+    **_plain(
+        "beam exaone_moe flint hy_v3 inkling_text iquestcoder kolibri1 laguna mellum"
+        " minimax_m3_vl_text moshi trocr deepseek_v4"
+    ),
+    **{
+        f"{name}, decoder": Model(name, DECODER)
+        for name in _names("bert-generation ernie megatron-bert rembert roformer electra")
+    },
+    "kimi_linear": Model(
+        "kimi_linear",
+        MLA | HYBRID | {"linear_head_dim": 8, "linear_num_heads": 4, "n_group": 1},
+    ),
+    "lfm2_moe": Model("lfm2_moe", {"layer_types": ["conv", "full_attention"]}),
+    "phimoe, longrope": Model(
+        "phimoe", {"rope_parameters": LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.4}}
+    ),
+    "qwen3_5_moe_text": Model(
+        "qwen3_5_moe_text", DELTA | HYBRID | {"shared_expert_intermediate_size": 24}
+    ),
+}
+"""Besides the others, for the long form: rarer ones."""
+
+MODELS: dict[str, Model] = {
+    **PACKED,
+    **STATIC,
+    **{name: model for name, (model, _) in REFUSED.items()},
+    **LONG,
+}
