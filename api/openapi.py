@@ -119,9 +119,7 @@ def _security(access: Access) -> list[dict[str, list[str]]]:
     match access:
         case Access.OPEN:
             return []
-        case Access.LOCAL:
-            return [{}, {"token": []}]
-        case Access.TOKEN:
+        case Access.TOKEN | Access.METRICS:
             return [{"token": []}]
         case Access.TICKET:
             return [{"token": []}, {"ticket": []}]
@@ -145,7 +143,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes = list(operation.problems)
     if operation.access is not Access.OPEN:
         codes += ["unauthorized", "forbidden", "rate_limited", "redis_unavailable"]
-    codes.append("internal_error")
+    codes += ["bad_request", "internal_error"]
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

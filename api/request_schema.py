@@ -7,15 +7,19 @@ from pydantic import TypeAdapter
 from shared.catalog import Catalog, ModelSpec
 from shared.params import INPUTS, PARAMS
 from shared.schemas import JobRequest
+from shared.wire import NULL, or_null
 
-ONE_INPUT = [{"required": ["prompt"]}, {"required": ["input"]}]
+ONE_INPUT = [
+    {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "input": NULL}},
+    {"required": ["input"], "properties": {"prompt": NULL, "input": {"not": NULL}}},
+]
+"""One that is null is left out."""
 
 
 def request_schemas(catalog: Catalog, ref_template: str) -> dict[str, Any]:
     """`JobRequest`, with one branch a model, and every schema that it refers to, by name."""
     found: dict[str, Any] = {}
     whole = _parts(TypeAdapter(JobRequest), found, ref_template)
-    whole["properties"]["prompt"] = {"type": "string", "description": "Text for the model."}
     whole["properties"]["params"]["description"] = "What the model's engine takes."
     whole["anyOf"] = [_of_model(spec, found, ref_template) for spec in catalog]
     whole["oneOf"] = ONE_INPUT
@@ -32,9 +36,11 @@ def _of_model(spec: ModelSpec, found: dict[str, Any], ref_template: str) -> dict
     if spec.engine == "text-generation":
         bound = {"properties": {"max_new_tokens": {"maximum": spec.limits.max_new_tokens}}}
         properties["params"] = {"allOf": [properties["params"], bound]}
+    if "params" in properties:
+        properties["params"] = or_null(properties["params"])
     content = INPUTS.get(spec.engine)
     if content is not None:
-        properties["input"] = _parts(content, found, ref_template)
+        properties["input"] = or_null(_parts(content, found, ref_template))
     return {"title": spec.name, "properties": properties}
 
 
