@@ -47,6 +47,7 @@ from shared.records import (
     Write,
     delivery_ids,
     new_job_id,
+    own_key,
 )
 from shared.redis_guard import MemoryGuard
 from shared.scripts import RETENTION, scripts
@@ -284,7 +285,7 @@ class JobStore:
             traceparent=context.traceparent(),
             request_id=fields.get("request_id", ""),
             webhook=(webhook or b"").decode(),
-            idempotency_key=f"retry {job_id}",
+            idempotency_key=own_key("retry", job_id),
             body_digest="retry",
         )
         created = self.create(again, max_queued=max_queued, tenant_max=tenant_max)
