@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from api import examples
 from api.answers import document
-from api.auth import require_operator
+from api.auth import client, require_operator
 from api.operations import Answer, Operations, Parameter
 from api.reply import Reply
 from api.services import services
@@ -19,6 +19,8 @@ from shared.schemas import rfc3339
 SERVING = ("ready", "busy")
 _STATES = (*SERVING, "starting", "unhealthy", "failed")
 OFFLINE = "offline"
+PLACE = frozenset({"name", "host", "pid", "engine_pid"})
+"""What a worker's report tells of the machine that it runs on."""
 
 models = Operations("models", __name__)
 
@@ -46,7 +48,10 @@ class Model(BaseModel):
     state: Literal["ready", "busy", "starting", "unhealthy", "failed", "offline"]
     limits: Limits
     batch: Batch
-    workers: list[dict[str, Any]] = Field(description="What each live worker last said of itself.")
+    workers: list[dict[str, Any]] = Field(
+        description="What each live worker last said of itself. Its name, host and processes are for the "
+        "operator alone; others get a number for a name."
+    )
     queue_depth: int
     running: int
     breaker: Breaker
@@ -67,7 +72,10 @@ def list_models() -> Reply:
     Every model of the catalogue, with its limits, its live workers and its queue.
     """
     here = services()
-    found = [describe(spec, here.store.status(spec.name)) for spec in here.catalog]
+    operates = client().operates
+    found = [
+        describe(spec, here.store.status(spec.name), operates=operates) for spec in here.catalog
+    ]
     return document(ModelList(data=found).model_dump(mode="json"))
 
 
@@ -75,7 +83,15 @@ def list_models() -> Reply:
     "POST",
     "/v1/models/{model}/breaker/reset",
     scope=Scope.ADMIN,
-    parameters=(Parameter("model", "path", "The model's `id`.", example="demo-llama"),),
+    parameters=(
+        Parameter(
+            "model",
+            "path",
+            "The model's `id`.",
+            {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
+            "demo-llama",
+        ),
+    ),
     answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
     problems=("unknown_model",),
 )
@@ -89,12 +105,15 @@ def reset_breaker(model: str) -> Reply:
     here = services()
     spec = here.catalog.get(model)
     here.store.reset_breaker(spec.name)
-    return document(describe(spec, here.store.status(spec.name)).model_dump(mode="json"))
+    found = describe(spec, here.store.status(spec.name), operates=True)
+    return document(found.model_dump(mode="json"))
 
 
-def describe(spec: ModelSpec, status: ModelStatus) -> Model:
-    """A catalogue entry and what its workers say, as clients see it."""
+def describe(spec: ModelSpec, status: ModelStatus, *, operates: bool) -> Model:
+    """A catalogue entry and what its workers say, as the operator sees it or other clients do."""
     workers = [{"name": name, **report} for name, report in sorted(status.workers.items())]
+    if not operates:
+        workers = [_without_place(number, report) for number, report in enumerate(workers, 1)]
     return Model(
         id=spec.name,
         engine=spec.engine,
@@ -108,6 +127,12 @@ def describe(spec: ModelSpec, status: ModelStatus) -> Model:
         breaker=_breaker(status.breaker),
         fallback=spec.fallback,
     )
+
+
+def _without_place(number: int, report: dict[str, Any]) -> dict[str, Any]:
+    """A worker's report without what tells the machines and processes of this server."""
+    shown = {name: value for name, value in report.items() if name not in PLACE}
+    return {**shown, "name": str(number)}
 
 
 def summary(status: ModelStatus) -> Any:

@@ -170,8 +170,16 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
 
     eventually(up, 40, "flower answers")
     for path in ("/", "/tasks", "/api/tasks", "/api/workers", "/metrics"):
-        assert httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10).status_code == 401, path
-        assert flower.get(path).status_code == 200, path
+        refused = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+        page = flower.get(path)
+        assert (refused.status_code, page.status_code) == (401, 200), path
+        for answer in (
+            refused,
+            page,
+            flower.get("/nothing"),
+            flower.get("/static/css/flower.css"),
+        ):
+            assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'", path
     with echo.client() as client:
 
         def listed() -> bool:
