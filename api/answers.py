@@ -1,5 +1,6 @@
 """Building answers: JSON without a detour, jobs as clients see them."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 from werkzeug.sansio.utils import get_host
 
 from api import current
+from api.client_address import Network, trusted_hops
 from api.reply import Reply
 from api.tickets import Tickets
 from shared.records import Record
@@ -52,13 +54,38 @@ class Links(msgspec.Struct, frozen=True):
 
 
 def links() -> Links:
-    """Links as the current request's caller reaches this server."""
+    """Links as the current request's caller reaches this server.
+
+    By `TRUTHGPT_PUBLIC_URL`; else by what a trusted proxy says of scheme and host; else by `Host`.
+    """
     here = current.handling()
-    said = here.environ
-    base = _base(
-        said["wsgi.url_scheme"], said.get("HTTP_HOST"), said["SERVER_NAME"], said["SERVER_PORT"]
+    settings, said = here.services.settings, here.environ
+    scheme, host = said["wsgi.url_scheme"], said.get("HTTP_HOST")
+    if settings.public_url is not None:
+        return Links(settings.public_url, here.services.tickets)
+    if settings.trusted_proxies:
+        scheme, host = _through_proxies(said, settings.trusted_proxies, scheme, host)
+    return Links(
+        _base(scheme, host, said["SERVER_NAME"], said["SERVER_PORT"]), here.services.tickets
     )
-    return Links(base, here.services.tickets)
+
+
+def _through_proxies(
+    said: Mapping[str, Any], trusted: Sequence[Network], scheme: str, host: str | None
+) -> tuple[str, str | None]:
+    """Scheme and host as the outermost trusted proxy was reached by; what others claim is not believed."""
+    hops = trusted_hops(said.get("REMOTE_ADDR"), [said.get("HTTP_X_FORWARDED_FOR", "")], trusted)
+    if hops:
+        proto = _said_before("HTTP_X_FORWARDED_PROTO", said, hops).lower()
+        scheme = proto if proto in ("http", "https") else scheme
+        host = _said_before("HTTP_X_FORWARDED_HOST", said, hops) or host
+    return scheme, host
+
+
+def _said_before(name: str, said: Mapping[str, Any], hops: int) -> str:
+    """What the last but `hops` - 1 of a header's values is: each proxy appends one, or puts one for all."""
+    values = [value.strip() for value in said.get(name, "").split(",")]
+    return str(values[-min(hops, len(values))])
 
 
 @lru_cache(maxsize=1024)

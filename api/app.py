@@ -29,6 +29,7 @@ from api.prompt_bounds import KnownBounds
 from api.protection import protect, share
 from api.readers import Readers
 from api.reply import Answered
+from api.request_target import require_plain
 from api.requests import request_id, traceparent
 from api.services import EXTENSION, Services
 from api.stats import stats
@@ -43,6 +44,7 @@ from shared.events import EventHub
 from shared.hooks import Observers
 from shared.jobs import JobStore
 from shared.rate_limits import TIMEOUT, RateLimiter
+from shared.schemas import MAX_EXPIRES_IN
 from shared.settings import Settings, ensure_token, key_secret
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
@@ -141,7 +143,7 @@ def _services(
         webhook_secrets=WebhookSecrets(
             store.redis, store.keys, partial(key_secret, settings), settings.keyring
         ),
-        tickets=Tickets(token),
+        tickets=Tickets(token, MAX_EXPIRES_IN + settings.job_retention),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         cache=Cache(settings),
         prompt_bounds=KnownBounds(store),
@@ -169,6 +171,7 @@ def _watch_over(app: Flask, begin: Callable[[WSGIEnvironment, Request], None]) -
         rule = asked.url_rule
         method = "GET" if asked.method == "HEAD" else asked.method
         observation.begin(operations.get((method, rule.rule if rule is not None else "")))
+        require_plain(asked.environ)
         if asked.environ["PATH_INFO"].startswith("//"):
             # The router would take them for one; a proxy's rules about paths would not.
             raise NotFound

@@ -3,34 +3,23 @@
 import hmac
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import urlsplit
 
 from api import current
 from api.services import services
 from shared.api_keys import Scope
 from shared.errors import JobsError
 from shared.jobs import ANY_TENANT
-from shared.settings import is_loopback
 
 DEFAULT_TENANT = "default"
-PROXIES = (
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Real-IP",
-    "Via",
-)
-"""Headers of a proxy: what it passes on comes from this machine's address and yet from elsewhere."""
 
 
 class Access(StrEnum):
-    """What a route asks for. `LOCAL`: a token, except from this machine itself."""
+    """What a route asks for. `METRICS`: a token of the operator's tenant, or the one for metrics alone."""
 
     OPEN = "open"
     TOKEN = "token"
     TICKET = "ticket"
-    LOCAL = "local"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +46,8 @@ class Client:
 DEFAULT_CLIENT = Client("default", DEFAULT_TENANT, frozenset(Scope))
 TICKET_CLIENT = Client("ticket", ANY_TENANT, frozenset({Scope.JOBS_READ}))
 """A ticket names the job itself, whoever owns it."""
-LOCAL_CLIENT = Client("local", DEFAULT_TENANT, frozenset({Scope.METRICS}))
+SCRAPER = Client("metrics", DEFAULT_TENANT, frozenset({Scope.METRICS}))
+"""Who has the token of `METRICS_TOKEN`, which opens nothing else."""
 
 
 class Unauthorized(JobsError):
@@ -73,6 +63,8 @@ def authenticate(access: Access, scope: Scope) -> None:
     if access is Access.OPEN:
         return
     caller = current.handling().client = _client(access)
+    if access is Access.METRICS and caller.tenant != DEFAULT_TENANT:
+        raise Forbidden("These are of every tenant: it takes a key of the default tenant.")
     if not caller.may(scope):
         raise Forbidden(f"This key lacks the scope '{scope}' that this call needs.")
 
@@ -98,8 +90,6 @@ def tenant() -> str:
 def _client(access: Access) -> Client:
     here = current.handling()
     header = here.environ.get("HTTP_AUTHORIZATION")
-    if header is None and access is Access.LOCAL and _from_this_machine():
-        return LOCAL_CLIENT
     if header is None and access is Access.TICKET and "ticket" in here.request.args:
         job_id = (here.request.view_args or {}).get("job_id", "")
         if not services().tickets.admits(here.request.args["ticket"], job_id):
@@ -108,18 +98,20 @@ def _client(access: Access) -> Client:
             )
         return TICKET_CLIENT
     scheme, _, token = (header or "").partition(" ")
-    found = _holder(token.strip()) if scheme.lower() == "bearer" else None
+    found = _holder(token.strip(), access) if scheme.lower() == "bearer" else None
     if found is None:
         # One answer for a missing token, a wrong one and one that has ended: none tells what exists.
         raise Unauthorized("Send a valid token as 'Authorization: Bearer <token>'.")
     return found
 
 
-def _holder(token: str) -> Client | None:
+def _holder(token: str, access: Access) -> Client | None:
     """Who holds this token. Raises `StoreUnavailable` where only Redis could tell."""
     here = services()
-    if hmac.compare_digest(token.encode("utf-8", "replace"), here.token.encode()):
+    if _is(token, here.token):
         return DEFAULT_CLIENT
+    if access is Access.METRICS and _is(token, here.settings.metrics_token):
+        return SCRAPER
     key = here.keys.check(token)
     if key is None:
         return None
@@ -128,13 +120,6 @@ def _holder(token: str) -> Client | None:
     return Client(key.id, grant.tenant, grant.scopes, *limits)
 
 
-def _from_this_machine() -> bool:
-    """Whether a program of this machine calls, and means this machine.
-
-    A page in a browser here, whose name was rebound to this address, sends that name as its host.
-    """
-    request = current.request()
-    if any(name in request.headers for name in PROXIES):
-        return False
-    host = urlsplit(f"//{request.host}").hostname or ""
-    return is_loopback(request.remote_addr or "") and is_loopback(host)
+def _is(token: str, secret: str | None) -> bool:
+    given = token.encode("utf-8", "replace")
+    return secret is not None and hmac.compare_digest(given, secret.encode())

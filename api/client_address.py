@@ -17,18 +17,32 @@ def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence
     `peer` is the other end of the connection, `forwarded` the `X-Forwarded-For` headers in their order. What
     an untrusted peer, or anything that is no address, claims to have seen before it counts for nothing.
     """
-    found = _parse(peer or "")
+    found, _ = _nearest(peer, forwarded, trusted)
     if found is None:
         return UNKNOWN
-    hops = [hop.strip() for header in forwarded for hop in header.split(",")]
-    while hops and _within(found, trusted):
-        before = _parse(hops.pop())
-        if before is None:
-            break
-        found = before
     if found.version == 4:
         return str(found)
     return str(ipaddress.ip_network((found, SUBSCRIBER_BITS), strict=False))
+
+
+def trusted_hops(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> int:
+    """How many trusted proxies a request came through, one after the other; 0 where the peer is none."""
+    return _nearest(peer, forwarded, trusted)[1]
+
+
+def _nearest(
+    peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]
+) -> tuple[Address | None, int]:
+    """The nearest address that is not a trusted proxy's, and how many of those came before it."""
+    found, proxies = _parse(peer or ""), 0
+    hops = [hop.strip() for header in forwarded for hop in header.split(",")]
+    while found is not None and _within(found, trusted):
+        proxies += 1
+        before = _parse(hops.pop()) if hops else None
+        if before is None:
+            break
+        found = before
+    return found, proxies
 
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:

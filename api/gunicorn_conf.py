@@ -6,6 +6,7 @@ gevent has patched the standard library, so nothing here may import it.
 """
 
 import gc
+import math
 import os
 import sys
 from typing import Any
@@ -48,9 +49,9 @@ reuse_port = False
 # A worker that does not tick for so long is stuck; requests themselves may last as long as they like.
 timeout = 60
 graceful_timeout = max(1, int(_settings.drain_time))
-# How long a request line and its headers may take, however they drip, and how long a connection may idle.
-# A graceful end is delayed by as much.
-keepalive = 5
+# How long a connection may idle between two requests (`api.gunicorn_request` bounds how long a head may
+# take). gunicorn has whole seconds.
+keepalive = math.ceil(_settings.keepalive)
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190

@@ -7,8 +7,9 @@ A request with such a head for a route that answers at once (`api.lane`), whose 
 and passes gunicorn by. Whatever else comes is gunicorn's, on the same connection.
 """
 
+import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIEnvironment
@@ -29,6 +30,8 @@ MOST = 1024
 """Heads that are remembered; with as many, all are forgotten."""
 LONGEST = 2048
 """Bytes of the longest of them."""
+HEAD_SECONDS = 5.0
+"""How long a request's line and headers may take, however they drip."""
 _END = b"\r\n\r\n"
 _SAID = (
     "method",
@@ -116,8 +119,35 @@ def _nowhere(environ: WSGIEnvironment) -> None:  # noqa: ARG001 - a `Find`
     return None
 
 
+class Idle(Deadline):
+    """Around a wait for a client's next request."""
+
+    def __init__(self, source: Any, seconds: float) -> None:
+        super().__init__(seconds)
+        self._source = source
+
+    def __enter__(self) -> None:
+        _idle.add(self._source)
+        super().__enter__()
+
+    def __exit__(self, *error: Any) -> bool:
+        _idle.discard(self._source)
+        return super().__exit__(*error)
+
+
+_idle: set[Any] = set()
+
+
+def let_idle_go() -> None:
+    """End the connections that wait for a next request, each as if its client had."""
+    for source in tuple(_idle):
+        with suppress(OSError):
+            source.shutdown(socket.SHUT_RD)
+
+
 class Parser(RequestParser):  # type: ignore[misc]
-    """Reads the requests of one connection, each of whose heads is to be here within `keepalive` seconds.
+    """Reads the requests of one connection, which may idle for `keepalive` seconds between two of them. The
+    first head, and each that has begun, is to be here within `HEAD_SECONDS`.
 
     `find` tells which requests may be `Whole`.
     """
@@ -131,13 +161,16 @@ class Parser(RequestParser):  # type: ignore[misc]
         self._addressed = isinstance(source_addr, tuple)
         self._find = find
         self._ahead = b""
-        self._deadline: AbstractContextManager[object] = nullcontext()
+        self._begun = False
+        self._head: AbstractContextManager[object] = nullcontext()
+        self._idle: AbstractContextManager[object] = nullcontext()
         if cfg.keepalive and hasattr(source, "recv"):
-            self._deadline = Deadline(cfg.keepalive)
+            self._head, self._idle = Deadline(HEAD_SECONDS), Idle(source, cfg.keepalive)
 
     def __next__(self) -> Request | Whole:
-        with self._deadline:
-            return self._read()
+        if self._goes_on():
+            with self._head:
+                return self._read()
         raise StopIteration
 
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
@@ -152,11 +185,21 @@ class Parser(RequestParser):  # type: ignore[misc]
             return True
         return bool(super().finish_body(deadline, max_bytes))
 
-    def _read(self) -> Request | Whole:
+    def _goes_on(self) -> bool:
+        """Whether there is a next request: what is left of the last one has come, and it begins, in time."""
         if self.mesg is not None:
-            if self.mesg.should_close() or not self.finish_body():
-                raise StopIteration
-            self.mesg, self._ahead = None, self.unreader.take_buffered()
+            with self._head:
+                if self.mesg.should_close() or not self.finish_body():
+                    return False
+                self.mesg, self._ahead = None, self.unreader.take_buffered()
+        if self.mesg is None and self._begun and not self._ahead:
+            with self._idle:
+                self._ahead = self.unreader.chunk()
+            return bool(self._ahead)
+        self._begun = True
+        return self.mesg is None
+
+    def _read(self) -> Request | Whole:
         data = self._ahead or self.unreader.chunk()
         end = data.find(_END) + len(_END)
         known = _heads.get(data[:end]) if self._addressed else None

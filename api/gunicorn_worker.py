@@ -8,6 +8,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+import gevent
 import msgspec
 from gevent import GreenletExit
 from gunicorn.http import wsgi
@@ -22,6 +23,8 @@ from shared.errors import PROBLEMS
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
 STALLED_SECONDS = 60.0
 """A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
+DRAIN_LOOK = 0.5
+"""Seconds between two looks at whether a drain has begun."""
 board = gunicorn_balance.Board()
 _log = logging.getLogger(__name__)
 _NO_BOUND = nullcontext()
@@ -52,6 +55,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
         """Serve until the process is to end."""
         # Its module is where gunicorn looks for it.
         ggevent.StreamServer = partial(gunicorn_balance.Server, self.place)
+        gevent.spawn(self._let_idle_go)
         super().run()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -70,6 +74,12 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
         if not self.alive:
             # The answer began before the drain, so it promised to keep the connection.
             raise StopIteration
+
+    def _let_idle_go(self) -> None:
+        """When this process is to end, do not wait for clients that ask nothing."""
+        while self.alive:
+            gevent.sleep(DRAIN_LOOK)
+        gunicorn_request.let_idle_go()
 
     def _answer(self, server: Any, req: Whole, sock: Any, addr: Any) -> None:
         """What gunicorn does with a request, without what only another request has need of."""

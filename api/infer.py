@@ -143,8 +143,9 @@ def infer_stream() -> Response:
     submission = read_submission()
     if cursor is not None and submission.job.idempotency_key is None:
         raise InvalidRequest(
-            "Last-Event-ID means nothing for a new job. Read on at /v1/jobs/{job_id}/events, or "
-            "repeat the request with the Idempotency-Key that it was made with.",
+            "Last-Event-ID alone names no job, and this request would make another one. Send it to "
+            "GET {Location}/events, Location being a header of the first answer; or send an "
+            "Idempotency-Key with the request and with each repeat, and its job goes on here.",
             code="invalid_cursor",
         )
     return _stream_new(submission, cursor)

@@ -2,7 +2,8 @@
 
 What is asked and what is answered is the same on both ways, for it is the same functions that do it: see
 `api.app`. A request takes the short one when its method and path are exactly those of a busy route. One from
-another origin goes through Flask, where what answers browsers hangs.
+another origin goes through Flask, where what answers browsers hangs, and so does one that is refused by its
+target.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from api import observation
 from api.errors import told
 from api.operations import EVENT_STREAM, Operation, View
 from api.reply import Answered, Reply
+from api.request_target import fault_of
 
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
 
@@ -61,7 +63,7 @@ class Lane:
 
     def stop(self, environ: WSGIEnvironment) -> Stop | None:
         """Where this request goes, None where Flask takes it."""
-        if "HTTP_ORIGIN" in environ:
+        if "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
             return None
         return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 

@@ -63,8 +63,26 @@ def settle() -> None:
 
 def take_slot() -> Slot:
     """A place for the current request beside its client's others that are open. Raises `RateLimited`."""
+    return _slot(client_name())
+
+
+def admit_address(endpoint: str, counted: Counted) -> Slot:
+    """Charge a request of somebody unknown to its address, as if that were the client, before anything of it
+    is read; a place for it beside the address's others that are open. Raises `RateLimited`.
+    """
+    current.handling().endpoint = endpoint
+    _charge(_limits().charges(endpoint, counted, None, None), name=_address())
+    return _slot(_address())
+
+
+def known_after_all() -> None:
+    """The current request is charged to its client as well: what it tells of limits are that one's."""
+    current.handling().standings = []
+
+
+def _slot(name: str) -> Slot:
     try:
-        return services().slots.enter(client_name())
+        return services().slots.enter(name)
     except RateLimited:
         method, _, path = current.handling().endpoint.partition(" ")
         services().observers.emit("request_limited", method, path, "open")

@@ -33,7 +33,7 @@ class Exposition(Protocol):
 @metrics.operation(
     "GET",
     "/metrics",
-    access=Access.LOCAL,
+    access=Access.METRICS,
     scope=Scope.METRICS,
     answers={200: Answer("All metrics.", media="text/plain", example=EXAMPLE)},
     problems=("not_found",),
@@ -41,7 +41,8 @@ class Exposition(Protocol):
 def show_metrics() -> Answered:
     """Metrics
 
-    For Prometheus: of the API and of the workers on the same machine. Needs no token over loopback.
+    For Prometheus: of the API and of the workers on the same machine, and of every tenant. Takes the token of
+    `METRICS_TOKEN`, or one of the default tenant with the scope `metrics`.
     """
     exposition = cast(Exposition | None, current_app.extensions.get(EXPOSITION))
     if exposition is None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from api import examples
 from api.answers import document
-from api.auth import require_operator
+from api.auth import client, require_operator
 from api.operations import Answer, Operations, Parameter
 from api.reply import Reply
 from api.request_schema import DIALECT, model_schemas
@@ -20,10 +20,18 @@ from shared.schemas import rfc3339
 SERVING = ("ready", "busy")
 _STATES = (*SERVING, "starting", "unhealthy", "failed")
 OFFLINE = "offline"
+PLACE = frozenset({"name", "host", "pid", "engine_pid"})
+"""What a worker's report tells of the machine that it runs on."""
 
 models = Operations("models", __name__)
 
-MODEL = Parameter("model", "path", "The model's `id`.", example=examples.TEXT_MODEL)
+MODEL = Parameter(
+    "model",
+    "path",
+    "The model's `id`.",
+    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
+    examples.TEXT_MODEL,
+)
 
 
 class Breaker(BaseModel):
@@ -49,7 +57,10 @@ class Model(BaseModel):
     state: Literal["ready", "busy", "starting", "unhealthy", "failed", "offline"]
     limits: Limits
     batch: Batch
-    workers: list[dict[str, Any]] = Field(description="What each live worker last said of itself.")
+    workers: list[dict[str, Any]] = Field(
+        description="What each live worker last said of itself. Its name, host and processes are for the "
+        "operator alone; others get a number for a name."
+    )
     queue_depth: int
     running: int
     breaker: Breaker
@@ -85,7 +96,10 @@ def list_models() -> Reply:
     Every model of the catalogue, with its limits, its live workers and its queue.
     """
     here = services()
-    found = [describe(spec, here.store.status(spec.name)) for spec in here.catalog]
+    operates = client().operates
+    found = [
+        describe(spec, here.store.status(spec.name), operates=operates) for spec in here.catalog
+    ]
     return document(ModelList(data=found).model_dump(mode="json"))
 
 
@@ -103,7 +117,8 @@ def get_model(model: str) -> Reply:
     """
     here = services()
     spec = here.catalog.get(model)
-    shown = describe(spec, here.store.status(spec.name)).model_dump(mode="json")
+    found = describe(spec, here.store.status(spec.name), operates=client().operates)
+    shown = found.model_dump(mode="json")
     made = {name: {"$schema": DIALECT, **one} for name, one in model_schemas(spec).items()}
     return document({**shown, "schemas": made})
 
@@ -126,12 +141,15 @@ def reset_breaker(model: str) -> Reply:
     here = services()
     spec = here.catalog.get(model)
     here.store.reset_breaker(spec.name)
-    return document(describe(spec, here.store.status(spec.name)).model_dump(mode="json"))
+    found = describe(spec, here.store.status(spec.name), operates=True)
+    return document(found.model_dump(mode="json"))
 
 
-def describe(spec: ModelSpec, status: ModelStatus) -> Model:
-    """A catalogue entry and what its workers say, as clients see it."""
+def describe(spec: ModelSpec, status: ModelStatus, *, operates: bool) -> Model:
+    """A catalogue entry and what its workers say, as the operator sees it or other clients do."""
     workers = [{"name": name, **report} for name, report in sorted(status.workers.items())]
+    if not operates:
+        workers = [_without_place(number, report) for number, report in enumerate(workers, 1)]
     return Model(
         id=spec.name,
         engine=spec.engine,
@@ -145,6 +163,12 @@ def describe(spec: ModelSpec, status: ModelStatus) -> Model:
         breaker=_breaker(status.breaker),
         fallback=spec.fallback,
     )
+
+
+def _without_place(number: int, report: dict[str, Any]) -> dict[str, Any]:
+    """A worker's report without what tells the machines and processes of this server."""
+    shown = {name: value for name, value in report.items() if name not in PLACE}
+    return {**shown, "name": str(number)}
 
 
 def summary(status: ModelStatus) -> Any:

@@ -59,13 +59,17 @@ def cached_document(app: Flask) -> bytes:
     """The document as JSON; made at the first call."""
     made: bytes | None = app.extensions.get(_DOCUMENT)
     if made is None:
-        made = msgspec.json.encode(describe(app.extensions[TABLE], of(app).catalog))
+        made = msgspec.json.encode(
+            describe(app.extensions[TABLE], of(app).catalog, of(app).settings.public_url)
+        )
         app.extensions[_DOCUMENT] = made
     return made
 
 
-def describe(table: Iterable[Operation], catalog: Catalog) -> dict[str, Any]:
-    """The document for a route table and the models that are served."""
+def describe(
+    table: Iterable[Operation], catalog: Catalog, public_url: str | None = None
+) -> dict[str, Any]:
+    """The document for a route table and the models that are served, at `public_url` where it is known."""
     operations = list(table)
     on_jobs = [operation.name for operation in operations if JOB_PATH in operation.path]
     schemas = _schemas(operations)
@@ -90,7 +94,7 @@ def describe(table: Iterable[Operation], catalog: Catalog) -> dict[str, Any]:
             "problem documents; their `code` is stable.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "Where this document was read."}],
+        "servers": [{"url": public_url or "/", "description": "This server."}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
@@ -134,9 +138,7 @@ def _security(access: Access) -> list[dict[str, list[str]]]:
     match access:
         case Access.OPEN:
             return []
-        case Access.LOCAL:
-            return [{}, {"token": []}]
-        case Access.TOKEN:
+        case Access.TOKEN | Access.METRICS:
             return [{"token": []}]
         case Access.TICKET:
             return [{"token": []}, {"ticket": []}]
@@ -160,7 +162,7 @@ def _responses(operation: Operation, models: ExampleModels) -> dict[str, Any]:
     codes = list(operation.problems)
     if operation.access is not Access.OPEN:
         codes += ["unauthorized", "forbidden", "rate_limited", "redis_unavailable"]
-    codes.append("internal_error")
+    codes += ["bad_request", "internal_error"]
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

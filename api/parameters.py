@@ -7,7 +7,11 @@ EVENT_ID = "^([0-9]{1,9}-[0-9]{1,9})?$"
 """The pattern of event ids; none, as of an EventSource that has got nothing yet, is the beginning."""
 
 JOB_ID = Parameter(
-    "job_id", "path", "The job's `id`.", example="job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
+    "job_id",
+    "path",
+    "The job's `id`.",
+    {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
+    "job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c",
 )
 WAIT = Parameter(
     "wait",
@@ -41,7 +45,8 @@ CURSOR = Parameter(
 PREFER = Parameter(
     "Prefer",
     "header",
-    f"`wait=N` (RFC 7240): hold the answer up to N seconds, at most {MAX_WAIT}, for the job to end.",
+    f"`wait=N` (RFC 7240): hold the answer up to N seconds, at most {MAX_WAIT}, for the job to end; `wait` "
+    "alone holds it as long as the server does. Other preferences are ignored.",
     example="wait=10",
 )
 IDEMPOTENCY_KEY = Parameter(

@@ -12,16 +12,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from api.requests import MAX_INTEGER
+from api.body_bounds import MAX_INTEGER
 from shared.catalog import Catalog, ModelSpec
 from shared.params import INPUTS, PARAMS, TEXT_ENGINES
+from shared.wire import NULL, or_null
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ONE_INPUT = {
-    "if": {"required": ["prompt"]},
-    "then": {"not": {"required": ["input"]}},
-    "else": {"required": ["input"]},
+    "if": {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+    "then": {"properties": {"input": NULL}},
+    "else": {"required": ["input"], "properties": {"input": {"not": NULL}}},
 }
+"""One that is null is left out."""
 _OBJECT: dict[str, Any] = {"type": "object"}
 JSON_INPUT = "JsonInput"
 
@@ -50,17 +52,17 @@ def job_request(plain: Mapping[str, Any], catalog: Catalog, json_reference: str)
     properties = dict(plain["properties"])
     properties["input"] = {**any_json, "description": properties["input"]["description"]}
     properties["model"] = {**properties["model"], "examples": [spec.name for spec in catalog]}
-    properties["prompt"] = {"type": "string", "description": "Text for the model."}
     properties["params"] = {
-        **properties["params"],
-        "additionalProperties": any_json,
+        **or_null({**_OBJECT, "additionalProperties": any_json}),
         "description": "What the model's engine takes: see `x-models`, or `GET /v1/models/{model}`.",
     }
     taken: dict[str, Any] = {}
     for spec in reversed(list(catalog)):
         taken = {
             "if": {"properties": {"model": {"const": spec.name}}},
-            "then": {"properties": model_schemas(spec)},
+            "then": {
+                "properties": {name: or_null(made) for name, made in model_schemas(spec).items()}
+            },
             "else": taken,
         }
     return {

@@ -4,24 +4,21 @@ import os
 import re
 from typing import Any, cast
 
-import msgspec
 from werkzeug.http import parse_list_header
 
 from api import current
+from api.body_bounds import decoded
 from api.connection import BODY_IS_HERE, deadline
 from api.services import services
 from shared.errors import InvalidRequest, JobsError
 
-MAX_DEPTH = 64
-MAX_INTEGER = 2**63 - 1
 MAX_WAIT = 60
 
-_DECODER = msgspec.json.Decoder()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_SECONDS = re.compile(r"\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
+_SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+_WAIT = re.compile(r'wait[ \t]*(=[ \t]*("?)([0-9]*)\2)?', re.IGNORECASE)
 
 
 def request_id() -> str:
@@ -47,27 +44,29 @@ def idempotency_key() -> str | None:
 
 
 def no_store() -> bool:
-    """Whether the caller asks for a result of its own: `Cache-Control: no-store`."""
-    given = current.environ().get("HTTP_CACHE_CONTROL")
-    return given is not None and bool(current.request().cache_control.no_store)
+    """Whether the caller asks for a result of its own: `no-store` among the `Cache-Control` directives."""
+    given = current.environ().get("HTTP_CACHE_CONTROL", "")
+    return any(_name(directive) == "no-store" for directive in parse_list_header(given))
 
 
 def preferred_wait() -> int | None:
-    """Seconds of `Prefer: wait=N` (RFC 7240), at most `MAX_WAIT`; None where it is not asked for."""
-    header = current.environ().get("HTTP_PREFER")
-    if header is None:
-        return None
-    for preference in parse_list_header(header):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() != "wait":
-            continue
-        value = value.strip().strip('"')
-        if not (value.isascii() and value.isdigit() and len(value) <= 18):
-            raise _bad_parameter(
-                f"'Prefer: wait' needs whole seconds from 0 to {MAX_WAIT}, such as wait=10."
-            )
-        return min(MAX_WAIT, int(value))
+    """Seconds of `Prefer: wait=N` (RFC 7240), at most `MAX_WAIT`; None where it is not asked for.
+
+    Without a number it is as long as the server allows. What cannot be read is a preference that is not
+    known, and those are ignored; of several only the first counts.
+    """
+    for preference in parse_list_header(current.environ().get("HTTP_PREFER", "")):
+        if _name(preference) == "wait":
+            found = _WAIT.fullmatch(preference.partition(";")[0].strip())
+            if found is None:
+                return None
+            return min(MAX_WAIT, int(found[3][:18])) if found[3] else MAX_WAIT
     return None
+
+
+def _name(item: str) -> str:
+    """The name in an item of a header such as `name=value; parameter`, in lower case."""
+    return re.split("[=;]", item, maxsplit=1)[0].strip().lower()
 
 
 def known_query(names: frozenset[str]) -> None:
@@ -94,7 +93,7 @@ def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -
     given = _parameter(name)
     if given is None:
         return default
-    if not (given.isascii() and _SECONDS.fullmatch(given)):
+    if not _SECONDS.fullmatch(given):
         raise _bad_parameter(f"'{name}' must be seconds from 0 to {maximum:g}, not {given[:40]!r}.")
     value = float(given)
     if value > maximum and not clamp:
@@ -113,31 +112,10 @@ def count(name: str, *, default: int, maximum: int) -> int:
 
 
 def json_object() -> dict[str, Any]:
-    """The body as a JSON object, safe for everything downstream.
-
-    At most `MAX_DEPTH` deep, integers within 64 bits, no member named twice. The decoder itself stops
-    at depths and digits that would cost more than they are worth. Raises `JobsError` with the code that
-    fits.
-    """
+    """The body as a JSON object, within the bounds of `decoded`. Raises `JobsError`."""
     require_json()
-    return decoded(raw_body())
-
-
-def decoded(body: bytes) -> dict[str, Any]:
-    """The same of a body that was read already."""
-    try:
-        value = _DECODER.decode(body)
-    except RecursionError:
-        raise _too_deep() from None
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise JobsError(
-            f"The body cannot be read as JSON: {error}.", code="malformed_json"
-        ) from None
-    if not isinstance(value, dict):
-        raise InvalidRequest('The body must be a JSON object, such as {"model": "…"}.')
-    if _has_repeats(body, _check_bounds(value)):
-        raise JobsError("An object in the body names a member twice.", code="malformed_json")
-    return value
+    settings = services().settings
+    return decoded(raw_body(settings.max_body_bytes), settings.max_body_values)
 
 
 def require_json() -> None:
@@ -153,12 +131,12 @@ def require_json() -> None:
         )
 
 
-def raw_body() -> bytes:
-    """The whole body, within the limit.
+def raw_body(limit: int) -> bytes:
+    """The whole body, of at most `limit` bytes. Raises `JobsError`.
 
     (werkzeug's own bound cuts an unsized body off at the limit, without a word.)
     """
-    limit, length = services().settings.max_body_bytes, _length()
+    length = _length()
     if length is not None and length > limit:
         raise _too_large(limit)
     if length is not None:
@@ -201,39 +179,8 @@ def _read(length: int) -> bytes:
     return body
 
 
-def _check_bounds(value: Any) -> int:
-    """How many members all objects have together."""
-    level, depth, members = [value], 1, 0
-    while level:
-        if depth > MAX_DEPTH:
-            raise _too_deep()
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                members += len(item)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-            elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
-                raise InvalidRequest("Integers must fit into 64 bits; send larger ones as strings.")
-        level, depth = below, depth + 1
-    return members
-
-
-def _has_repeats(body: bytes, members: int) -> bool:
-    """Whether an object in valid JSON names a member twice; a parser keeps one of them, each another.
-
-    Every member has one colon outside strings.
-    """
-    return body.count(b":") != members and _STRING.sub(b"", body).count(b":") != members
-
-
 def _too_large(limit: int) -> JobsError:
     return JobsError(f"The body must be at most {limit} bytes.", code="body_too_large")
-
-
-def _too_deep() -> JobsError:
-    return JobsError(f"The body is nested deeper than {MAX_DEPTH} levels.", code="malformed_json")
 
 
 def _bad_parameter(detail: str) -> InvalidRequest:

@@ -71,6 +71,11 @@ class Services:
         self.hub.start()
         return self.hub.follow(job_id, after, fresh=fresh)
 
+    def hears(self, timeout: float) -> bool:
+        """Whether Redis can be heard, now or within `timeout` seconds."""
+        self.hub.start()
+        return self.hub.hears(timeout)
+
     def expect(self, job_id: str) -> Ending:
         """Wait for the end of a job that is about to be made. Raises `StoreUnavailable`."""
         self.hub.start()

@@ -1,4 +1,8 @@
-"""Tickets: short-lived keys to one job's events, for readers that cannot send headers."""
+"""Tickets: keys to one job's events, for readers that cannot send headers.
+
+A ticket lives as long as its job can, for such a reader comes back by itself, for days, with the URL that it
+was made with. With its job it is good for nothing.
+"""
 
 import base64
 import hashlib
@@ -6,21 +10,25 @@ import hmac
 import re
 import time
 
-LIFETIME = 3600
+from shared.schemas import MAX_EXPIRES_IN
+
+LIFETIME = MAX_EXPIRES_IN + 24 * 3600
+"""Seconds: the longest that a job may wait, and that it is kept after its end."""
 _BLOCK = 64
 """Bytes that SHA-256 takes at a time."""
 
-_TICKET = re.compile(r"(\d{1,12})\.([A-Za-z0-9_-]{43})")
+_TICKET = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
 
 
 class Tickets:
     """Issues and checks `<expiry>.<HMAC-SHA256 of job id and expiry>`, in URL-safe base64.
 
     The signing key is derived from the API token, so every process of a deployment takes every other's
-    tickets, and a new token ends them all.
+    tickets, and a new token ends them all. `lifetime` is in seconds.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, lifetime: int = LIFETIME) -> None:
+        self._lifetime = lifetime
         key = hmac.digest(token.encode(), b"truthgpt events ticket v1", hashlib.sha256)
         # HMAC (RFC 2104) begins and ends with a block that only the key decides: both are hashed once.
         block = key.ljust(_BLOCK, b"\0")
@@ -28,8 +36,8 @@ class Tickets:
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def issue(self, job_id: str, now: float | None = None) -> str:
-        """A ticket for a job's events, good for `LIFETIME` seconds."""
-        expiry = int(now if now is not None else time.time()) + LIFETIME
+        """A ticket for a job's events, good for the `lifetime` of all."""
+        expiry = int(now if now is not None else time.time()) + self._lifetime
         return f"{expiry}.{self._sign(job_id, expiry)}"
 
     def admits(self, ticket: str, job_id: str, now: float | None = None) -> bool:

@@ -70,6 +70,18 @@ class EventId(NamedTuple):
 START = EventId(0, 0)
 
 
+_LINES = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
+"""What ends a line in Unicode and not in JSON, which escapes what does in ASCII: as it is, and escaped."""
+
+
+def _one_line(data: bytes) -> bytes:
+    """JSON that is one line also to clients that split lines as Python's `str.splitlines` does."""
+    for end, escaped in _LINES:
+        if end in data:
+            data = data.replace(end, escaped)
+    return data
+
+
 class Event:
     """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines.
 
@@ -82,7 +94,11 @@ class Event:
         self.id = identity
         self.kind = kind
         self.data = data
-        self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*identity, kind.encode(), data)
+        self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
+            *identity,
+            kind.encode(),
+            _one_line(data),
+        )
 
     @property
     def terminal(self) -> bool:
@@ -427,6 +443,10 @@ class EventHub:
                 self._send("UNSUBSCRIBE", name, channel)
                 if channel.unanswered == 0:
                     del self._channels[name]
+
+    def hears(self, timeout: float) -> bool:
+        """Whether the connection stands, now or within `timeout` seconds."""
+        return self._at_home.wait(timeout)
 
     def expect(self, job_id: str) -> Ending:
         """Wait for the end of a job that is about to be made with this hub's `home`.

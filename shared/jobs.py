@@ -49,6 +49,7 @@ from shared.records import (
     Write,
     delivery_ids,
     new_job_id,
+    own_key,
 )
 from shared.redis_guard import MemoryGuard
 from shared.scripts import RETENTION, scripts
@@ -322,7 +323,7 @@ class JobStore:
             traceparent=context.traceparent(),
             request_id=fields.get("request_id", ""),
             webhook=(webhook or b"").decode(),
-            idempotency_key=f"retry {job_id}",
+            idempotency_key=own_key("retry", job_id),
             body_digest="retry",
         )
         created = self.create(

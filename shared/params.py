@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
+    FailFast,
     Field,
     StringConstraints,
     Tag,
     TypeAdapter,
     model_validator,
 )
+
+from shared.wire import Wire
 
 MAX_STOP_STRINGS = 8
 MAX_STOP_TOKENS = 32
@@ -27,10 +28,8 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-class Params(BaseModel):
-    """Base of every engine's parameters: unknown names and loose types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+class Params(Wire):
+    """Base of every engine's parameters."""
 
     @model_validator(mode="before")
     @classmethod
@@ -111,17 +110,17 @@ class EchoParams(Params):
     repeat: int = Field(default=1, ge=1, le=100_000)
 
 
-class Message(Params):
+class Message(Wire):
     """One turn of a chat."""
 
     role: Annotated[str, StringConstraints(pattern=r"^(system|user|assistant|tool)$")]
     content: str
 
 
-class Chat(Params):
-    """A conversation, put through the model's own chat template."""
+class Chat(Wire):
+    """A conversation, put through the model's own chat template. Faults are told of its first bad turn."""
 
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]

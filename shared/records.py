@@ -28,6 +28,11 @@ def delivery_ids(job_id: str) -> list[str]:
     return [f"msg_{job_id.removeprefix('job_')}_{event}" for event in ("started", "completed")]
 
 
+def own_key(kind: str, name: str) -> str:
+    """An idempotency key of the server's own, which no caller can send: theirs are printable ASCII."""
+    return f"\0{kind} {name}"
+
+
 class NewJob(msgspec.Struct, frozen=True):
     """What `create` needs. `request` is the JSON that the worker gets: content, params, seed.
 

@@ -6,37 +6,50 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
     JsonValue,
+    SkipValidation,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from shared.catalog import Catalog, ModelSpec
 from shared.errors import InvalidRequest
 from shared.params import INPUTS, TEXT_ENGINES, checked
 from shared.states import JobState
+from shared.wire import MAX_FAULTS_SHOWN, NULL, Wire
 
 MAX_METADATA = 16
 MAX_NAME_SHOWN = 100
 """Characters of a name of the caller's that a refusal repeats."""
-MAX_FAULTS_SHOWN = 32
 MAX_EXPIRES_IN = 7 * 24 * 3600
 DEFAULT_EXPIRES_IN = 24 * 3600
 
 WebhookEvent = Literal["started", "completed"]
 Priority = Literal["high", "normal", "low"]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+MetadataValue = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 512}, NULL]}),
+]
+
+Json = Annotated[JsonValue, SkipValidation]
+"""What a JSON decoder has made, so nothing is left to check."""
 
 
-class Wire(BaseModel):
-    """Base of what comes from a client: unknown fields and loose types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+def _pairs(given: Any) -> Any:
+    """Those of a job's metadata that are not null. Counted before any of them is looked at."""
+    if not isinstance(given, dict):
+        return given
+    found = {name: value for name, value in given.items() if value is not None}
+    if len(found) > MAX_METADATA:
+        raise PydanticCustomError("too_long", f"at most {MAX_METADATA} pairs, not {len(found)}")
+    return found
 
 
 class WebhookRequest(Wire):
@@ -62,12 +75,12 @@ class JobRequest(Wire):
         description="A name from `GET /v1/models`."
     )
     prompt: str | None = Field(default=None, description="Text for the model.")
-    input: JsonValue = Field(
+    input: Json = Field(
         default=None,
         description="Instead of `prompt`: whatever the model's engine takes, such as a list of texts "
         "to embed or the messages of a chat.",
     )
-    params: dict[str, JsonValue] = Field(default_factory=dict)
+    params: dict[str, Json] = Field(default_factory=dict)
     priority: Priority = Field(default="normal", description="Higher classes go first.")
     expires_in: float | None = Field(
         default=None,
@@ -78,7 +91,7 @@ class JobRequest(Wire):
     webhook: WebhookRequest | None = Field(
         default=None, description="Sends the job there by Standard Webhooks; see docs/webhooks.md."
     )
-    metadata: dict[MetadataKey, MetadataValue] = Field(
+    metadata: Annotated[dict[MetadataKey, MetadataValue], BeforeValidator(_pairs)] = Field(
         default_factory=dict, max_length=MAX_METADATA, description="Yours; comes back with the job."
     )
 
@@ -87,8 +100,6 @@ class JobRequest(Wire):
         given = self.model_fields_set
         if ("prompt" in given) == ("input" in given):
             raise ValueError("Give exactly one of 'prompt' and 'input'")
-        if "prompt" in given and self.prompt is None:
-            raise ValueError("'prompt' must be a string; for anything else there is 'input'")
         return self
 
     @property
@@ -199,6 +210,16 @@ class IngestEvent(Wire):
     type: Literal["inference.requested"]
     timestamp: str | None = Field(default=None, description="By the standard; not looked at.")
     data: JobRequest
+
+
+def parse_event(value: dict[str, Any]) -> dict[str, Any]:
+    """The job request in a message. Raises `InvalidRequest` with every fault found."""
+    try:
+        IngestEvent.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(error, ()) from None
+    data: dict[str, Any] = value["data"]
+    return data
 
 
 def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, dict[str, Any]]:

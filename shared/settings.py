@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
@@ -35,7 +36,7 @@ from shared.webhooks.policy import Allowed
 from shared.webhooks.schedule import Schedule
 from shared.webhooks.signing import Keyring, parse_secrets
 
-_ENDPOINT_LIMIT = re.compile(r"(GET|POST|DELETE) +(/\S*) *= *(\d{1,9})")
+_ENDPOINT_LIMIT = re.compile(r"(GET|POST|DELETE) +(/\S*) *= *([0-9]{1,9})")
 
 
 def _listed(given: Any) -> list[str]:
@@ -63,12 +64,23 @@ def _endpoint_limits(given: Any) -> Any:
     return found
 
 
-SECRETS = frozenset({"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET"})
+SECRETS = frozenset(
+    {"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET", "METRICS_TOKEN"}
+)
 """Variables whose values no message shows."""
 
 
 Origin = Annotated[
     str, StringConstraints(pattern=r"^https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?$")
+]
+
+
+PublicUrl = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
+    ),
+    AfterValidator(lambda url: url.removesuffix("/")),
 ]
 
 
@@ -133,7 +145,10 @@ class Settings(BaseSettings):
         default=None, alias="CIRCUIT_BREAKER_TIMEOUT_SEC", gt=0, le=86_400
     )
     max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
+    max_body_values: int = Field(default=32_768, alias="MAX_BODY_VALUES", ge=1024, le=10**7)
     body_timeout: float = Field(default=30.0, alias="BODY_TIMEOUT_SEC", gt=0, le=3600)
+    public_url: PublicUrl | None = Field(default=None, alias="TRUTHGPT_PUBLIC_URL")
+    keepalive: float = Field(default=5.0, alias="KEEPALIVE_SEC", ge=1, le=3600)
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)] = Field(
         default=(), alias="CORS_ORIGINS"
     )
@@ -150,6 +165,10 @@ class Settings(BaseSettings):
     broker_visibility: int = Field(default=3600, alias="BROKER_VISIBILITY_SEC", ge=1)
     stream_grace: float = Field(default=10.0, alias="STREAM_GRACE_SEC", ge=0, le=3600)
     enable_metrics: bool = Field(default=True, alias="ENABLE_METRICS")
+    metrics_token: Annotated[
+        Annotated[str, StringConstraints(min_length=16)] | None,
+        BeforeValidator(lambda v: v or None),
+    ] = Field(default=None, alias="METRICS_TOKEN", repr=False)
     metrics_host: str = Field(default="127.0.0.1", alias="METRICS_HOST")
     metrics_port: int | None = Field(default=None, alias="METRICS_PORT", ge=1, le=65535)
     rate_rpm: int = Field(default=600, alias="RATE_LIMIT_RPM", ge=0, le=10**9)
@@ -170,6 +189,7 @@ class Settings(BaseSettings):
         default=None, alias="EMBEDDED_REDIS_MAXMEMORY", ge=64 * 1024 * 1024
     )
     webhook_secret: SecretStr | None = Field(default=None, alias="WEBHOOK_HMAC_SECRET")
+    webhook_max_body_bytes: int = Field(default=256 * 1024, alias="WEBHOOK_MAX_BODY_BYTES", ge=1024)
     webhook_window: int = Field(default=300, alias="WEBHOOK_TIMESTAMP_WINDOW", ge=1, le=86_400)
     webhook_allow: str = Field(default="", alias="WEBHOOK_ALLOW_HOSTS")
     webhook_timeout: float = Field(default=15.0, alias="WEBHOOK_TIMEOUT_SEC", gt=0, le=60)

@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from bench.hostile import cache_hits, prompts
+from bench.hostile import cache_hits, members, prompts
 from bench.hostile.row import Figure
 from bench.programs import REPOSITORY
 
-ROWS: tuple[ModuleType, ...] = (prompts, cache_hits)
+ROWS: tuple[ModuleType, ...] = (prompts, members, cache_hits)
 
 
 def main() -> None:

@@ -1,14 +1,21 @@
 """Metrics as text, in the format that the scraper asks for."""
 
+import hmac
 import logging
-from collections.abc import Callable, Iterable
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 from prometheus_client.registry import Collector
 
+from shared.settings import is_loopback
 from shared.telemetry.instruments import Instruments
 
 _log = logging.getLogger(__name__)
@@ -64,16 +71,22 @@ class _Collected(Collector):
         return self._families
 
 
-def serve(instruments: Instruments, host: str, port: int) -> Any:
-    """Show this process's own metrics over HTTP. A port that is taken is logged; the work goes on.
+def serve(instruments: Instruments, host: str, port: int, tokens: Collection[str] = ()) -> Any:
+    """Show this process's own metrics over HTTP to whoever has one of `tokens`. Without any, `host` is of
+    loopback and they are for the programs of this machine.
 
-    Returns a function that ends it.
+    A port that is taken is logged; the work goes on. Returns a function that ends it.
     """
+    page = make_wsgi_app(instruments.registry)
+    app = _asking(page, tokens) if tokens else _local(page)
+    kind = _Server6 if ":" in host else ThreadingWSGIServer
     try:
-        server, thread = start_http_server(port, host, instruments.registry)
+        server = make_server(host, port, app, kind, _Quiet)
     except OSError as error:
         _log.error("METRICS_PORT: cannot listen on %s:%d: %s", host, port, error.strerror)
         return lambda: None
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
 
     def stop() -> None:
         server.shutdown()
@@ -81,3 +94,52 @@ def serve(instruments: Instruments, host: str, port: int) -> Any:
         thread.join(timeout=2)
 
     return stop
+
+
+def _asking(page: WSGIApplication, tokens: Collection[str]) -> WSGIApplication:
+    """A page for those who send one of the tokens."""
+    wanted = [token.encode() for token in tokens]
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        given = token.strip().encode("latin-1", "replace")
+        known = [hmac.compare_digest(given, one) for one in wanted]
+        if scheme.lower() == "bearer" and any(known):
+            return page(environ, start_response)
+        said = b"Send the token of METRICS_TOKEN as 'Authorization: Bearer <token>'.\n"
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("WWW-Authenticate", "Bearer"),
+            ("Content-Length", str(len(said))),
+        ]
+        start_response("401 Unauthorized", headers)
+        return [said]
+
+    return answer
+
+
+def _local(page: WSGIApplication) -> WSGIApplication:
+    """A page for callers who mean this machine.
+
+    A page in a browser here, whose name was rebound to this address, sends that name as its host.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if is_loopback(urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""):
+            return page(environ, start_response)
+        start_response("403 Forbidden", [("Content-Length", "0")])
+        return []
+
+    return answer
+
+
+class _Server6(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10.0
+    """Seconds that a client may take to send its request."""
+
+    def log_message(self, *_: object) -> None:
+        """Scrapes are not worth a line."""

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from shared.connection import connect
 from shared.hooks import Hooks
 from shared.jobs import JobStore
-from shared.settings import Settings
+from shared.settings import Settings, is_loopback
 from shared.telemetry.deliveries import DeliveryMetrics
 from shared.telemetry.directory import Directory
 from shared.telemetry.exposition import Aside, Exposition, at_once, serve
@@ -95,9 +95,20 @@ class Site:
         """Keep gauges up to date; `serving`: show this process's own metrics at `METRICS_PORT`."""
         self._ticker = Ticker(self._ticks)
         self._ticker.start()
-        port = self._settings.metrics_port
-        if serving and port is not None:
-            self._unserve = serve(self._instruments, self._settings.metrics_host, port)
+        if serving and self._settings.metrics_port is not None:
+            self._serve(self._settings.metrics_host, self._settings.metrics_port)
+
+    def _serve(self, host: str, port: int) -> None:
+        """To everybody on loopback, who is on this machine; beyond it to whoever has a token."""
+        if is_loopback(host):
+            self._unserve = serve(self._instruments, host, port)
+            return
+        given = (self._settings.metrics_token, self._settings.api_token)
+        tokens = [token for token in given if token is not None]
+        if not tokens:
+            _log.error("METRICS_TOKEN: not set; without one no metrics are shown at %s", host)
+            return
+        self._unserve = serve(self._instruments, host, port, tokens)
 
     def stop(self) -> None:
         self._unserve()

@@ -51,6 +51,26 @@ def _key(word: str, place: int) -> bytes:
     return key
 
 
+def claimed(headers: Mapping[str, str], *, now: float, window: float) -> tuple[str, int, list[str]]:
+    """What a message says of itself: its id, when it was sent, its signatures. Nothing of it is proved.
+
+    Raises `InvalidSignature` where no signature could make it good: a header is missing or malformed, or the
+    time is not within `window` seconds of `now`.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    message_id, timestamp = lower.get(ID, ""), lower.get(TIMESTAMP, "")
+    given = lower.get(SIGNATURE, "").split()
+    if not (_ID.fullmatch(message_id) and _TIMESTAMP.fullmatch(timestamp) and given):
+        raise InvalidSignature(f"Send the headers {ID}, {TIMESTAMP} and {SIGNATURE}.")
+    moment = int(timestamp)
+    if abs(now - moment) > window:
+        raise InvalidSignature(
+            f"{TIMESTAMP} is more than {window:g} seconds from this server's time. "
+            "Sign each attempt anew, and check the clock."
+        )
+    return message_id, moment, given
+
+
 class Keyring:
     """The active secrets. Several are active while one takes another's place."""
 
@@ -73,17 +93,7 @@ class Keyring:
 
         Raises `InvalidSignature`.
         """
-        lower = {name.lower(): value for name, value in headers.items()}
-        message_id, timestamp = lower.get(ID, ""), lower.get(TIMESTAMP, "")
-        given = lower.get(SIGNATURE, "").split()
-        if not (_ID.fullmatch(message_id) and _TIMESTAMP.fullmatch(timestamp) and given):
-            raise InvalidSignature(f"Send the headers {ID}, {TIMESTAMP} and {SIGNATURE}.")
-        moment = int(timestamp)
-        if abs(now - moment) > window:
-            raise InvalidSignature(
-                f"{TIMESTAMP} is more than {window:g} seconds from this server's time. "
-                "Sign each attempt anew, and check the clock."
-            )
+        message_id, moment, given = claimed(headers, now=now, window=window)
         try:
             text = body.decode()
         except UnicodeDecodeError:

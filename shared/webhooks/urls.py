@@ -86,6 +86,13 @@ def parse_target(url: str) -> Target:
     return Target(scheme, host, port, path, address)
 
 
+def _in_ascii(label: str) -> str:
+    """A label of a host name, beside which there may be such as `my_service`. Raises `UnicodeError`."""
+    if label.isascii():
+        return label
+    return idna.encode(label, uts46=True, std3_rules=True).decode("ascii")
+
+
 def _host(given: str) -> tuple[str, Address | None]:
     try:
         if given.startswith("["):
@@ -93,7 +100,7 @@ def _host(given: str) -> tuple[str, Address | None]:
             return str(literal), literal
         name = given.lower()
         if not name.isascii():
-            name = idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
+            name = ".".join(map(_in_ascii, re.split("[.\u3002\uff0e\uff61]", name)))
         # Whatever ends in a number is an IPv4 address to browsers and C libraries: 0x7f.1, 127.1, 017.
         if _NUMBER.fullmatch(name.removesuffix(".").rpartition(".")[2]):
             four = IPv4Address(name)

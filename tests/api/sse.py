@@ -28,9 +28,10 @@ class Reader:
         path: str,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        token: bool = True,
     ) -> None:
         self._connection = server.connect()
-        sent = {**AUTH, **(headers or {})}
+        sent = {**(AUTH if token else {}), **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
         data = json.dumps(body) if body is not None else None

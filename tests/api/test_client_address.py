@@ -2,9 +2,27 @@ from ipaddress import ip_network
 
 import pytest
 
-from api.client_address import UNKNOWN, client_address
+from api.client_address import UNKNOWN, client_address, trusted_hops
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("::1")]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "hops"),
+    [
+        ("203.0.113.7", ["10.0.0.1"], 0),
+        ("10.0.0.1", [], 1),
+        ("10.0.0.1", ["203.0.113.7"], 1),
+        ("10.0.0.1", ["10.0.0.9, 203.0.113.7"], 1),
+        ("10.0.0.1", ["203.0.113.7, 10.0.0.9"], 2),
+        ("10.0.0.1", ["203.0.113.7", "10.0.0.9, ::1"], 3),
+        (None, ["10.0.0.1"], 0),
+    ],
+)
+def test_trusted_proxies_are_counted_from_the_nearest(
+    peer: str | None, forwarded: list[str], hops: int
+) -> None:
+    assert trusted_hops(peer, forwarded, TRUSTED) == hops
 
 
 @pytest.mark.parametrize(

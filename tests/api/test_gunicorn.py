@@ -368,3 +368,103 @@ def test_a_graceful_end_gives_held_answers_and_ends_streams_whole(
         server.stop()
 
     assert served.store.get(job_id).state is JobState.QUEUED, "its reader has not left"
+
+
+def test_a_connection_idles_as_long_as_is_set_and_ends_with_the_server(
+    catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
+) -> None:
+    """Longer than a head may take, and no longer than the server is there."""
+    server = Server(catalogue, redis_server.url, server_prefix, KEEPALIVE_SEC="600").start()
+    get = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    try:
+        with Kept(server) as idle, Kept(server) as dripping:
+            for connection in (idle, dripping):
+                connection.send(get)
+                assert connection.answer().startswith(b"HTTP/1.1 200 ")
+            dripping.send(get[:9])
+
+            assert dripping.answer() == b"", "its head took too long"
+            idle.send(get)
+            assert idle.answer().startswith(b"HTTP/1.1 200 ")
+
+            server.terminate()
+            assert idle.answer() == b""
+        assert server.process is not None
+        assert server.process.wait(15) == 0, "nobody waits for who asks nothing"
+    finally:
+        server.stop()
+
+
+def test_a_connection_that_idles_longer_is_closed(
+    catalogue: Path, redis_server: RedisServer, server_prefix: str
+) -> None:
+    server = Server(catalogue, redis_server.url, server_prefix, KEEPALIVE_SEC="1").start()
+    try:
+        with Kept(server) as connection:
+            connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.answer().startswith(b"HTTP/1.1 200 ")
+            assert connection.answer() == b""
+    finally:
+        server.stop()
+
+
+TARGETS = [
+    "/v1/%6Aobs",
+    "/v1%2Fjobs",
+    "/v1%2fjobs",
+    "/v1/%2e%2e/v1/jobs",
+    "/v1/jobs%00",
+    "/%76%31/jobs",
+    "/v1/jobs%3Flimit=1",
+    "/v1/%256Aobs",
+    "/v1/jobs%20",
+    "/v1/jobs%",
+    "/v1/jobs%zz",
+    "http://a.example:8080/v1/jobs",
+    "https://evil.example/v1/jobs",
+    "//evil.example/v1/jobs",
+    "/v1/jobs#x",
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("origin", [[], ["Origin: https://a.example"]], ids=["short", "flask"])
+def test_a_target_of_another_spelling_is_refused_each_time(
+    server: Server, served: PlayedWorker, target: str, origin: list[str]
+) -> None:
+    with Kept(server) as connection:
+        for _ in range(3):
+            connection.send(posted(target, HELLO, *origin))
+            status = connection.answer()[9:12]
+            assert status == (b"404" if target.startswith("//") else b"400")
+    assert served.store.status("echo").waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        ("1.1", [], b"400"),
+        ("1.1", ["a", "a"], b"400"),
+        ("1.1", ["a", "b"], b"400"),
+        ("1.1", ["a,b"], b"400"),
+        ("1.1", ["a@b"], b"400"),
+        ("1.1", ["a/b"], b"400"),
+        ("1.1", ["a b"], b"400"),
+        ("1.1", ["a:x"], b"400"),
+        ("1.1", ["my_host.example:8080"], b"202"),
+        ("1.1", ["[::1]:8080"], b"202"),
+        ("1.0", [], b"202"),
+        ("1.0", ["a", "b"], b"400"),
+    ],
+)
+def test_there_is_one_host(
+    server: Server, served: PlayedWorker, version: str, hosts: list[str], status: bytes
+) -> None:
+    lines = [f"POST /v1/jobs HTTP/{version}", *(f"Host: {host}" for host in hosts)]
+    lines += [f"Authorization: {AUTH['Authorization']}", "Content-Type: application/json"]
+    lines += ["Connection: keep-alive", f"Content-Length: {len(HELLO)}", "", ""]
+
+    for _ in range(3):
+        with Kept(server) as connection:
+            connection.send("\r\n".join(lines).encode() + HELLO)
+            assert connection.answer()[9:12] == status

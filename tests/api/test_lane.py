@@ -94,7 +94,8 @@ def test_only_busy_routes_are_short(app: Flask) -> None:
     stop = app.lane.stop  # type: ignore[attr-defined]
 
     def goes(method: str, path: str, **more: str) -> bool:
-        return stop({"REQUEST_METHOD": method, "PATH_INFO": path, **more}) is not None
+        asked = {"REQUEST_METHOD": method, "PATH_INFO": path, "RAW_URI": path, "HTTP_HOST": "x"}
+        return stop({**asked, "SERVER_PROTOCOL": "HTTP/1.1", **more}) is not None
 
     assert set(BUSY) <= routes
     for route in routes:
@@ -103,6 +104,8 @@ def test_only_busy_routes_are_short(app: Flask) -> None:
     assert not goes("OPTIONS", "/v1/jobs")
     assert not goes("POST", "//v1/jobs")
     assert not goes("POST", "/v1/jobs", HTTP_ORIGIN="https://elsewhere.example")
+    assert not goes("POST", "/v1/jobs", RAW_URI="/v1/%6Aobs")
+    assert not goes("POST", "/v1/jobs", HTTP_HOST="a,b")
 
 
 def test_pages_of_other_origins_are_answered_as_configured(client: FlaskClient) -> None:

@@ -1,8 +1,11 @@
 import msgspec
+import pytest
 from flask.testing import FlaskClient
 
 from api.models import ModelDetail, ModelList
+from shared.api_keys import ApiKeys, Grant, Scope, Signer
 from shared.jobs import JobStore
+from shared.settings import Settings, key_secret
 from tests.api.conftest import PlayedWorker
 
 
@@ -58,3 +61,38 @@ def test_a_model_that_is_not_there_is_named(client: FlaskClient) -> None:
 
     assert response.status_code == 404
     assert response.json["code"] == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "scopes", "operates"),
+    [
+        ("default", {Scope.ADMIN}, True),
+        ("default", {Scope.JOBS_READ}, False),
+        ("other", {Scope.JOBS_READ}, False),
+        ("other", set(Scope), False),
+    ],
+)
+def test_machines_and_processes_are_shown_to_the_operator_alone(
+    anonymous: FlaskClient,
+    settings: Settings,
+    store: JobStore,
+    tenant: str,
+    scopes: set[Scope],
+    operates: bool,
+) -> None:
+    _, token = ApiKeys(store.redis, store.keys, Signer(key_secret(settings))).create(
+        Grant(tenant, frozenset(scopes))
+    )
+    for name in ("echo@machine-7-a1", "echo@machine-8-b2"):
+        place = {"host": "machine-7", "pid": 4711, "engine_pid": 4712}
+        said = {"state": "ready", "active": 3, "engine": {"device": "cuda:0"}, **place}
+        store.beat("echo", name, msgspec.json.encode(said), [])
+
+    answer = anonymous.get("/v1/models", headers={"Authorization": f"Bearer {token}"})
+
+    echo = ModelList.model_validate(answer.json).data[0]
+    assert [worker["active"] for worker in echo.workers] == [3, 3]
+    assert ("machine" in answer.text) is operates
+    assert ("4711" in answer.text, "4712" in answer.text) == (operates, operates)
+    names = ["echo@machine-7-a1", "echo@machine-8-b2"] if operates else ["1", "2"]
+    assert [worker["name"] for worker in echo.workers] == names

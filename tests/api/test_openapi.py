@@ -122,7 +122,7 @@ def test_a_request_is_a_plain_object_to_generators(document: Any) -> None:
     assert request["type"] == "object"
     assert request["required"] == ["model"]
     assert not {"anyOf", "oneOf", "allOf"} & set(request)
-    assert request["properties"]["params"]["type"] == "object"
+    assert request["properties"]["params"]["anyOf"][0]["type"] == "object"
     assert request["properties"]["model"]["examples"] == ["echo", "full", "llama", "encoder", "own"]
 
 
@@ -146,6 +146,10 @@ def test_what_each_model_takes_stands_under_x_models(document: Any) -> None:
         ({"model": "echo", "input": "x", "params": {"repeat": 2}}, True),
         ({"model": "echo"}, False),
         ({"model": "echo", "prompt": "x", "input": "x"}, False),
+        ({"model": "echo", "prompt": "x", "input": None, "params": None}, True),
+        ({"model": "echo", "prompt": None, "input": "x", "params": {"repeat": None}}, True),
+        ({"model": "echo", "prompt": None}, False),
+        ({"model": "llama", "prompt": "x", "params": {"stop": "one"}}, True),
         ({"model": "echo", "prompt": "x", "params": {"temperature": 1}}, False),
         ({"model": "llama", "prompt": "x", "params": {"temperature": 1}}, True),
         ({"model": "llama", "prompt": "x", "params": {"max_new_tokens": 65}}, False),
@@ -189,4 +193,4 @@ def test_the_examples_name_models_that_are_served(
 
 
 def test_where_the_server_is_is_told(document: Any) -> None:
-    assert document["servers"] == [{"url": "/", "description": "Where this document was read."}]
+    assert document["servers"] == [{"url": "/", "description": "This server."}]

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from shared.connection import connect
 from shared.jobs import JobStore
+from shared.records import Claim
 from tests.api.conftest import PlayedWorker, Reply, Server
 from tests.api.sse import Reader, text_of
 from tests.conftest import RedisServer, eventually, free_port
@@ -153,3 +154,111 @@ def test_a_reader_that_leaves_during_an_outage_still_ends_its_job(
     frail.process.send_signal(signal.SIGCONT)
 
     eventually(lambda: worker.store.get(job_id).state == "canceled", 15, "the job is canceled")
+
+
+def by_ticket(server: Server, job_id: str) -> str:
+    """The path that a browser reads, as its job's `urls` name it."""
+    url: str = server.request("GET", f"/v1/jobs/{job_id}").json["urls"]["events"]
+    return url.partition(str(server.port))[2]
+
+
+@pytest.fixture
+def stuck(behind: Server, frail: RedisServer) -> Iterator[Callable[[], None]]:
+    """Stop Redis from answering; it goes on when this is called, or at the test's end."""
+    assert frail.process is not None
+    process = frail.process
+
+    def go_on() -> None:
+        process.send_signal(signal.SIGCONT)
+
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: behind.request("GET", "/ready").status == 503, what="Redis is missed")
+    yield go_on
+    go_on()
+    eventually(lambda: works(behind), 20, "work goes on")
+
+
+@pytest.fixture
+def read_before(behind: Server, worker: PlayedWorker) -> tuple[str, str, Claim]:
+    """A job that has said one word: its id, the path of its events, its claim."""
+    eventually(lambda: works(behind), 20, "work goes on")
+    worker.store.redis.flushall()
+    job_id = behind.request("POST", "/v1/jobs", ECHO).json["id"]
+    path = by_ticket(behind, job_id)
+    claim = worker.take()
+    worker.say(claim, 1, "before ")
+    return job_id, path, claim
+
+
+def test_a_reader_with_a_ticket_that_comes_during_an_outage_waits_for_its_end(
+    behind: Server,
+    worker: PlayedWorker,
+    read_before: tuple[str, str, Claim],
+    stuck: Callable[[], None],
+) -> None:
+    _, path, claim = read_before
+    with Reader(behind, "GET", path, headers={"Last-Event-ID": "1-0"}, token=False) as reader:
+        assert reader.response.status == 200
+        assert reader.headers["Content-Type"] == "text/event-stream"
+        assert reader.block() == "retry: 1000"
+        stuck()
+        worker.say(claim, 2, "the outage, after")
+        worker.end(claim, output={"text": "before the outage, after"})
+
+        frames = reader.frames()
+
+    assert text_of(frames) == "before the outage, after"
+    assert [frame.id for frame in frames] == ["1-1", "1-2", "1-3"]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "status", "found"),
+    [
+        ("9-9", 422, "no such event"),
+        ("1-0", 410, "events that have expired"),
+        ("1-0", 404, "no job any more"),
+    ],
+)
+def test_a_reader_that_has_waited_for_nothing_comes_back_for_its_answer(
+    behind: Server,
+    worker: PlayedWorker,
+    read_before: tuple[str, str, Claim],
+    stuck: Callable[[], None],
+    cursor: str,
+    status: int,
+    found: str,
+) -> None:
+    job_id, path, _ = read_before
+    keys = worker.store.keys
+    gone = {
+        "events that have expired": [keys("log", job_id)],
+        "no job any more": [keys("job", job_id)],
+    }
+    sent = {"Last-Event-ID": cursor}
+    with Reader(behind, "GET", path, headers=sent, token=False) as reader:
+        assert reader.response.status == 200
+        # Redis takes in what it is sent while it stands still, and does it before all that is asked later.
+        for name in gone.get(found, ()):
+            deleted(worker, name)
+        stuck()
+
+        assert reader.frames() == []
+
+    with Reader(behind, "GET", path, headers=sent, token=False) as again:
+        assert again.response.status == status
+
+
+def deleted(worker: PlayedWorker, name: str) -> None:
+    connection = worker.store.redis.connection_pool.get_connection()
+    connection.send_command("DEL", name, check_health=False)
+
+
+@pytest.mark.parametrize("ticket", ["", "?ticket=1.x", "?ticket=9999999999." + "A" * 43])
+def test_without_its_ticket_nobody_waits(
+    behind: Server, read_before: tuple[str, str, Claim], stuck: Callable[[], None], ticket: str
+) -> None:
+    path = f"/v1/jobs/{read_before[0]}/events"
+    refused = behind.request("GET", path)
+    assert (refused.status, refused.json["code"]) == (503, "redis_unavailable")
+    with Reader(behind, "GET", path + ticket, token=False) as reader:
+        assert reader.response.status == 401

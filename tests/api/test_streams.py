@@ -1,3 +1,4 @@
+import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -50,6 +51,20 @@ def test_a_finished_job_is_replayed(server: Server, served: PlayedWorker) -> Non
     job = Job.model_validate(frames[-1].data)
     assert (job.id, job.status) == (job_id, "succeeded")
     assert job.output == {"text": "hello\nwörld", "finish_reason": "stop"}
+
+
+def test_an_events_data_is_one_line_to_every_client(server: Server, served: PlayedWorker) -> None:
+    """Also to those that split lines as Python does, at all that Unicode calls the end of one."""
+    text = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei\rj\nk\u00852"
+    job_id = make(server)
+    served.serve(text)
+
+    with Reader(server, "GET", f"/v1/jobs/{job_id}/events") as reader:
+        raw = reader.response.read().decode()
+
+    found = [json.loads(line[5:]) for line in raw.splitlines() if line.startswith("data:")]
+    assert [data["text"] for data in found if "text" in data] == [text]
+    assert found[-1]["output"]["text"] == text
 
 
 def test_events_arrive_as_they_are_said(server: Server, served: PlayedWorker) -> None:

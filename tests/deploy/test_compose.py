@@ -22,7 +22,7 @@ OURS = set(process_lines(load_catalog()))
 def filled(text: str) -> str:
     """A value with Compose's defaults put in."""
     while match := re.search(r"\$\{(\w+)(?::[-?]((?:[^{}$]|\$(?!\{))*))?\}", text):
-        text = text.replace(match[0], match[2] or f"<{match[1]}>")
+        text = text.replace(match[0], f"<{match[1]}>" if match[2] is None else match[2])
     return text
 
 

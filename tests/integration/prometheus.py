@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import eventually, free_port, require
+from tests.integration.stack import TOKEN
 from tests.promql import ALERTS
 
 CONFIG = """
@@ -15,6 +16,7 @@ global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: ["{rules}"]
 scrape_configs:
   - job_name: truthgpt-api
+    authorization: {{credentials: {token}}}
     static_configs: [{{targets: ["127.0.0.1:{target}"]}}]
 """
 
@@ -27,7 +29,7 @@ class Prometheus:
         require(binary, "Prometheus (Debian's package `prometheus`)")
         folder.mkdir()
         config = folder / "prometheus.yml"
-        config.write_text(CONFIG.format(target=target, rules=ALERTS), "utf-8")
+        config.write_text(CONFIG.format(target=target, rules=ALERTS, token=TOKEN), "utf-8")
         port = free_port()
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         with (folder / "log").open("ab") as log:

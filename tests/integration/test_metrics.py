@@ -18,11 +18,12 @@ from tests.conftest import eventually, free_port, require
 from tests.deploy.test_grafana import dashboards, panels
 from tests.integration.conftest import ECHO, REPOSITORY
 from tests.integration.prometheus import Prometheus
-from tests.integration.stack import Stack
+from tests.integration.stack import TOKEN, Stack
 from tests.integration.traffic import SETTINGS, WORDS, a_bad_hour, catalogue, everyday
 from tests.promql import rules
 from tests.shared.telemetry.conftest import Scrape
 
+OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 BY_CONTRACT = "inference_request_duration_ms metric names should not contain abbreviated units"
 """promtool would have seconds; the name is fixed."""
 
@@ -40,7 +41,8 @@ class Metered(Stack):
         return Scrape(self.page())
 
     def page(self, accept: str = "text/plain") -> str:
-        response = httpx.get(f"{self.url}/metrics", headers={"Accept": accept}, timeout=10)
+        headers = {"Accept": accept, **OPERATOR}
+        response = httpx.get(f"{self.url}/metrics", headers=headers, timeout=10)
         assert response.status_code == 200
         return response.text
 
@@ -62,7 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, headers=OPERATOR).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -243,14 +245,18 @@ def test_a_page_comes_though_redis_is_gone(make_stack: Callable[..., Stack]) -> 
     url = f"{stack.url}/metrics"
     eventually(lambda: answers(url), 30)
     stack.redis.stop()
-    eventually(lambda: Scrape(httpx.get(url, timeout=2).text).sum("inference_redis_up") == 0)
+
+    def page_of(url: str) -> str:
+        return httpx.get(url, headers=OPERATOR, timeout=2).text
+
+    eventually(lambda: Scrape(page_of(url)).sum("inference_redis_up") == 0)
 
 
 def test_switched_off_there_is_no_page_and_no_file(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack(ECHO, ENABLE_METRICS="false")
     stack.start("api", "api")
     eventually(lambda: answers(f"{stack.url}/health"), 30)
-    assert httpx.get(f"{stack.url}/metrics").status_code == 404
+    assert httpx.get(f"{stack.url}/metrics", headers=OPERATOR).status_code == 404
     assert not (stack.folder / "state" / "metrics").exists()
 
 

@@ -212,7 +212,8 @@ def test_flower_shows_jobs_by_id_and_its_revoke_cancels(echo: Stack) -> None:
         refused = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10)
         shown = flower.get(path)
         assert (refused.status_code, shown.status_code) == (401, 200), path
-        for answer in (refused, shown):
+        missing, style = flower.get("/nothing"), flower.get("/static/css/flower.css")
+        for answer in (refused, shown, missing, style):
             assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'", path
     queues = flower.get("/broker").text
     for queue in (queue_name("echo"), RESCUE_QUEUE, DELIVERY_QUEUE):

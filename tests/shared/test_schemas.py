@@ -32,7 +32,7 @@ def test_defaults_are_filled_in() -> None:
         {"model": "emb", "input": ["a", "b"]},
         {"model": "emb", "prompt": "a"},
         {"model": "own", "input": {"any": [1, None]}, "params": {"free": True}},
-        {"model": "own", "input": None},
+        {"model": "own", "input": [None]},
         {"model": "gen", "prompt": "", "metadata": {"k": "v"}, "priority": "low", "expires_in": 5},
     ],
 )
@@ -47,6 +47,7 @@ def test_accepted(body: dict[str, Any]) -> None:
         ({"model": "gen"}, ""),
         ({"model": "gen", "prompt": "a", "input": "b"}, ""),
         ({"model": "gen", "prompt": None}, ""),
+        ({"model": "own", "input": None}, ""),
         ({"model": "gen", "prompt": 3}, "prompt"),
         ({"model": "gen", "prompt": "a", "promt": "b"}, "promt"),
         ({"model": "gen", "prompt": "a", "params": {"temprature": 1}}, "params.temprature"),

@@ -36,7 +36,8 @@ Say = Callable[[str], None]
 
 def metrics(site: Site, say: Say) -> bool:
     """Every name of the catalogue on the API's page."""
-    page = Scrape(httpx.get(f"{site.stack.url}/metrics", timeout=10).text)
+    operator = {"Authorization": f"Bearer {TOKEN}"}
+    page = Scrape(httpx.get(f"{site.stack.url}/metrics", headers=operator, timeout=10).text)
     missing = 0
     for metric in METRICS:
         samples = page.named(metric.name + ("_count" if metric.kind == "histogram" else ""))

@@ -296,3 +296,16 @@ def test_the_system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Unresolved) as failed:
             resolve_by_system("x.example", 443)
         assert failed.value.passing is passing
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://my_service.example.com/x", "my_service.example.com"),
+        ("https://_hooks.a_.example/", "_hooks.a_.example"),
+        ("https://bücher.my_service.example/", "xn--bcher-kva.my_service.example"),
+        ("https://bücher。example/", "xn--bcher-kva.example"),
+    ],
+)
+def test_an_underscore_in_a_host_is_no_fault(url: str, host: str) -> None:
+    assert parse_target(url).host == host
