@@ -63,15 +63,15 @@ def load_model(spec: ModelSpec) -> EmbeddingModel:
     placement = place(spec)
     tokenizer, model = read(AutoModel, recipe.root, placement, where)
     reader, typed = _reader(recipe, tokenizer, config, where)
-    vocabulary = int(model.get_input_embeddings().num_embeddings)
     pad = tokenizer.pad_token_id or 0
-    token = next(number for number in (1, 2, 0) if number < vocabulary and number != pad)
     try:
-        table = position_table(model, token, placement.device)
+        vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        table = position_table(model, vocabulary, placement.device)
         limit = _longest(spec, recipe, tokenizer, model.config, table)
         encoder, batching, reason = choose_encoder(
             Model(
                 model,
+                vocabulary,
                 limit,
                 pad,
                 placement.device,

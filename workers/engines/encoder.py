@@ -17,8 +17,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a token's vector, relative to its length."""
 WAYS = {"padded": 1.2, "equal lengths": 1.0, "alone": 0.0}
 """Ways to run a model as it is, quickest first, by how many tokens are run for each real one."""
-TRIAL = (2, 7, 7, 31, 131)
-"""Tokens of the texts that are tried at load."""
+TRIAL = (2, 7, 7, 8, 29, 31, 131)
+"""Tokens of the texts that are tried at load: some alike in length, some nearly so, some not."""
 
 
 class Encoder(Protocol):
@@ -54,11 +54,12 @@ class ByKind:
 class Model:
     """A model with what its encoders must know.
 
-    `longest` is its longest text in tokens, `pad` its padding id, `first` where its position table begins
-    to count. `typed`: its tokenizer gives token type ids.
+    `vocabulary` is how many token ids it knows, `longest` its longest text in tokens, `pad` its padding id,
+    `first` where its position table begins to count. `typed`: its tokenizer gives token type ids.
     """
 
     model: Any
+    vocabulary: int
     longest: int
     pad: int
     device: torch.device
@@ -68,12 +69,11 @@ class Model:
 
     def trial(self) -> list[TokenizedText]:
         """Random texts of several lengths."""
-        vocabulary = int(self.model.get_input_embeddings().num_embeddings)
         generator = torch.Generator().manual_seed(0)
-        low = min(self.pad + 1, vocabulary - 1)
+        low = min(self.pad + 1, self.vocabulary - 1)
         texts = []
         for size in (min(size, self.longest) for size in TRIAL):
-            ids = torch.randint(low, vocabulary, (size,), generator=generator).tolist()
+            ids = torch.randint(low, self.vocabulary, (size,), generator=generator).tolist()
             texts.append(TokenizedText(ids, [0] * size if self.typed else None))
         return texts
 

@@ -27,6 +27,8 @@ from workers.engines.sentence_settings import (
 
 NAMESPACE = "sentence_transformers."
 """Module types from elsewhere are code that the directory brings."""
+LINE = ("idx", "name", "path", "type", "kwargs")
+"""Keys of a module in modules.json; the order is the list's, `kwargs` only names what callers may pass."""
 AFTER_POOLING = ("Normalize", "Dropout")
 """Dropout does nothing in a model that is not trained."""
 LEGACY_MODES = {
@@ -106,9 +108,11 @@ def _modules(path: Path, listing: Path, where: str) -> list[Module]:
         lines = json.loads(listing.read_text("utf-8"))
         types = [str(line["type"]) for line in lines]
         folders = [path / str(line["path"]) for line in lines]
-        names = [line["name"] for line in lines if "name" in line]
+        names = [str(line["name"]) for line in lines if "name" in line]
+        keys = {key for line in lines for key in line}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{where}: cannot read {listing}: {error!r}") from None
+    check_keys(dict.fromkeys(keys), LINE, f"{where}: {listing}")
     foreign = [name for name in types if not name.startswith(NAMESPACE)]
     if foreign:
         raise ConfigError(

@@ -10,7 +10,15 @@ from tokenizers.normalizers import Sequence as Normalizers
 
 from shared.errors import ConfigError, InputRefused
 
-TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError)
+TEMPLATE_FAULTS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What a chat template raises on a text that it does not take."""
 FLAT_FAMILIES = ("apertus", "deepseek_v3", "gpt_oss", "seed_oss")
 """Model types whose chat templates want plain strings, whatever they look like."""

@@ -83,22 +83,27 @@ class _Lookups(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         if func is torch.ops.aten.embedding.default:
-            self._note(args[0].shape[0], args[1].flatten())
+            self._note(args[0].shape[0], args[1])
         return func(*args, **(kwargs or {}))
 
     def _note(self, rows: int, places: torch.Tensor) -> None:
-        if places.numel() != self._length:
+        if not places.numel() or places.shape[-1:].numel() != places.numel():
             return
-        first = int(places[0])
-        if places.tolist() == list(range(first, first + self._length)):
+        found = places.flatten()[: self._length].tolist()  # Longformer pads to its window
+        first = found[0]
+        if found == list(range(first, first + self._length)):
             self.tables.append(PositionTable(first, rows - first))
 
 
-def position_table(model: Any, token: int, device: torch.device) -> PositionTable | None:
-    """The smallest position table of a model, found by running it; None without one.
+def position_table(model: Any, vocabulary: int, device: torch.device) -> PositionTable | None:
+    """The smallest position table of a model of so many token ids, found by running it; None without one.
 
-    `token` is any id but padding's. Lets through what the model raises on a text of `PROBE` tokens.
+    Lets through what the model raises on a text of `PROBE` tokens.
     """
+    # Padding has no position; MPNet takes id 1 for it, whatever its configuration says.
+    padding = {getattr(module, "padding_idx", None) for module in model.modules()}
+    padding.add(getattr(model.config, "pad_token_id", None))
+    token = next((id_ for id_ in reversed(range(vocabulary)) if id_ not in padding), 0)
     with _Lookups(PROBE) as lookups:
         model(input_ids=torch.full((1, PROBE), token, device=device))
     return min(lookups.tables, key=lambda table: table.room, default=None)
