@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import (
     Dropout,
     Normalize,
@@ -341,7 +341,7 @@ def decoder_that_sees_both_ways(folder: Path) -> None:
 @layout
 def decoder_with_a_flat_chat_template(folder: Path) -> None:
     tokenizer = words(typed=False, chat_template=CHAT_TEMPLATE)
-    source = save_transformer(folder / "source", "Qwen2Config", tokenizer=tokenizer)
+    source = save_transformer(folder / "source", "LlamaConfig", tokenizer=tokenizer)
     save_library(
         folder, Pooling(32, "lasttoken"), transformer=source, prompts={"q": "query :"},
         default_prompt_name="q",
@@ -419,6 +419,34 @@ def older_names_of_layer_norm(folder: Path) -> None:
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+@layout
+def token_types_of_xlnet(folder: Path) -> None:
+    tokenizer = words(padding_side="left")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A:0 [SEP]:0 [CLS]:2", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "initializer_range": 0.3}
+    config = transformers.XLNetConfig(vocab_size=40, pad_token_id=0, **sizes)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@layout
+def padding_that_stands_in_a_text(folder: Path) -> None:
+    save_transformer(folder, "RobertaConfig")
+
+
+@layout
+def convolutions(folder: Path) -> None:
+    save_transformer(folder, "ConvBertConfig", embedding_size=32)
+
+
+@layout
+def longformer(folder: Path) -> None:
+    save_transformer(folder, "LongformerConfig", attention_window=[4, 4])
+
+
 # What is refused.
 
 
@@ -478,7 +506,10 @@ def default_prompt_that_is_not_there(folder: Path) -> None:
 
 @refused("model_type 'CrossEncoder'")
 def cross_encoder(folder: Path) -> None:
-    write(old_layout(folder) / "config_sentence_transformers.json", {"model_type": "CrossEncoder"})
+    kind = transformers.AutoModelForSequenceClassification
+    source = save_transformer(folder / "source", kind=kind, num_labels=1)
+    CrossEncoder(str(source), device="cpu").save_pretrained(str(folder))
+    shutil.rmtree(source)
 
 
 @refused("requirements: transformers >=99")

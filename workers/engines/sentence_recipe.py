@@ -79,6 +79,7 @@ def read_recipe(path: Path, where: str) -> Recipe:
         _refuse_half_a_layout(path, where)
         check_directory(path, where)
         return Recipe(path)
+    of_the_whole = _model_settings(path / "config_sentence_transformers.json", where)
     transformer, pooling, *rest = _modules(path, listing, where)
     check_directory(transformer.folder, where)
     modes, include_prompt = _pooling(pooling.folder, where)
@@ -89,7 +90,7 @@ def read_recipe(path: Path, where: str) -> Recipe:
         any(normalizes),
         include_prompt,
         read_settings(transformer.folder, where),
-        **_model_settings(path / "config_sentence_transformers.json", where),
+        **of_the_whole,
     )
 
 
@@ -168,12 +169,12 @@ def _model_settings(file: Path, where: str) -> dict[str, Any]:
     """`prompts`, `default_prompt` and `truncate` of config_sentence_transformers.json."""
     config = read_json(file, where)
     told = f"{where}: {file}"
-    unused = ("__version__", "similarity_fn_name")
-    known = ("model_type", "prompts", "default_prompt_name", "truncate_dim", "requirements")
-    check_keys(config, (*unused, *known), told)
     kind = config.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise ConfigError(f"{told}: model_type {kind!r} makes no embeddings of this kind")
+    unused = ("__version__", "similarity_fn_name")
+    known = ("model_type", "prompts", "default_prompt_name", "truncate_dim", "requirements")
+    check_keys(config, (*unused, *known), told)
     _check_requirements(part(config, told, "requirements"), told)
     # The library has these two, empty, whatever the file says.
     prompts = {"query": "", "document": ""} | part(config, told, "prompts")
