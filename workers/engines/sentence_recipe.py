@@ -144,7 +144,7 @@ def _pooling(folder: Path, where: str) -> tuple[tuple[str, ...], bool]:
     if named is None:
         named = [mode for key, mode in LEGACY_MODES.items() if config.get(key)] or "mean"
     modes: Sequence[Any] = [named] if isinstance(named, str) else named
-    if not isinstance(modes, list) or not modes or not all(mode in MODES for mode in modes):
+    if not isinstance(modes, list) or not modes or any(mode not in list(MODES) for mode in modes):
         raise ConfigError(
             f"{where}: {file}: pooling_mode {named!r} is not supported, only {', '.join(MODES)}"
         )
@@ -181,7 +181,7 @@ def _model_settings(file: Path, where: str) -> dict[str, Any]:
     if not all(text is None or isinstance(text, str) for text in prompts.values()):
         raise ConfigError(f"{told}: prompts must be strings")
     default = config.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and default not in list(prompts):
         raise ConfigError(f"{told}: default_prompt_name {default!r} is none of prompts")
     return {
         "prompts": {name: text or "" for name, text in prompts.items()},

@@ -107,11 +107,12 @@ def _settings(config: dict[str, Any], told: str) -> TransformerSettings:
     # The last one that names a length counts.
     max_tokens = count(config, "max_seq_length", told)
     max_tokens = count(tokenizer, "model_max_length", told) or max_tokens
+    for name in ("text", "common", "chat_template"):
+        if part(processing, told, name).get("padding") not in PADDING:
+            raise ConfigError(f"{told}: processing_kwargs.{name}.padding is not supported")
     for name in ("text", "common"):
         call = part(processing, told, name)
         check_keys(call, CALL_OPTIONS | {"max_length"}, f"{told}: processing_kwargs.{name}")
-        if call.get("padding") not in PADDING:
-            raise ConfigError(f"{told}: processing_kwargs.{name}.padding is not supported")
         max_tokens = count(call, "max_length", told) or max_tokens
     chat = _chat(config, template, told)
     if chat is not None:
@@ -139,7 +140,7 @@ def _chat(config: Mapping[str, Any], template: Mapping[str, Any], told: str) -> 
     if "message" not in modalities:
         return None
     form = modalities["message"].get("format")
-    if form not in FORMATS:
+    if not isinstance(form, str | None) or form not in FORMATS:
         raise ConfigError(f"{told}: modality_config.message.format {form!r} is not known")
     unseen = CALL_OPTIONS | {"max_length", "restore_suffix"}
     return ChatForm(FORMATS[form], {k: v for k, v in template.items() if k not in unseen})

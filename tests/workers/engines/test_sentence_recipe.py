@@ -1,5 +1,7 @@
 """Every saved layout is served as sentence-transformers computes it, or refused with the part's name."""
 
+import contextlib
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.sentence_layouts import LAYOUTS, REFUSED
 from tests.tiny_models import embedding_spec
 from workers.engines.base import Work
 from workers.engines.embedding import Embedding
+from workers.engines.sentence_recipe import read_recipe
 
 TEXTS = [
     "the quick brown fox",
@@ -74,3 +77,45 @@ def test_what_is_not_served_is_refused_by_name(name: str, tmp_path: Path) -> Non
 
     with pytest.raises(ConfigError, match=complaint):
         Embedding(embedding_spec(tmp_path)).load()
+
+
+JUNK = [None, [], {}, [[]], "x", -1, True, {"x": {}}, {"text": []}, {"torch": []}]
+MESSAGES = [None, {"method": "forward", "method_output_name": "last_hidden_state", "format": []}]
+
+
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("modules.json", []),
+        ("1_Pooling/config.json", ["pooling_mode", "include_prompt"]),
+        (
+            "config_sentence_transformers.json",
+            ["prompts", "default_prompt_name", "truncate_dim", "requirements", "model_type"],
+        ),
+        (
+            "sentence_bert_config.json",
+            [
+                "max_seq_length",
+                "do_lower_case",
+                "transformer_task",
+                "modality_config",
+                "module_output_name",
+                "processing_kwargs",
+                "model_args",
+                "tokenizer_args",
+            ],
+        ),
+    ],
+)
+def test_whatever_stands_in_a_file_is_read_or_refused(
+    file: str, keys: list[str], tmp_path: Path
+) -> None:
+    LAYOUTS["lower_case"](tmp_path)
+    whole = (tmp_path / file).read_text() if (tmp_path / file).exists() else "{}"
+    contents = [*JUNK, *({"modality_config": {"message": part}} for part in MESSAGES)]
+    contents += [json.loads(whole) | {key: junk} for key in keys for junk in JUNK]
+
+    for content in contents:
+        (tmp_path / file).write_text(json.dumps(content))
+        with contextlib.suppress(ConfigError):  # anything else fails the test
+            assert read_recipe(tmp_path, "models.m.path").pooling
