@@ -23,6 +23,7 @@ MAX_STOP_TOKENS = 32
 MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 512
 MAX_MESSAGES = 256
+MAX_PROMPT_NAME = 128
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -101,6 +102,11 @@ class EmbeddingParams(Params):
     """`normalize` overrides what the model's own configuration says."""
 
     normalize: bool | None = None
+    prompt_name: str | None = Field(
+        default=None,
+        max_length=MAX_PROMPT_NAME,
+        description="Which of the model's own prompts stands before each text; its default if left out.",
+    )
 
 
 class EchoParams(Params):

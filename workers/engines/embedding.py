@@ -4,26 +4,20 @@ import logging
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import msgspec
 import torch
 from torch.nn import functional
-from transformers import AutoModel
 
 from shared.catalog import ModelSpec
-from shared.errors import ConfigError, InputRefused
+from shared.errors import InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
 from workers.engines.budget import Budget
 from workers.engines.calibration import calibrate
-from workers.engines.encoder import choose_encoder
-from workers.engines.local_model import trusted_directory
-from workers.engines.packed_attention import FAULTS
-from workers.engines.placement import place
-from workers.engines.pretrained import read
+from workers.engines.embedding_model import load_model
+from workers.engines.pooling import pool
 from workers.engines.reader import LONG, Reader
-from workers.engines.sentence_recipe import read_recipe
-from workers.engines.tokenizer_bounds import counting, prompt_bounds
+from workers.engines.sentence_text import TokenizedText
 
 STEPS = {"cuda": (1024, 2048, 4096, 8192, 16_384, 32_768), "cpu": (64, 128, 256, 512, 1024)}
 """Tokens in one step, from which the warm-up chooses. More than pay only make newcomers wait."""
@@ -35,11 +29,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """`texts` are token ids; `vectors` are those of the first texts, in order."""
+    """`vectors` are those of the first texts, in order. `normalize` is None where the model decides."""
 
     id: str
-    texts: list[list[int]]
-    normalize: bool
+    texts: list[TokenizedText]
+    normalize: bool | None
     vectors: list[list[float]] = field(default_factory=list)
     largest_batch: int = 0
 
@@ -52,7 +46,7 @@ class Share:
     count: int
 
     @property
-    def texts(self) -> list[list[int]]:
+    def texts(self) -> list[TokenizedText]:
         done = len(self.job.vectors)
         return self.job.texts[done : done + self.count]
 
@@ -63,7 +57,7 @@ class Embedding:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self.taken: Items[str] = ()
-        self._reader: Reader[list[list[int]]] = Reader()
+        self._reader: Reader[list[TokenizedText]] = Reader()
         self._reading: dict[str, Work] = {}
         """Jobs whose texts are long: they are tokenised aside."""
         self._refused: list[Broke] = []
@@ -72,36 +66,28 @@ class Embedding:
 
     @torch.inference_mode()
     def load(self) -> EngineInfo:
-        """Read the model and find out whether it can be packed."""
-        where = f"models.{self._spec.name}.path"
-        self._recipe = read_recipe(trusted_directory(self._spec), where)
-        placement = place(self._spec)
-        self._tokenizer, model = read(AutoModel, self._recipe.root, placement, where)
-        pad = self._tokenizer.pad_token_id or 0
-        self._limit = self._longest(model)
-        self._vocabulary = int(model.get_input_embeddings().num_embeddings)
-        try:
-            self._encoder, batching, reason = choose_encoder(
-                model, self._limit, pad, placement.device, placement.dtype
-            )
-        except FAULTS as error:
-            raise ConfigError(f"{where}: {self._recipe.root} is no encoder: {error}") from error
+        """Read the model and find out how many texts may share a step."""
+        self._model = load_model(self._spec)
+        self._encoder = self._model.encoder
         budget = self._spec.batch.token_budget
         if budget == "auto":
-            budget, _ = calibrate(self._trial, STEPS.get(placement.device.type, STEPS["cpu"]))
+            budget, _ = calibrate(
+                self._trial, STEPS.get(self._model.placement.device.type, STEPS["cpu"])
+            )
         self.budget = Budget(budget)
-        self._bounds = prompt_bounds(self._tokenizer, self._limit)
-        self._encode = counting(self._tokenizer)
+        self._bounds = self._model.reader.bounds(self._model.limit)
+        self._encode = self._model.reader.counting()
         return EngineInfo(
             # The next batch waits inside, so that it starts the moment the last one ends.
             capacity=2 * self._spec.batch.max_size,
-            device=str(placement.device),
-            dtype=placement.dtype_name,
+            device=str(self._model.placement.device),
+            dtype=self._model.placement.dtype_name,
             details={
-                "batching": batching,
-                "reason": reason or "packed vectors equal plain ones",
-                "pooling": self._recipe.pooling,
-                "max_tokens": self._limit,
+                "batching": self._model.batching,
+                "reason": self._model.reason or "packed vectors equal plain ones",
+                "pooling": "+".join(self._model.pooling),
+                "prompt": self._model.recipe.default_prompt,
+                "max_tokens": self._model.limit,
                 "token_budget": budget,
                 "prompt_bounds": msgspec.to_builtins(self._bounds),
             },
@@ -113,34 +99,27 @@ class Embedding:
         texts = [work.content] if isinstance(work.content, str) else work.content
         if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
             raise InputRefused("The input must be a string or a list of strings.")
+        prompt = self._model.prompt(work.params.get("prompt_name"))
         if (size := sum(map(len, texts))) > LONG:
             self._reading[work.id] = work
-            self._reader.begin(work.id, size, partial(self._tokens, texts))
+            self._reader.begin(work.id, size, partial(self._tokens, texts, prompt))
         else:
-            self._take(work, self._tokens(texts))
+            self._take(work, self._tokens(texts, prompt))
 
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
+    def _tokens(self, texts: list[str], prompt: str) -> list[TokenizedText]:
         """Touches nothing but the tokenizer, so any thread may call it. Raises `InputRefused`."""
         for number, text in enumerate(texts):
             if len(text) > LONG:
                 self._bounds.check([text])
                 if self._encode is not None:
                     self._check_length(number, len(self._encode(text, True)))
-        encoded: list[list[int]] = self._tokenizer(
-            texts,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
+        encoded = self._model.reader.read(texts, prompt)
         self._check(encoded)
         return encoded
 
-    def _take(self, work: Work, encoded: list[list[int]]) -> None:
+    def _take(self, work: Work, encoded: list[TokenizedText]) -> None:
         wanted = work.params.get("normalize")
-        normalize = self._recipe.normalize if wanted is None else bool(wanted)
-        self._jobs[work.id] = Job(work.id, encoded, normalize)
+        self._jobs[work.id] = Job(work.id, encoded, None if wanted is None else bool(wanted))
 
     def _take_in(self) -> None:
         """Take those whose texts have been read meanwhile."""
@@ -170,8 +149,9 @@ class Embedding:
         if not shares:
             refused, self._refused = self._refused, []
             return Step(outcomes=[*refused])
-        hidden = self._encoder.encode([text for share in shares for text in share.texts])
-        pooled = self._pool(hidden)
+        texts = [text for share in shares for text in share.texts]
+        hidden = self._encoder.encode(texts)
+        pooled = self._pool(hidden, texts)
         vectors = torch.split(pooled, [share.count for share in shares])
         ready = [self._rows(share, part) for share, part in zip(shares, vectors, strict=True)]
         step = Step(outcomes=[*self._refused], batch_size=len(shares))
@@ -189,9 +169,10 @@ class Embedding:
 
     def _trial(self, tokens: int) -> None:
         """A step of so many tokens, to its end."""
-        length = min(TRIAL_TEXT, self._limit)
-        token = min(1, self._vocabulary - 1)
-        self._pool(self._encoder.encode([[token] * length] * max(1, tokens // length))).tolist()
+        length = min(TRIAL_TEXT, self._model.limit)
+        token = min(1, self._model.vocabulary - 1)
+        texts = [TokenizedText([token] * length)] * max(1, tokens // length)
+        self._pool(self._encoder.encode(texts), texts).tolist()
 
     def _plan(self) -> list[Share]:
         shares: list[Share] = []
@@ -213,16 +194,25 @@ class Embedding:
             self.budget.spend(tokens, len(shares[0].texts[0]))
         return shares
 
-    def _pool(self, hidden: Items[torch.Tensor]) -> torch.Tensor:
+    def _pool(self, hidden: Items[torch.Tensor], texts: Items[TokenizedText]) -> torch.Tensor:
         """Token vectors of n texts to [n, width] in float32."""
-        if self._recipe.pooling == "cls":
-            return torch.stack([tokens[0] for tokens in hidden])
-        return torch.stack([tokens.mean(dim=0) for tokens in hidden])
+        return torch.stack(
+            [
+                pool(tokens, self._model.pooling, text.skip)
+                for tokens, text in zip(hidden, texts, strict=True)
+            ]
+        )
 
     def _rows(self, share: Share, pooled: torch.Tensor) -> list[list[float]] | None:
-        """The job's vectors as numbers, None when one of them is not a number."""
+        """The job's vectors as numbers, None when one of them is not a number.
+
+        What the model itself normalizes is cut afterwards, as sentence-transformers does.
+        """
         if not bool(torch.isfinite(pooled).all()):
             return None
+        if self._model.recipe.normalize and share.job.normalize is None:
+            pooled = functional.normalize(pooled, dim=1)
+        pooled = pooled[:, : self._model.recipe.truncate]
         if share.job.normalize:
             pooled = functional.normalize(pooled, dim=1)
         rows: list[list[float]] = pooled.tolist()
@@ -248,27 +238,19 @@ class Embedding:
         output = {"embeddings": job.vectors, "dimensions": len(job.vectors[0])}
         step.outcomes.append(Finished(job.id, output, usage))
 
-    def _check(self, texts: list[list[int]]) -> None:
-        for number, ids in enumerate(texts):
-            if not ids:
+    def _check(self, texts: list[TokenizedText]) -> None:
+        for number, text in enumerate(texts):
+            if not text.ids:
                 raise InputRefused(f"Text {number} has no tokens.")
-            self._check_length(number, len(ids))
-            if max(ids) >= self._vocabulary:
+            self._check_length(number, len(text))
+            if max(text.ids) >= self._model.vocabulary:
                 raise InputRefused(f"Text {number} has tokens outside the model's vocabulary.")
+            if len(text) <= text.skip:
+                raise InputRefused(f"Text {number} has no tokens but those of the prompt.")
 
     def _check_length(self, number: int, tokens: int) -> None:
-        if tokens > self._limit:
+        if tokens > self._model.limit:
             raise InputRefused(
-                f"Text {number} has {tokens} tokens; this model takes {self._limit}.",
+                f"Text {number} has {tokens} tokens; this model takes {self._model.limit}.",
                 code="prompt_too_long",
             )
-
-    def _longest(self, model: Any) -> int:
-        """Tokens of one text, the special ones included: the lowest bound that anyone names."""
-        bounds: list[int | None] = [
-            self._spec.limits.max_prompt_tokens,
-            self._recipe.max_tokens,
-            getattr(model.config, "max_position_embeddings", None),
-            self._tokenizer.model_max_length,
-        ]
-        return min(bound for bound in bounds if bound)

@@ -26,13 +26,22 @@ def trusted_directory(spec: ModelSpec) -> Path:
 
     Raises `ConfigError` naming the path and what is wrong with it.
     """
+    path = model_directory(spec)
+    check_directory(path, f"models.{spec.name}.path")
+    return path
+
+
+def model_directory(spec: ModelSpec) -> Path:
+    """The model's directory, not looked into: the transformer may stand in a folder of its own.
+
+    Raises `ConfigError` when there is none.
+    """
     where = f"models.{spec.name}.path"
     path = spec.path
     if path is None:
         raise ConfigError(f"{where}: the engine {spec.engine} needs a local model directory")
     if not path.is_dir():
         raise ConfigError(f"{where}: there is no directory {path}")
-    check_directory(path, where)
     return path
 
 

