@@ -8,7 +8,6 @@ import sys
 import time
 import warnings
 
-import torch
 import transformers
 
 from tests.zoo.table import LONG, MODELS, PACKED, REFUSED, STATIC
@@ -17,7 +16,6 @@ from tests.zoo.visit import visit
 
 
 def main(names: list[str]) -> int:
-    torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

@@ -33,6 +33,8 @@ class Visit:
 
 def visit(model: Model, sizes: tuple[tuple[int, int], ...] = SHORT, *, long: bool = False) -> Visit:
     """Greedy texts in company; with `long` some jobs are canceled and all are taken up again as well."""
+    # Threads of tiny products wait for one another longer than they compute.
+    torch.set_num_threads(1)
     rng = random.Random(0)
     prompts = [[rng.randrange(VOCABULARY) for _ in range(length)] for length, _ in sizes]
     made = model.make()

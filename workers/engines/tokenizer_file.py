@@ -49,6 +49,9 @@ def read_tokenizer(path: Path, where: str) -> Any:
     file = path / FILE
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if file.is_file() and isinstance(backend, Tokenizer):
+        # A file may bring both; transformers sets them anew for every text that it is given.
+        backend.no_padding()
+        backend.no_truncation()
         settings = read_json(path / "tokenizer_config.json", where)
         _follow(backend, _as_configured(file, settings), f"{where}: {file}")
     return tokenizer

@@ -25,7 +25,7 @@ class Past:
     length: int = 0
 
 
-@dataclass(slots=True)
+@dataclass
 class StaticRunner:
     """The fallback for models that cannot be packed. Sequences take turns within a step.
 

@@ -520,10 +520,12 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
         "reason": "packed logits equal plain ones",
         "slots": 4,
         "slot_tokens": 160,
+        "context": 256,
         "token_budget": 24,
         "prefix_reuse": True,
         "cuda_graphs": 0,
         "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
+        "generation_config": {"applied": {}, "not_applied": {}},
     }
 
 
