@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import ConfigError
+from workers.engines.fit import headers
 
 UNUSED = ("pooler.",)
 """Weights that a checkpoint may lack, since no engine looks at what comes out of them."""
 COMPUTED = re.compile(
     r"(^|[._])(inv_freq|cos_cached|sin_cached|masked_bias|causal_mask|position_ids|token_type_ids"
-    r"|num_batches_tracked|_float_tensor)$|embed_positions\.weights$|(attn|attention)\.bias$"
+    r"|num_batches_tracked|_float_tensor)$|embed_positions\.weights$|(^|\.)logit_(scale|bias)$"
 )
-"""Buffers that older versions wrote down and newer ones compute: frequencies, masks, numbers of positions."""
+"""Buffers that older versions wrote down and newer ones compute, and numbers to compare with images."""
+MASK = re.compile(r"(attn|attention)\.bias$")
+"""Called a bias, and of GPT-2's kin a mask if it is a matrix of positions."""
 OTHER_PARTS = re.compile(
     r"(^|[._])(vision\w*|visual\w*|image\w*|video\w*|audio\w*|speech\w*|multi_modal\w*|mm_\w+|\w*projector"
     r"|score|v_head|value_head|\w*classif\w*|qa_outputs|cls|lm_head|\w*_head|head|heads|pooler"
@@ -32,7 +35,17 @@ def refuse_unread(model: Any, report: dict[str, Any], path: Path, where: str) ->
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(UNUSED))
     if missing:
         raise ConfigError(f"{where}: {path} lacks weights of its model: {_few(missing)}")
-    unread = sorted(name for name in report["unexpected_keys"] if _matters(model, name))
+    shapes = {
+        name: tensor["shape"]
+        for _, tensors in headers(path, where)
+        for name, tensor in tensors.items()
+        if MASK.search(name)
+    }
+    unread = sorted(
+        name
+        for name in report["unexpected_keys"]
+        if _matters(model, name) and not (MASK.search(name) and len(shapes.get(name, ())) != 1)
+    )
     if unread:
         raise ConfigError(
             f"{where}: {path} has weights that {type(model).__name__} as its config.json describes it does"

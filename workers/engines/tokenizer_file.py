@@ -7,6 +7,7 @@ themselves; for a model whose file says something else they give other tokens th
 import importlib.util
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _check_packages(path: Path, where: str) -> None:
     found = [name for name in VOCABULARIES if (path / name).is_file()]
     if not found:
         return
-    wanted = ["tiktoken"] if found == ["tiktoken.model"] else ["sentencepiece", "protobuf"]
+    wanted = ["tiktoken"] if _is_tiktoken(path / found[0]) else ["sentencepiece", "protobuf"]
     names = {"protobuf": "google.protobuf"}
     lacking = [name for name in wanted if not _installed(names.get(name, name))]
     if lacking:
@@ -143,6 +144,12 @@ def _check_packages(path: Path, where: str) -> None:
             f"{where}: {path} has {found[0]} and no {FILE}; to read it, install {' and '.join(lacking)}"
             f" where the worker runs, or add a {FILE}"
         )
+
+
+def _is_tiktoken(file: Path) -> bool:
+    """Lines of base64 and a number; sentencepiece writes a protocol buffer under the same name."""
+    with file.open("rb") as opened:
+        return re.match(rb"[A-Za-z0-9+/=]+ \d+\r?\n", opened.read(256)) is not None
 
 
 def _installed(module: str) -> bool:

@@ -46,6 +46,7 @@ def add(path: Path, name: str, value: torch.Tensor | None = None) -> None:
         "model.layers.7.self_attn.q_proj.weight",
         "model.embed_positions.weight",
         "lm_head.bias",
+        f"{LAYER}.attn.bias",
     ],
 )
 def test_a_weight_that_belongs_to_the_model_is_not_left_out(model: Path, name: str) -> None:
@@ -64,6 +65,7 @@ def test_a_weight_that_belongs_to_the_model_is_not_left_out(model: Path, name: s
         f"{LAYER}.rotary_emb.cos_cached",
         f"{LAYER}.attn.masked_bias",
         "score.weight",
+        "logit_scale",
         "v_head.summary.weight",
         "vision_tower.blocks.0.weight",
         "mtp.layers.0.weight",
@@ -80,8 +82,13 @@ def test_masks_that_old_versions_wrote_down_may_be_left_out(tmp_path: Path) -> N
     save_causal(tmp_path, "GPT2Config", **old)
     add(tmp_path, "h.0.attn.bias", torch.ones(1, 1, 8, 8).tril())
     add(tmp_path, "h.0.attn.masked_bias", torch.tensor(-1e4))
-
     assert build(text_spec(tmp_path)).load().capacity
+
+
+def test_a_mask_is_told_from_a_bias_by_its_shape(model: Path) -> None:
+    add(model, f"{LAYER}.attn.bias", torch.ones(1, 1, 8, 8).tril())
+
+    assert build(text_spec(model)).load().capacity
 
 
 def test_the_head_of_the_task_that_an_encoder_was_trained_for_may_be_left_out(

@@ -112,14 +112,20 @@ def test_probes_tell_apart_what_differs_only_where_it_splits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "packages"), [("tokenizer.model", "sentencepiece"), ("tiktoken.model", "tiktoken")]
+    ("file", "content", "package"),
+    [
+        ("tokenizer.model", b"\x0a\x0e\x0a\x05<unk>\x15\x00", "sentencepiece"),
+        ("spiece.model", b"\x0a\x0e\x0a\x05<unk>\x15\x00", "sentencepiece"),
+        ("tokenizer.model", b"IQ== 0\nIg== 1\n", "tiktoken"),
+        ("tiktoken.model", b"IQ== 0\nIg== 1\n", "tiktoken"),
+    ],
 )
 def test_the_package_that_a_vocabulary_needs_is_named(
-    tmp_path: Path, file: str, packages: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, file: str, content: bytes, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    (tmp_path / file).write_bytes(b"\x0a\x0e")
+    (tmp_path / file).write_bytes(content)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    with pytest.raises(ConfigError, match=f"no tokenizer.json; to read it, install {packages}"):
+    with pytest.raises(ConfigError, match=f"no tokenizer.json; to read it, install {package}"):
         read_tokenizer(tmp_path, "here")
