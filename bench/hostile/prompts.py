@@ -6,15 +6,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from bench.hostile.row import Figure
 from bench.hostile.served import Server, served
 
 TITLE = "eight 2 MB prompts"
-CATALOGUE = "models:\n  demo: {engine: text-generation, path: %s/models/demo-llama}\n"
+CATALOGUE = "models:\n  demo: {engine: text-generation, path: %s/models/demo-llama, threads: 1}\n"
+"""One thread: where other programs want the processor as well, two wait for each other at every layer."""
 HUGE = "The function returns a list of names. " * 53_000
 """2,014,000 bytes: the body is just below the limit of 2 MiB."""
-TOKENS = 500
+BODY = msgspec.json.encode({"model": "demo", "prompt": HUGE})
+TOKENS = 400
 ATTACKERS = 8
 HEAD_START = 0.3
 """Seconds for which the stream has the model for itself."""
@@ -23,7 +26,7 @@ HEAD_START = 0.3
 def measure(checkout: Path) -> list[Figure]:
     """The largest gap between two tokens of the stream: alone, and beside the attack."""
     with served(checkout, CATALOGUE % checkout) as server:
-        _largest_gap(server)
+        _largest_gap(server, tokens=20)
         quiet = _largest_gap(server)
         attack = Attack(server)
         busy = _largest_gap(server, attack)
@@ -63,8 +66,8 @@ class Attack:
         began = time.monotonic()
         answer = httpx.post(
             f"{self._server.url}/v1/infer",
-            json={"model": "demo", "prompt": HUGE},
-            headers=self._server.headers,
+            content=BODY,
+            headers={**self._server.headers, "Content-Type": "application/json"},
             timeout=300,
             trust_env=False,
         )
@@ -72,9 +75,9 @@ class Attack:
         self.seconds.append(time.monotonic() - began)
 
 
-def _largest_gap(server: Server, attack: Attack | None = None) -> float:
+def _largest_gap(server: Server, attack: Attack | None = None, tokens: int = TOKENS) -> float:
     """Seconds between two tokens of one stream, the most of all."""
-    params = {"max_new_tokens": TOKENS, "temperature": 1.0, "seed": 1}
+    params = {"max_new_tokens": tokens, "temperature": 1.0, "seed": 1}
     body = {"model": "demo", "prompt": "The function returns", "params": params}
     moments: list[float] = []
     with server.http.stream(
