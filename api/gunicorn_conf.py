@@ -28,7 +28,7 @@ if os.environ.get("GUNICORN_CMD_ARGS"):
         "truthgpt: GUNICORN_CMD_ARGS: goes over the server's own settings; unset it, give options on "
         "gunicorn's command line, or start the API with `truthgpt api`, which does not heed it"
     )
-shed(aloud=True)
+shed("api")
 _host = os.environ.get("HOST") or "127.0.0.1"
 try:
     _settings = load_settings()

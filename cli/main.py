@@ -114,5 +114,5 @@ def _version() -> str:
 def main(ctx: click.Context, url: str | None, token: str | None) -> None:
     """A durable, queue-backed job system for model inference."""
     # Before a command reads its options: they come from the environment, too.
-    shed(aloud=ctx.invoked_subcommand in SERVER)
+    shed(ctx.invoked_subcommand if ctx.invoked_subcommand in SERVER else None)
     ctx.obj = Login(url or DEFAULT_URL, token, explicit=url is not None)

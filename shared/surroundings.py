@@ -2,12 +2,14 @@
 
 Celery takes its broker from `CELERY_BROKER_URL`, gunicorn its address from `GUNICORN_CMD_ARGS`, Flower every
 option from `FLOWER_*`. A server's processes take such variables out of their environment before those
-libraries are loaded. docs/configuration.md lists them; imports nothing, so that it can come first.
+libraries are loaded. docs/configuration.md lists them; imports no library, so that it can come first.
 """
 
+import json
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping
 
 PREFIXES = ("CELERY_", "FLASK_", "FLOWER_", "GEVENT", "GUNICORN_", "KOMBU_", "OTEL_")
@@ -73,13 +75,34 @@ def services(environment: Mapping[str, str]) -> list[str]:
     return sorted(name for name in PORTS if _SERVICE_ADDRESS.match(environment.get(name, "")))
 
 
-def shed(*, aloud: bool = False) -> None:
-    """Take other programs' variables out of this process; `aloud`: name them in one line on stderr."""
+def shed(told_by: str | None = None) -> None:
+    """Take other programs' variables out of this process, and name them in one line on standard error.
+
+    `told_by` is the process in the line, which has the form of the log's; without it nothing is said.
+    """
     found = foreign(os.environ)
     for name in (*found, *services(os.environ)):
         del os.environ[name]
-    if found and aloud:
-        sys.stderr.write(
-            f"truthgpt: set for other programs and not heeded: {', '.join(found)} "
-            "(docs/configuration.md)\n"
-        )
+    if found and told_by is not None:
+        said = f"set for other programs and not heeded: {', '.join(found)} (docs/configuration.md)"
+        sys.stderr.write(f"truthgpt: {said}\n" if _plain() else _logged(said, told_by))
+
+
+def _plain() -> bool:
+    """Whether people read the log as it stands; a wrong setting is told when settings are read."""
+    asked = os.environ.get("ENABLE_STRUCTURED_LOGGING", "").lower()
+    return sys.stderr.isatty() or asked in ("0", "f", "false", "n", "no", "off")
+
+
+def _logged(said: str, process: str) -> str:
+    now = time.time()
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    line = {
+        "time": f"{moment}.{int(now * 1000) % 1000:03d}Z",
+        "level": "warning",
+        "logger": __name__,
+        "event": said,
+        "process": process,
+        "pid": os.getpid(),
+    }
+    return json.dumps(line) + "\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def main(node: str, threads: str, *queues: str) -> int:
     """Work until told to stop. Returns the exit status."""
     # Before Celery is loaded, which takes its broker, its loader and its signals from them.
-    shed(aloud=True)
+    shed("worker")
     if os.environ.get("TRUTHGPT_MODEL"):
         spawn_ahead()
     from workers.app import app

@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.surroundings import shed
 
-shed(aloud=True)
+shed("flower")
 
 from celery import Celery  # noqa: E402 - reads the environment when it is loaded
 from flower.app import Flower  # noqa: E402

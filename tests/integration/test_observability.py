@@ -168,7 +168,8 @@ def test_every_process_logs_one_json_object_a_line(stack: Stack) -> None:
         assert all(
             {"time", "level", "logger", "event", "process", "pid"} <= set(row) for row in found
         )
-        assert {row["process"] for row in found} <= {name.removesuffix("-1"), "engine-echo"}
+        mine = {name.removesuffix("-1"), name.partition("-")[0], "engine-echo"}
+        assert {row["process"] for row in found} <= mine
     loggers = {row["logger"] for name in ("api", "worker-echo-1") for row in lines(stack, name)}
     assert {"gunicorn.error", "celery.apps.worker", "truthgpt.access", "workers.runtime"} <= loggers
 
