@@ -51,6 +51,7 @@ PACKED: dict[str, Model] = {
         " ministral3 mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt persimmon phi"
         " phi3 phimoe qwen2 qwen3 qwen3_moe seed_oss smollm3 solar_open starcoder2"
     ),
+    "bert, decoder": Model("bert", DECODER),
     "deepseek_v2": Model("deepseek_v2", MLA | {"first_k_dense_replace": 1}),
     "deepseek_v3": Model(
         "deepseek_v3", MLA | {"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}
@@ -148,7 +149,6 @@ STATIC: dict[str, Model] = {
         },
         ("head_dim",),
     ),
-    "bert, decoder": Model("bert", DECODER),
 }
 REFUSED: dict[str, tuple[Model, str]] = {
     "bert": (Model("bert"), "looks at the tokens that follow"),

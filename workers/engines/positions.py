@@ -36,12 +36,12 @@ def rope_parts(config: Any) -> list[dict[str, Any]]:
 
 def rope_window(config: Any, part: dict[str, Any]) -> int | None:
     """Up to how many tokens positions are the same in every text; None where they always are."""
-    most = int(config.max_position_embeddings)
     match part.get("rope_type"):
         case "longrope":
-            return int(part.get("original_max_position_embeddings") or most)
+            first = part.get("original_max_position_embeddings")
+            return int(first or config.max_position_embeddings)
         case "dynamic":
-            return most
+            return int(config.max_position_embeddings)
         case _:
             return None
 

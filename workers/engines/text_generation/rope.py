@@ -27,6 +27,10 @@ class LengthDependence:
     moving: bool
 
 
+AS_MADE = LengthDependence(window=0, restarts=False, moving=False)
+"""Every token depends on how it was read: with the prompt, or alone."""
+
+
 def length_dependence(model: Any) -> LengthDependence | None:
     """None for a model whose positions are the same in every text."""
     config = model.config.get_text_config()
