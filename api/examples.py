@@ -179,6 +179,7 @@ MODELS: dict[str, Any] = {
                 "run_timeout": 300.0,
                 "step_timeout": 30.0,
             },
+            "context": 1024,
             "batch": {
                 "max_size": 32,
                 "flush_timeout_ms": 20.0,

@@ -56,6 +56,11 @@ class Model(BaseModel):
     device: str | None = None
     state: Literal["ready", "busy", "starting", "unhealthy", "failed", "offline"]
     limits: Limits
+    context: int | None = Field(
+        default=None,
+        description="Tokens that a text can have at most, its answer included, as its live workers say; null "
+        "while none does, or where the model has no bound.",
+    )
     batch: Batch
     workers: list[dict[str, Any]] = Field(
         description="What each live worker last said of itself. Its name, host and processes are for the "
@@ -156,6 +161,7 @@ def describe(spec: ModelSpec, status: ModelStatus, *, operates: bool) -> Model:
         device=_device(spec, workers),
         state=summary(status),
         limits=spec.limits,
+        context=_context(workers),
         batch=spec.batch,
         workers=workers,
         queue_depth=status.waiting,
@@ -188,6 +194,13 @@ def _breaker(status: BreakerStatus) -> Breaker:
         until=rfc3339(status.until) if status.state is not BreakerState.CLOSED else None,
         retry_after_ms=status.wait,
     )
+
+
+def _context(workers: list[dict[str, Any]]) -> int | None:
+    """The shortest of what live workers say; text models call it context, embedding models max_tokens."""
+    engines = [engine for w in workers if isinstance(engine := w.get("engine"), dict)]
+    told = [engine.get("context") or engine.get("max_tokens") for engine in engines]
+    return min((tokens for tokens in told if isinstance(tokens, int)), default=None)
 
 
 def _device(spec: ModelSpec, workers: list[dict[str, Any]]) -> str:

@@ -24,7 +24,13 @@ def test_a_model_shows_its_workers_and_its_queue(
     client: FlaskClient, store: JobStore, worker: PlayedWorker
 ) -> None:
     for name, state in (("w1", "starting"), ("w2", "busy")):
-        engine = {"device": "cuda:0", "batching": "static", "reason": "it has a window"}
+        context = {"w1": 4096, "w2": 2048}[name]
+        engine = {
+            "device": "cuda:0",
+            "batching": "static",
+            "reason": "it has a window",
+            "context": context,
+        }
         said = {"state": state, "engine": engine, "active": 3, "capacity": 32}
         store.beat("echo", name, msgspec.json.encode(said), [])
     for _ in range(3):
@@ -35,6 +41,7 @@ def test_a_model_shows_its_workers_and_its_queue(
 
     assert (echo.state, echo.device) == ("busy", "cuda:0")
     assert (echo.queue_depth, echo.running) == (2, 1)
+    assert echo.context == 2048, "that of the worker that takes the least"
     assert [worker["name"] for worker in echo.workers] == ["w1", "w2"]
     assert echo.workers[1]["capacity"] == 32
     assert echo.workers[1]["engine"]["batching"] == "static"
