@@ -5,25 +5,28 @@ Runs where vLLM is installed, by `make test-vllm`. Starts are slow, so one engin
 
 import importlib
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("vllm")
 
 from shared.catalog import Limits
 from shared.errors import ConfigError, InputRefused
+from tests.conftest import eventually
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec
+from workers.engine_client import EngineClient, EngineState
 from workers.engines.base import EngineInfo, Work
 from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
 from workers.engines.vllm_adapter import Vllm
 from workers.host.isolation import Isolation
-
-pytestmark = pytest.mark.timeout(600)
+from workers.host.messages import Outcome, Stepped, Submit
 
 BLOCK = 32
 """Tokens of a block of the prefix cache; prompts are longer."""
@@ -33,6 +36,20 @@ PROMPTS = [
     "jagen Viktor quer",
     "いろはにほへと 🎉",
 ]
+
+
+class Listener:
+    """Keeps how jobs ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def engine_stepped(self, steps: Sequence[Stepped]) -> None:
+        self.outcomes += [outcome for step in steps for outcome in step.outcomes]
+
+    def engine_lost(self, *_: object) -> None: ...
+
+    def engine_changed(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +73,8 @@ def engine(loaded: tuple[Vllm, EngineInfo]) -> Iterator[Vllm]:
 
 def load(path: Path, **fields: Any) -> Vllm:
     limits = Limits(max_prompt_tokens=120, max_new_tokens=40)
+    # Not compiled, which takes a minute: that the contract suite does.
+    fields["options"] = {"enforce_eager": True} | fields.get("options", {})
     engine = build(text_spec(path, engine="vllm", **({"limits": limits} | fields)))
     assert isinstance(engine, Vllm)
     return engine
@@ -212,6 +231,24 @@ def test_nothing_that_it_is_given_is_deprecated(
 def test_it_reports_to_nobody_and_fetches_nothing(engine: Vllm) -> None:
     assert not importlib.import_module("vllm.usage.usage_lib").is_usage_stats_enabled()
     assert importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE
+
+
+def test_an_engine_host_serves_with_it(folder: Path) -> None:
+    """Through the process that a worker starts: a text, and a prompt that is bad input at the first try."""
+    listener = Listener()
+    spec = load(folder)._spec.model_copy(update={"python": Path(sys.executable)})
+    client = EngineClient(spec, listener)
+    client.start()
+    eventually(lambda: client.state in (EngineState.READY, EngineState.FAILED), 300)
+    assert client.state is EngineState.READY, client.detail
+    for job_id, prompt in {"good": PROMPTS[2], "long": "x" * 5000}.items():
+        request = {"content": prompt, "params": {"max_new_tokens": 4}, "seed": 1}
+        client.send([Submit(job_id, msgspec.json.encode(request), 60, "expired")])
+    eventually(lambda: len(listener.outcomes) == 2, 60)
+    client.stop(10)
+
+    ends = {outcome.ticket: (outcome.kind, outcome.code) for outcome in listener.outcomes}
+    assert ends == {"good": ("finished", ""), "long": ("broke", "prompt_too_long")}
 
 
 def test_a_head_size_that_it_cannot_serve_is_refused_at_load(tmp_path: Path) -> None:
