@@ -22,8 +22,7 @@ REQUIREMENTS = REPOSITORY / "bench" / "peers" / "requirements"
 ENVIRONMENTS = REPOSITORY / ".bench" / "environments"
 SEES_OURS = frozenset({"litserve"})
 """Environments that find our packages behind their own: torch and transformers are not installed twice."""
-MAKE_SECONDS = 600
-"""For the venv and for pip, each."""
+MAKE_SECONDS = 600.0
 SHOWN_LINES = 5
 READY = "ready"
 """The file that is written last: a folder without it is of a run that was ended early."""
@@ -33,8 +32,17 @@ class EnvironmentFailed(Exception):
     """An environment could not be made; the message ends with what the command said."""
 
 
-def python_of(name: str, *, requirements: Path = REQUIREMENTS, folder: Path = ENVIRONMENTS) -> Path:
-    """The interpreter of environment `name`, made now if it is missing. Raises `EnvironmentFailed`."""
+def python_of(
+    name: str,
+    *,
+    requirements: Path = REQUIREMENTS,
+    folder: Path = ENVIRONMENTS,
+    seconds: float = MAKE_SECONDS,
+) -> Path:
+    """The interpreter of environment `name`, made now if it is missing. Raises `EnvironmentFailed`.
+
+    `seconds`: for the venv and for pip, each.
+    """
     pins = requirements / f"{name}.txt"
     key = _key(pins.read_bytes(), ours=name in SEES_OURS)
     made = folder / f"{name}-{key}"
@@ -45,8 +53,9 @@ def python_of(name: str, *, requirements: Path = REQUIREMENTS, folder: Path = EN
             for stale in folder.glob(f"{name}-????????????"):
                 shutil.rmtree(stale)
             print(f"making the environment {made.name}", flush=True)
-            _run(name, "venv", "--without-pip", str(made))
-            _run(name, "pip", "--python", str(made), "install", "--no-deps", "-r", str(pins))
+            _run(name, seconds, "venv", "--without-pip", str(made))
+            install = ("--python", str(made), "install", "--no-deps", "-r", str(pins))
+            _run(name, seconds, "pip", *install)
             if name in SEES_OURS:
                 _append_ours(made)
             (made / READY).touch()
@@ -66,7 +75,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _run(name: str, module: str, *arguments: str) -> None:
+def _run(name: str, seconds: float, module: str, *arguments: str) -> None:
     # What PYTHONPATH holds would count as installed, and be missing in a run without it.
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     try:
@@ -77,10 +86,10 @@ def _run(name: str, module: str, *arguments: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=MAKE_SECONDS,
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        reason = f"not done in {MAKE_SECONDS} s"
+        reason = f"not done in {seconds:g} s"
     except subprocess.CalledProcessError as error:
         said = error.stdout.decode("utf-8", "replace").splitlines()
         reason = "\n".join(said[-SHOWN_LINES:])

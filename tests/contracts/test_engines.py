@@ -13,7 +13,14 @@ from shared.catalog import Batch, ModelSpec
 from shared.errors import PROBLEMS, InputRefused
 from shared.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
-from tests.tiny_models import LLAMA, embedding_spec, save_causal, save_encoder, text_spec
+from tests.tiny_models import (
+    LLAMA,
+    WIDE_HEADS,
+    embedding_spec,
+    save_causal,
+    save_encoder,
+    text_spec,
+)
 from workers.engines.base import Engine, EngineInfo, Work
 from workers.engines.one_shot import OneShotModel
 from workers.engines.registry import build
@@ -76,6 +83,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "static": save_causal(
             tmp_path_factory.mktemp("mistral"), "MistralConfig", **LLAMA, sliding_window=16
         ),
+        "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
         ),
@@ -91,7 +99,7 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
         case "embedding":
             return embedding_spec(folders["bert"])
         case "vllm":
-            return text_spec(folders["packed"], engine="vllm", batch=Batch(max_size=4))
+            return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
         case _:
             return text_spec(folders[kind])
 
@@ -122,12 +130,23 @@ def test_the_vllm_engine_is_held_to_the_contract_too() -> None:
     assert "vllm" in KINDS
 
 
+@pytest.fixture(scope="module")
+def vllm(folders: dict[str, Path]) -> tuple[Engine, EngineInfo]:
+    """It takes long to start, so there is one for all tests."""
+    engine = build(_spec("vllm", folders))
+    return engine, engine.load()
+
+
 @pytest.fixture(params=[kind for kind in KINDS if kind != "vllm" or VLLM_IS_HERE])
 def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[Case]:
     kind = request.param
     params, refused = KINDS[kind]()
-    engine = build(_spec(kind, folders))
-    yield Case(engine, engine.load(), kind, params, refused)
+    if kind == "vllm":
+        engine, info = request.getfixturevalue("vllm")
+    else:
+        engine = build(_spec(kind, folders))
+        info = engine.load()
+    yield Case(engine, info, kind, params, refused)
     assert engine.pending() == 0
 
 

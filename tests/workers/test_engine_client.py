@@ -1,5 +1,6 @@
 """A real host process: it is spawned, serves, dies in every way, and is spawned again."""
 
+import logging
 import os
 import sys
 import threading
@@ -298,6 +299,21 @@ def test_a_model_that_cannot_be_served_says_why(listener: Listener, way: str, sa
     eventually(lambda: client.state is EngineState.FAILED)
     assert said in client.detail
     client.stop()
+
+
+def test_a_model_that_cannot_be_served_is_told_once(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("workers.engine_client.RESPAWN_SECONDS", (0.01, 0.02))
+    caplog.set_level(logging.INFO, "workers.engine_client")
+    client = EngineClient(faulty(load="refuse"), listener)
+    client.start()
+    eventually(lambda: client.restarts == 3)
+    client.stop()
+
+    failed = [detail for state, detail in listener.states if state is EngineState.FAILED]
+    assert failed == ["this model cannot be served"]
+    assert "is gone" not in caplog.text
 
 
 def test_who_sends_to_a_host_that_hangs_does_not_wait(

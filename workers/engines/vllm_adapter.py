@@ -6,7 +6,8 @@ versions of torch and transformers of its own, so it lives in another environmen
 """
 
 import importlib
-import os
+import logging
+import traceback
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any
 import msgspec
 
 from shared.catalog import ModelSpec
-from shared.errors import ConfigError, InputRefused
+from shared.errors import InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
-from workers.engines.faults import DeviceLost
+from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.local_model import read_json, trusted_directory
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.sequence import Sequence
+from workers.engines.vllm_setup import device_of, make_one_token, start
 
 SAMPLING = (
     "temperature",
@@ -33,6 +35,8 @@ SAMPLING = (
     "frequency_penalty",
 )
 """Parameters that vLLM calls as we do."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,32 +68,22 @@ class Vllm:
         self._numbers = count()
 
     def load(self) -> EngineInfo:
-        where = f"models.{self._spec.name}"
         path = trusted_directory(self._spec)
-        _show_devices(self._spec.device)
-        # In this process, so that the host's watchdog, memory and death are the model's too.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        self._vllm = _import(where)
-        context = self._context(path)
-        arguments = engine_arguments(self._spec, path, context)
-        try:
-            args = self._vllm.EngineArgs(**arguments)
-            self._engine = self._vllm.LLMEngine.from_engine_args(args)
-        except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(f"{where}: vLLM cannot serve {path}: {error}") from error
-        self._set_up_door(path, context)
+        self._library, self._engine = start(self._spec, path)
+        model = self._engine.model_config
+        self._set_up_door(path, int(model.max_model_len))
         slots = self._spec.batch.max_size
-        device = self._spec.device
         return EngineInfo(
             # A few more than run at once, so that a place that falls free is taken in the next step.
             capacity=slots + max(1, slots // 4),
             continues=True,
-            device=device if isinstance(device, str) else ",".join(device),
-            dtype=arguments["dtype"],
+            device=device_of(self._spec, str(self._library.platform.device_type)),
+            dtype=str(model.dtype).removeprefix("torch."),
             details={
                 "batching": "vllm",
-                "vllm": self._vllm.__version__,
+                "vllm": self._library.version,
                 "slots": slots,
+                "context": int(model.max_model_len),
                 "prompt_bounds": msgspec.to_builtins(self._door.bounds),
             },
         )
@@ -100,17 +94,12 @@ class Vllm:
         if work.params.get("logprobs"):
             raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
         sequence = self._door.admit(work)
-        text = Text(sequence, f"{work.id}#{next(self._numbers)}", self._eos | sequence.ends)
+        text = Text(sequence, "", self._eos | sequence.ends)
         if sequence.ended is None:
-            prompt: dict[str, Any] = {"prompt_token_ids": list(sequence.tokens)}
-            if work.salt:
-                # What vLLM's prefix cache holds is found by the same tenant alone.
-                prompt["cache_salt"] = work.salt
             try:
-                self._engine.add_request(text.request, prompt, self._sampling(text))
-            except (TypeError, ValueError) as error:
+                self._submit(text)
+            except (TypeError, ValueError, self._library.client_error) as error:
                 raise InputRefused(f"vLLM refuses this job: {error}") from None
-            self._requests[text.request] = text
         else:
             self._ended[work.id] = sequence.ended
         self._texts[work.id] = text
@@ -122,28 +111,30 @@ class Vllm:
 
     def step(self) -> Step:
         """One step of vLLM: a token or more for each text that runs."""
-        step = Step()
-        for job_id, reason in list(self._ended.items()):
-            self._finish(self._texts[job_id], reason, step, abort=False)
+        if self._ended:
+            # In a step of their own: one that raises would lose their outcomes.
+            done = Step()
+            for job_id, reason in list(self._ended.items()):
+                self._finish(self._texts[job_id], reason, done, abort=False)
+            return done
         if not self._requests:
-            return step
+            return Step()
         try:
             outputs = self._engine.step()
-        except Exception as error:
-            if type(error).__name__ == "EngineDeadError":
-                raise DeviceLost(f"vLLM's engine is dead: {error}", blames=True) from error
+        except (Exception, SystemExit) as error:
+            self._recover(error)
             raise
         shares = {
             self._requests[output.request_id].sequence.id: max(1, len(output.outputs[0].token_ids))
             for output in outputs
             if output.request_id in self._requests
         }
-        step = Step(step.pieces, step.outcomes, len(outputs), shares)
+        step = Step([], [], len(outputs), shares)
         for output in outputs:
             text = self._requests.get(output.request_id)
             if text is not None:
                 text.cached = output.num_cached_tokens or 0
-                self._hear(text, output, step)
+                self._hear_or_break(text, output, step)
         return step
 
     def pending(self) -> int:
@@ -152,6 +143,53 @@ class Vllm:
     def linger(self) -> float:
         """A newcomer joins at the next token anyway."""
         return 0.0
+
+    def _submit(self, text: Text) -> None:
+        """Have vLLM go on where the text has come to. Raises what vLLM raises."""
+        sequence = text.sequence
+        text.request = f"{sequence.id}#{next(self._numbers)}"
+        # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
+        prompt = self._library.tokens_input(list(sequence.tokens), cache_salt=sequence.salt or None)
+        self._engine.add_request(text.request, prompt, self._sampling(text))
+        self._requests[text.request] = text
+
+    def _recover(self, error: BaseException) -> None:
+        """Bring vLLM to where it was before a step that raised. Raises `DeviceLost` where it cannot be.
+
+        Its scheduler takes the step's tokens for computed: their requests would never get another one, and
+        the prefix cache would give away blocks that were never written. So all texts leave, the cache is
+        emptied, and once a token of a probe has come they are given anew, each with what it has said.
+        """
+        lost = device_lost(error)
+        if lost is not None or type(error).__name__ == "EngineDeadError":
+            raise lost or DeviceLost(f"vLLM's engine is dead: {error}", blames=True) from error
+        if exhausted(error):
+            # The step's tensors are held by its frames.
+            traceback.clear_frames(error.__traceback__)
+            reclaim()
+        texts = list(self._requests.values())
+        try:
+            self._engine.abort_request(list(self._requests))
+            self._requests.clear()
+            if not self._engine.reset_prefix_cache():
+                raise RuntimeError("its prefix cache cannot be emptied")
+            make_one_token(self._library, self._engine)
+            for text in texts:
+                self._submit(text)
+        except Exception as unfit:  # noqa: BLE001 - whatever it is, it is not fit to go on
+            told = f"vLLM is of no use after a step that raised {error!r}: {unfit!r}"
+            raise DeviceLost(told, blames=True) from error
+        _log.warning("a step of vLLM raised; its %d texts go on where they were", len(texts))
+
+    def _hear_or_break(self, text: Text, output: Any, step: Step) -> None:
+        """What goes wrong with one text here must not lose what the step brought of the others."""
+        try:
+            self._hear(text, output, step)
+        except Exception as error:  # noqa: BLE001 - it ends its own job and no other
+            _log.exception("reading what vLLM says of %s failed", text.sequence.id)
+            self._let_go(text, abort=not output.finished)
+            message = f"vLLM's answer could not be read: {type(error).__name__}"
+            step.outcomes.append(Broke(text.sequence.id, "engine_error", message))
 
     def _hear(self, text: Text, output: Any, step: Step) -> None:
         """Take in what vLLM says of a text: new tokens, and perhaps its end."""
@@ -230,22 +268,16 @@ class Vllm:
         """vLLM ends on tokens and length; stop strings are found on this side."""
         sequence = text.sequence
         given = {name: getattr(sequence.sampling, name) for name in SAMPLING}
-        kinds = importlib.import_module("vllm.sampling_params").RequestOutputKind
-        return self._vllm.SamplingParams(
+        return self._library.vllm.SamplingParams(
             **given,
             seed=(sequence.sampling.seed + sequence.generated) % 2**63,
             max_tokens=sequence.max_new_tokens - sequence.generated,
             stop_token_ids=sorted(text.ends),
             detokenize=False,
-            output_kind=kinds.DELTA,
+            output_kind=self._library.output_kinds.DELTA,
         )
 
-    def _context(self, path: Path) -> int | None:
-        config = read_json(path / "config.json", f"models.{self._spec.name}.path")
-        found = (config.get("text_config") or config).get("max_position_embeddings")
-        return int(found) if found else None
-
-    def _set_up_door(self, path: Path, context: int | None) -> None:
+    def _set_up_door(self, path: Path, context: int) -> None:
         transformers = importlib.import_module("transformers")
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False
@@ -261,46 +293,3 @@ class Vllm:
         limits = self._spec.limits
         vocabulary = int(text.get("vocab_size") or len(tokenizer))
         self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context)
-
-
-def engine_arguments(spec: ModelSpec, path: Path, context: int | None) -> dict[str, Any]:
-    """Arguments of vLLM's `EngineArgs`: the catalogue entry, and over it what stands in `options`."""
-    limits = spec.limits
-    length = limits.max_prompt_tokens + limits.max_new_tokens
-    found: dict[str, Any] = {
-        "model": str(path),
-        "dtype": spec.dtype,
-        "load_format": "safetensors",
-        "trust_remote_code": False,
-        "max_model_len": min(length, context) if context else length,
-        "max_num_seqs": spec.batch.max_size,
-        "enable_prefix_caching": spec.batch.prefix_reuse,
-        "tensor_parallel_size": 1 if isinstance(spec.device, str) else len(spec.device),
-        "disable_log_stats": True,
-    }
-    if spec.memory_share < 1:
-        found["gpu_memory_utilization"] = spec.memory_share
-    if spec.batch.token_budget != "auto":
-        found["max_num_batched_tokens"] = spec.batch.token_budget
-    for name in ("model", "load_format", "trust_remote_code"):
-        if name in spec.options:
-            raise ConfigError(f"models.{spec.name}.options.{name}: may not be set")
-    return found | spec.options
-
-
-def _import(where: str) -> Any:
-    try:
-        return importlib.import_module("vllm")
-    except ImportError as error:
-        raise ConfigError(
-            f"{where}.engine: vLLM is not in this environment ({error}); install it into one of its"
-            " own and name that interpreter under `python` (docs/placement.md)"
-        ) from error
-
-
-def _show_devices(device: str | list[str]) -> None:
-    """vLLM counts the CUDA devices that it can see from 0, so it is shown those that are meant."""
-    names = [device] if isinstance(device, str) else device
-    indices = [name.removeprefix("cuda:") for name in names if name.startswith("cuda:")]
-    if indices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(indices)

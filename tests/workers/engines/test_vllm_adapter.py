@@ -1,4 +1,4 @@
-"""The vLLM engine against a stand-in with the same API: texts, ends, cancels, faults, arguments."""
+"""The vLLM engine against a stand-in with the same API: texts, ends, cancels, faults."""
 
 import os
 import sys
@@ -6,26 +6,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from shared.catalog import Batch, Limits, ModelSpec
-from shared.errors import ConfigError, InputRefused
+from shared.catalog import Batch
+from shared.errors import InputRefused
 from tests import fake_vllm
-from tests.engine_driver import drive, resumed
-from tests.tiny_models import byte_level_tokenizer, text_spec
+from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
+from workers.engines import vllm_adapter
 from workers.engines.base import Broke, Work
 from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
-from workers.engines.vllm_adapter import Vllm, engine_arguments
+from workers.engines.vllm_adapter import Vllm
 from workers.host.isolation import Isolation
 
 PROMPTS = ["The quick brown fox", "a", "naïve café 🎉", "def main(argv)"]
 
 
+LONG = "The quick brown fox jumps over the lazy dog. " * 2
+"""More than a block of vLLM's prefix cache."""
+
+
 @pytest.fixture(autouse=True)
 def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", fake_vllm)
-    monkeypatch.setitem(sys.modules, "vllm.sampling_params", fake_vllm.sampling_params)  # type: ignore[arg-type]
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    for name, module in fake_vllm.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS)
 
 
 @pytest.fixture
@@ -52,18 +63,6 @@ def expected(prompt: str, length: int) -> str:
         made.append(token)
     text: str = tokenizer.decode(made, skip_special_tokens=True)
     return text.rstrip("\ufffd")
-
-
-def test_it_says_what_it_is(llama: Path) -> None:
-    info = build(text_spec(llama, engine="vllm")).load()
-
-    assert info.continues and info.capacity == 5
-    assert info.details == {
-        "batching": "vllm",
-        "vllm": "0.0-fake",
-        "slots": 4,
-        "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
-    }
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -141,8 +140,8 @@ def test_bad_input_is_refused_at_the_door(engine: Vllm, content: Any) -> None:
 
 
 def test_what_vllm_refuses_is_refused(engine: Vllm) -> None:
-    engine._engine.args.max_model_len = 1
-    with pytest.raises(InputRefused, match="longer than max_model_len"):
+    engine._engine.model_config.max_model_len = 1
+    with pytest.raises(InputRefused, match="longer than the maximum model length of 1"):
         engine.admit(work("a"))
     with pytest.raises(InputRefused, match="no logprobs"):
         engine.admit(work("a", logprobs=True))
@@ -151,10 +150,18 @@ def test_what_vllm_refuses_is_refused(engine: Vllm) -> None:
 
 def test_parameters_reach_vllm(engine: Vllm) -> None:
     drive(engine, [work("a", temperature=0.7, top_p=0.9, top_k=5, min_p=0.1)])
-    [params] = engine._engine.params
+    params = engine._engine.params[-1]
 
     assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.7, 0.9, 5, 0.1)
     assert (params.seed, params.max_tokens) == (7, 12)
+
+
+@pytest.mark.parametrize("salt", ["", "tenant"])
+def test_a_tenant_s_salt_reaches_vllm(engine: Vllm, salt: str) -> None:
+    drive(engine, [replace(work("a"), salt=salt)])
+    prompt = engine._engine.prompts[-1]
+
+    assert prompt.get("cache_salt", "") == salt
 
 
 def test_a_job_that_vllm_gives_up_is_an_engine_error(engine: Vllm) -> None:
@@ -172,70 +179,102 @@ def test_a_dead_engine_ends_the_host(engine: Vllm) -> None:
         engine.step()
 
 
-def test_a_passing_fault_passes(engine: Vllm) -> None:
-    isolation = Isolation(engine, continues=True)
+def faulted(engine: Any, vllm: Any, works: list[Work], steps: int, fault: BaseException) -> Ran:
+    """What the works bring when the step after so many of them raises."""
+    ran = Ran()
+    for one in works:
+        engine.admit(one)
+    while engine.pending():
+        if len(ran.steps) == steps:
+            vllm.fault = fault
+        ran.take(engine.step())
+        assert len(ran.steps) < 200, "jobs that never end"
+    return ran
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+@pytest.mark.parametrize("fault", [RuntimeError("once"), ConnectionError(), SystemExit(1)])
+def test_a_step_that_raises_changes_no_text(engine: Vllm, steps: int, fault: BaseException) -> None:
+    works = [work("a", LONG), work("b", LONG), work("c", PROMPTS[2])]
+    ran = faulted(Isolation(engine, continues=True), engine._engine, works, steps, fault)
+
+    for one in works:
+        assert ran.text(one.id) == ran.streamed(one.id) == expected(one.content, 12)
+        assert ran.finished(one.id).usage["completion_tokens"] == 12
+    assert engine._engine.requests == {}
+
+
+def test_blocks_of_a_failed_step_are_given_to_nobody(engine: Vllm) -> None:
+    """Not to those who come later either."""
+    engine.admit(work("a", LONG))
     engine._engine.fault = RuntimeError("once")
-    ran = drive(isolation, [work("a"), work("b", PROMPTS[1])])
+    with pytest.raises(RuntimeError, match="once"):
+        engine.step()
+    engine.cancel("a")
 
-    assert ran.text("a") == expected(PROMPTS[0], 12)
-
-
-def spec(path: Path, **fields: Any) -> ModelSpec:
-    return ModelSpec(
-        name="m", engine="vllm", path=path, limits=Limits(max_prompt_tokens=96), **fields
-    )
+    assert drive(engine, [work("b", LONG)]).text("b") == expected(LONG, 12)
 
 
-def test_the_catalogue_becomes_vllm_s_arguments(tmp_path: Path) -> None:
-    found = engine_arguments(
-        spec(
-            tmp_path,
-            device=["cuda:0", "cuda:1"],
-            dtype="bfloat16",
-            memory_share=0.4,
-            batch=Batch(max_size=8, token_budget=512),
-            options={"max_num_seqs": 9},
-        ),
-        tmp_path,
-        256,
-    )
-
-    assert found == {
-        "model": str(tmp_path),
-        "dtype": "bfloat16",
-        "load_format": "safetensors",
-        "trust_remote_code": False,
-        "max_model_len": 256,
-        "max_num_seqs": 9,
-        "max_num_batched_tokens": 512,
-        "gpu_memory_utilization": 0.4,
-        "tensor_parallel_size": 2,
-        "disable_log_stats": True,
-        "enable_prefix_caching": True,
-    }
-
-
-def test_options_cannot_undo_what_keeps_us_safe(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="trust_remote_code: may not be set"):
-        engine_arguments(spec(tmp_path, options={"trust_remote_code": True}), tmp_path, 256)
-
-
-@pytest.mark.parametrize("options", [{"no_such_argument": 1}, {"gpu_memory_utilization": 1.5}])
-def test_what_vllm_cannot_serve_is_a_config_error(llama: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="vLLM cannot serve"):
-        build(text_spec(llama, engine="vllm", options=options)).load()
-
-
-def test_without_vllm_it_says_what_to_do(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ConfigError, match="name that interpreter under `python`"):
-        build(text_spec(llama, engine="vllm")).load()
-
-
-def test_vllm_is_shown_the_devices_that_are_meant(
-    llama: Path, monkeypatch: pytest.MonkeyPatch
+def test_memory_that_runs_out_is_given_back_before_vllm_is_tried(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    build(text_spec(llama, engine="vllm", device=["cuda:2", "cuda:3"])).load()
+    given_back: list[int] = []
+    monkeypatch.setattr(vllm_adapter, "reclaim", lambda: given_back.append(1))
+    engine.admit(work("a", LONG))
+    engine._engine.fault = RuntimeError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.step()
 
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert given_back and drive(engine).text("a") == expected(LONG, 12)
+
+
+@pytest.mark.parametrize("fault", ["between", "held"])
+def test_an_engine_that_a_fault_leaves_useless_ends_the_host(engine: Vllm, fault: str) -> None:
+    setattr(engine._engine, fault, True)
+    engine._engine.fault = RuntimeError("once")
+    engine.admit(work("a"))
+
+    with pytest.raises(DeviceLost, match="of no use after a step that raised") as lost:
+        engine.step()
+    assert lost.value.blames
+
+
+def test_a_lost_device_is_told_as_one(engine: Vllm) -> None:
+    engine._engine.fault = RuntimeError("CUDA error: uncorrectable ECC error")
+    engine.admit(work("a"))
+
+    with pytest.raises(DeviceLost, match="ECC") as lost:
+        engine.step()
+    assert not lost.value.blames
+
+
+def test_an_end_is_not_lost_in_a_step_that_raises(engine: Vllm) -> None:
+    whole = drive(engine, [work("a")])
+    done = resumed(work("a"), whole.pieces["a"])
+    ran = faulted(
+        Isolation(engine, continues=True), engine._engine, [done, work("b")], 0, RuntimeError()
+    )
+
+    assert ran.finished("a").output == whole.finished("a").output
+    assert ran.text("b") == expected(PROMPTS[0], 12)
+
+
+def test_a_text_that_cannot_be_read_ends_alone(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = engine._detokenizer.push
+    calls = iter(range(1000))
+
+    def fail(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyError("a token of no vocabulary")
+        return push(*arguments)
+
+    monkeypatch.setattr(engine._detokenizer, "push", fail)
+    ran = drive(engine, [work("a"), work("b"), work("c", PROMPTS[1])])
+
+    end = ran.outcomes["b"]
+    assert isinstance(end, Broke) and end.code == "engine_error" and "KeyError" in end.message
+    assert ran.text("a") == ran.streamed("a") == expected(PROMPTS[0], 12)
+    assert ran.text("c") == expected(PROMPTS[1], 12)
+    assert engine._engine.requests == {}
