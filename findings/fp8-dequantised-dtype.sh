@@ -3,6 +3,10 @@
 #
 # Without a GPU the weights are dequantised ("we will default to dequantizing the model to bf16"), and come out as
 # float32 whatever dtype says; all other weights are bfloat16. The first linear layer then raises.
+#
+# seen (transformers 5.23.0, torch 2.13.0, CPU):
+#   asked for torch.bfloat16, got ['torch.bfloat16', 'torch.float32']
+#   RuntimeError: expected m1 and m2 to have the same dtype, but got: float != c10::BFloat16
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

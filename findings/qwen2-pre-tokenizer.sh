@@ -4,6 +4,11 @@
 # Classes with a constructor of their own (Qwen2Tokenizer, also for model_type qwen3_5 and others) take vocabulary
 # and merges from tokenizer.json and build normalizer, pre-tokenizer and decoder themselves. A qwen2 model whose
 # tokenizer.json splits digits in groups of three is given its digits one by one, without a warning.
+#
+# seen (transformers 5.23.0, tokenizers 0.23.3):
+#   llama    TokenizersBackend    AutoTokenizer ['123']  tokenizer.json ['123']
+#   qwen2    Qwen2Tokenizer       AutoTokenizer ['1', '2', '3']  tokenizer.json ['123']
+#   qwen3_5  Qwen3_5Tokenizer     AutoTokenizer ['1', '2', '3']  tokenizer.json ['123']
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
