@@ -1,4 +1,4 @@
-"""An engine host in an environment of its own needs what docs/placement.md has people install, and no more."""
+"""An engine host in an environment of its own needs what docs/placement.md has people install, no more."""
 
 import importlib.metadata
 import json
