@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo test-vllm chaos chaos-quick clean
+.PHONY: help setup run demo test check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ test: setup check ## Checks, then all tests with coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
+.PHONY: test-vllm
+test-vllm: setup ## The vLLM engine against vLLM itself, minutes once .bench/environments holds its 3.5 GB
+	$(BIN)/python -m tests.real_vllm
+
 bench: setup ## Beside its peers on this machine, about 15 minutes
 	$(BIN)/python -m bench
 
@@ -73,9 +77,6 @@ show: setup ## Everything at once under load for a minute: metrics, dashboards, 
 
 zoo: setup ## 130 tiny architectures through the text engine, with chunks, cancels and resumes, about 4 minutes
 	$(BIN)/python -m tests.zoo
-
-test-vllm: setup ## The vLLM engine against vLLM itself, minutes once .bench/environments holds its 3.5 GB
-	$(BIN)/python -m tests.real_vllm
 
 chaos: setup ## Kill, pause and cut everything many times, then judge what clients saw (long)
 	$(BIN)/python -m tests.chaos

