@@ -88,6 +88,7 @@ class Isolation:
         """Those of `_held` that the engine has."""
         self._search: Search | None = None
         self._failed_once = False
+        self._idle = False  # The last step took nobody: inputs are still being read.
         self._fault = Fault()
         self._faults: dict[str, Fault] = {}
         """What came up when a job was tried alone."""
@@ -132,10 +133,11 @@ class Isolation:
         return None if math.isinf(now) else now
 
     def linger(self) -> float:
-        return 0.0 if self._search is not None or self._failed_once else self._engine.linger()
+        at_once = (self._search is not None or self._failed_once) and not self._idle
+        return 0.0 if at_once else self._engine.linger()
 
     def _run(self) -> Step:
-        fault = None
+        fault, self._idle = None, False
         try:
             step = self._engine.step()
         except BaseException as error:
@@ -145,6 +147,9 @@ class Isolation:
         if fault is not None:
             self._failed(fault)
             return Step()
+        self._idle = not (step.pieces or step.outcomes or getattr(self._engine, "taken", True))
+        if self._idle:
+            return step  # Nothing was tried, so it tells nothing.
         self._failed_once = False
         if self._budget is not None and self._budget.passed():
             self._remember(self._budget)
