@@ -108,7 +108,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         webhook=subscription(wanted.webhook),
         share=_share(spec, wanted, params),
         body_digest=digest,
-        expected=cost.expected_bytes(spec.engine, wanted.content, params),
+        expected=cost.expected_bytes(spec, wanted.content, params),
     )
     context.bind(job=job.id, model=spec.name)
     return Submission(job, spec.limits.max_queued, tenant_max(), tenant_bytes(), body, seed)
@@ -194,7 +194,7 @@ def _stand_ins(submission: Submission) -> Iterator[Submission]:
             cost=cost.share(tokens),
             share=_share(spec, wanted, params),
             fallback_from=asked,
-            expected=cost.expected_bytes(spec.engine, wanted.content, params),
+            expected=cost.expected_bytes(spec, wanted.content, params),
         )
         yield replace(submission, job=job, max_queued=spec.limits.max_queued)
 

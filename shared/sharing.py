@@ -64,8 +64,11 @@ def digest_of(
 ) -> str:
     """SHA-256, in base64, over all that an answer depends on. A greedy text does not depend on its seed."""
     told = dict(params)
-    if spec.engine in TEXT_ENGINES and told["temperature"] == 0:
-        del told["seed"]
+    if spec.engine in TEXT_ENGINES:
+        if told["temperature"] == 0:
+            del told["seed"]
+        if told.get("max_new_tokens") is None:
+            told["limit"] = spec.limits.max_new_tokens
     asked = [tenant, spec.name, version, content, told]
     digest = hashlib.sha256(_encode(asked)).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

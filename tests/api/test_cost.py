@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.cost import estimated_tokens, share
+from api.cost import estimated_tokens, expected_bytes, share
 from shared.catalog import Limits, ModelSpec
 from shared.jobs import JobStore
 
@@ -28,6 +28,25 @@ def test_tokens_are_estimated_from_bytes(
     spec = ModelSpec(name="m", engine=engine, limits=Limits(max_new_tokens=64))
 
     assert estimated_tokens(spec, content, params) == tokens
+
+
+def test_a_job_that_names_no_length_is_expected_to_write_as_much_as_the_model_may() -> None:
+    spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
+
+    asked = expected_bytes(spec, "x", {"max_new_tokens": 64})
+    assert asked > expected_bytes(spec, "x", {"max_new_tokens": 1}) > 0
+    assert expected_bytes(spec, "x", {"max_new_tokens": None}) == asked
+
+
+def test_scores_of_tokens_are_expected_too() -> None:
+    spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
+
+    plain, own, twenty = (
+        expected_bytes(spec, "x", {"max_new_tokens": 10, **more})
+        for more in ({}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 20})
+    )
+    assert own > plain
+    assert twenty - plain == 21 * (own - plain)
 
 
 def test_no_job_is_free() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import Cache, ModelSpec
+from shared.catalog import Cache, Limits, ModelSpec
 from shared.model_version import Versions, fingerprint
 from shared.sharing import Result, deterministic, digest_of
 
@@ -31,6 +31,18 @@ def test_everything_that_an_answer_depends_on_counts() -> None:
         digest_of("t", OWN, "v", "x", PARAMS),
     ]
     assert len(set(asked)) == len(asked)
+
+
+def test_the_models_limit_counts_where_a_request_names_none() -> None:
+    models = [
+        LLAMA.model_copy(update={"limits": Limits(max_new_tokens=most)}) for most in (64, 128)
+    ]
+
+    def digests(**params: Any) -> set[str]:
+        return {digest_of("t", spec, "v", "x", {**PARAMS, **params}) for spec in models}
+
+    assert len(digests(max_new_tokens=None)) == 2
+    assert len(digests(max_new_tokens=32)) == 1
 
 
 def test_neither_the_order_of_members_nor_a_greedy_seed_counts() -> None:

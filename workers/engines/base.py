@@ -95,13 +95,15 @@ class Finished(msgspec.Struct, frozen=True):
 class Broke(msgspec.Struct, frozen=True):
     """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help.
 
-    `shaped`: by an error of the kind that code raises over data that it did not expect.
+    `shaped`: by an error of the kind that code raises over data that it did not expect. `door`: while its
+    input was taken in, before the model ran, which says nothing of the engine.
     """
 
     id: str
     code: str
     message: str
     shaped: bool = False
+    door: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

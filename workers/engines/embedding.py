@@ -1,6 +1,5 @@
 """The embedding engine: texts in, one vector each out, as many tokens a step as pay."""
 
-import logging
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from shared.catalog import ModelSpec
 from shared.errors import InputRefused
+from workers.engines.admission import refused
 from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
 from workers.engines.budget import Budget
 from workers.engines.calibration import calibrate
@@ -23,8 +23,6 @@ STEPS = {"cuda": (1024, 2048, 4096, 8192, 16_384, 32_768), "cpu": (64, 128, 256,
 """Tokens in one step, from which the warm-up chooses. More than pay only make newcomers wait."""
 TRIAL_TEXT = 32
 """Tokens of each text that the warm-up encodes."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -125,11 +123,8 @@ class Embedding:
         """Take those whose texts have been read meanwhile."""
         for job_id, encoded in self._reader.taken():
             work = self._reading.pop(job_id)
-            if isinstance(encoded, InputRefused):
-                self._refused.append(Broke(job_id, encoded.code, encoded.detail))
-            elif isinstance(encoded, Exception):
-                _log.error("reading the texts of %s failed", job_id, exc_info=encoded)
-                self._refused.append(Broke(job_id, "engine_error", type(encoded).__name__))
+            if isinstance(encoded, BaseException):
+                self._refused.append(refused(job_id, encoded))
             else:
                 self._take(work, encoded)
 

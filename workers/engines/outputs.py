@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -61,7 +62,7 @@ def to_json(output: Any) -> bytes:
     try:
         document = _encode(output)
         # NaN comes out as null, so where there is no null nobody need look for it.
-        finite = b"null" not in document or _finite(output)
+        finite = b"null" not in document or _finite(_builtins(output))
     except Exception as error:  # noqa: BLE001 - an object of the model's may raise whatever it likes
         told = str(error) or type(error).__name__
         raise BadOutput(f"The model's output is not JSON: {told}") from None
@@ -85,12 +86,13 @@ def _foreign(value: Any) -> Any:
 
 _encode = msgspec.json.Encoder(enc_hook=_foreign).encode
 _decode = msgspec.json.Decoder().decode
+_builtins = partial(msgspec.to_builtins, enc_hook=_foreign, str_keys=True)
 
 
 def _finite(value: Any) -> bool:
-    value = plain(value)
+    """`value` as `msgspec.to_builtins` gives it, in which NaN is still one and classes are dicts."""
     if isinstance(value, float):
         return math.isfinite(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return all(map(_finite, value.values()))
     return not isinstance(value, list | tuple | set | frozenset) or all(map(_finite, value))

@@ -24,7 +24,7 @@ class Reading(Generic[Read]):
         self.id = job_id
         self.read = read
         self.dropped = False
-        self.result: Read | Exception | None = None
+        self.result: Read | BaseException | None = None
 
 
 class Reader(Generic[Read]):
@@ -61,9 +61,9 @@ class Reader(Generic[Read]):
         if (reading := self._held.pop(job_id, None)) is not None:
             reading.dropped = True
 
-    def taken(self) -> list[tuple[str, Read | Exception]]:
+    def taken(self) -> list[tuple[str, Read | BaseException]]:
         """What has been read since the last call, by job, or the exception that reading ended with."""
-        found: list[tuple[str, Read | Exception]] = []
+        found: list[tuple[str, Read | BaseException]] = []
         while not self._done.empty():
             reading = self._done.get()
             if not reading.dropped and reading.result is not None:
@@ -84,6 +84,6 @@ class Reader(Generic[Read]):
                 continue
             try:
                 reading.result = reading.read()
-            except Exception as error:  # noqa: BLE001 - whoever takes it says what becomes of the job
+            except BaseException as error:  # noqa: BLE001 - a tokenizer's panic is no Exception; who takes it judges
                 reading.result = error
             self._done.put(reading)

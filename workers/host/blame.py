@@ -1,6 +1,5 @@
 """Whose fault is a failure, the job's or its engine's? What the host can tell of it."""
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -11,21 +10,13 @@ import msgspec
 
 from shared.errors import InputRefused, JobsError
 from workers.engines.base import Broke
-from workers.engines.faults import (
-    SHAPED_BY_INPUT,
-    Unprepared,
-    device_lost,
-    exhausted,
-    passing,
-)
+from workers.engines.faults import SHAPED_BY_INPUT, Unprepared, exhausted, passing
 from workers.host.messages import Doubt
 from workers.host.search import SICK_AFTER
 
 EVIDENCE_SECONDS = 60.0
 """For how long a good step vouches for the engine."""
 MOST_REMEMBERED = 256
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +99,3 @@ class Evidence:
         if self.lately_well and few:
             return ""
         return "known" if again else "new"
-
-
-def refused(job_id: str, error: BaseException) -> Broke:
-    """What becomes of a job whose admission raised. Raises `DeviceLost` where it took the device with it.
-
-    No other job took part, so it never speaks against the engine.
-    """
-    if isinstance(error, InputRefused):
-        return Broke(job_id, error.code, error.detail)
-    if (lost := device_lost(error)) is not None:
-        lost.ticket = job_id
-        raise lost from error
-    _log.error("admitting %s failed", job_id, exc_info=error)
-    told = type(error).__name__
-    if exhausted(error):
-        return Broke(job_id, "out_of_memory", "The model ran out of memory on this input.")
-    if passing(error):
-        return Broke(job_id, "engine_error", f"The model could not take this input: {told}")
-    return Broke(job_id, "poison_input", f"The model fails on this input: {told}")

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from workers.engines.admission import refused
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
 from workers.engines.faults import device_lost, reclaim
-from workers.host.blame import Evidence, Fault, refused
+from workers.host.blame import Evidence, Fault
 from workers.host.search import Search
 
 _log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Isolation:
         """Those of `_held` that the engine has."""
         self._search: Search | None = None
         self._failed_once = False
+        self._idle = False  # The last step took nobody: inputs are still being read.
         self._fault = Fault()
         self._faults: dict[str, Fault] = {}
         """What came up when a job was tried alone."""
@@ -131,10 +133,11 @@ class Isolation:
         return None if math.isinf(now) else now
 
     def linger(self) -> float:
-        return 0.0 if self._search is not None or self._failed_once else self._engine.linger()
+        at_once = (self._search is not None or self._failed_once) and not self._idle
+        return 0.0 if at_once else self._engine.linger()
 
     def _run(self) -> Step:
-        fault = None
+        fault, self._idle = None, False
         try:
             step = self._engine.step()
         except BaseException as error:
@@ -144,6 +147,9 @@ class Isolation:
         if fault is not None:
             self._failed(fault)
             return Step()
+        self._idle = not (step.pieces or step.outcomes or getattr(self._engine, "taken", True))
+        if self._idle:
+            return step  # Nothing was tried, so it tells nothing.
         self._failed_once = False
         if self._budget is not None and self._budget.passed():
             self._remember(self._budget)
@@ -221,7 +227,8 @@ class Isolation:
         for job in [job for job in (*search.poison, *search.unlucky) if job in self._starved]:
             (search.poison if job in search.poison else search.unlucky).remove(job)
             _log.error("%s does not fit into memory, not even alone", job)
-            self._break(job, "out_of_memory", "The model ran out of memory on this job alone.")
+            told = "The model ran out of memory on this job alone."
+            self._break(Broke(job, "out_of_memory", told))
         for job in search.poison:
             self._blame(job)
         for job in search.unlucky:
@@ -229,7 +236,8 @@ class Isolation:
             if fault.door or (fault.shaped and self._evidence.lately_well):
                 self._blame(job)
             else:
-                self._break(job, "engine_error", f"The model failed: {fault.told}", fault.shaped)
+                told = f"The model failed: {fault.told}"
+                self._break(Broke(job, "engine_error", told, fault.shaped))
         search.poison, search.unlucky = [], []
         if search.over:
             self._search = None
@@ -237,7 +245,7 @@ class Isolation:
     def _blame(self, job: str) -> None:
         fault = self._faults.get(job, self._fault)
         _log.error("%s makes the model fail (%s)", job, fault.told)
-        self._break(job, fault.code, fault.message)
+        self._break(Broke(job, fault.code, fault.message))
 
     def _arrange(self) -> None:
         """Have exactly those inside the engine who should take part in the next step."""
@@ -274,15 +282,15 @@ class Isolation:
                 self._inside.add(job)
 
     def _lose(self, broke: Broke) -> None:
-        self._break(broke.id, broke.code, broke.message)
+        self._break(broke)
         if self._search is not None:
             self._search.drop(broke.id)
 
-    def _break(self, job_id: str, code: str, message: str, shaped: bool = False) -> None:
-        if job_id in self._inside:
-            self._engine.cancel(job_id)
-        self._forget(job_id)
-        self._broken.append(Broke(job_id, code, message, shaped))
+    def _break(self, broke: Broke) -> None:
+        if broke.id in self._inside:
+            self._engine.cancel(broke.id)
+        self._forget(broke.id)
+        self._broken.append(broke)
 
     def _forget(self, job_id: str) -> None:
         self._held.pop(job_id, None)

@@ -9,11 +9,12 @@ from typing import Literal
 import msgspec
 
 from shared.errors import PROBLEMS
+from workers.engines.admission import refused
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
 from workers.engines.faults import DeviceLost
 from workers.engines.outputs import BadOutput, to_json
-from workers.host.blame import Evidence, refused
+from workers.host.blame import Evidence
 from workers.host.isolation import Isolation
 from workers.host.messages import (
     Cancel,
@@ -208,7 +209,7 @@ class Loop:
         if fault.code not in PROBLEMS:
             told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
             fault = Broke(fault.id, "engine_error", told)
-        if fault.code in REFUSALS:
+        if fault.door or fault.code in REFUSALS:
             return _broke(fault)
         doubt = self._evidence.doubt(fault, request)
         return _broke(fault, doubt if PROBLEMS[fault.code].retryable else "")

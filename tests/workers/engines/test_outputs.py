@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -44,6 +45,14 @@ def test_numbers_arrays_and_tensors_are_converted_wherever_they_stand(
     assert msgspec.json.decode(to_json(output)) == said
 
 
+@dataclass
+class Scored:
+    """As a model may return it: msgspec writes it as an object."""
+
+    label: str
+    score: Any
+
+
 @pytest.mark.parametrize(
     "output",
     [
@@ -52,6 +61,8 @@ def test_numbers_arrays_and_tensors_are_converted_wherever_they_stand(
         torch.tensor([1.0, float("-inf")]),
         {"fine": None, "deep": [{"x": np.array([np.nan])}]},
         {float("nan")},
+        Scored("cat", float("nan")),
+        {"rows": [Scored("cat", np.float32("inf"))]},
     ],
 )
 def test_what_is_not_a_number_is_named(output: Any) -> None:

@@ -15,7 +15,7 @@ def test_what_was_read_is_taken_once_with_what_went_wrong() -> None:
 
     reader.begin("a", 1, lambda: 7)
     reader.begin("b", 1, refused)
-    found: list[tuple[str, int | Exception]] = []
+    found: list[tuple[str, int | BaseException]] = []
     eventually(lambda: found.extend(reader.taken()) or len(found) == 2)
 
     assert found == [("a", 7), ("b", refusal)]
@@ -53,7 +53,7 @@ def test_a_dropped_input_is_not_read_or_not_told_and_its_name_is_free() -> None:
     reader.begin("a", 1, lambda: "again")
     assert len(reader) == 1
     go.set()
-    found: list[tuple[str, str | Exception]] = []
+    found: list[tuple[str, str | BaseException]] = []
     eventually(lambda: found.extend(reader.taken()) or bool(found))
 
     assert found == [("a", "again")]
@@ -67,7 +67,26 @@ def test_the_shortest_input_goes_first() -> None:
     for size, job in ((3, "long"), (2, "short"), (2, "short too")):
         reader.begin(job, size, lambda job=job: job)  # type: ignore[misc]
     go.set()
-    found: list[tuple[str, str | Exception]] = []
+    found: list[tuple[str, str | BaseException]] = []
     eventually(lambda: found.extend(reader.taken()) or len(found) == 4)
 
     assert [job for job, _ in found if job != "first"] == ["short", "short too", "long"]
+
+
+def test_a_panic_of_a_tokenizer_ends_its_own_reading_and_not_the_thread() -> None:
+    class Panic(BaseException):
+        """As `pyo3_runtime.PanicException`, which is no `Exception`."""
+
+    reader: Reader[int] = Reader()
+    panic = Panic("index out of bounds")
+
+    def panics() -> int:
+        raise panic
+
+    found: list[tuple[str, int | BaseException]] = []
+    reader.begin("a", 1, panics)
+    eventually(lambda: found.extend(reader.taken()) or len(found) == 1)
+    reader.begin("b", 1, lambda: 7)
+    eventually(lambda: found.extend(reader.taken()) or len(found) == 2)
+
+    assert found == [("a", panic), ("b", 7)]

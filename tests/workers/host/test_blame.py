@@ -1,12 +1,9 @@
-"""Whose fault is a failure: what speaks for an engine, what against it, what a refused admission ends as."""
+"""Whose fault is a failure: what speaks for an engine, and what against it."""
 
 import msgspec
-import pytest
 
-from shared.errors import InputRefused
 from workers.engines.base import Broke
-from workers.engines.faults import DeviceLost
-from workers.host.blame import EVIDENCE_SECONDS, Evidence, refused
+from workers.host.blame import EVIDENCE_SECONDS, Evidence
 from workers.host.search import SICK_AFTER
 
 PLAIN = Broke("j", "engine_error", "odd")
@@ -56,26 +53,3 @@ def test_every_good_step_begins_anew() -> None:
     for _ in range(5):
         evidence.well()
         assert doubts(evidence, PLAIN, ["a"]) == [""]
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (ZeroDivisionError("template"), "poison_input"),
-        (RuntimeError("tokeniser"), "poison_input"),
-        (SystemExit(3), "poison_input"),
-        (KeyboardInterrupt(), "poison_input"),
-        (InputRefused("no"), "invalid_input"),
-        (InputRefused("long", code="prompt_too_long"), "prompt_too_long"),
-        (MemoryError(), "out_of_memory"),
-        (ConnectionResetError(), "engine_error"),
-    ],
-)
-def test_what_an_admission_that_raised_ends_as(error: BaseException, code: str) -> None:
-    assert refused("j", error).code == code
-
-
-def test_a_device_that_an_admission_took_along_is_laid_to_that_job() -> None:
-    with pytest.raises(DeviceLost) as lost:
-        refused("j", RuntimeError("CUDA error: device-side assert triggered"))
-    assert lost.value.ticket == "j" and lost.value.blames

@@ -584,3 +584,47 @@ def test_a_device_that_is_gone_ends_the_host(searching: bool) -> None:
     with pytest.raises(DeviceLost) as lost:
         isolation.step()
     assert not lost.value.blames
+
+
+@dataclass
+class Reads(Fragile):
+    """Reads the inputs of jobs that it takes in again for `READING` steps before it runs them."""
+
+    reading: dict[str, int] = field(default_factory=dict)
+
+    def admit(self, work: Work) -> None:
+        self.reading[work.id] = READING if work.id in self.said else 0
+        super().admit(work)
+
+    def step(self) -> Step:
+        ready = {i: w for i, w in self.works.items() if self.reading[i] == 0}
+        self.reading = {i: max(0, left - 1) for i, left in self.reading.items()}
+        everybody, self.works = self.works, ready
+        try:
+            return super().step()
+        finally:
+            gone = set(self.taken) - set(self.works)
+            self.works = {i: w for i, w in everybody.items() if i not in gone}
+
+    def linger(self) -> float:
+        return 0.005
+
+
+READING = PATIENCE + 6
+
+
+def test_a_trial_waits_for_inputs_that_are_being_read() -> None:
+    engine = Reads()
+    isolation = Isolation(engine, continues=True)
+    for one in (work("a", length=3), work("b", length=3), work("read", 0)):
+        isolation.admit(one)
+    ran, rested = Ran(), set[tuple[bool, bool]]()
+    while isolation.pending():
+        assert ran.steps < 9 * READING
+        ran.take(isolation.step())
+        rested.add((bool(engine.taken), isolation.linger() > 0))
+
+    assert ran.codes() == {"read": "poison_input"}
+    assert ran.finished() == {"a", "b"}
+    assert engine.failures == 2, "together, and alone"
+    assert (False, True) in rested and (False, False) not in rested, "the loop does not spin"

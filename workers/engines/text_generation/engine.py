@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from shared.catalog import ModelSpec
 from shared.errors import ConfigError, InputRefused
+from workers.engines.admission import refused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.budget import Budget
 from workers.engines.local_model import read_json, trusted_directory
@@ -143,14 +144,11 @@ class TextGeneration:
         for job_id, prompt in self._reader.taken():
             work = self._reading.pop(job_id)
             try:
-                if isinstance(prompt, Exception):
+                if isinstance(prompt, BaseException):
                     raise prompt
                 self._seat(self._door.seat(work, prompt))
-            except InputRefused as error:
-                self._refused.append(Broke(job_id, error.code, error.detail))
-            except Exception as error:  # noqa: BLE001 - of one job's input, and no other's
-                _log.error("reading the prompt of %s failed", job_id, exc_info=error)
-                self._refused.append(Broke(job_id, "engine_error", type(error).__name__))
+            except BaseException as error:  # noqa: BLE001 - of one job's input, and no other's
+                self._refused.append(refused(job_id, error))
 
     def cancel(self, job_id: str) -> None:
         if self._reading.pop(job_id, None) is not None:

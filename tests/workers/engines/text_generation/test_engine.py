@@ -1,7 +1,9 @@
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from msgspec.structs import replace
@@ -18,8 +20,11 @@ from tests.tiny_models import (
     text_spec,
 )
 from workers.engines.base import Broke, Work
+from workers.engines.reader import LONG
 from workers.engines.text_generation import attention, sampler
 from workers.engines.text_generation.engine import TextGeneration
+from workers.host.loop import Loop
+from workers.host.messages import Command, Stepped, Stop, Submit
 
 PROMPTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -507,6 +512,25 @@ def test_a_template_that_refuses_is_the_callers_fault(tmp_path: Path) -> None:
     error = refusal(loaded(path), {"messages": [{"role": "user", "content": "hello"}]})
 
     assert "roles must alternate" in error.detail
+
+
+@pytest.mark.parametrize("length", [5, LONG + 1])
+def test_a_template_that_fails_says_nothing_of_the_engine_however_long_the_chat(
+    tmp_path: Path, length: int
+) -> None:
+    engine = chatting(tmp_path, "{{ 1 // 0 }}")
+    content = {"messages": [{"role": "user", "content": "x" * length}]}
+    steps: list[Stepped] = []
+    request = msgspec.json.encode({"content": content, "params": {}, "seed": 0})
+    given: Iterator[list[Command]] = iter([[Submit("a", request, 60, "expired")]])
+
+    def commands(_patience: float | None) -> list[Command]:
+        return [Stop()] if any(step.outcomes for step in steps) else next(given, [])
+
+    Loop(engine, commands, steps.append, continues=True).run()
+
+    [end] = [end for step in steps for end in step.outcomes]
+    assert (end.code, end.doubt) == ("poison_input", "")
 
 
 def test_what_the_engine_says_of_itself(llama: Path) -> None:
