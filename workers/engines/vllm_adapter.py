@@ -23,7 +23,7 @@ from workers.engines.local_model import read_json, trusted_directory
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.sequence import Sequence
-from workers.engines.vllm_setup import device_of, make_one_token, start
+from workers.engines.vllm_setup import device_of, make_one_token, own_settings, start
 
 SAMPLING = (
     "temperature",
@@ -85,6 +85,7 @@ class Vllm:
                 "slots": slots,
                 "context": int(model.max_model_len),
                 "prompt_bounds": msgspec.to_builtins(self._door.bounds),
+                "generation_config": self._own.told,
             },
         )
 
@@ -217,7 +218,7 @@ class Vllm:
         """One token more. Returns why the text ends with it, None when it goes on."""
         sequence = text.sequence
         if token in text.ends:
-            self._flush(text)
+            self._flush(text, token)
             return "stop"
         heard = self._detokenizer.push(sequence.spoken, token, sequence.stops)
         sequence.tokens.append(token)
@@ -229,10 +230,11 @@ class Vllm:
             return "stop" if self._flush(text) else "length"
         return None
 
-    def _flush(self, text: Text) -> bool:
-        """Say what was held back. True when a stop string ended it."""
-        rest = self._detokenizer.flush(text.sequence.spoken, text.sequence.stops)
-        text.sequence.spoken = rest.spoken
+    def _flush(self, text: Text, end: int | None = None) -> bool:
+        """Say what was held back before the token `end`. True when a stop string ended it."""
+        sequence = text.sequence
+        rest = self._detokenizer.flush(sequence.spoken, sequence.stops, end=end)
+        sequence.spoken = rest.spoken
         text.said.append(rest.chunk)
         return rest.stopped
 
@@ -292,4 +294,5 @@ class Vllm:
         self._detokenizer = Detokenizer.of(tokenizer)
         limits = self._spec.limits
         vocabulary = int(text.get("vocab_size") or len(tokenizer))
-        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context)
+        self._own = own_settings(generation, self._eos, vocabulary, where)
+        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context, self._own)
