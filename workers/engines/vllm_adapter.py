@@ -5,7 +5,6 @@ versions of torch and transformers of its own, so it lives in another environmen
 `python` names that environment's interpreter, and the engine host runs there.
 """
 
-import importlib
 import logging
 import traceback
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from workers.engines.local_model import read_json, trusted_directory
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.sequence import Sequence
+from workers.engines.tokenizer_file import read_tokenizer
 from workers.engines.vllm_setup import device_of, make_one_token, own_settings, start
 
 SAMPLING = (
@@ -280,11 +280,8 @@ class Vllm:
         )
 
     def _set_up_door(self, path: Path, context: int) -> None:
-        transformers = importlib.import_module("transformers")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(path), local_files_only=True, trust_remote_code=False
-        )
         where = f"models.{self._spec.name}.path"
+        tokenizer = read_tokenizer(path, where)
         config = read_json(path / "config.json", where)
         generation = read_json(path / "generation_config.json", where)
         text = config.get("text_config") or config

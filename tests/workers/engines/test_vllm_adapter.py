@@ -14,6 +14,7 @@ from shared.errors import ConfigError, InputRefused
 from tests import fake_vllm
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
+from tests.workers.engines.test_tokenizer_file import TEXT, byte_level
 from workers.engines import vllm_adapter
 from workers.engines.base import Broke, Work
 from workers.engines.faults import DeviceLost
@@ -202,6 +203,16 @@ def test_a_stop_string_may_end_in_the_token_that_ends_the_text(engine: Vllm) -> 
 
     assert engine._take(text, special) == "stop"
     assert "".join(chunk.text for chunk in text.said) == said[:-1]
+
+
+def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
+    engine = served(tmp_path)
+    file = byte_level(r"\d{1,3}|\D+")
+    file.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    engine.load()
+
+    assert engine._door.read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 @pytest.mark.parametrize("salt", ["", "tenant"])
