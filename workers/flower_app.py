@@ -7,6 +7,7 @@ a `flowerconfig.py` of the current folder. Nothing but `/healthcheck` answers wi
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections import Counter
@@ -15,6 +16,8 @@ from typing import Any
 from shared.surroundings import shed
 
 shed("flower")
+# Flower counts events for itself: in a folder of another program's it would stop at the first one.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 from celery import Celery  # noqa: E402 - reads the environment when it is loaded
 from flower.app import Flower  # noqa: E402

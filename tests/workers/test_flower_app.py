@@ -1,5 +1,8 @@
 """What Flower shows of the broker."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from redis import Redis
@@ -30,3 +33,16 @@ def test_every_queue_is_listed_with_what_waits_in_it(
         broker.RESCUE_QUEUE: (0, 0),
         broker.DELIVERY_QUEUE: (0, 0),
     }
+
+
+def test_a_folder_for_another_programs_metrics_does_not_stop_flower(tmp_path: Path) -> None:
+    counts = (
+        "import workers.flower_app, flower.events;"
+        "flower.events.get_prometheus_metrics().events.labels('worker', 'type', 'task').inc()"
+    )
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "not there")}
+    ran = subprocess.run(
+        [sys.executable, "-c", counts], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr

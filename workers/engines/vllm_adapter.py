@@ -5,7 +5,6 @@ versions of torch and transformers of its own, so it lives in another environmen
 `python` names that environment's interpreter, and the engine host runs there.
 """
 
-import importlib
 import logging
 import traceback
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from workers.engines.local_model import read_json, trusted_directory
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
 from workers.engines.text_generation.door import Door
 from workers.engines.text_generation.sequence import Sequence
-from workers.engines.vllm_setup import device_of, make_one_token, start
+from workers.engines.tokenizer_file import read_tokenizer
+from workers.engines.vllm_setup import device_of, make_one_token, own_settings, start
 
 SAMPLING = (
     "temperature",
@@ -85,6 +85,7 @@ class Vllm:
                 "slots": slots,
                 "context": int(model.max_model_len),
                 "prompt_bounds": msgspec.to_builtins(self._door.bounds),
+                "generation_config": self._own.told,
             },
         )
 
@@ -217,7 +218,7 @@ class Vllm:
         """One token more. Returns why the text ends with it, None when it goes on."""
         sequence = text.sequence
         if token in text.ends:
-            self._flush(text)
+            self._flush(text, token)
             return "stop"
         heard = self._detokenizer.push(sequence.spoken, token, sequence.stops)
         sequence.tokens.append(token)
@@ -229,10 +230,11 @@ class Vllm:
             return "stop" if self._flush(text) else "length"
         return None
 
-    def _flush(self, text: Text) -> bool:
-        """Say what was held back. True when a stop string ended it."""
-        rest = self._detokenizer.flush(text.sequence.spoken, text.sequence.stops)
-        text.sequence.spoken = rest.spoken
+    def _flush(self, text: Text, end: int | None = None) -> bool:
+        """Say what was held back before the token `end`. True when a stop string ended it."""
+        sequence = text.sequence
+        rest = self._detokenizer.flush(sequence.spoken, sequence.stops, end=end)
+        sequence.spoken = rest.spoken
         text.said.append(rest.chunk)
         return rest.stopped
 
@@ -278,11 +280,8 @@ class Vllm:
         )
 
     def _set_up_door(self, path: Path, context: int) -> None:
-        transformers = importlib.import_module("transformers")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(path), local_files_only=True, trust_remote_code=False
-        )
         where = f"models.{self._spec.name}.path"
+        tokenizer = read_tokenizer(path, where)
         config = read_json(path / "config.json", where)
         generation = read_json(path / "generation_config.json", where)
         text = config.get("text_config") or config
@@ -292,4 +291,5 @@ class Vllm:
         self._detokenizer = Detokenizer.of(tokenizer)
         limits = self._spec.limits
         vocabulary = int(text.get("vocab_size") or len(tokenizer))
-        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context)
+        self._own = own_settings(generation, self._eos, vocabulary, where)
+        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context, self._own)

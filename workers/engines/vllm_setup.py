@@ -7,7 +7,9 @@ import importlib
 import logging
 import math
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,6 +18,7 @@ from shared.catalog import ModelSpec
 from shared.errors import ConfigError
 from workers.engines.fit import cache_bytes
 from workers.engines.local_model import read_json
+from workers.engines.text_generation.defaults import Defaults, defaults_of
 
 SWITCHES = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -208,3 +211,22 @@ def _told(error: Exception) -> str:
         " smaller `memory_share`, such as 0.5, or bound its cache by"
         " `options: {kv_cache_memory_bytes: ...}`, or lower `batch.max_size` and `limits`"
     )
+
+
+def own_settings(
+    generation: Mapping[str, Any], ends: Collection[int], vocabulary: int, where: str
+) -> Defaults:
+    """What the model's generation_config.json changes. `ends` are the tokens that end its texts.
+
+    Raises `ConfigError` with the name of what cannot be honoured: by vLLM's parameters not even what the
+    engine text-generation can.
+    """
+    made = importlib.import_module("transformers").GenerationConfig.from_dict(dict(generation))
+    defaults = defaults_of(SimpleNamespace(generation_config=made), ends, vocabulary, where)
+    if defaults.rules is not None:
+        names = ", ".join(sorted(defaults.rules.settings))
+        raise ConfigError(
+            f"{where}: generation_config.json sets {names}, which this engine cannot do: serve the model with"
+            " engine: text-generation, or take it out to have the model's plain texts"
+        )
+    return defaults

@@ -1,5 +1,6 @@
 """The vLLM engine against a stand-in with the same API: texts, ends, cancels, faults."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from shared.catalog import Batch
-from shared.errors import InputRefused
+from shared.errors import ConfigError, InputRefused
 from tests import fake_vllm
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
+from tests.workers.engines.test_tokenizer_file import TEXT, byte_level
 from workers.engines import vllm_adapter
 from workers.engines.base import Broke, Work
 from workers.engines.faults import DeviceLost
@@ -154,6 +156,63 @@ def test_parameters_reach_vllm(engine: Vllm) -> None:
 
     assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.7, 0.9, 5, 0.1)
     assert (params.seed, params.max_tokens) == (7, 12)
+
+
+def served(path: Path, **generation: Any) -> Vllm:
+    """A model with these settings of its own."""
+    save_causal(path, **WIDE_HEADS)
+    (path / "generation_config.json").write_text(json.dumps(generation))
+    engine = build(text_spec(path, engine="vllm"))
+    assert isinstance(engine, Vllm)
+    return engine
+
+
+def test_the_models_own_settings_are_defaults(tmp_path: Path) -> None:
+    stop = expected(PROMPTS[0], 12)[3:5]
+    engine = served(tmp_path, repetition_penalty=1.3, temperature=0.6, stop_strings=[stop])
+    told = engine.load().details["generation_config"]
+    ran = drive(engine, [work("own"), work("asked", repetition_penalty=1.0)])
+
+    assert [p.repetition_penalty for p in engine._engine.params[-2:]] == [1.3, 1.0]
+    assert ran.finished("own").output["finish_reason"] == "stop"
+    assert set(told["applied"]) == {"repetition_penalty", "stop_strings"}
+    assert told["not_applied"]["temperature"] == 0.6
+
+
+@pytest.mark.parametrize(
+    "setting", [{"suppress_tokens": [5]}, {"no_repeat_ngram_size": 2}, {"num_beams": 4}]
+)
+def test_settings_that_vllm_would_ignore_refuse_the_model(
+    tmp_path: Path, setting: dict[str, Any]
+) -> None:
+    engine = served(tmp_path, **setting)
+
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        engine.load()
+
+
+def test_a_stop_string_may_end_in_the_token_that_ends_the_text(engine: Vllm) -> None:
+    tokenizer = byte_level_tokenizer()
+    special = tokenizer.all_special_ids[0]
+    name = tokenizer.convert_ids_to_tokens(special)
+    said = expected(PROMPTS[0], 3)
+    engine.admit(work("a", stop=[f"{said[-1]}{name}"], stop_token_ids=[special]))
+    text = engine._texts["a"]
+    for token in tokenizer(PROMPTS[0] + said)["input_ids"][text.sequence.prompt_length :]:
+        assert engine._take(text, token) is None
+
+    assert engine._take(text, special) == "stop"
+    assert "".join(chunk.text for chunk in text.said) == said[:-1]
+
+
+def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
+    engine = served(tmp_path)
+    file = byte_level(r"\d{1,3}|\D+")
+    file.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    engine.load()
+
+    assert engine._door.read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 @pytest.mark.parametrize("salt", ["", "tenant"])

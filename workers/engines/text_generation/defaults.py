@@ -110,6 +110,9 @@ def defaults_of(model: Any, ends: Collection[int], vocabulary: int, where: str) 
     }
     stops = said.get("stop_strings") or ()
     try:
+        stops = (stops,) if isinstance(stops, str) else tuple(stops)
+        if not all(isinstance(stop, str) and stop for stop in stops):
+            raise ValueError(f"stop_strings must be texts that are not empty, got {stops!r}")
         rules = Rules.of(said, sorted(ends))
         if rules is not None:
             rules.try_out(vocabulary)
@@ -120,7 +123,7 @@ def defaults_of(model: Any, ends: Collection[int], vocabulary: int, where: str) 
         raise ConfigError(f"{where}: generation_config.json cannot be honoured: {error}") from error
     return Defaults(
         penalty,
-        (stops,) if isinstance(stops, str) else tuple(stops),
+        stops,
         rules,
         said,
         {name: v for name in NOT_APPLIED if (v := getattr(config, name, None)) is not None},

@@ -146,6 +146,8 @@ def test_sampling_settings_are_told_and_not_applied() -> None:
         ({"cache_implementation": "quantized"}, "cache_implementation"),
         ({"bad_words_ids": [[VOCABULARY + 3]]}, str(VOCABULARY + 3)),
         ({"repetition_penalty": -1.0}, "repetition_penalty"),
+        ({"stop_strings": ["\n", ""]}, "stop_strings"),
+        ({"stop_strings": [198]}, "stop_strings"),
     ],
 )
 def test_what_cannot_be_honoured_refuses_the_model_by_name(
