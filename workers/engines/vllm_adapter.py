@@ -7,7 +7,9 @@ versions of torch and transformers of its own, so it lives in another environmen
 
 import logging
 import traceback
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,39 +18,31 @@ import msgspec
 
 from shared.catalog import ModelSpec
 from shared.errors import InputRefused
+from workers.engines.admission import refused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
-from workers.engines.local_model import read_json, trusted_directory
+from workers.engines.local_model import trusted_directory
+from workers.engines.reader import LONG, Reader
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
-from workers.engines.text_generation.door import Door
+from workers.engines.text_generation.door import Door, length_of
 from workers.engines.text_generation.sequence import Sequence
 from workers.engines.tokenizer_file import read_tokenizer
-from workers.engines.vllm_setup import device_of, make_one_token, own_settings, start
-
-SAMPLING = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
-"""Parameters that vLLM calls as we do."""
+from workers.engines.vllm_setup import device_of, make_one_token, own_settings, sampling, start
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Text:
-    """A job and the request that stands for it in vLLM; `ends` are tokens that end it."""
+    """A job and the request that stands for it in vLLM; `ends` are tokens that end it, `said` is what this
+    step brought.
+    """
 
     sequence: Sequence
     request: str
     ends: frozenset[int]
     cached: int = 0
     said: list[Chunk] = field(default_factory=list)
-    """What this step brought."""
 
 
 class Vllm:
@@ -66,6 +60,10 @@ class Vllm:
         self._ended: dict[str, str] = {}
         """Jobs that an earlier attempt had finished, with the reason; they need no step."""
         self._numbers = count()
+        self._reader: Reader[list[int]] = Reader()  # Of long prompts.
+        self._reading: dict[str, Work] = {}
+        self._refused: list[Broke] = []
+        self.taken: Items[str] = ()
 
     def load(self) -> EngineInfo:
         path = trusted_directory(self._spec)
@@ -90,11 +88,18 @@ class Vllm:
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._texts:
+        if work.id in self._texts or work.id in self._reading:
             raise InputRefused(f"The job {work.id} is here already.")
         if work.params.get("logprobs"):
             raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
-        sequence = self._door.admit(work)
+        if (size := length_of(work.content)) > LONG:
+            self._reading[work.id] = work
+            self._reader.begin(work.id, size, partial(self._door.read, work))
+        else:
+            self._seat(work, self._door.read(work))
+
+    def _seat(self, work: Work, prompt: list[int]) -> None:
+        sequence = self._door.seat(work, prompt)
         text = Text(sequence, "", self._eos | sequence.ends)
         if sequence.ended is None:
             try:
@@ -105,21 +110,38 @@ class Vllm:
             self._ended[work.id] = sequence.ended
         self._texts[work.id] = text
 
+    def _take_in(self) -> None:
+        """Seat those whose prompts have been read meanwhile."""
+        for job_id, prompt in self._reader.taken():
+            work = self._reading.pop(job_id)
+            try:
+                if isinstance(prompt, BaseException):
+                    raise prompt
+                self._seat(work, prompt)
+            except BaseException as error:  # noqa: BLE001 - of one job's input, and no other's
+                self._refused.append(refused(job_id, error))
+
     def cancel(self, job_id: str) -> None:
+        if self._reading.pop(job_id, None) is not None:
+            self._reader.drop(job_id)
+        self._refused = [broke for broke in self._refused if broke.id != job_id]
         text = self._texts.get(job_id)
         if text is not None:
             self._let_go(text, abort=True)
 
     def step(self) -> Step:
         """One step of vLLM: a token or more for each text that runs."""
-        if self._ended:
+        self.taken = ()
+        self._take_in()
+        if self._ended or self._refused:
             # In a step of their own: one that raises would lose their outcomes.
-            done = Step()
+            done, self._refused = Step(outcomes=[*self._refused]), []
             for job_id, reason in list(self._ended.items()):
                 self._finish(self._texts[job_id], reason, done, abort=False)
             return done
         if not self._requests:
             return Step()
+        self.taken = [text.sequence.id for text in self._requests.values()]
         try:
             outputs = self._engine.step()
         except (Exception, SystemExit) as error:
@@ -139,11 +161,11 @@ class Vllm:
         return step
 
     def pending(self) -> int:
-        return len(self._texts)
+        return len(self._texts) + len(self._reading) + len(self._refused)
 
     def linger(self) -> float:
-        """A newcomer joins at the next token anyway."""
-        return 0.0
+        """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
+        return self._reader.patience(busy=bool(self._texts or self._refused))
 
     def _submit(self, text: Text) -> None:
         """Have vLLM go on where the text has come to. Raises what vLLM raises."""
@@ -151,7 +173,8 @@ class Vllm:
         text.request = f"{sequence.id}#{next(self._numbers)}"
         # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
         prompt = self._library.tokens_input(list(sequence.tokens), cache_salt=sequence.salt or None)
-        self._engine.add_request(text.request, prompt, self._sampling(text))
+        params = sampling(self._library, sequence, text.ends)
+        self._engine.add_request(text.request, prompt, params)
         self._requests[text.request] = text
 
     def _recover(self, error: BaseException) -> None:
@@ -247,7 +270,7 @@ class Vllm:
             text.said.clear()
 
     def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:
-        """The end token is not counted: the completion's tokens are those of its text."""
+        """The end token is not counted."""
         self._let_go(text, abort=abort)
         sequence = text.sequence
         usage = {
@@ -266,30 +289,10 @@ class Vllm:
         if self._requests.pop(text.request, None) is not None and abort:
             self._engine.abort_request([text.request])
 
-    def _sampling(self, text: Text) -> Any:
-        """vLLM ends on tokens and length; stop strings are found on this side."""
-        sequence = text.sequence
-        given = {name: getattr(sequence.sampling, name) for name in SAMPLING}
-        return self._library.vllm.SamplingParams(
-            **given,
-            seed=(sequence.sampling.seed + sequence.generated) % 2**63,
-            max_tokens=sequence.max_new_tokens - sequence.generated,
-            stop_token_ids=sorted(text.ends),
-            detokenize=False,
-            output_kind=self._library.output_kinds.DELTA,
-        )
-
     def _set_up_door(self, path: Path, context: int) -> None:
         where = f"models.{self._spec.name}.path"
         tokenizer = read_tokenizer(path, where)
-        config = read_json(path / "config.json", where)
-        generation = read_json(path / "generation_config.json", where)
-        text = config.get("text_config") or config
-        found = (generation.get("eos_token_id"), text.get("eos_token_id"), tokenizer.eos_token_id)
-        ids = [one for some in found for one in (some if isinstance(some, list) else [some])]
-        self._eos = frozenset(one for one in ids if one is not None)
         self._detokenizer = Detokenizer.of(tokenizer)
+        self._eos, size, self._own = own_settings(path, tokenizer, where)
         limits = self._spec.limits
-        vocabulary = int(text.get("vocab_size") or len(tokenizer))
-        self._own = own_settings(generation, self._eos, vocabulary, where)
-        self._door = Door(tokenizer, self._detokenizer, limits, vocabulary, context, self._own)
+        self._door = Door(tokenizer, self._detokenizer, limits, size, context, self._own)

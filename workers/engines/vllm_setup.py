@@ -7,7 +7,7 @@ import importlib
 import logging
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from shared.errors import ConfigError
 from workers.engines.fit import cache_bytes
 from workers.engines.local_model import read_json
 from workers.engines.text_generation.defaults import Defaults, defaults_of
+from workers.engines.text_generation.sequence import Sequence
 
 SWITCHES = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -36,6 +37,16 @@ DEFAULTS = {
 }
 """Where the operator has not set them."""
 MEMORY_OPTIONS = ("gpu_memory_utilization", "kv_cache_memory_bytes")
+SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+"""Parameters that vLLM calls as we do."""
 BLOCK = 128
 """Tokens of a block of vLLM's cache on a CPU."""
 LEAST_CACHE = 256 * 2**20
@@ -213,15 +224,20 @@ def _told(error: Exception) -> str:
     )
 
 
-def own_settings(
-    generation: Mapping[str, Any], ends: Collection[int], vocabulary: int, where: str
-) -> Defaults:
-    """What the model's generation_config.json changes. `ends` are the tokens that end its texts.
+def own_settings(path: Path, tokenizer: Any, where: str) -> tuple[frozenset[int], int, Defaults]:
+    """The tokens that end a model's texts, the size of its vocabulary, and what its own settings change.
 
     Raises `ConfigError` with the name of what cannot be honoured: by vLLM's parameters not even what the
     engine text-generation can.
     """
-    made = importlib.import_module("transformers").GenerationConfig.from_dict(dict(generation))
+    config = read_json(path / "config.json", where)
+    generation = read_json(path / "generation_config.json", where)
+    text = config.get("text_config") or config
+    found = (generation.get("eos_token_id"), text.get("eos_token_id"), tokenizer.eos_token_id)
+    ids = [one for some in found for one in (some if isinstance(some, list) else [some])]
+    ends = frozenset(one for one in ids if one is not None)
+    vocabulary = int(text.get("vocab_size") or len(tokenizer))
+    made = importlib.import_module("transformers").GenerationConfig.from_dict(generation)
     defaults = defaults_of(SimpleNamespace(generation_config=made), ends, vocabulary, where)
     if defaults.rules is not None:
         names = ", ".join(sorted(defaults.rules.settings))
@@ -229,4 +245,20 @@ def own_settings(
             f"{where}: generation_config.json sets {names}, which this engine cannot do: serve the model with"
             " engine: text-generation, or take it out to have the model's plain texts"
         )
-    return defaults
+    return ends, vocabulary, defaults
+
+
+def sampling(library: Library, sequence: Sequence, ends: Collection[int]) -> Any:
+    """vLLM's parameters for what a text still lacks.
+
+    vLLM ends on tokens and length; stop strings are found on this side.
+    """
+    given = {name: getattr(sequence.sampling, name) for name in SAMPLING}
+    return library.vllm.SamplingParams(
+        **given,
+        seed=(sequence.sampling.seed + sequence.generated) % 2**63,
+        max_tokens=sequence.max_new_tokens - sequence.generated,
+        stop_token_ids=sorted(ends),
+        detokenize=False,
+        output_kind=library.output_kinds.DELTA,
+    )

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from msgspec.structs import replace
 from shared.catalog import Batch
 from shared.errors import ConfigError, InputRefused
 from tests import fake_vllm
+from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.engines.test_tokenizer_file import TEXT, byte_level
 from workers.engines import vllm_adapter
 from workers.engines.base import Broke, Work
 from workers.engines.faults import DeviceLost
+from workers.engines.reader import LONG as AT_ONCE
 from workers.engines.registry import build
 from workers.engines.vllm_adapter import Vllm
 from workers.host.isolation import Isolation
@@ -213,6 +216,44 @@ def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
     engine.load()
 
     assert engine._door.read(work("a", TEXT)) == file.encode(TEXT).ids
+
+
+def test_others_go_on_while_a_long_prompt_is_read(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, read = threading.Event(), engine._door.read
+
+    def slowly(work: Work) -> list[int]:
+        assert work.id != "long" or go.wait(10)
+        return read(work)
+
+    monkeypatch.setattr(engine._door, "read", slowly)
+    engine.admit(work("long", "a" * (AT_ONCE + 1)))
+    engine.admit(work("short"))
+    ran = Ran()
+    while "short" not in ran.outcomes:
+        ran.take(engine.step())
+    assert ran.text("short") == expected(PROMPTS[0], 12)
+    assert engine.pending() == 1 and engine.linger() > 0
+    go.set()
+    eventually(lambda: ran.take(engine.step()) or "long" in ran.outcomes)
+
+    assert isinstance(refusal := ran.outcomes["long"], Broke)
+    assert (refusal.code, refusal.door) == ("prompt_too_long", True)
+    assert engine.pending() == 0
+
+
+def test_a_prompt_that_is_being_read_can_be_canceled(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(engine._door, "read", lambda _: [5] if go.wait(10) else [])
+    engine.admit(work("long", "a" * (AT_ONCE + 1)))
+    engine.cancel("long")
+    assert engine.pending() == 0
+    go.set()
+
+    assert drive(engine, [work("long")]).finished("long")
 
 
 @pytest.mark.parametrize("salt", ["", "tenant"])

@@ -155,5 +155,6 @@ def test_what_breaks_while_a_prompt_is_read_ends_that_job_alone(llama: Path) -> 
 
     broke = ran.outcomes["x"]
     assert isinstance(broke, Broke)
-    assert (broke.code, broke.message) == ("engine_error", "RuntimeError")
+    assert (broke.code, broke.door) == ("poison_input", True)
+    assert broke.message == "The model fails on this input: RuntimeError"
     assert ran.finished("y")
