@@ -36,7 +36,7 @@ def json_input(reference: str) -> dict[str, Any]:
         "if": {"type": "integer"},
         "then": {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
         "else": {
-            "if": {"type": ["array"]},  # A list: linters want "items" beside the word alone.
+            "if": {"type": "array", "items": {}},  # Linters want "items" beside the word.
             "then": {"items": itself},
             "else": {"if": _OBJECT, "then": {"additionalProperties": itself}},
         },

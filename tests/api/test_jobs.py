@@ -311,7 +311,7 @@ def test_only_an_ended_job_is_deleted(client: FlaskClient, worker: PlayedWorker)
     assert client.get("/v1/jobs").json["data"] == []
 
 
-@pytest.mark.parametrize("job_id", [UNKNOWN, "x", "job_", "job_" + "G" * 32, "%00", "é" * 40])
+@pytest.mark.parametrize("job_id", [UNKNOWN, "x", "job_", "job_" + "G" * 32, "é" * 40])
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", ""), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/events"), ("GET", "?wait=3")],

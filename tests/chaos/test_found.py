@@ -48,11 +48,9 @@ def freed(store: JobStore) -> None:
 
 def test_a_full_redis_is_unavailable_to_every_call(own_store: JobStore) -> None:
     """redis-py takes the word OOM off its OutOfMemoryError; the API answered 500 instead of 503."""
-    job = new_job_id()
-    own_store.create(NewJob(job, "m", "t", b"{}"), max_queued=10)
     full(own_store)
     with pytest.raises(StoreUnavailable):
-        own_store.cancel(job)
+        own_store.create(NewJob(new_job_id(), "m", "t", b"{}"), max_queued=10)
 
 
 def test_a_worker_outlives_a_full_redis(own_store: JobStore) -> None:

@@ -62,7 +62,7 @@ def age(store: JobStore, seconds: int, tenant: str = "t") -> None:
     "kind", ["waiting", "ended", "streamed", "large", "failed", "idempotent", "webhook", "answered"]
 )
 def test_what_is_counted_is_what_redis_takes(store: JobStore, kind: str) -> None:
-    """To a fifth, which is less than Redis' own allocator differs between versions."""
+    """To a third: Valkey 9 takes a quarter less than Redis 7, whose bytes are the ones that are counted."""
     redis: Any = store.redis
     jobs = 300
     fields: dict[str, Any] = {
@@ -96,7 +96,7 @@ def test_what_is_counted_is_what_redis_takes(store: JobStore, kind: str) -> None
     names = redis.scan_iter(f"{store.keys.prefix}:*", count=1000)
     after = sum(redis.memory_usage(name, samples=0) for name in names), held(store)
     taken, counted = (later - earlier for earlier, later in zip(before, after, strict=True))
-    assert 0.8 < counted / taken < 1.25, f"{counted / jobs:.0f} for {taken / jobs:.0f}"
+    assert 0.8 < counted / taken < 1.35, f"{counted / jobs:.0f} for {taken / jobs:.0f}"
 
 
 def test_a_tenant_that_holds_too_much_is_refused_and_told_when(store: JobStore) -> None:

@@ -110,7 +110,8 @@ def test_a_failed_probe_reopens_for_longer(ward: Ward, store: JobStore) -> None:
     eventually(lambda: store.status(MODEL).breaker.opened == 2)
     breaker = store.status(MODEL).breaker
     assert breaker.state is OPEN and 1000 < breaker.wait <= 2000
-    assert len(ward.runs) == 4, "three to open it, and one probe"
+    *before, _ = ward.runs
+    assert len(set(before)) == 3, "three inputs to open it, and then one probe"
 
 
 def test_failures_of_jobs_in_hand_when_it_opens_are_not_charged(

@@ -7,14 +7,13 @@ from generated import AuthenticatedClient
 from generated.api.infer import infer_now
 from generated.api.jobs import cancel_job, create_job, get_job
 from generated.api.streams import job_events
-from generated.models import JobRequest, JobRequestMetadata, JobRequestParams, Problem
+from generated.models import JobRequest, Problem
 
 _, url, token = sys.argv
 client = AuthenticatedClient(base_url=url, token=token, timeout=60)
 
-params = JobRequestParams.from_dict({"repeat": 2})
-metadata = JobRequestMetadata.from_dict({"order": "4711"})
-request = JobRequest(model="echo", prompt="one two", params=params, metadata=metadata)
+body = {"model": "echo", "prompt": "one two", "params": {"repeat": 2}, "metadata": {"order": "4711"}}
+request = JobRequest.from_dict(body)
 made = create_job.sync_detailed(client=client, body=request)
 assert made.status_code == 202, made.content
 
@@ -34,8 +33,8 @@ slow = create_job.sync(client=client, body=JobRequest(model="slow", prompt="neve
 cancel_job.sync(slow.id, client=client)
 assert get_job.sync(slow.id, client=client, wait=20).status == "canceled"
 
-typo = JobRequestParams.from_dict({"typo": 1})
-refused = create_job.sync(client=client, body=JobRequest(model="echo", prompt="x", params=typo))
+typo = {"model": "echo", "prompt": "x", "params": {"typo": 1}}
+refused = create_job.sync(client=client, body=JobRequest.from_dict(typo))
 assert isinstance(refused, Problem), refused
 assert refused.code == "invalid_request"
 sys.stdout.write("all answers were right\n")
