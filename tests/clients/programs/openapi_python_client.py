@@ -12,7 +12,12 @@ from generated.models import JobRequest, Problem
 _, url, token = sys.argv
 client = AuthenticatedClient(base_url=url, token=token, timeout=60)
 
-body = {"model": "echo", "prompt": "one two", "params": {"repeat": 2}, "metadata": {"order": "4711"}}
+body = {
+    "model": "echo",
+    "prompt": "one two",
+    "params": {"repeat": 2},
+    "metadata": {"order": "4711"},
+}
 request = JobRequest.from_dict(body)
 made = create_job.sync_detailed(client=client, body=request)
 assert made.status_code == 202, made.content
