@@ -233,8 +233,8 @@ def test_a_retry_on_another_worker_stays_in_the_trace(stack: Stack, receiver: Ht
         eventually(lambda: client.get(job).attempt == 2, 30)
         assert client.get(job).wait(60).status == "succeeded"
 
-    eventually(lambda: found.all("attempt", job=job, state="succeeded"), 15)
-    eventually(lambda: found.all("POST /v1/jobs", job=job), 15)
+    eventually(lambda: found.all("attempt", job=job, state="succeeded"), 60)
+    eventually(lambda: found.all("POST /v1/jobs", job=job), 60)
     second = only(found.all("attempt", job=job, state="succeeded"))
     request = only(found.all("POST /v1/jobs", job=job))
     assert second.attributes["truthgpt.attempt"] == 2
