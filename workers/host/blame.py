@@ -69,15 +69,16 @@ class Evidence:
     """What speaks for the engine, and what against it.
 
     A failure speaks against it when the engine has done nothing well for `EVIDENCE_SECONDS`, or when
-    `SICK_AFTER` different inputs have failed since it did, unless by errors of the kind that data cause.
-    The same input that fails again says nothing new.
+    `SICK_AFTER` different inputs have failed since it did, unless by errors of the kind that data cause. Of
+    an engine that has ever done well those say something only when the inputs of two tenants met them: one
+    tenant with bad data must not close a model to everybody. An input that fails again says nothing new.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._well = -math.inf
-        self._failed: dict[int, None] = {}
-        """Inputs that failed since the last good step, by their hashes."""
+        self._failed: dict[int, str] = {}
+        """Inputs that failed since the last good step, by their hashes, and whose they were."""
 
     def well(self) -> None:
         """A job ended well, or said something."""
@@ -88,14 +89,19 @@ class Evidence:
     def lately_well(self) -> bool:
         return self._clock() - self._well <= EVIDENCE_SECONDS
 
-    def doubt(self, fault: Broke, request: bytes) -> Doubt:
-        """Note that a job with this request failed. Returns what that says against the engine."""
+    def doubt(self, fault: Broke, request: bytes, tenant: str = "") -> Doubt:
+        """Note that a job with this request failed. Returns what that says against the engine.
+
+        `tenant` tells tenants apart, and no more.
+        """
         asked = _asked(request)
         known = hash((bytes(asked.content), bytes(asked.params)))
         again = known in self._failed
         if len(self._failed) < MOST_REMEMBERED:
-            self._failed[known] = None
-        few = fault.shaped or fault.code == "poison_input" or len(self._failed) < SICK_AFTER
-        if self.lately_well and few:
+            self._failed[known] = tenant
+        by_data = fault.shaped or fault.code == "poison_input"
+        if self.lately_well and (by_data or len(self._failed) < SICK_AFTER):
+            return ""
+        if by_data and self._well > -math.inf and len(set(self._failed.values())) == 1:
             return ""
         return "known" if again else "new"

@@ -45,6 +45,7 @@ class _Held(msgspec.Struct):
     until: float
     limit: Literal["expired", "run_timeout"]
     request: bytes
+    tenant: str
     said: int = 0
 
 
@@ -132,7 +133,7 @@ class Loop:
         return min(linger, left - self._step_seconds - DEADLINE_MARGIN)
 
     def _admit(self, submit: Submit, outcomes: list[Outcome]) -> None:
-        held = _Held(time.monotonic() + submit.seconds, submit.limit, submit.request)
+        held = _Held(time.monotonic() + submit.seconds, submit.limit, submit.request, submit.salt)
         try:
             work = Work.of(
                 submit.ticket,
@@ -179,7 +180,7 @@ class Loop:
 
     def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:
         """Turn what a step brought into reports; whatever cannot be said fails its job alone."""
-        broken: list[tuple[bytes, Broke]] = []
+        broken: list[tuple[_Held, Broke]] = []
         for piece in step.pieces:
             if (held := self._held.get(piece.id)) is None:
                 continue
@@ -188,30 +189,30 @@ class Loop:
             except BadOutput as error:
                 del self._held[piece.id]
                 self._engine.cancel(piece.id)
-                broken.append((held.request, Broke(piece.id, error.code, error.detail)))
+                broken.append((held, Broke(piece.id, error.code, error.detail)))
         for outcome in step.outcomes:
             if (held := self._held.pop(outcome.id, None)) is None:
                 continue
             if isinstance(outcome, Broke):
-                broken.append((held.request, outcome))
+                broken.append((held, outcome))
                 continue
             try:
                 outcomes.append(self._finished(outcome))
             except BadOutput as error:
-                broken.append((held.request, Broke(outcome.id, error.code, error.detail)))
+                broken.append((held, Broke(outcome.id, error.code, error.detail)))
         # First what went well: it tells whose fault the rest is.
         if pieces or any(outcome.kind == "finished" for outcome in outcomes):
             self._evidence.well()
-        for request, fault in broken:
-            outcomes.append(self._failed(fault, request))
+        for failed, fault in broken:
+            outcomes.append(self._failed(fault, failed))
 
-    def _failed(self, fault: Broke, request: bytes) -> Outcome:
+    def _failed(self, fault: Broke, held: _Held) -> Outcome:
         if fault.code not in PROBLEMS:
             told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
             fault = Broke(fault.id, "engine_error", told)
         if fault.door or fault.code in REFUSALS:
             return _broke(fault)
-        doubt = self._evidence.doubt(fault, request)
+        doubt = self._evidence.doubt(fault, held.request, held.tenant)
         return _broke(fault, doubt if PROBLEMS[fault.code].retryable else "")
 
     def _piece(self, piece: Piece, held: _Held) -> PieceOut:

@@ -44,7 +44,12 @@ def test_however_many_inputs_of_a_wrong_shape_say_nothing_after_a_good_step() ->
     evidence.well()
     assert not any(doubts(evidence, SHAPED, list(range(50))))
     clock.now += EVIDENCE_SECONDS + 1
-    assert doubts(evidence, SHAPED, ["late"]) == ["new"]
+    assert doubts(evidence, SHAPED, ["late", "later"]) == ["", ""], "they are one tenant's"
+    assert evidence.doubt(SHAPED, asked("another's"), "another tenant") == "new"
+
+
+def test_of_an_engine_that_has_never_done_well_every_input_speaks() -> None:
+    assert doubts(Evidence(), SHAPED, ["a", "b"]) == ["new", "new"]
 
 
 def test_every_good_step_begins_anew() -> None:
