@@ -126,7 +126,9 @@ class Site(Stack):
         """A Celery app on this site's broker, to ring with."""
         names = {field.alias for field in Settings.model_fields.values()} - {"PORT"}
         return broker.make_celery(
-            load_settings(**{name: text for name, text in self._env.items() if name in names})
+            load_settings(
+                **{name: text for name, text in self._env.items() if text and name in names}
+            )
         )
 
     def ring(self, model: str = MODEL) -> bool:
