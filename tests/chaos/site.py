@@ -20,7 +20,7 @@ from shared import broker
 from shared.connection import connect
 from shared.events import BIRTH
 from shared.jobs import JobStore
-from shared.settings import Settings, load_settings
+from shared.settings import load_settings
 from shared.states import TERMINAL
 from tests.chaos.history import Final, History, Logged
 from tests.integration.stack import Stack
@@ -124,11 +124,9 @@ class Site(Stack):
     @cached_property
     def celery(self) -> Celery:
         """A Celery app on this site's broker, to ring with."""
-        names = {field.alias for field in Settings.model_fields.values()} - {"PORT"}
+        wanted = ("REDIS_URL", "REDIS_TIMEOUT_SEC", "TRUTHGPT_KEY_PREFIX")
         return broker.make_celery(
-            load_settings(
-                **{name: text for name, text in self._env.items() if text and name in names}
-            )
+            load_settings(**{name: self._env[name] for name in wanted if self._env.get(name)})
         )
 
     def ring(self, model: str = MODEL) -> bool:
