@@ -57,9 +57,8 @@ def place(spec: ModelSpec) -> Placement:
 
     Raises `ConfigError` naming the value.
 
-    "auto" is CUDA with bfloat16 where there is CUDA, else the CPU with float32: in bfloat16 a CPU's
-    matrix product rounds differently with the number of rows, so a job's greedy text would depend on
-    who shares its batch.
+    "auto" is CUDA with bfloat16 where there is CUDA, else the CPU with float32: most CPUs have no
+    arithmetic for bfloat16, and where they have it, see `row_blocks` for what it costs.
     """
     where = f"models.{spec.name}"
     if spec.threads is not None:

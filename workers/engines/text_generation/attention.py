@@ -1,12 +1,13 @@
 """Attention over a packed row whose past lies in slots."""
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional
 
 from workers.engines.packed_attention import Unpackable
+from workers.engines.row_blocks import ROWS, wants_fixed_rows
 from workers.engines.text_generation.kv_cache import KvCache, LayerShape
 from workers.engines.text_generation.sequence import Chunk
 from workers.engines.text_generation.transfer import upload
@@ -34,7 +35,8 @@ class Window:
 class Layout:
     """Where each of a row's T tokens belongs. The first `singles` attend together, the rest in chunks.
 
-    `slots` and `positions` are [T]; `chunks` are (slot, start, length, offset in the row).
+    `slots` and `positions` are [T]; `chunks` are (slot, start, length, offset in the row); `masks` are
+    kept from one layer to the next, see `_attend_by_place`.
     """
 
     slots: torch.Tensor
@@ -42,6 +44,7 @@ class Layout:
     singles: int
     window: Window | None
     chunks: tuple[tuple[int, int, int, int], ...]
+    masks: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
 def together(device: torch.device) -> bool:
@@ -125,8 +128,14 @@ class SlotAttention:
         if layout.window is not None:
             rows = query[0, :, : layout.singles].transpose(0, 1)
             out[: layout.singles] = _attend_rows(rows, keys, values, layout.window, scale)
+        by_place = wants_fixed_rows(query.device, query.dtype)
         for slot, start, size, offset in layout.chunks:
             rows = query[:, :, offset : offset + size]
+            if by_place:
+                out[offset : offset + size] = _attend_by_place(
+                    rows, keys[slot], values[slot], start, scale, layout.masks
+                )
+                continue
             past = slice(0, start + size)
             chunk = _attend_chunk(rows, keys[slot, :, past], values[slot, :, past], start, scale)
             out[offset : offset + size] = chunk
@@ -194,6 +203,44 @@ def _attend_chunk(
         enable_gqa=heads != shared,
     )
     return out[0].transpose(0, 1)
+
+
+def _attend_by_place(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    start: int,
+    scale: float | None,
+    masks: dict[int, torch.Tensor],
+) -> torch.Tensor:
+    """[1, heads, n, d] over a slot's [kv heads, length, d] to [n, heads, d], rows in fixed shapes.
+
+    A token is always computed in the same row of a block of `ROWS` over the same number of keys, so it
+    does not matter how a text was cut into steps, see `row_blocks`. `masks` keeps what was made for a
+    layer before, by where a block begins.
+    """
+    _, heads, size, width = query.shape
+    shared, length, _ = keys.shape
+    group = heads // shared
+    before = start % ROWS
+    filled = functional.pad(query[0], (0, 0, before, -(before + size) % ROWS))
+    blocks = filled.reshape(shared, group, -1, ROWS, width).unbind(2)
+    found: list[torch.Tensor] = []
+    for first, block in zip(range(start - before, start + size, ROWS), blocks, strict=True):
+        end = min(first + ROWS, length)
+        if first not in masks:
+            places = torch.arange(first + ROWS, device=query.device)
+            hidden = places[:end] > places[first:, None]
+            masks[first] = query.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+        out = functional.scaled_dot_product_attention(
+            block,
+            keys[:, None, :end].expand(-1, group, -1, -1),
+            values[:, None, :end].expand(-1, group, -1, -1),
+            attn_mask=masks[first],
+            scale=scale,
+        )
+        found.append(out.reshape(heads, ROWS, -1).transpose(0, 1))
+    return torch.cat(found)[before : before + size]
 
 
 class ShapeProbe:

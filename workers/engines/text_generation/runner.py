@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from workers.engines import packed_attention
+from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.attention import SlotAttention, lay_out
 from workers.engines.text_generation.kv_cache import KvCache
 from workers.engines.text_generation.ladder import Ladder
@@ -84,12 +85,13 @@ class PackedRunner:
         at = upload(places or [0], torch.long, self._device)
         wanted = {"logits_to_keep": at} if self._picks_rows else {}
         try:
-            output = self._model(
-                input_ids=upload([tokens], torch.long, self._device),
-                position_ids=layout.positions[None],
-                use_cache=False,
-                **wanted,
-            )
+            with fixed_rows(self._device, self._model.dtype):
+                output = self._model(
+                    input_ids=upload([tokens], torch.long, self._device),
+                    position_ids=layout.positions[None],
+                    use_cache=False,
+                    **wanted,
+                )
         finally:
             self._attention.layout = None
         logits = output.logits[0] if self._picks_rows else output.logits[0, at]
