@@ -9,43 +9,44 @@ import flask
 from flask import Flask, Request, Response
 from werkzeug.exceptions import NotFound
 
-from api import current, errors, limits, observation
-from api.bell import Bell, Ring
-from api.cache import Cache
-from api.dead_letters import dead_letters
-from api.deliveries import deliveries
-from api.docs import docs
-from api.health import health
-from api.infer import infer
-from api.jobs import jobs
-from api.key_cache import KeyCache
-from api.lane import BUSY, Lane, Stop
-from api.limit_plan import Limits, Plan
-from api.metrics import metrics
-from api.models import models
-from api.openapi import TABLE, openapi
-from api.problems import problems
-from api.prompt_bounds import KnownBounds
-from api.protection import protect, share
-from api.readers import Readers
-from api.reply import Answered
-from api.request_target import require_plain
-from api.requests import request_id, traceparent
+from api.http import errors, observation, request_context
+from api.http.fast_path import BUSY, Lane, Stop
+from api.http.key_cache import KeyCache
+from api.http.limits import charging
+from api.http.limits.plan import Limits, Plan
+from api.http.protection import protect, share
+from api.http.reply import Answered
+from api.http.request_target import require_plain
+from api.http.requests import request_id, traceparent
+from api.intake.cache import Cache
+from api.intake.notifier import Bell, Ring
+from api.intake.prompt_bounds import KnownBounds
+from api.intake.readers import Readers
+from api.openapi.document import TABLE, openapi
+from api.routes.dead_letters import dead_letters
+from api.routes.deliveries import deliveries
+from api.routes.docs import docs
+from api.routes.health import health
+from api.routes.infer import infer
+from api.routes.jobs import jobs
+from api.routes.metrics import metrics
+from api.routes.models import models
+from api.routes.problems import problems
+from api.routes.stats import stats
+from api.routes.streams import streams
+from api.routes.webhooks import webhooks
 from api.services import EXTENSION, Services
-from api.stats import stats
-from api.streams import streams
 from api.tickets import Tickets
-from api.webhooks import webhooks
 from shared import broker, context
-from shared.api_keys import ApiKeys, Signer
-from shared.connection import connect
-from shared.errors import ConfigError
-from shared.events import EventHub
+from shared.domain.errors import ConfigError
+from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.hooks import Observers
-from shared.jobs import JobStore
-from shared.rate_limits import TIMEOUT, RateLimiter
-from shared.schemas import MAX_EXPIRES_IN
+from shared.redis.connection import connect
 from shared.settings import Settings, ensure_token, key_secret
+from shared.store.api_keys import ApiKeys, Signer
+from shared.store.events import EventHub
+from shared.store.jobs import JobStore
+from shared.store.rate_limits import TIMEOUT, RateLimiter
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.secrets import WebhookSecrets
@@ -186,12 +187,12 @@ def _watch_over(app: Flask, begin: Callable[[WSGIEnvironment, Request], None]) -
 
 
 def _begin(here: Services, environ: WSGIEnvironment, asked: Request | None = None) -> None:
-    handling = current.begin(here, environ, asked)
+    handling = request_context.begin(here, environ, asked)
     handling.request_id = request_id()
     context.begin(request_id=handling.request_id, traceparent=traceparent())
 
 
 def _end(answer: Answered) -> None:
-    limits.tell(answer)
-    answer.headers["X-Request-ID"] = current.handling().request_id
+    charging.tell(answer)
+    answer.headers["X-Request-ID"] = request_context.handling().request_id
     protect(answer)

@@ -6,22 +6,22 @@ from typing import cast
 
 from flask import Flask
 
-from api import current
-from api.bell import Bell
-from api.cache import Cache
-from api.key_cache import KeyCache
-from api.limit_plan import Limits
-from api.prompt_bounds import KnownBounds
-from api.readers import Readers
-from api.slots import Slots
+from api.http import request_context
+from api.http.key_cache import KeyCache
+from api.http.limits.plan import Limits
+from api.http.limits.slots import Slots
+from api.intake.cache import Cache
+from api.intake.notifier import Bell
+from api.intake.prompt_bounds import KnownBounds
+from api.intake.readers import Readers
 from api.tickets import Tickets
-from shared.catalog import Catalog
-from shared.events import START, Ending, EventHub, EventId, Follower
+from shared.domain.catalog import Catalog
+from shared.domain.records import Record
+from shared.domain.states import JobState
 from shared.hooks import Observers
-from shared.jobs import JobStore
-from shared.records import Record
 from shared.settings import Settings
-from shared.states import JobState
+from shared.store.events import START, Ending, EventHub, EventId, Follower
+from shared.store.jobs import JobStore
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import UrlPolicy
 from shared.webhooks.secrets import WebhookSecrets
@@ -101,4 +101,4 @@ def of(app: Flask) -> Services:
 
 def services() -> Services:
     """The services of the app that handles the current request."""
-    return current.handling().services
+    return request_context.handling().services

@@ -10,7 +10,7 @@ import hmac
 import re
 import time
 
-from shared.schemas import MAX_EXPIRES_IN
+from shared.domain.schemas import MAX_EXPIRES_IN
 
 LIFETIME = MAX_EXPIRES_IN + 24 * 3600
 """Seconds: the longest that a job may wait, and that it is kept after its end."""

@@ -1,16 +1,16 @@
-"""The app that gunicorn serves: `gunicorn -c api/gunicorn_conf.py api.wsgi:app`."""
+"""The app that gunicorn serves: `gunicorn -c api/server/gunicorn_conf.py api.wsgi:app`."""
 
 import os
 import sys
 
 from api.app import create_app
-from api.metrics import keep_metrics
-from api.tracing import trace_requests
-from shared.errors import ConfigError
+from api.http.tracing import trace_requests
+from api.routes.metrics import keep_metrics
+from shared.domain.errors import ConfigError
 from shared.faults import faults
-from shared.redaction import redact_logs
-from shared.redis_guard import require_fit
+from shared.redis.guard import require_fit
 from shared.settings import load_settings
+from shared.telemetry.redaction import redact_logs
 
 try:
     redact_logs()

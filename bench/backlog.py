@@ -24,12 +24,12 @@ from bench.figures import over, percentile
 from bench.files import write
 from bench.machine import Machine, look_around
 from bench.programs import REPOSITORY
-from shared.connection import connect
+from shared.domain.params import TextGenerationParams, told
+from shared.domain.records import Claim, NewJob, Requeue, new_job_id
+from shared.domain.sharing import Share
 from shared.embedded_redis import EmbeddedRedis
-from shared.jobs import JobStore
-from shared.params import TextGenerationParams, told
-from shared.records import Claim, NewJob, Requeue, new_job_id
-from shared.sharing import Share
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 
 RESULTS = REPOSITORY / "bench" / "results"
 MODEL, TENANTS, FEW = "demo-llama", 100, 100

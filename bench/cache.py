@@ -23,12 +23,12 @@ from bench.files import write
 from bench.machine import Machine, look_around
 from bench.programs import REPOSITORY
 from bench.subjects.ours import Ours
-from shared.connection import connect
+from shared.domain.records import Append, Claim, Finish, NewJob, new_job_id
+from shared.domain.sharing import Share
+from shared.domain.states import JobState
 from shared.embedded_redis import EmbeddedRedis
-from shared.jobs import JobStore
-from shared.records import Append, Claim, Finish, NewJob, new_job_id
-from shared.sharing import Share
-from shared.states import JobState
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 
 RESULTS = REPOSITORY / "bench" / "results"
 MODEL, TOKENS = "demo-llama", 32

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from bench.programs import REPOSITORY
-from shared.redis_binaries import find_binary
+from shared.embedded_redis.binaries import find_binary
 
 PACKAGES = ("celery", "kombu", "redis", "hiredis", "flask", "werkzeug", "gunicorn", "gevent")
 

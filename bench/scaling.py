@@ -24,8 +24,8 @@ from bench.sleeper import STEP_SECONDS
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
 from bench.turn import Turn, TurnFailed, take_turn
-from shared.connection import connect
-from shared.jobs import JobStore
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 
 RESULTS = REPOSITORY / "bench" / "results"
 MODEL = "sleeper"

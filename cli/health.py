@@ -11,11 +11,11 @@ import click
 import httpx
 
 from cli.processes import FLOWER_PORT
-from shared.connection import connect
-from shared.errors import StoreUnavailable
-from shared.jobs import JobStore
+from shared.domain.errors import StoreUnavailable
+from shared.redis.connection import connect
 from shared.settings import load_settings
-from workers.health import rescue_fault, worker_fault
+from shared.store.jobs import JobStore
+from workers.operations.health import rescue_fault, worker_fault
 
 TIMEOUT_SECONDS = 3.0
 

@@ -16,11 +16,11 @@ from cli.jobs import as_json_option
 from cli.screen import console, echo_json
 from cli.server_redis import server_redis
 from cli.sizes import Size
-from shared.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
-from shared.errors import ConfigError
-from shared.keys import Keys
-from shared.schemas import rfc3339
+from shared.domain.errors import ConfigError
+from shared.domain.schemas import rfc3339
 from shared.settings import key_secret, load_settings
+from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
+from shared.store.keys import Keys
 
 DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
 

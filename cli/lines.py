@@ -7,8 +7,8 @@ from typing import IO, Any
 
 import msgspec
 
-from shared.redaction import redact
-from shared.schemas import rfc3339
+from shared.domain.schemas import rfc3339
+from shared.telemetry.redaction import redact
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode

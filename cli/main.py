@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from cli.login import DEFAULT_URL, Login
-from shared.errors import JobsError
-from shared.surroundings import shed
+from shared.domain.errors import JobsError
+from shared.settings.surroundings import shed
 
 COMMANDS = {
     "up": "cli.up",

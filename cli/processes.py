@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import click
 
-from shared.catalog import Catalog
+from shared.domain.catalog import Catalog
 from shared.settings import load_settings, require_token_beyond_loopback
 
 LOOPBACK = "127.0.0.1"
@@ -63,7 +63,7 @@ def api(host: str, port: int, workers: int) -> None:
     os.environ.update(
         HOST=f"[{host}]" if ":" in host else host, PORT=str(port), WEB_CONCURRENCY=str(workers)
     )
-    command = ["-m", "gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"]
+    command = ["-m", "gunicorn", "api.wsgi:app", "-c", "python:api.server.gunicorn_conf"]
     # As a module of this interpreter: a virtual environment's bin need not be on PATH.
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - our own program
 
@@ -112,7 +112,7 @@ def flower(host: str, port: int) -> None:
     require_token_beyond_loopback(settings, host)
     # People look at it; what it takes from a busy machine, jobs would not get.
     os.nice(FLOWER_NICENESS)
-    _run("workers.flower_app", host, str(port))
+    _run("workers.operations.flower_app", host, str(port))
 
 
 def _work(queues: Iterable[str], *, node: str, threads: int) -> None:

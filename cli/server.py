@@ -20,12 +20,12 @@ from cli.readiness import await_models
 from cli.screen import Summary, rendered, summary, summary_facts
 from cli.supervisor import FIRST_DELAY, LONGEST_DELAY, STEADY, TICK, Block, Spec, Supervisor
 from client import Client, Model
+from shared.domain.errors import ConfigError
 from shared.embedded_redis import EmbeddedRedis, free_port
-from shared.errors import ConfigError
-from shared.redis_binaries import EmbeddedRedisFailed
-from shared.redis_guard import ANNOUNCED, look
+from shared.embedded_redis.binaries import EmbeddedRedisFailed
+from shared.redis.guard import ANNOUNCED, look
 from shared.settings import ensure_token, load_settings, require_token_beyond_loopback
-from shared.state_dir import StateLock
+from shared.settings.state_dir import StateLock
 
 DRAIN_MARGIN = 5.0
 

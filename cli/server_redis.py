@@ -2,9 +2,9 @@
 
 from redis import Redis
 
-from shared.connection import connect
+from shared.domain.errors import ConfigError
 from shared.embedded_redis import running_url
-from shared.errors import ConfigError
+from shared.redis.connection import connect
 from shared.settings import Settings
 
 

@@ -10,11 +10,11 @@ from rich.table import Table
 
 from cli.jobs import as_json_option
 from cli.screen import console, echo_json, harmless
-from shared.connection import connect
 from shared.embedded_redis import running_url
-from shared.jobs import JobStore
+from shared.redis.connection import connect
 from shared.settings import Settings, load_settings
-from shared.usage import DailyUsage, read_stored, read_usage
+from shared.store.jobs import JobStore
+from shared.store.usage import DailyUsage, read_stored, read_usage
 
 MOST_DAYS = 93
 

@@ -16,9 +16,9 @@ from cli.durations import Duration, day
 from cli.jobs import as_json_option
 from cli.screen import console, echo_json
 from cli.server_redis import server_redis
-from shared.keys import Keys
-from shared.schemas import rfc3339
+from shared.domain.schemas import rfc3339
 from shared.settings import key_secret, load_settings
+from shared.store.keys import Keys
 from shared.webhooks.secrets import WebhookSecret, WebhookSecrets
 
 tenant_option = click.option("--tenant", required=True, help="Whose webhooks.")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from shared.errors import InputRefused
+from shared.domain.errors import InputRefused
 from workers.engines.one_shot import OneShotModel
 
 LABELS = ("question", "statement", "exclamation")

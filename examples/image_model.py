@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.errors import InputRefused
+from shared.domain.errors import InputRefused
 from workers.engines.one_shot import OneShotModel
 
 SIDE = 16

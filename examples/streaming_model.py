@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from shared.errors import InputRefused
+from shared.domain.errors import InputRefused
 from workers.engines.one_shot import OneShotModel
 
 MOST_STEPS = 10_000

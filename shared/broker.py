@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from shared import context
-from shared.redis_address import RedisAddress
+from shared.redis.address import RedisAddress
 from shared.settings import Settings
-from shared.surroundings import shed
+from shared.settings.surroundings import shed
 
 if TYPE_CHECKING:
     from celery import Celery

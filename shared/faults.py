@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Mapping
 
-from shared.errors import ConfigError
+from shared.domain.errors import ConfigError
 
 POINTS = frozenset(
     {

@@ -14,10 +14,10 @@ class Hooks:
     """What can be observed. Every method does nothing here."""
 
     def job_claimed(self, claim: Any) -> None:
-        """A worker holds a new attempt (`shared.records.Claim`)."""
+        """A worker holds a new attempt (`shared.domain.records.Claim`)."""
 
     def batch_claimed(self, model: str, claims: Sequence[Any], seconds: float) -> None:
-        """The store handed out attempts (`shared.records.Claim`); asking for them took so long."""
+        """The store handed out attempts (`shared.domain.records.Claim`); asking for them took so long."""
 
     def job_admitted(self, claim: Any) -> None:
         """The attempt goes to the engine."""
@@ -47,7 +47,7 @@ class Hooks:
         """The engine host died with all that it held."""
 
     def jobs_rescued(self, model: str, rescued: Any) -> None:
-        """A round of the rescuer over a model (`shared.records.Rescued`)."""
+        """A round of the rescuer over a model (`shared.domain.records.Rescued`)."""
 
     def request_began(self, method: str, endpoint: str) -> None:
         """The API takes a request; `endpoint` is the path of its route, not that of the request."""

@@ -13,9 +13,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.connection import connect
-from shared.jobs import JobStore
-from shared.redis_binaries import EmbeddedRedisFailed, find_binary
+from shared.embedded_redis.binaries import EmbeddedRedisFailed, find_binary
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -33,13 +33,13 @@ LONGEST = (
     "cli/test_up.py",
     "workers/test_runtime.py",
     "integration/test_up.py",
-    "workers/test_engine_client.py",
+    "workers/engine_host/test_client.py",
     "integration/test_observability.py",
     "integration/test_webhooks.py",
     "api/test_slow_clients.py",
-    "api/test_requests.py",
+    "api/http/test_requests.py",
     "workers/test_ring_protocol.py",
-    "api/test_streams.py",
+    "api/routes/test_streams.py",
     "chaos/test_model.py",
     "api/test_redis_away.py",
 )

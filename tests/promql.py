@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from shared.telemetry.catalogue import BY_NAME
+from shared.telemetry.metrics.catalogue import BY_NAME
 
 ALERTS = Path(__file__).resolve().parents[1] / "deploy" / "prometheus" / "alerts.yml"
 OF_PROMETHEUS = {"up", "ALERTS"}

@@ -9,8 +9,8 @@ import sys
 from socket import gethostname
 from typing import TYPE_CHECKING
 
-from shared.surroundings import shed
-from workers.engine_process import spawn_ahead
+from shared.settings.surroundings import shed
+from workers.engine_host.process import spawn_ahead
 
 if TYPE_CHECKING:
     from celery.apps.worker import Worker

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from shared import broker
-from shared.connection import connect
-from shared.errors import ConfigError
+from shared.domain.errors import ConfigError
 from shared.faults import faults
 from shared.hooks import Hooks, Observers
-from shared.jobs import JobStore
-from shared.redis_guard import require_fit
+from shared.redis.connection import connect
+from shared.redis.guard import require_fit
 from shared.settings import Settings, key_secret, load_settings
+from shared.store.jobs import JobStore
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
-from shared.telemetry.tracing import keep_traces
-from workers.engine_client import HostOptions
-from workers.flower import FlowerEvents, answer_revoke, refuse_idle_controls
+from shared.telemetry.traces.tracing import keep_traces
+from workers.engine_host.client import HostOptions
+from workers.operations.flower import FlowerEvents, answer_revoke, refuse_idle_controls
 from workers.runtime import Runtime
 from workers.tasks import register_deliver, register_drain
 
 if TYPE_CHECKING:
-    from shared.telemetry.site import Site
-    from shared.telemetry.spans import Spans
+    from shared.telemetry.metrics.site import Site
+    from shared.telemetry.traces.spans import Spans
 
 
 def _settings() -> Settings:
@@ -68,7 +68,7 @@ def _keep_metrics(
     """Metrics of this process, `watching` made of them. For a worker that starts: Flower imports this too."""
     if not settings.enable_metrics:
         return
-    from shared.telemetry.site import Site
+    from shared.telemetry.metrics.site import Site
 
     site = Site(settings, name)
     for observer in watching(site):
@@ -148,9 +148,9 @@ def _serve_rescue() -> None:
     from shared.webhooks.outbox import Outbox
     from shared.webhooks.policy import Allowed, UrlPolicy
     from shared.webhooks.secrets import WebhookSecrets
-    from workers.deliveries import Deliveries, Doorman
-    from workers.rescuer import Rescuer
-    from workers.sender import Sender
+    from workers.queue.rescuer import Rescuer
+    from workers.webhooks.deliveries import Deliveries, Doorman
+    from workers.webhooks.sender import Sender
 
     observers = Observers()
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)

@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from shared.catalog import ModelSpec
+from shared.domain.catalog import ModelSpec
 from shared.hooks import Hooks, Observers
-from shared.jobs import JobStore
-from workers.doorbells import Doorbells
-from workers.engine_client import HostOptions
-from workers.executor import Executor
-from workers.keeper import BEATS_A_LEASE, Keeper
-from workers.puller import LINGER_SECONDS, Puller
+from shared.store.jobs import JobStore
+from workers.engine_host.client import HostOptions
+from workers.execution.executor import Executor
+from workers.queue.claimer import LINGER_SECONDS, Puller
+from workers.queue.doorbells import Doorbells
+from workers.queue.lease_renewer import BEATS_A_LEASE, Keeper
 
 SETTLE_SECONDS = 2.0
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from shared.broker import DELIVER, DRAIN
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.deliveries import Deliveries
+    from workers.webhooks.deliveries import Deliveries
 
 
 def register_drain(app: Celery, runtime: Runtime) -> None:

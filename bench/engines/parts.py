@@ -14,7 +14,7 @@ from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.streaming import delays, system
 from bench.engines.workload import Demand, beginning_alike, demands, sentences
 from bench.figures import percentile
-from shared.catalog import DEFAULT_CATALOGUE, ModelSpec
+from shared.domain.catalog import DEFAULT_CATALOGUE, ModelSpec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 

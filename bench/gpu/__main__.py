@@ -23,7 +23,7 @@ from bench.gpu.models import LARGE, SMALL, TINY
 from bench.gpu.report import render
 from bench.gpu.result import REPOSITORY, Plan, Result, look_around
 from bench.gpu.roofline import bandwidth
-from workers.engines.placement import Placement
+from workers.engines.loading.placement import Placement
 
 RESULTS = REPOSITORY / "bench" / "results"
 NO_DEVICE = 2

@@ -12,7 +12,7 @@ from bench.gpu.models import Size, bytes_read, make
 from bench.gpu.result import Plan, Row
 from bench.gpu.roofline import Bandwidth, tokens_per_second
 from bench.gpu.subjects import Continuous, Ours, Prompts, Static, Took
-from workers.engines.placement import Placement
+from workers.engines.loading.placement import Placement
 
 FIRST_TOKEN = 2
 

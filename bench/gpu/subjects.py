@@ -13,9 +13,9 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 from bench.engines.driving import Failed
 from bench.engines.llama import as_text, word_tokenizer
 from bench.gpu.models import Size
-from shared.catalog import Batch, Limits, ModelSpec
+from shared.domain.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Finished, Work
-from workers.engines.placement import Placement
+from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration
 
 PATIENCE = 120.0

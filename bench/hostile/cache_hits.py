@@ -8,8 +8,8 @@ import httpx
 
 from bench.hostile.row import Figure
 from bench.hostile.served import Server, served
-from shared.connection import connect
 from shared.embedded_redis import EmbeddedRedis
+from shared.redis.connection import connect
 
 TITLE = "1,000 cache hits"
 CATALOGUE = "models:\n  echo: {engine: echo, cache: {deterministic: true}}\n"

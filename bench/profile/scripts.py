@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from redis import Redis
 
-from shared.scripts import RETENTION, scripts
+from shared.store.scripts import RETENTION, scripts
 
 KEPT = 30_000
 """Commands that are looked at, those inside scripts among them: the last ones of the measured time."""

@@ -13,18 +13,18 @@ from typing import Any
 import msgspec
 from redis import Redis
 
-from api.limit_plan import Counted, Plan
+from api.http.limits.plan import Counted, Plan
 from bench.simulation.costs import RedisCosts, main_thread_us
 from shared.broker import make_celery
-from shared.connection import connect
-from shared.jobs import JobStore
-from shared.keys import Keys
-from shared.rate_limits import RateLimiter
-from shared.records import Append, Claim, Finish, NewJob, Write, new_job_id
+from shared.domain.records import Append, Claim, Finish, NewJob, Write, new_job_id
+from shared.domain.states import JobState
+from shared.redis.connection import connect
 from shared.settings import load_settings
-from shared.sliding_window import Charge
-from shared.states import JobState
-from workers.flower import FlowerEvents
+from shared.store.jobs import JobStore
+from shared.store.keys import Keys
+from shared.store.rate_limits import RateLimiter
+from shared.store.sliding_window import Charge
+from workers.operations.flower import FlowerEvents
 
 MODEL, WORKER, HOME = "m", "w", "h"
 REQUEST = msgspec.json.encode({"content": "x" * 100, "params": {"max_new_tokens": 64}, "seed": 1})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from bench.simulation.costs import MICRO, ProcessCosts, RedisCosts
 from bench.simulation.kernel import Action, Cores, Server, Timeline
 from bench.simulation.worker import Job, Worker
-from shared.courier import MOST
+from shared.redis.script_pipeline import MOST
 
 BELL_SECONDS = 5.0
 RESCUE_SECONDS = 1.0
@@ -154,7 +154,7 @@ class Cell:
 
 @dataclass(slots=True)
 class Errands:
-    """Script calls that gather while a pipeline is under way, as in shared/courier.py."""
+    """Script calls that gather while a pipeline is under way, as in shared/redis/script_pipeline.py."""
 
     cell: Cell
     kind: str

@@ -62,7 +62,7 @@ class Worker:
         self._timeline.after(share * self._shape.lease / 3, self._beat)
         self._timeline.after(share * FLUSH_SECONDS, self._flush)
 
-    # -- the drain (workers/puller.py)
+    # -- the drain (workers/queue/claimer.py)
 
     def drain(self) -> None:
         if self.draining:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import msgspec
 
 from bench.sse.result import MODEL
-from shared.jobs import JobStore
-from shared.records import Append, Claim, Finish, NewJob, Write, new_job_id
-from shared.states import JobState
+from shared.domain.records import Append, Claim, Finish, NewJob, Write, new_job_id
+from shared.domain.states import JobState
+from shared.store.jobs import JobStore
 
 BATCHES = 50
 """Writes a second."""

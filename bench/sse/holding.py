@@ -19,9 +19,9 @@ from bench.sse.reader import Errand, Heard, Opened
 from bench.sse.result import MODEL, Held, Plan
 from bench.subjects.ours import NO_LIMIT
 from bench.turn import last_words
-from shared.connection import connect
 from shared.embedded_redis import free_port
-from shared.jobs import JobStore
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 
 PATIENCE = 180.0
 WARM_UP = 8

@@ -17,10 +17,10 @@ from typing import Any, TextIO
 import msgspec
 
 from shared import context
+from shared.domain.schemas import rfc3339
 from shared.locks import brief_rlock
-from shared.redaction import redact, redact_logs
-from shared.schemas import rfc3339
 from shared.settings import Settings
+from shared.telemetry.redaction import redact, redact_logs
 from shared.telemetry.tracebacks import described
 
 MOST_CHARS = 8192

@@ -3,7 +3,7 @@
 import traceback
 from typing import Any
 
-from shared.redaction import redact
+from shared.telemetry.redaction import redact
 
 MOST_FRAMES = 30
 MOST_CAUSES = 5

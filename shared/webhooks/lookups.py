@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shared.errors import TryLater
+from shared.domain.errors import TryLater
 from shared.locks import brief_lock
 
 SECONDS = 3.0

@@ -1,7 +1,7 @@
 """The outbox: deliveries that a job's start and end left behind, and what became of each.
 
-The entries are written by the scripts that start and end jobs (shared/lua/outbox.lua), with the job as it
-was then; here they are claimed with a lease, recorded, listed and replayed. A delivery is sent at least
+The entries are written by the scripts that start and end jobs (shared/store/lua/outbox.lua), with the job as
+it was then; here they are claimed with a lease, recorded, listed and replayed. A delivery is sent at least
 once: a sender that dies between sending and recording leaves it to be sent again under the same id.
 """
 
@@ -12,12 +12,12 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from shared.connection import reachable
 from shared.context import TRACEPARENT
-from shared.errors import JobsError
-from shared.jobs import UNBOUNDED, JobStore
-from shared.records import JOB_ID, Record, delivery_ids
-from shared.schemas import Delivery, JobUrls, rfc3339
+from shared.domain.errors import JobsError
+from shared.domain.records import JOB_ID, Record, delivery_ids
+from shared.domain.schemas import Delivery, JobUrls, rfc3339
+from shared.redis.connection import reachable
+from shared.store.jobs import UNBOUNDED, JobStore
 from shared.webhooks.urls import Target
 
 SWEEP = 200
@@ -82,7 +82,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What is written down of an attempt; see shared/lua/delivery_record.lua."""
+    """What is written down of an attempt; see shared/store/lua/delivery_record.lua."""
 
     outcome: Literal["delivered", "retry", "dead", "returned"]
     delay: float = 0.0

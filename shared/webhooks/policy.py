@@ -1,7 +1,7 @@
 """Where webhooks may go: to public addresses, and to what the operator allows by name or network.
 
 The same check runs at submit and before every send; the send connects to the very addresses that were
-checked (`workers.sender`), so a name that resolves to something else a moment later changes nothing.
+checked (`workers.webhooks.sender`), so a name that resolves to something else a moment later changes nothing.
 """
 
 import re

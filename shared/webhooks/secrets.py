@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from shared.api_keys import TENANT, TOLD_FOR, UNUSED_FOR
-from shared.connection import reachable
-from shared.errors import ConfigError
-from shared.keys import Keys
+from shared.domain.errors import ConfigError
+from shared.redis.connection import reachable
+from shared.store.api_keys import TENANT, TOLD_FOR, UNUSED_FOR
+from shared.store.keys import Keys
 from shared.webhooks.signing import MAX_SECRETS, PREFIX, Keyring
 
 _log = logging.getLogger(__name__)

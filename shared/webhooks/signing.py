@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
 
-from shared.errors import JobsError
+from shared.domain.errors import JobsError
 
 PREFIX = "whsec_"
 MIN_BYTES, MAX_BYTES = 24, 64

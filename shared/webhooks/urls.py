@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import idna
 
-from shared.errors import InvalidRequest
+from shared.domain.errors import InvalidRequest
 from shared.webhooks.addresses import Address
 
 MAX_LENGTH = 2048

@@ -19,11 +19,11 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import of
-from shared.connection import connect
-from shared.jobs import JobStore
-from shared.records import Append, Claim, Finish
+from shared.domain.records import Append, Claim, Finish
+from shared.domain.states import JobState
+from shared.redis.connection import connect
 from shared.settings import Settings, load_settings
-from shared.states import JobState
+from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually, free_port
 
 TOKEN = "test-token-0123456789"
@@ -224,7 +224,7 @@ class Server:
 
     def start(self) -> "Server":
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "api/gunicorn_conf.py"],
+            [sys.executable, "-m", "gunicorn", "-c", "api/server/gunicorn_conf.py"],
             env=self._environment,
             cwd=ROOT,
             stderr=subprocess.DEVNULL,

@@ -9,12 +9,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.auth import Access
-from api.openapi import TABLE
-from api.operations import Operation
-from shared.api_keys import ApiKeys, Grant, Scope, Signer, new_token
-from shared.jobs import JobStore
+from api.http.auth import Access
+from api.http.operations import Operation
+from api.openapi.document import TABLE
 from shared.settings import Settings, key_secret
+from shared.store.api_keys import ApiKeys, Grant, Scope, Signer, new_token
+from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker
 
 UNKNOWN = "job_" + "0" * 32

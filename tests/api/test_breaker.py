@@ -8,11 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.models import Model, ModelList
+from api.routes.models import Model, ModelList
 from api.services import of
-from shared.breaker import BreakerPolicy
-from shared.jobs import JobStore
 from shared.settings import load_settings
+from shared.store.breaker import BreakerPolicy
+from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, TOKEN, PlayedWorker, Rings
 
 POLICY = BreakerPolicy(threshold=1, cooldown=30_000)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.connection import connect
-from shared.jobs import JobStore
-from shared.records import Append, Finish
-from shared.states import JobState
+from shared.domain.records import Append, Finish
+from shared.domain.states import JobState
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 from tests.api.conftest import ROOT, TOKEN, Server
 from tests.conftest import RedisServer, eventually
 

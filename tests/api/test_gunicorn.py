@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.states import JobState
+from shared.domain.states import JobState
 from tests.api.conftest import AUTH, PlayedWorker, Server
 from tests.api.sse import Reader
 from tests.conftest import RedisServer, eventually
@@ -158,12 +158,14 @@ def test_an_odd_host_never_breaks_an_answer(
 
 
 def test_the_app_is_not_imported_before_gevent_has_patched_the_standard_library() -> None:
-    program = "import sys, api.gunicorn_worker; print(*sys.modules)"
+    program = "import sys, api.server.worker; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
 
-    assert not {"flask", "redis", "shared.jobs", "api.lane"} & set(done.stdout.split())
+    assert not {"flask", "redis", "shared.store.jobs", "api.http.fast_path"} & set(
+        done.stdout.split()
+    )
 
 
 def test_an_answer_that_the_end_of_a_drain_cuts_off_is_followed_by_nothing() -> None:

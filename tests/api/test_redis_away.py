@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from shared.connection import connect
-from shared.jobs import JobStore
-from shared.records import Claim
+from shared.domain.records import Claim
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker, Reply, Server
 from tests.api.sse import Reader, text_of
 from tests.conftest import RedisServer, eventually, free_port

@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.services import of
-from shared.api_keys import ApiKeys, Grant, Scope, Signer
 from shared.hooks import Hooks
-from shared.jobs import JobStore
 from shared.settings import Settings, key_secret
+from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.jobs import JobStore
 from shared.webhooks.policy import Allowed, UrlPolicy
 from tests.api.conftest import PlayedWorker
 from tests.receivers import SECRET

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import backlog
-from shared.jobs import JobStore
+from shared.store.jobs import JobStore
 
 
 def test_a_few_jobs_are_measured_and_written_down(

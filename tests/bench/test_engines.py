@@ -14,7 +14,7 @@ from bench.engines.streaming import delays
 from bench.engines.workload import Demand, batches, demands, sentences, useful_tokens
 from bench.figures import Spread
 from bench.machine import Machine
-from shared.catalog import ModelSpec
+from shared.domain.catalog import ModelSpec
 from workers.engines.base import Work
 
 

@@ -20,17 +20,25 @@ BUSY = "def spin():\n    while True:\n        sum(range(1000))\nspin()\n"
 @pytest.mark.parametrize(
     ("group", "stack", "stage"),
     [
-        ("front end", ["handle (gunicorn/x.py)", "admit (api/limits.py)"], "limits"),
+        ("front end", ["handle (gunicorn/x.py)", "admit (api/http/limits/charging.py)"], "limits"),
         (
             "front end",
-            ["admit (api/limits.py)", "call (shared/courier.py)", "send (gevent/_socketcommon.py)"],
+            [
+                "admit (api/http/limits/charging.py)",
+                "call (shared/redis/script_pipeline.py)",
+                "send (gevent/_socketcommon.py)",
+            ],
             "Redis client",
         ),
-        ("front end", ["call (shared/courier.py)", "acquire (gevent/lock.py)"], "gevent"),
+        (
+            "front end",
+            ["call (shared/redis/script_pipeline.py)", "acquire (gevent/lock.py)"],
+            "gevent",
+        ),
         (
             "worker",
-            ["run (threading.py)", "_run (workers/scribe.py)", "send (redis/x.py)"],
-            "scribe: write",
+            ["run (threading.py)", "_run (workers/execution/event_writer.py)", "send (redis/x.py)"],
+            "event writer",
         ),
         ("engine", ["main (workers/host/__main__.py)", "step (workers/engines/echo.py)"], "engine"),
         ("engine", ["run (threading.py)"], OTHER),

@@ -12,8 +12,8 @@ from bench.sse.holding import measure
 from bench.sse.reader import Errand, Heard, Opened, Readers
 from bench.sse.report import render
 from bench.sse.result import FULL, Held, Plan, Result
-from shared.events import EventLog
-from shared.jobs import JobStore
+from shared.store.events import EventLog
+from shared.store.jobs import JobStore
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 OPENING = b"retry: 1000\n\n"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from shared.errors import InvalidRequest
-from shared.events import EventId
-from shared.states import TERMINAL
+from shared.domain.errors import InvalidRequest
+from shared.domain.states import TERMINAL
+from shared.store.events import EventId
 from tests.chaos.history import Accepted, Final, History, Logged, Seen
 
 _TERMINAL = frozenset(state.value for state in TERMINAL)

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from client.sse import Parser
-from shared.states import TERMINAL
+from shared.domain.states import TERMINAL
 from tests.chaos.history import Accepted, Final, History, Refused, Seen
 from tests.chaos.wire import Answer, Broken, Wire
 from tests.integration.stack import TOKEN

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.states import JobState, may_move
+from shared.domain.states import JobState, may_move
 
 CLASSES = ("high", "normal", "low")
 MAX_CRASHES = 3

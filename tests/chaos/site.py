@@ -17,11 +17,11 @@ from msgspec.json import decode
 from redis.exceptions import RedisError
 
 from shared import broker
-from shared.connection import connect
-from shared.events import BIRTH
-from shared.jobs import JobStore
+from shared.domain.states import TERMINAL
+from shared.redis.connection import connect
 from shared.settings import load_settings
-from shared.states import TERMINAL
+from shared.store.events import BIRTH
+from shared.store.jobs import JobStore
 from tests.chaos.history import Final, History, Logged
 from tests.integration.stack import Stack
 

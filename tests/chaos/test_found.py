@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from shared.connection import connect
-from shared.errors import StoreUnavailable
-from shared.events import EventHub, follow_all
-from shared.jobs import JobStore
-from shared.keys import Keys
-from shared.records import NewJob, Requeue, new_job_id
-from shared.states import JobState
+from shared.domain.errors import StoreUnavailable
+from shared.domain.records import NewJob, Requeue, new_job_id
+from shared.domain.states import JobState
+from shared.redis.connection import connect
+from shared.store.events import EventHub, follow_all
+from shared.store.jobs import JobStore
+from shared.store.keys import Keys
 from tests.conftest import RedisServer, eventually
 from tests.workers.test_runtime import Bench
 
@@ -106,7 +106,7 @@ def test_what_redis_forgot_of_a_log_is_said_again(
     remembered: int,
 ) -> None:
     """Redis, killed during a disk sync or replaced by its replica, knows less than it had answered."""
-    monkeypatch.setattr("workers.scribe.REMEMBERED", remembered)
+    monkeypatch.setattr("workers.execution.event_writer.REMEMBERED", remembered)
     bench = make_bench()
     job = bench.submit("slow 60")
     redis: Any = bench.store.redis

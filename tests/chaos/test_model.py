@@ -17,11 +17,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.events import EventLog
-from shared.jobs import JobStore
-from shared.records import Append, Finish, NewJob, Requeue, new_job_id
-from shared.sharing import Share
-from shared.states import TERMINAL, JobState
+from shared.domain.records import Append, Finish, NewJob, Requeue, new_job_id
+from shared.domain.sharing import Share
+from shared.domain.states import TERMINAL, JobState
+from shared.store.events import EventLog
+from shared.store.jobs import JobStore
 from tests.chaos.model import CLASSES, Model
 
 MODEL = "m"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from shared.jobs import JobStore
+from shared.store.jobs import JobStore
 from tests.conftest import free_port
 
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 
 from cli.keys import keys as command
-from shared.jobs import JobStore
 from shared.settings import Settings
+from shared.store.jobs import JobStore
 from tests.api.conftest import TOKEN, app, catalogue, client, rings, settings
 
 __all__ = ["app", "catalogue", "client", "rings", "settings"]

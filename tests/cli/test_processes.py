@@ -10,8 +10,8 @@ from honcho.environ import parse_procfile
 from cli.main import main
 from cli.processes import process_lines
 from shared import broker
-from shared.catalog import DEFAULT_CATALOGUE, Catalog, ModelSpec
-from shared.surroundings import foreign, services
+from shared.domain.catalog import DEFAULT_CATALOGUE, Catalog, ModelSpec
+from shared.settings.surroundings import foreign, services
 from tests.foreign import SURROUNDINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +85,7 @@ def test_flower_is_left_out_on_request() -> None:
 
 def test_api_becomes_gunicorn(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     argv, env = become(monkeypatch, "api", "--port", "9000")
-    assert argv == ["gunicorn", "api.wsgi:app", "-c", "python:api.gunicorn_conf"]
+    assert argv == ["gunicorn", "api.wsgi:app", "-c", "python:api.server.gunicorn_conf"]
     assert (env["HOST"], env["PORT"]) == ("127.0.0.1", "9000")
 
 
@@ -149,7 +149,7 @@ def test_flower_never_shows_its_password_on_its_command_line(
     settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv, _ = become(monkeypatch, "flower")
-    assert argv == ["workers.flower_app", "127.0.0.1", "5555"]
+    assert argv == ["workers.operations.flower_app", "127.0.0.1", "5555"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from cli.screen import rendered, summary
 from cli.server import Options, Server
-from shared.errors import ConfigError
+from shared.domain.errors import ConfigError
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from shared.domain.records import Finish, NewJob, new_job_id
+from shared.domain.states import JobState
 from shared.embedded_redis import running_url
-from shared.jobs import JobStore
-from shared.records import Finish, NewJob, new_job_id
-from shared.states import JobState
+from shared.store.jobs import JobStore
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 
 from cli.webhook_secrets import secrets as command
-from shared.jobs import JobStore
 from shared.settings import Settings, key_secret
+from shared.store.jobs import JobStore
 from shared.webhooks.secrets import WebhookSecrets
 from shared.webhooks.signing import Keyring
 from tests.api.conftest import app, catalogue, client, rings, settings

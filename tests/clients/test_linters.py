@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from api.app import create_app
-from api.openapi import cached_document
+from api.openapi.document import cached_document
 from api.services import of
 from shared.settings import load_settings
 from tests.clients.environments import node_environment, run

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shared.catalog import Batch, ModelSpec
-from shared.errors import PROBLEMS, InputRefused
-from shared.params import PARAMS
+from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.errors import PROBLEMS, InputRefused
+from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     LLAMA,

@@ -12,7 +12,7 @@ import yaml
 from cli.main import COMMANDS, main
 from tests.conftest import require
 from tests.promql import ALERTS, rules, unknown
-from workers.retries import DEAD
+from workers.execution.retries import DEAD
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ALERTS.parent

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from shared.catalog import load_catalog
+from shared.domain.catalog import load_catalog
 from shared.settings import SECRETS, Settings
-from shared.telemetry.catalogue import BY_NAME
+from shared.telemetry.metrics.catalogue import BY_NAME
 from tests.deploy.kustomize import Document, render
 from tests.deploy.manifests import FOLDER, OURS, OVERLAYS, of_kind, selected, workloads
 

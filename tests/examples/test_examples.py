@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import load_catalog
-from shared.errors import InputRefused
+from shared.domain.catalog import load_catalog
+from shared.domain.errors import InputRefused
 from tests.engine_driver import Ran, drive
 from workers.engines.base import Broke, Engine, Work
 from workers.engines.registry import build

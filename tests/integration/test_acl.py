@@ -12,7 +12,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from shared.redis_guard import look
+from shared.redis.guard import look
 from tests.conftest import eventually, free_port
 from tests.integration.conftest import ECHO, REPOSITORY
 from tests.integration.stack import TOKEN, Stack

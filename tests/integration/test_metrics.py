@@ -13,7 +13,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from shared.telemetry.catalogue import METRICS
+from shared.telemetry.metrics.catalogue import METRICS
 from tests.conftest import eventually, free_port, require
 from tests.deploy.test_grafana import dashboards, panels
 from tests.integration.conftest import ECHO, REPOSITORY
@@ -261,6 +261,6 @@ def test_switched_off_there_is_no_page_and_no_file(make_stack: Callable[..., Sta
 
 
 def test_the_library_is_loaded_by_those_who_keep_metrics_alone() -> None:
-    code = "import sys, api.app, api.metrics, workers.runtime, workers.rescuer\n"
+    code = "import sys, api.app, api.routes.metrics, workers.runtime, workers.queue.rescuer\n"
     code += "sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

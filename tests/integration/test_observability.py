@@ -17,7 +17,7 @@ from tests.integration.stack import TOKEN, Stack
 from tests.otlp import HttpReceiver, Seen
 from tests.receivers import SECRET
 from tests.receivers import receiver as webhooks
-from workers.puller import LINGER_SECONDS
+from workers.queue.claimer import LINGER_SECONDS
 
 CALLER = "a1" * 16
 TRACEPARENT = f"00-{CALLER}-{'b2' * 8}-01"

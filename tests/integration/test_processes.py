@@ -22,7 +22,7 @@ from shared.settings import load_settings
 from tests.conftest import eventually, free_port
 from tests.integration.conftest import ECHO, SHARED
 from tests.integration.stack import TOKEN, Stack
-from workers.flower import REDACTED
+from workers.operations.flower import REDACTED
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 WORDS = "the quick brown fox jumps over the lazy dog " * 5

@@ -8,8 +8,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from client import Client, Job
-from shared.connection import connect
-from shared.keys import Keys
+from shared.redis.connection import connect
+from shared.store.keys import Keys
 from tests.conftest import eventually
 from tests.integration.conftest import ECHO
 from tests.integration.stack import Stack

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 
 from client import Client
-from shared.api_keys import ApiKeys, Grant, Scope, Signer
-from shared.connection import connect
-from shared.keys import Keys
+from shared.redis.connection import connect
+from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.keys import Keys
 from tests.conftest import eventually
 from tests.integration.stack import TOKEN, Stack
 from tests.receivers import SECRET, receiver, status

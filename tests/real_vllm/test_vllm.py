@@ -18,16 +18,16 @@ import transformers
 
 pytest.importorskip("vllm")
 
-from shared.catalog import Limits
-from shared.errors import ConfigError, InputRefused
+from shared.domain.catalog import Limits
+from shared.domain.errors import ConfigError, InputRefused
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec
-from workers.engine_client import EngineClient, EngineState
+from workers.engine_host.client import EngineClient, EngineState
 from workers.engines.base import EngineInfo, Work
 from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
-from workers.engines.vllm_adapter import Vllm
+from workers.engines.vllm.adapter import Vllm
 from workers.host.isolation import Isolation
 from workers.host.messages import Outcome, Stepped, Submit
 

@@ -4,8 +4,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from shared.connection import connect
-from shared.jobs import JobStore
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
 
 THREADS = 16
 

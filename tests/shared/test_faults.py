@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from shared.errors import ConfigError
+from shared.domain.errors import ConfigError
 from shared.faults import Faults
 
 PROGRAM = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from shared.telemetry.catalogue import METRICS
+from shared.telemetry.metrics.catalogue import METRICS
 from tests.conftest import eventually, require
 from tests.deploy.test_grafana import dashboards, panels
 from tests.integration.stack import TOKEN

@@ -7,7 +7,7 @@ became of it. `unloadable`: the model cannot be loaded.
 import time
 from pathlib import Path
 
-from shared.catalog import ModelSpec
+from shared.domain.catalog import ModelSpec
 from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
 
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shared.catalog import ModelSpec
-from shared.errors import ConfigError, InputRefused
+from shared.domain.catalog import ModelSpec
+from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
-from workers.engines.budget import Budget
+from workers.engines.batching.budget import Budget
 from workers.engines.one_shot import OneShotModel
 
 MIB = 2**20

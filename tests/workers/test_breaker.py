@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.breaker import BreakerState
-from shared.catalog import Breaker, ModelSpec
-from shared.connection import connect
-from shared.jobs import JobStore
-from shared.states import JobState
+from shared.domain.catalog import Breaker, ModelSpec
+from shared.domain.states import JobState
+from shared.redis.connection import connect
+from shared.store.breaker import BreakerState
+from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually
 from tests.workers.test_runtime import MODEL, Bench
 
@@ -64,8 +64,8 @@ def test_it_opens_and_jobs_wait_uncharged_with_their_deadline_running(
 ) -> None:
     ward.be("ill")
     bench = ward.open(store, LONG)
-    monkeypatch.setattr("workers.retries.BACKOFF_BASE", LONG)
-    monkeypatch.setattr("workers.retries.BACKOFF_CAP", LONG)
+    monkeypatch.setattr("workers.execution.retries.BACKOFF_BASE", LONG)
+    monkeypatch.setattr("workers.execution.retries.BACKOFF_CAP", LONG)
     bench.runtime.executor._draw = lambda: 1.0  # no job's retry comes before another's first try
     ids = [bench.submit(f"job{number}") for number in range(6)]
     eventually(lambda: state(store) is OPEN)
@@ -144,7 +144,7 @@ def test_a_reset_closes_the_workers_own_breaker_too(ward: Ward, store: JobStore)
 def test_a_model_that_cannot_be_loaded_opens_it(
     ward: Ward, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engine_client.RESPAWN_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr("workers.engine_host.client.RESPAWN_SECONDS", (0.01, 0.02))
     bench = ward.open(store, LONG, threshold=2)
     ward.be("unloadable")
     bench.runtime.executor.engine.kill("test")

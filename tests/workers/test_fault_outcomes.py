@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import Breaker
-from shared.jobs import JobStore
-from shared.states import JobState
+from shared.domain.catalog import Breaker
+from shared.domain.states import JobState
+from shared.store.jobs import JobStore
 from tests.conftest import eventually
 from tests.workers.test_runtime import Bench
-from workers import engine_client
-from workers.engine_client import HostOptions
+from workers.engine_host import client as engine_client
+from workers.engine_host.client import HostOptions
 
 TABLE = Path(__file__).parents[2] / "docs" / "faults.md"
 ENGINE = "tests.workers.faulty:Faulty"

@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.jobs import JobStore
-from shared.records import Finish, NewJob, new_job_id
-from shared.states import JobState
+from shared.domain.records import Finish, NewJob, new_job_id
+from shared.domain.states import JobState
+from shared.store.jobs import JobStore
 
 MODEL = "m"
 

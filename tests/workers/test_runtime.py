@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import pytest
 
-from shared.catalog import Breaker, Limits, ModelSpec
-from shared.connection import connect
-from shared.events import EventHub, follow_all
+from shared.domain.catalog import Breaker, Limits, ModelSpec
+from shared.domain.records import Claim, NewJob, new_job_id
+from shared.domain.schemas import Job
+from shared.domain.states import JobState
 from shared.hooks import Hooks
-from shared.jobs import JobStore
-from shared.records import Claim, NewJob, new_job_id
-from shared.schemas import Job
-from shared.states import JobState
-from shared.usage import read_usage
+from shared.redis.connection import connect
+from shared.store.events import EventHub, follow_all
+from shared.store.jobs import JobStore
+from shared.store.usage import read_usage
 from tests.conftest import RedisServer, eventually
-from workers.engine_client import HostOptions
+from workers.engine_host.client import HostOptions
 from workers.host.messages import Cancel, Command, Submit
-from workers.rescuer import Rescuer
+from workers.queue.rescuer import Rescuer
 from workers.runtime import Runtime
 
 MODEL = "m"

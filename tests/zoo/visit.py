@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from shared.catalog import Batch, Limits, ModelSpec
-from shared.errors import ConfigError
+from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.errors import ConfigError
 from tests.engine_driver import Ran, drive, resumed
 from tests.zoo.models import VOCABULARY, Model, tokenizer
 from workers.engines.base import Work
-from workers.engines.placement import Placement
+from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration
 
 SHORT = ((35, 10), (1, 8), (18, 7), (9, 9), (26, 1))

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from shared.catalog import ModelSpec
+from shared.domain.catalog import ModelSpec
 
 
 class Request(msgspec.Struct):
@@ -93,7 +93,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Broke(msgspec.Struct, frozen=True):
-    """The attempt failed. `code` stands in `shared.errors.PROBLEMS`, which says if a retry may help.
+    """The attempt failed. `code` stands in `shared.domain.errors.PROBLEMS`, which says if a retry may help.
 
     `shaped`: by an error of the kind that code raises over data that it did not expect. `door`: while its
     input was taken in, before the model ran, which says nothing of the engine.
@@ -137,8 +137,8 @@ class EngineInfo:
 class Engine(Protocol):
     """What every engine does. The contract suite in tests/contracts runs against each.
 
-    An engine may also have an attribute `budget` (`workers.engines.budget.Budget`) from `load` on: the
-    host halves it when a step runs out of memory, and remembers it. Without one the batch is searched
+    An engine may also have an attribute `budget` (`workers.engines.batching.budget.Budget`) from `load` on:
+    the host halves it when a step runs out of memory, and remembers it. Without one the batch is searched
     for the job that does not fit. And one that holds more jobs than a step takes may have `taken`: the
     ids of those that the step takes, known before the model runs. When it raises, only they are suspects.
     """

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.catalog import ModelSpec
-from shared.errors import ConfigError, InputRefused
+from shared.domain.catalog import ModelSpec
+from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Piece, Step, Work
-from workers.engines.batch_plan import alike, around, oldest_first
-from workers.engines.batch_wait import Arrivals, StepCost, wait
-from workers.engines.budget import Budget
+from workers.engines.batching.batch_plan import alike, around, oldest_first
+from workers.engines.batching.batch_wait import Arrivals, StepCost, wait
+from workers.engines.batching.budget import Budget
 from workers.engines.faults import Unprepared, device_lost, of_the_engine
 from workers.engines.outputs import BadOutput, broke, checked, outcome, snapshot
 
@@ -122,7 +122,7 @@ class OneShot:
         # torch takes seconds to import, and nobody needs it before.
         import torch
 
-        from workers.engines.placement import place
+        from workers.engines.loading.placement import place
 
         placement = place(self._spec)
         if len(placement.devices) > 1:
@@ -170,7 +170,7 @@ class OneShot:
         return len(self._rows)
 
     def linger(self) -> float:
-        """See `workers.engines.batch_wait`; a stream can be joined at any step."""
+        """See `workers.engines.batching.batch_wait`; a stream can be joined at any step."""
         if self._streams or not self._rows:
             return 0.0
         now = self._clock()

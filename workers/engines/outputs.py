@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import InputRefused, JobsError
+from shared.domain.errors import InputRefused, JobsError
 from workers.engines.base import Broke, Finished
 from workers.engines.faults import SHAPED_BY_INPUT, exhausted
 

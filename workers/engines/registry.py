@@ -4,16 +4,16 @@ import importlib
 from contextlib import suppress
 from typing import Any
 
-from shared.catalog import ModelSpec
-from shared.errors import ConfigError
+from shared.domain.catalog import ModelSpec
+from shared.domain.errors import ConfigError
 from workers.engines.base import Engine
 from workers.engines.one_shot import OneShot, OneShotModel
 
 BUILT_IN: dict[str, str] = {
     "echo": "workers.engines.echo:Echo",
     "text-generation": "workers.engines.text_generation.engine:TextGeneration",
-    "embedding": "workers.engines.embedding:Embedding",
-    "vllm": "workers.engines.vllm_adapter:Vllm",
+    "embedding": "workers.engines.embedding.engine:Embedding",
+    "vllm": "workers.engines.vllm.adapter:Vllm",
 }
 METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
 

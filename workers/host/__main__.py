@@ -21,12 +21,12 @@ from multiprocessing import context
 from pathlib import Path
 from typing import Any
 
-from shared.catalog import ModelSpec
-from shared.errors import ConfigError, JobsError
+from shared.domain.catalog import ModelSpec
+from shared.domain.errors import ConfigError, JobsError
 from shared.settings import Settings, load_settings
 from shared.telemetry import logs
 from workers.engines.base import Engine, EngineInfo
-from workers.engines.budget import Budget
+from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost
 from workers.host.ceilings import Ceilings, device_identity, shape_key
 from workers.host.channel import Channel, to_worker

@@ -8,7 +8,7 @@ from typing import Self
 
 import msgspec
 
-from shared.errors import InputRefused, JobsError
+from shared.domain.errors import InputRefused, JobsError
 from workers.engines.base import Broke
 from workers.engines.faults import SHAPED_BY_INPUT, Unprepared, exhausted, passing
 from workers.host.messages import Doubt

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from workers.engines.budget import Budget, Learned
+from workers.engines.batching.budget import Budget, Learned
 
 MOST_SHAPES = 32
 

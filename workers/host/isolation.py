@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from workers.engines.admission import refused
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
-from workers.engines.budget import Budget
+from workers.engines.batching.admission import refused
+from workers.engines.batching.budget import Budget
 from workers.engines.faults import device_lost, reclaim
 from workers.host.blame import Evidence, Fault
 from workers.host.search import Search

@@ -8,10 +8,10 @@ from typing import Literal
 
 import msgspec
 
-from shared.errors import PROBLEMS
-from workers.engines.admission import refused
+from shared.domain.errors import PROBLEMS
 from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
-from workers.engines.budget import Budget
+from workers.engines.batching.admission import refused
+from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost
 from workers.engines.outputs import BadOutput, to_json
 from workers.host.blame import Evidence

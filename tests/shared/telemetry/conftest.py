@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.telemetry.exposition import Exposition
-from shared.telemetry.instruments import Instruments
+from shared.telemetry.metrics.exposition import Exposition
+from shared.telemetry.metrics.instruments import Instruments
 
 
 class Scrape:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from shared.records import Claim
+from shared.domain.records import Claim
 from shared.telemetry.job_log import JobLog
 
 CLAIM = Claim(

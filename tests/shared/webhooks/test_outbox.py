@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from shared.errors import JobNotFound
-from shared.jobs import JobStore
-from shared.records import Finish, NewJob, Requeue, delivery_ids, new_job_id
-from shared.states import JobState
+from shared.domain.errors import JobNotFound
+from shared.domain.records import Finish, NewJob, Requeue, delivery_ids, new_job_id
+from shared.domain.states import JobState
+from shared.store.jobs import JobStore
 from shared.webhooks.outbox import BacklogFull, Message, Outbox, Recorded, Subscription
 from shared.webhooks.schedule import Schedule, Sent
 from shared.webhooks.urls import parse_target

@@ -8,8 +8,8 @@ import time
 import pytest
 from standardwebhooks import Webhook
 
-from shared.errors import ConfigError
-from shared.jobs import JobStore
+from shared.domain.errors import ConfigError
+from shared.store.jobs import JobStore
 from shared.webhooks.secrets import WebhookSecrets
 from shared.webhooks.signing import Keyring, parse_secrets
 from tests.receivers import SECRET

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.catalog import Batch, ModelSpec
-from shared.errors import ConfigError, InputRefused
+from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.errors import ConfigError, InputRefused
 from tests.engine_driver import Ran, drive
 from workers.engines.base import Broke, Engine, Step, Work
-from workers.engines.batch_plan import PADDING_CAP, alike, around, oldest_first
-from workers.engines.batch_wait import StepCost
+from workers.engines.batching.batch_plan import PADDING_CAP, alike, around, oldest_first
+from workers.engines.batching.batch_wait import StepCost
 from workers.engines.faults import Unprepared
 from workers.engines.one_shot import OneShot, OneShotModel
 from workers.engines.outputs import BadOutput

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import BUILT_IN_ENGINES, ModelSpec
-from shared.errors import ConfigError
+from shared.domain.catalog import BUILT_IN_ENGINES, ModelSpec
+from shared.domain.errors import ConfigError
 from workers.engines.echo import Echo
 from workers.engines.registry import BUILT_IN, build
 
@@ -59,7 +59,7 @@ def test_what_cannot_be_had_is_named(engine: str, complaint: str) -> None:
 
 def test_torch_is_not_imported_before_a_model_needs_it() -> None:
     code = (
-        "import sys; from shared.catalog import ModelSpec; from workers.engines.registry import build;"
+        "import sys; from shared.domain.catalog import ModelSpec; from workers.engines.registry import build;"
         "build(ModelSpec(name='m', engine='echo')).load();"
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     )

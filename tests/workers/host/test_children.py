@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.catalog import Limits, ModelSpec
+from shared.domain.catalog import Limits, ModelSpec
 from tests.conftest import eventually
-from tests.workers.test_engine_client import Listener
-from workers.engine_client import EngineClient, EngineState
+from tests.workers.engine_host.test_client import Listener
+from workers.engine_host.client import EngineClient, EngineState
 from workers.host.messages import Submit
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from workers.engine_process import ROOT
+from workers.engine_host.process import ROOT
 
 IMPORTED = """
 import json, sys

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.catalog import load_catalog
+from shared.domain.catalog import load_catalog
 from tests.conftest import eventually
-from workers.engine_client import EngineClient, EngineState
+from workers.engine_host.client import EngineClient, EngineState
 
 
 def test_a_host_that_cannot_load_logs_one_json_line(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import InputRefused
+from shared.domain.errors import InputRefused
 from workers.engines.base import Broke, Finished, Piece, Step, Work
-from workers.engines.budget import Budget
+from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost, Unprepared
 from workers.host.blame import EVIDENCE_SECONDS, Evidence
 from workers.host.isolation import Isolation

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from shared.errors import ConfigError
+from shared.domain.errors import ConfigError
+from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
-from workers.engines.placement import Placement
-from workers.engines.text_generation.packing import TOLERANCE
+from workers.engines.text_generation.forward.packing import TOLERANCE
 
 TOKENS = 12
 KEPT = 8

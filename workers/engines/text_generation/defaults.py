@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import ConfigError
-from workers.engines.text_generation.rules import Rules
+from shared.domain.errors import ConfigError
+from workers.engines.text_generation.sampling.rules import Rules
 
 APPLIED = (
     "repetition_penalty",

@@ -9,28 +9,28 @@ import msgspec
 import torch
 from transformers import AutoModelForCausalLM
 
-from shared.catalog import ModelSpec
-from shared.errors import ConfigError, InputRefused
-from workers.engines.admission import refused
+from shared.domain.catalog import ModelSpec
+from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
-from workers.engines.budget import Budget
-from workers.engines.local_model import read_json, trusted_directory
+from workers.engines.batching.admission import refused
+from workers.engines.batching.budget import Budget
+from workers.engines.batching.reader import LONG, Reader
+from workers.engines.loading.local_model import read_json, trusted_directory
+from workers.engines.loading.placement import Placement, place
+from workers.engines.loading.positions import longest_text
+from workers.engines.loading.pretrained import read
 from workers.engines.packed_attention import Unpackable
-from workers.engines.placement import Placement, place
-from workers.engines.positions import longest_text
-from workers.engines.pretrained import read
-from workers.engines.reader import LONG, Reader
-from workers.engines.text_generation import sampler
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.defaults import defaults_of
 from workers.engines.text_generation.detokenizer import Detokenizer
-from workers.engines.text_generation.door import Door, length_of
 from workers.engines.text_generation.families import check_family
-from workers.engines.text_generation.packing import packed_runner, static_runner
+from workers.engines.text_generation.forward.packing import packed_runner, static_runner
+from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.input_validator import Door, length_of
 from workers.engines.text_generation.prefixes import public_names
-from workers.engines.text_generation.runner import Runner
+from workers.engines.text_generation.sampling import sampler
+from workers.engines.text_generation.sampling.scores import namer, told
 from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.scores import namer, told
 from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
 from workers.engines.text_generation.turns import Listener, Turn
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from shared.errors import ConfigError
-from workers.engines.local_model import read_json
+from shared.domain.errors import ConfigError
+from workers.engines.loading.local_model import read_json
 
 CAUSAL = (
     "ForCausalLM",

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from workers.engines.text_generation.detokenizer import Spoken
-from workers.engines.text_generation.sampler import Draw, Sampling
-from workers.engines.text_generation.scores import Score
+from workers.engines.text_generation.sampling.sampler import Draw, Sampling
+from workers.engines.text_generation.sampling.scores import Score
 
 NO_SLOT = -1
 REPLAY = 64

@@ -7,8 +7,8 @@ from itertools import groupby
 
 from workers.engines.text_generation.detokenizer import Chunk as Said
 from workers.engines.text_generation.detokenizer import Detokenizer, Spoken
-from workers.engines.text_generation.sampler import Chosen
-from workers.engines.text_generation.scores import Score
+from workers.engines.text_generation.sampling.sampler import Chosen
+from workers.engines.text_generation.sampling.scores import Score
 from workers.engines.text_generation.sequence import Row, Sequence
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from shared.catalog import Batch, Limits, ModelSpec
-from shared.errors import ConfigError
+from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.errors import ConfigError
 from tests.engine_driver import drive, resumed
 from tests.zoo.models import VOCABULARY, Model, tokenizer
 from tests.zoo.visit import generate, words
 from workers.engines.base import EngineInfo, Work
-from workers.engines.placement import Placement
+from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration
 
 COUNT = 14

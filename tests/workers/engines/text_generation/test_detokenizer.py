@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_models import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
+from workers.engines.loading.vocabulary import REPLACEMENT
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer, Spoken
 from workers.engines.text_generation.stop_strings import begun, first_stop
-from workers.engines.text_generation.vocabulary import REPLACEMENT
 
 TOKENIZERS = {
     "byte-level": byte_level_tokenizer(),

@@ -8,8 +8,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from shared.catalog import Batch, Limits
-from shared.errors import PROBLEMS, ConfigError, InputRefused
+from shared.domain.catalog import Batch, Limits
+from shared.domain.errors import PROBLEMS, ConfigError, InputRefused
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
@@ -20,9 +20,10 @@ from tests.tiny_models import (
     text_spec,
 )
 from workers.engines.base import Broke, Work
-from workers.engines.reader import LONG
-from workers.engines.text_generation import attention, sampler
+from workers.engines.batching.reader import LONG
 from workers.engines.text_generation.engine import TextGeneration
+from workers.engines.text_generation.forward import attention
+from workers.engines.text_generation.sampling import sampler
 from workers.host.loop import Loop
 from workers.host.messages import Command, Stepped, Stop, Submit
 
@@ -556,8 +557,8 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
 def test_a_cache_beyond_the_memory_is_refused_by_name(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engines.placement.Placement.free_bytes", lambda _: 1000)
-    monkeypatch.setattr("workers.engines.pretrained.fits_at_once", lambda *_: True)
+    monkeypatch.setattr("workers.engines.loading.placement.Placement.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("workers.engines.loading.pretrained.fits_at_once", lambda *_: True)
 
     with pytest.raises(ConfigError, match=r"models\.tiny: one sequence of 160 tokens"):
         TextGeneration(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import transformers
 
-from shared.errors import ConfigError
+from shared.domain.errors import ConfigError
 from tests.tiny_models import LLAMA, byte_level_tokenizer, save_causal, save_encoder, text_spec
 from workers.engines.registry import build
 

@@ -13,11 +13,11 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from workers.engines.placement import Placement
+from workers.engines.loading.placement import Placement
 from workers.engines.row_blocks import ROWS, RowBlocks, wants_fixed_rows
-from workers.engines.text_generation.packing import packed_runner
-from workers.engines.text_generation.runner import PackedRunner
-from workers.engines.text_generation.sampler import Sampling
+from workers.engines.text_generation.forward.packing import packed_runner
+from workers.engines.text_generation.forward.runner import PackedRunner
+from workers.engines.text_generation.sampling.sampler import Sampling
 from workers.engines.text_generation.sequence import Chunk, Sequence
 
 HALVES = [torch.bfloat16, torch.float16]

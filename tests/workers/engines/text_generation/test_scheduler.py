@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.engines.text_generation.sampler import Sampling
+from workers.engines.text_generation.sampling.sampler import Sampling
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
 

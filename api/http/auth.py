@@ -1,0 +1,125 @@
+"""Who calls and what they may do: a bearer token, or what a route takes in its place."""
+
+import hmac
+from dataclasses import dataclass
+from enum import StrEnum
+
+from api.http import request_context
+from api.services import services
+from shared.domain.errors import JobsError
+from shared.store.api_keys import Scope
+from shared.store.jobs import ANY_TENANT
+
+DEFAULT_TENANT = "default"
+
+
+class Access(StrEnum):
+    """What a route asks for. `METRICS`: a token of the operator's tenant, or the one for metrics alone."""
+
+    OPEN = "open"
+    TOKEN = "token"
+    TICKET = "ticket"
+    METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls. `scopes` are values of `Scope`; a limit that is None is the server's default."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[str]
+    rpm: int | None = None
+    rph: int | None = None
+    max_queued: int | None = None
+    max_bytes: int | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    @property
+    def operates(self) -> bool:
+        """Whether this is the server's own administrator, to whom what all tenants share belongs."""
+        return Scope.ADMIN in self.scopes and self.tenant == DEFAULT_TENANT
+
+
+DEFAULT_CLIENT = Client("default", DEFAULT_TENANT, frozenset(Scope))
+TICKET_CLIENT = Client("ticket", ANY_TENANT, frozenset({Scope.JOBS_READ}))
+"""A ticket names the job itself, whoever owns it."""
+SCRAPER = Client("metrics", DEFAULT_TENANT, frozenset({Scope.METRICS}))
+"""Who has the token of `METRICS_TOKEN`, which opens nothing else."""
+
+
+class Unauthorized(JobsError):
+    code = "unauthorized"
+
+
+class Forbidden(JobsError):
+    code = "forbidden"
+
+
+def authenticate(access: Access, scope: Scope) -> None:
+    """Put the caller into `g.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
+    if access is Access.OPEN:
+        return
+    caller = request_context.handling().client = _client(access)
+    if access is Access.METRICS and caller.tenant != DEFAULT_TENANT:
+        raise Forbidden("These are of every tenant: it takes a key of the default tenant.")
+    if not caller.may(scope):
+        raise Forbidden(f"This key lacks the scope '{scope}' that this call needs.")
+
+
+def client() -> Client:
+    """Who makes the current request."""
+    found = request_context.handling().client
+    assert found is not None, "asked on a route that anybody may call"
+    return found
+
+
+def require_operator() -> None:
+    """Raises `Forbidden` unless the server's own administrator calls."""
+    if not client().operates:
+        raise Forbidden("This touches every tenant: it takes a key of the default tenant.")
+
+
+def tenant() -> str:
+    """The tenant of the current request."""
+    return client().tenant
+
+
+def _client(access: Access) -> Client:
+    here = request_context.handling()
+    header = here.environ.get("HTTP_AUTHORIZATION")
+    if header is None and access is Access.TICKET and "ticket" in here.request.args:
+        job_id = (here.request.view_args or {}).get("job_id", "")
+        if not services().tickets.admits(here.request.args["ticket"], job_id):
+            raise Unauthorized(
+                "This ticket has expired or is not for this job. Get the job again for a new one."
+            )
+        return TICKET_CLIENT
+    scheme, _, token = (header or "").partition(" ")
+    found = _holder(token.strip(), access) if scheme.lower() == "bearer" else None
+    if found is None:
+        # One answer for a missing token, a wrong one and one that has ended: none tells what exists.
+        raise Unauthorized("Send a valid token as 'Authorization: Bearer <token>'.")
+    return found
+
+
+def _holder(token: str, access: Access) -> Client | None:
+    """Who holds this token. Raises `StoreUnavailable` where only Redis could tell."""
+    here = services()
+    if _is(token, here.token):
+        return DEFAULT_CLIENT
+    if access is Access.METRICS and _is(token, here.settings.metrics_token):
+        return SCRAPER
+    key = here.keys.check(token)
+    if key is None:
+        return None
+    grant = key.grant
+    limits = (grant.rpm, grant.rph, grant.max_queued, grant.max_bytes)
+    return Client(key.id, grant.tenant, grant.scopes, *limits)
+
+
+def _is(token: str, secret: str | None) -> bool:
+    given = token.encode("utf-8", "replace")
+    return secret is not None and hmac.compare_digest(given, secret.encode())

@@ -1,0 +1,134 @@
+"""Every error leaves as an RFC 9457 problem document, named by the one table in shared/domain/errors.py."""
+
+import logging
+from typing import Any
+
+import msgspec
+from flask import Flask
+from pydantic import BaseModel, Field
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from api.http import request_context
+from api.http.reply import Reply, in_flask
+from shared.domain.errors import PROBLEMS, InvalidRequest, JobsError, TryLater
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = {
+    "redis_unavailable": 2,
+    "model_unavailable": 5,
+    "queue_full": 5,
+    "tenant_queue_full": 5,
+    "deadline_unreachable": 5,
+    "rate_limited": 1,
+    "webhook_backlog_full": 30,
+    "webhook_lookups_busy": 5,
+    "storage_full": 30,
+    "storage_quota_exceeded": 60,
+}
+"""Seconds, where the error does not know better."""
+
+_HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+_DETAILS = {
+    "not_found": "There is nothing at this path. /openapi.json lists what there is.",
+    "body_too_large": "The body is larger than this server accepts. Send a smaller one.",
+    "bad_request": "The request could not be understood. Check its headers and URL.",
+}
+_log = logging.getLogger(__name__)
+
+
+class FieldError(BaseModel):
+    """One fault of a request body: where it is, what is wrong, its kind."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. `code` is for machines and stands in docs/errors.md."""
+
+    type: str = Field(examples=["/problems/invalid-request"])
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldError] | None = Field(default=None, description="Faults of the body.")
+    job_id: str | None = Field(default=None, description="The job that ended without success.")
+
+
+def problem(
+    code: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Reply:
+    """A problem document. `members` are added to the document; None leaves one out."""
+    known = PROBLEMS[code]
+    document = {
+        "type": f"/problems/{code.replace('_', '-')}",
+        "title": known.title,
+        "status": status or known.status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_context.handling().request_id,
+        **{name: value for name, value in members.items() if value is not None},
+    }
+    reply = Reply(msgspec.json.encode(document), status or known.status, MEDIA_TYPE)
+    if code in RETRY_AFTER:
+        reply.headers["Retry-After"] = str(RETRY_AFTER[code])
+    if known.status == 401:
+        reply.headers["WWW-Authenticate"] = "Bearer"
+    reply.headers.update(headers or {})
+    return reply
+
+
+def register(app: Flask) -> None:
+    """Turn every exception that leaves a view into a problem document."""
+    app.register_error_handler(Exception, lambda error: in_flask(told(error)))
+
+
+def told(error: Exception) -> Reply:
+    """What a caller is told of an exception that left a view."""
+    if isinstance(error, JobsError):
+        return _jobs_error(error)
+    if isinstance(error, HTTPException):
+        return _http_error(error)
+    return _unexpected(error)
+
+
+def _jobs_error(error: JobsError) -> Reply:
+    if error.__cause__ is not None:
+        asked = request_context.handling().request_id
+        _log.debug("request %s: %s from %r", asked, error.code, error.__cause__)
+    errors = error.errors or None if isinstance(error, InvalidRequest) else None
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TryLater) else None
+    return problem(error.code, error.detail, headers=headers, errors=errors)
+
+
+def _http_error(error: HTTPException) -> Reply:
+    status = error.code or 500
+    if status >= 500:
+        return _unexpected(error)
+    code = _HTTP_CODES.get(status, "bad_request")
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        detail = f"This path takes {allowed}." if allowed else "This path takes other methods."
+        return problem(code, detail, headers={"Allow": allowed})
+    return problem(code, _DETAILS.get(code, error.name), status=status)
+
+
+def _unexpected(error: Exception) -> Reply:
+    here, asked = request_context.handling(), request_context.request()
+    _log.error("request %s: %s %s broke", here.request_id, asked.method, asked.path, exc_info=error)
+    return problem(
+        "internal_error",
+        "The server has logged what happened under this request id. Trying again may help.",
+    )

@@ -1,0 +1,100 @@
+"""The short way to the busiest routes (docs/performance.md says what Flask's costs).
+
+What is asked and what is answered is the same on both ways, for it is the same functions that do it: see
+`api.app`. A request takes the short one when its method and path are exactly those of a busy route. One from
+another origin goes through Flask, where what answers browsers hangs, and so does one that is refused by its
+target.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from werkzeug.wsgi import ClosingIterator
+
+from api.http import observation
+from api.http.errors import told
+from api.http.operations import EVENT_STREAM, Operation, View
+from api.http.reply import Answered, Reply
+from api.http.request_target import fault_of
+
+BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
+
+
+class Parts:
+    """An answer that is all here, and what is to be done when it is out."""
+
+    __slots__ = ("_parts", "close")
+
+    def __init__(self, parts: Iterable[bytes], close: Callable[[], None]) -> None:
+        self._parts = parts
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
+
+
+class Stop(NamedTuple):
+    """A busy route: what it is and what answers it."""
+
+    operation: Operation
+    view: View
+
+    @property
+    def whole(self) -> bool:
+        """Whether its answers are all here before they leave, as a stream is not."""
+        return all(one.media != EVENT_STREAM for one in self.operation.answers.values())
+
+
+class Lane:
+    """Answers requests for `stops`, by method and path. `begin` and `end` are what every request meets first
+    and every answer last.
+    """
+
+    def __init__(
+        self,
+        stops: Mapping[tuple[str, str], Stop],
+        begin: Callable[[WSGIEnvironment], None],
+        end: Callable[[Answered], None],
+    ) -> None:
+        self._stops = stops
+        self._begin = begin
+        self._end = end
+
+    def stop(self, environ: WSGIEnvironment) -> Stop | None:
+        """Where this request goes, None where Flask takes it."""
+        if "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
+            return None
+        return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+
+    def whole(self, environ: WSGIEnvironment) -> Stop | None:
+        """The same, where what answers is `reply` too."""
+        stop = self.stop(environ)
+        return stop if stop is not None and stop.whole else None
+
+    def serve(
+        self, stop: Stop, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """The answer, as WSGI gives it."""
+        answer = self._answer(stop, environ)
+        start_response(answer.status, list(answer.headers.items()))
+        if isinstance(answer, Reply):
+            return Parts([answer.body], answer.close)
+        return ClosingIterator(answer.iter_encoded(), answer.close)
+
+    def reply(self, stop: Stop, environ: WSGIEnvironment) -> Reply:
+        """The answer of a route that is `whole`, to be closed when it is out."""
+        answer = self._answer(stop, environ)
+        assert isinstance(answer, Reply)
+        return answer
+
+    def _answer(self, stop: Stop, environ: WSGIEnvironment) -> Answered:
+        self._begin(environ)
+        observation.begin(stop.operation)
+        try:
+            answer = stop.view()
+        except Exception as error:  # noqa: BLE001 - as under Flask, whatever it is has an answer
+            answer = told(error)
+        observation.end(answer)
+        self._end(answer)
+        return answer

@@ -1,0 +1,188 @@
+"""The route table: one decorator registers a Flask route, guards it and describes it for OpenAPI."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flask import Blueprint, Response
+from pydantic import BaseModel
+
+from api.http.auth import Access, Unauthorized, authenticate
+from api.http.limits.charging import admit, admit_stranger, settle, take_slot
+from api.http.limits.plan import Counted
+from api.http.reply import Answered, in_flask
+from api.http.requests import known_query
+from shared.store.api_keys import Scope
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+
+View = Callable[..., Answered]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the path, the query or a header. `schema` is JSON Schema."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer. `headers` maps a header's name to what it says."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    example: Any = None
+    media: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. `problems` are codes of shared.domain.errors.PROBLEMS."""
+
+    name: str
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    summary: str
+    description: str
+    tag: str
+    access: Access
+    scope: Scope
+    answers: Mapping[int, Answer]
+    parameters: tuple[Parameter, ...]
+    body: type[BaseModel] | None
+    body_examples: Mapping[str, Any]
+    problems: tuple[str, ...]
+
+    @property
+    def endpoint(self) -> str:
+        """Method and path, as settings and metrics name it."""
+        return f"{self.method} {self.path}"
+
+
+class Operations(Blueprint):
+    """A blueprint whose routes describe themselves. Summary and description are the view's docstring."""
+
+    def __init__(self, name: str, import_name: str, *, tag: str | None = None) -> None:
+        super().__init__(name, import_name)
+        self.tag = tag or name
+        self.table: list[Operation] = []
+        self.views: dict[str, View] = {}
+        """By endpoint: what answers a request, guarded."""
+
+    def operation(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        path: str,
+        *,
+        answers: Mapping[int, Answer],
+        access: Access = Access.TOKEN,
+        scope: Scope | None = None,
+        counted: Counted = Counted.OTHER,
+        parameters: tuple[Parameter, ...] = (),
+        body: type[BaseModel] | None = None,
+        body_examples: Mapping[str, Any] | None = None,
+        problems: tuple[str, ...] = (),
+        makes_job: bool = False,
+    ) -> Callable[[View], View]:
+        """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`.
+
+        `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods. Rate limits count
+        its calls as `counted`, unless anybody may call it; in the call that makes a job where the view
+        `makes_job`.
+        """
+        needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
+
+        def register(view: View) -> View:
+            summary, _, description = (view.__doc__ or "").partition("\n")
+            self.table.append(
+                Operation(
+                    name=view.__name__,
+                    method=method,
+                    path=path,
+                    summary=summary.strip(),
+                    description="\n".join(
+                        line.strip() for line in description.splitlines()
+                    ).strip(),
+                    tag=self.tag,
+                    access=access,
+                    scope=needed,
+                    answers=answers,
+                    parameters=parameters,
+                    body=body,
+                    body_examples=body_examples or {},
+                    problems=problems,
+                )
+            )
+            query = frozenset(one.name for one in parameters if one.place == "query")
+            rule = path.replace("{", "<").replace("}", ">")
+            guarded = _guarded(view, access, needed, query, f"{method} {path}", counted, makes_job)
+            self.views[f"{method} {path}"] = guarded
+            self.add_url_rule(rule, view.__name__, _for_flask(guarded), methods=[method])
+            return view
+
+        return register
+
+
+def _for_flask(view: View) -> Callable[..., Response]:
+    @functools.wraps(view)
+    def answered(**path: str) -> Response:
+        return in_flask(view(**path))
+
+    return answered
+
+
+def _guarded(
+    view: View,
+    access: Access,
+    scope: Scope,
+    query: frozenset[str],
+    endpoint: str,
+    counted: Counted,
+    makes_job: bool,
+) -> View:
+    if access is Access.OPEN:
+        return view
+
+    @functools.wraps(view)
+    def guarded(**path: str) -> Answered:
+        try:
+            authenticate(access, scope)
+        except Unauthorized:
+            admit_stranger(endpoint)
+            raise
+        admit(endpoint, counted, later=makes_job)
+        if not makes_job:
+            return held(path)
+        try:
+            response = held(path)
+        except Exception:
+            settle()
+            raise
+        try:
+            settle()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def held(path: dict[str, str]) -> Answered:
+        slot = take_slot()
+        try:
+            known_query(query)
+            response = view(**path)
+        except BaseException:
+            slot.leave()
+            raise
+        # A stream is open until its last byte is out or its reader has gone.
+        response.call_on_close(slot.leave)
+        return response
+
+    return guarded

@@ -1,0 +1,51 @@
+"""What a request is estimated to cost before it runs: what rate limits and fair shares are charged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.domain.catalog import ModelSpec
+from shared.domain.params import TEXT_ENGINES
+
+BYTES_PER_TOKEN = 4
+STORED_PER_NEW_TOKEN = 64
+"""Bytes of a new token in a job's log, as an event of its own, and in its output."""
+STORED_PER_SCORE = 80
+"""Bytes of one log-probability in an output, with the text and id of its token."""
+STORED_PER_EMBEDDING = 8 * 1024
+TOKEN_ENGINES = TEXT_ENGINES | {"embedding"}
+
+
+def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be.
+
+    0 for an engine without tokens.
+    """
+    if spec.engine not in TOKEN_ENGINES:
+        return 0
+    size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
+    prompt = -(-size // BYTES_PER_TOKEN)
+    if spec.engine not in TEXT_ENGINES:
+        return prompt
+    return prompt + _new_tokens(spec, params)
+
+
+def expected_bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+    """How much a job may write, by what was asked for, else by the model's limit; 0 where nobody can tell."""
+    if spec.engine in TEXT_ENGINES:
+        scores = 1 + int(params.get("top_logprobs") or 0) if params.get("logprobs") else 0
+        return _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+    if spec.engine == "embedding":
+        return STORED_PER_EMBEDDING * (len(content) if isinstance(content, list) else 1)
+    # It tells its input, once in the log and once in the output.
+    return 2 * len(content) if spec.engine == "echo" and isinstance(content, str) else 0
+
+
+def _new_tokens(spec: ModelSpec, params: Mapping[str, Any]) -> int:
+    return int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
+
+
+def share(tokens: int) -> int:
+    """What a job of so many estimated tokens costs its tenant's share of the engine; without tokens, one."""
+    return max(1, tokens)

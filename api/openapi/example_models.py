@@ -1,0 +1,58 @@
+"""The examples of the OpenAPI document, made to name the models that a catalogue has."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from api.openapi.examples import ECHO_MODEL, EMBEDDING_MODEL, OWN_MODEL, TEXT_MODEL
+from shared.domain.catalog import Catalog, ModelSpec
+from shared.domain.params import TEXT_ENGINES
+
+_KINDS = {TEXT_MODEL: "text", EMBEDDING_MODEL: "embedding", ECHO_MODEL: "echo", OWN_MODEL: "own"}
+
+
+class ExampleModels:
+    """The first model of each kind in a catalogue."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        specs = list(catalog)
+        self._of_kind = {_kind(spec): spec for spec in reversed(specs)}
+        self._names = {
+            written: self._of_kind.get(kind, specs[0]).name for written, kind in _KINDS.items()
+        }
+
+    def bodies(self, examples: Mapping[str, Any]) -> dict[str, Any]:
+        """Of examples of bodies those that a model of the catalogue takes."""
+        return {
+            name: self.named(self._within_limits(body))
+            for name, body in examples.items()
+            if self._model_of(body) is not None
+        }
+
+    def named(self, example: Any) -> Any:
+        """An example with the catalogue's names, wherever it names a model."""
+        if isinstance(example, str):
+            for written, name in self._names.items():
+                if example == written or f'"{written}"' in example or f".{written}@" in example:
+                    return example.replace(written, name)
+            return example
+        if isinstance(example, list):
+            return [self.named(one) for one in example]
+        if isinstance(example, Mapping):
+            return {self._names.get(key, key): self.named(one) for key, one in example.items()}
+        return example
+
+    def _model_of(self, body: Any) -> ModelSpec | None:
+        return self._of_kind.get(_KINDS[body.get("data", body)["model"]])
+
+    def _within_limits(self, body: Any) -> Any:
+        spec, params = self._model_of(body), body.get("params", {})
+        if spec is None or "max_new_tokens" not in params:
+            return body
+        most = min(params["max_new_tokens"], spec.limits.max_new_tokens)
+        return {**body, "params": {**params, "max_new_tokens": most}}
+
+
+def _kind(spec: ModelSpec) -> str:
+    if spec.engine in TEXT_ENGINES:
+        return "text"
+    return spec.engine if spec.engine in _KINDS.values() else "own"

@@ -1,0 +1,131 @@
+"""The schema of a job request as this server takes it.
+
+`JobRequest` itself is a plain object, so that code generators make one type of it. What only a validator can
+use stands in keywords that generators pass over (`if`, `then`, `else`, `dependentSchemas`): exactly one
+of `prompt` and `input`, and which params and input each model takes. The same, a JSON schema a model, stands
+under `x-models` and in `GET /v1/models/{model}`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from api.http.body_bounds import MAX_INTEGER
+from shared.domain.catalog import Catalog, ModelSpec
+from shared.domain.params import INPUTS, PARAMS, TEXT_ENGINES
+from shared.domain.wire import NULL, or_null
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_ONE_INPUT = {
+    "if": {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+    "then": {"properties": {"input": NULL}},
+    "else": {"required": ["input"], "properties": {"input": {"not": NULL}}},
+}
+"""One that is null is left out."""
+_OBJECT: dict[str, Any] = {"type": "object"}
+JSON_INPUT = "JsonInput"
+
+
+def json_input(reference: str) -> dict[str, Any]:
+    """The schema of any JSON that a request may hold; `reference` is where it stands."""
+    itself = {"$ref": reference}
+    return {
+        "description": "Any JSON. Integers fit into 64 bits.",
+        "if": {"type": "integer"},
+        "then": {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+        "else": {
+            "if": {"type": "array", "items": {}},  # Linters want "items" beside the word.
+            "then": {"items": itself},
+            "else": {"if": _OBJECT, "then": {"additionalProperties": itself}},
+        },
+    }
+
+
+def job_request(plain: Mapping[str, Any], catalog: Catalog, json_reference: str) -> dict[str, Any]:
+    """The schema of `JobRequest` for the models of a catalogue, made of pydantic's `plain` one.
+
+    `json_reference` is where the schema of any JSON stands.
+    """
+    any_json = {"$ref": json_reference}
+    properties = dict(plain["properties"])
+    properties["input"] = {**any_json, "description": properties["input"]["description"]}
+    properties["model"] = {**properties["model"], "examples": [spec.name for spec in catalog]}
+    properties["params"] = {
+        **or_null({**_OBJECT, "additionalProperties": any_json}),
+        "description": "What the model's engine takes: see `x-models`, or `GET /v1/models/{model}`.",
+    }
+    taken: dict[str, Any] = {}
+    for spec in reversed(list(catalog)):
+        taken = {
+            "if": {"properties": {"model": {"const": spec.name}}},
+            "then": {
+                "properties": {name: or_null(made) for name, made in model_schemas(spec).items()}
+            },
+            "else": taken,
+        }
+    return {
+        **plain,
+        "properties": properties,
+        **_ONE_INPUT,
+        "dependentSchemas": {"model": taken},
+    }
+
+
+def model_schemas(spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    """JSON schemas of a model's `params` and `input`, each complete in itself.
+
+    An engine of one's own takes any object and any JSON.
+    """
+    params, content = PARAMS.get(spec.engine), INPUTS.get(spec.engine)
+    taken: dict[str, Any] = dict(_OBJECT) if params is None else _whole(params)
+    if spec.engine in TEXT_ENGINES:
+        taken["properties"]["max_new_tokens"]["maximum"] = spec.limits.max_new_tokens
+    return {"params": taken, "input": {} if content is None else _whole(content)}
+
+
+def by_model(catalog: Catalog) -> dict[str, Any]:
+    """`x-models`: the engine of each model, and the schemas of what it takes."""
+    return {
+        spec.name: {
+            "engine": spec.engine,
+            **{name: {"$schema": DIALECT, **made} for name, made in model_schemas(spec).items()},
+        }
+        for spec in catalog
+    }
+
+
+def without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's schema with each member's default in its description instead.
+
+    openapi-typescript makes members that have a default required, of requests too.
+    """
+    members = {}
+    for name, member in schema["properties"].items():
+        members[name] = kept = {key: value for key, value in member.items() if key != "default"}
+        if member.get("default") is not None:
+            default = member["default"]
+            told = default if isinstance(default, str) else json.dumps(default)
+            kept["description"] = f"{member.get('description', '')} Default: {told}.".strip()
+    return {**schema, "properties": members}
+
+
+def _whole(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    """A schema with all that it refers to put in its place; none of ours refers to itself."""
+    schema = adapter.json_schema()
+    defined = schema.pop("$defs", {})
+    whole = _resolved(schema, defined)
+    assert isinstance(whole, dict)
+    return whole
+
+
+def _resolved(part: Any, defined: dict[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_resolved(one, defined) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        beside = {name: value for name, value in part.items() if name != "$ref"}
+        return {**_resolved(defined[part["$ref"].removeprefix("#/$defs/")], defined), **beside}
+    return {name: _resolved(value, defined) for name, value in part.items()}

@@ -1,0 +1,207 @@
+"""Inference on one connection: `POST /v1/infer` waits, `POST /v1/infer/stream` streams."""
+
+import time
+
+from flask import Response
+
+from api.http import requests
+from api.http.answers import answer, job_json, links
+from api.http.errors import problem
+from api.http.limits.plan import Counted
+from api.http.operations import EVENT_STREAM, Answer, Operations
+from api.http.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
+from api.http.reply import Reply
+from api.intake.submission import Accepted, Submission, accept, answered, read_submission, submit
+from api.openapi import examples
+from api.routes.streams import cursor_asked_for, resumed, stream
+from api.services import services
+from shared.domain.errors import PROBLEMS, InvalidRequest, StoreUnavailable
+from shared.domain.records import NewJob, Record
+from shared.domain.schemas import Job, JobError, JobRequest
+from shared.domain.states import JobState
+from shared.store.events import EventId
+
+DEFAULT_TIMEOUT = 60.0
+MAX_TIMEOUT = 600.0
+
+_ENDINGS = {
+    JobState.FAILED: JobError(code="engine_error", message="The job failed.", retryable=True),
+    JobState.CANCELED: JobError(
+        code="job_canceled", message="The job was canceled.", retryable=False
+    ),
+    JobState.EXPIRED: JobError(
+        code="job_expired", message="The deadline passed before a result existed.", retryable=False
+    ),
+}
+
+infer = Operations("infer", __name__)
+
+
+@infer.operation(
+    "POST",
+    "/v1/infer",
+    counted=Counted.SUBMIT,
+    makes_job=True,
+    parameters=(TIMEOUT, IDEMPOTENCY_KEY, TRACEPARENT),
+    body=JobRequest,
+    body_examples=examples.REQUESTS,
+    answers={
+        200: Answer("The finished job.", Job, examples.FINISHED),
+        202: Answer(
+            "Not done within `timeout`; the job goes on.",
+            Job,
+            examples.QUEUED,
+            headers={"Location": "Where the job is."},
+        ),
+    },
+    problems=(
+        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
+        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+        *(
+            "webhook_refused",
+            "webhook_secret_missing",
+            "webhook_backlog_full",
+            "webhook_lookups_busy",
+        ),
+        *("storage_quota_exceeded", "storage_full"),
+        *(
+            "invalid_input",
+            "poison_input",
+            "prompt_too_long",
+            "output_too_large",
+            "engine_error",
+            "out_of_memory",
+            "worker_crashed",
+            "run_timeout",
+        ),
+        *("job_canceled", "job_expired", "model_unavailable"),
+    ),
+)
+def infer_now() -> Reply:
+    """Infer and wait for the result
+
+    The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
+    goes on. A job that fails answers a problem document with `job_id`. While the model's circuit breaker is
+    open and no fallback can run the job, the answer is 503 `model_unavailable` at once. `cached` says that
+    the result is an earlier request's; `Cache-Control: no-store` asks for one of its own.
+    """
+    timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
+    submission = read_submission()
+    try:
+        accepted = submit(submission, timeout, urgent=True)
+    except StoreUnavailable:
+        if (kept := _kept(submission.job)) is None:
+            raise
+        return answer(job_json(kept, links()))
+    if not accepted.record.terminal:
+        return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
+    if accepted.record.state is not JobState.SUCCEEDED:
+        return _failure(accepted)
+    # No Location: the answer is the result, and werkzeug's handling of that header costs 4 % of the call.
+    replayed = {"Idempotent_Replayed": "true"} if accepted.replayed else {}
+    return answer(accepted.json, 200, **replayed)
+
+
+@infer.operation(
+    "POST",
+    "/v1/infer/stream",
+    counted=Counted.SUBMIT,
+    parameters=(IDEMPOTENCY_KEY, LAST_EVENT_ID, TRACEPARENT),
+    body=JobRequest,
+    body_examples=examples.REQUESTS,
+    answers={
+        200: Answer(
+            "The events, until `done`.",
+            media=EVENT_STREAM,
+            example=examples.EVENTS,
+            headers={"Location": "Where the job is."},
+        ),
+        204: Answer("A repeated request whose cursor is the terminal event."),
+    },
+    problems=(
+        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
+        *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+        *("invalid_cursor", "events_expired", "model_unavailable"),
+        *(
+            "webhook_refused",
+            "webhook_secret_missing",
+            "webhook_backlog_full",
+            "webhook_lookups_busy",
+        ),
+        *("storage_quota_exceeded", "storage_full"),
+    ),
+)
+def infer_stream() -> Response:
+    """Infer and stream the events
+
+    The same events as `GET /v1/jobs/{job_id}/events`, on this connection. The job lives as long as
+    somebody reads it: when the client goes away and nobody reads its events within the grace period, the
+    job is canceled. Come back to `{Location}/events` with `Last-Event-ID`.
+    """
+    cursor = cursor_asked_for()
+    submission = read_submission()
+    if cursor is not None and submission.job.idempotency_key is None:
+        raise InvalidRequest(
+            "Last-Event-ID alone names no job, and this request would make another one. Send it to "
+            "GET {Location}/events, Location being a header of the first answer; or send an "
+            "Idempotency-Key with the request and with each repeat, and its job goes on here.",
+            code="invalid_cursor",
+        )
+    return _stream_new(submission, cursor)
+
+
+def _kept(job: NewJob) -> Record | None:
+    """What can be answered without the store: a result that is here, to whom asks for no more than that."""
+    here = services()
+    if job.webhook or job.idempotency_key is not None:
+        return None
+    if (result := here.cache.kept(job.share)) is None:
+        return None
+    here.observers.emit("result_looked_up", job.model, "hit")
+    return answered(job, int(time.time() * 1000), result.borrowed)
+
+
+def _stream_new(submission: Submission, cursor: EventId | None) -> Response:
+    job = submission.job
+    here = services()
+    # In this order no crash of ours leaves a job that nobody watches over and nobody reads.
+    presence = here.readers.tether(job.id, job.expires_in)
+    # Not `fresh`: on two connections the job may be made before the subscription, and what that loses
+    # a reader would see only at the next event. Callers that wait for the end do not mind.
+    follower = here.follow(job.id)
+    try:
+        _, created = accept(submission, urgent=True)
+        if created.replayed:
+            record = here.store.get(created.id, job.tenant)
+    except Exception as error:
+        follower.close()
+        if isinstance(error, StoreUnavailable):
+            # The job may be in all the same; nobody can read it, so it must not run.
+            presence.leave(watch=True)
+        else:
+            here.readers.forget(job.id)
+        raise
+    urls = links()
+    if created.replayed:
+        follower.close()
+        here.readers.forget(job.id)
+        response = resumed(record, cursor)
+        response.headers["Idempotent-Replayed"] = "true"
+    else:
+        response = stream(follower, presence, urls)
+    response.headers["Location"] = urls.job(created.id)
+    return response
+
+
+def _failure(accepted: Accepted) -> Reply:
+    """A job that ended without success, as a problem document."""
+    error = _error_of(accepted.record)
+    code = error.code if error.code in PROBLEMS else "engine_error"
+    headers = {name.replace("_", "-"): value for name, value in accepted.headers.items()}
+    return problem(code, error.message, headers=headers, job_id=accepted.record.id)
+
+
+def _error_of(record: Record) -> JobError:
+    return record.job().error or _ENDINGS[record.state]

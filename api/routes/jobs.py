@@ -1,0 +1,196 @@
+"""Jobs: make, read, list, cancel and delete them."""
+
+from flask import Response
+
+from api.http import request_context, requests
+from api.http.answers import answer, document, job_json, job_members, links
+from api.http.auth import tenant
+from api.http.limits.plan import Counted
+from api.http.operations import Answer, Operations, Parameter
+from api.http.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
+from api.http.reply import Reply
+from api.intake.submission import held, read_submission, submit
+from api.openapi import examples
+from api.services import services
+from shared.domain.errors import InvalidRequest
+from shared.domain.schemas import Job, JobList, JobRequest
+from shared.domain.states import JobState
+
+PAGE = 20
+MAX_PAGE = 100
+
+jobs = Operations("jobs", __name__)
+
+
+@jobs.operation(
+    "POST",
+    "/v1/jobs",
+    counted=Counted.SUBMIT,
+    makes_job=True,
+    parameters=(PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
+    body=JobRequest,
+    body_examples=examples.REQUESTS,
+    answers={
+        202: Answer(
+            "The job, which waits or runs.",
+            Job,
+            examples.QUEUED,
+            headers={
+                "Location": "Where the job is.",
+                "Preference-Applied": "The wait that was applied.",
+            },
+        ),
+        200: Answer(
+            "The job had ended within `Prefer: wait` or with a result from the cache, or an earlier "
+            "request with this Idempotency-Key had made it.",
+            Job,
+            examples.FINISHED,
+            headers={"Idempotent-Replayed": "`true` where an earlier request had made the job."},
+        ),
+    },
+    problems=(
+        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
+        *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+        *(
+            "webhook_refused",
+            "webhook_secret_missing",
+            "webhook_backlog_full",
+            "webhook_lookups_busy",
+        ),
+        *("storage_quota_exceeded", "storage_full"),
+    ),
+)
+def create_job() -> Reply:
+    """Make a job
+
+    Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
+    `Idempotency-Key` to be able to repeat the call without making a second job. While the model's circuit
+    breaker is open the job goes to the model's fallback, or waits, with its deadline running. A request that
+    has only one possible answer may get that of an earlier one (`cached`), unless it comes with
+    `Cache-Control: no-store`.
+    """
+    wait = requests.preferred_wait()
+    accepted = submit(read_submission(), wait or 0)
+    applied = {} if wait is None else {"Preference_Applied": f"wait={wait}"}
+    done = accepted.replayed or accepted.cached or (bool(wait) and accepted.record.terminal)
+    return answer(accepted.json, 200 if done else 202, **applied, **accepted.headers)
+
+
+@jobs.operation(
+    "GET",
+    "/v1/jobs/{job_id}",
+    parameters=(JOB_ID, WAIT),
+    answers={
+        200: Answer(
+            "The job.",
+            Job,
+            examples.FINISHED,
+            headers={"Retry-After": "While the job has not ended: when to look again."},
+        )
+    },
+    problems=("job_not_found", "invalid_parameter"),
+)
+def get_job(job_id: str) -> Reply:
+    """Get a job
+
+    With `wait` the answer is held until the job ends or so many seconds have passed.
+    """
+    wait = requests.seconds("wait", default=0, maximum=requests.MAX_WAIT, clamp=True)
+    record = held(job_id, wait)
+    response = answer(job_json(record, links()))
+    if not record.terminal:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+@jobs.operation(
+    "GET",
+    "/v1/jobs",
+    parameters=(
+        Parameter(
+            "status",
+            "query",
+            "Only jobs in this state.",
+            {"type": "string", "enum": [state.value for state in JobState]},
+            "succeeded",
+        ),
+        Parameter("model", "query", "Only jobs of this model.", example=examples.TEXT_MODEL),
+        Parameter(
+            "limit",
+            "query",
+            "How many jobs at most.",
+            {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
+            PAGE,
+        ),
+        CURSOR,
+    ),
+    answers={200: Answer("A page of jobs.", JobList, examples.LISTING)},
+    problems=("invalid_parameter", "invalid_cursor"),
+)
+def list_jobs() -> Reply:
+    """List jobs, newest first
+
+    Only the caller's own. Follow `next_cursor` until it is null; a page may hold fewer jobs than `limit`
+    and still have a next one.
+    """
+    query = request_context.request().args
+    records, cursor = services().store.listing(
+        tenant(),
+        state=_state(),
+        model=query.get("model"),
+        limit=requests.count("limit", default=PAGE, maximum=MAX_PAGE),
+        cursor=query.get("cursor"),
+    )
+    urls = links()
+    return document(
+        {"data": [job_members(record, urls) for record in records], "next_cursor": cursor}
+    )
+
+
+@jobs.operation(
+    "POST",
+    "/v1/jobs/{job_id}/cancel",
+    parameters=(JOB_ID,),
+    answers={
+        202: Answer("Its worker has been asked to stop.", Job, examples.CANCELING),
+        200: Answer("The job has ended, by this call or before.", Job, examples.CANCELED),
+    },
+    problems=("job_not_found",),
+)
+def cancel_job(job_id: str) -> Reply:
+    """Cancel a job
+
+    May be repeated. A job is shown as `canceled` only after its work has really stopped.
+    """
+    store = services().store
+    store.cancel(job_id, tenant())
+    record = store.get(job_id, tenant())
+    return answer(job_json(record, links()), 200 if record.terminal else 202)
+
+
+@jobs.operation(
+    "DELETE",
+    "/v1/jobs/{job_id}",
+    parameters=(JOB_ID,),
+    answers={204: Answer("The job, its output and its events are gone.")},
+    problems=("job_not_found", "job_not_terminal"),
+)
+def delete_job(job_id: str) -> Response:
+    """Delete a job that has ended"""
+    here = services()
+    here.cache.forget(here.store.delete(job_id, tenant()))
+    return Response(status=204)
+
+
+def _state() -> JobState | None:
+    given = request_context.request().args.get("status")
+    if given is None:
+        return None
+    try:
+        return JobState(given)
+    except ValueError:
+        states = ", ".join(JobState)
+        raise InvalidRequest(
+            f"'status' must be one of {states}, not {given[:40]!r}.", code="invalid_parameter"
+        ) from None

@@ -1,0 +1,211 @@
+"""The models of the catalogue and how they are doing: `GET /v1/models`."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from api.http.answers import document
+from api.http.auth import client, require_operator
+from api.http.operations import Answer, Operations, Parameter
+from api.http.reply import Reply
+from api.openapi import examples
+from api.openapi.request_schema import DIALECT, model_schemas
+from api.services import services
+from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.records import ModelStatus
+from shared.domain.schemas import rfc3339
+from shared.store.api_keys import Scope
+from shared.store.breaker import BreakerState, BreakerStatus
+
+SERVING = ("ready", "busy")
+_STATES = (*SERVING, "starting", "unhealthy", "failed")
+OFFLINE = "offline"
+PLACE = frozenset({"name", "host", "pid", "engine_pid"})
+"""What a worker's report tells of the machine that it runs on."""
+
+models = Operations("models", __name__)
+
+MODEL = Parameter(
+    "model",
+    "path",
+    "The model's `id`.",
+    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
+    examples.TEXT_MODEL,
+)
+
+
+class Breaker(BaseModel):
+    """A model's circuit breaker, shared by its workers. Counts are since it was first used."""
+
+    state: Literal["closed", "open", "half_open"]
+    consecutive_failures: int
+    successes: int
+    failures: int
+    opened: int = Field(description="How often it has opened.")
+    changed_at: str | None = Field(description="When the state last changed.")
+    until: str | None = Field(description="While not closed: when its cool-down ends, or ended.")
+    retry_after_ms: int = Field(description="Until another attempt may be tried; 0: now.")
+
+
+class Model(BaseModel):
+    """A model of the catalogue. `state` is that of its best worker, `offline` where none lives."""
+
+    id: str
+    object: Literal["model"] = "model"
+    engine: str
+    device: str | None = None
+    state: Literal["ready", "busy", "starting", "unhealthy", "failed", "offline"]
+    limits: Limits
+    context: int | None = Field(
+        default=None,
+        description="Tokens that a text can have at most, its answer included, as its live workers say; null "
+        "while none does, or where the model has no bound.",
+    )
+    batch: Batch
+    workers: list[dict[str, Any]] = Field(
+        description="What each live worker last said of itself. Its name, host and processes are for the "
+        "operator alone; others get a number for a name."
+    )
+    queue_depth: int
+    running: int
+    breaker: Breaker
+    fallback: str | None = Field(description="The model that stands in while the breaker is open.")
+
+
+class ModelSchemas(BaseModel):
+    """JSON schemas (draft 2020-12), each complete in itself."""
+
+    params: dict[str, Any] = Field(description="What stands in a job request's `params`.")
+    input: dict[str, Any] = Field(
+        description="What stands in its `input`; a text goes in `prompt`."
+    )
+
+
+class ModelDetail(Model):
+    """A model, and what a job request for it may hold."""
+
+    schemas: ModelSchemas
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@models.operation(
+    "GET", "/v1/models", answers={200: Answer("The models.", ModelList, examples.MODELS)}
+)
+def list_models() -> Reply:
+    """List the models
+
+    Every model of the catalogue, with its limits, its live workers and its queue.
+    """
+    here = services()
+    operates = client().operates
+    found = [
+        describe(spec, here.store.status(spec.name), operates=operates) for spec in here.catalog
+    ]
+    return document(ModelList(data=found).model_dump(mode="json"))
+
+
+@models.operation(
+    "GET",
+    "/v1/models/{model}",
+    parameters=(MODEL,),
+    answers={200: Answer("The model.", ModelDetail, examples.MODEL)},
+    problems=("unknown_model",),
+)
+def get_model(model: str) -> Reply:
+    """Read a model
+
+    With the JSON schemas of what its jobs take as `params` and `input`.
+    """
+    here = services()
+    spec = here.catalog.get(model)
+    found = describe(spec, here.store.status(spec.name), operates=client().operates)
+    shown = found.model_dump(mode="json")
+    made = {name: {"$schema": DIALECT, **one} for name, one in model_schemas(spec).items()}
+    return document({**shown, "schemas": made})
+
+
+@models.operation(
+    "POST",
+    "/v1/models/{model}/breaker/reset",
+    scope=Scope.ADMIN,
+    parameters=(MODEL,),
+    answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
+    problems=("unknown_model",),
+)
+def reset_breaker(model: str) -> Reply:
+    """Close a model's circuit breaker
+
+    And those of its workers, for an operator who knows that the fault is mended. May be repeated. All
+    tenants share the breaker, so this takes the scope `admin` and the default tenant.
+    """
+    require_operator()
+    here = services()
+    spec = here.catalog.get(model)
+    here.store.reset_breaker(spec.name)
+    found = describe(spec, here.store.status(spec.name), operates=True)
+    return document(found.model_dump(mode="json"))
+
+
+def describe(spec: ModelSpec, status: ModelStatus, *, operates: bool) -> Model:
+    """A catalogue entry and what its workers say, as the operator sees it or other clients do."""
+    workers = [{"name": name, **report} for name, report in sorted(status.workers.items())]
+    if not operates:
+        workers = [_without_place(number, report) for number, report in enumerate(workers, 1)]
+    return Model(
+        id=spec.name,
+        engine=spec.engine,
+        device=_device(spec, workers),
+        state=summary(status),
+        limits=spec.limits,
+        context=_context(workers),
+        batch=spec.batch,
+        workers=workers,
+        queue_depth=status.waiting,
+        running=status.running,
+        breaker=_breaker(status.breaker),
+        fallback=spec.fallback,
+    )
+
+
+def _without_place(number: int, report: dict[str, Any]) -> dict[str, Any]:
+    """A worker's report without what tells the machines and processes of this server."""
+    shown = {name: value for name, value in report.items() if name not in PLACE}
+    return {**shown, "name": str(number)}
+
+
+def summary(status: ModelStatus) -> Any:
+    """The best state that a live worker of the model is in."""
+    states = {report.get("state") for report in status.workers.values()}
+    return next((state for state in _STATES if state in states), OFFLINE)
+
+
+def _breaker(status: BreakerStatus) -> Breaker:
+    return Breaker(
+        state=status.state.value,
+        consecutive_failures=status.consecutive_failures,
+        successes=status.successes,
+        failures=status.failures,
+        opened=status.opened,
+        changed_at=rfc3339(status.since) if status.since else None,
+        until=rfc3339(status.until) if status.state is not BreakerState.CLOSED else None,
+        retry_after_ms=status.wait,
+    )
+
+
+def _context(workers: list[dict[str, Any]]) -> int | None:
+    """The shortest of what live workers say; text models call it context, embedding models max_tokens."""
+    engines = [engine for w in workers if isinstance(engine := w.get("engine"), dict)]
+    told = [engine.get("context") or engine.get("max_tokens") for engine in engines]
+    return min((tokens for tokens in told if isinstance(tokens, int)), default=None)
+
+
+def _device(spec: ModelSpec, workers: list[dict[str, Any]]) -> str:
+    for worker in workers:
+        engine = worker.get("engine")
+        if isinstance(engine, dict) and engine.get("device"):
+            return str(engine["device"])
+    return spec.device if isinstance(spec.device, str) else ",".join(spec.device)

@@ -1,0 +1,139 @@
+"""Reading a job's events: `GET /v1/jobs/{job_id}/events`, and how a stream's response is made."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from flask import Response
+
+from api.http import request_context
+from api.http.answers import Links, links
+from api.http.auth import TICKET_CLIENT, Access, client, tenant
+from api.http.operations import EVENT_STREAM, Answer, Operations, Parameter
+from api.http.parameters import EVENT_ID, JOB_ID, LAST_EVENT_ID
+from api.http.sse.awaited_stream import AwaitedStream
+from api.http.sse.connection import Connection
+from api.http.sse.event_stream import EventStream
+from api.intake.readers import Presence
+from api.openapi import examples
+from api.services import Services, services
+from shared.domain.errors import EventsExpired, InvalidRequest, StoreUnavailable
+from shared.domain.records import Record
+from shared.store.events import START, EventId, Follower
+
+streams = Operations("streams", __name__)
+
+
+@streams.operation(
+    "GET",
+    "/v1/jobs/{job_id}/events",
+    access=Access.TICKET,
+    parameters=(
+        JOB_ID,
+        LAST_EVENT_ID,
+        Parameter(
+            "after",
+            "query",
+            "The same as `Last-Event-ID`, which wins.",
+            {"type": "string", "pattern": EVENT_ID},
+            "1-17",
+        ),
+        Parameter("ticket", "query", "Instead of the token: from the job's `urls.events`."),
+    ),
+    answers={
+        200: Answer("The events, until `done`.", media=EVENT_STREAM, example=examples.EVENTS),
+        204: Answer("The cursor is the terminal event: there is nothing more to come."),
+    },
+    problems=("job_not_found", "invalid_cursor", "events_expired"),
+)
+def job_events(job_id: str) -> Response:
+    """Follow a job's events
+
+    Server-sent events, replayed from the cursor and then live, each exactly once. The texts of all
+    `token` events after the last `reset` add up to `output.text`. A comment goes out every 15 s. When the
+    connection breaks, come back with the id of the last event; browsers do so by themselves. With a ticket
+    the stream opens even while the job store is away, and waits for it.
+    """
+    cursor = cursor_asked_for()
+    here = services()
+    try:
+        record = here.store.get(job_id, tenant())
+    except StoreUnavailable:
+        if client() is not TICKET_CLIENT or request_context.request().method == "HEAD":
+            raise
+        # Browsers' readers, who come with a ticket, give up for good at any answer but 200.
+        reading = Reading(here, Connection(request_context.environ()), links(), cursor)
+        return _answer(AwaitedStream(here, reading.connection, partial(reading.found, job_id)))
+    return resumed(record, cursor)
+
+
+def cursor_asked_for() -> EventId | None:
+    """From `Last-Event-ID`, else `?after=`. Raises `InvalidRequest`."""
+    request = request_context.request()
+    given = request.headers.get("Last-Event-ID") or request.args.get("after")
+    return EventId.parse(given) if given else None
+
+
+def resumed(record: Record, cursor: EventId | None) -> Response:
+    """The events of an existing job after a cursor.
+
+    Raises `InvalidRequest`, `EventsExpired`, `StoreUnavailable`.
+    """
+    reading = Reading(services(), Connection(request_context.environ()), links(), cursor)
+    if reading.told(record):
+        return Response(status=204)
+    if request_context.request().method == "HEAD":
+        # Nobody would iterate over the stream, so nobody would close it either.
+        return Response(content_type=EVENT_STREAM)
+    return _answer(reading.events(record))
+
+
+def stream(follower: Follower, presence: Presence | None, urls: Links) -> Response:
+    """A follower's events as a response that lasts until the job ends or the reader goes."""
+    return _answer(
+        EventStream(services(), follower, Connection(request_context.environ()), urls, presence)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader asked for: a job's events after `cursor`, on `connection`."""
+
+    services: Services
+    connection: Connection
+    urls: Links
+    cursor: EventId | None
+
+    def found(self, job_id: str) -> EventStream | None:
+        """The events of a job, whoever owns it; None where the reader has them all. Raises as `resumed`."""
+        record = self.services.store.get(job_id)
+        return None if self.told(record) else self.events(record)
+
+    def told(self, record: Record) -> bool:
+        """Whether there is nothing after the cursor, and never will be. Raises as `resumed`."""
+        head = EventId.parse(record.head)
+        if self.cursor is not None and self.cursor > head:
+            raise InvalidRequest(
+                f"The job's last event is {head}; {self.cursor} does not exist. Give the id of an event "
+                "that you got, or none to start from the beginning.",
+                code="invalid_cursor",
+            )
+        if self.cursor == head and record.terminal:
+            return True
+        if not self.services.hub.log.exists(record.id):
+            raise EventsExpired("The events of this job have expired. Get the job itself instead.")
+        return False
+
+    def events(self, record: Record) -> EventStream:
+        """The events themselves, to be closed. Raises `StoreUnavailable`."""
+        here = self.services
+        presence = None if record.terminal else here.readers.join(record.id)
+        follower = here.follow(record.id, self.cursor or START)
+        return EventStream(here, follower, self.connection, self.urls, presence)
+
+
+def _answer(events: EventStream | AwaitedStream) -> Response:
+    response = Response(iter(events), content_type=EVENT_STREAM)
+    response.headers["X-Accel-Buffering"] = "no"
+    # Also called when the client is gone before the first byte, which a generator would not notice.
+    response.call_on_close(events.close)
+    return response

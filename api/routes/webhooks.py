@@ -1,0 +1,104 @@
+"""Webhooks in: a signed request for inference makes a job."""
+
+import time
+from typing import Any
+
+from api.http import request_context, requests
+from api.http.answers import answer
+from api.http.auth import DEFAULT_TENANT, Access, Client
+from api.http.body_bounds import decoded
+from api.http.limits.charging import admit, admit_address, known_after_all
+from api.http.limits.plan import Counted
+from api.http.operations import Answer, Operations, Parameter
+from api.http.parameters import TRACEPARENT
+from api.http.reply import Reply
+from api.intake.submission import submission_of, submit
+from api.openapi import examples
+from api.services import services
+from shared.domain.errors import JobsError
+from shared.domain.records import own_key
+from shared.domain.schemas import IngestEvent, Job, parse_event
+from shared.settings import Settings
+from shared.store.api_keys import Scope
+from shared.webhooks import signing
+
+ENDPOINT = "POST /webhooks/ingest"
+CLIENT = Client("webhooks", DEFAULT_TENANT, frozenset({Scope.JOBS_WRITE}))
+"""Whoever knows a secret: counted as one client, apart from those with tokens."""
+REQUESTED = "inference.requested"
+
+webhooks = Operations("webhooks", __name__)
+
+
+@webhooks.operation(
+    "POST",
+    "/webhooks/ingest",
+    access=Access.OPEN,
+    parameters=(
+        Parameter(signing.ID, "header", "Names the message; a repeated one makes no second job."),
+        Parameter(signing.TIMESTAMP, "header", "When it was sent, in seconds since 1970."),
+        Parameter(
+            signing.SIGNATURE,
+            "header",
+            "`v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`; several with spaces between.",
+        ),
+        TRACEPARENT,
+    ),
+    body=IngestEvent,
+    body_examples=examples.INGESTED,
+    answers={
+        202: Answer("The job.", Job, examples.QUEUED, headers={"Location": "Where the job is."}),
+        200: Answer(
+            "The job, which an earlier message with this `webhook-id` had made.",
+            Job,
+            examples.QUEUED,
+            headers={"Idempotent-Replayed": "`true`."},
+        ),
+    },
+    problems=(
+        *("bad_request", "malformed_json", "unsupported_media_type", "body_too_large"),
+        *("ingest_not_configured", "invalid_signature", "unknown_event_type", "invalid_request"),
+        *("unknown_model", "prompt_too_long"),
+        *("webhook_refused", "webhook_backlog_full", "redis_unavailable"),
+        *("queue_full", "tenant_queue_full", "deadline_unreachable", "rate_limited"),
+        *("storage_quota_exceeded", "storage_full", "webhook_lookups_busy"),
+    ),
+)
+def ingest() -> Reply:
+    """Make a job by webhook
+
+    By Standard Webhooks, signed with a secret of `WEBHOOK_HMAC_SECRET`; no token is needed. The job
+    belongs to the default tenant.
+    """
+    settings = services().settings
+    if not settings.keyring:
+        raise JobsError(
+            "This server takes in no webhooks: its WEBHOOK_HMAC_SECRET is not set.",
+            code="ingest_not_configured",
+        )
+    # In the order of what it costs. Until the signature is known to be good, everybody is a stranger.
+    slot = admit_address(ENDPOINT, Counted.SUBMIT)
+    try:
+        return _accepted(settings)
+    finally:
+        slot.leave()
+
+
+def _accepted(settings: Settings) -> Reply:
+    headers, now = dict(request_context.request().headers), time.time()
+    signing.claimed(headers, now=now, window=settings.webhook_window)
+    requests.require_json()
+    body = requests.raw_body(settings.webhook_max_body_bytes)
+    message_id = settings.keyring.verify(headers, body, now=now, window=settings.webhook_window)
+    request_context.handling().client = CLIENT
+    known_after_all()
+    admit(ENDPOINT, Counted.SUBMIT)
+    data = _requested(decoded(body, settings.max_body_values))
+    accepted = submit(submission_of(data, own_key("ingest", message_id), REQUESTED), 0)
+    return answer(accepted.json, 200 if accepted.replayed else 202, **accepted.headers)
+
+
+def _requested(event: dict[str, Any]) -> dict[str, Any]:
+    if event.get("type") != REQUESTED:
+        raise JobsError(f"The type must be {REQUESTED!r}.", code="unknown_event_type")
+    return parse_event(event)

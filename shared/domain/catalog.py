@@ -1,0 +1,248 @@
+"""The model catalogue: which models are served, by which engine, within which limits. Read from YAML."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from shared.domain.errors import ConfigError, UnknownModel
+
+BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding", "vllm"})
+DEFAULT_CATALOGUE = Path(__file__).resolve().parents[2] / "models" / "catalog.yaml"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+
+OWN_SECRETS = frozenset(
+    {
+        "REDIS_URL",
+        "TRUTHGPT_API_TOKEN",
+        "TRUTHGPT_KEY_SECRET",
+        "WEBHOOK_HMAC_SECRET",
+    }
+)
+"""Variables that are this server's alone; no engine host gets them."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Batch(Section):
+    """`flush_timeout_ms` is an upper bound; `token_budget` is tokens in one step.
+
+    `prefix_reuse`: prompts that begin alike share what was computed for that beginning.
+    """
+
+    max_size: int = Field(default=32, ge=1, le=4096)
+    flush_timeout_ms: float = Field(default=20, ge=0, le=60_000)
+    token_budget: int | Literal["auto"] = "auto"
+    prefix_reuse: bool = True
+
+
+class PrefixCache(Section):
+    """Beginnings of prompts, and system messages of chats, that tenants may share with each other: who
+    sends one is told by `cached_tokens` that somebody had sent it. All others are a tenant's own.
+    """
+
+    shared: list[Annotated[str, StringConstraints(min_length=1, max_length=65_536)]] = Field(
+        default_factory=list, max_length=64
+    )
+
+
+class Limits(Section):
+    """Tokens, seconds and jobs. `run_timeout` bounds one attempt, `step_timeout` one engine step."""
+
+    max_queued: int = Field(default=100_000, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    max_new_tokens: int = Field(default=512, ge=1)
+    run_timeout: float = Field(default=300, gt=0)
+    step_timeout: float = Field(default=30, gt=0)
+
+
+class Breaker(Section):
+    """Opens after `failure_threshold` failures in a row, or when `failure_rate` of at least
+    `minimum_volume` attempts within `window_sec` failed. The cool-down is `timeout_sec` and doubles with
+    each opening, up to `max_timeout_sec`.
+    """
+
+    failure_threshold: int = Field(default=5, ge=1, le=1_000_000)
+    timeout_sec: float = Field(default=60, gt=0, le=86_400)
+    max_timeout_sec: float = Field(default=600, gt=0, le=86_400)
+    failure_rate: float = Field(default=0.5, gt=0, le=1)
+    minimum_volume: int = Field(default=20, ge=1, le=1_000_000)
+    window_sec: float = Field(default=60, ge=1, le=3600)
+
+
+class Retries(Section):
+    """`max_attempts` counts failures of the engine; crashes are counted apart. Within the breaker's window
+    `budget_floor` jobs plus a share of `budget_ratio` of all attempts are tried again without delay.
+    """
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    budget_ratio: float = Field(default=0.1, ge=0, le=1)
+    budget_floor: int = Field(default=10, ge=1, le=1_000_000)
+
+
+class Cache(Section):
+    """Whether requests that ask the same may share one result, and for how many seconds (none:
+    `CACHE_DEFAULT_TTL`). `deterministic`: an engine of one's own answers the same to the same.
+    """
+
+    enabled: bool = True
+    ttl: float | None = Field(default=None, ge=1, le=30 * 86_400)
+    deterministic: bool = False
+
+
+class ModelSpec(Section):
+    """One line of the catalogue. `path` is absolute once read."""
+
+    name: Name
+    engine: str
+    path: Path | None = None
+    version: str = Field(default="", description="Change it to let no older result be used again.")
+    device: str | list[str] = "auto"
+    dtype: str = "auto"
+    device_map: Literal["auto"] | None = Field(
+        default=None, description="auto: over all CUDA devices, if the model is larger than one."
+    )
+    offload: Literal["cpu", "disk"] | None = Field(
+        default=None, description="Where layers go that no device has room for; none: refuse."
+    )
+    memory_share: float = Field(
+        default=1.0, gt=0, le=1, description="Of a device's memory, for weights and cache."
+    )
+    step_ms: float = Field(default=0.0, ge=0.0, description="Pace of the echo engine.")
+    python: Path | None = Field(
+        default=None, description="The interpreter of the engine host; none: the worker's own."
+    )
+    env: tuple[EnvName, ...] = Field(
+        default=(), description="Variables that the engine host gets of the worker's environment."
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
+    batch: Batch = Batch()
+    prefix_cache: PrefixCache = PrefixCache()
+    limits: Limits = Limits()
+    breaker: Breaker = Breaker()
+    retries: Retries = Retries()
+    cache: Cache = Cache()
+    fallback: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict, description="For a user's own engine.")
+
+
+class Catalog:
+    """The models by name, in the order of the file."""
+
+    def __init__(self, models: dict[str, ModelSpec], source: Path | None = None) -> None:
+        self._models = models
+        self.source = source
+
+    def get(self, name: str) -> ModelSpec:
+        """The entry of a model. Raises `UnknownModel`."""
+        try:
+            return self._models[name]
+        except KeyError:
+            known = ", ".join(sorted(self._models))
+            raise UnknownModel(f"There is no model {name!r}. Models here: {known}.") from None
+
+    def fallbacks(self, name: str) -> list[ModelSpec]:
+        """The models that stand in for one, in order. Raises `UnknownModel`."""
+        chain: list[ModelSpec] = []
+        while (name := self.get(name).fallback or "") != "":
+            chain.append(self.get(name))
+        return chain
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self._models.values())
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+
+def load_catalog(path: Path | None = None) -> Catalog:
+    """Read a catalogue, fill in its defaults, resolve its paths against the file's folder.
+
+    Raises `ConfigError` naming the file, the place in it and the value.
+    """
+    source = (path or DEFAULT_CATALOGUE).resolve()
+    try:
+        document = yaml.safe_load(source.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"TRUTHGPT_CONFIG: cannot read {source}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"TRUTHGPT_CONFIG: {source} is not YAML: {error}") from None
+    models = document.get("models") if isinstance(document, dict) else None
+    if not isinstance(models, dict) or not models:
+        raise ConfigError(f"TRUTHGPT_CONFIG: {source} needs a mapping 'models' with an entry")
+    specs = {str(name): _spec(str(name), entry, source) for name, entry in models.items()}
+    for name in specs:
+        _check_fallbacks(name, specs, f"TRUTHGPT_CONFIG: {source}: models.{name}.fallback")
+    return Catalog(specs, source)
+
+
+def _check_fallbacks(name: str, specs: dict[str, ModelSpec], where: str) -> None:
+    """Follow a model's fallbacks to their end. Raises `ConfigError` where there is none."""
+    chain = [name]
+    while (name := specs[name].fallback or "") != "":
+        if name not in specs:
+            raise ConfigError(f"{where}: no model {name!r}")
+        if name in chain:
+            raise ConfigError(f"{where}: a circle, {' -> '.join([*chain, name])}")
+        chain.append(name)
+
+
+def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
+    where = f"TRUTHGPT_CONFIG: {source}: models.{name}"
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: must be a mapping, got {entry!r}")
+    fields = dict(entry)
+    engine = fields.get("engine")
+    if not isinstance(engine, str) or (engine not in BUILT_IN_ENGINES and ":" not in engine):
+        known = ", ".join(sorted(BUILT_IN_ENGINES))
+        raise ConfigError(f"{where}.engine: {engine!r} is neither {known} nor package.module:Class")
+    if fields.get("path") is not None:
+        fields["path"] = _resolve(str(fields["path"]), source.parent, where)
+    elif engine in BUILT_IN_ENGINES - {"echo"}:
+        raise ConfigError(f"{where}.path: the engine {engine} needs a local model directory")
+    if fields.get("python") is not None:
+        # Not resolved: an environment's interpreter is a link that must be followed by its name.
+        fields["python"] = python = source.parent / Path(str(fields["python"])).expanduser()
+        if not python.is_file():
+            raise ConfigError(f"{where}.python: there is no interpreter {python}")
+    _check_env(fields.get("env"), where)
+    if fields.get("prefix_cache") and engine != "text-generation":
+        raise ConfigError(f"{where}.prefix_cache: only the engine text-generation shares prefixes")
+    try:
+        return ModelSpec(name=name, **fields)
+    except ValidationError as error:
+        row = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in row["loc"])
+        raise ConfigError(f"{where}.{place}: {row['msg']}, got {row['input']!r}") from None
+
+
+def _check_env(names: Any, where: str) -> None:
+    """Raises `ConfigError` for a variable that an engine host must not have."""
+    for name in names if isinstance(names, list) else ():
+        if name in OWN_SECRETS:
+            raise ConfigError(
+                f"{where}.env: {name} is this server's own; give the engine a variable of another name"
+            )
+
+
+def _resolve(value: str, folder: Path, where: str) -> Path:
+    """A directory: absolute, relative to the catalogue, or `package:NAME/sub` inside a Python package."""
+    if value.startswith("package:"):
+        package, _, inside = value.removeprefix("package:").partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise ConfigError(f"{where}.path: the package {package!r} is not installed")
+        path = Path(found.submodule_search_locations[0]) / inside
+    else:
+        path = (folder / value).resolve()
+    if not path.is_dir():
+        raise ConfigError(f"{where}.path: there is no directory {path}")
+    return path

@@ -1,0 +1,74 @@
+"""Which requests may share one result, and how it is told that two of them ask the same."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from shared.domain.catalog import ModelSpec
+from shared.domain.params import TEXT_ENGINES
+
+SPEAKS = TEXT_ENGINES | {"echo"}
+"""Engines whose `output.text` is what they have streamed."""
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_NOTHING = {"run_ms": 0, "device_seconds": 0, "attempts": 0}
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a job that succeeded brought, as JSON."""
+
+    output: bytes
+    usage: bytes
+
+    @property
+    def borrowed(self) -> "Result":
+        """As it is given to a job that did not run: `borrowed` in flights.lua does the same."""
+        used = _decode(self.usage) if self.usage else {}
+        tokens = {name: used.get(name) for name in _TOKENS}
+        tokens["cached_tokens"] = used.get("prompt_tokens")
+        return Result(self.output, _encode({**tokens, **_NOTHING}))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`digest` names what is asked. Its result is kept in Redis for `ttl` whole seconds among the tenant's
+    `most`, 0: not there. `speaks`: a text in the output is streamed as well.
+    """
+
+    digest: str
+    ttl: int
+    most: int
+    speaks: bool
+
+    @property
+    def packed(self) -> tuple[str, int]:
+        """As `create` takes it."""
+        return f"{self.digest} {self.ttl} {self.most}", int(self.speaks)
+
+
+def deterministic(spec: ModelSpec, params: Mapping[str, Any]) -> bool:
+    """Whether the same request has the same answer. `params` are checked and have their defaults."""
+    if spec.engine in TEXT_ENGINES:
+        return params["temperature"] == 0 or params["seed"] is not None
+    return spec.engine == "embedding" or spec.cache.deterministic
+
+
+def digest_of(
+    tenant: str, spec: ModelSpec, version: str, content: Any, params: Mapping[str, Any]
+) -> str:
+    """SHA-256, in base64, over all that an answer depends on. A greedy text does not depend on its seed."""
+    told = dict(params)
+    if spec.engine in TEXT_ENGINES:
+        if told["temperature"] == 0:
+            del told["seed"]
+        if told.get("max_new_tokens") is None:
+            told["limit"] = spec.limits.max_new_tokens
+    asked = [tenant, spec.name, version, content, told]
+    digest = hashlib.sha256(_encode(asked)).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,0 +1,6 @@
+"""A real Redis server of our own, for machines where nobody runs one."""
+
+from shared.embedded_redis.binaries import find_binary
+from shared.embedded_redis.server import EmbeddedRedis, free_port, running_url, wait_until
+
+__all__ = ["EmbeddedRedis", "find_binary", "free_port", "running_url", "wait_until"]

@@ -1,0 +1,259 @@
+"""API keys: who holds which, and what each may do.
+
+A token is `tgk_<key id>_<32 random bytes>`. Redis holds its HMAC-SHA256 under a secret that Redis does not
+know (`shared.settings.key_secret`): who reads Redis cannot call, who writes to it cannot make a key.
+"""
+
+import hashlib
+import hmac
+import math
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.domain.errors import ConfigError
+from shared.redis.connection import unavailable
+from shared.store.keys import Keys
+
+UNUSED_FOR = 400 * 24 * 3600
+"""Seconds after which a key that nobody uses is forgotten; every use begins them anew."""
+TOLD_FOR = 30 * 24 * 3600
+"""Seconds for which a key that was revoked or has expired is still listed."""
+
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+MAX_LIFE = 5 * 365 * 24 * 3600
+"""The longest time to a key's expiry."""
+_INDEX_TTL = MAX_LIFE + TOLD_FOR
+_LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
+_TOKEN = re.compile(r"tgk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` includes the others."""
+
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    METRICS = "metrics"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a key is made with. Times are Unix seconds; None is no limit, or the server's own."""
+
+    tenant: str
+    scopes: frozenset[Scope]
+    rpm: int | None = None
+    rph: int | None = None
+    max_queued: int | None = None
+    max_bytes: int | None = None
+    expires: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigError`, naming what is wrong."""
+        if not TENANT.fullmatch(self.tenant):
+            raise ConfigError(
+                f"tenant: 1 to 64 letters, digits, '_' and '-', not {self.tenant[:80]!r}"
+            )
+        if not self.scopes:
+            raise ConfigError("scopes: a key needs at least one")
+        if self.expires is not None and self.expires > time.time() + MAX_LIFE:
+            raise ConfigError(f"expires: at most {MAX_LIFE // 86400} days from now")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A stored key. `maker` tells secrets apart; `digest` is the token's HMAC."""
+
+    id: str
+    grant: Grant
+    created: float
+    digest: bytes = field(repr=False)
+    maker: str = ""
+    revoked: bool = False
+    used: float | None = None
+
+    def state(self, now: float) -> str:
+        """`active`, `revoked` or `expired`."""
+        if self.revoked:
+            return "revoked"
+        expires = self.grant.expires
+        return "expired" if expires is not None and expires <= now else "active"
+
+
+class Signer:
+    """Makes and digests tokens under one secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._key = hmac.digest(secret.encode(), b"truthgpt api key v1", hashlib.sha256)
+        self.name = hmac.digest(self._key, b"name", hashlib.sha256).hex()[:8]
+
+    def digest(self, token: str) -> bytes:
+        return hmac.digest(self._key, token.encode("utf-8", "replace"), hashlib.sha256)
+
+
+def new_token(key_id: str) -> str:
+    return f"tgk_{key_id}_{secrets.token_urlsafe(32)}"
+
+
+def key_id_of(token: str) -> str | None:
+    """The id that a token names, None where it is none of ours in form."""
+    match = _TOKEN.fullmatch(token)
+    return match[1] if match else None
+
+
+class ApiKeys:
+    """The keys in Redis. Methods raise `StoreUnavailable`; those that name a key, `ConfigError`."""
+
+    def __init__(self, redis: Redis, keys: Keys, signer: Signer) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._signer = signer
+
+    def create(self, grant: Grant) -> tuple[ApiKey, str]:
+        """A new key and its token, which nothing can show again."""
+        key, token = self._made(grant)
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=True)
+            self._add(pipe, key)
+            pipe.execute()
+        return key, token
+
+    def find(self, key_id: str) -> ApiKey | None:
+        """The key of this id, whatever its state."""
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(self._keys("api-key", key_id))
+            pipe.get(self._keys("api-key-used", key_id))
+            stored, used = pipe.execute()
+        return _parsed(key_id, stored, used)
+
+    def all(self) -> list[ApiKey]:
+        """Every key that is still known, oldest first."""
+        index = self._keys("api-keys")
+        with _reachable():
+            ids = [name.decode() for name in self._redis.zrange(index, 0, -1)]  # type: ignore[union-attr]
+            pipe = self._redis.pipeline(transaction=False)
+            for key_id in ids:
+                pipe.hgetall(self._keys("api-key", key_id))
+                pipe.get(self._keys("api-key-used", key_id))
+            rows = pipe.execute()
+            found = [_parsed(*row) for row in zip(ids, rows[::2], rows[1::2], strict=True)]
+            gone = [key_id for key_id, key in zip(ids, found, strict=True) if key is None]
+            if gone:
+                self._redis.zrem(index, *gone)
+        return [key for key in found if key is not None]
+
+    def revoke(self, key_id: str) -> None:
+        """End a key now. May be repeated."""
+        self._existing(key_id)
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=True)
+            self._change(pipe, key_id, TOLD_FOR, "revoked", 1)
+            pipe.execute()
+
+    def rotate(self, key_id: str, overlap: float = 0.0) -> tuple[ApiKey, str]:
+        """A new key with the same rights; the old one ends `overlap` seconds from now."""
+        old, now = self._existing(key_id), time.time()
+        if (state := old.state(now)) != "active":
+            raise ConfigError(f"key {key_id} is {state}; create a new one instead")
+        end = min(now + overlap, old.grant.expires or math.inf)
+        new, token = self._made(old.grant)
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=True)
+            self._add(pipe, new)
+            self._change(pipe, key_id, _kept(end - now), "expires", repr(end))
+            pipe.execute()
+        return new, token
+
+    def touch(self, key: ApiKey, now: float) -> None:
+        """Note that a key is in use, which keeps it."""
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(self._keys("api-key-used", key.id), int(now), ex=UNUSED_FOR)
+            if key.grant.expires is None:
+                # Of a key that a revoke met meanwhile this keeps the mark, for longer.
+                pipe.expire(self._keys("api-key", key.id), UNUSED_FOR)
+            pipe.expire(self._keys("api-keys"), _INDEX_TTL)
+            pipe.execute()
+
+    def _made(self, grant: Grant) -> tuple[ApiKey, str]:
+        key_id = secrets.token_hex(8)
+        token = new_token(key_id)
+        signer = self._signer
+        return ApiKey(key_id, grant, time.time(), signer.digest(token), signer.name), token
+
+    def _existing(self, key_id: str) -> ApiKey:
+        key = self.find(key_id)
+        if key is None:
+            raise ConfigError(
+                f"there is no key {key_id!r}; `truthgpt keys list` shows those there are"
+            )
+        return key
+
+    def _add(self, pipe: Any, key: ApiKey) -> None:
+        name, expires = self._keys("api-key", key.id), key.grant.expires
+        pipe.hset(name, mapping=_fields(key))
+        pipe.expire(name, UNUSED_FOR if expires is None else _kept(expires - key.created))
+        pipe.zadd(self._keys("api-keys"), {key.id: key.created})
+        pipe.expire(self._keys("api-keys"), _INDEX_TTL)
+
+    def _change(self, pipe: Any, key_id: str, ttl: int, field: str, value: Any) -> None:
+        # One field alone: two changes at once never undo each other.
+        name = self._keys("api-key", key_id)
+        pipe.hset(name, field, value)
+        pipe.expire(name, ttl)
+
+
+def _kept(left: float) -> int:
+    """Seconds to keep the record of a key that has so many left."""
+    return max(0, int(left)) + TOLD_FOR
+
+
+def _fields(key: ApiKey) -> dict[str, Any]:
+    grant = key.grant
+    numbers = {name: getattr(grant, name) for name in _LIMITS}
+    return {
+        "tenant": grant.tenant,
+        "scopes": " ".join(sorted(grant.scopes)),
+        "created": repr(key.created),
+        "digest": key.digest,
+        "maker": key.maker,
+        **{name: value for name, value in numbers.items() if value is not None},
+        **({"expires": repr(grant.expires)} if grant.expires is not None else {}),
+    }
+
+
+def _parsed(key_id: str, stored: Mapping[bytes, bytes], used: bytes | None) -> ApiKey | None:
+    digest = stored.get(b"digest")
+    if digest is None:
+        return None
+    text = {name.decode(): value.decode() for name, value in stored.items() if name != b"digest"}
+    limits = {name: int(text[name]) for name in _LIMITS if name in text}
+    expires = float(text["expires"]) if "expires" in text else None
+    scopes = frozenset(Scope(scope) for scope in text["scopes"].split())
+    return ApiKey(
+        id=key_id,
+        grant=Grant(text["tenant"], scopes, **limits, expires=expires),
+        created=float(text["created"]),
+        digest=digest,
+        maker=text["maker"],
+        revoked="revoked" in text,
+        used=float(used) if used is not None else None,
+    )
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise unavailable(error) from error

@@ -1,0 +1,165 @@
+"""The only place where a Redis key is spelled. The Lua scripts get the same spellings, written into them.
+
+| key | type | holds | lives |
+|---|---|---|---|
+| `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
+| `request:ID` | string | what its worker gets, JSON | as the record, to the end; dead letters keep it |
+| `log:ID` | stream | the job's events, ids `<attempt>-<seq>`, from the second on | as the record |
+| `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
+| `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
+| `tags:MODEL:CLASS` | zset | virtual time of tenants whose lane ran empty | horizon |
+| `queue:MODEL` | hash | depth, arrival counter, virtual clocks, drain rate | horizon |
+| `due:MODEL` | zset | jobs that wait for a retry, by due time (ms) | horizon |
+| `deadlines:MODEL` | zset | live jobs by deadline (ms) | horizon |
+| `leases:MODEL` | zset | running jobs by lease end (ms) | horizon |
+| `drains:MODEL` | zset | active drains by expiry (ms) | horizon |
+| `idle:MODEL` | zset | workers whose drains wait for jobs, by since when (ms), full ones last | horizon |
+| `bell:MODEL` | string | a ring is on its way | seconds |
+| `breaker:MODEL` | hash | the model's circuit breaker and retry budget (lua/breaker.lua) | horizon |
+| `report:TOKEN` | string | a host's loss was counted, should its answer be lost | a minute |
+| `workers:MODEL` | hash | worker name -> what it last said of itself | lease |
+| `models` | zset | models that have had jobs, by last use (ms) | horizon |
+| `index:TENANT` | zset | the tenant's newest jobs, ids in lexical order | horizon |
+| `dead:TENANT` | zset | jobs that failed for no fault of their input, by time (ms) | horizon |
+| `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
+| `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
+| `usage:DAY` | hash | figure, model, tenant -> sum over the jobs that ended that day (UTC) | 93 days |
+| `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/store/api_keys.py |
+| `api-key-used:ID` | string | when the key was last used (s) | 400 days |
+| `api-keys` | zset | ids of API keys, by creation (s) | five years |
+| `webhook-secrets:TENANT` | hash | ids of a tenant's signing secrets | 400 days after use |
+| `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
+| `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
+| `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
+| `receiver:TO` | hash | failures in a row, and until when its circuit is open | a day |
+| `receivers:TENANT` | zset | a tenant's receivers by when to look at them next (ms) | horizon |
+| `tellers` | zset | tenants with deliveries by when to look at their receivers next (ms) | horizon |
+| `pending` | zset | all waiting deliveries by age (ms) | horizon |
+| `backlog:TENANT` | zset | a tenant's part of `pending` | horizon |
+| `undelivered:TENANT` | zset | deliveries that were given up, by time (ms) | horizon |
+| `deliverybell` | string | a ring for deliveries is on its way | seconds |
+| `cached:TENANT:DIGEST` | string | the job whose record holds a request's result | `cache.ttl` |
+| `output:ID` | hash | an output that several jobs and webhooks refer to | as the last of them |
+| `bytes:TENANT` | hash | bytes that a tenant makes Redis hold, by when they go | horizon |
+| `results:TENANT` | zset | digests of these by last use (ms) | horizon |
+| `flights:TENANT` | hash | by digest of a request, the leader of its flight: who works on it now | horizon |
+| `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
+| `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
+| `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/rates.lua) | two windows |
+| `clients` | zset | clients by their last rate-limited request (ms) | two hours |
+| `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
+
+Channels: `events:ID` (every event of a job), `rouse:WORKER` (jobs wait, and it is this one's turn),
+`wake:MODEL` (the model's breaker lets jobs run again: everybody look),
+`control:MODEL` (cancel a running job, reset the workers' breakers),
+`ended:HOME` (jobs that a process made and waits for, whole, as they end).
+`TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
+"""
+
+import re
+from dataclasses import dataclass
+
+TEMPLATES = {
+    "job": ("job", "id"),
+    "request": ("request", "id"),
+    "log": ("log", "id"),
+    "lane": ("lane", "model", "class", "tenant"),
+    "active": ("active", "model", "class"),
+    "tags": ("tags", "model", "class"),
+    "queue": ("queue", "model"),
+    "due": ("due", "model"),
+    "deadlines": ("deadlines", "model"),
+    "leases": ("leases", "model"),
+    "drains": ("drains", "model"),
+    "idle": ("idle", "model"),
+    "bell": ("bell", "model"),
+    "breaker": ("breaker", "model"),
+    "report": ("report", "token"),
+    "workers": ("workers", "model"),
+    "models": ("models",),
+    "index": ("index", "tenant"),
+    "dead": ("dead", "tenant"),
+    "idem": ("idem", "tenant", "digest"),
+    "readers": ("readers", "id"),
+    "usage": ("usage", "day"),
+    "api-key": ("api-key", "id"),
+    "api-key-used": ("api-key-used", "id"),
+    "api-keys": ("api-keys",),
+    "webhook-secrets": ("webhook-secrets", "tenant"),
+    "delivery": ("delivery", "id"),
+    "outbox": ("outbox", "to"),
+    "sending": ("sending", "to"),
+    "receiver": ("receiver", "to"),
+    "receivers": ("receivers", "tenant"),
+    "tellers": ("tellers",),
+    "pending": ("pending",),
+    "backlog": ("backlog", "tenant"),
+    "undelivered": ("undelivered", "tenant"),
+    "deliverybell": ("deliverybell",),
+    "cached": ("cached", "tenant", "digest"),
+    "output": ("output", "id"),
+    "bytes": ("bytes", "tenant"),
+    "results": ("results", "tenant"),
+    "flights": ("flights", "tenant"),
+    "followers": ("followers", "flight"),
+    "claim": ("claim", "token"),
+    "window": ("window", "policy", "client"),
+    "clients": ("clients",),
+    "stats": ("stats", "model", "minute"),
+    "rescuer": ("rescuer",),
+    "events": ("events", "id"),
+    "ended": ("ended", "home"),
+    "rouse": ("rouse", "worker"),
+    "wake": ("wake", "model"),
+    "control": ("control", "model"),
+}
+
+_CALL = re.compile(r"\bkey\.(?P<kind>\w+)\(")
+_PLAIN = re.compile(r"\w+([.\[]\w+\]?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Spells keys under one prefix: `Keys("truthgpt")("job", id)`."""
+
+    prefix: str
+
+    def __call__(self, kind: str, *parts: str) -> str:
+        return ":".join((self.prefix, TEMPLATES[kind][0], *parts))
+
+
+def spelled_out(lua: str, prefix: str) -> str:
+    """A script with each `key.kind(a, b)` as the expression that it stands for; `prefix` needs no escape.
+
+    Raises `KeyError` for a kind that there is not, `ValueError` where the number of its parts is another.
+    """
+    done, at = [], 0
+    while (call := _CALL.search(lua, at)) is not None:
+        parts, end = _arguments(lua, call.end())
+        word, *names = TEMPLATES[call["kind"]]
+        if len(parts) != len(names):
+            raise ValueError(
+                f"key.{call['kind']} takes {len(names)} parts: {lua[call.start() : end]}"
+            )
+        spelled = " .. ':' .. ".join((f"'{prefix}:{word}'", *parts)).replace("' .. ':'", ":'")
+        done += [lua[at : call.start()], f"({spelled})"]
+        at = end
+    return "".join((*done, lua[at:]))
+
+
+def _arguments(lua: str, start: int) -> tuple[list[str], int]:
+    """The arguments of a call that begin at `start`, and where the call ends."""
+    parts, begun, depth, at = [], start, 0, start
+    while depth >= 0:
+        match lua[at]:
+            case "'":
+                at = lua.index("'", at + 1)
+            case "(" | "{" | "[":
+                depth += 1
+            case ")" | "}" | "]":
+                depth -= 1
+        if depth < 0 or (depth == 0 and lua[at] == ","):
+            parts.append(lua[begun:at].strip())
+            begun = at + 1
+        at += 1
+    return [part if _PLAIN.fullmatch(part) else f"({part})" for part in parts if part], at

@@ -1,0 +1,68 @@
+"""What a request is estimated to cost: in tokens where its engine has them, else one."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.intake.cost import estimated_tokens, expected_bytes, share
+from shared.domain.catalog import Limits, ModelSpec
+from shared.store.jobs import JobStore
+
+
+@pytest.mark.parametrize(
+    ("engine", "content", "params", "tokens"),
+    [
+        ("text-generation", "", {"max_new_tokens": None}, 64),
+        ("text-generation", "twelve bytes", {"max_new_tokens": 7}, 10),
+        ("vllm", "twelve bytes", {"max_new_tokens": 7}, 10),
+        ("embedding", "ééé", {}, 2),
+        ("embedding", ["one", "two"], {"normalize": None}, 4),
+        ("echo", "twelve bytes", {"max_new_tokens": 7}, 0),
+        ("own.module:Engine", {"any": "json"}, {}, 0),
+    ],
+)
+def test_tokens_are_estimated_from_bytes(
+    engine: str, content: Any, params: dict[str, Any], tokens: int
+) -> None:
+    spec = ModelSpec(name="m", engine=engine, limits=Limits(max_new_tokens=64))
+
+    assert estimated_tokens(spec, content, params) == tokens
+
+
+def test_a_job_that_names_no_length_is_expected_to_write_as_much_as_the_model_may() -> None:
+    spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
+
+    asked = expected_bytes(spec, "x", {"max_new_tokens": 64})
+    assert asked > expected_bytes(spec, "x", {"max_new_tokens": 1}) > 0
+    assert expected_bytes(spec, "x", {"max_new_tokens": None}) == asked
+
+
+def test_scores_of_tokens_are_expected_too() -> None:
+    spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
+
+    plain, own, twenty = (
+        expected_bytes(spec, "x", {"max_new_tokens": 10, **more})
+        for more in ({}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 20})
+    )
+    assert own > plain
+    assert twenty - plain == 21 * (own - plain)
+
+
+def test_no_job_is_free() -> None:
+    assert [share(tokens) for tokens in (0, 1, 500)] == [1, 1, 500]
+
+
+@pytest.mark.parametrize(
+    ("body", "cost"),
+    [
+        ({"model": "llama", "prompt": "x" * 40, "params": {"max_new_tokens": 54}}, "64"),
+        ({"model": "llama", "prompt": "x" * 40}, "74"),
+        ({"model": "echo", "prompt": "x" * 40}, "1"),
+    ],
+)
+def test_a_job_carries_its_cost_to_the_queue(
+    client: FlaskClient, store: JobStore, body: dict[str, Any], cost: str
+) -> None:
+    job = client.post("/v1/jobs", json=body).json
+    assert store.get(job["id"]).fields["cost"] == cost

@@ -1,0 +1,106 @@
+"""The catalogue: defaults, paths, and errors that name the place and the value."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.domain.catalog import load_catalog
+from shared.domain.errors import ConfigError, UnknownModel
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "catalog.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_missing_lines_have_defaults(tmp_path: Path) -> None:
+    spec = load_catalog(write(tmp_path, "models: {echo: {engine: echo}}")).get("echo")
+    assert (spec.batch.max_size, spec.limits.run_timeout, spec.retries.max_attempts) == (32, 300, 3)
+
+
+def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    catalog = load_catalog(
+        write(
+            tmp_path,
+            "models:\n  a: {engine: text-generation, path: m}\n"
+            "  b: {engine: embedding, path: 'package:shared/lua'}\n",
+        )
+    )
+    assert catalog.get("a").path == tmp_path / "m"
+    path = catalog.get("b").path
+    assert path is not None and (path / "lib.lua").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense: 1", "models"),
+        ("models: {}", "models"),
+        ("models: [", "not YAML"),
+        ("models: {a: 3}", "models.a: must be a mapping, got 3"),
+        ("models: {a: {engine: magic}}", "models.a.engine: 'magic'"),
+        ("models: {a: {engine: text-generation}}", "models.a.path"),
+        ("models: {a: {engine: embedding, path: gone}}", "no directory"),
+        ("models: {a: {engine: embedding, path: 'package:no_such_pkg/x'}}", "not installed"),
+        ("models: {a: {engine: echo, batch: {max_size: 0}}}", "models.a.batch.max_size"),
+        ("models: {a: {engine: echo, colour: red}}", "models.a.colour"),
+        ("models: {a: {engine: echo, prefix_cache: {shared: [x]}}}", "models.a.prefix_cache: only"),
+        (
+            "models: {a: {engine: text-generation, path: ., prefix_cache: {shared: ['']}}}",
+            "models.a.prefix_cache.shared.0",
+        ),
+        ("models: {'a b': {engine: echo}}", "models.a b.name"),
+        ("models: {a: {engine: echo, fallback: b}}", "no model 'b'"),
+        ("models: {a: {engine: echo, fallback: a}}", "models.a.fallback: a circle, a -> a"),
+        (
+            "models: {a: {engine: echo, fallback: b}, b: {engine: echo, fallback: a}}",
+            "models.a.fallback: a circle, a -> b -> a",
+        ),
+        (
+            "models: {a: {engine: echo, breaker: {failure_rate: 2}}}",
+            "models.a.breaker.failure_rate",
+        ),
+        (
+            "models: {a: {engine: echo, retries: {budget_floor: 0}}}",
+            "models.a.retries.budget_floor",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_catalog(write(tmp_path, text))
+    assert said in refused.value.detail and str(tmp_path) in refused.value.detail
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_catalog(tmp_path / "gone.yaml")
+
+
+def test_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
+    catalog = load_catalog(write(tmp_path, "models: {echo: {engine: echo}}"))
+    with pytest.raises(UnknownModel, match="echo"):
+        catalog.get("nope")
+
+
+def test_fallbacks_are_followed_to_their_end(tmp_path: Path) -> None:
+    models = "a: {engine: echo, fallback: b}, b: {engine: echo, fallback: c}, c: {engine: echo}"
+    catalog = load_catalog(write(tmp_path, f"models: {{{models}}}"))
+    assert [spec.name for spec in catalog.fallbacks("a")] == ["b", "c"]
+    assert catalog.fallbacks("c") == []
+
+
+def test_an_interpreter_is_found_beside_the_catalogue_and_its_link_kept(tmp_path: Path) -> None:
+    link = tmp_path / "env" / "python"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    file = tmp_path / "catalog.yaml"
+    file.write_text("models: {m: {engine: echo, python: env/python}}")
+    assert load_catalog(file).get("m").python == link
+
+    file.write_text("models: {m: {engine: echo, python: env/none}}")
+    with pytest.raises(ConfigError, match=r"models\.m\.python: there is no interpreter"):
+        load_catalog(file)

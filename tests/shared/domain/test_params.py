@@ -1,0 +1,52 @@
+"""What params a request has, and what a worker is told of them."""
+
+import pytest
+from pydantic import ValidationError
+
+from shared.domain.params import PARAMS, TextGenerationParams, checked, told
+
+
+@pytest.mark.parametrize("engine", sorted(PARAMS))
+def test_only_what_is_not_assumed_is_told(engine: str) -> None:
+    defaults = PARAMS[engine].validate_python({}).model_dump()
+    assert told(engine, defaults) == {}
+
+
+def test_how_much_is_left_to_the_engine_which_knows_the_context() -> None:
+    assert TextGenerationParams().max_new_tokens is None
+    assert told("text-generation", checked("text-generation", {"max_new_tokens": 128})) == {
+        "max_new_tokens": 128
+    }
+
+
+def test_an_engine_of_ones_own_is_told_all() -> None:
+    assert told("package:Class", {"temperature": 0.0}) == {"temperature": 0.0}
+
+
+@pytest.mark.parametrize("engine", sorted(PARAMS))
+def test_defaults_are_what_an_empty_object_has(engine: str) -> None:
+    assert checked(engine, {}) == PARAMS[engine].validate_python({}).model_dump()
+
+
+@pytest.mark.parametrize("engine", sorted(PARAMS))
+def test_defaults_are_everybodys_own(engine: str) -> None:
+    first = checked(engine, {})
+    first.clear()
+
+    assert checked(engine, {}) == PARAMS[engine].validate_python({}).model_dump()
+
+
+def test_what_is_given_is_checked_and_the_rest_filled_in() -> None:
+    assert checked("echo", {"repeat": 3}) == {"step_ms": None, "repeat": 3}
+    with pytest.raises(ValidationError):
+        checked("echo", {"repeat": 0})
+    with pytest.raises(ValidationError):
+        checked("echo", {"more": 1})
+
+
+def test_without_a_model_of_its_own_an_engine_gets_what_was_given() -> None:
+    given = {"anything": [1]}
+
+    found = checked("my-engine", given)
+
+    assert found == given and found is not given

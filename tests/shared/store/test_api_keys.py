@@ -1,0 +1,153 @@
+"""API keys in Redis: made, found, ended, rotated, forgotten."""
+
+import time
+
+import pytest
+
+from shared.domain.errors import ConfigError, StoreUnavailable
+from shared.redis.connection import connect
+from shared.store.api_keys import (
+    TOLD_FOR,
+    UNUSED_FOR,
+    ApiKeys,
+    Grant,
+    Scope,
+    Signer,
+    key_id_of,
+    new_token,
+)
+from shared.store.jobs import JobStore
+from tests.conftest import RedisServer
+
+SIGNER = Signer("a secret of the tests")
+GRANT = Grant("acme", frozenset({Scope.JOBS_READ}), rpm=5, rph=50, max_queued=7)
+
+
+@pytest.fixture
+def keys(store: JobStore) -> ApiKeys:
+    return ApiKeys(store.redis, store.keys, SIGNER)
+
+
+def everything_in(store: JobStore) -> str:
+    found = []
+    for name in store.redis.scan_iter(f"{store.keys.prefix}:*"):
+        found.append(name)
+        if store.redis.type(name) == b"hash":
+            found += [part for pair in store.redis.hgetall(name).items() for part in pair]
+    return repr(found)
+
+
+def test_a_key_is_found_as_it_was_made(keys: ApiKeys) -> None:
+    made, token = keys.create(GRANT)
+
+    found = keys.find(made.id)
+
+    assert found == made and found.grant == GRANT
+    assert key_id_of(token) == made.id and SIGNER.digest(token) == found.digest
+    assert found.state(time.time()) == "active"
+    assert keys.find("0" * 16) is None
+
+
+def test_redis_never_holds_what_would_let_its_reader_call(keys: ApiKeys, store: JobStore) -> None:
+    made, token = keys.create(GRANT)
+    secret = token.removeprefix(f"tgk_{made.id}_")
+
+    assert secret not in everything_in(store)
+    assert Signer("another secret").digest(token) != made.digest
+    assert Signer("another secret").name != SIGNER.name
+    assert repr(made.digest) not in repr(made)
+
+
+def test_tokens_have_the_form_that_scanners_can_know() -> None:
+    token = new_token("0123456789abcdef")
+
+    assert key_id_of(token) == "0123456789abcdef" and len(token) == 4 + 16 + 1 + 43
+    for other in ("", token[:-1], token + "x", token.upper(), "tgk_x_" + "a" * 43, token + "\n"):
+        assert key_id_of(other) is None
+
+
+def test_a_revoked_key_stays_revoked_and_listed(keys: ApiKeys) -> None:
+    made, _ = keys.create(GRANT)
+
+    keys.revoke(made.id)
+    keys.revoke(made.id)
+    keys.touch(made, time.time())
+
+    [listed] = keys.all()
+    assert listed.state(time.time()) == "revoked" and listed.used is not None
+
+
+def test_rotation_keeps_rights_and_ends_the_old_key(keys: ApiKeys) -> None:
+    made, token = keys.create(GRANT)
+
+    new, new_token = keys.rotate(made.id)
+    later, _ = keys.rotate(new.id, overlap=60)
+
+    old, overlapping = keys.find(made.id), keys.find(new.id)
+    assert old is not None and overlapping is not None
+    now = time.time()
+    assert old.state(now) == "expired" and overlapping.state(now) == "active"
+    assert overlapping.state(now + 61) == "expired"
+    assert later.grant == GRANT and new_token != token
+    with pytest.raises(ConfigError, match="expired"):
+        keys.rotate(made.id)
+    with pytest.raises(ConfigError, match="no key"):
+        keys.revoke("unknown")
+
+
+def test_a_rotated_key_does_not_outlive_its_own_end(keys: ApiKeys) -> None:
+    end = time.time() + 30
+    made, _ = keys.create(Grant("acme", frozenset({Scope.ADMIN}), expires=end))
+
+    new, _ = keys.rotate(made.id, overlap=3600)
+
+    old = keys.find(made.id)
+    assert old is not None and old.grant.expires == end and new.grant.expires == end
+
+
+def test_every_record_has_an_end_and_use_puts_it_off(keys: ApiKeys, store: JobStore) -> None:
+    lasting, _ = keys.create(GRANT)
+    brief, _ = keys.create(Grant("acme", frozenset({Scope.ADMIN}), expires=time.time() + 100))
+
+    def ttl(key_id: str) -> int:
+        return int(store.redis.ttl(store.keys("api-key", key_id)))  # type: ignore[arg-type]
+
+    assert UNUSED_FOR - 10 < ttl(lasting.id) <= UNUSED_FOR
+    assert TOLD_FOR < ttl(brief.id) <= TOLD_FOR + 100
+    store.redis.expire(store.keys("api-key", lasting.id), 50)
+    keys.touch(lasting, time.time())
+    keys.touch(brief, time.time())
+    assert ttl(lasting.id) > UNUSED_FOR - 10 and ttl(brief.id) <= TOLD_FOR + 100
+
+
+def test_a_forgotten_key_is_not_brought_back_by_its_use(keys: ApiKeys, store: JobStore) -> None:
+    made, _ = keys.create(GRANT)
+    store.redis.delete(store.keys("api-key", made.id))
+
+    keys.touch(made, time.time())
+
+    assert keys.find(made.id) is None and keys.all() == []
+
+
+@pytest.mark.parametrize(
+    "tenant", ["", "a:b", "*", "a b", "-x", "x" * 65, "ü", "a\n", "../x", "{x}"]
+)
+def test_a_tenant_that_could_mean_another_key_is_refused(tenant: str) -> None:
+    with pytest.raises(ConfigError, match="tenant"):
+        Grant(tenant, frozenset({Scope.ADMIN}))
+
+
+def test_a_key_needs_a_scope_and_an_end_in_reach() -> None:
+    with pytest.raises(ConfigError, match="scopes"):
+        Grant("acme", frozenset())
+    with pytest.raises(ConfigError, match="expires"):
+        Grant("acme", frozenset({Scope.ADMIN}), expires=time.time() + 10**9)
+
+
+def test_redis_away_is_said_so(own_redis: RedisServer, store: JobStore) -> None:
+    keys = ApiKeys(connect(own_redis.url, 0.2), store.keys, SIGNER)
+    own_redis.stop()
+
+    for call in (lambda: keys.find("0" * 16), keys.all, lambda: keys.create(GRANT)):
+        with pytest.raises(StoreUnavailable):
+            call()

@@ -1,0 +1,470 @@
+"""The result cache and single flight in the job store: who gets whose result, and that nobody is lost."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from shared.domain.records import Append, Claim, Created, Finish, NewJob, Record, new_job_id
+from shared.domain.sharing import Result, Share
+from shared.domain.states import JobState
+from shared.store.events import EventLog
+from shared.store.jobs import JobStore
+from shared.webhooks.outbox import Outbox
+
+MODEL = "m"
+OUTPUT = b'{"text":"hello","finish_reason":"stop"}'
+USAGE = b'{"prompt_tokens":3,"completion_tokens":2,"run_ms":9.5,"device_seconds":0.25,"attempts":1}'
+FOLLOWERS_MAX = 32
+SETTLED_BYTES = 4 * 2**20
+
+
+def share(digest: str = "d", ttl: int = 60, most: int = 100) -> Share:
+    return Share(digest, ttl, most, speaks=True)
+
+
+def ask(
+    store: JobStore, tenant: str = "t", *, known: Result | None = None, **fields: Any
+) -> Created:
+    fields.setdefault("share", share())
+    limit = fields.pop("max_queued", 1000)
+    job = NewJob(fields.pop("id", None) or new_job_id(), MODEL, tenant, b"{}", **fields)
+    return store.create(job, max_queued=limit, known=known)
+
+
+def runs(created: Created) -> bool:
+    return created.result is None and not created.follows
+
+
+def claim(store: JobStore, room: int = 8) -> list[Claim]:
+    return store.claim(MODEL, room, "w").claims
+
+
+def say(store: JobStore, held: Claim, seq: int, text: str, token: int) -> int:
+    data = json.dumps({"text": text, "index": seq - 1}).encode()
+    return store.write([Append(held.id, held.attempt, seq, "token", data, str(token))])[0]
+
+
+def succeed(store: JobStore, held: Claim, output: bytes = OUTPUT) -> None:
+    done = Finish(held.id, held.attempt, JobState.SUCCEEDED, output, b"", USAGE)
+    assert store.write([done]) == [1]
+
+
+def ended(store: JobStore, held: Claim, state: JobState) -> None:
+    assert store.write([Finish(held.id, held.attempt, state, error=b'{"code":"x"}')]) == [1]
+
+
+def run(store: JobStore, **fields: Any) -> Created:
+    """Ask, and let a worker answer."""
+    created = ask(store, **fields)
+    [held] = claim(store)
+    succeed(store, held)
+    return created
+
+
+def state(store: JobStore, created: Created) -> JobState:
+    return store.get(created.id).state
+
+
+def kinds(store: JobStore, created: Created) -> list[tuple[str, str]]:
+    events = EventLog(store.redis, store.keys).read(created.id)
+    return [(str(event.id), event.kind) for event in events]
+
+
+def served(record: Record) -> tuple[Any, ...]:
+    job = record.job()
+    assert job.usage is not None
+    return job.status, job.cached, job.output, job.usage.device_seconds, job.started_at
+
+
+def test_who_asks_the_same_has_the_result_at_once(store: JobStore) -> None:
+    first = run(store)
+    again = ask(store)
+
+    assert again.result is not None and again.result.output == OUTPUT and not again.ring
+    assert served(store.get(again.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
+    assert kinds(store, again) == [("0-1", "status"), ("0-2", "token"), ("0-3", "done")]
+    told = EventLog(store.redis, store.keys).read(again.id)[1]
+    assert json.loads(told.data) == {"text": "hello", "index": 0}
+    assert not store.get(first.id).job().cached
+    assert claim(store) == [], "it runs nowhere"
+
+
+def test_a_repeated_call_gets_the_same_answer(store: JobStore) -> None:
+    run(store)
+    job_id = new_job_id()
+
+    answers = [ask(store, id=job_id) for _ in range(2)]
+
+    assert answers[0].result == answers[1].result != None  # noqa: E711
+    assert [kind for _, kind in kinds(store, answers[0])].count("done") == 1
+
+
+@pytest.mark.parametrize(
+    ("tenant", "digest"), [("other", "d"), ("t", "another")], ids=["tenant", "request"]
+)
+def test_another_tenant_or_request_shares_nothing(
+    store: JobStore, tenant: str, digest: str
+) -> None:
+    run(store)
+    assert runs(ask(store, tenant, share=share(digest)))
+
+
+def test_one_that_is_not_shared_is_neither_looked_up_nor_kept(store: JobStore) -> None:
+    run(store)
+    assert runs(ask(store, share=None)) and runs(ask(store, share=None))
+
+
+@pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELED, JobState.EXPIRED])
+def test_only_success_is_kept(store: JobStore, end: JobState) -> None:
+    ask(store)
+    ended(store, claim(store)[0], end)
+    assert ask(store).result is None
+
+
+def test_what_was_deleted_is_not_found(store: JobStore) -> None:
+    store.delete(run(store).id, "t")
+    assert runs(ask(store))
+    assert not store.redis.exists(store.keys("cached", "t", "d"))
+
+
+def test_the_least_recently_used_goes_first(store: JobStore) -> None:
+    redis: Any = store.redis
+    for number, digest in enumerate("abc"):
+        run(store, share=share(digest, most=3))
+        redis.zadd(store.keys("results", "t"), {digest: number})
+    assert ask(store, share=share("a", most=3)).result is not None
+    run(store, share=share("e", most=3))
+
+    left = [digest for digest in "abce" if redis.exists(store.keys("cached", "t", digest))]
+
+    assert left == ["a", "c", "e"]
+
+
+def test_an_entry_lives_as_long_as_its_model_says(store: JobStore) -> None:
+    redis: Any = store.redis
+    run(store, share=share(ttl=42))
+    assert 40 <= redis.ttl(store.keys("cached", "t", "d")) <= 42
+
+
+def test_what_the_caller_knows_is_not_kept_here(store: JobStore) -> None:
+    alone = share(ttl=0)
+    run(store, share=alone)
+    assert ask(store, share=alone).result is None
+    found = ask(store, share=alone, known=Result(OUTPUT, USAGE))
+    assert served(store.get(found.id))[:2] == ("succeeded", True)
+
+
+def test_a_hit_needs_no_room_in_the_queue(store: JobStore) -> None:
+    run(store)
+    ask(store, share=None)
+    assert ask(store, max_queued=1).result is not None
+
+
+def test_it_counts_as_a_job_without_device_time(store: JobStore) -> None:
+    run(store)
+    ask(store)
+    redis: Any = store.redis
+    [day] = redis.scan_iter(store.keys("usage", "*"))
+    used = {name.decode(): int(count) for name, count in redis.hgetall(day).items()}
+    assert used["succeeded m t"] == 2 and used["prompt_tokens m t"] == 6
+    assert used["device_us m t"] == 250_000
+
+
+def test_its_webhook_is_posted(store: JobStore) -> None:
+    run(store)
+    hook = "started,completed http://base example.org:443 https://example.org/x"
+    again = ask(store, webhook=hook)
+    redis: Any = store.redis
+    [name] = redis.scan_iter(store.keys("delivery", "*"))
+    told = redis.hgetall(name)
+    assert told[b"job"].decode() == again.id and told[b"type"] == b"job.completed"
+    assert told[b"job.cached"] == b"1"
+    [message] = Outbox(store).claim(1, 30)
+    assert message.fields["job.output"] == OUTPUT.decode()
+
+
+def test_an_idempotency_key_names_it(store: JobStore) -> None:
+    run(store)
+    first, second = (ask(store, idempotency_key="k", body_digest="b") for _ in range(2))
+    assert second.replayed and second.id == first.id
+
+
+def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
+    leader, early = ask(store), ask(store)
+    [held] = claim(store)
+    assert say(store, held, 1, "he", 1)
+    late = ask(store)
+    assert say(store, held, 2, "llo", 2)
+    before = [store.streamed(job.id) for job in (early, late)]
+    succeed(store, held)
+
+    assert held.id == leader.id and claim(store) == []
+    assert before == [("hello", (1, 2), False)] * 2
+    for job in (early, late):
+        assert job.follows and not job.ring
+        assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
+        assert store.streamed(job.id)[0] == "hello"
+    assert [kind for _, kind in kinds(store, late)] == ["status", "token", "token", "done"]
+
+
+def test_a_repeated_create_of_a_follower_makes_no_second(store: JobStore) -> None:
+    ask(store)
+    job_id = new_job_id()
+    for _ in range(2):
+        ask(store, id=job_id)
+    [held] = claim(store)
+    succeed(store, held)
+    assert ask(store, id=job_id).result is not None
+    assert claim(store) == []
+
+
+def test_other_tenants_run_their_own(store: JobStore) -> None:
+    assert [ask(store, tenant).follows for tenant in ("t", "u")] == [False, False]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_leader_that_is_canceled_leaves_the_work_to_the_next(
+    store: JobStore, running: bool
+) -> None:
+    leader, second, third = (ask(store) for _ in range(3))
+    if running:
+        [held] = claim(store)
+        say(store, held, 1, "he", 1)
+    store.cancel(leader.id)
+    if running:
+        assert state(store, leader) == "running"
+        ended(store, held, JobState.CANCELED)
+    [now] = claim(store)
+
+    assert now.id == second.id
+    assert now.attempt == (2 if running else 1), "what it was told already is continued"
+    assert say(store, now, 1, "llo" if running else "hello", 2)
+    succeed(store, now)
+
+    assert [state(store, job) for job in (leader, second, third)] == [
+        *("canceled", "succeeded", "succeeded")
+    ]
+    assert [store.streamed(job.id)[0] for job in (second, third)] == ["hello"] * 2
+    assert ask(store).result is not None
+
+
+def test_who_comes_after_a_cancel_was_asked_for_does_not_follow(store: JobStore) -> None:
+    leader = ask(store)
+    [held] = claim(store)
+    store.cancel(leader.id)
+    assert runs(ask(store))
+    assert ask(store).follows
+    ended(store, held, JobState.CANCELED)
+    [other] = claim(store)
+    succeed(store, other)
+    assert state(store, leader) == "canceled"
+
+
+def test_a_failure_is_not_shared(store: JobStore) -> None:
+    _, *others = (ask(store) for _ in range(4))
+    [held] = claim(store)
+    ended(store, held, JobState.FAILED)
+    claims = claim(store)
+
+    assert [c.id for c in claims] == [job.id for job in others]
+    for one in claims:
+        succeed(store, one)
+    assert {state(store, job) for job in others} == {JobState.SUCCEEDED}
+    assert not any(store.get(job.id).job().cached for job in others)
+
+
+def test_a_lost_lease_loses_no_follower(store: JobStore) -> None:
+    leader, other = ask(store), ask(store)
+    redis: Any = store.redis
+    for _ in range(3):
+        assert [held.id for held in claim(store)] == [leader.id]
+        redis.zadd(store.keys("leases", MODEL), {leader.id: 1})
+        store.rescue(MODEL)
+    assert state(store, leader) == "failed"
+    [held] = claim(store)
+    succeed(store, held)
+    assert held.id == other.id and state(store, other) == "succeeded"
+
+
+def test_a_leader_past_its_deadline_leaves_the_work_to_the_next(store: JobStore) -> None:
+    leader, other = ask(store, expires_in=60.0), ask(store, expires_in=600.0)
+    redis: Any = store.redis
+    assert redis.ttl(store.keys("job", leader.id)) > 600, "it is there to tell of its end"
+    redis.zadd(store.keys("deadlines", MODEL), {leader.id: 1})
+    store.rescue(MODEL)
+    assert state(store, leader) == "expired"
+    assert [held.id for held in claim(store)] == [other.id]
+
+
+def test_the_claim_that_finds_a_leader_past_its_deadline_hands_out_the_next(
+    store: JobStore,
+) -> None:
+    leader, other = ask(store, expires_in=600.0), ask(store, expires_in=600.0)
+    redis: Any = store.redis
+    redis.hset(store.keys("job", leader.id), "deadline", 1)
+    assert [held.id for held in claim(store)] == [other.id]
+    assert state(store, leader) == "expired"
+
+
+def test_a_follower_keeps_its_own_deadline_and_cancel(store: JobStore) -> None:
+    leader, canceled, expiring = (ask(store) for _ in range(3))
+    redis: Any = store.redis
+    assert store.cancel(canceled.id) == "canceled"
+    redis.zadd(store.keys("deadlines", MODEL), {expiring.id: 1})
+    assert store.rescue(MODEL).expired == 1
+    [held] = claim(store)
+    succeed(store, held)
+    assert [state(store, job) for job in (leader, canceled, expiring)] == [
+        *("succeeded", "canceled", "expired")
+    ]
+
+
+def test_the_more_urgent_do_not_wait_behind_the_less_urgent(store: JobStore) -> None:
+    low = ask(store, priority="low")
+    high = ask(store, priority="high")
+    assert not high.follows
+    assert ask(store, priority="normal").follows
+    assert [held.id for held in claim(store)] == [high.id, low.id]
+
+
+def test_followers_take_no_room_in_the_queue(store: JobStore) -> None:
+    ask(store)
+    other = ask(store, max_queued=1)
+    assert other.follows and store.status(MODEL).waiting == 1
+    assert store.get(other.id).position is None
+
+
+def test_a_full_flight_is_followed_by_another(store: JobStore) -> None:
+    made = [ask(store) for _ in range(FOLLOWERS_MAX + 3)]
+    assert [n for n, job in enumerate(made) if not job.follows] == [0, FOLLOWERS_MAX + 1]
+    held = claim(store)
+    assert len(held) == 2
+    for one in held:
+        succeed(store, one)
+    assert {state(store, job) for job in made} == {JobState.SUCCEEDED}
+
+
+def test_one_call_copies_no_more_than_it_may(store: JobStore) -> None:
+    large = json.dumps({"text": "x" * (SETTLED_BYTES // 2)}).encode()
+    made = [ask(store) for _ in range(4)]
+    [held] = claim(store)
+    succeed(store, held, large)
+    assert [state(store, job) for job in made] == ["succeeded"] * 2 + ["queued"] * 2
+    [held] = claim(store)
+    succeed(store, held, large)
+    assert {state(store, job) for job in made} == {JobState.SUCCEEDED}
+
+
+def test_a_reset_reaches_the_followers(store: JobStore) -> None:
+    ask(store)
+    other = ask(store)
+    [held] = claim(store)
+    say(store, held, 1, "he", 1)
+    store.write([Append(held.id, 1, 2, "reset", b'{"attempt":1}')])
+    assert store.streamed(other.id) == ("", (), False)
+    late = ask(store)
+    say(store, held, 3, "hello", 3)
+    assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2
+
+
+def test_one_that_was_given_a_result_gives_none(store: JobStore) -> None:
+    redis: Any = store.redis
+    first = ask(store)
+    ask(store)
+    [held] = claim(store)
+    succeed(store, held)
+    redis.expire(store.keys("cached", "t", "d"), 30)
+    ask(store)
+    assert redis.get(store.keys("cached", "t", "d")).decode() == first.id
+    assert redis.ttl(store.keys("cached", "t", "d")) <= 30, "use makes no result younger"
+
+
+def test_who_leaves_makes_room(store: JobStore) -> None:
+    ask(store)
+    for job in [ask(store) for _ in range(FOLLOWERS_MAX)]:
+        store.cancel(job.id)
+    assert ask(store).follows
+
+
+def test_nobody_follows_one_past_its_deadline(store: JobStore) -> None:
+    redis: Any = store.redis
+    redis.hset(store.keys("job", ask(store).id), "deadline", 1)
+    assert runs(ask(store))
+
+
+def test_the_end_of_one_flight_leaves_another_open(store: JobStore) -> None:
+    low, high = ask(store, priority="low"), ask(store, priority="high")
+    [first, second] = claim(store)
+    ended(store, second, JobState.FAILED)
+    late = ask(store)
+    assert (first.id, second.id) == (high.id, low.id) and late.follows
+    succeed(store, first)
+    assert state(store, late) == "succeeded"
+
+
+def test_an_heir_does_not_close_another_flight(store: JobStore) -> None:
+    leader, heir = ask(store), ask(store)
+    [held] = claim(store)
+    store.cancel(leader.id)
+    other = ask(store)
+    ended(store, held, JobState.CANCELED)
+    late = ask(store)
+    by_id = {one.id: one for one in claim(store)}
+    assert set(by_id) == {heir.id, other.id} and late.follows
+    succeed(store, by_id[other.id])
+    assert [state(store, job) for job in (late, heir)] == ["succeeded", "running"]
+
+
+def sent(store: JobStore, url: str, work: Callable[[], object]) -> list[str]:
+    """The commands that our store sent meanwhile; a script counts as one."""
+    found = []
+    ours = (store.keys.prefix, *(script.sha for script in store._scripts.values()))
+    with Redis.from_url(url).monitor() as monitor:
+        work()
+        store.redis.echo("end of the work")
+        for command in monitor.listen():
+            if "end of the work" in command["command"]:
+                break
+            if command["client_type"] != "lua" and any(s in command["command"] for s in ours):
+                found.append(command["command"].split()[0])
+    return found
+
+
+def test_neither_sharing_nor_its_absence_costs_a_round_trip(
+    store: JobStore, redis_url: str
+) -> None:
+    run(store, share=None)
+    life = ["EVALSHA"] * 3  # create, claim, finish
+    assert sent(store, redis_url, lambda: run(store, share=None)) == life
+    assert sent(store, redis_url, lambda: run(store)) == life
+    assert sent(store, redis_url, lambda: ask(store)) == ["EVALSHA"]
+
+
+def test_what_is_written_for_one_that_shares_nothing(store: JobStore) -> None:
+    run(store, share=None)
+    redis: Any = store.redis
+    ours = {name.decode().split(":")[1] for name in redis.scan_iter(f"{store.keys.prefix}:*")}
+    assert ours.isdisjoint({"cached", "results", "flights", "followers"})
+
+
+@pytest.mark.parametrize("end", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED])
+def test_a_flight_that_is_over_leaves_nothing(store: JobStore, end: JobState) -> None:
+    for digest in ("d", "e"):
+        ask(store, share=share(digest))
+        ask(store, share=share(digest))
+    assert set(store.redis.hgetall(store.keys("flights", "t"))) == {b"d", b"e"}
+    while held := claim(store):
+        for one in held:
+            succeed(store, one) if end is JobState.SUCCEEDED else ended(store, one, end)
+    assert not store.redis.exists(store.keys("flights", "t"))
+
+
+def test_nobody_follows_one_whose_record_is_gone(store: JobStore) -> None:
+    store.redis.delete(store.keys("job", ask(store).id))
+    leader = ask(store)
+    assert runs(leader)
+    assert ask(store).follows
+    assert store.redis.hget(store.keys("flights", "t"), "d") == leader.id.encode()

@@ -1,0 +1,380 @@
+"""The vLLM engine against a stand-in with the same API: texts, ends, cancels, faults."""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from shared.domain.catalog import Batch
+from shared.domain.errors import ConfigError, InputRefused
+from tests import fake_vllm
+from tests.conftest import eventually
+from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
+from tests.workers.engines.loading.test_tokenizer_file import TEXT, byte_level
+from workers.engines.base import Broke, Work
+from workers.engines.batching.reader import LONG as AT_ONCE
+from workers.engines.faults import DeviceLost
+from workers.engines.registry import build
+from workers.engines.vllm import adapter
+from workers.engines.vllm.adapter import Vllm
+from workers.host.isolation import Isolation
+
+PROMPTS = ["The quick brown fox", "a", "naïve café 🎉", "def main(argv)"]
+
+
+LONG = "The quick brown fox jumps over the lazy dog. " * 2
+"""More than a block of vLLM's prefix cache."""
+
+
+@pytest.fixture(autouse=True)
+def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in fake_vllm.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS)
+
+
+@pytest.fixture
+def engine(llama: Path) -> Vllm:
+    engine = build(text_spec(llama, engine="vllm", batch=Batch(max_size=3)))
+    assert isinstance(engine, Vllm)
+    engine.load()
+    return engine
+
+
+def work(job_id: str, prompt: Any = PROMPTS[0], **params: Any) -> Work:
+    return Work(job_id, prompt, {"max_new_tokens": 12} | params, seed=7)
+
+
+def expected(prompt: str, length: int) -> str:
+    """What the stand-in's model says, up to its end token."""
+    tokenizer = byte_level_tokenizer()
+    ids = tokenizer(prompt)["input_ids"]
+    made: list[int] = []
+    while len(made) < length:
+        token = fake_vllm.next_token([*ids, *made])
+        if token == tokenizer.eos_token_id:
+            break
+        made.append(token)
+    text: str = tokenizer.decode(made, skip_special_tokens=True)
+    return text.rstrip("\ufffd")
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_texts_are_whole_and_stream_piece_by_piece(engine: Vllm, prompt: str) -> None:
+    ran = drive(engine, [work("a", prompt)])
+
+    assert ran.text("a") == ran.streamed("a") == expected(prompt, 12)
+    assert all(piece.text and piece.token_ids for piece in ran.pieces["a"])
+
+
+def test_more_jobs_than_places_share_the_batch(engine: Vllm) -> None:
+    ran = drive(engine, [work(str(n), PROMPTS[n % 4]) for n in range(7)])
+
+    for n in range(7):
+        assert ran.text(str(n)) == expected(PROMPTS[n % 4], 12)
+        usage = ran.finished(str(n)).usage
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+        assert usage["batch_size"] <= 3
+
+
+def test_the_end_token_ends_a_text_and_is_not_part_of_it(engine: Vllm) -> None:
+    ids = byte_level_tokenizer()(PROMPTS[0])["input_ids"]
+    second = fake_vllm.next_token([*ids, fake_vllm.next_token(ids)])
+    ran = drive(engine, [work("a", stop_token_ids=[second])])
+
+    output = ran.finished("a").output
+    assert output["finish_reason"] == "stop"
+    assert output["text"] == expected(PROMPTS[0], 1)
+    assert ran.finished("a").usage["completion_tokens"] == 1
+
+
+def test_a_stop_string_ends_it_here_and_in_vllm(engine: Vllm) -> None:
+    whole = expected(PROMPTS[0], 12)
+    stop = whole[3:5]
+    ran = drive(engine, [work("a", stop=[stop])])
+
+    assert ran.finished("a").output == {
+        "text": whole[: whole.index(stop)],
+        "finish_reason": "stop",
+    }
+    assert engine._engine.requests == {}
+
+
+def test_a_resumed_text_ends_as_the_uninterrupted_one(engine: Vllm) -> None:
+    whole = drive(engine, [work("a", PROMPTS[2])])
+    pieces = whole.pieces["a"]
+    for cut in range(len(pieces) + 1):
+        ran = drive(engine, [resumed(work("a", PROMPTS[2]), pieces[:cut])])
+        assert ran.finished("a").output == whole.finished("a").output
+        assert ran.finished("a").usage["completion_tokens"] == 12
+
+
+def test_a_cancel_frees_the_request_and_the_id(engine: Vllm) -> None:
+    engine.admit(work("a"))
+    engine.step()
+    engine.cancel("a")
+    engine.cancel("unknown")
+
+    assert engine.pending() == 0 and engine._engine.requests == {}
+    assert drive(engine, [work("a")]).text("a") == expected(PROMPTS[0], 12)
+
+
+def test_an_idle_engine_does_not_ask_vllm(engine: Vllm) -> None:
+    engine._engine.fault = RuntimeError("not to be asked")
+    step = engine.step()
+
+    assert (step.pieces, step.outcomes, step.batch_size) == ([], [], 0)
+
+
+@pytest.mark.parametrize("content", [7, "", "x" * 2000])
+def test_bad_input_is_refused_at_the_door(engine: Vllm, content: Any) -> None:
+    with pytest.raises(InputRefused):
+        engine.admit(work("a", content))
+    assert engine.pending() == 0
+
+
+def test_what_vllm_refuses_is_refused(engine: Vllm) -> None:
+    engine._engine.model_config.max_model_len = 1
+    with pytest.raises(InputRefused, match="longer than the maximum model length of 1"):
+        engine.admit(work("a"))
+    with pytest.raises(InputRefused, match="no logprobs"):
+        engine.admit(work("a", logprobs=True))
+    assert engine.pending() == 0
+
+
+def test_parameters_reach_vllm(engine: Vllm) -> None:
+    drive(engine, [work("a", temperature=0.7, top_p=0.9, top_k=5, min_p=0.1)])
+    params = engine._engine.params[-1]
+
+    assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.7, 0.9, 5, 0.1)
+    assert (params.seed, params.max_tokens) == (7, 12)
+
+
+def served(path: Path, **generation: Any) -> Vllm:
+    """A model with these settings of its own."""
+    save_causal(path, **WIDE_HEADS)
+    (path / "generation_config.json").write_text(json.dumps(generation))
+    engine = build(text_spec(path, engine="vllm"))
+    assert isinstance(engine, Vllm)
+    return engine
+
+
+def test_the_models_own_settings_are_defaults(tmp_path: Path) -> None:
+    stop = expected(PROMPTS[0], 12)[3:5]
+    engine = served(tmp_path, repetition_penalty=1.3, temperature=0.6, stop_strings=[stop])
+    told = engine.load().details["generation_config"]
+    ran = drive(engine, [work("own"), work("asked", repetition_penalty=1.0)])
+
+    assert [p.repetition_penalty for p in engine._engine.params[-2:]] == [1.3, 1.0]
+    assert ran.finished("own").output["finish_reason"] == "stop"
+    assert set(told["applied"]) == {"repetition_penalty", "stop_strings"}
+    assert told["not_applied"]["temperature"] == 0.6
+
+
+@pytest.mark.parametrize(
+    "setting", [{"suppress_tokens": [5]}, {"no_repeat_ngram_size": 2}, {"num_beams": 4}]
+)
+def test_settings_that_vllm_would_ignore_refuse_the_model(
+    tmp_path: Path, setting: dict[str, Any]
+) -> None:
+    engine = served(tmp_path, **setting)
+
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        engine.load()
+
+
+def test_a_stop_string_may_end_in_the_token_that_ends_the_text(engine: Vllm) -> None:
+    tokenizer = byte_level_tokenizer()
+    special = tokenizer.all_special_ids[0]
+    name = tokenizer.convert_ids_to_tokens(special)
+    said = expected(PROMPTS[0], 3)
+    engine.admit(work("a", stop=[f"{said[-1]}{name}"], stop_token_ids=[special]))
+    text = engine._texts["a"]
+    for token in tokenizer(PROMPTS[0] + said)["input_ids"][text.sequence.prompt_length :]:
+        assert engine._take(text, token) is None
+
+    assert engine._take(text, special) == "stop"
+    assert "".join(chunk.text for chunk in text.said) == said[:-1]
+
+
+def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
+    engine = served(tmp_path)
+    file = byte_level(r"\d{1,3}|\D+")
+    file.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    engine.load()
+
+    assert engine._door.read(work("a", TEXT)) == file.encode(TEXT).ids
+
+
+def test_others_go_on_while_a_long_prompt_is_read(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, read = threading.Event(), engine._door.read
+
+    def slowly(work: Work) -> list[int]:
+        assert work.id != "long" or go.wait(10)
+        return read(work)
+
+    monkeypatch.setattr(engine._door, "read", slowly)
+    engine.admit(work("long", "a" * (AT_ONCE + 1)))
+    engine.admit(work("short"))
+    ran = Ran()
+    while "short" not in ran.outcomes:
+        ran.take(engine.step())
+    assert ran.text("short") == expected(PROMPTS[0], 12)
+    assert engine.pending() == 1 and engine.linger() > 0
+    go.set()
+    eventually(lambda: ran.take(engine.step()) or "long" in ran.outcomes)
+
+    assert isinstance(refusal := ran.outcomes["long"], Broke)
+    assert (refusal.code, refusal.door) == ("prompt_too_long", True)
+    assert engine.pending() == 0
+
+
+def test_a_prompt_that_is_being_read_can_be_canceled(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(engine._door, "read", lambda _: [5] if go.wait(10) else [])
+    engine.admit(work("long", "a" * (AT_ONCE + 1)))
+    engine.cancel("long")
+    assert engine.pending() == 0
+    go.set()
+
+    assert drive(engine, [work("long")]).finished("long")
+
+
+@pytest.mark.parametrize("salt", ["", "tenant"])
+def test_a_tenant_s_salt_reaches_vllm(engine: Vllm, salt: str) -> None:
+    drive(engine, [replace(work("a"), salt=salt)])
+    prompt = engine._engine.prompts[-1]
+
+    assert prompt.get("cache_salt", "") == salt
+
+
+def test_a_job_that_vllm_gives_up_is_an_engine_error(engine: Vllm) -> None:
+    engine._engine.ends_with = "abort"
+    [end] = drive(engine, [work("a")]).outcomes.values()
+
+    assert isinstance(end, Broke) and end.code == "engine_error" and "abort" in end.message
+
+
+def test_a_dead_engine_ends_the_host(engine: Vllm) -> None:
+    engine._engine.fault = fake_vllm.EngineDeadError("core died")
+    engine.admit(work("a"))
+
+    with pytest.raises(DeviceLost, match="core died"):
+        engine.step()
+
+
+def faulted(engine: Any, vllm: Any, works: list[Work], steps: int, fault: BaseException) -> Ran:
+    """What the works bring when the step after so many of them raises."""
+    ran = Ran()
+    for one in works:
+        engine.admit(one)
+    while engine.pending():
+        if len(ran.steps) == steps:
+            vllm.fault = fault
+        ran.take(engine.step())
+        assert len(ran.steps) < 200, "jobs that never end"
+    return ran
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+@pytest.mark.parametrize("fault", [RuntimeError("once"), ConnectionError(), SystemExit(1)])
+def test_a_step_that_raises_changes_no_text(engine: Vllm, steps: int, fault: BaseException) -> None:
+    works = [work("a", LONG), work("b", LONG), work("c", PROMPTS[2])]
+    ran = faulted(Isolation(engine, continues=True), engine._engine, works, steps, fault)
+
+    for one in works:
+        assert ran.text(one.id) == ran.streamed(one.id) == expected(one.content, 12)
+        assert ran.finished(one.id).usage["completion_tokens"] == 12
+    assert engine._engine.requests == {}
+
+
+def test_blocks_of_a_failed_step_are_given_to_nobody(engine: Vllm) -> None:
+    """Not to those who come later either."""
+    engine.admit(work("a", LONG))
+    engine._engine.fault = RuntimeError("once")
+    with pytest.raises(RuntimeError, match="once"):
+        engine.step()
+    engine.cancel("a")
+
+    assert drive(engine, [work("b", LONG)]).text("b") == expected(LONG, 12)
+
+
+def test_memory_that_runs_out_is_given_back_before_vllm_is_tried(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(adapter, "reclaim", lambda: given_back.append(1))
+    engine.admit(work("a", LONG))
+    engine._engine.fault = RuntimeError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.step()
+
+    assert given_back and drive(engine).text("a") == expected(LONG, 12)
+
+
+@pytest.mark.parametrize("fault", ["between", "held"])
+def test_an_engine_that_a_fault_leaves_useless_ends_the_host(engine: Vllm, fault: str) -> None:
+    setattr(engine._engine, fault, True)
+    engine._engine.fault = RuntimeError("once")
+    engine.admit(work("a"))
+
+    with pytest.raises(DeviceLost, match="of no use after a step that raised") as lost:
+        engine.step()
+    assert lost.value.blames
+
+
+def test_a_lost_device_is_told_as_one(engine: Vllm) -> None:
+    engine._engine.fault = RuntimeError("CUDA error: uncorrectable ECC error")
+    engine.admit(work("a"))
+
+    with pytest.raises(DeviceLost, match="ECC") as lost:
+        engine.step()
+    assert not lost.value.blames
+
+
+def test_an_end_is_not_lost_in_a_step_that_raises(engine: Vllm) -> None:
+    whole = drive(engine, [work("a")])
+    done = resumed(work("a"), whole.pieces["a"])
+    ran = faulted(
+        Isolation(engine, continues=True), engine._engine, [done, work("b")], 0, RuntimeError()
+    )
+
+    assert ran.finished("a").output == whole.finished("a").output
+    assert ran.text("b") == expected(PROMPTS[0], 12)
+
+
+def test_a_text_that_cannot_be_read_ends_alone(
+    engine: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = engine._detokenizer.push
+    calls = iter(range(1000))
+
+    def fail(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyError("a token of no vocabulary")
+        return push(*arguments)
+
+    monkeypatch.setattr(engine._detokenizer, "push", fail)
+    ran = drive(engine, [work("a"), work("b"), work("c", PROMPTS[1])])
+
+    end = ran.outcomes["b"]
+    assert isinstance(end, Broke) and end.code == "engine_error" and "KeyError" in end.message
+    assert ran.text("a") == ran.streamed("a") == expected(PROMPTS[0], 12)
+    assert ran.text("c") == expected(PROMPTS[1], 12)
+    assert engine._engine.requests == {}

@@ -1,0 +1,82 @@
+"""The table of decisions."""
+
+import pytest
+
+from shared.domain.errors import PROBLEMS
+from shared.domain.states import JobState
+from workers.execution.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, judge
+from workers.host.messages import Doubt
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ("finished", {}, End(JobState.SUCCEEDED)),
+        ("returned", {}, Again(0.0, "", "worker_stopping")),
+        ("broke", {"code": "engine_error"}, Again(0.5, "failures", "engine_error")),
+        (
+            "broke",
+            {"code": "engine_error", "failures": 1},
+            Again(1.0, "failures", "engine_error"),
+        ),
+        ("crashed", {"crashes": 1}, Again(1.0, "crashes", "engine_lost")),
+    ],
+)
+def test_what_is_tried_again(kind: Kind, given: dict[str, object], expected: Decision) -> None:
+    assert decide(kind, **given) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "state", "code"),
+    [
+        ("canceled", {}, JobState.CANCELED, "job_canceled"),
+        ("expired", {}, JobState.EXPIRED, "job_expired"),
+        ("run_timeout", {}, JobState.FAILED, "run_timeout"),
+        ("broke", {"code": "prompt_too_long"}, JobState.FAILED, "prompt_too_long"),
+        ("broke", {"code": "engine_error", "failures": 2}, JobState.FAILED, "engine_error"),
+        ("crashed", {"crashes": 2}, JobState.FAILED, "worker_crashed"),
+    ],
+)
+def test_what_ends(kind: Kind, given: dict[str, object], state: JobState, code: str) -> None:
+    decision = decide(kind, **given)  # type: ignore[arg-type]
+    assert isinstance(decision, End)
+    assert (decision.state, decision.code) == (state, code)
+    assert decision.code in PROBLEMS and decision.message is not None
+
+
+def test_the_delay_is_spread_and_bounded() -> None:
+    far = decide("broke", code="engine_error", failures=50, max_attempts=100)
+    none = decide("broke", code="engine_error", failures=50, max_attempts=100, draw=0.0)
+    assert isinstance(far, Again) and far.delay == BACKOFF_CAP
+    assert isinstance(none, Again) and none.delay == 0.0
+
+
+def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
+    spared = decide("broke", code="engine_error", failures=2, breaker_open=True)
+    assert spared == Again(0.0, "", "breaker_open")
+    input_fault = decide("broke", code="poison_input", breaker_open=True)
+    assert isinstance(input_fault, End) and input_fault.code == "poison_input"
+    crash = decide("crashed", crashes=2, breaker_open=True)
+    assert isinstance(crash, End), "a job that kills its host must come to an end"
+
+
+@pytest.mark.parametrize(
+    ("kind", "doubt", "repeated", "verdict"),
+    [
+        ("finished", "", False, "success"),
+        ("broke", "new", False, "failure"),
+        ("broke", "new", True, "fell"),
+        ("broke", "known", False, "fell"),
+        ("broke", "", False, "ignored"),
+        ("broke", "", True, "ignored"),
+        ("canceled", "", False, "ignored"),
+        ("expired", "", False, "ignored"),
+        ("run_timeout", "", False, "ignored"),
+        ("returned", "", False, "ignored"),
+        ("crashed", "", False, "ignored"),
+    ],
+)
+def test_what_an_end_says_of_the_engine(
+    kind: Kind, doubt: Doubt, repeated: bool, verdict: str
+) -> None:
+    assert judge(kind, doubt, repeated=repeated) == verdict

@@ -1,0 +1,243 @@
+"""Drains on a real store: who claims when a worker is roused, and when a drain leaves."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from shared.domain.errors import StoreUnavailable
+from shared.domain.records import Claim, NewJob, new_job_id
+from shared.hooks import Observers
+from shared.store.jobs import JobStore
+from tests.conftest import eventually
+from workers.execution.executor import Executor
+from workers.queue.claimer import Puller
+
+MODEL, WORKER = "m", "w"
+
+
+class Engine:
+    """Takes claims in an executor's place, and says which thread brought each."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.quarantined = False
+        self.space = 4
+        self.taken: list[tuple[Claim, str]] = []
+        self.done = 0
+        self.guard = SimpleNamespace(heard=lambda pause, change: None)
+
+    @property
+    def active(self) -> int:
+        return len(self.taken) - self.done
+
+    def room(self) -> int:
+        return self.space - self.active
+
+    def run(self, claims: list[Claim]) -> None:
+        self.taken += [(claim, threading.current_thread().name) for claim in claims]
+
+    def advance(self) -> None: ...
+
+    def release_quarantine(self) -> None: ...
+
+
+class Bench:
+    def __init__(self, store: JobStore, linger: float) -> None:
+        self.store = store
+        self.engine = Engine()
+        self.rings: list[str] = []
+        self.puller = Puller(
+            store,
+            cast(Executor, cast(Any, self.engine)),
+            MODEL,
+            WORKER,
+            Observers(),
+            lambda: self.rings.append(threading.current_thread().name),
+            linger,
+        )
+        self.drain = threading.Thread(target=self.puller.drain, name="drain")
+
+    def submit(self) -> str:
+        job = NewJob(new_job_id(), MODEL, "t", b"{}")
+        self.store.create(job, max_queued=100)
+        return job.id
+
+    def idle(self) -> bool:
+        """Whether the drain has been told that nothing waits."""
+        return bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+
+    def claim_slowly(self) -> Callable[[], None]:
+        """Another thread is roused and takes over what it claimed, until the function returned is called."""
+        takes, goes_on = threading.Event(), threading.Event()
+        run = self.engine.run
+
+        def run_slowly(claims: list[Claim]) -> None:
+            takes.set()
+            goes_on.wait(10)
+            run(claims)
+
+        self.engine.run = run_slowly  # type: ignore[method-assign]
+        caller = threading.Thread(target=self.puller.rouse, name="control")
+        caller.start()
+        assert takes.wait(5)
+
+        def go_on() -> None:
+            goes_on.set()
+            caller.join(5)
+
+        return go_on
+
+    def start(self) -> None:
+        """A drain that has had a job and now waits for the next."""
+        self.submit()
+        self.drain.start()
+        eventually(lambda: self.engine.taken, 5)
+        self.engine.done = 1
+        self.puller.wake()
+        eventually(self.idle, 5)
+
+
+@pytest.fixture
+def bench(store: JobStore) -> Iterator[Bench]:
+    bench = Bench(store, linger=30)
+    yield bench
+    bench.puller.stop()
+    if bench.drain.ident is not None:
+        bench.drain.join(5)
+        assert not bench.drain.is_alive()
+
+
+def test_who_is_roused_claims_without_waking_the_drain(bench: Bench) -> None:
+    bench.start()
+    ids = [bench.submit() for _ in range(3)]
+    bench.puller.rouse()
+    assert [(claim.id, by) for claim, by in bench.engine.taken[1:]] == [
+        (job_id, threading.current_thread().name) for job_id in ids
+    ]
+    assert bench.idle()
+
+
+def test_what_there_is_no_room_for_is_the_drains(bench: Bench) -> None:
+    bench.start()
+    ids = [bench.submit() for _ in range(6)]
+    bench.puller.rouse()
+    assert len(bench.engine.taken) == 5
+    bench.engine.space = 100
+    bench.puller.room_changed()
+    eventually(lambda: len(bench.engine.taken) == 7, 5)
+    assert {claim.id for claim, _ in bench.engine.taken[1:]} == set(ids)
+    assert [by for _, by in bench.engine.taken[5:]] == ["drain", "drain"]
+
+
+def test_nothing_is_claimed_once_the_worker_stops_or_the_engine_is_lost(bench: Bench) -> None:
+    bench.start()
+    bench.engine.ready = False
+    bench.submit()
+    bench.puller.rouse()
+    assert len(bench.engine.taken) == 1
+    bench.puller.stop()
+    bench.engine.ready = True
+    bench.puller.rouse()
+    assert len(bench.engine.taken) == 1
+
+
+def test_who_stops_it_waits_for_the_claim_that_is_under_way(bench: Bench) -> None:
+    bench.start()
+    begun, may_end = threading.Event(), threading.Event()
+    take = bench.engine.run
+
+    def slowly(claims: list[Claim]) -> None:
+        begun.set()
+        assert may_end.wait(5)
+        take(claims)
+
+    bench.engine.run = slowly  # type: ignore[method-assign]
+    bench.submit()
+    roused = threading.Thread(target=bench.puller.rouse)
+    roused.start()
+    assert begun.wait(5)
+    bench.puller.stop()
+    assert not bench.puller.settle(0)
+    may_end.set()
+    assert bench.puller.settle(5) and len(bench.engine.taken) == 2
+    roused.join(5)
+
+
+def test_one_without_a_drain_rings(bench: Bench) -> None:
+    bench.submit()
+    bench.puller.rouse()
+    assert len(bench.rings) == 1 and not bench.engine.taken
+
+
+def test_a_drain_stays_while_others_claim_in_its_place(store: JobStore) -> None:
+    bench = Bench(store, linger=1.0)
+    bench.start()
+    for count in range(2, 10):
+        bench.submit()
+        bench.puller.rouse()
+        bench.engine.done = count
+        bench.drain.join(0.15)
+    assert bench.drain.is_alive() and bench.puller.drain_id
+    assert [by for _, by in bench.engine.taken[1:]].count("drain") == 0
+    bench.drain.join(5)
+    assert not bench.drain.is_alive()
+    assert not store.redis.zcard(store.keys("drains", MODEL))
+
+
+def test_suspects_do_not_run_while_others_are_taken_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.start()
+    bench.submit()
+    go_on = bench.claim_slowly()
+    seen: list[int] = []
+    monkeypatch.setattr(bench.engine, "advance", lambda: seen.append(len(bench.engine.taken)))
+    bench.puller.wake()
+    bench.drain.join(0.2)
+    assert not seen
+    go_on()
+    eventually(lambda: seen, 5)
+    assert seen[0] == 2
+
+
+def test_a_drain_that_ends_lets_go_of_what_was_claimed_in_its_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.start()
+    bench.submit()
+    claim = bench.store.claim
+    calls: list[Callable[[], None]] = []
+
+    def away(*args: Any, **options: Any) -> Any:
+        if threading.current_thread() is bench.drain:
+            raise StoreUnavailable("away")
+        return claim(*args, **options)
+
+    class Between(logging.Handler):
+        """Redis is back before the drain has ended."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            calls.append(bench.claim_slowly())
+
+    released: list[int] = []
+    monkeypatch.setattr(
+        bench.engine, "release_quarantine", lambda: released.append(len(bench.engine.taken))
+    )
+    monkeypatch.setattr(bench.store, "claim", away)
+    between = Between()
+    log = logging.getLogger("workers.queue.claimer")
+    log.addHandler(between)
+    try:
+        bench.puller.wake()
+        eventually(lambda: calls, 5)
+        bench.drain.join(0.2)
+        calls[0]()
+        bench.drain.join(5)
+    finally:
+        log.removeHandler(between)
+    assert released and set(released) == {2}
+    assert not bench.puller.drain_id

@@ -1,0 +1,32 @@
+"""What becomes of a job whose input an engine could not take in, be it at once or read aside."""
+
+import logging
+
+from shared.domain.errors import InputRefused
+from workers.engines.base import Broke
+from workers.engines.faults import device_lost, exhausted, passing
+
+_log = logging.getLogger(__name__)
+
+
+def refused(job_id: str, error: BaseException) -> Broke:
+    """What becomes of a job whose input could not be taken in. Raises `DeviceLost` where the device went too.
+
+    No other job took part, so it never speaks against the engine.
+    """
+    if isinstance(error, InputRefused):
+        return _at_the_door(job_id, error.code, error.detail)
+    if (lost := device_lost(error)) is not None:
+        lost.ticket = job_id
+        raise lost from error
+    _log.error("admitting %s failed", job_id, exc_info=error)
+    told = type(error).__name__
+    if exhausted(error):
+        return _at_the_door(job_id, "out_of_memory", "The model ran out of memory on this input.")
+    if passing(error):
+        return _at_the_door(job_id, "engine_error", f"The model could not take this input: {told}")
+    return _at_the_door(job_id, "poison_input", f"The model fails on this input: {told}")
+
+
+def _at_the_door(job_id: str, code: str, message: str) -> Broke:
+    return Broke(job_id, code, message, door=True)

@@ -1,0 +1,143 @@
+"""Chooses how texts share a forward pass: the quickest way whose vectors are those of each text alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+
+from workers.engines.embedding.packed_encoder import PackedEncoder
+from workers.engines.embedding.padded_encoder import PaddedEncoder
+from workers.engines.embedding.sentence_text import TokenizedText
+from workers.engines.loading.text_lengths import ScaledRotary, scaled_rotaries
+from workers.engines.packed_attention import FAULTS, Unpackable
+
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+"""Largest difference of a token's vector, relative to its length."""
+WAYS = {"padded": 1.2, "equal lengths": 1.0, "alone": 0.0}
+"""Ways to run a model as it is, quickest first, by how many tokens are run for each real one."""
+TRIAL = (2, 7, 7, 8, 29, 31, 131)
+"""Tokens of the texts that are tried at load: some alike in length, some nearly so, some not."""
+
+
+class Encoder(Protocol):
+    """Runs texts through a model."""
+
+    def encode(self, texts: Sequence[TokenizedText]) -> list[torch.Tensor]:
+        """n texts to n tensors [tokens, width] in float32, in the same order."""
+
+
+class ByKind:
+    """Texts that a model treats differently for their length never share a forward pass."""
+
+    def __init__(self, inner: Encoder, rotaries: Sequence[ScaledRotary]) -> None:
+        self._inner = inner
+        self._rotaries = rotaries
+
+    def encode(self, texts: Sequence[TokenizedText]) -> list[torch.Tensor]:
+        """See `Encoder.encode`."""
+        kinds: dict[tuple[int, ...], list[int]] = {}
+        for index, text in enumerate(texts):
+            kind = tuple(rotary.kind(len(text)) for rotary in self._rotaries)
+            kinds.setdefault(kind, []).append(index)
+        encoded: dict[int, torch.Tensor] = {}
+        for alike in kinds.values():
+            for rotary in self._rotaries:
+                rotary.forget()
+            found = self._inner.encode([texts[index] for index in alike])
+            encoded.update(zip(alike, found, strict=True))
+        return [encoded[index] for index in range(len(texts))]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model with what its encoders must know.
+
+    `vocabulary` is how many token ids it knows, `longest` its longest text in tokens, `pad` its padding id,
+    `first` where its position table begins to count. `typed`: its tokenizer gives token type ids.
+    """
+
+    model: Any
+    vocabulary: int
+    longest: int
+    pad: int
+    device: torch.device
+    dtype: torch.dtype
+    first: int = 0
+    typed: bool = False
+
+    def trial(self) -> list[TokenizedText]:
+        """Random texts of several lengths."""
+        generator = torch.Generator().manual_seed(0)
+        low = min(self.pad + 1, self.vocabulary - 1)
+        texts = []
+        for size in (min(size, self.longest) for size in TRIAL):
+            ids = torch.randint(low, self.vocabulary, (size,), generator=generator).tolist()
+            texts.append(TokenizedText(ids, [0] * size if self.typed else None))
+        return texts
+
+
+def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
+    """The quickest encoder whose vectors equal those of each text alone.
+
+    Returns it with its way ("packed" or one of `WAYS`) and why it is not packed. Lets through what a plain
+    forward pass raises; raises `ValueError` for a model whose vectors of a text are not always the same.
+    """
+    rotaries = scaled_rotaries(model.model)
+    texts = model.trial()
+    alone = ByKind(PaddedEncoder(model.model, model.pad, model.device, WAYS["alone"]), rotaries)
+    expected = alone.encode(texts)
+    if not all(bool(torch.isfinite(tokens).all()) for tokens in expected):
+        raise ValueError(f"its vectors are not numbers (NaN or infinity) in {model.dtype}")
+    if _off(alone.encode(texts[::-1])[::-1], expected, model.dtype):
+        raise ValueError("its vectors of a text depend on what it ran before, or on chance")
+    reasons: list[str] = []
+    for way, make in _candidates(model):
+        try:
+            encoder = _checked(make, rotaries, texts, expected, model.dtype)
+        except Unpackable as error:
+            reasons.append(str(error))
+        else:
+            return encoder, way, "" if way == "packed" else reasons[0]
+    return alone, "alone", reasons[0]
+
+
+def _candidates(model: Model) -> Iterator[tuple[str, Callable[[], PackedEncoder | PaddedEncoder]]]:
+    for first in sorted({0, model.first}):
+        yield "packed", partial(PackedEncoder, model.model, model.longest, model.device, first)
+    for way in ("padded", "equal lengths"):
+        yield way, partial(PaddedEncoder, model.model, model.pad, model.device, WAYS[way])
+
+
+def _checked(
+    make: Callable[[], PackedEncoder | PaddedEncoder],
+    rotaries: Sequence[ScaledRotary],
+    texts: Sequence[TokenizedText],
+    expected: Sequence[torch.Tensor],
+    dtype: torch.dtype,
+) -> Encoder:
+    inner = make()
+    encoder: Encoder = ByKind(inner, rotaries) if rotaries else inner
+    try:
+        off = _off(encoder.encode(texts), expected, dtype)
+        if off:
+            raise Unpackable(f"its vectors in company are off by {off:.2g} of their length")
+    except (*FAULTS, Unpackable) as error:
+        if isinstance(inner, PackedEncoder):
+            inner.detach()
+        if isinstance(error, Unpackable):
+            raise
+        raise Unpackable(f"a trial run in company failed: {error}") from error
+    return encoder
+
+
+def _off(found: Sequence[torch.Tensor], right: Sequence[torch.Tensor], dtype: torch.dtype) -> float:
+    """The largest difference of a token's vector relative to its length, 0 within the tolerance."""
+    off = max(_difference(a, b) for a, b in zip(found, right, strict=True))
+    return 0.0 if off <= TOLERANCE[dtype] else off
+
+
+def _difference(found: torch.Tensor, right: torch.Tensor) -> float:
+    error = (found - right).norm(dim=-1) / right.norm(dim=-1).clamp_min(1e-6)
+    return float(error.max())

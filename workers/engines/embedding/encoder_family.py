@@ -1,0 +1,63 @@
+"""Which transformers make embeddings: told from a directory's configuration, before any weight is read."""
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from shared.domain.errors import ConfigError
+
+HEADS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+    "ForNextSentencePrediction",
+)
+"""Architectures whose training was for an answer of their own: rerankers, classifiers, taggers."""
+MEDIA = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""With one of these sentence-transformers reads texts by a processor for several media."""
+
+
+def read_family(root: Path, where: str) -> Any:
+    """The transformers configuration of an encoder of texts.
+
+    Raises `ConfigError` for what makes no vectors of texts alone, with the name of what it is.
+    """
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            str(root), local_files_only=True, trust_remote_code=False
+        )
+    except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: cannot load {root}: {error}") from error
+    told = f"{where}: {root} is no encoder of texts"
+    kind = config.model_type
+    if config.is_encoder_decoder:
+        raise ConfigError(f"{told}: {kind} is an encoder with a decoder (is_encoder_decoder)")
+    for part in ("vision_config", "audio_config"):
+        if getattr(config, part, None) is not None:
+            raise ConfigError(f"{told} alone: config.json has a {part}")
+    media = [name for name in MEDIA if (root / name).exists()]
+    if media:
+        raise ConfigError(f"{told} alone: it has a {media[0]}")
+    if kind == "big_bird" and config.attention_type == "block_sparse":
+        raise ConfigError(
+            f"{where}: {root / 'config.json'}: attention_type block_sparse is not supported: after one"
+            " short text the model computes all others in another way; set it to original_full"
+        )
+    return config
+
+
+def plain_pooling(config: Any, root: Path, where: str) -> tuple[str, ...]:
+    """How sentence-transformers pools a transformer that no modules.json speaks of.
+
+    Raises `ConfigError` for a model with a head for something else.
+    """
+    architecture = next(iter(config.architectures or ()), "")
+    if architecture.endswith(HEADS):
+        raise ConfigError(
+            f"{where}: {root} is no embedding model: config.json names {architecture}, a model for answers"
+            " of its own"
+        )
+    causal = architecture.endswith("ForCausalLM") and getattr(config, "is_causal", True)
+    return ("lasttoken",) if causal else ("mean",)

@@ -1,0 +1,69 @@
+"""Rotary positions that depend on how long the text is by now.
+
+longrope has two sets of frequencies, one for texts up to the length that the model was first trained on;
+dynamic NTK has new ones for every length beyond it. Keys that were rotated before lie in the cache as they
+were, so what comes next depends on when each token was read.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from workers.engines.loading.positions import rope_parts, rope_window
+
+
+@dataclass(frozen=True, slots=True)
+class LengthDependence:
+    """What a model's positions do to a text of more than `window` tokens.
+
+    `restarts`: transformers' `generate` reads the whole text anew when it grows past the window. `moving`:
+    beyond it the frequencies change with every token.
+    """
+
+    window: int
+    restarts: bool
+    moving: bool
+
+
+AS_MADE = LengthDependence(window=0, restarts=False, moving=False)
+"""Every token depends on how it was read: with the prompt, or alone."""
+
+
+def length_dependence(model: Any) -> LengthDependence | None:
+    """None for a model whose positions are the same in every text."""
+    config = model.config.get_text_config()
+    windows = {
+        str(part["rope_type"]): window
+        for part in rope_parts(config)
+        if (window := rope_window(config, part)) is not None
+    }
+    if not windows:
+        return None
+    window = min(windows.values())
+    return LengthDependence(window, _restarts(model, window), "dynamic" in windows)
+
+
+def _restarts(model: Any, window: int) -> bool:
+    """Asked of the model itself, with a cache that claims to hold a text as long as the window."""
+    cache = DynamicCache()
+    nothing = torch.zeros(1, 1, window, 0, dtype=model.dtype, device=model.device)
+    cache.update(nothing, nothing, 0)
+    ids = torch.zeros(1, window + 1, dtype=torch.long, device=model.device)
+    inputs = model.prepare_inputs_for_generation(
+        ids, next_sequence_length=1, past_key_values=cache, attention_mask=torch.ones_like(ids)
+    )
+    return inputs.get("past_key_values") is None
+
+
+def forget_lengths(model: Any) -> None:
+    """Make dynamic frequencies those of a fresh model: they remember the longest text so far."""
+    for module in model.modules():
+        state = vars(module)
+        for name in [name for name in state if name.endswith("max_seq_len_cached")]:
+            prefix = name.removesuffix("max_seq_len_cached")
+            original = getattr(module, f"{prefix}original_inv_freq", None)
+            if original is not None:
+                module.register_buffer(f"{prefix}inv_freq", original, persistent=False)
+                setattr(module, name, module.original_max_seq_len)

@@ -1,0 +1,112 @@
+"""Runs a plan as one packed forward pass."""
+
+import inspect
+from collections.abc import Sequence as Items
+from typing import Any, Protocol
+
+import torch
+
+from workers.engines import packed_attention
+from workers.engines.row_blocks import fixed_rows
+from workers.engines.text_generation.forward.attention import SlotAttention, lay_out
+from workers.engines.text_generation.forward.kv_cache import KvCache
+from workers.engines.text_generation.forward.ladder import Ladder
+from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Row
+from workers.engines.text_generation.transfer import upload
+
+
+class Runner(Protocol):
+    """Turns a plan into logits. Holds the keys and values, and nothing else of a sequence."""
+
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
+        """Where logits were wanted, and those logits as float32 [rows, vocabulary].
+
+        Beginnings are copied in the order of the chunks, before anything is run.
+        """
+
+    def undo(self, chunks: Items[Chunk]) -> None:
+        """The step with these chunks has failed: what it wrote may be no numbers, and goes."""
+
+    def release(self, slot: int, *, scrub: bool) -> None:
+        """The sequence in `slot` is gone; `scrub` when it may have left numbers that are none."""
+
+
+class PackedRunner:
+    """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step."""
+
+    def __init__(self, model: Any, cache: KvCache, device: torch.device) -> None:
+        self._model = model
+        self._cache = cache
+        self._device = device
+        self._attention = SlotAttention(cache)
+        self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._before = packed_attention.attach(model, self._attention)
+        self._ladder: Ladder | None = None
+
+    @property
+    def graphs(self) -> int:
+        """How many shapes of decode steps are replayed as CUDA graphs."""
+        return len(self._ladder) if self._ladder and self._device.type == "cuda" else 0
+
+    def climb(self) -> None:
+        """From now on steps of single tokens run in fixed shapes; the cache's last slot is for that.
+
+        Raises what torch raises when a shape cannot be captured.
+        """
+        ladder = Ladder(
+            self._model, self._attention, self._cache.slots - 1, self._cache.length, self._device
+        )
+        ladder.warm_up()
+        self._ladder = ladder
+
+    def step_down(self) -> None:
+        """Run all steps as they come again."""
+        self._ladder = None
+
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
+        """See `Runner.run`."""
+        for chunk in chunks:
+            if chunk.source not in (NO_SLOT, chunk.slot):
+                self._cache.copy(chunk.source, chunk.slot, chunk.start)
+        packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
+        if self._ladder is not None and all(c.length == 1 and c.samples for c in packed):
+            logits = self._ladder.run(packed)
+            return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
+        self._attention.layout = layout = lay_out(packed, self._device)
+        rows: list[Row] = []
+        places: list[int] = []
+        tokens: list[int] = []
+        for chunk in packed:
+            for row in chunk.rows:
+                rows.append(row)
+                places.append(len(tokens) + row.position - chunk.start)
+            tokens += chunk.tokens
+        # Where nothing is wanted, the head is still asked for one row: some models want at least that.
+        at = upload(places or [0], torch.long, self._device)
+        wanted = {"logits_to_keep": at} if self._picks_rows else {}
+        try:
+            with fixed_rows(self._device, self._model.dtype):
+                output = self._model(
+                    input_ids=upload([tokens], torch.long, self._device),
+                    position_ids=layout.positions[None],
+                    use_cache=False,
+                    **wanted,
+                )
+        finally:
+            self._attention.layout = None
+        logits = output.logits[0] if self._picks_rows else output.logits[0, at]
+        return rows, logits[: len(rows)].float()
+
+    def undo(self, chunks: Items[Chunk]) -> None:
+        """See `Runner.undo`. A beginning that was copied is whole, and stays."""
+        for chunk in chunks:
+            self._cache.scrub(chunk.slot, chunk.start, chunk.end)
+
+    def release(self, slot: int, *, scrub: bool) -> None:
+        """See `Runner.release`."""
+        if scrub:
+            self._cache.scrub(slot)
+
+    def detach(self) -> None:
+        """Give the model its own attention back."""
+        packed_attention.detach(self._model, self._before)

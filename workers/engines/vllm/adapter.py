@@ -1,0 +1,298 @@
+"""vLLM behind the engine protocol: it schedules and samples, this side checks, detokenises and ends texts.
+
+Driven through `LLMEngine`'s step API (add_request, step, abort_request) in this process. vLLM pins
+versions of torch and transformers of its own, so it lives in another environment: the catalogue's
+`python` names that environment's interpreter, and the engine host runs there.
+"""
+
+import logging
+import traceback
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shared.domain.catalog import ModelSpec
+from shared.domain.errors import InputRefused
+from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
+from workers.engines.batching.admission import refused
+from workers.engines.batching.reader import LONG, Reader
+from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
+from workers.engines.loading.local_model import trusted_directory
+from workers.engines.loading.tokenizer_file import read_tokenizer
+from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
+from workers.engines.text_generation.input_validator import Door, length_of
+from workers.engines.text_generation.sequence import Sequence
+from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Text:
+    """A job and the request that stands for it in vLLM; `ends` are tokens that end it, `said` is what this
+    step brought.
+    """
+
+    sequence: Sequence
+    request: str
+    ends: frozenset[int]
+    cached: int = 0
+    said: list[Chunk] = field(default_factory=list)
+
+
+class Vllm:
+    """Any causal language model that vLLM serves, in a local directory.
+
+    A text that an earlier attempt began is continued as a prompt. vLLM's random numbers do not depend
+    on the position alone, so with a temperature the rest may differ from what the first attempt would
+    have said; its seed is then another one.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._texts: dict[str, Text] = {}
+        self._requests: dict[str, Text] = {}
+        self._ended: dict[str, str] = {}
+        """Jobs that an earlier attempt had finished, with the reason; they need no step."""
+        self._numbers = count()
+        self._reader: Reader[list[int]] = Reader()  # Of long prompts.
+        self._reading: dict[str, Work] = {}
+        self._refused: list[Broke] = []
+        self.taken: Items[str] = ()
+
+    def load(self) -> EngineInfo:
+        path = trusted_directory(self._spec)
+        self._library, self._engine = start(self._spec, path)
+        model = self._engine.model_config
+        self._set_up_door(path, int(model.max_model_len))
+        slots = self._spec.batch.max_size
+        return EngineInfo(
+            # A few more than run at once, so that a place that falls free is taken in the next step.
+            capacity=slots + max(1, slots // 4),
+            continues=True,
+            device=device_of(self._spec, str(self._library.platform.device_type)),
+            dtype=str(model.dtype).removeprefix("torch."),
+            details={
+                "batching": "vllm",
+                "vllm": self._library.version,
+                "slots": slots,
+                "context": int(model.max_model_len),
+                "prompt_bounds": msgspec.to_builtins(self._door.bounds),
+                "generation_config": self._own.told,
+            },
+        )
+
+    def admit(self, work: Work) -> None:
+        if work.id in self._texts or work.id in self._reading:
+            raise InputRefused(f"The job {work.id} is here already.")
+        if work.params.get("logprobs"):
+            raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
+        if (size := length_of(work.content)) > LONG:
+            self._reading[work.id] = work
+            self._reader.begin(work.id, size, partial(self._door.read, work))
+        else:
+            self._seat(work, self._door.read(work))
+
+    def _seat(self, work: Work, prompt: list[int]) -> None:
+        sequence = self._door.seat(work, prompt)
+        text = Text(sequence, "", self._eos | sequence.ends)
+        if sequence.ended is None:
+            try:
+                self._submit(text)
+            except (TypeError, ValueError, self._library.client_error) as error:
+                raise InputRefused(f"vLLM refuses this job: {error}") from None
+        else:
+            self._ended[work.id] = sequence.ended
+        self._texts[work.id] = text
+
+    def _take_in(self) -> None:
+        """Seat those whose prompts have been read meanwhile."""
+        for job_id, prompt in self._reader.taken():
+            work = self._reading.pop(job_id)
+            try:
+                if isinstance(prompt, BaseException):
+                    raise prompt
+                self._seat(work, prompt)
+            except BaseException as error:  # noqa: BLE001 - of one job's input, and no other's
+                self._refused.append(refused(job_id, error))
+
+    def cancel(self, job_id: str) -> None:
+        if self._reading.pop(job_id, None) is not None:
+            self._reader.drop(job_id)
+        self._refused = [broke for broke in self._refused if broke.id != job_id]
+        text = self._texts.get(job_id)
+        if text is not None:
+            self._let_go(text, abort=True)
+
+    def step(self) -> Step:
+        """One step of vLLM: a token or more for each text that runs."""
+        self.taken = ()
+        self._take_in()
+        if self._ended or self._refused:
+            # In a step of their own: one that raises would lose their outcomes.
+            done, self._refused = Step(outcomes=[*self._refused]), []
+            for job_id, reason in list(self._ended.items()):
+                self._finish(self._texts[job_id], reason, done, abort=False)
+            return done
+        if not self._requests:
+            return Step()
+        self.taken = [text.sequence.id for text in self._requests.values()]
+        try:
+            outputs = self._engine.step()
+        except (Exception, SystemExit) as error:
+            self._recover(error)
+            raise
+        shares = {
+            self._requests[output.request_id].sequence.id: max(1, len(output.outputs[0].token_ids))
+            for output in outputs
+            if output.request_id in self._requests
+        }
+        step = Step([], [], len(outputs), shares)
+        for output in outputs:
+            text = self._requests.get(output.request_id)
+            if text is not None:
+                text.cached = output.num_cached_tokens or 0
+                self._hear_or_break(text, output, step)
+        return step
+
+    def pending(self) -> int:
+        return len(self._texts) + len(self._reading) + len(self._refused)
+
+    def linger(self) -> float:
+        """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
+        return self._reader.patience(busy=bool(self._texts or self._refused))
+
+    def _submit(self, text: Text) -> None:
+        """Have vLLM go on where the text has come to. Raises what vLLM raises."""
+        sequence = text.sequence
+        text.request = f"{sequence.id}#{next(self._numbers)}"
+        # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
+        prompt = self._library.tokens_input(list(sequence.tokens), cache_salt=sequence.salt or None)
+        params = sampling(self._library, sequence, text.ends)
+        self._engine.add_request(text.request, prompt, params)
+        self._requests[text.request] = text
+
+    def _recover(self, error: BaseException) -> None:
+        """Bring vLLM to where it was before a step that raised. Raises `DeviceLost` where it cannot be.
+
+        Its scheduler takes the step's tokens for computed: their requests would never get another one, and
+        the prefix cache would give away blocks that were never written. So all texts leave, the cache is
+        emptied, and once a token of a probe has come they are given anew, each with what it has said.
+        """
+        lost = device_lost(error)
+        if lost is not None or type(error).__name__ == "EngineDeadError":
+            raise lost or DeviceLost(f"vLLM's engine is dead: {error}", blames=True) from error
+        if exhausted(error):
+            # The step's tensors are held by its frames.
+            traceback.clear_frames(error.__traceback__)
+            reclaim()
+        texts = list(self._requests.values())
+        try:
+            self._engine.abort_request(list(self._requests))
+            self._requests.clear()
+            if not self._engine.reset_prefix_cache():
+                raise RuntimeError("its prefix cache cannot be emptied")
+            make_one_token(self._library, self._engine)
+            for text in texts:
+                self._submit(text)
+        except Exception as unfit:  # noqa: BLE001 - whatever it is, it is not fit to go on
+            told = f"vLLM is of no use after a step that raised {error!r}: {unfit!r}"
+            raise DeviceLost(told, blames=True) from error
+        _log.warning("a step of vLLM raised; its %d texts go on where they were", len(texts))
+
+    def _hear_or_break(self, text: Text, output: Any, step: Step) -> None:
+        """What goes wrong with one text here must not lose what the step brought of the others."""
+        try:
+            self._hear(text, output, step)
+        except Exception as error:  # noqa: BLE001 - it ends its own job and no other
+            _log.exception("reading what vLLM says of %s failed", text.sequence.id)
+            self._let_go(text, abort=not output.finished)
+            message = f"vLLM's answer could not be read: {type(error).__name__}"
+            step.outcomes.append(Broke(text.sequence.id, "engine_error", message))
+
+    def _hear(self, text: Text, output: Any, step: Step) -> None:
+        """Take in what vLLM says of a text: new tokens, and perhaps its end."""
+        [completion] = output.outputs
+        sequence = text.sequence
+        sequence.largest_batch = max(sequence.largest_batch, step.batch_size)
+        reason: str | None = None
+        for token in completion.token_ids:
+            reason = self._take(text, token)
+            if reason is not None:
+                break
+        if reason is None and output.finished:
+            if completion.finish_reason not in ("stop", "length"):
+                self._tell(text, step)
+                self._let_go(text, abort=False)
+                message = f"vLLM ended this job: {completion.finish_reason}"
+                step.outcomes.append(Broke(sequence.id, "engine_error", message))
+                return
+            reason = "stop" if self._flush(text) else completion.finish_reason
+        self._tell(text, step)
+        if reason is not None:
+            self._finish(text, reason, step, abort=not output.finished)
+
+    def _take(self, text: Text, token: int) -> str | None:
+        """One token more. Returns why the text ends with it, None when it goes on."""
+        sequence = text.sequence
+        if token in text.ends:
+            self._flush(text, token)
+            return "stop"
+        heard = self._detokenizer.push(sequence.spoken, token, sequence.stops)
+        sequence.tokens.append(token)
+        sequence.spoken = heard.spoken
+        text.said.append(heard.chunk)
+        if heard.stopped:
+            return "stop"
+        if sequence.generated >= sequence.max_new_tokens:
+            return "stop" if self._flush(text) else "length"
+        return None
+
+    def _flush(self, text: Text, end: int | None = None) -> bool:
+        """Say what was held back before the token `end`. True when a stop string ended it."""
+        sequence = text.sequence
+        rest = self._detokenizer.flush(sequence.spoken, sequence.stops, end=end)
+        sequence.spoken = rest.spoken
+        text.said.append(rest.chunk)
+        return rest.stopped
+
+    def _tell(self, text: Text, step: Step) -> None:
+        said = "".join(chunk.text for chunk in text.said)
+        if said:
+            token_ids = tuple(token for chunk in text.said for token in chunk.token_ids)
+            text.sequence.text.append(said)
+            step.pieces.append(Piece(text.sequence.id, said, token_ids))
+            text.said.clear()
+
+    def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:
+        """The end token is not counted."""
+        self._let_go(text, abort=abort)
+        sequence = text.sequence
+        usage = {
+            "prompt_tokens": sequence.prompt_length,
+            "completion_tokens": sequence.generated,
+            "total_tokens": len(sequence.tokens),
+            "cached_tokens": min(text.cached, sequence.prompt_length),
+            "batch_size": max(1, sequence.largest_batch),
+        }
+        output = {"text": "".join(sequence.text), "finish_reason": reason}
+        step.outcomes.append(Finished(sequence.id, output, usage))
+
+    def _let_go(self, text: Text, *, abort: bool) -> None:
+        del self._texts[text.sequence.id]
+        self._ended.pop(text.sequence.id, None)
+        if self._requests.pop(text.request, None) is not None and abort:
+            self._engine.abort_request([text.request])
+
+    def _set_up_door(self, path: Path, context: int) -> None:
+        where = f"models.{self._spec.name}.path"
+        tokenizer = read_tokenizer(path, where)
+        self._detokenizer = Detokenizer.of(tokenizer)
+        self._eos, size, self._own = own_settings(path, tokenizer, where)
+        limits = self._spec.limits
+        self._door = Door(tokenizer, self._detokenizer, limits, size, context, self._own)

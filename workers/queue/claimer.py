@@ -1,0 +1,231 @@
+"""Answering doorbells: claim batches while the engine has room, until nothing is left.
+
+A drain is one answer to one doorbell. It stands in the store's register while it is at work, so that
+new jobs rouse it (pub/sub) instead of ringing again, each of them one drain of those that wait; it leaves the
+register in the same script call that has seen the queue empty, so no call is lost
+(tests/workers/test_ring_protocol.py).
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from shared.domain.errors import StoreUnavailable
+from shared.faults import faults
+from shared.hooks import Observers
+from shared.store.jobs import JobStore
+from workers.execution.executor import Executor
+
+SLICE_SECONDS = 300.0
+READY_SECONDS = 30.0
+LINGER_SECONDS = 2.0
+POLL_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Puller:
+    """Runs drains for one model. `rouse` is called when jobs wait and it is this worker's turn, `wake` when
+    something else has changed, `room_changed` when jobs have left the engine.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        executor: Executor,
+        model: str,
+        worker: str,
+        observers: Observers,
+        ring: Callable[[], None],
+        linger: float = LINGER_SECONDS,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._model = model
+        self._worker = worker
+        self._observers = observers
+        self._ring = ring
+        self._linger = linger
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self._one = threading.Lock()
+        self._claiming = threading.Lock()
+        """Held by whoever claims, until what was claimed is taken over, so that room is not given away twice;
+        and while a drain lets suspects run, signs off or lets go of them.
+        """
+        self._taken = 0
+        self._taken_at = 0.0
+        """How many jobs were claimed, and when the last ones were (monotonic seconds)."""
+        self._waiting = 0
+        """Not 0 when jobs waited at the last look or it filled us, and while one is on its way."""
+        self.drain_id = ""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def rouse(self) -> None:
+        """Claim now. Ring where no drain is here: it ended without a word, in an outage of Redis.
+
+        The caller's thread claims while the drain's only waits: a job that comes alone waits for no other.
+        """
+        if self.drain_id and not self._claimed_all():
+            self._woken.set()
+        elif not self.drain_id:
+            self._ring()
+
+    def _claimed_all(self) -> bool:
+        """Claim in the drain's place. Whether nothing is left for it to do; its own calls say what failed."""
+        if not self._claiming.acquire(blocking=False):
+            return False
+        try:
+            if not self._at_work or self._executor.room() == 0:
+                return False
+            claimed, waiting, _ = self._claim()
+            return claimed > 0 and waiting == 0
+        except StoreUnavailable:
+            return False
+        finally:
+            self._claiming.release()
+
+    @property
+    def _at_work(self) -> bool:
+        return bool(self.drain_id) and not self._stopping.is_set() and self._executor.ready
+
+    def room_changed(self) -> None:
+        """Claim again, unless nothing waits: who then puts a job into the queue rouses us."""
+        if self._waiting or self._executor.quarantined:
+            self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; a running drain returns."""
+        self._stopping.set()
+        self._woken.set()
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until no claim is under way, which after `stop` is for good. False when that took longer."""
+        if not self._claiming.acquire(timeout=timeout):
+            return False
+        self._claiming.release()
+        return True
+
+    def drain(self) -> int:
+        """Answer a doorbell. Returns how many jobs it claimed; none when another drain is at work here."""
+        if not self._one.acquire(blocking=False):
+            return 0
+        try:
+            return self._answer()
+        finally:
+            self._one.release()
+
+    def _answer(self) -> int:
+        faults.reach("doorbell_taken")
+        self._observers.emit("drain_started", self._model)
+        total, until = 0, time.monotonic() + SLICE_SECONDS
+        try:
+            while self._await_engine():
+                self.drain_id = f"{self._worker}/{secrets.token_hex(4)}"
+                total += self._pull(until)
+                self._left()
+                if self._executor.ready or time.monotonic() >= until:
+                    break
+        except StoreUnavailable as error:
+            # The register forgets this drain when its time is up; the rescuer rings then.
+            _log.warning("drain of %s ends: %s", self._model, error)
+        finally:
+            self._left()
+        return total
+
+    def _left(self) -> None:
+        """This drain stands no longer in the register."""
+        with self._claiming:
+            self.drain_id = ""
+            self._executor.release_quarantine()
+
+    def _await_engine(self) -> bool:
+        """Wait for the engine before standing in the register, so that other workers are rung; also for an
+        engine that was lost meanwhile, or that this worker's own breaker has to do with.
+        """
+        until = time.monotonic() + READY_SECONDS
+        while not self._executor.ready and not self._stopping.is_set():
+            if time.monotonic() >= until:
+                return False
+            self._woken.clear()
+            if not self._executor.ready:
+                self._woken.wait(POLL_SECONDS)
+        return not self._stopping.is_set()
+
+    def _pull(self, until: float) -> int:
+        before = self._taken
+        idle_since = time.monotonic()
+        while self._goes_on(until):
+            self._woken.clear()
+            with self._claiming:
+                self._executor.advance()
+                claimed, waiting, pause = self._claim()
+            idle_since = max(idle_since, self._taken_at)
+            if claimed or self._executor.active:
+                idle_since = time.monotonic()
+            if claimed and waiting and self._executor.room():
+                continue
+            if pause and waiting:
+                # Parked by the model's breaker. Should the word of its end be lost, we look ourselves.
+                self._woken.wait(min(pause, POLL_SECONDS))
+                continue
+            if self._executor.active or self._executor.room() == 0:
+                self._woken.wait(POLL_SECONDS)
+                continue
+            # A doorbell that found nothing was one too many: it does not linger.
+            lingers = self._taken > before and self._woken.wait(self._patience(idle_since))
+            if not lingers and self._taken_at <= idle_since and self._signed_off():
+                return self._taken - before
+        self._signed_off(force=True)
+        return self._taken - before
+
+    def _signed_off(self, *, force: bool = False) -> bool:
+        """Leave the register, unless jobs wait; `force`: all the same. Whether this drain has left it."""
+        if not force:
+            faults.reach("before_sign_off")
+        with self._claiming:
+            done, ring = self._store.sign_off(self._model, self._worker, self.drain_id, force=force)
+            if done:
+                self.drain_id = ""
+        if ring:
+            self._ring()
+        return done
+
+    def _patience(self, idle_since: float) -> float:
+        return max(0.0, idle_since + self._linger - time.monotonic())
+
+    def _goes_on(self, until: float) -> bool:
+        return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
+
+    def _claim(self) -> tuple[int, int, float]:
+        """Take as many jobs as there is room for, and ring for an idle worker when others have to wait.
+
+        Returns how many, how many still wait, and how long (s) the model's breaker makes them wait.
+        """
+        self._waiting = 1
+        room = self._executor.room()
+        began = time.monotonic()
+        claimed = self._store.claim(
+            self._model,
+            room,
+            self._worker,
+            drain=self.drain_id,
+            drain_ttl=self._store.lease,
+        )
+        # Who is full is not called before others, so it looks for itself when it has room.
+        self._waiting = claimed.waiting or int(len(claimed.claims) >= room)
+        self._executor.guard.heard(claimed.pause, claimed.change)
+        if claimed.ring:
+            self._ring()
+        if claimed.claims:
+            self._taken += len(claimed.claims)
+            self._taken_at = time.monotonic()
+            took = self._taken_at - began
+            self._observers.emit("batch_claimed", self._model, claimed.claims, took)
+            faults.reach("claimed")
+            self._executor.run(claimed.claims)
+        return len(claimed.claims), claimed.waiting, claimed.pause

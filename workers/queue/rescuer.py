@@ -1,0 +1,73 @@
+"""Puts right what dies: once a second, under a lock, one cheap script call a model."""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+
+from shared.domain.errors import StoreUnavailable
+from shared.domain.records import Rescued
+from shared.hooks import Observers
+from shared.store.jobs import JobStore
+
+INTERVAL_SECONDS = 1.0
+LIMIT = 200
+
+_log = logging.getLogger(__name__)
+
+
+class Rescuer:
+    """A timer that rescues every model. Several may run; the one with the lock works."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        ring: Callable[[str], object],
+        interval: float = INTERVAL_SECONDS,
+        observers: Observers | None = None,
+    ) -> None:
+        self._store = store
+        self._observers = observers or Observers()
+        self._ring = ring
+        self._interval = interval
+        self._owner = secrets.token_hex(8)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rescuer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+    def tick(self) -> dict[str, Rescued]:
+        """One round over all models. Empty when another rescuer has the lock.
+
+        Raises `StoreUnavailable`.
+        """
+        if not self._store.lock_rescue(self._owner, max(5.0, 3 * self._interval)):
+            return {}
+        found = {}
+        for model in self._store.models():
+            found[model] = rescued = self._store.rescue(model, LIMIT)
+            self._observers.emit("jobs_rescued", model, rescued)
+            if rescued.ring:
+                self._ring(model)
+            if rescued.requeued or rescued.failed:
+                _log.warning(
+                    "%s: %d jobs of dead workers requeued, %d failed",
+                    model,
+                    rescued.requeued,
+                    rescued.failed,
+                )
+        return found
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval):
+            try:
+                self.tick()
+            except StoreUnavailable as error:
+                _log.warning("cannot rescue: %s", error)
+            except Exception:  # noqa: BLE001 - the timer must outlive any fault
+                _log.exception("a rescue failed")
