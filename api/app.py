@@ -10,7 +10,7 @@ from flask import Flask, Request, Response
 from werkzeug.exceptions import NotFound
 
 from api.http import errors, observation, request_context
-from api.http.fast_path import BUSY, Lane, Stop
+from api.http.fast_path import BUSY, FastPath, Route
 from api.http.key_cache import KeyCache
 from api.http.limits import charging
 from api.http.limits.plan import Limits, Plan
@@ -19,7 +19,7 @@ from api.http.reply import Answered
 from api.http.request_target import require_plain
 from api.http.requests import request_id, traceparent
 from api.intake.cache import Cache
-from api.intake.notifier import Bell, Ring
+from api.intake.notifier import Notifier, Ring
 from api.intake.prompt_bounds import KnownBounds
 from api.intake.readers import Readers
 from api.openapi.document import TABLE, openapi
@@ -62,7 +62,7 @@ GROUPS = (
 class App(Flask):
     """Flask, with a short way to the busiest routes."""
 
-    lane: Lane
+    fast_path: FastPath
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function itself: Flask asks of each, at every request, whether it is a coroutine."""
@@ -70,8 +70,8 @@ class App(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """Answer one request."""
-        if (stop := self.lane.stop(environ)) is not None:
-            return self.lane.serve(stop, environ, start_response)
+        if (route := self.fast_path.route(environ)) is not None:
+            return self.fast_path.serve(route, environ, start_response)
         return super().wsgi_app(environ, start_response)
 
 
@@ -100,9 +100,9 @@ def create_app(
     _watch_over(app, partial(_begin, here))
     share(app, settings.cors_origins)
     views = {endpoint: view for group in GROUPS for endpoint, view in group.views.items()}
-    app.lane = Lane(
+    app.fast_path = FastPath(
         {
-            (operation.method, operation.path): Stop(operation, views[operation.endpoint])
+            (operation.method, operation.path): Route(operation, views[operation.endpoint])
             for operation in table
             if operation.endpoint in BUSY
         },
@@ -137,7 +137,7 @@ def _services(
         keys=KeyCache(ApiKeys(store.redis, store.keys, signer), signer),
         store=store,
         hub=hub or EventHub(store.redis, store.keys),
-        bell=Bell(ring),
+        notifier=Notifier(ring),
         readers=Readers(store, settings.stream_grace),
         outbox=Outbox(store),
         webhook_urls=UrlPolicy(Allowed.parse(settings.webhook_allow)),
@@ -161,7 +161,7 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
 
 
 def _watch_over(app: Flask, begin: Callable[[WSGIEnvironment, Request], None]) -> None:
-    """Let Flask do at each request's begin and end what the lane does."""
+    """Let Flask do at each request's begin and end what the fast path does."""
     operations = {
         (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
     }

@@ -11,7 +11,7 @@ from api.http.key_cache import KeyCache
 from api.http.limits.plan import Limits
 from api.http.limits.slots import Slots
 from api.intake.cache import Cache
-from api.intake.notifier import Bell
+from api.intake.notifier import Notifier
 from api.intake.prompt_bounds import KnownBounds
 from api.intake.readers import Readers
 from api.tickets import Tickets
@@ -51,7 +51,7 @@ class Services:
     keys: KeyCache
     store: JobStore
     hub: EventHub
-    bell: Bell
+    notifier: Notifier
     readers: Readers
     outbox: Outbox
     webhook_urls: UrlPolicy
@@ -88,7 +88,7 @@ class Services:
 
     def close(self) -> None:
         """Stop the threads; called when the process ends."""
-        self.bell.stop()
+        self.notifier.stop()
         self.hub.stop()
         for close in self.closers:
             close()

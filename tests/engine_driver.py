@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
+from workers.engines.base import Engine, Failed, Finished, Piece, Step, Work
 
 MOST_STEPS = 5000
 
@@ -16,7 +16,7 @@ class Ran:
     """Pieces and outcome of every job, and the steps it took."""
 
     pieces: dict[str, list[Piece]] = field(default_factory=dict)
-    outcomes: dict[str, Finished | Broke] = field(default_factory=dict)
+    outcomes: dict[str, Finished | Failed] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
     def take(self, step: Step) -> None:

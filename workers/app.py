@@ -149,7 +149,7 @@ def _serve_rescue() -> None:
     from shared.webhooks.policy import Allowed, UrlPolicy
     from shared.webhooks.secrets import WebhookSecrets
     from workers.queue.rescuer import Rescuer
-    from workers.webhooks.deliveries import Deliveries, Doorman
+    from workers.webhooks.deliveries import Deliveries, DeliveryPoller
     from workers.webhooks.sender import Sender
 
     observers = Observers()
@@ -173,7 +173,7 @@ def _serve_rescue() -> None:
     )
     # Twice the time of the retries: what waits longer was never let through to its receiver.
     longest_wait = 2 * settings.webhook_retry_span + settings.webhook_retry_longest
-    doorman = Doorman(outbox, partial(broker.ring_deliveries, app), longest_wait)
+    doorman = DeliveryPoller(outbox, partial(broker.ring_deliveries, app), longest_wait)
     register_deliver(app, deliveries)
 
     # Not when the broker has answered: jobs are rescued where it never does.

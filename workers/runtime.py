@@ -9,9 +9,9 @@ from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
 from workers.engine_host.client import HostOptions
 from workers.execution.executor import Executor
-from workers.queue.claimer import LINGER_SECONDS, Puller
+from workers.queue.claimer import LINGER_SECONDS, Claimer
 from workers.queue.doorbells import Doorbells
-from workers.queue.lease_renewer import BEATS_A_LEASE, Keeper
+from workers.queue.lease_renewer import BEATS_A_LEASE, LeaseRenewer
 
 SETTLE_SECONDS = 2.0
 _log = logging.getLogger(__name__)
@@ -57,9 +57,11 @@ class Runtime:
         self.executor = Executor(
             store, spec, worker, observers, self._rung, self._changed, self._engine_changed, host
         )
-        self.puller = Puller(store, self.executor, spec.name, worker, observers, self._rung, linger)
+        self.puller = Claimer(
+            store, self.executor, spec.name, worker, observers, self._rung, linger
+        )
         self.doorbells = Doorbells(probe or ring, store.lease / BEATS_A_LEASE)
-        self.keeper = Keeper(
+        self.keeper = LeaseRenewer(
             store,
             self.executor,
             spec.name,

@@ -34,7 +34,7 @@ class Parts:
         return iter(self._parts)
 
 
-class Stop(NamedTuple):
+class Route(NamedTuple):
     """A busy route: what it is and what answers it."""
 
     operation: Operation
@@ -46,53 +46,53 @@ class Stop(NamedTuple):
         return all(one.media != EVENT_STREAM for one in self.operation.answers.values())
 
 
-class Lane:
-    """Answers requests for `stops`, by method and path. `begin` and `end` are what every request meets first
+class FastPath:
+    """Answers requests for `routes`, by method and path. `begin` and `end` are what every request meets first
     and every answer last.
     """
 
     def __init__(
         self,
-        stops: Mapping[tuple[str, str], Stop],
+        routes: Mapping[tuple[str, str], Route],
         begin: Callable[[WSGIEnvironment], None],
         end: Callable[[Answered], None],
     ) -> None:
-        self._stops = stops
+        self._stops = routes
         self._begin = begin
         self._end = end
 
-    def stop(self, environ: WSGIEnvironment) -> Stop | None:
+    def route(self, environ: WSGIEnvironment) -> Route | None:
         """Where this request goes, None where Flask takes it."""
         if "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
             return None
         return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 
-    def whole(self, environ: WSGIEnvironment) -> Stop | None:
+    def whole(self, environ: WSGIEnvironment) -> Route | None:
         """The same, where what answers is `reply` too."""
-        stop = self.stop(environ)
-        return stop if stop is not None and stop.whole else None
+        route = self.route(environ)
+        return route if route is not None and route.whole else None
 
     def serve(
-        self, stop: Stop, environ: WSGIEnvironment, start_response: StartResponse
+        self, route: Route, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """The answer, as WSGI gives it."""
-        answer = self._answer(stop, environ)
+        answer = self._answer(route, environ)
         start_response(answer.status, list(answer.headers.items()))
         if isinstance(answer, Reply):
             return Parts([answer.body], answer.close)
         return ClosingIterator(answer.iter_encoded(), answer.close)
 
-    def reply(self, stop: Stop, environ: WSGIEnvironment) -> Reply:
+    def reply(self, route: Route, environ: WSGIEnvironment) -> Reply:
         """The answer of a route that is `whole`, to be closed when it is out."""
-        answer = self._answer(stop, environ)
+        answer = self._answer(route, environ)
         assert isinstance(answer, Reply)
         return answer
 
-    def _answer(self, stop: Stop, environ: WSGIEnvironment) -> Answered:
+    def _answer(self, route: Route, environ: WSGIEnvironment) -> Answered:
         self._begin(environ)
-        observation.begin(stop.operation)
+        observation.begin(route.operation)
         try:
-            answer = stop.view()
+            answer = route.view()
         except Exception as error:  # noqa: BLE001 - as under Flask, whatever it is has an answer
             answer = told(error)
         observation.end(answer)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from api.services import Services
 
 
-class Handling:
+class RequestContext:
     """One request. `endpoint` is its route as limits count it, `charges` what it is still to be charged,
     `standings` what limits said of it.
     """
@@ -48,19 +48,19 @@ class Handling:
         return self._request
 
 
-_handling: ContextVar[Handling] = ContextVar("handling")
+_handling: ContextVar[RequestContext] = ContextVar("handling")
 
 
 def begin(
     services: "Services", environ: WSGIEnvironment, request: Request | None = None
-) -> Handling:
+) -> RequestContext:
     """Handle this request from now on, until the next one begins."""
-    begun = Handling(services, environ, request)
+    begun = RequestContext(services, environ, request)
     _handling.set(begun)
     return begun
 
 
-def handling() -> Handling:
+def handling() -> RequestContext:
     """The request that is being handled, with its notes."""
     return _handling.get()
 

@@ -12,7 +12,7 @@ Ring = Callable[[str], object]
 _log = logging.getLogger(__name__)
 
 
-class Bell:
+class Notifier:
     """Rings for models, one after the other. A ring that fails is the rescuer's to repeat."""
 
     def __init__(self, ring: Ring) -> None:
@@ -26,7 +26,7 @@ class Bell:
         self._models.put((model, context.traceparent()))
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
                 self._thread.start()
 
     def stop(self, timeout: float = 2.0) -> None:

@@ -32,13 +32,13 @@ class Readers:
         self._store = store
         self._grace = grace
 
-    def tether(self, job_id: str, lifetime: float) -> "Presence":
+    def tether(self, job_id: str, lifetime: float) -> "ReaderPresence":
         """Make a job depend on its readers, the first of whom is the caller. Raises `StoreUnavailable`."""
-        presence = Presence(self, job_id, secrets.token_hex(8))
+        presence = ReaderPresence(self, job_id, secrets.token_hex(8))
         self._mark(job_id, presence.reader, HERE, int(lifetime) + self._store.retention)
         return presence
 
-    def join(self, job_id: str) -> "Presence | None":
+    def join(self, job_id: str) -> "ReaderPresence | None":
         """Be one more reader of a job, None when it does not depend on any. Raises `StoreUnavailable`."""
         key = self._store.keys("readers", job_id)
         try:
@@ -46,7 +46,7 @@ class Readers:
                 return None
         except RedisError as error:
             raise unavailable(error) from error
-        presence = Presence(self, job_id, secrets.token_hex(8))
+        presence = ReaderPresence(self, job_id, secrets.token_hex(8))
         self._mark(job_id, presence.reader, HERE, DEFAULT_EXPIRES_IN + self._store.retention)
         return presence
 
@@ -57,13 +57,13 @@ class Readers:
         except RedisError:
             _log.debug("the tether of %s is left to its TTL", job_id)
 
-    def left(self, presence: "Presence", *, watch: bool) -> None:
+    def left(self, presence: "ReaderPresence", *, watch: bool) -> None:
         """A reader is gone. `watch`: cancel the job unless somebody reads on within the grace period."""
         threading.Thread(
             target=self._farewell, args=(presence, watch), name="farewell", daemon=True
         ).start()
 
-    def _farewell(self, presence: "Presence", watch: bool) -> None:
+    def _farewell(self, presence: "ReaderPresence", watch: bool) -> None:
         for _ in range(RETRIES):
             try:
                 seen = self._mark(presence.job_id, presence.reader, LEFT)
@@ -103,7 +103,7 @@ class Readers:
         return readers
 
 
-class Presence:
+class ReaderPresence:
     """One reader of one job that depends on its readers."""
 
     def __init__(self, readers: Readers, job_id: str, reader: str) -> None:

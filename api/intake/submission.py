@@ -166,7 +166,7 @@ def _store(submission: Submission, *, urgent: bool) -> Created:
         raise
     faults.reach("created")
     if created.ring:
-        here.bell.ring(job.model)
+        here.notifier.ring(job.model)
     if job.share is not None and not created.replayed:
         found = "shared" if created.follows else "hit" if created.result is not None else "miss"
         here.observers.emit("result_looked_up", job.model, found)

@@ -75,7 +75,7 @@ def retry_job(job_id: str) -> Reply:
         max_bytes=tenant_bytes(),
     )
     if created.ring:
-        here.bell.ring(spec.name)
+        here.notifier.ring(spec.name)
     urls = links()
     replayed = {"Idempotent_Replayed": "true"} if created.replayed else {}
     return answer(

@@ -13,7 +13,7 @@ from api.http.parameters import EVENT_ID, JOB_ID, LAST_EVENT_ID
 from api.http.sse.awaited_stream import AwaitedStream
 from api.http.sse.connection import Connection
 from api.http.sse.event_stream import EventStream
-from api.intake.readers import Presence
+from api.intake.readers import ReaderPresence
 from api.openapi import examples
 from api.services import Services, services
 from shared.domain.errors import EventsExpired, InvalidRequest, StoreUnavailable
@@ -87,7 +87,7 @@ def resumed(record: Record, cursor: EventId | None) -> Response:
     return _answer(reading.events(record))
 
 
-def stream(follower: Follower, presence: Presence | None, urls: Links) -> Response:
+def stream(follower: Follower, presence: ReaderPresence | None, urls: Links) -> Response:
     """A follower's events as a response that lasts until the job ends or the reader goes."""
     return _answer(
         EventStream(services(), follower, Connection(request_context.environ()), urls, presence)

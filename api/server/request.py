@@ -24,7 +24,7 @@ from api.server.environ import PREFIXED, environment
 
 if TYPE_CHECKING:
     # The app is imported after gevent has patched the standard library, and this is before.
-    from api.http.fast_path import Stop
+    from api.http.fast_path import Route
 
 MOST = 1024
 """Heads that are remembered; with as many, all are forgotten."""
@@ -44,7 +44,7 @@ _SAID = (
     "_expected_100_continue",
     "in_wsgi",
 )
-Find = Callable[[WSGIEnvironment], "Stop | None"]
+Find = Callable[[WSGIEnvironment], "Route | None"]
 """The route of a request whose answer is whole; None for any other."""
 
 
@@ -87,7 +87,7 @@ class Head:
         request.in_wsgi = environ = environment(request, request.cfg) if not PREFIXED else None
         self.said = {name: getattr(request, name) for name in _SAID}
         self.length = 0
-        self.stop: Stop | None = None
+        self.stop: Route | None = None
         body = request.body.reader
         ordinary = (
             isinstance(body, LengthReader)
@@ -108,7 +108,7 @@ class Whole:
 
     __slots__ = ("body", "in_wsgi", "proxy_protocol_info", "stop")
 
-    def __init__(self, stop: "Stop", in_wsgi: WSGIEnvironment, body: bytes) -> None:
+    def __init__(self, stop: "Route", in_wsgi: WSGIEnvironment, body: bytes) -> None:
         self.stop = stop
         self.in_wsgi = in_wsgi
         self.body = body

@@ -45,7 +45,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the app, once a process."""
         super().load_wsgi()
-        request.install(self.wsgi.lane.whole)
+        request.install(self.wsgi.fast_path.whole)
 
     def timeout_ctx(self) -> AbstractContextManager[object]:
         """Around the reading of each head: none, for the parser has a deadline."""
@@ -100,7 +100,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
             "REMOTE_PORT": str(addr[1]),
         }
         try:
-            reply = self.wsgi.lane.reply(req.stop, environ)
+            reply = self.wsgi.fast_path.reply(req.stop, environ)
             try:
                 data = response.packed(reply, keeps=keeps)
                 response.send_whole(sock, data, STALLED_SECONDS)

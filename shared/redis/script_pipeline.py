@@ -44,7 +44,7 @@ class _Errand:
         return self.done
 
 
-class Courier:
+class ScriptPipeline:
     """Carries script calls. Only for scripts that may be repeated: a lost connection repeats a batch.
 
     `around` may be set to watch calls: each is made inside a context of its own.

@@ -105,7 +105,7 @@ class Event:
         return self.kind == "done"
 
 
-BIRTH = Event(EventId(0, 1), "status", b'{"status":"queued","attempt":0}')
+CREATED = Event(EventId(0, 1), "status", b'{"status":"queued","attempt":0}')
 """The first event of every job. It is never stored: who reads a log from its start is told it first."""
 
 
@@ -128,8 +128,8 @@ class EventLog:
         events = [
             Event(EventId.known(raw), entry[b"e"].decode(), entry[b"d"]) for raw, entry in entries
         ]
-        if after < BIRTH.id and (events or _is_birth(head)):
-            return [BIRTH, *events][:count]
+        if after < CREATED.id and (events or _is_birth(head)):
+            return [CREATED, *events][:count]
         return events
 
     def exists(self, job_id: str) -> bool:
@@ -142,9 +142,9 @@ class EventLog:
 
     def _unlogged(self, job_id: str, head: EventId, after: EventId) -> list[Event]:
         """The events of a job that ended with another one's result when it was made: nothing was logged."""
-        told = [BIRTH, Event(head, "done", b'{"status":"succeeded"}')]
+        told = [CREATED, Event(head, "done", b'{"status":"succeeded"}')]
         text = EventId(0, head.seq - 1)
-        if BIRTH.id < text and after < text:
+        if CREATED.id < text and after < text:
             told.insert(1, Event(text, "token", self._text(job_id)))
         return [event for event in told if event.id > after]
 
@@ -171,7 +171,7 @@ _HEAD = ("head", "unlogged")
 
 
 def _is_birth(head: bytes | None) -> bool:
-    return head is not None and head.decode() == str(BIRTH.id)
+    return head is not None and head.decode() == str(CREATED.id)
 
 
 @dataclass(eq=False)

@@ -51,7 +51,7 @@ from shared.domain.sharing import Result
 from shared.domain.states import JobState
 from shared.redis.connection import reachable
 from shared.redis.guard import MemoryGuard
-from shared.redis.script_pipeline import Courier
+from shared.redis.script_pipeline import ScriptPipeline
 from shared.store.breaker import Breaker, BreakerPolicy
 from shared.store.keys import Keys
 from shared.store.scripts import RETENTION, scripts
@@ -98,7 +98,7 @@ class JobStore:
         self.retention = retention
         self.lease = lease
         self._memory = MemoryGuard(redis)
-        self._courier = Courier(redis)
+        self._courier = ScriptPipeline(redis)
         self._scripts = {
             name: redis.register_script(text) for name, text in scripts(prefix, retention)
         }

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.hooks import Observers
-from shared.redis.script_pipeline import Courier
+from shared.redis.script_pipeline import ScriptPipeline
 from shared.store.keys import Keys
 from shared.store.scripts import whole_script
 from shared.store.sliding_window import Charge, LocalWindows, Policy, Standing
@@ -68,7 +68,7 @@ class RateLimiter:
         self._keys = keys
         self._observers = observers or Observers()
         self._clock = clock
-        self._courier = Courier(redis)
+        self._courier = ScriptPipeline(redis)
         self._script = redis.register_script(whole_script(SCRIPT, keys.prefix))
         self._local = LocalWindows()
         self._away_until = 0.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.domain.states import lua_moves
-from shared.store.events import BIRTH
+from shared.store.events import CREATED
 from shared.store.keys import spelled_out
 from shared.store.lua_parts import composed
 from shared.store.stats import GAMMA
@@ -35,7 +35,7 @@ def whole_script(path: Path, prefix: str, retention: int = RETENTION) -> str:
             f"local RETENTION, GRID = {retention}, {max(1, retention // STEPS)}",
             f"local MOVES = '{lua_moves()}'",
             f"local GAMMA = {GAMMA}",
-            f"local BIRTH, BORN = '{BIRTH.id}', '{BIRTH.data.decode()}'",
+            f"local CREATED, BORN = '{CREATED.id}', '{CREATED.data.decode()}'",
             *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in _LIBRARIES),
         )
     )

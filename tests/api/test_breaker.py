@@ -101,7 +101,7 @@ def test_the_fallback_answers_and_the_job_says_so(
     trip(store, "main")
     made = client.post(path, json={"model": "main", "prompt": "x"}).json
     assert (made["model"], made["fallback_from"]) == ("small", "main")
-    of(client.application).bell.stop()
+    of(client.application).notifier.stop()
     assert rings.models == ["small"]
 
     assert worker.serve("x", model="small").id == made["id"]

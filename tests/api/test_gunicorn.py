@@ -185,7 +185,7 @@ reply.call_on_close(lambda: closed.append(True))
 worker.alive, worker.nr, worker.max_requests = True, 0, 10
 worker.cfg = SimpleNamespace(keepalive=5)
 worker.log = SimpleNamespace(answered=lambda *_: None)
-worker.wsgi = SimpleNamespace(lane=SimpleNamespace(reply=lambda *_: reply))
+worker.wsgi = SimpleNamespace(fast_path=SimpleNamespace(reply=lambda *_: reply))
 whole = Whole(None, {"REQUEST_METHOD": "POST"}, b"")
 try:
     worker.handle_request(("127.0.0.1", 1), whole, Killed(), ("127.0.0.1", 2))

@@ -20,7 +20,7 @@ from shared import broker
 from shared.domain.states import TERMINAL
 from shared.redis.connection import connect
 from shared.settings import load_settings
-from shared.store.events import BIRTH
+from shared.store.events import CREATED
 from shared.store.jobs import JobStore
 from tests.chaos.history import Final, History, Logged
 from tests.integration.stack import Stack
@@ -158,7 +158,7 @@ class Site(Stack):
         known = {entry.job for entry in history.of(Logged)}
         for job in sorted(ended - known):
             entries = cast(list[Any], self.store.redis.xrange(self.store.keys("log", job)))
-            birth = (str(BIRTH.id), BIRTH.kind, "")
+            birth = (str(CREATED.id), CREATED.kind, "")
             history.add(Logged(job, [birth, *(_event(raw, entry) for raw, entry in entries)]))
 
     def leftovers(self) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from shared.domain.catalog import load_catalog
 from shared.domain.errors import InputRefused
 from tests.engine_driver import Ran, drive
-from workers.engines.base import Broke, Engine, Work
+from workers.engines.base import Engine, Failed, Work
 from workers.engines.registry import build
 
 CATALOG = load_catalog(Path(__file__).parents[2] / "examples" / "catalog.yaml")
@@ -76,7 +76,7 @@ def test_an_image_that_cannot_be_read_fails_alone() -> None:
     ran = run(loaded("image"), {"pixels": [[0, 255]]}, *bad)
 
     assert ran.finished("0").output["label"]
-    codes = [end.code for end in ran.outcomes.values() if isinstance(end, Broke)]
+    codes = [end.code for end in ran.outcomes.values() if isinstance(end, Failed)]
     assert codes == ["invalid_input"] * len(bad)
 
 

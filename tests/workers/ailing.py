@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from shared.domain.catalog import ModelSpec
-from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 
 
 class Ailing:
@@ -33,12 +33,12 @@ class Ailing:
             time.sleep(0.005)
             return Step()
         ill = (self._folder / "ill").exists()
-        outcomes: list[Finished | Broke] = []
+        outcomes: list[Finished | Failed] = []
         with (self._folder / "runs").open("a") as runs:
             for work in self._works.values():
                 runs.write(f"{work.content} {'broke' if ill else 'finished'}\n")
                 if ill:
-                    outcomes.append(Broke(work.id, "engine_error", "ill"))
+                    outcomes.append(Failed(work.id, "engine_error", "ill"))
                 else:
                     outcomes.append(Finished(work.id, {"text": work.content}))
         size = len(self._works)

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
-from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.one_shot import OneShotModel
 
@@ -67,7 +67,7 @@ class Faulty:
 
     def step(self) -> Step:
         pieces: list[Piece] = []
-        outcomes: list[Finished | Broke] = []
+        outcomes: list[Finished | Failed] = []
         for work in self._batch():
             word = str(work.content)
             if word.startswith("slow "):
@@ -105,7 +105,7 @@ class Faulty:
         return batch
 
     def _crawl(
-        self, work: Work, length: int, pieces: list[Piece], outcomes: list[Finished | Broke]
+        self, work: Work, length: int, pieces: list[Piece], outcomes: list[Finished | Failed]
     ) -> None:
         """Say one letter every 5 ms."""
         time.sleep(0.005)
@@ -117,14 +117,14 @@ class Faulty:
         else:
             outcomes.append(Finished(work.id, {"text": text, "finish_reason": "stop"}))
 
-    def _act(self, work: Work, word: str) -> Finished | Broke:
+    def _act(self, work: Work, word: str) -> Finished | Failed:
         match word:
             case "raise":
                 raise RuntimeError("the step broke")
             case "salt":
                 return Finished(work.id, {"text": work.salt})
             case "break":
-                return Broke(work.id, "engine_error", "this row broke")
+                return Failed(work.id, "engine_error", "this row broke")
             case "object":
                 return Finished(work.id, object())
             case "half a token":

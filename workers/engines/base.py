@@ -92,7 +92,7 @@ class Finished(msgspec.Struct, frozen=True):
     usage: Mapping[str, int] = {}
 
 
-class Broke(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True):
     """The attempt failed. `code` stands in `shared.domain.errors.PROBLEMS`, which says if a retry may help.
 
     `shaped`: by an error of the kind that code raises over data that it did not expect. `door`: while its
@@ -114,7 +114,7 @@ class Step(msgspec.Struct, frozen=True):
     """
 
     pieces: list[Piece] = []
-    outcomes: list[Finished | Broke] = []
+    outcomes: list[Finished | Failed] = []
     batch_size: int = 0
     shares: Mapping[str, float] = {}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
-from workers.engines.base import Broke, EngineInfo, Piece, Step, Work
+from workers.engines.base import EngineInfo, Failed, Piece, Step, Work
 from workers.engines.batching.batch_plan import alike, around, oldest_first
 from workers.engines.batching.batch_wait import Arrivals, StepCost, wait
 from workers.engines.batching.budget import Budget
@@ -238,7 +238,7 @@ class OneShot:
             output = row.said if stop.value is None else stop.value
             step.outcomes.append(outcome(row.id, output, {"batch_size": step.batch_size}))
         except BadOutput as error:
-            step.outcomes.append(Broke(row.id, error.code, error.detail))
+            step.outcomes.append(Failed(row.id, error.code, error.detail))
         except BaseException as error:
             if (lost := device_lost(error)) is not None:
                 raise lost from error

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from shared.domain.errors import InputRefused, JobsError
-from workers.engines.base import Broke, Finished
+from workers.engines.base import Failed, Finished
 from workers.engines.faults import SHAPED_BY_INPUT, exhausted
 
 
@@ -28,22 +28,22 @@ def checked(outputs: Any, count: int) -> list[Any]:
     return list(rows)
 
 
-def outcome(job_id: str, output: Any, usage: Mapping[str, int]) -> Finished | Broke:
+def outcome(job_id: str, output: Any, usage: Mapping[str, int]) -> Finished | Failed:
     if isinstance(output, BaseException):
         return broke(job_id, output)
     try:
         return Finished(job_id, snapshot(output), usage)
     except BadOutput as error:
-        return Broke(job_id, error.code, error.detail)
+        return Failed(job_id, error.code, error.detail)
 
 
-def broke(job_id: str, error: BaseException) -> Broke:
+def broke(job_id: str, error: BaseException) -> Failed:
     if isinstance(error, InputRefused):
-        return Broke(job_id, error.code, error.detail)
+        return Failed(job_id, error.code, error.detail)
     if exhausted(error):
-        return Broke(job_id, "out_of_memory", "The model ran out of memory on this job.")
+        return Failed(job_id, "out_of_memory", "The model ran out of memory on this job.")
     message = f"The model failed: {type(error).__name__}: {error}"
-    return Broke(job_id, "engine_error", message, isinstance(error, SHAPED_BY_INPUT))
+    return Failed(job_id, "engine_error", message, isinstance(error, SHAPED_BY_INPUT))
 
 
 def snapshot(output: Any) -> Any:

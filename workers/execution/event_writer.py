@@ -74,7 +74,7 @@ class _Pending(msgspec.Struct):
 
 Said = tuple[Attempt, PieceOut]
 """A piece of an attempt's output."""
-Deed = tuple[Attempt, Write]
+PendingWrite = tuple[Attempt, Write]
 """A write, and whose it is."""
 
 
@@ -82,7 +82,7 @@ Answer = tuple[Attempt, int, bool]
 """What the store said to a write of an attempt, and whether it was its last."""
 
 
-class Scribe:
+class EventWriter:
     """`step`, `tell` and `end` take down, a thread writes; `answered` learns what Redis said.
 
     What steps bring is written by the thread that brings it, which spares a wake-up: once, and if no other
@@ -101,7 +101,7 @@ class Scribe:
         self._carry_out = write
         self._answered = answered
         self._pending: dict[Attempt, _Pending] = {}
-        self._unanswered: list[Deed] = []
+        self._unanswered: list[PendingWrite] = []
         """What the thread that brought it could not write."""
         self._writing = False
         """Whether somebody has taken what was pending, and has not had an answer yet."""
@@ -199,7 +199,7 @@ class Scribe:
                 self._work.notify()
             self._written.notify_all()
 
-    def _try(self, deeds: list[Deed]) -> None:
+    def _try(self, deeds: list[PendingWrite]) -> None:
         """Write, and tell what Redis said. Raises `StoreUnavailable` where it said nothing."""
         results = self._carried_out(deeds)
         if _ends(deeds):
@@ -209,18 +209,20 @@ class Scribe:
         ]
         self._answered([answer for answer in answers if answer[2] or answer[1] != 1])
 
-    def _carried_out(self, deeds: list[Deed]) -> list[tuple[Deed, int]]:
+    def _carried_out(self, deeds: list[PendingWrite]) -> list[tuple[PendingWrite, int]]:
         """Write, and where Redis has forgotten events all that is remembered of their attempts again."""
         answered = self._write(deeds)
         cut = dict.fromkeys(attempt for (attempt, _), result in answered if result == -1)
         if not cut:
             return answered
-        again: list[Deed] = [(attempt, append) for attempt in cut for append in attempt.said]
+        again: list[PendingWrite] = [
+            (attempt, append) for attempt in cut for append in attempt.said
+        ]
         again += [deed for deed in deeds if deed[0] in cut and not isinstance(deed[1], Append)]
         kept = [(deed, result) for deed, result in answered if deed[0] not in cut]
         return kept + self._write(again)
 
-    def _write(self, deeds: list[Deed]) -> list[tuple[Deed, int]]:
+    def _write(self, deeds: list[PendingWrite]) -> list[tuple[PendingWrite, int]]:
         try:
             results = self._carry_out([write for _, write in deeds])
         except StoreUnavailable:
@@ -236,7 +238,7 @@ class Scribe:
         while (deeds := self._next()) and self._repeated(deeds):
             self._over()
 
-    def _next(self) -> list[Deed]:
+    def _next(self) -> list[PendingWrite]:
         """Wait for something to write. Nothing once the scribe is stopped."""
         with self._lock:
             self._work.wait_for(lambda: self._unanswered or self._waits() or self._stopped.is_set())
@@ -251,7 +253,7 @@ class Scribe:
     def _waits(self) -> bool:
         return bool(self._pending) and not self._writing
 
-    def _repeated(self, deeds: list[Deed]) -> bool:
+    def _repeated(self, deeds: list[PendingWrite]) -> bool:
         """Write until Redis answers. False when the scribe is stopped before."""
         for trial in Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
@@ -282,20 +284,20 @@ def _flush_text(attempt: Attempt, pending: _Pending) -> None:
     pending.events.append(("token\n" + tokens, data))
 
 
-def _ends(deeds: list[Deed]) -> bool:
+def _ends(deeds: list[PendingWrite]) -> bool:
     return any(not isinstance(write, Append) for _, write in deeds)
 
 
-def _begun(batch: dict[Attempt, _Pending]) -> list[Deed]:
+def _begun(batch: dict[Attempt, _Pending]) -> list[PendingWrite]:
     deeds = _compose(batch)
     faults.reach("before_finish" if _ends(deeds) else "mid_append")
     return deeds
 
 
-def _compose(batch: dict[Attempt, _Pending]) -> list[Deed]:
+def _compose(batch: dict[Attempt, _Pending]) -> list[PendingWrite]:
     """All appends first, in one script call, then the ends."""
-    appends: list[Deed] = []
-    ends: list[Deed] = []
+    appends: list[PendingWrite] = []
+    ends: list[PendingWrite] = []
     for attempt, pending in batch.items():
         _flush_text(attempt, pending)
         claim = attempt.claim

@@ -23,12 +23,12 @@ from shared.hooks import Observers
 from shared.store.breaker import BreakerPolicy, BreakerState, Verdict
 from shared.store.jobs import JobStore
 from workers.engine_host.client import Cause, EngineClient, EngineState, HostOptions
-from workers.execution.event_writer import Answer, Attempt, Ended, Said, Scribe
+from workers.execution.event_writer import Answer, Attempt, Ended, EventWriter, Said
 from workers.execution.quarantine import Quarantine
 from workers.execution.refused import Refusal, Writer
 from workers.execution.retries import Again, Decision, End, Kind, decide, judge
 from workers.execution.transient import transient
-from workers.execution.worker_breaker import Guard
+from workers.execution.worker_breaker import WorkerBreaker
 from workers.host.messages import Cancel, Outcome, Stepped, Submit
 
 LOG_CUT = "log_cut"
@@ -72,10 +72,10 @@ class Executor:
         self._draw = random.Random().random  # noqa: S311 - jitter
         self._salt_key = secrets.token_bytes(32)
         """For this process alone: nothing that a host keeps of a tenant's outlives its worker."""
-        self.guard = Guard(
+        self.guard = WorkerBreaker(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )
-        self.scribe = Scribe(Writer(self._settle).write, self._answered)
+        self.scribe = EventWriter(Writer(self._settle).write, self._answered)
         self.engine = EngineClient(spec, self, host)
 
     def start(self) -> None:

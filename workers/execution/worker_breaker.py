@@ -15,7 +15,7 @@ def _now() -> int:
     return int(time.monotonic() * 1000)
 
 
-class Guard:
+class WorkerBreaker:
     """Says whether this worker may take jobs. Safe to share between threads.
 
     `lease` (s) bounds how long a probe of the own breaker may take before another one may begin.

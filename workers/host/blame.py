@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from shared.domain.errors import InputRefused, JobsError
-from workers.engines.base import Broke
+from workers.engines.base import Failed
 from workers.engines.faults import SHAPED_BY_INPUT, Unprepared, exhausted, passing
 from workers.host.messages import Doubt
 from workers.host.search import SICK_AFTER
@@ -89,7 +89,7 @@ class Evidence:
     def lately_well(self) -> bool:
         return self._clock() - self._well <= EVIDENCE_SECONDS
 
-    def doubt(self, fault: Broke, request: bytes, tenant: str = "") -> Doubt:
+    def doubt(self, fault: Failed, request: bytes, tenant: str = "") -> Doubt:
         """Note that a job with this request failed. Returns what that says against the engine.
 
         `tenant` tells tenants apart, and no more.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
+from workers.engines.base import Engine, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
 from workers.engines.faults import device_lost, reclaim
@@ -60,7 +60,7 @@ class Held(msgspec.Struct):
 class Isolation:
     """An engine whose `step` raises nothing but `DeviceLost`: stands between the loop and the real one.
 
-    Culprits come out as `Broke` with `poison_input`; where nothing shows that the engine is well, now or by
+    Culprits come out as `Failed` with `poison_input`; where nothing shows that the engine is well, now or by
     the `evidence` of the last minute, with `engine_error`, which is tried again; what does not fit into
     memory alone, with `out_of_memory`. Jobs that come during a search wait outside until it is over.
     `remember` is called with the engine's budget when it has changed.
@@ -94,7 +94,7 @@ class Isolation:
         """What came up when a job was tried alone."""
         self._starved: set[str] = set()
         """Jobs that ran out of memory alone."""
-        self._broken: list[Broke] = []
+        self._broken: list[Failed] = []
 
     def admit(self, work: Work) -> None:
         """Take a job in. Raises what the engine raises; nothing is kept then."""
@@ -228,7 +228,7 @@ class Isolation:
             (search.poison if job in search.poison else search.unlucky).remove(job)
             _log.error("%s does not fit into memory, not even alone", job)
             told = "The model ran out of memory on this job alone."
-            self._break(Broke(job, "out_of_memory", told))
+            self._break(Failed(job, "out_of_memory", told))
         for job in search.poison:
             self._blame(job)
         for job in search.unlucky:
@@ -237,7 +237,7 @@ class Isolation:
                 self._blame(job)
             else:
                 told = f"The model failed: {fault.told}"
-                self._break(Broke(job, "engine_error", told, fault.shaped))
+                self._break(Failed(job, "engine_error", told, fault.shaped))
         search.poison, search.unlucky = [], []
         if search.over:
             self._search = None
@@ -245,7 +245,7 @@ class Isolation:
     def _blame(self, job: str) -> None:
         fault = self._faults.get(job, self._fault)
         _log.error("%s makes the model fail (%s)", job, fault.told)
-        self._break(Broke(job, fault.code, fault.message))
+        self._break(Failed(job, fault.code, fault.message))
 
     def _arrange(self) -> None:
         """Have exactly those inside the engine who should take part in the next step."""
@@ -270,7 +270,7 @@ class Isolation:
                 message = (
                     f"The model failed, and cannot go on with this job's stream: {self._fault.told}"
                 )
-                self._lose(Broke(job, "engine_error", message))
+                self._lose(Failed(job, "engine_error", message))
 
     def _put_in(self, jobs: Iterable[str]) -> None:
         for job in jobs:
@@ -281,12 +281,12 @@ class Isolation:
             else:
                 self._inside.add(job)
 
-    def _lose(self, broke: Broke) -> None:
+    def _lose(self, broke: Failed) -> None:
         self._break(broke)
         if self._search is not None:
             self._search.drop(broke.id)
 
-    def _break(self, broke: Broke) -> None:
+    def _break(self, broke: Failed) -> None:
         if broke.id in self._inside:
             self._engine.cancel(broke.id)
         self._forget(broke.id)

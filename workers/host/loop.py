@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from shared.domain.errors import PROBLEMS
-from workers.engines.base import Broke, Engine, Finished, Piece, Step, Work
+from workers.engines.base import Engine, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost
@@ -180,7 +180,7 @@ class Loop:
 
     def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:
         """Turn what a step brought into reports; whatever cannot be said fails its job alone."""
-        broken: list[tuple[_Held, Broke]] = []
+        broken: list[tuple[_Held, Failed]] = []
         for piece in step.pieces:
             if (held := self._held.get(piece.id)) is None:
                 continue
@@ -189,27 +189,27 @@ class Loop:
             except BadOutput as error:
                 del self._held[piece.id]
                 self._engine.cancel(piece.id)
-                broken.append((held, Broke(piece.id, error.code, error.detail)))
+                broken.append((held, Failed(piece.id, error.code, error.detail)))
         for outcome in step.outcomes:
             if (held := self._held.pop(outcome.id, None)) is None:
                 continue
-            if isinstance(outcome, Broke):
+            if isinstance(outcome, Failed):
                 broken.append((held, outcome))
                 continue
             try:
                 outcomes.append(self._finished(outcome))
             except BadOutput as error:
-                broken.append((held, Broke(outcome.id, error.code, error.detail)))
+                broken.append((held, Failed(outcome.id, error.code, error.detail)))
         # First what went well: it tells whose fault the rest is.
         if pieces or any(outcome.kind == "finished" for outcome in outcomes):
             self._evidence.well()
         for failed, fault in broken:
             outcomes.append(self._failed(fault, failed))
 
-    def _failed(self, fault: Broke, held: _Held) -> Outcome:
+    def _failed(self, fault: Failed, held: _Held) -> Outcome:
         if fault.code not in PROBLEMS:
             told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
-            fault = Broke(fault.id, "engine_error", told)
+            fault = Failed(fault.id, "engine_error", told)
         if fault.door or fault.code in REFUSALS:
             return _broke(fault)
         doubt = self._evidence.doubt(fault, held.request, held.tenant)
@@ -259,7 +259,7 @@ def _counts(usage: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
-def _broke(fault: Broke, doubt: Doubt = "") -> Outcome:
+def _broke(fault: Failed, doubt: Doubt = "") -> Outcome:
     # A lone surrogate in a user's message must not break the frame that carries it.
     told = fault.message[:2000].encode("utf-8", "replace").decode()
     return Outcome(fault.id, "broke", code=fault.code, message=told, doubt=doubt)

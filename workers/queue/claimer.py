@@ -26,7 +26,7 @@ POLL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Puller:
+class Claimer:
     """Runs drains for one model. `rouse` is called when jobs wait and it is this worker's turn, `wake` when
     something else has changed, `room_changed` when jobs have left the engine.
     """

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-class Keeper:
+class LeaseRenewer:
     """Renews for `worker`. `drain_id` tells which drain is at work, `roused` hears that this worker is to
     look for jobs, `woken` that everybody is, `drain` pulls jobs when no doorbell does; `doorbells` hears of
     every beat.

@@ -1,7 +1,7 @@
 """Delivers what stands in the outbox: claims while there is room, a thread a send, at most so many at once.
 
-A `Doorman` looks at the outbox and rings; the Celery task that answers runs `Deliveries.deliver` on some
-delivery worker, until nothing is due any more.
+A `DeliveryPoller` looks at the outbox and rings; the Celery task that answers runs `Deliveries.deliver` on
+some delivery worker, until nothing is due any more.
 """
 
 import logging
@@ -177,7 +177,7 @@ class Deliveries:
                 _log.warning("%s waits for its lease to end: %s", message.id, error)
 
 
-class Doorman:
+class DeliveryPoller:
     """Looks at the outbox four times a second and rings when deliveries are due."""
 
     def __init__(self, outbox: Outbox, ring: Callable[[], object], longest_wait: float) -> None:

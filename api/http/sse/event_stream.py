@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from api.http.answers import Links, job_json
 from api.http.sse.connection import Connection
-from api.intake.readers import Presence
+from api.intake.readers import ReaderPresence
 from api.services import Services
 from shared.domain.errors import JobNotFound, StoreUnavailable
 from shared.store.events import Event, Follower
@@ -37,7 +37,7 @@ class EventStream:
         follower: Follower,
         connection: Connection,
         urls: Links,
-        presence: Presence | None,
+        presence: ReaderPresence | None,
     ) -> None:
         self._services = services
         self._follower = follower

@@ -99,14 +99,14 @@ local function bear(estimate, ...)
   if not (held[3] and held[4]) then redis.call('EXPIRE', bytes_key, HORIZON) end
   local record = key.job(id)
   redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-    'attempt', '0', 'head', BIRTH, 'bytes', int(bytes), unpack(ARGV, RECORD))
+    'attempt', '0', 'head', CREATED, 'bytes', int(bytes), unpack(ARGV, RECORD))
   if estimate then redis.call('HSET', record, 'estimate', int(estimate)) end
   redis.call('EXPIRE', record, int(ttl))
   redis.call('ZADD', key.index(tenant), 0, id)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
     cost = cost, seq = seq, attempt = 0, head = '0-0', created = now, deadline = deadline}
-  if home then job.head = BIRTH else say(job, BIRTH, 'status', BORN) end
+  if home then job.head = CREATED else say(job, CREATED, 'status', BORN) end
 
   if renew then
     redis.call('ZADD', key.models(), int(now), model)

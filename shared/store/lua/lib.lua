@@ -1,7 +1,7 @@
 -- Shared by every script, of which lua_parts.py puts in front what it uses. Python fills in:
 --   HORIZON      seconds: twice the longest deadline + retention
 --   MOVES        the moves that states.py allows
---   BIRTH, BORN  id and data of every job's first event
+--   CREATED, BORN  id and data of every job's first event
 --   key.job(id)  and so on: keys, as keys.py spells them
 -- What few calls need is made only once `rarely()` was called, in scripts that name it so (lua_parts.py).
 -- What is asked for most is answered in msgpack, as one string: an array would go out in a write, and a packet,
@@ -115,7 +115,7 @@ local function log(job, attempt, seq, kind, data, tokens)
   else
     redis.call('XADD', stream, id, 'e', kind, 'd', data)
   end
-  if job.head == BIRTH then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
+  if job.head == CREATED then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
   local before = job.said
   job.said = (before or 0) + EVENT_BYTES + #data + #(tokens or '')
   count_bytes(job.tenant, job_going(job), log_bytes(job.said) - log_bytes(before))

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.http.fast_path import BUSY, Lane
+from api.http.fast_path import BUSY, FastPath
 from api.openapi.document import TABLE
 from tests.api.conftest import AUTH
 
@@ -32,15 +32,15 @@ def shape(response: TestResponse) -> Any:
 
 
 def both_ways(app: Flask, **request: Any) -> tuple[Any, Any]:
-    """The answers to the same request by the lane and by Flask."""
-    lane = app.lane  # type: ignore[attr-defined]
+    """The answers to the same request by the fast path and by Flask."""
+    lane = app.fast_path  # type: ignore[attr-defined]
     app.test_client().open(**request)  # An Idempotency-Key makes all others a repeat of this one.
     short = shape(app.test_client().open(**request))
-    app.lane = Lane({}, lane._begin, lane._end)  # type: ignore[attr-defined]
+    app.fast_path = FastPath({}, lane._begin, lane._end)  # type: ignore[attr-defined]
     try:
         return short, shape(app.test_client().open(**request))
     finally:
-        app.lane = lane  # type: ignore[attr-defined]
+        app.fast_path = lane  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_exception_is_answered_alike(
 
 def test_only_busy_routes_are_short(app: Flask) -> None:
     routes = {operation.endpoint for operation in app.extensions[TABLE]}
-    stop = app.lane.stop  # type: ignore[attr-defined]
+    stop = app.fast_path.route  # type: ignore[attr-defined]
 
     def goes(method: str, path: str, **more: str) -> bool:
         asked = {"REQUEST_METHOD": method, "PATH_INFO": path, "RAW_URI": path, "HTTP_HOST": "x"}

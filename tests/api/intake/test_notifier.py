@@ -1,16 +1,16 @@
 import threading
 
-from api.intake.notifier import Bell
+from api.intake.notifier import Notifier
 from tests.conftest import eventually
 
 
 def test_a_bell_rings_in_order_and_finishes_before_it_stops() -> None:
     rung: list[str] = []
-    bell = Bell(rung.append)
+    notifier = Notifier(rung.append)
 
     for model in "abc":
-        bell.ring(model)
-    bell.stop()
+        notifier.ring(model)
+    notifier.stop()
 
     assert rung == ["a", "b", "c"]
 
@@ -24,11 +24,11 @@ def test_a_hanging_broker_holds_nobody_up() -> None:
         assert release.wait(10)
         rung.append(model)
 
-    bell = Bell(ring)
-    bell.ring("a")
-    bell.ring("b")
+    notifier = Notifier(ring)
+    notifier.ring("a")
+    notifier.ring("b")
     assert hangs.wait(10)
-    bell.stop(timeout=0.05)
+    notifier.stop(timeout=0.05)
 
     assert rung == [], "both calls came back before the broker did"
     release.set()
@@ -43,20 +43,20 @@ def test_a_failing_ring_does_not_end_the_bell() -> None:
             raise ConnectionError
         rung.append(model)
 
-    bell = Bell(ring)
-    bell.ring("bad")
-    bell.ring("good")
-    bell.stop()
+    notifier = Notifier(ring)
+    notifier.ring("bad")
+    notifier.ring("good")
+    notifier.stop()
 
     assert rung == ["good"]
 
 
 def test_a_stopped_bell_may_ring_again() -> None:
     rung: list[str] = []
-    bell = Bell(rung.append)
+    notifier = Notifier(rung.append)
 
-    bell.stop()
-    bell.ring("a")
-    bell.stop()
+    notifier.stop()
+    notifier.ring("a")
+    notifier.stop()
 
     assert rung == ["a"]

@@ -67,7 +67,7 @@ def test_the_doorbell_rings_once_for_jobs_that_wait(client: FlaskClient, rings: 
     make(client)
 
     eventually(lambda: rings.models, what="a ring")
-    of(client.application).bell.stop()
+    of(client.application).notifier.stop()
     assert rings.models == ["echo"]
 
 
@@ -75,7 +75,7 @@ def test_a_failing_ring_does_not_fail_the_request(client: FlaskClient) -> None:
     def broken(model: str) -> None:
         raise ConnectionError("no broker")
 
-    of(client.application).bell._ring = broken
+    of(client.application).notifier._ring = broken
 
     assert make(client)["status"] == "queued"
 

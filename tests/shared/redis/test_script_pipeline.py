@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import pytest
 from redis.exceptions import ResponseError
 
-from shared.redis.script_pipeline import MOST, Courier
+from shared.redis.script_pipeline import MOST, ScriptPipeline
 from shared.store.jobs import JobStore
 
 ECHO = "if ARGV[1] == 'bad' then return redis.error_reply('ERR ' .. ARGV[2]) end return ARGV[1]"
 
 
 def test_many_callers_at_once_get_their_own_answers(store: JobStore) -> None:
-    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    courier, script = ScriptPipeline(store.redis), store.redis.register_script(ECHO)
     before = store.redis.info("clients")["connected_clients"]
     with ThreadPoolExecutor(3 * MOST) as pool:
         answers = list(pool.map(lambda n: courier.call(script, (str(n),)), range(4000)))
@@ -25,7 +25,7 @@ def test_many_callers_at_once_get_their_own_answers(store: JobStore) -> None:
 
 
 def test_one_bad_call_fails_alone(store: JobStore) -> None:
-    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    courier, script = ScriptPipeline(store.redis), store.redis.register_script(ECHO)
     together = threading.Barrier(32)
 
     def call(number: int) -> str:
@@ -42,7 +42,7 @@ def test_one_bad_call_fails_alone(store: JobStore) -> None:
 
 
 def test_scripts_that_redis_has_forgotten_are_brought_back(store: JobStore) -> None:
-    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    courier, script = ScriptPipeline(store.redis), store.redis.register_script(ECHO)
     courier.call(script, ("x",))
     store.redis.script_flush()
     with ThreadPoolExecutor(16) as pool:
@@ -51,14 +51,14 @@ def test_scripts_that_redis_has_forgotten_are_brought_back(store: JobStore) -> N
 
 
 def test_a_connection_that_was_lost_is_made_anew(store: JobStore) -> None:
-    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    courier, script = ScriptPipeline(store.redis), store.redis.register_script(ECHO)
     assert courier.call(script, ("before",)) == b"before"
     store.redis.client_kill_filter(_type="normal", skipme=True)
     assert courier.call(script, ("after",)) == b"after"
 
 
 def test_each_call_is_made_inside_what_watches(store: JobStore) -> None:
-    courier, script = Courier(store.redis), store.redis.register_script(ECHO)
+    courier, script = ScriptPipeline(store.redis), store.redis.register_script(ECHO)
     seen: list[str] = []
 
     @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.domain.catalog import Batch, ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
 from tests.engine_driver import Ran, drive
-from workers.engines.base import Broke, Engine, Step, Work
+from workers.engines.base import Engine, Failed, Step, Work
 from workers.engines.batching.batch_plan import PADDING_CAP, alike, around, oldest_first
 from workers.engines.batching.batch_wait import StepCost
 from workers.engines.faults import Unprepared
@@ -113,7 +113,7 @@ def works(*inputs: Any) -> list[Work]:
 
 
 def codes(ran: Ran) -> dict[str, str]:
-    return {end.id: end.code for end in ran.outcomes.values() if isinstance(end, Broke)}
+    return {end.id: end.code for end in ran.outcomes.values() if isinstance(end, Failed)}
 
 
 def test_outputs_go_to_their_inputs_in_batches_of_the_oldest() -> None:
@@ -170,7 +170,7 @@ def test_the_input_that_breaks_a_batch_is_isolated(kind: type) -> None:
 
     assert codes(ran) == {"2": "poison_input"}
     end = ran.outcomes["2"]
-    assert isinstance(end, Broke)
+    assert isinstance(end, Failed)
     if kind is Forgetful:
         assert "0 outputs for 1 inputs" in end.message
 

@@ -9,7 +9,7 @@ from shared.domain.errors import StoreUnavailable
 from shared.domain.records import Append, Claim, Finish, Write
 from shared.domain.states import JobState
 from tests.conftest import eventually
-from workers.execution.event_writer import Attempt, Scribe
+from workers.execution.event_writer import Attempt, EventWriter
 from workers.host.messages import PieceOut
 
 
@@ -39,8 +39,8 @@ def kept() -> Store:
 
 
 @pytest.fixture
-def scribe(kept: Store) -> Iterator[Scribe]:
-    made = Scribe(kept.write, lambda _answers: None)
+def scribe(kept: Store) -> Iterator[EventWriter]:
+    made = EventWriter(kept.write, lambda _answers: None)
     made.start()
     yield made
     kept.open.set()
@@ -69,7 +69,7 @@ def finish(one: Attempt) -> Finish:
     return Finish(one.claim.id, 1, JobState.SUCCEEDED, b"{}")
 
 
-def test_what_a_step_brings_leaves_in_one_write(kept: Store, scribe: Scribe) -> None:
+def test_what_a_step_brings_leaves_in_one_write(kept: Store, scribe: EventWriter) -> None:
     both = [attempt(1), attempt(2)]
     said = [(one, PieceOut(one.ticket, f"said {n}", (n,))) for n, one in enumerate(both)]
     scribe.step(said, [(one, finish(one)) for one in both])
@@ -79,7 +79,7 @@ def test_what_a_step_brings_leaves_in_one_write(kept: Store, scribe: Scribe) -> 
     assert [write.id for write in writes] == 2 * [one.claim.id for one in both]
 
 
-def test_who_brings_a_step_writes_it(kept: Store, scribe: Scribe) -> None:
+def test_who_brings_a_step_writes_it(kept: Store, scribe: EventWriter) -> None:
     one = attempt(1)
     scribe.step([(one, PieceOut(one.ticket, "a", (1,)))], [])
     scribe.step([], [(one, finish(one))])
@@ -87,14 +87,18 @@ def test_who_brings_a_step_writes_it(kept: Store, scribe: Scribe) -> None:
     assert set(kept.callers) == {threading.current_thread().name}
 
 
-def test_an_end_that_no_step_brought_is_written_by_the_scribe(kept: Store, scribe: Scribe) -> None:
+def test_an_end_that_no_step_brought_is_written_by_the_scribe(
+    kept: Store, scribe: EventWriter
+) -> None:
     one = attempt(1)
     scribe.end(one, finish(one))
     assert scribe.flush(5)
     assert kept.callers == ["scribe"]
 
 
-def test_what_redis_does_not_answer_holds_up_one_step_once(kept: Store, scribe: Scribe) -> None:
+def test_what_redis_does_not_answer_holds_up_one_step_once(
+    kept: Store, scribe: EventWriter
+) -> None:
     kept.away = True
     one, two = attempt(1), attempt(2)
     scribe.step([(one, PieceOut(one.ticket, "a", (1,)))], [(one, finish(one))])
@@ -115,7 +119,7 @@ def test_what_redis_does_not_answer_holds_up_one_step_once(kept: Store, scribe: 
 
 
 def test_nobody_waits_for_a_write_that_another_thread_has_begun(
-    kept: Store, scribe: Scribe
+    kept: Store, scribe: EventWriter
 ) -> None:
     kept.open.clear()
     one, two = attempt(1), attempt(2)
@@ -134,7 +138,7 @@ def test_nobody_waits_for_a_write_that_another_thread_has_begun(
     assert kept.callers[1] == "scribe"
 
 
-def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scribe: Scribe) -> None:
+def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scribe: EventWriter) -> None:
     kept.open.clear()
     one, two = attempt(1), attempt(2)
     scribe.end(two, finish(two))
@@ -148,7 +152,7 @@ def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scribe: Scri
     assert said[0].data == b'{"text":"abcd","index":0}' and said[0].tokens == "97,98,99,100"
 
 
-def test_pieces_without_text_stay_in_their_order(kept: Store, scribe: Scribe) -> None:
+def test_pieces_without_text_stay_in_their_order(kept: Store, scribe: EventWriter) -> None:
     one = attempt(1)
     said = [PieceOut(one.ticket, "a", (1,)), PieceOut(one.ticket, output=b"[2]")]
     scribe.step([(one, piece) for piece in said], [(one, finish(one))])

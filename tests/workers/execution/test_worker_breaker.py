@@ -2,7 +2,7 @@
 
 from shared.hooks import Hooks, Observers
 from shared.store.breaker import BreakerPolicy, BreakerState
-from workers.execution.worker_breaker import Guard
+from workers.execution.worker_breaker import WorkerBreaker
 
 POLICY = BreakerPolicy(threshold=2, cooldown=1000)
 
@@ -19,7 +19,7 @@ class Scene:
     def __init__(self) -> None:
         self.now = 0
         self.told = Told()
-        self.guard = Guard("m", POLICY, Observers(self.told), 10.0, lambda: self.now)
+        self.guard = WorkerBreaker("m", POLICY, Observers(self.told), 10.0, lambda: self.now)
 
     def sicken(self) -> None:
         for _ in range(2):

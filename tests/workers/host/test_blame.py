@@ -2,12 +2,12 @@
 
 import msgspec
 
-from workers.engines.base import Broke
+from workers.engines.base import Failed
 from workers.host.blame import EVIDENCE_SECONDS, Evidence
 from workers.host.search import SICK_AFTER
 
-PLAIN = Broke("j", "engine_error", "odd")
-SHAPED = Broke("j", "engine_error", "odd", shaped=True)
+PLAIN = Failed("j", "engine_error", "odd")
+SHAPED = Failed("j", "engine_error", "odd", shaped=True)
 
 
 class Clock:
@@ -21,7 +21,7 @@ def asked(content: object, seed: int = 1) -> bytes:
     return msgspec.json.encode({"content": content, "params": {}, "seed": seed})
 
 
-def doubts(evidence: Evidence, fault: Broke, inputs: list[object]) -> list[str]:
+def doubts(evidence: Evidence, fault: Failed, inputs: list[object]) -> list[str]:
     return [evidence.doubt(fault, asked(one, seed)) for seed, one in enumerate(inputs)]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InputRefused
-from workers.engines.base import Broke, Finished, Piece, Step, Work
+from workers.engines.base import Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost, Unprepared
 from workers.host.blame import EVIDENCE_SECONDS, Evidence
@@ -89,7 +89,7 @@ class Fragile:
 
 @dataclass
 class Ran:
-    outcomes: dict[str, Finished | Broke] = field(default_factory=dict)
+    outcomes: dict[str, Finished | Failed] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     steps: int = 0
 
@@ -103,7 +103,7 @@ class Ran:
             self.outcomes[outcome.id] = outcome
 
     def codes(self) -> dict[str, str]:
-        return {o.id: o.code for o in self.outcomes.values() if isinstance(o, Broke)}
+        return {o.id: o.code for o in self.outcomes.values() if isinstance(o, Failed)}
 
     def finished(self) -> set[str]:
         return {o.id for o in self.outcomes.values() if isinstance(o, Finished)}
@@ -210,7 +210,7 @@ def test_what_comes_up_before_the_model_runs_is_the_inputs_fault_even_if_all_fai
     ran = serve(Fragile(moods=[error] * 50), batch(size, set()))
 
     assert set(ran.codes().values()) == {code} and len(ran.codes()) == size
-    assert {end.message for end in ran.outcomes.values() if isinstance(end, Broke)} == {
+    assert {end.message for end in ran.outcomes.values() if isinstance(end, Failed)} == {
         "not so" if code == "invalid_input" else "The model fails on this input: KeyError"
     }
 
@@ -225,7 +225,7 @@ def test_each_culprit_is_told_its_own_error() -> None:
 
     ran = serve(Particular(), [*batch(6, set()), work("x", ["k"]), work("y", ["z"])])
 
-    told = {end.id: end.message for end in ran.outcomes.values() if isinstance(end, Broke)}
+    told = {end.id: end.message for end in ran.outcomes.values() if isinstance(end, Failed)}
     assert told == {
         "x": "The model fails on this input: KeyError",
         "y": "The model fails on this input: ZeroDivisionError",

@@ -11,7 +11,7 @@ import pytest
 from shared.domain.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
-from workers.engines.base import Broke, Finished, Piece, Step
+from workers.engines.base import Failed, Finished, Piece, Step
 from workers.host.channel import to_host, to_worker
 from workers.host.loop import Loop
 from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
@@ -261,8 +261,8 @@ class Odd(Faulty):
             Piece("token", "a", ("one",)),  # type: ignore[arg-type]
             Piece("numpy", "a", (np.int64(1),)),  # type: ignore[arg-type]
         ]
-        outcomes: list[Finished | Broke] = [
-            Broke("code", "no_such_code", "odd"),
+        outcomes: list[Finished | Failed] = [
+            Failed("code", "no_such_code", "odd"),
             Finished("nan", {"x": float("nan")}),
             Finished("numpy", {"x": [np.float32(1.5)]}, {"tokens": np.int64(3)}),  # type: ignore[dict-item]
         ]

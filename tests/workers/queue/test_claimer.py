@@ -14,7 +14,7 @@ from shared.hooks import Observers
 from shared.store.jobs import JobStore
 from tests.conftest import eventually
 from workers.execution.executor import Executor
-from workers.queue.claimer import Puller
+from workers.queue.claimer import Claimer
 
 MODEL, WORKER = "m", "w"
 
@@ -50,7 +50,7 @@ class Bench:
         self.store = store
         self.engine = Engine()
         self.rings: list[str] = []
-        self.puller = Puller(
+        self.puller = Claimer(
             store,
             cast(Executor, cast(Any, self.engine)),
             MODEL,

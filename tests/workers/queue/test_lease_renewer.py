@@ -9,7 +9,7 @@ import pytest
 from shared.store.jobs import JobStore
 from tests.conftest import eventually
 from workers.queue.doorbells import Doorbells
-from workers.queue.lease_renewer import Keeper
+from workers.queue.lease_renewer import LeaseRenewer
 
 MODEL = "m"
 CHANNELS = 3
@@ -35,7 +35,7 @@ class Heard:
         self.wakes: list[None] = []
         self.calls: list[None] = []
         parts: Any = self.executor
-        self.keeper = Keeper(
+        self.keeper = LeaseRenewer(
             store,
             parts,
             MODEL,

@@ -20,7 +20,7 @@ from shared.webhooks.signing import Keyring, parse_secrets
 from shared.webhooks.urls import parse_target
 from tests.conftest import eventually
 from tests.receivers import SECRET, Got, Receiver, receiver, status
-from workers.webhooks.deliveries import Deliveries, Doorman
+from workers.webhooks.deliveries import Deliveries, DeliveryPoller
 from workers.webhooks.sender import Sender
 
 SERVER = "the server's own secret"
@@ -65,7 +65,7 @@ class Site:
             observers=Observers(self.told),
         )
         self.calls: list[threading.Thread] = []
-        self.doorman = Doorman(self.outbox, self.call, 10**6)
+        self.doorman = DeliveryPoller(self.outbox, self.call, 10**6)
 
     def call(self) -> threading.Thread:
         """What a doorbell does: a thread of the Celery worker runs the task."""

@@ -3,13 +3,13 @@
 import logging
 
 from shared.domain.errors import InputRefused
-from workers.engines.base import Broke
+from workers.engines.base import Failed
 from workers.engines.faults import device_lost, exhausted, passing
 
 _log = logging.getLogger(__name__)
 
 
-def refused(job_id: str, error: BaseException) -> Broke:
+def refused(job_id: str, error: BaseException) -> Failed:
     """What becomes of a job whose input could not be taken in. Raises `DeviceLost` where the device went too.
 
     No other job took part, so it never speaks against the engine.
@@ -28,5 +28,5 @@ def refused(job_id: str, error: BaseException) -> Broke:
     return _at_the_door(job_id, "poison_input", f"The model fails on this input: {told}")
 
 
-def _at_the_door(job_id: str, code: str, message: str) -> Broke:
-    return Broke(job_id, code, message, door=True)
+def _at_the_door(job_id: str, code: str, message: str) -> Failed:
+    return Failed(job_id, code, message, door=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
-from workers.engines.base import Broke, EngineInfo, Finished, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.calibration import calibrate
@@ -58,7 +58,7 @@ class Embedding:
         self._reader: Reader[list[TokenizedText]] = Reader()
         self._reading: dict[str, Work] = {}
         """Jobs whose texts are long: they are tokenised aside."""
-        self._refused: list[Broke] = []
+        self._refused: list[Failed] = []
         self._jobs: dict[str, Job] = {}
         """Oldest first; a job that got a share but not its last one goes to the back."""
 
@@ -217,7 +217,7 @@ class Embedding:
         del self._jobs[job.id]
         if rows is None:
             message = "The model's output for this job is not a number (NaN or infinity)."
-            step.outcomes.append(Broke(job.id, "engine_error", message))
+            step.outcomes.append(Failed(job.id, "engine_error", message))
             return
         job.vectors += rows
         job.largest_batch = max(job.largest_batch, step.batch_size)

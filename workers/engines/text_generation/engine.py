@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
-from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.reader import LONG, Reader
@@ -26,7 +26,7 @@ from workers.engines.text_generation.detokenizer import Detokenizer
 from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.forward.packing import packed_runner, static_runner
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.input_validator import Door, length_of
+from workers.engines.text_generation.input_validator import InputValidator, length_of
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, told
@@ -50,7 +50,7 @@ class TextGeneration:
         self._reader: Reader[list[int]] = Reader()
         self._reading: dict[str, Work] = {}
         """Jobs whose prompts are long: they are no sequences yet."""
-        self._refused: list[Broke] = []
+        self._refused: list[Failed] = []
         """Jobs whose prompts were read and do not fit."""
         self._ended: dict[str, str] = {}
         """Jobs that an earlier attempt had finished, with the reason; they need no step."""
@@ -98,7 +98,7 @@ class TextGeneration:
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
         self._listener = Listener(detokenizer, ends)
-        self._door = Door(tokenizer, detokenizer, limits, vocabulary, context, defaults)
+        self._door = InputValidator(tokenizer, detokenizer, limits, vocabulary, context, defaults)
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         shared = self._door.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
@@ -205,7 +205,7 @@ class TextGeneration:
         if turn.broken:
             self._let_go(sequence, scrub=True)
             message = "The model's output for this job is not a number (NaN or infinity)."
-            step.outcomes.append(Broke(sequence.id, "engine_error", message))
+            step.outcomes.append(Failed(sequence.id, "engine_error", message))
             return
         sequence.scores += turn.scores
         if turn.token is not None:

@@ -16,7 +16,7 @@ from workers.engines.text_generation.sampling.sampler import Sampling
 from workers.engines.text_generation.sequence import Sequence
 
 
-class Door:
+class InputValidator:
     """Knows what the model can take. `context` is in tokens, None when the model has no bound."""
 
     def __init__(

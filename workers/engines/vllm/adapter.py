@@ -18,14 +18,14 @@ import msgspec
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
-from workers.engines.base import Broke, EngineInfo, Finished, Piece, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.admission import refused
 from workers.engines.batching.reader import LONG, Reader
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
-from workers.engines.text_generation.input_validator import Door, length_of
+from workers.engines.text_generation.input_validator import InputValidator, length_of
 from workers.engines.text_generation.sequence import Sequence
 from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
 
@@ -62,7 +62,7 @@ class Vllm:
         self._numbers = count()
         self._reader: Reader[list[int]] = Reader()  # Of long prompts.
         self._reading: dict[str, Work] = {}
-        self._refused: list[Broke] = []
+        self._refused: list[Failed] = []
         self.taken: Items[str] = ()
 
     def load(self) -> EngineInfo:
@@ -213,7 +213,7 @@ class Vllm:
             _log.exception("reading what vLLM says of %s failed", text.sequence.id)
             self._let_go(text, abort=not output.finished)
             message = f"vLLM's answer could not be read: {type(error).__name__}"
-            step.outcomes.append(Broke(text.sequence.id, "engine_error", message))
+            step.outcomes.append(Failed(text.sequence.id, "engine_error", message))
 
     def _hear(self, text: Text, output: Any, step: Step) -> None:
         """Take in what vLLM says of a text: new tokens, and perhaps its end."""
@@ -230,7 +230,7 @@ class Vllm:
                 self._tell(text, step)
                 self._let_go(text, abort=False)
                 message = f"vLLM ended this job: {completion.finish_reason}"
-                step.outcomes.append(Broke(sequence.id, "engine_error", message))
+                step.outcomes.append(Failed(sequence.id, "engine_error", message))
                 return
             reason = "stop" if self._flush(text) else completion.finish_reason
         self._tell(text, step)
@@ -295,4 +295,4 @@ class Vllm:
         self._detokenizer = Detokenizer.of(tokenizer)
         self._eos, size, self._own = own_settings(path, tokenizer, where)
         limits = self._spec.limits
-        self._door = Door(tokenizer, self._detokenizer, limits, size, context, self._own)
+        self._door = InputValidator(tokenizer, self._detokenizer, limits, size, context, self._own)

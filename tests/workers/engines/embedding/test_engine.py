@@ -18,7 +18,7 @@ from tests.tiny_models import (
     save_encoder,
     wordpiece_tokenizer,
 )
-from workers.engines.base import Broke, Work
+from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG
 from workers.engines.embedding.engine import STEPS, Embedding
 from workers.host.isolation import Isolation
@@ -218,7 +218,7 @@ def test_numbers_that_are_none_end_one_job(bert: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(engine._encoder, "encode", poisoned)
     ran = drive(engine, [work("a", "one"), work("b", "two"), work("c", "three")])
 
-    assert isinstance(ran.outcomes["b"], Broke)
+    assert isinstance(ran.outcomes["b"], Failed)
     assert len(vectors(ran, "a")) == len(vectors(ran, "c")) == 1
 
 
@@ -373,7 +373,7 @@ def test_a_long_text_that_does_not_fit_is_refused_before_it_is_tokenised(bert: P
     [outcome] = drive(engine, [work("x", ["fine", "a " * LONG])]).outcomes.values()
 
     assert bounds == {"tokens": 64, "words": 64}
-    assert isinstance(outcome, Broke)
+    assert isinstance(outcome, Failed)
     assert outcome.code == "prompt_too_long"
     assert engine.pending() == 0
 

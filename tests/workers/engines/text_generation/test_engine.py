@@ -19,7 +19,7 @@ from tests.tiny_models import (
     sentencepiece_tokenizer,
     text_spec,
 )
-from workers.engines.base import Broke, Work
+from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import attention
@@ -330,7 +330,7 @@ def test_logits_that_are_no_numbers_end_one_job_and_leave_its_slot_clean(
     ran = drive(engine, works(8))
 
     outcome = ran.outcomes.pop("job-1")
-    assert isinstance(outcome, Broke)
+    assert isinstance(outcome, Failed)
     assert outcome.code == "engine_error"
     for job_id in ran.outcomes:
         assert ran.text(job_id) == expected.text(job_id)

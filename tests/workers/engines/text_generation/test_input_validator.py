@@ -10,7 +10,7 @@ from shared.domain.errors import InputRefused
 from tests.conftest import eventually
 from tests.engine_driver import drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
-from workers.engines.base import Broke, Work
+from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG
 from workers.engines.text_generation.engine import TextGeneration
 
@@ -61,7 +61,7 @@ def test_what_cannot_fit_is_refused_and_never_tokenised(
 
     [outcome] = drive(engine, [Work("x", "x" * 2_000_000, {}, 0)]).outcomes.values()
 
-    assert isinstance(outcome, Broke)
+    assert isinstance(outcome, Failed)
     assert outcome.code == "prompt_too_long"
     assert given == []
 
@@ -80,7 +80,7 @@ def test_what_a_template_makes_of_a_chat_is_bounded_before_it_is_tokenised(
 
     [outcome] = drive(engine, [Work("x", chat, {}, 0)]).outcomes.values()
 
-    assert isinstance(outcome, Broke)
+    assert isinstance(outcome, Failed)
     assert outcome.code == "prompt_too_long"
     assert given == []
 
@@ -103,7 +103,7 @@ def test_others_go_on_while_a_long_prompt_is_read(llama: Path) -> None:
     go.set()
     eventually(lambda: engine.linger() == 0)
     [outcome] = engine.step().outcomes
-    assert isinstance(outcome, Broke)
+    assert isinstance(outcome, Failed)
     assert (outcome.id, outcome.code) == ("long", "prompt_too_long")
     assert engine.pending() == 0
 
@@ -154,7 +154,7 @@ def test_what_breaks_while_a_prompt_is_read_ends_that_job_alone(llama: Path) -> 
     ran = drive(engine, [Work("y", "a", {"max_new_tokens": 2}, 0)])
 
     broke = ran.outcomes["x"]
-    assert isinstance(broke, Broke)
+    assert isinstance(broke, Failed)
     assert (broke.code, broke.door) == ("poison_input", True)
     assert broke.message == "The model fails on this input: RuntimeError"
     assert ran.finished("y")

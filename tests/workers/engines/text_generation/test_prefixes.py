@@ -17,7 +17,7 @@ from tests.tiny_models import (
     save_causal,
     text_spec,
 )
-from workers.engines.base import Broke, Work
+from workers.engines.base import Failed, Work
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend, public_names
 
@@ -215,7 +215,7 @@ def test_a_slot_that_was_scrubbed_holds_nothing(llama: Path, monkeypatch: Any) -
 
     with monkeypatch.context() as patched:
         patched.setattr(engine._runner, "run", poisoned)
-        assert isinstance(drive(engine, [first]).outcomes["job-0"], Broke)
+        assert isinstance(drive(engine, [first]).outcomes["job-0"], Failed)
 
     again = drive(engine, [second])
     assert again.finished("job-1").usage["cached_tokens"] == 0

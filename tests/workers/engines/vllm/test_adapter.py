@@ -17,7 +17,7 @@ from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.engines.loading.test_tokenizer_file import TEXT, byte_level
-from workers.engines.base import Broke, Work
+from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG as AT_ONCE
 from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
@@ -238,7 +238,7 @@ def test_others_go_on_while_a_long_prompt_is_read(
     go.set()
     eventually(lambda: ran.take(engine.step()) or "long" in ran.outcomes)
 
-    assert isinstance(refusal := ran.outcomes["long"], Broke)
+    assert isinstance(refusal := ran.outcomes["long"], Failed)
     assert (refusal.code, refusal.door) == ("prompt_too_long", True)
     assert engine.pending() == 0
 
@@ -268,7 +268,7 @@ def test_a_job_that_vllm_gives_up_is_an_engine_error(engine: Vllm) -> None:
     engine._engine.ends_with = "abort"
     [end] = drive(engine, [work("a")]).outcomes.values()
 
-    assert isinstance(end, Broke) and end.code == "engine_error" and "abort" in end.message
+    assert isinstance(end, Failed) and end.code == "engine_error" and "abort" in end.message
 
 
 def test_a_dead_engine_ends_the_host(engine: Vllm) -> None:
@@ -374,7 +374,7 @@ def test_a_text_that_cannot_be_read_ends_alone(
     ran = drive(engine, [work("a"), work("b"), work("c", PROMPTS[1])])
 
     end = ran.outcomes["b"]
-    assert isinstance(end, Broke) and end.code == "engine_error" and "KeyError" in end.message
+    assert isinstance(end, Failed) and end.code == "engine_error" and "KeyError" in end.message
     assert ran.text("a") == ran.streamed("a") == expected(PROMPTS[0], 12)
     assert ran.text("c") == expected(PROMPTS[1], 12)
     assert engine._engine.requests == {}

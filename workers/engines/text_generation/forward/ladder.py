@@ -64,7 +64,7 @@ class Ladder:
         self._device = device
         self._rows = rungs(1, slots)
         self._windows = rungs(SHORTEST_WINDOW, length)
-        self._rungs: dict[Shape, Rung] = {}
+        self._rungs: dict[Shape, GraphBucket] = {}
         self._out: torch.Tensor | None = None
         self._pool: Any = None
 
@@ -94,7 +94,7 @@ class Ladder:
     def warm_up(self) -> None:
         """Run every shape, on CUDA capture it. Raises what torch raises when one cannot be captured."""
         for shape in self.shapes():
-            self._rungs[shape] = rung = Rung(shape, self._slots, self._device)
+            self._rungs[shape] = rung = GraphBucket(shape, self._slots, self._device)
             if self._device.type == "cuda":
                 self._capture(rung)
             else:
@@ -113,7 +113,7 @@ class Ladder:
         assert self._out is not None
         return self._out[upload(places, torch.long, self._device)]
 
-    def _forward(self, rung: "Rung") -> None:
+    def _forward(self, rung: "GraphBucket") -> None:
         self._attention.layout = rung.layout()
         try:
             output = self._model(
@@ -126,7 +126,7 @@ class Ladder:
             self._out = logits.new_empty(self._slots, logits.shape[-1])
         self._out[: rung.shape.rows] = logits
 
-    def _capture(self, rung: "Rung") -> None:
+    def _capture(self, rung: "GraphBucket") -> None:
         stream: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
@@ -140,7 +140,7 @@ class Ladder:
         rung.graph = graph
 
 
-class Rung:
+class GraphBucket:
     """The buffers of one shape: [3, rows] of tokens, positions and the slots to write into."""
 
     def __init__(self, shape: Shape, scratch: int, device: torch.device) -> None:

@@ -10,7 +10,7 @@ import torch
 from shared.domain.catalog import Batch
 from tests.engine_driver import drive
 from tests.tiny_models import text_spec
-from workers.engines.base import Broke, Work
+from workers.engines.base import Failed, Work
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.sequence import Chunk
 from workers.host.isolation import Isolation
@@ -63,7 +63,7 @@ def test_a_device_without_any_room_says_so(
 
     ran = drive(Isolation(engine, continues=True), works(3))
 
-    assert {end.code for end in ran.outcomes.values() if isinstance(end, Broke)} == {
+    assert {end.code for end in ran.outcomes.values() if isinstance(end, Failed)} == {
         "out_of_memory"
     }
     assert len(ran.outcomes) == 3
