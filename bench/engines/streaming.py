@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench.engines.driving import Failed
-from bench.engines.reader import Heard, Errand, Told
+from bench.engines.reader import Errand, Heard, Told
 from bench.programs import REPOSITORY
 from bench.subjects.ours import Ours
 from bench.turn import last_words

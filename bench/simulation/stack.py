@@ -12,7 +12,7 @@ from redis import Redis
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bench.accounting import Counters, read
-from bench.engines.reader import Heard, Errand
+from bench.engines.reader import Errand, Heard
 from bench.order import Mark, Order, Report
 from bench.programs import REPOSITORY
 from bench.result import Outcome as BenchOutcome

@@ -15,7 +15,7 @@ import psutil
 from bench.figures import percentile
 from bench.programs import REPOSITORY, Program, programs
 from bench.sse.feeding import Feeder
-from bench.sse.reader import Heard, Opened, Errand
+from bench.sse.reader import Errand, Heard, Opened
 from bench.sse.result import MODEL, Held, Plan
 from bench.subjects.ours import NO_LIMIT
 from bench.turn import last_words

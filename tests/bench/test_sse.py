@@ -9,7 +9,7 @@ import pytest
 from bench.machine import Machine
 from bench.sse.feeding import Feeder
 from bench.sse.holding import measure
-from bench.sse.reader import Heard, Opened, Errand, Readers
+from bench.sse.reader import Errand, Heard, Opened, Readers
 from bench.sse.report import render
 from bench.sse.result import FULL, Held, Plan, Result
 from shared.store.events import EventLog
