@@ -8,7 +8,7 @@ from werkzeug.http import parse_list_header
 
 from api.http import request_context
 from api.http.body_bounds import decoded
-from api.http.sse.connection import BODY_IS_HERE, deadline
+from api.http.sse.connection import deadline
 from api.services import services
 from shared.domain.errors import InvalidRequest, JobsError
 
@@ -162,8 +162,6 @@ def _length() -> int | None:
 def _read(length: int) -> bytes:
     here = request_context.handling()
     environ, seconds = here.environ, here.services.settings.body_timeout
-    if BODY_IS_HERE in environ:
-        return cast(bytes, environ["wsgi.input"].read(length))
     try:
         with deadline(environ, seconds):
             body: bytes = environ["wsgi.input"].read(length)
