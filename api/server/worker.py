@@ -10,14 +10,17 @@ import secrets
 import socket
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
 import gevent
 import msgspec
+from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers import ggevent
 
+from api.server.response import Response
 from shared.domain.errors import PROBLEMS
 
 HEAD_SECONDS = 5.0
@@ -38,8 +41,8 @@ class Connection:
 
     def __init__(self, sock: Any) -> None:
         self.sock = sock
-        self.sendall = sock.sendall
         self.send = sock.send
+        self._held = b""
         self._waits_since: float | None = time.monotonic()
         self._began: float | None = None
 
@@ -63,6 +66,20 @@ class Connection:
         if self._waits_since is not None and self._began is None:
             self._began = time.monotonic()
         return data
+
+    def hold(self, data: bytes) -> None:
+        """Send this with what is sent next."""
+        self._held += data
+
+    def release(self) -> None:
+        """Send what is held, if nothing has been sent since."""
+        if self._held:
+            self.sendall(b"")
+
+    def sendall(self, data: bytes) -> None:
+        """The socket's `sendall`, behind what is held."""
+        held, self._held = self._held, b""
+        self.sock.sendall(held + data if held else data)
 
     def overdue(self, now: float, keepalive: float) -> bool:
         """Whether its request has not begun within `keepalive` seconds, or has not come in time."""
@@ -110,16 +127,51 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
         return self._connections.get(gevent.getcurrent()) or nullcontext()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request."""
+        """Answer one request. Raises `StopIteration` where nothing may follow on its connection."""
         try:
             sock.settimeout(STALLED_SECONDS)
-            super().handle_request(listener_name, req, sock, addr)
+            self._answer(listener_name, req, sock, addr)
             sock.settimeout(None)
         except TimeoutError:
             _log.info("cut off a client that took nothing for %g s", STALLED_SECONDS)
             raise StopIteration from None
+        except (gevent.GreenletExit, SystemExit):
+            # The drain has lasted too long. Half of an answer may be out, which nothing may follow.
+            raise StopIteration from None
         if not self.alive:
             # The answer began before the drain, so it promised to keep the connection.
+            raise StopIteration
+
+    def _answer(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        began = time.perf_counter()
+        response, environ = wsgi.create(
+            req, sock, addr, listener_name, self.cfg, response_class=Response
+        )
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        if not self.alive:
+            response.force_close()
+        try:
+            parts = self.wsgi(environ, response.start_response)
+            try:
+                for part in parts:
+                    response.write(part)
+                response.close()
+            finally:
+                took = timedelta(seconds=time.perf_counter() - began)
+                self.log.access(response, req, environ, took)
+                if hasattr(parts, "close"):
+                    parts.close()
+        except OSError:
+            raise
+        except Exception:
+            if not response.headers_sent:
+                raise
+            self.log.exception("Error handling request")
+            raise StopIteration from None
+        if response.should_close():
             raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
