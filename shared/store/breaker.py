@@ -16,10 +16,10 @@ SLOTS = 10
 """Parts of the sliding window; one of them passes at a time."""
 MAX_DOUBLINGS = 30
 
-Verdict = Literal["success", "failure", "lost", "fell", "ignored"]
+Verdict = Literal["success", "failure", "lost", "collateral", "ignored"]
 """What an ended attempt says of its engine. `lost`: the engine host is gone, said once for all whom it
-held. `fell`: it failed but brings no news, being one of the others or failing again; only a probe fails by
-it. `ignored`: nothing, such as a cancel or an input that was refused."""
+held. `collateral`: it failed but brings no news, being one of the others or failing again; only a probe
+fails by it. `ignored`: nothing, such as a cancel or an input that was refused."""
 
 Slot = tuple[int, int, int]
 """A part of the window: its number, its successes, its failures."""
@@ -151,11 +151,11 @@ class Breaker:
         probing = self.state is BreakerState.HALF_OPEN and self.probe == holder != ""
         if verdict == "ignored" and probing:
             self.probe = ""
-        if verdict == "ignored" or (verdict == "fell" and not probing):
+        if verdict == "ignored" or (verdict == "collateral" and not probing):
             return
         if verdict == "success":
             self.successes += 1
-        elif verdict != "fell":
+        elif verdict != "collateral":
             self.failures += 1
         if self.state is BreakerState.CLOSED:
             self._count(policy, now, verdict == "success", source)

@@ -252,7 +252,7 @@ def test_an_engine_host_serves_with_it(folder: Path) -> None:
     client.stop(10)
 
     ends = {outcome.ticket: (outcome.kind, outcome.code) for outcome in listener.outcomes}
-    assert ends == {"good": ("finished", ""), "long": ("broke", "prompt_too_long")}
+    assert ends == {"good": ("finished", ""), "long": ("failed", "prompt_too_long")}
 
 
 def test_a_head_size_that_it_cannot_serve_is_refused_at_load(tmp_path: Path) -> None:

@@ -262,4 +262,4 @@ def _counts(usage: Mapping[str, int]) -> dict[str, int]:
 def _broke(fault: Failed, doubt: Doubt = "") -> Outcome:
     # A lone surrogate in a user's message must not break the frame that carries it.
     told = fault.message[:2000].encode("utf-8", "replace").decode()
-    return Outcome(fault.id, "broke", code=fault.code, message=told, doubt=doubt)
+    return Outcome(fault.id, "failed", code=fault.code, message=told, doubt=doubt)

@@ -98,7 +98,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """
 
     ticket: str
-    kind: Literal["finished", "broke", "canceled", "expired", "run_timeout"]
+    kind: Literal["finished", "failed", "canceled", "expired", "run_timeout"]
     output: bytes = b""
     usage: dict[str, int] = {}
     code: str = ""

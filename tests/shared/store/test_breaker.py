@@ -99,7 +99,7 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "holder"), [("failure", "probe"), ("lost", ""), ("fell", "probe")]
+    ("verdict", "holder"), [("failure", "probe"), ("lost", ""), ("collateral", "probe")]
 )
 def test_a_failed_probe_reopens_for_longer_up_to_a_bound(verdict: Verdict, holder: str) -> None:
     breaker, now, waits = failing(3), 1, []
@@ -141,7 +141,7 @@ def test_a_host_lost_elsewhere_does_not_decide_over_the_probe() -> None:
     breaker.wait(1001)
     breaker.begin(1001, "probe", 500)
     breaker.record(POLICY, 1002, "", "lost", source="w2", workers=2)
-    breaker.record(POLICY, 1002, "another", "fell", source="w2", workers=2)
+    breaker.record(POLICY, 1002, "another", "collateral", source="w2", workers=2)
     assert breaker.state is HALF_OPEN
     breaker.record(POLICY, 1003, "probe", "success", source="w1", workers=2)
     assert breaker.state is CLOSED
@@ -216,7 +216,7 @@ OPERATIONS = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 1, 200, 700, 1000, 2000, 9999]),
         st.sampled_from(
-            ["wait", "begin", "renew", "reset", "success", "ignored", "fell", "lost"]
+            ["wait", "begin", "renew", "reset", "success", "ignored", "collateral", "lost"]
             + ["failure"] * 7
         ),
         st.sampled_from(["", "a", "b"]),

@@ -89,7 +89,7 @@ def test_a_resumed_attempt_says_only_the_rest(host: Host) -> None:
 def test_refused_input_touches_nobody(host: Host) -> None:
     host.submit("a", "slow 20")
     host.submit("b", "refuse")
-    assert (host.outcome("b").kind, host.outcome("b").code) == ("broke", "invalid_input")
+    assert (host.outcome("b").kind, host.outcome("b").code) == ("failed", "invalid_input")
     assert host.outcome("a").kind == "finished"
 
 
@@ -100,7 +100,7 @@ def test_an_admission_that_raises_ends_its_job_and_says_nothing_of_the_engine(
     host.submit("a", "slow 20")
     host.submit("b", f"{way} at the door")
     bad = host.outcome("b")
-    assert (bad.kind, bad.code, bad.doubt) == ("broke", "poison_input", "")
+    assert (bad.kind, bad.code, bad.doubt) == ("failed", "poison_input", "")
     assert host.outcome("a").kind == "finished"
 
 
@@ -120,7 +120,7 @@ def test_output_that_is_too_large_ends_its_job_alone() -> None:
     host.submit("fits", "slow 30")
     for ticket in ("whole", "streamed"):
         end = host.outcome(ticket)
-        assert (end.kind, end.code) == ("broke", "output_too_large")
+        assert (end.kind, end.code) == ("failed", "output_too_large")
         assert "100 bytes (MAX_OUTPUT_BYTES)" in end.message and not end.doubt
     assert host.outcome("fits").kind == "finished"
     assert len(host.text("streamed")) == 100
@@ -296,7 +296,7 @@ def test_a_usage_that_is_no_count_ends_its_job_alone(usage: str) -> None:
     host.submit("bad", usage)
     host.submit("good", '{"prompt_tokens":7}')
     bad, good = host.outcome("bad"), host.outcome("good")
-    assert (bad.kind, bad.code) == ("broke", "engine_error")
+    assert (bad.kind, bad.code) == ("failed", "engine_error")
     assert bad.message.startswith("The engine's usage: n must be")
     assert (good.kind, good.usage) == ("finished", {"prompt_tokens": 7})
     host.stop()
