@@ -29,7 +29,7 @@ from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
 from workers.engines.vllm.adapter import Vllm
 from workers.host.isolation import Isolation
-from workers.host.messages import Outcome, Stepped, Submit
+from workers.host_protocol.messages import Outcome, Stepped, Submit
 
 BLOCK = 32
 """Tokens of a block of the prefix cache; prompts are longer."""

@@ -18,7 +18,7 @@ from shared.store.jobs import JobStore
 from shared.store.usage import read_usage
 from tests.conftest import RedisServer, eventually
 from workers.engine_host.client import HostOptions
-from workers.host.messages import Cancel, Command, Submit
+from workers.host_protocol.messages import Cancel, Command, Submit
 from workers.queue.rescuer import Rescuer
 from workers.runtime import Runtime
 

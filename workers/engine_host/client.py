@@ -16,7 +16,7 @@ from shared.domain.errors import ConfigError
 from workers.engine_host.memory_limit import DRAIN_SECONDS, MemoryLimit, Verdict
 from workers.engine_host.process import Host, spawn
 from workers.engine_host.respawn import next_pause
-from workers.host.messages import (
+from workers.host_protocol.messages import (
     Command,
     Load,
     Lost,

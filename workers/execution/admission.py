@@ -14,7 +14,7 @@ from shared.domain.records import Claim
 from shared.store.jobs import JobStore
 from workers.execution.attempt import Attempt
 from workers.execution.transient import transient
-from workers.host.messages import Submit
+from workers.host_protocol.messages import Submit
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode

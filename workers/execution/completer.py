@@ -18,7 +18,7 @@ from workers.execution.event_writer import Answer, AttemptEnding, AttemptPiece, 
 from workers.execution.outcome import LOG_CUT, log_cut, output_too_large
 from workers.execution.refused import Refusal, Writer
 from workers.execution.worker_breaker import WorkerBreaker
-from workers.host.messages import Cancel
+from workers.host_protocol.messages import Cancel
 
 JobEnd = tuple[Claim, str, float, str]
 """What observers hear of an attempt's end: see `Hooks.job_ended`."""

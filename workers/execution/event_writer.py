@@ -29,7 +29,7 @@ from shared.faults import faults
 from workers.execution.attempt import Attempt
 from workers.execution.pending_events import AttemptWrite, PendingEvents, writes_of
 from workers.execution.refused import Refusal
-from workers.host.messages import PieceOut
+from workers.host_protocol.messages import PieceOut
 
 PENDING_BOUND = 20_000
 LOGGED_EVERY = 120

@@ -24,7 +24,7 @@ from workers.execution.completer import Completer
 from workers.execution.event_writer import AttemptEnding, AttemptPiece
 from workers.execution.retries import Kind, decide, judge
 from workers.execution.worker_breaker import WorkerBreaker
-from workers.host.messages import Cancel, Outcome, Stepped, Submit
+from workers.host_protocol.messages import Cancel, Outcome, Stepped, Submit
 
 _log = logging.getLogger(__name__)
 

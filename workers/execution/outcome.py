@@ -8,7 +8,7 @@ from shared.domain.states import JobState
 from shared.store.breaker import Verdict
 from workers.execution.attempt import Attempt
 from workers.execution.retries import Again, Decision, End
-from workers.host.messages import Outcome
+from workers.host_protocol.messages import Outcome
 
 LOG_CUT = "log_cut"
 """Why an attempt is given back whose events Redis has forgotten."""

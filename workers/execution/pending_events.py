@@ -9,7 +9,7 @@ import msgspec
 
 from shared.domain.records import Append, Finish, Requeue, Write
 from workers.execution.attempt import Attempt
-from workers.host.messages import PieceOut
+from workers.host_protocol.messages import PieceOut
 
 AttemptWrite = tuple[Attempt, Write]
 """A write, and whose it is."""

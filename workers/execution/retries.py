@@ -7,7 +7,7 @@ import msgspec
 from shared.domain.errors import PROBLEMS
 from shared.domain.states import JobState
 from shared.store.breaker import Verdict
-from workers.host.messages import Doubt
+from workers.host_protocol.messages import Doubt
 
 MAX_CRASHES = 3
 BACKOFF_BASE = 0.5

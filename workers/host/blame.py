@@ -11,8 +11,8 @@ import msgspec
 from shared.domain.errors import InputRefused, JobsError
 from workers.engines.base import Failed
 from workers.engines.faults import SHAPED_BY_INPUT, Unprepared, exhausted, passing
-from workers.host.messages import Doubt
 from workers.host.search import SICK_AFTER
+from workers.host_protocol.messages import Doubt
 
 EVIDENCE_SECONDS = 60.0
 """For how long a good step vouches for the engine."""

@@ -16,7 +16,8 @@ from workers.engines.faults import DeviceLost
 from workers.engines.outputs import BadOutput, to_json
 from workers.host.blame import Evidence
 from workers.host.isolation import Isolation
-from workers.host.messages import (
+from workers.host.meter import Meter
+from workers.host_protocol.messages import (
     Cancel,
     Command,
     Doubt,
@@ -26,7 +27,6 @@ from workers.host.messages import (
     Stop,
     Submit,
 )
-from workers.host.meter import Meter
 
 DEADLINE_MARGIN = 0.1
 """Seconds before a job's end, beyond what the last step took, at which waiting for company is over."""

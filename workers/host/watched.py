@@ -3,7 +3,7 @@
 from typing import Any
 
 from workers.engines.base import Engine, EngineInfo, Step, Work
-from workers.host.progress import Progress
+from workers.host_protocol.progress import Progress
 
 
 class Watched:

@@ -16,8 +16,8 @@ import pytest
 from shared.domain.catalog import Limits, ModelSpec
 from tests.conftest import eventually
 from workers.engine_host.client import Cause, EngineClient, EngineState, HostOptions
-from workers.host.messages import Outcome, Ready, Stepped, Submit
-from workers.host.progress import Call
+from workers.host_protocol.messages import Outcome, Ready, Stepped, Submit
+from workers.host_protocol.progress import Call
 
 MIB = 2**20
 

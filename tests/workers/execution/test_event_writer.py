@@ -11,7 +11,7 @@ from shared.domain.states import JobState
 from tests.conftest import eventually
 from workers.execution.attempt import Attempt
 from workers.execution.event_writer import Answer, AttemptEnding, AttemptPiece, EventWriter
-from workers.host.messages import PieceOut
+from workers.host_protocol.messages import PieceOut
 
 
 class Store:

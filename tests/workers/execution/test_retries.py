@@ -5,7 +5,7 @@ import pytest
 from shared.domain.errors import PROBLEMS
 from shared.domain.states import JobState
 from workers.execution.retries import BACKOFF_CAP, Again, Decision, End, Kind, decide, judge
-from workers.host.messages import Doubt
+from workers.host_protocol.messages import Doubt
 
 
 @pytest.mark.parametrize(

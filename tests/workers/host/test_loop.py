@@ -12,9 +12,9 @@ from shared.domain.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
 from workers.engines.base import Failed, Finished, Piece, Step
-from workers.host.channel import to_host, to_worker
 from workers.host.loop import Loop
-from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
+from workers.host_protocol.channel import to_host, to_worker
+from workers.host_protocol.messages import Cancel, Outcome, Stepped, Stop, Submit
 
 
 class Host:

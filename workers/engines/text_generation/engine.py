@@ -21,18 +21,19 @@ from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.causality import check_causal
-from workers.engines.text_generation.defaults import defaults_of
-from workers.engines.text_generation.detokenizer import Detokenizer
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.forward.packing import packed_runner, static_runner
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.input_validator import InputValidator, length_of
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, told
 from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
 from workers.engines.text_generation.turns import Listener, Turn
+from workers.engines.texts.defaults import defaults_of
+from workers.engines.texts.detokenizer import Detokenizer
+from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""

@@ -5,11 +5,12 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from workers.engines.text_generation.detokenizer import Chunk as Said
-from workers.engines.text_generation.detokenizer import Detokenizer, Spoken
+from workers.engines.text_generation.chunk import Row
 from workers.engines.text_generation.sampling.sampler import Chosen
-from workers.engines.text_generation.sampling.scores import Score
-from workers.engines.text_generation.sequence import Row, Sequence
+from workers.engines.texts.detokenizer import Chunk as Said
+from workers.engines.texts.detokenizer import Detokenizer, Spoken
+from workers.engines.texts.sampling import Score
+from workers.engines.texts.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)

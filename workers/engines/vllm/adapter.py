@@ -24,9 +24,9 @@ from workers.engines.batching.reader import LONG, Reader
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.loading.tokenizer_file import read_tokenizer
-from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
-from workers.engines.text_generation.input_validator import InputValidator, length_of
-from workers.engines.text_generation.sequence import Sequence
+from workers.engines.texts.detokenizer import Chunk, Detokenizer
+from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
 
 _log = logging.getLogger(__name__)

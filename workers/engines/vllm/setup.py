@@ -18,8 +18,8 @@ from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
 from workers.engines.loading.fit import cache_bytes
 from workers.engines.loading.local_model import read_json
-from workers.engines.text_generation.defaults import Defaults, defaults_of
-from workers.engines.text_generation.sequence import Sequence
+from workers.engines.texts.defaults import Defaults, defaults_of
+from workers.engines.texts.sequence import Sequence
 
 SWITCHES = {
     "VLLM_NO_USAGE_STATS": "1",

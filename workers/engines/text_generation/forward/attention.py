@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from workers.engines.packed_attention import Unpackable
 from workers.engines.row_blocks import ROWS, wants_fixed_rows
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape
-from workers.engines.text_generation.sequence import Chunk
 from workers.engines.text_generation.transfer import upload
 
 DENSE = 0.5

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.attention import (
     DENSE,
     Layout,
@@ -17,7 +18,6 @@ from workers.engines.text_generation.forward.attention import (
     Window,
     look_back,
 )
-from workers.engines.text_generation.sequence import Chunk
 from workers.engines.text_generation.transfer import upload
 
 SHORTEST_WINDOW = 256

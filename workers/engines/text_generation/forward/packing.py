@@ -15,14 +15,15 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS, Unpackable
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.attention import ShapeProbe
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
 from workers.engines.text_generation.forward.rope import AS_MADE, length_dependence
 from workers.engines.text_generation.forward.runner import PackedRunner, Runner
 from workers.engines.text_generation.forward.static import StaticRunner
-from workers.engines.text_generation.sampling.sampler import Sampling
-from workers.engines.text_generation.sequence import Chunk, Sequence
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 _log = logging.getLogger(__name__)
 

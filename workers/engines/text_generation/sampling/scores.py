@@ -1,7 +1,6 @@
 """Log-probabilities of tokens, for those who ask for them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -9,21 +8,13 @@ import torch
 
 from shared.domain.params import MAX_TOP_LOGPROBS
 from workers.engines.loading.vocabulary import Vocabulary
+from workers.engines.texts.sampling import Score
 
 Name = Callable[[int, bool], str]
 """The text of a token, which is the first of its text or not."""
 
 LEAST = -9999.0
 """Stands for minus infinity, which JSON does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A token's natural log-probability, and the likeliest tokens with theirs, best first."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
 
 
 def score(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -13,12 +13,13 @@ from shared.domain.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.base import Work
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import ladder, packing
 from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.ladder import Ladder, Shape, rungs
-from workers.engines.text_generation.sampling.sampler import Sampling
-from workers.engines.text_generation.sequence import Chunk, Sequence
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 SLOTS = 6
 CPU = torch.device("cpu")

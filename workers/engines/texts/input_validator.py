@@ -10,10 +10,10 @@ from shared.domain.errors import InputRefused
 from workers.engines.base import Work
 from workers.engines.batching.reader import LONG
 from workers.engines.loading.tokenizer_bounds import counting, prompt_bounds
-from workers.engines.text_generation.defaults import NONE, Defaults
-from workers.engines.text_generation.detokenizer import Detokenizer
-from workers.engines.text_generation.sampling.sampler import Sampling
-from workers.engines.text_generation.sequence import Sequence
+from workers.engines.texts.defaults import NONE, Defaults
+from workers.engines.texts.detokenizer import Detokenizer
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 
 class InputValidator:

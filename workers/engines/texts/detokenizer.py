@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from workers.engines.loading.vocabulary import REPLACEMENT, Vocabulary
-from workers.engines.text_generation.stop_strings import begun, first_stop
+from workers.engines.texts.stop_strings import begun, first_stop
 
 WINDOW = 32
 """Tokens decoded at once before the window's start moves up; decoding all from the start is quadratic."""

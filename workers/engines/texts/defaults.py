@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.domain.errors import ConfigError
-from workers.engines.text_generation.sampling.rules import Rules
+from workers.engines.texts.rules import Rules
 
 APPLIED = (
     "repetition_penalty",
