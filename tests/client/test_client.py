@@ -198,6 +198,6 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 def test_a_field_that_jobs_do_not_have_is_refused_before_anything_is_sent(
     client: Client, server: ScriptedServer, call: str
 ) -> None:
-    with pytest.raises(TypeError, match="a job has no param$"):
+    with pytest.raises(TypeError, match=r"^a job has no param$"):
         getattr(client, call)("echo", "hi", param={"repeat": 2})
     assert not server.seen

@@ -174,7 +174,7 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
 def test_an_engine_says_what_it_is(case: Case) -> None:
     assert case.info.capacity >= 4
     assert case.info.continues is case.says_text
-    assert case.engine.linger() == 0.0
+    assert case.engine.batch_delay() == 0.0
 
 
 def test_every_job_ends_once_and_its_pieces_make_its_text(case: Case) -> None:

@@ -206,15 +206,15 @@ def test_a_prompt_that_vllm_finds_too_long_is_bad_input(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where our own check has let it pass."""
-    admit = engine._door.admit
+    begin = engine._validator.sequence
 
-    def longer(work: Work) -> Any:
-        sequence = admit(work)
+    def longer(work: Work, prompt: list[int]) -> Any:
+        sequence = begin(work, prompt)
         sequence.tokens = sequence.tokens * 100
         sequence.prompt_length = len(sequence.tokens)
         return sequence
 
-    monkeypatch.setattr(engine._door, "admit", longer)
+    monkeypatch.setattr(engine._validator, "sequence", longer)
     with pytest.raises(InputRefused, match="longer than the maximum model length of 160"):
         engine.admit(works()[0])
     assert engine.pending() == 0 and not engine._engine.has_unfinished_requests()

@@ -226,7 +226,7 @@ def faults(store: JobStore, *contents: str, threshold: int = 3) -> tuple[Breaker
     return found, [end.error.code if end.error is not None else "" for end in ends]
 
 
-@pytest.mark.parametrize("bad", ["raise at the door", "raise", "break", "object"])
+@pytest.mark.parametrize("bad", ["raise on admission", "raise", "break", "object"])
 @pytest.mark.parametrize("first", ["fine", ""])
 def test_two_bad_inputs_do_not_close_a_model_to_everybody(
     store: JobStore, first: str, bad: str
@@ -234,11 +234,11 @@ def test_two_bad_inputs_do_not_close_a_model_to_everybody(
     jobs = [*([first] if first else []), bad, bad, "fine again"]
     found, codes = faults(store, *jobs, threshold=2)
     assert found is CLOSED and codes[-1] == ""
-    assert codes[-2] == ("poison_input" if bad == "raise at the door" else "engine_error")
+    assert codes[-2] == ("poison_input" if bad == "raise on admission" else "engine_error")
 
 
-def test_whatever_fails_at_the_door_never_counts(store: JobStore) -> None:
-    found, codes = faults(store, *["raise at the door"] * 4, threshold=1)
+def test_whatever_fails_refusal_never_counts(store: JobStore) -> None:
+    found, codes = faults(store, *["raise on admission"] * 4, threshold=1)
     assert found is CLOSED and codes == ["poison_input"] * 4
 
 

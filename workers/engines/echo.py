@@ -94,7 +94,7 @@ class Echo:
     def pending(self) -> int:
         return len(self._jobs)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """No step is dearer than the wait for company."""
         return 0.0
 

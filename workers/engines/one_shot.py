@@ -33,7 +33,7 @@ class OneShotModel:
     """Base of a model that answers each input at once; name it in the catalogue as `package.module:Class`.
 
     `options` and `path` are those of the catalogue entry, set before `load`. Inputs are any JSON values;
-    a model that minds refuses them by raising `InputRefused` in `cost`, which runs at the door. Each call
+    a model that minds refuses them by raising `InputRefused` in `cost`, which runs on admission. Each call
     gets inputs of its own, so it may change them.
     """
 
@@ -169,7 +169,7 @@ class OneShot:
     def pending(self) -> int:
         return len(self._rows)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """See `workers.engines.batching.batch_wait`; a stream can be joined at any step."""
         if self._streams or not self._rows:
             return 0.0

@@ -15,7 +15,7 @@ BUILT_IN: dict[str, str] = {
     "embedding": "workers.engines.embedding.engine:Embedding",
     "vllm": "workers.engines.vllm.adapter:Vllm",
 }
-METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
+METHODS = ("load", "admit", "cancel", "step", "pending", "batch_delay")
 
 
 def prepare(spec: ModelSpec) -> None:

@@ -23,7 +23,7 @@ MOST_REMEMBERED = 256
 class Fault:
     """What is kept of an exception: its traceback would hold the step's tensors.
 
-    `code`: what a culprit ends with. `door`: it came up before the model ran, so the input is to blame.
+    `code`: what a culprit ends with. `at_admission`: it came up before the model ran, so the input is to blame.
     `shaped`: it is of the kind that code raises over data that it did not expect.
     """
 
@@ -31,7 +31,7 @@ class Fault:
     code: str = "poison_input"
     memory: bool = False
     passing: bool = False
-    door: bool = False
+    at_admission: bool = False
     shaped: bool = False
 
     @classmethod
@@ -44,7 +44,7 @@ class Fault:
             error.code if isinstance(error, InputRefused) else "poison_input",
             memory=exhausted(error),
             passing=passing(error),
-            door=unprepared or isinstance(error, InputRefused),
+            at_admission=unprepared or isinstance(error, InputRefused),
             shaped=isinstance(error, SHAPED_BY_INPUT),
         )
 

@@ -132,9 +132,9 @@ class Isolation:
         now = self._budget.now if self._budget is not None else math.inf
         return None if math.isinf(now) else now
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         at_once = (self._search is not None or self._failed_once) and not self._idle
-        return 0.0 if at_once else self._engine.linger()
+        return 0.0 if at_once else self._engine.batch_delay()
 
     def _run(self) -> Step:
         fault, self._idle = None, False
@@ -233,7 +233,7 @@ class Isolation:
             self._blame(job)
         for job in search.unlucky:
             fault = self._faults.get(job, self._fault)
-            if fault.door or (fault.shaped and self._evidence.lately_well):
+            if fault.at_admission or (fault.shaped and self._evidence.lately_well):
                 self._blame(job)
             else:
                 told = f"The model failed: {fault.told}"

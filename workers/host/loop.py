@@ -106,7 +106,7 @@ class Loop:
         started = time.perf_counter()
         pieces: list[PieceOut] = []
         batch_size = 0
-        if self._engine.pending() and self._linger() <= 0:
+        if self._engine.pending() and self._batch_delay() <= 0:
             step = self._step()
             self.meter.charge(step, time.perf_counter() - started, self._held)
             batch_size = step.batch_size
@@ -122,15 +122,15 @@ class Loop:
 
     def _patience(self) -> float | None:
         """Seconds to wait for commands before the next step; None while there is nothing to do."""
-        return max(0.0, self._linger()) if self._engine.pending() else None
+        return max(0.0, self._batch_delay()) if self._engine.pending() else None
 
-    def _linger(self) -> float:
+    def _batch_delay(self) -> float:
         """Seconds to wait for company: never so long that a job would end for it."""
-        linger = self._engine.linger()
-        if linger <= 0:
+        batch_delay = self._engine.batch_delay()
+        if batch_delay <= 0:
             return 0.0
         left = self._next_limit - time.monotonic()
-        return min(linger, left - self._step_seconds - DEADLINE_MARGIN)
+        return min(batch_delay, left - self._step_seconds - DEADLINE_MARGIN)
 
     def _admit(self, submit: Submit, outcomes: list[Outcome]) -> None:
         held = _Held(time.monotonic() + submit.seconds, submit.limit, submit.request, submit.salt)
@@ -210,7 +210,7 @@ class Loop:
         if fault.code not in PROBLEMS:
             told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
             fault = Failed(fault.id, "engine_error", told)
-        if fault.door or fault.code in REFUSALS:
+        if fault.at_admission or fault.code in REFUSALS:
             return _broke(fault)
         doubt = self._evidence.doubt(fault, held.request, held.tenant)
         return _broke(fault, doubt if PROBLEMS[fault.code].retryable else "")

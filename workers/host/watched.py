@@ -34,9 +34,9 @@ class Watched:
     def pending(self) -> int:
         return self._engine.pending()
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         with self._call():
-            return self._engine.linger()
+            return self._engine.batch_delay()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)

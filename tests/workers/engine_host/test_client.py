@@ -85,9 +85,9 @@ def test_the_parent_never_imports_torch(client: EngineClient, listener: Listener
         ("exit", ""),
         ("segfault", ""),
         ("hang", ""),
-        ("hang at the door", "a"),
-        ("exit at the door", "a"),
-        ("device assert at the door", "a"),
+        ("hang on admission", "a"),
+        ("exit on admission", "a"),
+        ("device assert on admission", "a"),
     ],
 )
 def test_a_host_that_dies_or_hangs_is_replaced(

@@ -98,7 +98,7 @@ def test_an_admission_that_raises_ends_its_job_and_says_nothing_of_the_engine(
     host: Host, way: str
 ) -> None:
     host.submit("a", "slow 20")
-    host.submit("b", f"{way} at the door")
+    host.submit("b", f"{way} on admission")
     bad = host.outcome("b")
     assert (bad.kind, bad.code, bad.doubt) == ("failed", "poison_input", "")
     assert host.outcome("a").kind == "finished"
@@ -209,7 +209,7 @@ class Patient(Faulty):
         super().__init__(ModelSpec(name="m", engine="tests.workers.faulty:Patient"))
         self.sizes: list[int] = []
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         return 3600.0 if self.pending() < 2 else 0.0
 
     def step(self) -> Step:

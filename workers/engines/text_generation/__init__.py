@@ -4,7 +4,7 @@ One step: `scheduler` plans, a runner (`runner` packed, or `static` for models t
 turns the plan into logits, `sampler` picks tokens, `turns` and `detokenizer` say what they mean, and
 only then does anything advance.
 
-Around it: `door` turns jobs into a `sequence` each; `packing` finds out at load if a model can be
+Around it: `at_admission` turns jobs into a `sequence` each; `packing` finds out at load if a model can be
 packed, `attention` and `kv_cache` are how, `memory` how much fits; `prefixes` knows which slots hold
 which beginnings; `ladder` gives decode steps fixed shapes on CUDA; `cuts` and `scores` belong to the
 sampler, and `transfer` is the way to the device and back.
