@@ -95,8 +95,8 @@ class Finished(msgspec.Struct, frozen=True):
 class Failed(msgspec.Struct, frozen=True):
     """The attempt failed. `code` stands in `shared.domain.errors.PROBLEMS`, which says if a retry may help.
 
-    `shaped`: by an error of the kind that code raises over data that it did not expect. `at_admission`: while its
-    input was taken in, before the model ran, which says nothing of the engine.
+    `shaped`: by an error of the kind that code raises over data that it did not expect. `at_admission`: while
+    its input was taken in, before the model ran, which says nothing of the engine.
     """
 
     id: str

@@ -23,8 +23,8 @@ MOST_REMEMBERED = 256
 class Fault:
     """What is kept of an exception: its traceback would hold the step's tensors.
 
-    `code`: what a culprit ends with. `at_admission`: it came up before the model ran, so the input is to blame.
-    `shaped`: it is of the kind that code raises over data that it did not expect.
+    `code`: what a culprit ends with. `at_admission`: it came up before the model ran, so the input is to
+    blame. `shaped`: it is of the kind that code raises over data that it did not expect.
     """
 
     told: str = ""

@@ -45,6 +45,19 @@ class Engine:
     def release_quarantine(self) -> None: ...
 
 
+class Waits(threading.Event):
+    """Says whether somebody waits for it."""
+
+    waiting = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting = True
+        try:
+            return super().wait(timeout)
+        finally:
+            self.waiting = False
+
+
 class Bench:
     def __init__(self, store: JobStore, idle_seconds: float) -> None:
         self.store = store
@@ -59,6 +72,7 @@ class Bench:
             lambda: self.rings.append(threading.current_thread().name),
             idle_seconds,
         )
+        self.changed = self.claimer._changed = Waits()
         self.drain = threading.Thread(target=self.claimer.drain, name="drain")
 
     def submit(self) -> str:
@@ -67,8 +81,9 @@ class Bench:
         return job.id
 
     def idle(self) -> bool:
-        """Whether the drain has been told that nothing waits."""
-        return bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+        """Whether the drain has been told that nothing waits, and looks no more before it is called."""
+        told = bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+        return told and self.changed.waiting and not self.changed.is_set()
 
     def claim_slowly(self) -> Callable[[], None]:
         """A thread is notified and takes over what it claimed, until the function returned is called."""
