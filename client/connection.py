@@ -1,4 +1,4 @@
-"""HTTP to one server: the token, the time limits, which failures are worth another try."""
+"""HTTP to one server: adds the token, sets time limits, repeats calls whose failure may pass."""
 
 import ipaddress
 import os

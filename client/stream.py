@@ -1,4 +1,4 @@
-"""Reading a job's events through any number of broken connections."""
+"""Follows a job's events to their end, over as many connections as that takes."""
 
 import random
 import time

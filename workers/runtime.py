@@ -1,4 +1,4 @@
-"""A model worker's parts, wired together, started and stopped as one: executor, claimer, lease renewer."""
+"""A model's worker without Celery: executor, claimer and lease renewer, started and stopped as one."""
 
 import logging
 import time

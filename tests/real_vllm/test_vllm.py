@@ -23,7 +23,8 @@ from shared.domain.errors import ConfigError, InputRefused
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec
-from workers.engine_host.client import EngineClient, EngineState
+from workers.engine_host.client import EngineClient
+from workers.engine_host.events import EngineState
 from workers.engines.base import EngineInfo, Work
 from workers.engines.faults import DeviceLost
 from workers.engines.registry import build

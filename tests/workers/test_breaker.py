@@ -196,7 +196,7 @@ def test_nobody_asks_all_the_time_while_it_is_open(ward: Ward, store: JobStore) 
     bench.submit("one")
     eventually(lambda: state(store) is OPEN)
     bench.runtime.executor.breaker._own.reset(0)
-    bench.runtime.executor.breaker._told = CLOSED
+    bench.runtime.executor.breaker._reported = CLOSED
     claims = 0
     claim = store.claim
 

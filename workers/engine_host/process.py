@@ -1,4 +1,4 @@
-"""An engine host as a process: how it is started and ended, what it is at, how much memory it holds."""
+"""An engine host as a process: starts it below its reaper, ends it, and measures its memory."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The seam between the host's loop and a model: six methods and a few values.
+"""The protocol between the host's loop and an engine: six methods, and the values that they exchange.
 
 An engine is driven by one thread. It never sees Redis, Celery or leases; the host's loop
 admits work, asks for steps and takes work out again, always between two steps.

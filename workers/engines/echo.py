@@ -1,4 +1,4 @@
-"""An engine without a model: it says its prompt back, word by word. For tests, demos and benchmarks."""
+"""An engine without a model: it streams its prompt back, word by word. For tests, demos and benchmarks."""
 
 import re
 import time

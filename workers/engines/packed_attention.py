@@ -1,4 +1,4 @@
-"""How many sequences share one forward pass without padding.
+"""Lets many sequences share one forward pass without padding.
 
 Their tokens lie side by side in one row, [1, T]. Everything in a transformer but attention works on
 each token alone, so only attention has to know where one sequence ends: transformers calls the

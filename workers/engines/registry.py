@@ -1,4 +1,4 @@
-"""Which class serves which engine name. Nothing is imported before a model asks for it."""
+"""Maps an engine's name to its class. Nothing is imported before a model asks for it."""
 
 import importlib
 from contextlib import suppress

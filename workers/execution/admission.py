@@ -1,4 +1,4 @@
-"""From a claim to what its engine host is given: the time left, and what earlier attempts have streamed."""
+"""Prepares an attempt for its engine host: the time left, and what earlier attempts have streamed."""
 
 import logging
 import secrets

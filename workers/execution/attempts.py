@@ -1,4 +1,4 @@
-"""The attempts of a worker: who is in the engine, and who waits in quarantine."""
+"""The table of a worker's attempts: those in the engine and those that wait in quarantine."""
 
 import threading
 from collections.abc import Sequence
@@ -53,6 +53,11 @@ class Attempts:
         with self._lock:
             waiting = {attempt.ticket for attempt in self._quarantine.waiting}
             return [ticket for ticket in self._by_ticket if ticket not in waiting]
+
+    def crashed_before(self, tickets: Sequence[str]) -> bool:
+        """Whether these are a single attempt, and an earlier one at its job died with its host too."""
+        attempt = self._by_ticket.get(tickets[0]) if len(tickets) == 1 else None
+        return attempt is not None and attempt.claim.crashes > 0
 
     def add(self, attempt: Attempt) -> None:
         """Take over an attempt; one under suspicion waits in quarantine."""

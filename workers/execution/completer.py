@@ -1,4 +1,4 @@
-"""Has a worker's attempts written, and acts on what the store says to it: they ended, are fenced, canceled.
+"""Has a worker's attempts written, and acts on what the store answers: ended, fenced, canceled.
 
 Redis may refuse or forget what one attempt says. That attempt is let go of, and the others go on.
 """

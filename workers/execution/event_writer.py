@@ -1,4 +1,4 @@
-"""Writes what attempts say and how they end: one thread at a time, all that gathered in one round trip.
+"""Writes events and ends of attempts: one thread at a time, all that gathered in one round trip.
 
 While a write is on its way the pieces behind it gather, and pieces of one attempt merge into one event,
 so a slow Redis means fewer, larger events. Nothing is dropped while Redis is away: the same writes,

@@ -1,4 +1,4 @@
-"""A worker's attempts, from claim to outcome: to the engine, their pieces to the store, their end decided.
+"""Runs a worker's attempts from claim to outcome: gives them to the engine and decides how they end.
 
 Calls go one way: the queue's threads and the engine client's call the executor, which calls the engine and
 the completer, which calls the event writer and the store. What those have to say comes back as values. All
@@ -15,7 +15,8 @@ from shared.domain.records import Claim
 from shared.hooks import Observers
 from shared.store.breaker import BreakerPolicy, BreakerState, Verdict
 from shared.store.jobs import JobStore
-from workers.engine_host.client import Cause, EngineClient, EngineState, HostOptions
+from workers.engine_host.client import EngineClient, HostOptions
+from workers.engine_host.events import Cause, EngineState
 from workers.execution import outcome as outcomes
 from workers.execution.admission import Admission
 from workers.execution.attempt import Attempt
@@ -224,7 +225,7 @@ class Executor:
         verdict: Verdict = "lost"
         if cause == "drained":
             verdict = "ignored"
-        elif self._has_crashed_before(suspects):
+        elif self._attempts.crashed_before(suspects):
             # A job that crashes again, alone, says nothing new of the engine.
             verdict = "collateral"
             self.breaker.record(suspects[0], verdict)
@@ -241,11 +242,6 @@ class Executor:
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self._observers.emit("engine_changed", self._spec.name, state.value, detail)
         self._engine_has_changed()
-
-    def _has_crashed_before(self, suspects: Sequence[str]) -> bool:
-        """Whether a single job is to blame, and an earlier attempt at it crashed too."""
-        attempt = self._attempts.get(suspects[0]) if len(suspects) == 1 else None
-        return attempt is not None and attempt.claim.crashes > 0
 
     def _report_lost(self) -> None:
         """Tell the model's breaker of a host that held nobody; with jobs, their ends tell."""

@@ -1,4 +1,4 @@
-"""The end of an attempt as it is written: decided by `retries`, with usage and error as JSON."""
+"""Composes the write that ends an attempt, with usage and error as JSON."""
 
 import msgspec
 

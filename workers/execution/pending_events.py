@@ -1,4 +1,4 @@
-"""What an attempt has said that is not written yet, and the writes that it becomes.
+"""What an attempt has streamed that is not written yet, and the writes that become of it.
 
 Pieces of text that gather between two writes become one event.
 """

@@ -1,4 +1,4 @@
-"""Attempts under suspicion: an earlier one died with its engine host or its worker.
+"""Keeps apart attempts under suspicion: an earlier one died with its engine host or its worker.
 
 One of them may be what kills the host. They run apart from clean jobs, so that those are never charged
 for it, and in ever smaller company: a quarter of the engine after one crash, alone after two. So

@@ -1,4 +1,4 @@
-"""Writes that Redis refuses: whose they are, so that no other waits for them and none is tried for ever.
+"""Finds the write that Redis refuses, so that no other one waits for it and it is not tried for ever.
 
 A value that is too large ends the connection (`proto-max-bulk-len`), is refused by a hosted service's own
 limit, or never gets through within the timeout. What stands in the same pipeline fails with it.
@@ -31,7 +31,7 @@ class Refusal(IntEnum):
 
 
 class Writer:
-    """Carries out writes. Those of one attempt stay together and in their order.
+    """Carries out writes; those of one attempt stay together and in their order.
 
     Raises `StoreUnavailable` where all must be repeated: Redis is away, or refuses whatever it is told.
     """

@@ -1,4 +1,4 @@
-"""What becomes of an attempt that ended: pure decisions over plain values, and nothing else."""
+"""Decides what becomes of an attempt that ended. Pure decisions over plain values."""
 
 from typing import Literal
 

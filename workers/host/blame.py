@@ -1,4 +1,4 @@
-"""Whose fault is a failure, the job's or its engine's? What the host can tell of it."""
+"""Decides whether a failure is the job's fault or its engine's, by what the host has seen."""
 
 import math
 import time
@@ -27,7 +27,7 @@ class Fault:
     blame. `shaped`: it is of the kind that code raises over data that it did not expect.
     """
 
-    told: str = ""
+    summary: str = ""
     code: str = "poison_input"
     memory: bool = False
     passing: bool = False
@@ -38,9 +38,9 @@ class Fault:
     def of(cls, error: BaseException) -> Self:
         """Only what was written for clients is told to them; the log has the rest."""
         unprepared = isinstance(error, Unprepared)
-        told = error.detail if isinstance(error, JobsError) else type(error).__name__
+        summary = error.detail if isinstance(error, JobsError) else type(error).__name__
         return cls(
-            str(error) if unprepared else told,
+            str(error) if unprepared else summary,
             error.code if isinstance(error, InputRefused) else "poison_input",
             memory=exhausted(error),
             passing=passing(error),
@@ -51,8 +51,8 @@ class Fault:
     @property
     def message(self) -> str:
         if self.code == "poison_input":
-            return f"The model fails on this input: {self.told}"
-        return self.told
+            return f"The model fails on this input: {self.summary}"
+        return self.summary
 
 
 class _Asked(msgspec.Struct):

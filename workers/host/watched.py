@@ -1,4 +1,4 @@
-"""An engine whose calls the worker can watch from outside."""
+"""Wraps an engine so that the worker can see from outside which call it is in."""
 
 from typing import Any
 

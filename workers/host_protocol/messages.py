@@ -1,4 +1,4 @@
-"""What a worker and its engine host say to each other."""
+"""The messages between a worker and its engine host."""
 
 from typing import Any, Literal
 

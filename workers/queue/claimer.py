@@ -147,8 +147,8 @@ class Claimer:
             self._executor.release_quarantine()
 
     def _await_engine(self) -> bool:
-        """Wait for the engine before standing in the register, so that other workers are rung; also for an
-        engine that was lost meanwhile, or that this worker's own breaker has to do with.
+        """Wait for the engine before standing in the register, so that doorbells reach other workers meanwhile;
+        also for an engine that was lost, or that this worker's own breaker has to do with.
         """
         until = time.monotonic() + READY_SECONDS
         while not self._executor.ready and not self._stopping.is_set():

@@ -1,11 +1,11 @@
-"""What a worker reports of itself with every beat; `GET /v1/models` and the health probes show it."""
+"""The report that a worker sends with every beat; `GET /v1/models` and the health probes show it."""
 
 import os
 import socket
 
 from shared.domain.errors import StoreUnavailable
 from shared.store.jobs import JobStore
-from workers.engine_host.client import EngineState
+from workers.engine_host.events import EngineState
 from workers.execution.executor import Executor
 from workers.queue.doorbells import DEAF_BEATS, Doorbells
 

@@ -15,7 +15,8 @@ import pytest
 
 from shared.domain.catalog import Limits, ModelSpec
 from tests.conftest import eventually
-from workers.engine_host.client import Cause, EngineClient, EngineState, HostOptions
+from workers.engine_host.client import EngineClient, HostOptions
+from workers.engine_host.events import Cause, EngineState
 from workers.host_protocol.messages import Outcome, Ready, Stepped, Submit
 from workers.host_protocol.progress import Call
 

@@ -1,4 +1,4 @@
-"""What becomes of a job whose input an engine could not take in, be it at once or read aside."""
+"""Turns an error over a job's input into the outcome with which the job is refused."""
 
 import logging
 
@@ -20,12 +20,12 @@ def refused(job_id: str, error: BaseException) -> Failed:
         lost.ticket = job_id
         raise lost from error
     _log.error("admitting %s failed", job_id, exc_info=error)
-    told = type(error).__name__
+    kind = type(error).__name__
     if exhausted(error):
         return _refusal(job_id, "out_of_memory", "The model ran out of memory on this input.")
     if passing(error):
-        return _refusal(job_id, "engine_error", f"The model could not take this input: {told}")
-    return _refusal(job_id, "poison_input", f"The model fails on this input: {told}")
+        return _refusal(job_id, "engine_error", f"The model could not take this input: {kind}")
+    return _refusal(job_id, "poison_input", f"The model fails on this input: {kind}")
 
 
 def _refusal(job_id: str, code: str, message: str) -> Failed:

@@ -1,4 +1,4 @@
-"""Inputs on their way into an engine: short ones are read at once, long ones beside the loop."""
+"""Reads the inputs of jobs for an engine: short ones at once, long ones beside the loop."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar

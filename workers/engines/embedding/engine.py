@@ -1,4 +1,4 @@
-"""The embedding engine: texts in, one vector each out, as many tokens a step as pay."""
+"""The embedding engine: one vector for each text, as many tokens in a step as pay."""
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field

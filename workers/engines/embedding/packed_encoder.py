@@ -1,4 +1,4 @@
-"""Token vectors of many texts from one row without padding."""
+"""Computes token vectors of many texts from one row without padding."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, groupby

@@ -26,7 +26,7 @@ from workers.engines.text_generation.forward.packing import packed_runner, stati
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
-from workers.engines.text_generation.sampling.scores import namer, told
+from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.turns import Listener, Turn
 from workers.engines.texts.defaults import defaults_of
@@ -117,7 +117,7 @@ class TextGeneration:
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
-                "generation_config": defaults.told,
+                "generation_config": defaults.to_json(),
             },
         )
 
@@ -211,7 +211,7 @@ class TextGeneration:
         }
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
         if sequence.sampling.logprobs is not None:
-            output["logprobs"] = told(sequence.scores, self._name, alone=sequence.alone)
+            output["logprobs"] = to_json(sequence.scores, self._name, alone=sequence.alone)
         step.outcomes.append(Finished(sequence.id, output, usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which tokens of which sequences go into the next step, and in which slots. Pure planning; no torch."""
+"""Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
 from collections.abc import Sequence as Items

@@ -1,4 +1,4 @@
-"""What a step's tokens mean for their sequences: pieces of text and ends. Nothing is changed here."""
+"""Works out what a step's tokens mean for their sequences: text and ends. Changes nothing."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Items

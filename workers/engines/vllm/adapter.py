@@ -80,7 +80,7 @@ class Vllm:
                 "slots": slots,
                 "context": int(model.max_model_len),
                 "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
-                "generation_config": self._own.told,
+                "generation_config": self._own.to_json(),
             },
         )
 
@@ -182,8 +182,8 @@ class Vllm:
             for text in texts:
                 self._submit(text)
         except Exception as unfit:  # noqa: BLE001 - whatever it is, it is not fit to go on
-            told = f"vLLM is of no use after a step that raised {error!r}: {unfit!r}"
-            raise DeviceLost(told, blames=True) from error
+            message = f"vLLM is of no use after a step that raised {error!r}: {unfit!r}"
+            raise DeviceLost(message, blames=True) from error
         _log.warning("a step of vLLM raised; its %d texts go on where they were", len(texts))
 
     def _hear_or_break(self, text: Text, output: Any, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""Attention over a packed row whose past lies in slots."""
+"""Attention over a packed row of tokens whose past lies in the slots of the key-value cache."""
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""May this model be packed? Asks its configuration first, then its logits.
+"""Decides whether a model may be packed: by its configuration first, then by its logits.
 
 Logits and not tokens are compared: a model without its position bias can still pick the same tokens
 for a while.

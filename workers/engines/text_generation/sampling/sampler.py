@@ -1,4 +1,4 @@
-"""From logits to tokens. What is drawn depends on the logits, the parameters, the seed and the position.
+"""Chooses tokens from logits. A draw depends on logits, parameters, seed and position, and on nothing else.
 
 All rows at once, on the device that holds the logits, and with one wait for it.
 """
@@ -52,10 +52,8 @@ def choose(logits: torch.Tensor, draws: Items[Draw]) -> Chosen:
         tokens[at] = _draw(logits[at].double(), [draws[row] for row in rows], cuts)
     known = [row for row, draw in enumerate(draws) if draw.known is not None]
     if known:
-        settled = [draws[row].known for row in known]
-        tokens[upload(known, torch.long, logits.device)] = upload(
-            settled, torch.long, logits.device
-        )
+        fixed = [draws[row].known for row in known]
+        tokens[upload(known, torch.long, logits.device)] = upload(fixed, torch.long, logits.device)
     tokens = torch.where(best.isfinite(), tokens, BROKEN)
     asking = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
     if not asking:

@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens, for those who ask for them."""
+"""Computes log-probabilities of tokens, for jobs that ask for them."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -40,12 +40,12 @@ def namer(vocabulary: Vocabulary) -> Name:
     return name
 
 
-def told(scores: Iterable[Score], name: Name, *, alone: bool) -> list[dict[str, Any]]:
+def to_json(scores: Iterable[Score], name: Name, *, alone: bool) -> list[dict[str, Any]]:
     """The output's `logprobs`: an entry a token. `alone`: the first one begins a text, see `Sequence`."""
-    return [_told(score, name, alone and number == 0) for number, score in enumerate(scores)]
+    return [_entry(score, name, alone and number == 0) for number, score in enumerate(scores)]
 
 
-def _told(score: Score, name: Name, first: bool) -> dict[str, Any]:
+def _entry(score: Score, name: Name, first: bool) -> dict[str, Any]:
     return {
         "token": name(score.token, first),
         "token_id": score.token,
