@@ -147,7 +147,7 @@ class Claimer:
             self._executor.release_quarantine()
 
     def _await_engine(self) -> bool:
-        """Wait for the engine before standing in the register, so that doorbells reach other workers meanwhile;
+        """Wait for the engine before standing in the register, so that doorbells reach other workers;
         also for an engine that was lost, or that this worker's own breaker has to do with.
         """
         until = time.monotonic() + READY_SECONDS
