@@ -1,11 +1,14 @@
-"""The packages' imports: no module takes part in a cycle, imports for type checkers included."""
+"""The packages' imports: no module takes part in a cycle, and no engine needs another."""
 
 from collections.abc import Iterable, Iterator
 
 import grimp
 import pytest
 
+from workers.engines.registry import BUILT_IN
+
 PACKAGES = ("api", "workers", "shared", "client", "cli")
+ONE_SHOT = "workers.engines.one_shot:OneShot"
 KNOWN = {
     "api.http.answers",
     "api.http.auth",
@@ -29,6 +32,20 @@ def test_no_module_imports_itself_by_a_detour(package: str) -> None:
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     assert len(imports) > 5
     assert [cycle for cycle in cycles(imports) if not KNOWN.issuperset(cycle)] == []
+
+
+@pytest.mark.parametrize("engine", [*BUILT_IN.values(), ONE_SHOT])
+def test_an_engine_imports_no_other_engine(engine: str) -> None:
+    graph = grimp.build_graph("workers", exclude_type_checking_imports=False, cache_dir=None)
+    own, others = _part(engine), {_part(other) for other in (*BUILT_IN.values(), ONE_SHOT)}
+    reached = graph.find_upstream_modules(own, as_package=True)
+    assert reached, "an engine imports at least the protocol"
+    assert {_part(module) for module in reached} & (others - {own}) == set()
+
+
+def _part(module: str) -> str:
+    """`workers.engines.vllm.adapter:Vllm` to `workers.engines.vllm`"""
+    return ".".join(module.partition(":")[0].split(".")[:3])
 
 
 def test_a_cycle_is_found() -> None:

@@ -120,7 +120,7 @@ def test_a_long_prompt_that_fits_is_served(tmp_path: Path) -> None:
     ids = engine._validator._tokenizer(text)["input_ids"]
 
     eventually(lambda: engine.batch_delay() == 0)
-    engine._take_in()
+    engine._intake.take_in()
 
     assert engine._sequences["x"].tokens == ids
 
