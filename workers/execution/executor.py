@@ -15,12 +15,13 @@ from hashlib import blake2b
 
 import msgspec
 
+from shared.domain.breaker import BreakerState, Verdict
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import PROBLEMS, StoreUnavailable
 from shared.domain.records import Claim, Finish, Requeue, Write
 from shared.domain.states import JobState
 from shared.hooks import Observers
-from shared.store.breaker import BreakerPolicy, BreakerState, Verdict
+from shared.store.breaker import BreakerPolicy
 from shared.store.jobs import JobStore
 from workers.engine_host.client import Cause, EngineClient, EngineState, HostOptions
 from workers.execution.event_writer import Answer, Attempt, Ended, EventWriter, Said
@@ -281,7 +282,7 @@ class Executor:
             verdict = "ignored"
         elif again:
             # A job that has crashed before and does so again, alone, says nothing new of the engine.
-            verdict = "fell"
+            verdict = "collateral"
             self.guard.record(suspects[0], verdict)
         else:
             self.guard.record("", verdict)
@@ -290,7 +291,7 @@ class Executor:
         for ticket in tickets:
             kind: Kind = "crashed" if cause == "crash" and ticket in suspects else "returned"
             self._decided(ticket, kind, Outcome(ticket, "broke", message=reason), verdict)
-            verdict = "ignored" if cause == "drained" else "fell"
+            verdict = "ignored" if cause == "drained" else "collateral"
         self._changed()
 
     def _report_lost(self) -> None:
@@ -398,9 +399,9 @@ class Executor:
 
     def _settle(self, writes: list[Write]) -> list[int]:
         """The scribe's call: the writes, and in the same trip what they say of the model."""
-        settled = self._store.settle(writes, self.guard.policy, self._worker)
+        settled = self._store.commit(writes, self.guard.policy, self._worker)
         self.guard.changed(settled.change)
-        return settled.results
+        return list(settled.results)
 
     def _answered(self, answers: Sequence[Answer]) -> None:
         """What the store said to writes: 0 fenced, 2 a cancel is waiting, 3 ring, 4 a retry

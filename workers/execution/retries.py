@@ -4,9 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from shared.domain.breaker import Verdict
 from shared.domain.errors import PROBLEMS
 from shared.domain.states import JobState
-from shared.store.breaker import Verdict
 from workers.host.messages import Doubt
 
 MAX_CRASHES = 3
@@ -97,5 +97,5 @@ def judge(kind: Kind, doubt: Doubt = "", *, repeated: bool = False) -> Verdict:
     if kind == "finished":
         return "success"
     if kind == "broke" and doubt:
-        return "fell" if repeated or doubt == "known" else "failure"
+        return "collateral" if repeated or doubt == "known" else "failure"
     return "ignored"

@@ -65,8 +65,8 @@ def test_while_the_breaker_is_open_no_failure_is_charged() -> None:
     [
         ("finished", "", False, "success"),
         ("broke", "new", False, "failure"),
-        ("broke", "new", True, "fell"),
-        ("broke", "known", False, "fell"),
+        ("broke", "new", True, "collateral"),
+        ("broke", "known", False, "collateral"),
         ("broke", "", False, "ignored"),
         ("broke", "", True, "ignored"),
         ("canceled", "", False, "ignored"),
