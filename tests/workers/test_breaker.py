@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.domain.breaker import BreakerState
 from shared.domain.catalog import Breaker, ModelSpec
 from shared.domain.states import JobState
 from shared.redis.connection import connect
-from shared.store.breaker import BreakerState
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually
 from tests.workers.test_runtime import MODEL, Bench

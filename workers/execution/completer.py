@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from shared.domain.records import Claim, Finish, Requeue, Write
+from shared.domain.records import Claim, Finish, Requeue, Write, WriteResult
 from shared.domain.states import JobState
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
@@ -22,6 +22,8 @@ from workers.host_protocol.messages import Cancel
 
 JobEnd = tuple[Claim, str, float, str]
 """What observers hear of an attempt's end: see `Hooks.job_ended`."""
+
+CARRIED_OUT = frozenset({WriteResult.DONE, WriteResult.SHOULD_NOTIFY, WriteResult.RETRY_DELAYED})
 
 _log = logging.getLogger(__name__)
 
@@ -94,38 +96,34 @@ class Completer:
         for answers in self._writer.turns():
             self._act_on(answers)
 
-    def _commit(self, writes: list[Write]) -> list[int]:
+    def _commit(self, writes: list[Write]) -> list[WriteResult]:
         """The writes, and in the same trip what they say of the model."""
-        settled = self._store.settle(writes, self._breaker.policy, self._worker)
-        self._breaker.changed(settled.change)
-        return settled.results
+        committed = self._store.commit(writes, self._breaker.policy, self._worker)
+        self._breaker.changed(committed.change)
+        return committed.results
 
     # -- what the store said
 
     def _act_on(self, answers: Sequence[Answer]) -> None:
-        """0: fenced, 1: done, 2: a cancel is waiting, 3: ring, 4: a retry waits for its budget, -1: an event
-        is missing; and a `Refusal`.
-
-        Only where an attempt's last write was carried out is it known how the attempt ended.
-        """
+        """Only where an attempt's last write was carried out is it known how the attempt ended."""
         ends: list[JobEnd] = []
         for attempt, result, last in answers:
             match result:
-                case 2:
+                case WriteResult.CANCEL_REQUESTED:
                     self._cancel(attempt)
                 case Refusal.TOO_LARGE:
                     self._too_large(attempt)
                 case Refusal.REFUSED:
                     self._refused(attempt)
-                case -1:
+                case WriteResult.MISSING_EVENT:
                     self._forgotten(attempt)
-                case 0:
+                case WriteResult.FENCED:
                     self.fenced(attempt)
-                case 3:
+                case WriteResult.SHOULD_NOTIFY:
                     self._ring()
-                case 4:
+                case WriteResult.RETRY_DELAYED:
                     self._observers.emit("retry_delayed", self._model)
-            if last and result in (1, 3, 4) and (end := attempt.end) is not None:
+            if last and result in CARRIED_OUT and (end := attempt.end) is not None:
                 ends.append((attempt.claim, end.state, end.seconds, end.detail))
         self._report(ends)
 

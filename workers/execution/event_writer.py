@@ -24,11 +24,11 @@ from tenacity import (
 )
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Finish, Requeue, Write
+from shared.domain.records import Append, Finish, Requeue, Write, WriteResult
 from shared.faults import faults
 from workers.execution.attempt import Attempt
 from workers.execution.pending_events import AttemptWrite, PendingEvents, writes_of
-from workers.execution.refused import Refusal
+from workers.execution.refused import Refusal, Result
 from workers.host_protocol.messages import PieceOut
 
 PENDING_BOUND = 20_000
@@ -42,13 +42,10 @@ _log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What the store said to a write: a number of `JobStore.write`, or a `Refusal`.
-
-    `last`: it was the attempt's last write.
-    """
+    """What became of a write; `last`: it was the attempt's last one."""
 
     attempt: Attempt
-    result: int
+    result: Result
     last: bool
 
 
@@ -65,7 +62,7 @@ class EventWriter:
     `write` carries out writes and raises `StoreUnavailable` where they must be repeated.
     """
 
-    def __init__(self, write: Callable[[list[Write]], list[int]]) -> None:
+    def __init__(self, write: Callable[[list[Write]], Sequence[Result]]) -> None:
         self._carry_out = write
         self._pending: dict[Attempt, PendingEvents] = {}
         self._unanswered: list[AttemptWrite] = []
@@ -203,13 +200,17 @@ class EventWriter:
             Answer(attempt, result, not isinstance(write, Append))
             for (attempt, write), result in results
         ]
-        return [answer for answer in answers if answer.last or answer.result != 1]
+        return [
+            answer for answer in answers if answer.last or answer.result is not WriteResult.DONE
+        ]
 
     def _say_again(
-        self, writes: list[AttemptWrite], results: list[tuple[AttemptWrite, int]]
-    ) -> list[tuple[AttemptWrite, int]]:
+        self, writes: list[AttemptWrite], results: list[tuple[AttemptWrite, Result]]
+    ) -> list[tuple[AttemptWrite, Result]]:
         """Where Redis has forgotten events, write all that is remembered of their attempts again."""
-        cut = dict.fromkeys(attempt for (attempt, _), result in results if result == -1)
+        cut = dict.fromkeys(
+            attempt for (attempt, _), result in results if result is WriteResult.MISSING_EVENT
+        )
         if not cut:
             return results
         again: list[AttemptWrite] = [
@@ -219,9 +220,9 @@ class EventWriter:
         kept = [(write, result) for write, result in results if write[0] not in cut]
         return kept + self._call(again)
 
-    def _call(self, writes: list[AttemptWrite]) -> list[tuple[AttemptWrite, int]]:
+    def _call(self, writes: list[AttemptWrite]) -> list[tuple[AttemptWrite, Result]]:
         try:
-            results = self._carry_out([write for _, write in writes])
+            results: Sequence[Result] = self._carry_out([write for _, write in writes])
         except StoreUnavailable:
             raise
         except Exception:  # noqa: BLE001 - the thread must live, for every job of this worker

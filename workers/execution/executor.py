@@ -9,11 +9,12 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
+from shared.domain.breaker import BreakerState, Verdict
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Claim
+from shared.domain.records import Claim, LeaseResult
 from shared.hooks import Observers
-from shared.store.breaker import BreakerPolicy, BreakerState, Verdict
+from shared.store.breaker import BreakerPolicy
 from shared.store.jobs import JobStore
 from workers.engine_host.client import EngineClient, HostOptions
 from workers.engine_host.events import Cause, EngineState
@@ -31,8 +32,8 @@ _log = logging.getLogger(__name__)
 
 
 class Executor:
-    """Runs claims on the engine host. `changed` is called when there may be more room, `engine_changed` when
-    the host's state is another, `ring` when a doorbell is wanted.
+    """`changed` is called when there may be more room, `engine_changed` when the engine host's state is
+    another, `ring` when a doorbell is wanted.
     """
 
     def __init__(
@@ -153,21 +154,22 @@ class Executor:
         if running:
             self.engine.send([Cancel(ticket) for ticket in running])
 
-    def renewed(self, leases: Sequence[tuple[str, int]], results: Sequence[int]) -> None:
-        """What the store said to the renewal of leases: 0 lost, 2 a cancel is waiting."""
+    def renewed(self, leases: Sequence[tuple[str, int]], results: Sequence[LeaseResult]) -> None:
+        """Act on what became of the renewal of leases."""
         for (job_id, number), result in zip(leases, results, strict=True):
-            if result == 2:
-                self.cancel(job_id)
-            elif result == 0 and (attempt := self._attempts.of_lease(job_id, number)) is not None:
-                self.completer.fenced(attempt)
+            match result:
+                case LeaseResult.CANCEL_REQUESTED:
+                    self.cancel(job_id)
+                case LeaseResult.LOST:
+                    if (attempt := self._attempts.of_lease(job_id, number)) is not None:
+                        self.completer.fenced(attempt)
 
     def give_back(self) -> None:
         """Return every attempt to the queue without charging it; the worker is about to stop.
 
         Decided before the engine is told: its answer, that it has let go, must find nothing to end.
         """
-        tickets = self._attempts.tickets()
-        for ticket in tickets:
+        for ticket in (tickets := self._attempts.tickets()):
             self._end(ticket, "returned")
         self.engine.send([Cancel(ticket) for ticket in tickets])
 

@@ -2,10 +2,10 @@
 
 import msgspec
 
+from shared.domain.breaker import Verdict
 from shared.domain.errors import PROBLEMS
 from shared.domain.records import Claim, Finish, Requeue
 from shared.domain.states import JobState
-from shared.store.breaker import Verdict
 from workers.execution.attempt import Attempt
 from workers.execution.retries import Again, Decision, End
 from workers.host_protocol.messages import Outcome

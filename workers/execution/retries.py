@@ -4,9 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from shared.domain.breaker import Verdict
 from shared.domain.errors import PROBLEMS
 from shared.domain.states import JobState
-from shared.store.breaker import Verdict
 from workers.host_protocol.messages import Doubt
 
 MAX_CRASHES = 3

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from shared.domain.breaker import BreakerState, Verdict
 from shared.hooks import Observers
-from shared.store.breaker import Breaker, BreakerPolicy, BreakerState, Verdict
+from shared.store.breaker import Breaker, BreakerPolicy
 
 
 def _now() -> int:

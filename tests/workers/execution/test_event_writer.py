@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Claim, Finish, Write
+from shared.domain.records import Append, Claim, Finish, Write, WriteResult
 from shared.domain.states import JobState
 from tests.conftest import eventually
 from workers.execution.attempt import Attempt
 from workers.execution.event_writer import Answer, AttemptEnding, AttemptPiece, EventWriter
 from workers.host_protocol.messages import PieceOut
+
+DONE, FENCED = WriteResult.DONE, WriteResult.FENCED
 
 
 class Store:
@@ -27,12 +29,12 @@ class Store:
         self.open = threading.Event()
         self.open.set()
 
-    def write(self, writes: list[Write]) -> list[int]:
+    def write(self, writes: list[Write]) -> list[WriteResult]:
         self.callers.append(threading.current_thread().name)
         if not self.open.wait(10) or self.away:
             raise StoreUnavailable("closed")
         self.calls.append(writes)
-        return [0 if write.id in self.fenced else 1 for write in writes]
+        return [FENCED if write.id in self.fenced else DONE for write in writes]
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def test_what_redis_says_is_a_value_for_who_had_it_written(kept: Store, scene: S
     kept.fenced = {one.claim.id}
     pieces = [(at, PieceOut(at.ticket, "a", (1,))) for at in (one, two)]
     scene.step(pieces, [(two, finish(two))])
-    assert scene.answers == [[(one, 0, False), (two, 1, True)]], (
+    assert scene.answers == [[(one, FENCED, False), (two, DONE, True)]], (
         "an event that was written says nothing"
     )
 

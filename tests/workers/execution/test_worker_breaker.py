@@ -1,7 +1,8 @@
 """A worker's view of its own and its model's breaker, with a clock of the test's own."""
 
+from shared.domain.breaker import BreakerState
 from shared.hooks import Hooks, Observers
-from shared.store.breaker import BreakerPolicy, BreakerState
+from shared.store.breaker import BreakerPolicy
 from workers.execution.worker_breaker import WorkerBreaker
 
 POLICY = BreakerPolicy(threshold=2, cooldown=1000)
