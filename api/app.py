@@ -12,7 +12,6 @@ from werkzeug.exceptions import NotFound
 from api.http import errors, observation, request_context
 from api.http.fast_path import BUSY, FastPath, Route
 from api.http.key_cache import KeyCache
-from api.http.limits import charging
 from api.http.limits.plan import Limits, Plan
 from api.http.protection import protect, share
 from api.http.reply import Answered
@@ -193,6 +192,5 @@ def _begin(here: Services, environ: WSGIEnvironment, asked: Request | None = Non
 
 
 def _end(answer: Answered) -> None:
-    charging.tell(answer)
     answer.headers["X-Request-ID"] = request_context.handling().request_id
     protect(answer)

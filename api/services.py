@@ -20,7 +20,7 @@ from shared.domain.records import Record
 from shared.domain.states import JobState
 from shared.hooks import Observers
 from shared.settings import Settings
-from shared.store.events import START, Ending, EventHub, EventId, Follower
+from shared.store.events import START, CompletionWaiter, EventHub, EventId, Follower
 from shared.store.jobs import JobStore
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import UrlPolicy
@@ -76,7 +76,7 @@ class Services:
         self.hub.start()
         return self.hub.hears(timeout)
 
-    def expect(self, job_id: str) -> Ending:
+    def expect(self, job_id: str) -> CompletionWaiter:
         """Wait for the end of a job that is about to be made. Raises `StoreUnavailable`."""
         self.hub.start()
         return self.hub.expect(job_id)

@@ -20,11 +20,12 @@ from redis.connection import Connection, ConnectionPool
 from api.app import create_app
 from api.services import of
 from bench.subjects.ours import CATALOGUE, NO_LIMIT
+from shared.domain.quotas import Charge, Policy
 from shared.embedded_redis import EmbeddedRedis
 from shared.settings import load_settings
 from shared.store.keys import Keys
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import SLOTS, Charge, LocalWindows, Policy
+from shared.store.sliding_window import SLOTS, LocalWindows
 
 TOKEN = "bench-token-0123456789"
 POLICIES = (Policy("submit", 10**9, 60), Policy("hour", 10**9, 3600), Policy("own", 10**9, 60))

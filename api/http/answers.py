@@ -12,16 +12,8 @@ from api.http.limits.client_address import Network, trusted_hops
 from api.http.reply import Reply
 from api.tickets import Tickets
 from shared.domain.records import Record
-from shared.domain.schemas import Usage, rfc3339
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder()
-_NULL = msgspec.Raw(b"null")
-_NO_METADATA = msgspec.Raw(b"{}")
-_NO_USAGE = {
-    **dict.fromkeys(name for name in Usage.model_fields if name != "attempts"),
-    "attempts": 0,
-}
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> Reply:
@@ -96,36 +88,10 @@ def _base(scheme: str, host: str | None, name: str, port: str) -> str:
 
 
 def job_json(record: Record, urls: Links) -> bytes:
-    """A job as `shared.domain.schemas.Job` in JSON, on one line, without parsing what is stored as JSON."""
-    return _ENCODER.encode(job_members(record, urls)).replace(b"\n", b" ").replace(b"\r", b" ")
+    """A job as `shared.domain.schemas.Job` in JSON, on one line."""
+    return record.to_json(urls.all(record.id))
 
 
 def job_members(record: Record, urls: Links) -> dict[str, Any]:
-    """The members of a job's document, in the order of `shared.domain.schemas.Job`."""
-    fields = record.fields
-    get = fields.get
-    started, finished, usage = get("started"), get("finished"), get("usage")
-    return {
-        "id": fields["id"],
-        "object": "job",
-        "model": fields["model"],
-        "status": fields["state"],
-        "created_at": rfc3339(int(fields["created"])),
-        "started_at": rfc3339(int(started)) if started else None,
-        "finished_at": rfc3339(int(finished)) if finished else None,
-        "attempt": int(fields["attempt"]),
-        "queue_position": record.position,
-        "estimated_start": rfc3339(record.start) if record.start is not None else None,
-        "cancel_requested": get("cancel_requested") == "1",
-        "cached": get("cached") == "1",
-        "output": _raw(get("output"), _NULL),
-        "error": _raw(get("error"), _NULL),
-        "usage": {**_NO_USAGE, **_DECODER.decode(usage)} if usage else None,
-        "metadata": _raw(get("metadata"), _NO_METADATA),
-        **({"fallback_from": fields["fallback_from"]} if get("fallback_from") else {}),
-        "urls": urls.all(fields["id"]),
-    }
-
-
-def _raw(stored: str | None, otherwise: msgspec.Raw) -> msgspec.Raw:
-    return msgspec.Raw(stored.encode()) if stored else otherwise
+    """A job's document as a member of another one."""
+    return record.members(urls.all(record.id))

@@ -9,16 +9,29 @@ from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from api.http.auth import Access, Unauthorized, authenticate
-from api.http.limits.charging import admit, admit_stranger, settle, take_slot
+from api.http.errors import told
+from api.http.limits.charging import (
+    RequestCharges,
+    charge_for_error,
+    charges_of,
+    charges_of_stranger,
+    light,
+    take_slot,
+    with_quota_status,
+)
 from api.http.limits.plan import Counted
 from api.http.reply import Answered, in_flask
 from api.http.requests import known_query
+from shared.domain.errors import RateLimited
 from shared.store.api_keys import Scope
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 
 View = Callable[..., Answered]
+Reads = Callable[[], object]
+"""Reads and checks a submission. What it returns is the first argument of the view that makes the job; the
+second is what is still to be charged, with the job (`RequestCharges`). Until it has returned nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +103,14 @@ class Operations(Blueprint):
         body: type[BaseModel] | None = None,
         body_examples: Mapping[str, Any] | None = None,
         problems: tuple[str, ...] = (),
-        makes_job: bool = False,
+        reads: Reads | None = None,
+        charged_first: bool = False,
     ) -> Callable[[View], View]:
         """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`.
 
         `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods. Rate limits count
-        its calls as `counted`, unless anybody may call it; in the call that makes a job where the view
-        `makes_job`.
+        its calls as `counted`, unless anybody may call it: before anything else, or in the call that makes
+        a job where the view has `reads`, unless it is `charged_first`.
         """
         needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
 
@@ -123,7 +137,8 @@ class Operations(Blueprint):
             )
             query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
-            guarded = _guarded(view, access, needed, query, f"{method} {path}", counted, makes_job)
+            gate = _Gate(access, needed, query, f"{method} {path}", counted, reads, charged_first)
+            guarded = view if access is Access.OPEN else gate.guard(view)
             self.views[f"{method} {path}"] = guarded
             self.add_url_rule(rule, view.__name__, _for_flask(guarded), methods=[method])
             return view
@@ -139,50 +154,62 @@ def _for_flask(view: View) -> Callable[..., Response]:
     return answered
 
 
-def _guarded(
-    view: View,
-    access: Access,
-    scope: Scope,
-    query: frozenset[str],
-    endpoint: str,
-    counted: Counted,
-    makes_job: bool,
-) -> View:
-    if access is Access.OPEN:
-        return view
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What a request passes before its view: token, scope, rate limits, a slot, its query's names."""
 
-    @functools.wraps(view)
-    def guarded(**path: str) -> Answered:
-        try:
-            authenticate(access, scope)
-        except Unauthorized:
-            admit_stranger(endpoint)
-            raise
-        admit(endpoint, counted, later=makes_job)
-        if not makes_job:
-            return held(path)
-        try:
-            response = held(path)
-        except Exception:
-            settle()
-            raise
-        try:
-            settle()
-        except BaseException:
-            response.close()
-            raise
-        return response
+    access: Access
+    scope: Scope
+    query: frozenset[str]
+    endpoint: str
+    counted: Counted
+    reads: Reads | None
+    charged_first: bool
 
-    def held(path: dict[str, str]) -> Answered:
-        slot = take_slot()
+    def guard(self, view: View) -> View:
+        """The view behind this gate. What is answered says how the client stands with its rate limits."""
+
+        @functools.wraps(view)
+        def guarded(**path: str) -> Answered:
+            try:
+                authenticate(self.access, self.scope)
+            except Unauthorized as error:
+                return _problem(error, charges_of_stranger(self.endpoint))
+            charges = charges_of(self.endpoint, self.counted)
+            if self.reads is None or self.charged_first or not light():
+                charges = charges.commit()
+                if charges.refused is not None:
+                    return _problem(charges.refusal(), charges)
+            return self._in_a_slot(view, charges, path)
+
+        return guarded
+
+    def _in_a_slot(self, view: View, charges: RequestCharges, path: dict[str, str]) -> Answered:
         try:
-            known_query(query)
-            response = view(**path)
+            slot = take_slot(charges)
+        except RateLimited as error:
+            return _problem(error, charges)
+        try:
+            answer = self._answer(view, charges, path)
         except BaseException:
             slot.leave()
             raise
         # A stream is open until its last byte is out or its reader has gone.
-        response.call_on_close(slot.leave)
-        return response
+        answer.call_on_close(slot.leave)
+        return answer
 
-    return guarded
+    def _answer(self, view: View, charges: RequestCharges, path: dict[str, str]) -> Answered:
+        try:
+            known_query(self.query)
+            if self.reads is None:
+                return with_quota_status(view(**path), charges)
+            asked = self.reads()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer and was charged
+            return _problem(error, charges)
+        return view(asked, charges)
+
+
+def _problem(error: Exception, charges: RequestCharges) -> Answered:
+    """The answer to a request that failed before its job was made, or makes none: it is charged too."""
+    error, charges = charge_for_error(error, charges)
+    return with_quota_status(told(error), charges)

@@ -9,8 +9,6 @@ from wsgiref.types import WSGIEnvironment
 
 from flask import Request
 
-from shared.store.sliding_window import Charge, Standing
-
 if TYPE_CHECKING:
     from api.http.auth import Client
     from api.http.observation import Observed
@@ -18,14 +16,9 @@ if TYPE_CHECKING:
 
 
 class RequestContext:
-    """One request. `endpoint` is its route as limits count it, `charges` what it is still to be charged,
-    `standings` what limits said of it.
-    """
+    """One request: what it is, who sends it, and under which id it is logged."""
 
-    __slots__ = (
-        *("_request", "charges", "client", "endpoint", "environ", "observed", "request_id"),
-        *("services", "standings"),
-    )
+    __slots__ = ("_request", "client", "environ", "observed", "request_id", "services")
 
     def __init__(
         self, services: "Services", environ: WSGIEnvironment, request: Request | None
@@ -35,9 +28,6 @@ class RequestContext:
         self._request = request
         self.request_id = ""
         self.client: Client | None = None
-        self.endpoint = ""
-        self.charges: tuple[Charge, ...] = ()
-        self.standings: list[Standing] = []
         self.observed: Observed | None = None
 
     @property

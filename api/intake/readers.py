@@ -32,7 +32,7 @@ class Readers:
         self._store = store
         self._grace = grace
 
-    def tether(self, job_id: str, lifetime: float) -> "ReaderPresence":
+    def track_reader(self, job_id: str, lifetime: float) -> "ReaderPresence":
         """Make a job depend on its readers, the first of whom is the caller. Raises `StoreUnavailable`."""
         presence = ReaderPresence(self, job_id, secrets.token_hex(8))
         self._mark(job_id, presence.reader, HERE, int(lifetime) + self._store.retention)
@@ -51,11 +51,11 @@ class Readers:
         return presence
 
     def forget(self, job_id: str) -> None:
-        """A tether to a job that was not made after all."""
+        """The job was not made after all: nobody reads it."""
         try:
             self._store.redis.delete(self._store.keys("readers", job_id))
         except RedisError:
-            _log.debug("the tether of %s is left to its TTL", job_id)
+            _log.debug("the readers of %s are left to their TTL", job_id)
 
     def left(self, presence: "ReaderPresence", *, watch: bool) -> None:
         """A reader is gone. `watch`: cancel the job unless somebody reads on within the grace period."""

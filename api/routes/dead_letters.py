@@ -10,6 +10,7 @@ from api.http.reply import Reply
 from api.intake.submission import tenant_bytes, tenant_max
 from api.openapi import examples
 from api.services import services
+from shared.domain.creation import Created, Mismatched, Refused, Replayed
 from shared.domain.schemas import Job, JobList
 
 dead_letters = Operations("dead_letters", __name__, tag="dead letters")
@@ -67,20 +68,21 @@ def retry_job(job_id: str) -> Reply:
     """
     here = services()
     spec = here.catalog.get(here.store.get(job_id, tenant()).fields["model"])
-    created = here.store.retry(
+    outcome = here.store.retry(
         job_id,
         tenant(),
         max_queued=spec.limits.max_queued,
         tenant_max=tenant_max(),
         max_bytes=tenant_bytes(),
     )
-    if created.ring:
+    if isinstance(outcome, Refused | Mismatched):
+        raise outcome.to_error()
+    if isinstance(outcome, Created) and outcome.ring:
         here.notifier.ring(spec.name)
-    urls = links()
-    replayed = {"Idempotent_Replayed": "true"} if created.replayed else {}
+    urls, replayed = links(), isinstance(outcome, Replayed)
     return answer(
-        job_json(here.store.get(created.id), urls),
-        200 if created.replayed else 202,
-        Location=urls.job(created.id),
-        **replayed,
+        job_json(here.store.get(outcome.id), urls),
+        200 if replayed else 202,
+        Location=urls.job(outcome.id),
+        **({"Idempotent_Replayed": "true"} if replayed else {}),
     )

@@ -1,25 +1,27 @@
 """Inference on one connection: `POST /v1/infer` waits, `POST /v1/infer/stream` streams."""
 
 import time
-
-from flask import Response
+from typing import NamedTuple
 
 from api.http import requests
 from api.http.answers import answer, job_json, links
-from api.http.errors import problem
+from api.http.errors import problem, told
+from api.http.limits.charging import RequestCharges, with_quota_status
 from api.http.limits.plan import Counted
 from api.http.operations import EVENT_STREAM, Answer, Operations
 from api.http.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
-from api.http.reply import Reply
-from api.intake.submission import Accepted, Submission, accept, answered, read_submission, submit
+from api.http.reply import Answered, Reply
+from api.intake.acceptance import Accepted, Rejected, accept, answered, submit
+from api.intake.submission import Submission, read_submission
 from api.openapi import examples
 from api.routes.streams import cursor_asked_for, resumed, stream
 from api.services import services
-from shared.domain.errors import PROBLEMS, InvalidRequest, StoreUnavailable
+from shared.domain.creation import Replayed
+from shared.domain.errors import PROBLEMS, InvalidRequest, JobsError, StoreUnavailable
+from shared.domain.events import EventId
 from shared.domain.records import NewJob, Record
 from shared.domain.schemas import Job, JobError, JobRequest
 from shared.domain.states import JobState
-from shared.store.events import EventId
 
 DEFAULT_TIMEOUT = 60.0
 MAX_TIMEOUT = 600.0
@@ -37,11 +39,43 @@ _ENDINGS = {
 infer = Operations("infer", __name__)
 
 
+class Asked(NamedTuple):
+    """A request for an inference: how many seconds to wait for its end, and the job."""
+
+    timeout: float
+    submission: Submission
+
+
+class AskedStream(NamedTuple):
+    """A request for a stream: behind which event it begins, None for the first, and the job."""
+
+    cursor: EventId | None
+    submission: Submission
+
+
+def _read() -> Asked:
+    timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
+    return Asked(timeout, read_submission())
+
+
+def _read_stream() -> AskedStream:
+    cursor = cursor_asked_for()
+    submission = read_submission()
+    if cursor is not None and submission.job.idempotency_key is None:
+        raise InvalidRequest(
+            "Last-Event-ID alone names no job, and this request would make another one. Send it to "
+            "GET {Location}/events, Location being a header of the first answer; or send an "
+            "Idempotency-Key with the request and with each repeat, and its job goes on here.",
+            code="invalid_cursor",
+        )
+    return AskedStream(cursor, submission)
+
+
 @infer.operation(
     "POST",
     "/v1/infer",
     counted=Counted.SUBMIT,
-    makes_job=True,
+    reads=_read,
     parameters=(TIMEOUT, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -78,7 +112,7 @@ infer = Operations("infer", __name__)
         *("job_canceled", "job_expired", "model_unavailable"),
     ),
 )
-def infer_now() -> Reply:
+def infer_now(asked: Asked, charges: RequestCharges) -> Answered:
     """Infer and wait for the result
 
     The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
@@ -86,27 +120,21 @@ def infer_now() -> Reply:
     open and no fallback can run the job, the answer is 503 `model_unavailable` at once. `cached` says that
     the result is an earlier request's; `Cache-Control: no-store` asks for one of its own.
     """
-    timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
-    submission = read_submission()
-    try:
-        accepted = submit(submission, timeout, urgent=True)
-    except StoreUnavailable:
-        if (kept := _kept(submission.job)) is None:
-            raise
-        return answer(job_json(kept, links()))
-    if not accepted.record.terminal:
-        return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
-    if accepted.record.state is not JobState.SUCCEEDED:
-        return _failure(accepted)
-    # No Location: the answer is the result, and werkzeug's handling of that header costs 4 % of the call.
-    replayed = {"Idempotent_Replayed": "true"} if accepted.replayed else {}
-    return answer(accepted.json, 200, **replayed)
+    accepted = submit(asked.submission, charges, asked.timeout, urgent=True)
+    if isinstance(accepted, Rejected):
+        reply = _rejection(asked.submission.job, accepted)
+    else:
+        reply = _answer(accepted)
+    return with_quota_status(reply, accepted.charges)
 
 
 @infer.operation(
     "POST",
     "/v1/infer/stream",
     counted=Counted.SUBMIT,
+    reads=_read_stream,
+    # A reader is written down before its job is made; who is over the limit must not cost that.
+    charged_first=True,
     parameters=(IDEMPOTENCY_KEY, LAST_EVENT_ID, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -133,23 +161,31 @@ def infer_now() -> Reply:
         *("storage_quota_exceeded", "storage_full"),
     ),
 )
-def infer_stream() -> Response:
+def infer_stream(asked: AskedStream, charges: RequestCharges) -> Answered:
     """Infer and stream the events
 
     The same events as `GET /v1/jobs/{job_id}/events`, on this connection. The job lives as long as
     somebody reads it: when the client goes away and nobody reads its events within the grace period, the
     job is canceled. Come back to `{Location}/events` with `Last-Event-ID`.
     """
-    cursor = cursor_asked_for()
-    submission = read_submission()
-    if cursor is not None and submission.job.idempotency_key is None:
-        raise InvalidRequest(
-            "Last-Event-ID alone names no job, and this request would make another one. Send it to "
-            "GET {Location}/events, Location being a header of the first answer; or send an "
-            "Idempotency-Key with the request and with each repeat, and its job goes on here.",
-            code="invalid_cursor",
-        )
-    return _stream_new(submission, cursor)
+    return _stream_new(asked.submission, asked.cursor, charges)
+
+
+def _rejection(job: NewJob, rejected: Rejected) -> Reply:
+    """Why there is no job, unless what it would bring is here already."""
+    if isinstance(rejected.error, StoreUnavailable) and (kept := _kept(job)) is not None:
+        return answer(job_json(kept, links()))
+    return told(rejected.error)
+
+
+def _answer(accepted: Accepted) -> Reply:
+    if not accepted.record.terminal:
+        return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
+    if accepted.record.state is not JobState.SUCCEEDED:
+        return _failure(accepted)
+    # No Location: the answer is the result, and werkzeug's handling of that header costs 4 % of the call.
+    replayed = {"Idempotent_Replayed": "true"} if accepted.replayed else {}
+    return answer(accepted.json, 200, **replayed)
 
 
 def _kept(job: NewJob) -> Record | None:
@@ -163,35 +199,53 @@ def _kept(job: NewJob) -> Record | None:
     return answered(job, int(time.time() * 1000), result.borrowed)
 
 
-def _stream_new(submission: Submission, cursor: EventId | None) -> Response:
+def _stream_new(
+    submission: Submission, cursor: EventId | None, charges: RequestCharges
+) -> Answered:
     job = submission.job
     here = services()
     # In this order no crash of ours leaves a job that nobody watches over and nobody reads.
-    presence = here.readers.tether(job.id, job.expires_in)
+    try:
+        presence = here.readers.track_reader(job.id, job.expires_in)
+    except StoreUnavailable as error:
+        return with_quota_status(told(error), charges)
     # Not `fresh`: on two connections the job may be made before the subscription, and what that loses
     # a reader would see only at the next event. Callers that wait for the end do not mind.
     follower = here.follow(job.id)
     try:
-        _, created = accept(submission, urgent=True)
-        if created.replayed:
-            record = here.store.get(created.id, job.tenant)
-    except Exception as error:
+        placed = accept(submission, charges, urgent=True)
+    except Exception:
         follower.close()
-        if isinstance(error, StoreUnavailable):
+        here.readers.forget(job.id)
+        raise
+    if isinstance(placed, Rejected):
+        follower.close()
+        if isinstance(placed.error, StoreUnavailable):
             # The job may be in all the same; nobody can read it, so it must not run.
             presence.leave(watch=True)
         else:
             here.readers.forget(job.id)
-        raise
-    urls = links()
-    if created.replayed:
+        return with_quota_status(told(placed.error), placed.charges)
+    outcome = placed.outcome
+    if isinstance(outcome, Replayed):
         follower.close()
         here.readers.forget(job.id)
-        response = resumed(record, cursor)
-        response.headers["Idempotent-Replayed"] = "true"
-    else:
-        response = stream(follower, presence, urls)
-    response.headers["Location"] = urls.job(created.id)
+        again = _stream_again(outcome.id, job.tenant, cursor)
+        return with_quota_status(again, placed.charges)
+    urls = links()
+    response = stream(follower, presence, urls)
+    response.headers["Location"] = urls.job(outcome.id)
+    return with_quota_status(response, placed.charges)
+
+
+def _stream_again(job_id: str, tenant: str, cursor: EventId | None) -> Answered:
+    """The events of a job that an earlier request made."""
+    try:
+        response = resumed(services().store.get(job_id, tenant), cursor)
+    except JobsError as error:
+        return told(error)
+    response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = links().job(job_id)
     return response
 
 

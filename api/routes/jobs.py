@@ -1,15 +1,21 @@
 """Jobs: make, read, list, cancel and delete them."""
 
+from typing import NamedTuple
+
 from flask import Response
 
 from api.http import request_context, requests
 from api.http.answers import answer, document, job_json, job_members, links
 from api.http.auth import tenant
+from api.http.errors import told
+from api.http.limits.charging import RequestCharges, with_quota_status
 from api.http.limits.plan import Counted
 from api.http.operations import Answer, Operations, Parameter
 from api.http.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
-from api.http.reply import Reply
-from api.intake.submission import held, read_submission, submit
+from api.http.reply import Answered, Reply
+from api.intake.acceptance import Rejected, submit
+from api.intake.submission import Submission, read_submission
+from api.intake.waiting import wait_for_end
 from api.openapi import examples
 from api.services import services
 from shared.domain.errors import InvalidRequest
@@ -22,11 +28,22 @@ MAX_PAGE = 100
 jobs = Operations("jobs", __name__)
 
 
+class Asked(NamedTuple):
+    """A request for a new job: how long to wait for its end, None where that was not said, and the job."""
+
+    wait: int | None
+    submission: Submission
+
+
+def _read() -> Asked:
+    return Asked(requests.preferred_wait(), read_submission())
+
+
 @jobs.operation(
     "POST",
     "/v1/jobs",
     counted=Counted.SUBMIT,
-    makes_job=True,
+    reads=_read,
     parameters=(PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -61,7 +78,7 @@ jobs = Operations("jobs", __name__)
         *("storage_quota_exceeded", "storage_full"),
     ),
 )
-def create_job() -> Reply:
+def create_job(asked: Asked, charges: RequestCharges) -> Answered:
     """Make a job
 
     Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
@@ -70,11 +87,14 @@ def create_job() -> Reply:
     has only one possible answer may get that of an earlier one (`cached`), unless it comes with
     `Cache-Control: no-store`.
     """
-    wait = requests.preferred_wait()
-    accepted = submit(read_submission(), wait or 0)
+    wait = asked.wait
+    accepted = submit(asked.submission, charges, wait or 0)
+    if isinstance(accepted, Rejected):
+        return with_quota_status(told(accepted.error), accepted.charges)
     applied = {} if wait is None else {"Preference_Applied": f"wait={wait}"}
     done = accepted.replayed or accepted.cached or (bool(wait) and accepted.record.terminal)
-    return answer(accepted.json, 200 if done else 202, **applied, **accepted.headers)
+    reply = answer(accepted.json, 200 if done else 202, **applied, **accepted.headers)
+    return with_quota_status(reply, accepted.charges)
 
 
 @jobs.operation(
@@ -97,7 +117,7 @@ def get_job(job_id: str) -> Reply:
     With `wait` the answer is held until the job ends or so many seconds have passed.
     """
     wait = requests.seconds("wait", default=0, maximum=requests.MAX_WAIT, clamp=True)
-    record = held(job_id, wait)
+    record = wait_for_end(job_id, wait)
     response = answer(job_json(record, links()))
     if not record.terminal:
         response.headers["Retry-After"] = "1"

@@ -11,11 +11,11 @@ from api.http.reply import Reply
 from api.openapi import examples
 from api.openapi.request_schema import DIALECT, model_schemas
 from api.services import services
+from shared.domain.breaker import BreakerState, BreakerStatus
 from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.records import ModelStatus
 from shared.domain.schemas import rfc3339
 from shared.store.api_keys import Scope
-from shared.store.breaker import BreakerState, BreakerStatus
 
 SERVING = ("ready", "busy")
 _STATES = (*SERVING, "starting", "unhealthy", "failed")

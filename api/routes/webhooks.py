@@ -7,12 +7,20 @@ from api.http import request_context, requests
 from api.http.answers import answer
 from api.http.auth import DEFAULT_TENANT, Access, Client
 from api.http.body_bounds import decoded
-from api.http.limits.charging import admit, admit_address, known_after_all
+from api.http.errors import told
+from api.http.limits.charging import (
+    RequestCharges,
+    charges_of,
+    charges_of_address,
+    take_slot,
+    with_quota_status,
+)
 from api.http.limits.plan import Counted
 from api.http.operations import Answer, Operations, Parameter
 from api.http.parameters import TRACEPARENT
-from api.http.reply import Reply
-from api.intake.submission import submission_of, submit
+from api.http.reply import Answered
+from api.intake.acceptance import Rejected, submit
+from api.intake.submission import submission_of
 from api.openapi import examples
 from api.services import services
 from shared.domain.errors import JobsError
@@ -64,7 +72,7 @@ webhooks = Operations("webhooks", __name__)
         *("storage_quota_exceeded", "storage_full", "webhook_lookups_busy"),
     ),
 )
-def ingest() -> Reply:
+def ingest() -> Answered:
     """Make a job by webhook
 
     By Standard Webhooks, signed with a secret of `WEBHOOK_HMAC_SECRET`; no token is needed. The job
@@ -77,25 +85,45 @@ def ingest() -> Reply:
             code="ingest_not_configured",
         )
     # In the order of what it costs. Until the signature is known to be good, everybody is a stranger.
-    slot = admit_address(ENDPOINT, Counted.SUBMIT)
+    stranger = charges_of_address(ENDPOINT, Counted.SUBMIT).commit()
+    if stranger.refused is not None:
+        return with_quota_status(told(stranger.refusal()), stranger)
+    slot = take_slot(stranger)
     try:
-        return _accepted(settings)
+        return _verified(settings, stranger)
     finally:
         slot.leave()
 
 
-def _accepted(settings: Settings) -> Reply:
+def _verified(settings: Settings, stranger: RequestCharges) -> Answered:
+    try:
+        message_id, body = _read(settings)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
+        return with_quota_status(told(error), stranger)
+    request_context.handling().client = CLIENT
+    charges = charges_of(ENDPOINT, Counted.SUBMIT).commit()
+    if charges.refused is not None:
+        return with_quota_status(told(charges.refusal()), charges)
+    try:
+        data = _requested(decoded(body, settings.max_body_values))
+        submission = submission_of(data, own_key("ingest", message_id), REQUESTED)
+    except Exception as error:  # noqa: BLE001 - the same
+        return with_quota_status(told(error), charges)
+    accepted = submit(submission, charges, 0)
+    if isinstance(accepted, Rejected):
+        return with_quota_status(told(accepted.error), accepted.charges)
+    reply = answer(accepted.json, 200 if accepted.replayed else 202, **accepted.headers)
+    return with_quota_status(reply, accepted.charges)
+
+
+def _read(settings: Settings) -> tuple[str, bytes]:
+    """The id and the body of a message whose signature is good."""
     headers, now = dict(request_context.request().headers), time.time()
     signing.claimed(headers, now=now, window=settings.webhook_window)
     requests.require_json()
     body = requests.raw_body(settings.webhook_max_body_bytes)
     message_id = settings.keyring.verify(headers, body, now=now, window=settings.webhook_window)
-    request_context.handling().client = CLIENT
-    known_after_all()
-    admit(ENDPOINT, Counted.SUBMIT)
-    data = _requested(decoded(body, settings.max_body_values))
-    accepted = submit(submission_of(data, own_key("ingest", message_id), REQUESTED), 0)
-    return answer(accepted.json, 200 if accepted.replayed else 202, **accepted.headers)
+    return message_id, body
 
 
 def _requested(event: dict[str, Any]) -> dict[str, Any]:

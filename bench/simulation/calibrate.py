@@ -16,14 +16,12 @@ from redis import Redis
 from api.http.limits.plan import Counted, Plan
 from bench.simulation.costs import RedisCosts, main_thread_us
 from shared.broker import make_celery
+from shared.domain.quotas import Charge, ClientCharges
 from shared.domain.records import Append, Claim, Finish, NewJob, Write, new_job_id
 from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.settings import load_settings
 from shared.store.jobs import JobStore
-from shared.store.keys import Keys
-from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import Charge
 from workers.operations.flower import FlowerEvents
 
 MODEL, WORKER, HOME = "m", "w", "h"
@@ -94,12 +92,11 @@ class Calibration:
         """One pipeline of `size` creates that charge their client, as the courier sends them."""
         recorder = Recorder(msgspec.msgpack.encode(["created", 0, 0, []]))
         store = JobStore(self._redis, "sim", retention=3600)
-        store._courier = recorder  # type: ignore[assignment]
-        limiter = RateLimiter(self._redis, Keys("sim"))
+        store._pipeline = recorder  # type: ignore[assignment]
         policies = Plan(rpm=10**9).policies("POST /v1/infer", Counted.SUBMIT, None, None)
-        charging = Charged(limiter.packed("client", [Charge(policy, 1) for policy in policies]))
+        charges = ClientCharges("client", tuple(Charge(policy, 1) for policy in policies))
         for _ in range(JOBS):
-            store.create(_job(), max_queued=2**40, charging=charging)
+            store.create(_job(), max_queued=2**40, charges=charges)
         recorder.load(self._redis)
         spent = self._spent(lambda: recorder.play(self._redis, size))
         self._finish(self._claims(32), 32)
@@ -234,16 +231,6 @@ class Calibration:
                 client.close()
 
 
-class Charged:
-    """A client with room."""
-
-    def __init__(self, packed: bytes) -> None:
-        self.packed = packed
-
-    def told(self, admitted: bool, rows: Sequence[int]) -> None:
-        """Nobody is answered."""
-
-
 class Recorder:
     """Takes a courier's place: keeps the calls to play them later, and gives `reply` for each."""
 
@@ -269,7 +256,7 @@ class Recorder:
 
 
 def _job() -> NewJob:
-    return NewJob(new_job_id(), MODEL, "default", REQUEST, home=HOME)
+    return NewJob(new_job_id(), MODEL, "default", REQUEST, reply_channel=HOME)
 
 
 def _append(claim: Claim, data: bytes = TOKEN, tokens: int = 1) -> Append:

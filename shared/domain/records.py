@@ -5,17 +5,25 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Literal
 
 import msgspec
 
-from shared.domain.schemas import Job, JobError, JobUrls, Usage, rfc3339
-from shared.domain.sharing import Result, Share
+from shared.domain.breaker import BreakerStatus, Verdict
+from shared.domain.schemas import Job, Usage, rfc3339
+from shared.domain.sharing import Share
 from shared.domain.states import TERMINAL, JobState
-from shared.store.breaker import BreakerStatus, Verdict
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 _JSON = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder()
+_NULL = msgspec.Raw(b"null")
+_NO_METADATA = msgspec.Raw(b"{}")
+_NO_USAGE = {
+    **dict.fromkeys(name for name in Usage.model_fields if name != "attempts"),
+    "attempts": 0,
+}
 
 
 def new_job_id() -> str:
@@ -38,7 +46,7 @@ class NewJob(msgspec.Struct, frozen=True):
 
     `cost` is the work that the job is estimated to be, in the unit of its model (tokens, where it has
     them): what its tenant's share is charged.
-    `home` names the channel of a process that waits for the job's end (`shared.store.events.EventHub`),
+    `reply_channel` names that of a process which waits for the job's end (`shared.store.events.EventHub`),
     `fallback_from` the model that was asked for, where `model` stands in for it,
     `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
     `share` what it has in common with others that ask the same, None where it runs for itself,
@@ -55,7 +63,7 @@ class NewJob(msgspec.Struct, frozen=True):
     metadata: Mapping[str, str] = {}
     traceparent: str = ""
     request_id: str = ""
-    home: str = ""
+    reply_channel: str = ""
     fallback_from: str = ""
     webhook: str = ""
     share: Share | None = None
@@ -68,24 +76,6 @@ class NewJob(msgspec.Struct, frozen=True):
         """Bytes that the job takes in Redis beside what every job does."""
         metadata = sum(len(name) + len(value) for name, value in self.metadata.items())
         return len(self.request) + len(self.webhook) + metadata + self.expected
-
-
-class Created(msgspec.Struct, frozen=True):
-    """`ring`: push a doorbell for the model. `replayed`: an earlier request made the job already.
-
-    `result`: the job has ended with it, another one having asked the same. `follows`: it waits for the
-    result of one that works on the same. `position` and `start` as in `Record`, unless an earlier call made
-    the job.
-    """
-
-    id: str
-    created_ms: int
-    ring: bool
-    replayed: bool = False
-    result: Result | None = None
-    follows: bool = False
-    position: int | None = None
-    start: int | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -175,21 +165,46 @@ class Requeue(msgspec.Struct, frozen=True):
 Write = Append | Finish | Requeue
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`results` are those of `JobStore.write`; `change` is what the breaker was and is, when it changed."""
+class WriteResult(IntEnum):
+    """What became of a write. The scripts get the same numbers by these names (shared/store/scripts.py)."""
 
-    results: list[int]
+    MISSING_EVENT = -1
+    """Refused: an event before it was never written."""
+    FENCED = 0
+    """Another attempt owns the job now, or nobody."""
+    DONE = 1
+    """Now, or by an earlier call with the same arguments."""
+    CANCEL_REQUESTED = 2
+    """Done, and somebody wants the job canceled."""
+    SHOULD_NOTIFY = 3
+    """The attempt was given back, and a doorbell is wanted."""
+    RETRY_DELAYED = 4
+    """The attempt was given back, and its retry waits for the model's retry budget."""
+
+
+class LeaseResult(IntEnum):
+    """What became of the renewal of a lease. The scripts get the same numbers by these names."""
+
+    LOST = 0
+    RENEWED = 1
+    CANCEL_REQUESTED = 2
+    """Renewed, and somebody wants the job canceled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One result a write; `change` is what the breaker was and is, when it changed."""
+
+    results: list[WriteResult]
     change: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a heartbeat learned: how many jobs wait, and of each attempt held 1 renewed, 2 renewed and a
-    cancel is waiting, 0 lost."""
+    """What a heartbeat learned: how many jobs wait, and one result a lease."""
 
     waiting: int
-    results: list[int]
+    results: list[LeaseResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,34 +254,44 @@ class Record(msgspec.Struct, frozen=True):
         """The id of the last event in the log."""
         return self.fields["head"]
 
-    def job(self, urls: JobUrls | None = None) -> Job:
-        """The job as clients see it."""
-        get = self.fields.get
-        usage, error = get("usage"), get("error")
-        return Job(
-            id=self.id,
-            model=self.fields["model"],
-            status=self.state,
-            created_at=rfc3339(int(self.fields["created"])),
-            started_at=_moment(get("started")),
-            finished_at=_moment(get("finished")),
-            attempt=int(self.fields["attempt"]),
-            queue_position=self.position,
-            estimated_start=rfc3339(self.start) if self.start is not None else None,
-            cancel_requested=get("cancel_requested") == "1",
-            cached=get("cached") == "1",
-            output=_json(get("output")),
-            error=JobError(**_json(error)) if error else None,
-            usage=Usage(**_json(usage)) if usage else None,
-            metadata=_json(get("metadata")) or {},
-            fallback_from=get("fallback_from"),
-            urls=urls,
-        )
+    def members(self, urls: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The job as clients see it: the members of `shared.domain.schemas.Job` in its order, to be encoded
+        as JSON. What is stored as JSON is not parsed.
+        """
+        fields = self.fields
+        get = fields.get
+        started, finished, usage = get("started"), get("finished"), get("usage")
+        members: dict[str, Any] = {
+            "id": fields["id"],
+            "object": "job",
+            "model": fields["model"],
+            "status": fields["state"],
+            "created_at": rfc3339(int(fields["created"])),
+            "started_at": rfc3339(int(started)) if started else None,
+            "finished_at": rfc3339(int(finished)) if finished else None,
+            "attempt": int(fields["attempt"]),
+            "queue_position": self.position,
+            "estimated_start": rfc3339(self.start) if self.start is not None else None,
+            "cancel_requested": get("cancel_requested") == "1",
+            "cached": get("cached") == "1",
+            "output": _raw(get("output"), _NULL),
+            "error": _raw(get("error"), _NULL),
+            "usage": {**_NO_USAGE, **_JSON.decode(usage)} if usage else None,
+            "metadata": _raw(get("metadata"), _NO_METADATA),
+        }
+        if get("fallback_from"):
+            members["fallback_from"] = fields["fallback_from"]
+        members["urls"] = urls
+        return members
+
+    def to_json(self, urls: Mapping[str, str] | None = None) -> bytes:
+        """`members` in JSON, on one line."""
+        return _ENCODER.encode(self.members(urls)).replace(b"\n", b" ").replace(b"\r", b" ")
+
+    def job(self) -> Job:
+        """The same as a model of the schema, for whoever looks at it here."""
+        return Job.model_validate_json(self.to_json())
 
 
-def _moment(value: str | None) -> str | None:
-    return rfc3339(int(value)) if value else None
-
-
-def _json(value: str | None) -> Any:
-    return _JSON.decode(value) if value else None
+def _raw(stored: str | None, otherwise: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(stored.encode()) if stored else otherwise

@@ -7,28 +7,17 @@ holds the two to each other. Neither reads a clock: whoever asks says what time 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Literal, Self
+from typing import Self
 
+from shared.domain.breaker import BreakerState, BreakerStatus, Verdict
 from shared.domain.catalog import ModelSpec
 
 SLOTS = 10
 """Parts of the sliding window; one of them passes at a time."""
 MAX_DOUBLINGS = 30
 
-Verdict = Literal["success", "failure", "lost", "fell", "ignored"]
-"""What an ended attempt says of its engine. `lost`: the engine host is gone, said once for all whom it
-held. `fell`: it failed but brings no news, being one of the others or failing again; only a probe fails by
-it. `ignored`: nothing, such as a cancel or an input that was refused."""
-
 Slot = tuple[int, int, int]
 """A part of the window: its number, its successes, its failures."""
-
-
-class BreakerState(StrEnum):
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +60,6 @@ class BreakerPolicy:
             f"{self.threshold} {self.cooldown} {self.longest} {self.rate!r} {self.volume} "
             f"{self.window} {self.retry_ratio!r} {self.retry_floor}"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerStatus:
-    """A breaker as operators see it. `since` and `until` are ms by the breaker's clock; `until` is the end
-    of the cool-down, 0 while closed. `wait` is how many ms must pass before another attempt may be tried.
-    """
-
-    state: BreakerState = BreakerState.CLOSED
-    consecutive_failures: int = 0
-    successes: int = 0
-    failures: int = 0
-    opened: int = 0
-    since: int = 0
-    until: int = 0
-    wait: int = 0
 
 
 @dataclass(slots=True)
@@ -151,11 +124,11 @@ class Breaker:
         probing = self.state is BreakerState.HALF_OPEN and self.probe == holder != ""
         if verdict == "ignored" and probing:
             self.probe = ""
-        if verdict == "ignored" or (verdict == "fell" and not probing):
+        if verdict == "ignored" or (verdict == "collateral" and not probing):
             return
         if verdict == "success":
             self.successes += 1
-        elif verdict != "fell":
+        elif verdict != "collateral":
             self.failures += 1
         if self.state is BreakerState.CLOSED:
             self._count(policy, now, verdict == "success", source)

@@ -12,11 +12,12 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
 from shared.hooks import Observers
 from shared.redis.script_pipeline import ScriptPipeline
 from shared.store.keys import Keys
 from shared.store.scripts import whole_script
-from shared.store.sliding_window import Charge, LocalWindows, Policy, Standing
+from shared.store.sliding_window import LocalWindows
 
 TIMEOUT = 0.2
 """Seconds that Redis has for a decision: the request itself still has to be served in time."""
@@ -29,13 +30,6 @@ MOST_PACKED = 1024
 SCRIPT = Path(__file__).parent / "lua" / "charge.lua"
 _pack = msgspec.msgpack.Encoder().encode
 _log = logging.getLogger(__name__)
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """What became of a request. `refused` is the policy that it has to wait for longest, if any."""
-
-    standings: tuple[Standing, ...]
-    refused: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +62,16 @@ class RateLimiter:
         self._keys = keys
         self._observers = observers or Observers()
         self._clock = clock
-        self._courier = ScriptPipeline(redis)
+        self._pipeline = ScriptPipeline(redis)
         self._script = redis.register_script(whole_script(SCRIPT, keys.prefix))
         self._local = LocalWindows()
         self._away_until = 0.0
 
     def take(self, client: str, charges: Sequence[Charge]) -> Decision:
         """Take all charges, or none when one of them does not fit. Never raises for a Redis that is away."""
-        return _decision(charges, *self._take(client, charges))
+        return _decision(charges, *self._take(client, tuple(charges)))
 
-    def _take(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
+    def _take(self, client: str, charges: tuple[Charge, ...]) -> tuple[bool, list[QuotaStatus]]:
         if time.monotonic() >= self._away_until:
             try:
                 return self._shared(client, charges)
@@ -91,15 +85,11 @@ class RateLimiter:
         at = self._clock() if self._clock is not None else time.time_ns() // 1_000_000
         return self._local.take(client, charges, at)
 
-    def _shared(self, client: str, charges: Sequence[Charge]) -> tuple[bool, list[Standing]]:
-        packed = self.packed(client, charges)
-        admitted, *rows = self._courier.call(self._script, (packed, ""))
-        return bool(admitted), _standings(charges, rows)
-
-    def packed(self, client: str, charges: Sequence[Charge]) -> bytes:
-        """What a request costs, as scripts take it (shared/store/lua/rates.lua)."""
+    def _shared(self, client: str, charges: tuple[Charge, ...]) -> tuple[bool, list[QuotaStatus]]:
         at = self._clock() if self._clock is not None else 0
-        return _packed(client, at, tuple(charges))
+        args = (packed(ClientCharges(client, charges), at), "")
+        admitted, *rows = self._pipeline.call(self._script, args)
+        return bool(admitted), _quota_status(charges, rows)
 
     def usage(self, policies: Sequence[Policy], client: str | None = None) -> list[Usage]:
         """What `client`, or each of the `MOST_SHOWN` clients seen last, took of these policies.
@@ -127,32 +117,36 @@ class RateLimiter:
 
 
 @lru_cache(maxsize=MOST_PACKED)
-def _packed(client: str, at: int, charges: tuple[Charge, ...]) -> bytes:
+def packed(charged: ClientCharges, at: int = 0) -> bytes:
+    """What a request costs, as scripts take it (shared/store/lua/rates.lua). `at`: ms, 0: by Redis' clock."""
     costs = [
-        (one.policy.name, one.policy.quota, one.policy.seconds * 1000, one.cost) for one in charges
+        (one.policy.name, one.policy.quota, one.policy.seconds * 1000, one.cost)
+        for one in charged.charges
     ]
-    return _pack((client, at, costs))
+    return _pack((charged.client, at, costs))
 
 
 def decided(charges: Sequence[Charge], admitted: bool, rows: Sequence[int]) -> Decision:
     """A decision that a script has taken, from what it returned of each policy."""
-    return _decision(charges, admitted, _standings(charges, rows))
+    return _decision(charges, admitted, _quota_status(charges, rows))
 
 
-def _decision(charges: Sequence[Charge], admitted: bool, standings: list[Standing]) -> Decision:
+def _decision(
+    charges: Sequence[Charge], admitted: bool, quota_status: list[QuotaStatus]
+) -> Decision:
     if admitted:
-        return Decision(tuple(standings))
+        return Decision(tuple(quota_status))
     short = [
-        standing
-        for charge, standing in zip(charges, standings, strict=True)
-        if standing.used + charge.cost > standing.policy.quota
+        status
+        for charge, status in zip(charges, quota_status, strict=True)
+        if status.used + charge.cost > status.policy.quota
     ]
-    return Decision(tuple(standings), max(short, key=lambda standing: standing.wait_ms))
+    return Decision(tuple(quota_status), max(short, key=lambda status: status.wait_ms))
 
 
-def _standings(charges: Sequence[Charge], rows: Sequence[int]) -> list[Standing]:
+def _quota_status(charges: Sequence[Charge], rows: Sequence[int]) -> list[QuotaStatus]:
     return [
-        Standing(charge.policy, used, wait, refused)
+        QuotaStatus(charge.policy, used, wait, refused)
         for charge, (_, used, wait, refused) in zip(charges, _by_four(rows), strict=True)
     ]
 

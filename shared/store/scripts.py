@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from shared.domain.events import CREATED
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.domain.states import lua_moves
-from shared.store.events import CREATED
 from shared.store.keys import spelled_out
 from shared.store.lua_parts import composed
 from shared.store.stats import GAMMA

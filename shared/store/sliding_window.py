@@ -9,50 +9,12 @@ shared/store/lua/rates.lua; tests/shared/store/test_sliding_window.py holds both
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import Literal
 
-import msgspec
+from shared.domain.quotas import Charge, QuotaStatus
 
 SLOTS = 60
 MOST_WINDOWS = 10_000
 """Windows that a process keeps while Redis is away; beyond them the longest unused is forgotten."""
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """At most `quota` units in any `seconds`."""
-
-    name: str
-    quota: int
-    seconds: int
-    unit: Literal["requests", "tokens"] = "requests"
-
-
-class Charge(msgspec.Struct, frozen=True):
-    """What a request takes of a policy. More than the quota counts as the quota, so that it can pass."""
-
-    policy: Policy
-    units: int = 1
-
-    @property
-    def cost(self) -> int:
-        return min(self.units, self.policy.quota)
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """How a client stands with a policy after a decision.
-
-    `wait_ms`: until the charge would fit when it was refused, else until more quota comes free, 0 when all
-    of it is free. `refused` counts since the client was last idle for a whole window.
-    """
-
-    policy: Policy
-    used: int
-    wait_ms: int
-    refused: int
-
-    @property
-    def remaining(self) -> int:
-        return max(0, self.policy.quota - self.used)
 
 
 class Window:
@@ -105,7 +67,9 @@ class LocalWindows:
         self._lock = threading.Lock()
         self._windows: OrderedDict[tuple[str, str], Window] = OrderedDict()
 
-    def take(self, client: str, charges: Sequence[Charge], now: int) -> tuple[bool, list[Standing]]:
+    def take(
+        self, client: str, charges: Sequence[Charge], now: int
+    ) -> tuple[bool, list[QuotaStatus]]:
         """All charges or none: whether they fit, and how the client stands with each policy."""
         with self._lock:
             found = [(charge, self._window(client, charge.policy.name)) for charge in charges]
@@ -117,7 +81,7 @@ class LocalWindows:
                     window.add(slot, charge.cost)
                 window.refused += refused
             return admitted, [
-                self._standing(charge, window, now, refused)
+                self._status(charge, window, now, refused)
                 for (charge, window), refused in zip(found, over, strict=True)
             ]
 
@@ -129,8 +93,8 @@ class LocalWindows:
         return window
 
     @staticmethod
-    def _standing(charge: Charge, window: Window, now: int, refused: bool) -> Standing:
+    def _status(charge: Charge, window: Window, now: int, refused: bool) -> QuotaStatus:
         policy = charge.policy
         surplus = window.used + charge.cost - policy.quota if refused else 0
         wait = window.wait(policy.seconds * 1000, now, surplus)
-        return Standing(policy, window.used, wait, window.refused)
+        return QuotaStatus(policy, window.used, wait, window.refused)

@@ -15,7 +15,7 @@ import msgspec
 from shared.context import TRACEPARENT
 from shared.domain.errors import JobsError
 from shared.domain.records import JOB_ID, Record, delivery_ids
-from shared.domain.schemas import Delivery, JobUrls, rfc3339
+from shared.domain.schemas import Delivery, rfc3339
 from shared.redis.connection import reachable
 from shared.store.jobs import UNBOUNDED, JobStore
 from shared.webhooks.urls import Target
@@ -235,11 +235,11 @@ def _body(fields: Mapping[str, str]) -> bytes:
     told = {name.removeprefix("job."): v for name, v in fields.items() if name.startswith("job.")}
     record = Record({"id": fields["job"], **told})
     url = f"{fields['base']}/v1/jobs/{fields['job']}"
-    job = record.job(JobUrls(get=url, events=f"{url}/events", cancel=f"{url}/cancel"))
+    urls = {"get": url, "events": f"{url}/events", "cancel": f"{url}/cancel"}
     return msgspec.json.encode(
         {
             "type": fields["type"],
             "timestamp": rfc3339(int(fields["created"])),
-            "data": job.model_dump(mode="json"),
+            "data": record.members(urls),
         }
     )

@@ -84,14 +84,14 @@ def test_a_fenced_end_is_told_as_fenced(make_bench: Callable[..., Bench]) -> Non
     job = bench.submit("slow 60")
     eventually(lambda: bench.store.streamed(job)[0])
     redis = bench.store.redis
-    original = bench.store.settle
+    original = bench.store.commit
 
     def stolen_before_the_end(writes, *policy):  # type: ignore[no-untyped-def]
         if any(type(write).__name__ == "Finish" for write in writes):
             redis.hset(bench.store.keys("job", job), "attempt", "2")
         return original(writes, *policy)
 
-    bench.store.settle = stolen_before_the_end  # type: ignore[method-assign]
+    bench.store.commit = stolen_before_the_end  # type: ignore[method-assign]
     eventually(lambda: bench.diary.ends, 10, "the attempt is told to have ended")
     eventually(lambda: not bench.runtime.executor.active)
     assert [state for _, state in bench.diary.ends] == ["fenced"]
@@ -106,11 +106,11 @@ def test_what_redis_forgot_of_a_log_is_said_again(
     remembered: int,
 ) -> None:
     """Redis, killed during a disk sync or replaced by its replica, knows less than it had answered."""
-    monkeypatch.setattr("workers.execution.event_writer.REMEMBERED", remembered)
+    monkeypatch.setattr("workers.execution.attempt.REMEMBERED", remembered)
     bench = make_bench()
     job = bench.submit("slow 60")
     redis: Any = bench.store.redis
-    original = bench.store.settle
+    original = bench.store.commit
     kept: dict[str, bytes] = {}
     told = 0
 
@@ -127,7 +127,7 @@ def test_what_redis_forgot_of_a_log_is_said_again(
         return original(writes, *policy)
 
     names = [bench.store.keys(kind, job) for kind in ("job", "log")]
-    bench.store.settle = kept_then_forgotten  # type: ignore[method-assign]
+    bench.store.commit = kept_then_forgotten  # type: ignore[method-assign]
     hub = EventHub(redis, bench.store.keys)
     hub.start()
     with hub.follow(job) as follower:

@@ -1,10 +1,12 @@
 """Rate limits of requests: who is counted, under which policies, what the answer says of it.
 
-The headers are those of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md is for users.
+What a request is charged, and how its client stands afterwards, is one value, `RequestCharges`, from which
+its answer gets the headers of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md is for users.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
+
+import msgspec
 
 from api.http import request_context
 from api.http.auth import TICKET_CLIENT, client
@@ -14,98 +16,108 @@ from api.http.limits.slots import Slot
 from api.http.reply import Answered
 from api.services import services
 from shared.domain.errors import RateLimited
-from shared.store.rate_limits import Decision, decided
-from shared.store.sliding_window import Charge, Policy, Standing
+from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
 
 LIGHT = 16 * 1024
 """Bytes of a body that is read before its request is charged: no more than a look at it costs."""
 
 
-def admit(endpoint: str, counted: Counted, *, later: bool = False) -> None:
-    """Charge the current request to its client. Raises `RateLimited`.
+class RequestCharges(msgspec.Struct, frozen=True):
+    """What a request to `endpoint` ("POST /v1/jobs") takes of the quotas of `client`.
 
-    `later`: in the call that makes its job (see `charging`), if its body is light; `settle` if there is none.
+    `due` is still to be taken. `quota_status` is how the client stands with what was; `refused` is what had
+    no room, None where everything fitted.
     """
-    here, caller = request_context.handling(), client()
-    here.endpoint = endpoint
-    charges = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
-    length = here.environ.get("CONTENT_LENGTH") or ""
-    if later and length.isdigit() and int(length) <= LIGHT:
-        here.charges = charges
-    else:
-        _charge(charges)
+
+    endpoint: str
+    client: str
+    due: tuple[Charge, ...] = ()
+    quota_status: tuple[QuotaStatus, ...] = ()
+    refused: QuotaStatus | None = None
+
+    @property
+    def pending(self) -> ClientCharges | None:
+        """What a job's creation is to take along, None where nothing is due."""
+        return ClientCharges(self.client, self.due) if self.due else None
+
+    def after(self, decision: Decision | None) -> "RequestCharges":
+        """Once `pending` was decided on; None: nothing was."""
+        if decision is None:
+            return self
+        said = self.quota_status + decision.quota_status
+        return RequestCharges(self.endpoint, self.client, (), said, decision.refused)
+
+    def with_tokens(self, tokens: int) -> "RequestCharges":
+        """With the estimated tokens of a submission due as well."""
+        policies = _limits().plan.tokens() if tokens else ()
+        if not policies:
+            return self
+        charges = tuple(Charge(policy, tokens) for policy in policies)
+        return msgspec.structs.replace(self, due=self.due + charges)
+
+    def commit(self) -> "RequestCharges":
+        """Take what is due now, in a call of its own."""
+        if not self.due:
+            return self
+        return self.after(_limits().limiter.take(self.client, self.due))
+
+    def refusal(self) -> RateLimited:
+        """What to answer where a charge had no room. Observers are told."""
+        assert self.refused is not None, "asked of a request that was admitted"
+        policy, seconds = self.refused.policy, _seconds(self.refused.wait_ms)
+        emit_limited(self.endpoint, policy.name)
+        return RateLimited(
+            f"The limit {policy.name!r} is {policy.quota} {policy.unit} in {policy.seconds} s. "
+            f"Try again in {seconds} s.",
+            retry_after=max(1, seconds),
+        )
 
 
-class _Charging:
-    """What the current request is still to be charged, for `shared.store.jobs.Charging`."""
-
-    def __init__(self, charges: Sequence[Charge]) -> None:
-        self._charges = charges
-        self.packed = _limits().limiter.packed(client_name(), charges)
-
-    def told(self, admitted: bool, rows: Sequence[int]) -> None:
-        request_context.handling().charges = ()
-        _note(decided(self._charges, admitted, rows))
+def charges_of(endpoint: str, counted: Counted) -> RequestCharges:
+    """What the current request is to be charged, all of it due."""
+    caller = client()
+    due = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
+    return RequestCharges(endpoint, client_name(), due)
 
 
-def charging() -> _Charging | None:
-    """What is to be charged with the job that is about to be made; None where all is charged."""
-    charges = request_context.handling().charges
-    return _Charging(charges) if charges else None
+def charges_of_address(endpoint: str, counted: Counted) -> RequestCharges:
+    """The same for a request of somebody unknown, who is counted by the address as if that were a client."""
+    return RequestCharges(endpoint, _address(), _limits().charges(endpoint, counted, None, None))
 
 
-def settle() -> None:
-    """Charge what no job was charged with. Raises `RateLimited`."""
-    here = request_context.handling()
-    charges, here.charges = here.charges, ()
-    _charge(charges)
+def charges_of_stranger(endpoint: str) -> RequestCharges:
+    """What a request without a valid token is to be charged to its address."""
+    policies = _limits().plan.strangers()
+    return RequestCharges(endpoint, _address(), tuple(map(Charge, policies)))
 
 
-def take_slot() -> Slot:
+def light() -> bool:
+    """Whether the current request's body is small enough to be read before it is charged."""
+    length = request_context.environ().get("CONTENT_LENGTH") or ""
+    return length.isdigit() and int(length) <= LIGHT
+
+
+def charge_for_error(error: Exception, charges: RequestCharges) -> tuple[Exception, RequestCharges]:
+    """Take what is still due of a request that failed with `error`. Returns what to answer: the error,
+    unless the charge has no room.
+    """
+    charges = charges.commit()
+    return (charges.refusal() if charges.refused is not None else error), charges
+
+
+def take_slot(charges: RequestCharges) -> Slot:
     """A place for the current request beside its client's others that are open. Raises `RateLimited`."""
-    return _slot(client_name())
-
-
-def admit_address(endpoint: str, counted: Counted) -> Slot:
-    """Charge a request of somebody unknown to its address, as if that were the client, before anything of it
-    is read; a place for it beside the address's others that are open. Raises `RateLimited`.
-    """
-    request_context.handling().endpoint = endpoint
-    _charge(_limits().charges(endpoint, counted, None, None), name=_address())
-    return _slot(_address())
-
-
-def known_after_all() -> None:
-    """The current request is charged to its client as well: what it tells of limits are that one's."""
-    request_context.handling().standings = []
-
-
-def _slot(name: str) -> Slot:
     try:
-        return services().slots.enter(name)
+        return services().slots.enter(charges.client)
     except RateLimited:
-        method, _, path = request_context.handling().endpoint.partition(" ")
-        services().observers.emit("request_limited", method, path, "open")
+        emit_limited(charges.endpoint, "open")
         raise
 
 
-def admit_stranger(endpoint: str) -> None:
-    """Charge a request without a valid token to its address. Raises `RateLimited`."""
-    request_context.handling().endpoint = endpoint
-    _charge([Charge(policy) for policy in _limits().plan.strangers()], name=_address())
-
-
-def admit_tokens(tokens: int) -> None:
-    """Charge a submission's tokens, estimated, to its client, with all else that is to be charged.
-
-    Raises `RateLimited`.
-    """
-    here = request_context.handling()
-    charges = tuple(Charge(policy, tokens) for policy in _limits().plan.tokens()) if tokens else ()
-    if here.charges:
-        here.charges += charges
-    else:
-        _charge(charges)
+def emit_limited(endpoint: str, policy: str) -> None:
+    """Tell observers that a request was refused by this policy."""
+    method, _, path = endpoint.partition(" ")
+    services().observers.emit("request_limited", method, path, policy)
 
 
 def client_name() -> str:
@@ -114,38 +126,13 @@ def client_name() -> str:
     return _address() if caller is TICKET_CLIENT else f"key:{caller.key_id}"
 
 
-def tell(answer: Answered) -> None:
-    """Add the headers to an answer that a limit touched."""
-    standings = request_context.handling().standings
-    if standings:
-        answer.headers["RateLimit-Policy"] = ", ".join(
-            [_policy_item(standing.policy) for standing in standings]
-        )
-        answer.headers["RateLimit"] = ", ".join([_state_item(standing) for standing in standings])
-
-
-def _charge(charges: Sequence[Charge], *, name: str | None = None) -> None:
-    if charges:
-        _note(_limits().limiter.take(name or client_name(), charges))
-
-
-def _note(decision: Decision) -> None:
-    here = request_context.handling()
-    here.standings += decision.standings
-    if decision.refused is not None:
-        method, _, path = here.endpoint.partition(" ")
-        services().observers.emit("request_limited", method, path, decision.refused.policy.name)
-        raise _too_many(decision.refused)
-
-
-def _too_many(refused: Standing) -> RateLimited:
-    policy = refused.policy
-    seconds = _seconds(refused.wait_ms)
-    return RateLimited(
-        f"The limit {policy.name!r} is {policy.quota} {policy.unit} in {policy.seconds} s. "
-        f"Try again in {seconds} s.",
-        retry_after=max(1, seconds),
-    )
+def with_quota_status(answer: Answered, charges: RequestCharges) -> Answered:
+    """The answer with the headers that say how its client stands, where a limit touched it."""
+    said = charges.quota_status
+    if said:
+        answer.headers["RateLimit-Policy"] = ", ".join([_policy_item(one.policy) for one in said])
+        answer.headers["RateLimit"] = ", ".join([_state_item(one) for one in said])
+    return answer
 
 
 @lru_cache(maxsize=1024)
@@ -154,8 +141,8 @@ def _policy_item(policy: Policy) -> str:
     return f'"{policy.name}";q={policy.quota}{unit};w={policy.seconds}'
 
 
-def _state_item(standing: Standing) -> str:
-    return f'"{standing.policy.name}";r={standing.remaining};t={_seconds(standing.wait_ms)}'
+def _state_item(status: QuotaStatus) -> str:
+    return f'"{status.policy.name}";r={status.remaining};t={_seconds(status.wait_ms)}'
 
 
 def _seconds(milliseconds: int) -> int:

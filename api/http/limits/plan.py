@@ -6,9 +6,9 @@ from enum import StrEnum
 from functools import lru_cache
 
 from api.http.limits.client_address import Network
+from shared.domain.quotas import Charge, Policy
 from shared.settings import Settings
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import Charge, Policy
 
 OTHERS_PER_SUBMISSION = 10
 HOUR = 3600

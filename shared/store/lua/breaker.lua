@@ -8,7 +8,7 @@
 --   probe probe_until         'id/attempt' that tries the model in half-open, and until when it may
 --   source source_at other_at the worker that failed last, when, and when another one did
 --   retry_at                  ms: when the retry budget is as full as if there had been no retry
--- A policy is BreakerPolicy.packed. Verdicts are 'success', 'failure', 'lost', 'fell', 'ignored'.
+-- A policy is BreakerPolicy.packed. Verdicts are 'success', 'failure', 'lost', 'collateral', 'ignored'.
 
 local SLOTS = 10
 local MAX_DOUBLINGS = 30
@@ -161,11 +161,11 @@ local function record_verdict(b, p, now, holder, verdict, source, workers)
   refresh_breaker(b, now)
   local probing = b.state == 'half_open' and b.probe ~= '' and b.probe == holder
   if verdict == 'ignored' and probing then b.probe = '' end
-  if verdict == 'ignored' or (verdict == 'fell' and not probing) then return end
+  if verdict == 'ignored' or (verdict == 'collateral' and not probing) then return end
   local ok = verdict == 'success'
   if ok then
     b.successes = b.successes + 1
-  elseif verdict ~= 'fell' then
+  elseif verdict ~= 'collateral' then
     b.failures = b.failures + 1
   end
   if b.state == 'closed' then

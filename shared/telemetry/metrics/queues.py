@@ -9,9 +9,9 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from shared.domain.breaker import BreakerState
 from shared.domain.errors import StoreUnavailable
 from shared.domain.records import ModelStatus
-from shared.store.breaker import BreakerState
 from shared.store.jobs import JobStore
 from shared.telemetry.metrics.catalogue import BY_NAME
 from shared.telemetry.metrics.vitals import Vitals, read_vitals

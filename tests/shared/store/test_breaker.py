@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.domain.breaker import BreakerState, Verdict
 from shared.domain.catalog import Breaker as BreakerSection
 from shared.domain.catalog import ModelSpec, Retries
 from shared.domain.records import Claim, Finish, NewJob, Requeue, new_job_id
 from shared.domain.states import JobState
-from shared.store.breaker import Breaker, BreakerPolicy, BreakerState, Verdict, cooldown
+from shared.store.breaker import Breaker, BreakerPolicy, cooldown
 from shared.store.jobs import JobStore
 from shared.store.scripts import whole_script
 from tests.conftest import eventually
@@ -99,7 +100,7 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "holder"), [("failure", "probe"), ("lost", ""), ("fell", "probe")]
+    ("verdict", "holder"), [("failure", "probe"), ("lost", ""), ("collateral", "probe")]
 )
 def test_a_failed_probe_reopens_for_longer_up_to_a_bound(verdict: Verdict, holder: str) -> None:
     breaker, now, waits = failing(3), 1, []
@@ -141,7 +142,7 @@ def test_a_host_lost_elsewhere_does_not_decide_over_the_probe() -> None:
     breaker.wait(1001)
     breaker.begin(1001, "probe", 500)
     breaker.record(POLICY, 1002, "", "lost", source="w2", workers=2)
-    breaker.record(POLICY, 1002, "another", "fell", source="w2", workers=2)
+    breaker.record(POLICY, 1002, "another", "collateral", source="w2", workers=2)
     assert breaker.state is HALF_OPEN
     breaker.record(POLICY, 1003, "probe", "success", source="w1", workers=2)
     assert breaker.state is CLOSED
@@ -216,7 +217,7 @@ OPERATIONS = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 1, 200, 700, 1000, 2000, 9999]),
         st.sampled_from(
-            ["wait", "begin", "renew", "reset", "success", "ignored", "fell", "lost"]
+            ["wait", "begin", "renew", "reset", "success", "ignored", "collateral", "lost"]
             + ["failure"] * 7
         ),
         st.sampled_from(["", "a", "b"]),
@@ -276,7 +277,7 @@ def claimed(store: JobStore, room: int = 1) -> list[Claim]:
 
 def fail(store: JobStore, claim: Claim, policy: BreakerPolicy = QUICK) -> tuple[str, str] | None:
     again = Requeue(claim.id, claim.attempt, "engine_error", verdict="failure")
-    return store.settle([again], policy, "w").change
+    return store.commit([again], policy, "w").change
 
 
 def break_it(store: JobStore) -> None:
@@ -301,7 +302,7 @@ def test_the_store_parks_jobs_while_open_and_hands_out_one_probe(store: JobStore
     assert len(probe.claims) == 1 and probe.change == ("open", "half_open")
     assert claimed(store, 8) == []
     won = Finish(probe.claims[0].id, probe.claims[0].attempt, JobState.SUCCEEDED, verdict="success")
-    settled = store.settle([won], QUICK, "w")
+    settled = store.commit([won], QUICK, "w")
     assert (settled.results, settled.change) == ([1], ("half_open", "closed"))
     assert len(claimed(store, 8)) == 5
 
@@ -310,10 +311,10 @@ def test_neither_repeated_nor_fenced_ends_are_counted(store: JobStore) -> None:
     submit(store)
     [claim] = claimed(store)
     ends = [Finish(claim.id, claim.attempt, JobState.SUCCEEDED, verdict="success")]
-    assert store.settle(ends, QUICK, "w").results == [1]
-    assert store.settle(ends, QUICK, "w").results == [1]
+    assert store.commit(ends, QUICK, "w").results == [1]
+    assert store.commit(ends, QUICK, "w").results == [1]
     stale = Requeue(claim.id, claim.attempt, "x", verdict="failure")
-    assert store.settle([stale], QUICK, "w").results == [0]
+    assert store.commit([stale], QUICK, "w").results == [0]
     breaker = store.status(MODEL).breaker
     assert (breaker.successes, breaker.failures) == (1, 0)
 
@@ -356,7 +357,7 @@ def test_retries_beyond_the_budget_wait_for_their_turn(store: JobStore) -> None:
         Requeue(claim.id, claim.attempt, "engine_error", 0.0, "failures", verdict="failure")
         for claim in claimed(store, 12)
     ]
-    results = store.settle(writes, policy, "w").results
+    results = store.commit(writes, policy, "w").results
     assert (results.count(1), results.count(4)) == (4, 8)
     rows: Any = store.redis.zrange(store.keys("due", MODEL), 0, -1, withscores=True)
     due = [moment for _, moment in rows]
@@ -370,7 +371,7 @@ def test_crashes_and_uncharged_returns_cost_no_budget(store: JobStore) -> None:
     claims = claimed(store, 8)
     writes = [Requeue(c.id, c.attempt, "x", 0.0, "crashes") for c in claims[:4]]
     writes += [Requeue(c.id, c.attempt, "breaker_open", verdict="failure") for c in claims[4:]]
-    assert 4 not in store.settle(writes, policy, "w").results
+    assert 4 not in store.commit(writes, policy, "w").results
 
 
 # -- many processes
@@ -416,5 +417,5 @@ def test_eight_processes_of_sixteen_threads_get_one_probe(
     assert probe != dead
     job_id, attempt = probe.split("/")
     won = Finish(job_id, int(attempt), JobState.SUCCEEDED, verdict="success")
-    store.settle([won], QUICK, "racer")
+    store.commit([won], QUICK, "racer")
     assert len(run(2)) == 98

@@ -211,7 +211,7 @@ def test_others_get_a_turn_among_many_readers(
         turns: list[int] = []
         rest = time.sleep
         monkeypatch.setattr(
-            "shared.store.events.time.sleep",
+            "shared.store.events.hub.time.sleep",
             lambda seconds: rest(seconds) if seconds else turns.append(1),
         )
         say(store, job_id, 1)

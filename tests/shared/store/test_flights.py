@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from shared.domain.records import Append, Claim, Created, Finish, NewJob, Record, new_job_id
+from shared.domain.creation import Cached, Created, Followed, Outcome, Replayed
+from shared.domain.records import Append, Claim, Finish, NewJob, Record, new_job_id
 from shared.domain.sharing import Result, Share
 from shared.domain.states import JobState
 from shared.store.events import EventLog
@@ -27,15 +28,15 @@ def share(digest: str = "d", ttl: int = 60, most: int = 100) -> Share:
 
 def ask(
     store: JobStore, tenant: str = "t", *, known: Result | None = None, **fields: Any
-) -> Created:
+) -> Outcome:
     fields.setdefault("share", share())
     limit = fields.pop("max_queued", 1000)
     job = NewJob(fields.pop("id", None) or new_job_id(), MODEL, tenant, b"{}", **fields)
     return store.create(job, max_queued=limit, known=known)
 
 
-def runs(created: Created) -> bool:
-    return created.result is None and not created.follows
+def runs(outcome: Outcome) -> bool:
+    return isinstance(outcome, Created)
 
 
 def claim(store: JobStore, room: int = 8) -> list[Claim]:
@@ -56,7 +57,7 @@ def ended(store: JobStore, held: Claim, state: JobState) -> None:
     assert store.write([Finish(held.id, held.attempt, state, error=b'{"code":"x"}')]) == [1]
 
 
-def run(store: JobStore, **fields: Any) -> Created:
+def run(store: JobStore, **fields: Any) -> Outcome:
     """Ask, and let a worker answer."""
     created = ask(store, **fields)
     [held] = claim(store)
@@ -64,11 +65,11 @@ def run(store: JobStore, **fields: Any) -> Created:
     return created
 
 
-def state(store: JobStore, created: Created) -> JobState:
+def state(store: JobStore, created: Outcome) -> JobState:
     return store.get(created.id).state
 
 
-def kinds(store: JobStore, created: Created) -> list[tuple[str, str]]:
+def kinds(store: JobStore, created: Outcome) -> list[tuple[str, str]]:
     events = EventLog(store.redis, store.keys).read(created.id)
     return [(str(event.id), event.kind) for event in events]
 
@@ -83,7 +84,7 @@ def test_who_asks_the_same_has_the_result_at_once(store: JobStore) -> None:
     first = run(store)
     again = ask(store)
 
-    assert again.result is not None and again.result.output == OUTPUT and not again.ring
+    assert isinstance(again, Cached) and again.result.output == OUTPUT
     assert served(store.get(again.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
     assert kinds(store, again) == [("0-1", "status"), ("0-2", "token"), ("0-3", "done")]
     told = EventLog(store.redis, store.keys).read(again.id)[1]
@@ -121,7 +122,7 @@ def test_one_that_is_not_shared_is_neither_looked_up_nor_kept(store: JobStore) -
 def test_only_success_is_kept(store: JobStore, end: JobState) -> None:
     ask(store)
     ended(store, claim(store)[0], end)
-    assert ask(store).result is None
+    assert not isinstance(ask(store), Cached)
 
 
 def test_what_was_deleted_is_not_found(store: JobStore) -> None:
@@ -135,7 +136,7 @@ def test_the_least_recently_used_goes_first(store: JobStore) -> None:
     for number, digest in enumerate("abc"):
         run(store, share=share(digest, most=3))
         redis.zadd(store.keys("results", "t"), {digest: number})
-    assert ask(store, share=share("a", most=3)).result is not None
+    assert isinstance(ask(store, share=share("a", most=3)), Cached)
     run(store, share=share("e", most=3))
 
     left = [digest for digest in "abce" if redis.exists(store.keys("cached", "t", digest))]
@@ -152,7 +153,7 @@ def test_an_entry_lives_as_long_as_its_model_says(store: JobStore) -> None:
 def test_what_the_caller_knows_is_not_kept_here(store: JobStore) -> None:
     alone = share(ttl=0)
     run(store, share=alone)
-    assert ask(store, share=alone).result is None
+    assert not isinstance(ask(store, share=alone), Cached)
     found = ask(store, share=alone, known=Result(OUTPUT, USAGE))
     assert served(store.get(found.id))[:2] == ("succeeded", True)
 
@@ -160,7 +161,7 @@ def test_what_the_caller_knows_is_not_kept_here(store: JobStore) -> None:
 def test_a_hit_needs_no_room_in_the_queue(store: JobStore) -> None:
     run(store)
     ask(store, share=None)
-    assert ask(store, max_queued=1).result is not None
+    assert isinstance(ask(store, max_queued=1), Cached)
 
 
 def test_it_counts_as_a_job_without_device_time(store: JobStore) -> None:
@@ -189,7 +190,7 @@ def test_its_webhook_is_posted(store: JobStore) -> None:
 def test_an_idempotency_key_names_it(store: JobStore) -> None:
     run(store)
     first, second = (ask(store, idempotency_key="k", body_digest="b") for _ in range(2))
-    assert second.replayed and second.id == first.id
+    assert second == Replayed(first.id)
 
 
 def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
@@ -204,7 +205,7 @@ def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
     assert held.id == leader.id and claim(store) == []
     assert before == [("hello", (1, 2), False)] * 2
     for job in (early, late):
-        assert job.follows and not job.ring
+        assert isinstance(job, Followed)
         assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
         assert store.streamed(job.id)[0] == "hello"
     assert [kind for _, kind in kinds(store, late)] == ["status", "token", "token", "done"]
@@ -217,12 +218,12 @@ def test_a_repeated_create_of_a_follower_makes_no_second(store: JobStore) -> Non
         ask(store, id=job_id)
     [held] = claim(store)
     succeed(store, held)
-    assert ask(store, id=job_id).result is not None
+    assert isinstance(ask(store, id=job_id), Cached)
     assert claim(store) == []
 
 
 def test_other_tenants_run_their_own(store: JobStore) -> None:
-    assert [ask(store, tenant).follows for tenant in ("t", "u")] == [False, False]
+    assert [runs(ask(store, tenant)) for tenant in ("t", "u")] == [True, True]
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -248,7 +249,7 @@ def test_a_leader_that_is_canceled_leaves_the_work_to_the_next(
         *("canceled", "succeeded", "succeeded")
     ]
     assert [store.streamed(job.id)[0] for job in (second, third)] == ["hello"] * 2
-    assert ask(store).result is not None
+    assert isinstance(ask(store), Cached)
 
 
 def test_who_comes_after_a_cancel_was_asked_for_does_not_follow(store: JobStore) -> None:
@@ -256,7 +257,7 @@ def test_who_comes_after_a_cancel_was_asked_for_does_not_follow(store: JobStore)
     [held] = claim(store)
     store.cancel(leader.id)
     assert runs(ask(store))
-    assert ask(store).follows
+    assert isinstance(ask(store), Followed)
     ended(store, held, JobState.CANCELED)
     [other] = claim(store)
     succeed(store, other)
@@ -325,21 +326,24 @@ def test_a_follower_keeps_its_own_deadline_and_cancel(store: JobStore) -> None:
 def test_the_more_urgent_do_not_wait_behind_the_less_urgent(store: JobStore) -> None:
     low = ask(store, priority="low")
     high = ask(store, priority="high")
-    assert not high.follows
-    assert ask(store, priority="normal").follows
+    assert not isinstance(high, Followed)
+    assert isinstance(ask(store, priority="normal"), Followed)
     assert [held.id for held in claim(store)] == [high.id, low.id]
 
 
 def test_followers_take_no_room_in_the_queue(store: JobStore) -> None:
     ask(store)
     other = ask(store, max_queued=1)
-    assert other.follows and store.status(MODEL).waiting == 1
+    assert isinstance(other, Followed) and store.status(MODEL).waiting == 1
     assert store.get(other.id).position is None
 
 
 def test_a_full_flight_is_followed_by_another(store: JobStore) -> None:
     made = [ask(store) for _ in range(FOLLOWERS_MAX + 3)]
-    assert [n for n, job in enumerate(made) if not job.follows] == [0, FOLLOWERS_MAX + 1]
+    assert [n for n, job in enumerate(made) if not isinstance(job, Followed)] == [
+        0,
+        FOLLOWERS_MAX + 1,
+    ]
     held = claim(store)
     assert len(held) == 2
     for one in held:
@@ -386,7 +390,7 @@ def test_who_leaves_makes_room(store: JobStore) -> None:
     ask(store)
     for job in [ask(store) for _ in range(FOLLOWERS_MAX)]:
         store.cancel(job.id)
-    assert ask(store).follows
+    assert isinstance(ask(store), Followed)
 
 
 def test_nobody_follows_one_past_its_deadline(store: JobStore) -> None:
@@ -400,7 +404,7 @@ def test_the_end_of_one_flight_leaves_another_open(store: JobStore) -> None:
     [first, second] = claim(store)
     ended(store, second, JobState.FAILED)
     late = ask(store)
-    assert (first.id, second.id) == (high.id, low.id) and late.follows
+    assert (first.id, second.id) == (high.id, low.id) and isinstance(late, Followed)
     succeed(store, first)
     assert state(store, late) == "succeeded"
 
@@ -413,7 +417,7 @@ def test_an_heir_does_not_close_another_flight(store: JobStore) -> None:
     ended(store, held, JobState.CANCELED)
     late = ask(store)
     by_id = {one.id: one for one in claim(store)}
-    assert set(by_id) == {heir.id, other.id} and late.follows
+    assert set(by_id) == {heir.id, other.id} and isinstance(late, Followed)
     succeed(store, by_id[other.id])
     assert [state(store, job) for job in (late, heir)] == ["succeeded", "running"]
 
@@ -466,5 +470,5 @@ def test_nobody_follows_one_whose_record_is_gone(store: JobStore) -> None:
     store.redis.delete(store.keys("job", ask(store).id))
     leader = ask(store)
     assert runs(leader)
-    assert ask(store).follows
+    assert isinstance(ask(store), Followed)
     assert store.redis.hget(store.keys("flights", "t"), "d") == leader.id.encode()

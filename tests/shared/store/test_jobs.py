@@ -4,38 +4,48 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from shared.domain.creation import Created, Limited, Mismatched, Outcome, Reason, Refused, Replayed
 from shared.domain.errors import (
-    IdempotencyMismatch,
     InputGone,
     InvalidRequest,
     JobNotFailed,
     JobNotFound,
     JobNotTerminal,
-    QueueFull,
-    RateLimited,
     StoreUnavailable,
 )
-from shared.domain.records import Append, Claim, Created, Finish, NewJob, Requeue, new_job_id
+from shared.domain.quotas import Charge, ClientCharges, Policy
+from shared.domain.records import (
+    Append,
+    Claim,
+    Finish,
+    NewJob,
+    Requeue,
+    new_job_id,
+)
 from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.store.events import START, EventLog
 from shared.store.jobs import CLAIM_VALUES, JobStore
-from shared.store.rate_limits import RateLimiter, decided
-from shared.store.sliding_window import Charge, Policy
 from tests.conftest import RedisServer, eventually
 
 MODEL = "m"
 
 
-def submit(store: JobStore, tenant: str = "t", **fields: object) -> Created:
+def ask(store: JobStore, tenant: str = "t", **fields: object) -> Outcome:
     limit = int(str(fields.pop("max_queued", 100_000)))
     fields.setdefault("request", b'{"content":"x"}')
     job = NewJob(id=new_job_id(), model=MODEL, tenant=tenant, **fields)  # type: ignore[arg-type]
     return store.create(job, max_queued=limit)
+
+
+def submit(store: JobStore, tenant: str = "t", **fields: object) -> Created:
+    outcome = ask(store, tenant, **fields)
+    assert isinstance(outcome, Created), outcome
+    return outcome
 
 
 def claim(store: JobStore, room: int = 1, worker: str = "w") -> list[Claim]:
@@ -68,40 +78,41 @@ def test_a_job_runs_and_succeeds(store: JobStore) -> None:
     ]
 
 
-class Charged:
-    """What a job's client is charged: at most two jobs a minute."""
+CHARGES = ClientCharges("key:k", (Charge(Policy("submit", 2, 60)),))
+"""A job's client may make two a minute."""
 
-    def __init__(self, store: JobStore) -> None:
-        self.charges = [Charge(Policy("submit", 2, 60))]
-        self.packed = RateLimiter(store.redis, store.keys).packed("key:k", self.charges)
-        self.used: list[int] = []
 
-    def told(self, admitted: bool, rows: Sequence[int]) -> None:
-        decision = decided(self.charges, admitted, rows)
-        self.used += [standing.used for standing in decision.standings]
-        if decision.refused is not None:
-            raise RateLimited("Too many.", retry_after=1)
+def used(outcome: Outcome) -> list[int]:
+    assert outcome.quota is not None
+    return [status.used for status in outcome.quota.quota_status]
 
 
 def test_a_job_whose_client_is_over_its_limit_is_not_made(store: JobStore) -> None:
-    charged = Charged(store)
-    first, second, third = (NewJob(new_job_id(), MODEL, "t", b"{}") for _ in range(3))
-    store.create(first, max_queued=10, charging=charged)
-    store.create(second, max_queued=10, charging=charged)
-    with pytest.raises(RateLimited):
-        store.create(third, max_queued=10, charging=charged)
-    assert charged.used == [1, 2, 2]
+    jobs = [NewJob(new_job_id(), MODEL, "t", b"{}") for _ in range(3)]
+    outcomes = [store.create(job, max_queued=10, charges=CHARGES) for job in jobs]
+    assert [type(one) for one in outcomes] == [Created, Created, Limited]
+    assert [used(one) for one in outcomes] == [[1], [2], [2]]
+    assert isinstance(outcomes[2], Limited) and outcomes[2].quota.refused is not None
+    assert outcomes[2].quota.refused.policy.name == "submit"
     assert store.status(MODEL).waiting == 2
     with pytest.raises(JobNotFound):
-        store.get(third.id)
+        store.get(jobs[2].id)
 
 
 def test_a_repeated_call_makes_no_second_job_and_charges_nothing(store: JobStore) -> None:
-    charged, job = Charged(store), NewJob(new_job_id(), MODEL, "t", b"{}")
-    answers = [store.create(job, max_queued=10, charging=charged) for _ in range(4)]
+    job = NewJob(new_job_id(), MODEL, "t", b"{}")
+    answers = [store.create(job, max_queued=10, charges=CHARGES) for _ in range(4)]
     assert {answer.id for answer in answers} == {job.id}
-    assert charged.used == [1, 1, 1, 1]
+    assert [used(answer) for answer in answers] == [[1]] * 4
     assert store.status(MODEL).waiting == 1
+
+
+def test_a_refusal_says_how_its_client_stands(store: JobStore) -> None:
+    submit(store)
+    job = NewJob(new_job_id(), MODEL, "t", b"{}")
+    refused = store.create(job, max_queued=1, charges=CHARGES)
+    assert isinstance(refused, Refused) and refused.reason is Reason.QUEUE_FULL
+    assert used(refused) == [1]
 
 
 def test_the_first_event_is_the_same_before_and_after_others(store: JobStore) -> None:
@@ -200,8 +211,8 @@ def test_of_two_workers_with_the_same_attempt_the_one_goes_on_that_redis_knows(
     job_id = submit(store).id
     claim(store, worker="now")
     end = Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=1)
-    assert store.settle([end], None, "before").results == [0]
-    assert store.settle([end], None, "now").results == [1]
+    assert store.commit([end], None, "before").results == [0]
+    assert store.commit([end], None, "now").results == [1]
 
 
 def test_an_end_is_refused_where_an_event_before_it_is_missing(store: JobStore) -> None:
@@ -348,19 +359,18 @@ def test_delete_forgets_terminal_jobs_only(store: JobStore) -> None:
 
 def test_idempotency_keys(store: JobStore) -> None:
     first = submit(store, idempotency_key="k", body_digest="a")
-    again = submit(store, idempotency_key="k", body_digest="a")
-    other = submit(store, "u", idempotency_key="k", body_digest="b")
-    assert again.replayed and again.id == first.id
-    assert not other.replayed
-    with pytest.raises(IdempotencyMismatch):
-        submit(store, idempotency_key="k", body_digest="c")
+    assert ask(store, idempotency_key="k", body_digest="a") == Replayed(first.id)
+    assert submit(store, "u", idempotency_key="k", body_digest="b").id != first.id
+    mismatched = ask(store, idempotency_key="k", body_digest="c")
+    assert mismatched == Mismatched(first.id)
+    assert mismatched.to_error().code == "idempotency_mismatch"
 
 
 def test_one_idempotency_key_at_once_makes_one_job(store: JobStore) -> None:
-    made: list[Created] = []
+    made: list[Outcome] = []
     threads = [
         threading.Thread(
-            target=lambda: made.append(submit(store, idempotency_key="k", body_digest="a"))
+            target=lambda: made.append(ask(store, idempotency_key="k", body_digest="a"))
         )
         for _ in range(20)
     ]
@@ -368,13 +378,13 @@ def test_one_idempotency_key_at_once_makes_one_job(store: JobStore) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({m.id for m in made}) == 1 and sum(not m.replayed for m in made) == 1
+    assert len({m.id for m in made}) == 1 and sum(isinstance(m, Created) for m in made) == 1
 
 
 def test_the_queue_is_bounded(store: JobStore) -> None:
     submit(store, max_queued=1)
-    with pytest.raises(QueueFull):
-        submit(store, max_queued=1)
+    refused = ask(store, max_queued=1)
+    assert isinstance(refused, Refused) and refused.to_error().code == "queue_full"
 
 
 def test_listing_pages_newest_first(store: JobStore) -> None:
@@ -435,7 +445,7 @@ def test_dead_letters_are_kept_and_tried_again_once(store: JobStore) -> None:
     first = store.retry(job_id, "t", max_queued=10)
     again = store.retry(job_id, "t", max_queued=10)
     [held] = claim(store, 5)
-    assert again.replayed and again.id == first.id == held.id
+    assert again == Replayed(first.id) and first.id == held.id
     assert held.request == b'{"content":"r"}'
     record = store.get(first.id).job()
     assert record.metadata == {"k": "v", "retry_of": job_id}

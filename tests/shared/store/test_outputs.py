@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.domain.records import Created, Finish, NewJob, new_job_id
+from shared.domain.creation import Cached, Outcome
+from shared.domain.records import Finish, NewJob, new_job_id
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.domain.sharing import Result, Share
 from shared.domain.states import JobState
@@ -18,7 +19,7 @@ LARGE = b'{"text":"' + b"x" * 100_000 + b'","finish_reason":"stop"}'
 HOOK = "completed http://base example.org:443 https://example.org/x"
 
 
-def ran(store: JobStore, **fields: Any) -> Created:
+def ran(store: JobStore, **fields: Any) -> Outcome:
     """A job that ran and brought a large result."""
     created = ask(store, **fields)
     succeed(store, claim(store)[0], LARGE)
@@ -27,7 +28,7 @@ def ran(store: JobStore, **fields: Any) -> Created:
 
 def hits(store: JobStore, number: int, **fields: Any) -> list[str]:
     made = [ask(store, **fields) for _ in range(number)]
-    assert all(created.result is not None for created in made)
+    assert all(isinstance(created, Cached) for created in made)
     return [created.id for created in made]
 
 
@@ -134,7 +135,7 @@ def test_a_result_that_is_gone_is_not_found(store: JobStore) -> None:
     ran(store)
     hits(store, 1)
     store.redis.delete(*outputs(store))
-    assert ask(store).result is None
+    assert not isinstance(ask(store), Cached)
 
 
 def test_a_repeated_call_gets_the_result_again(store: JobStore) -> None:
@@ -191,7 +192,7 @@ def test_a_result_that_the_cache_forgot_stays_with_its_jobs(store: JobStore) -> 
     ran(store, share=share("a", most=1))
     [job_id] = hits(store, 1, share=share("a", most=1))
     run(store, share=share("b", most=1))
-    assert ask(store, share=share("a", most=1)).result is None
+    assert not isinstance(ask(store, share=share("a", most=1)), Cached)
     assert output_of(store, job_id)["text"] == "x" * 100_000
 
 
@@ -199,7 +200,7 @@ def test_tenants_have_results_of_their_own(store: JobStore) -> None:
     for tenant in ("t", "other"):
         ask(store, tenant)
         succeed(store, claim(store)[0], LARGE)
-        assert ask(store, tenant).result is not None
+        assert isinstance(ask(store, tenant), Cached)
     assert len(outputs(store)) == 2
 
 

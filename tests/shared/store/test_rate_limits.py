@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from shared.domain.quotas import Charge, Policy
 from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
 from shared.store.keys import Keys
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import SLOTS, Charge, Policy
+from shared.store.sliding_window import SLOTS
 from tests.conftest import RedisServer, eventually
 
 PROCESSES = 16
@@ -117,7 +118,7 @@ def test_the_policy_that_lasts_longest_is_named(limiter: RateLimiter) -> None:
 
     assert decision.refused is not None and decision.refused.policy is hour
     assert decision.refused.wait_ms > 60_000
-    assert [standing.remaining for standing in decision.standings] == [0, 0]
+    assert [status.remaining for status in decision.quota_status] == [0, 0]
     assert limiter.take("somebody else", [Charge(MINUTE)]).refused is None
 
 

@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from shared.domain.quotas import Charge, Policy, QuotaStatus
 from shared.hooks import Hooks, Observers
 from shared.store.keys import Keys
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import SLOTS, Charge, LocalWindows, Policy, Standing
+from shared.store.sliding_window import SLOTS, LocalWindows
 from tests.conftest import RedisServer
 
 START = 1_790_000_000_123
-Take = Callable[[Sequence[Charge], int], tuple[bool, Sequence[Standing]]]
+Take = Callable[[Sequence[Charge], int], tuple[bool, Sequence[QuotaStatus]]]
 fresh = count()
 
 
@@ -50,11 +51,11 @@ def limiter(request: pytest.FixtureRequest, redis: Redis) -> Callable[[], Take]:
         alone = Alone()
         limiter = RateLimiter(redis, keys, Observers(alone), clock=lambda: clock[0])
 
-        def take(charges: Sequence[Charge], now: int) -> tuple[bool, Sequence[Standing]]:
+        def take(charges: Sequence[Charge], now: int) -> tuple[bool, Sequence[QuotaStatus]]:
             clock[0] = now
             decision = limiter.take("c", charges)
             assert not alone.decisions
-            return decision.refused is None, decision.standings
+            return decision.refused is None, decision.quota_status
 
         return take
 
@@ -95,14 +96,14 @@ def test_no_window_ever_holds_more_and_a_refusal_is_right_to_a_slot(
     for pause, units in steps:
         now += pause
         charge = Charge(policy, units)
-        admitted, [standing] = take([charge], now)
+        admitted, [status] = take([charge], now)
         if admitted:
             log.add(now, charge.cost)
             assert log.within(now, span) <= quota
         else:
             assert log.within(now, span + span / SLOTS) + charge.cost > quota
-            assert 0 < standing.wait_ms <= span + span / SLOTS + 1
-        assert log.within(now, span) <= standing.used <= log.within(now, span + span / SLOTS)
+            assert 0 < status.wait_ms <= span + span / SLOTS + 1
+        assert log.within(now, span) <= status.used <= log.within(now, span + span / SLOTS)
 
 
 @settings(max_examples=40)
@@ -114,12 +115,12 @@ def test_who_waits_as_long_as_told_is_admitted_and_a_moment_earlier_is_not(
     policy = Policy("p", quota, seconds)
     for pause, units in steps:
         now += pause
-        admitted, [standing] = take([Charge(policy, units)], now)
+        admitted, [status] = take([Charge(policy, units)], now)
         if not admitted:
-            early, _ = take([Charge(policy, units)], now + standing.wait_ms - 1)
-            late, _ = take([Charge(policy, units)], now + standing.wait_ms)
+            early, _ = take([Charge(policy, units)], now + status.wait_ms - 1)
+            late, _ = take([Charge(policy, units)], now + status.wait_ms)
             assert (early, late) == (False, True)
-            now += standing.wait_ms
+            now += status.wait_ms
 
 
 @settings(max_examples=40)
@@ -131,23 +132,23 @@ def test_a_refusal_by_one_policy_costs_nothing_of_the_others(
     burst, hour = Policy("minute", short, 60), Policy("hour", long, 3600)
     for pause, _ in steps:
         now += pause
-        admitted, standings = take([Charge(burst), Charge(hour)], now)
+        admitted, quota_status = take([Charge(burst), Charge(hour)], now)
         if admitted:
             log.add(now, 1)
-        for policy, standing in zip((burst, hour), standings, strict=True):
+        for policy, status in zip((burst, hour), quota_status, strict=True):
             span = policy.seconds * 1000
-            assert log.within(now, span) <= standing.used <= policy.quota
-            assert standing.used <= log.within(now, span + span / SLOTS)
+            assert log.within(now, span) <= status.used <= policy.quota
+            assert status.used <= log.within(now, span + span / SLOTS)
 
 
 def test_a_charge_above_the_quota_takes_all_of_it(limiter: Callable[[], Take]) -> None:
     take, policy = limiter(), Policy("tokens", 100, 60, "tokens")
 
     assert take([Charge(policy, 5_000)], START)[0]
-    admitted, [standing] = take([Charge(policy, 1)], START + 1)
+    admitted, [status] = take([Charge(policy, 1)], START + 1)
 
     assert not admitted
-    assert (standing.used, standing.remaining, standing.refused) == (100, 0, 1)
+    assert (status.used, status.remaining, status.refused) == (100, 0, 1)
 
 
 def test_a_clock_that_goes_back_gives_nothing_away(limiter: Callable[[], Take]) -> None:

@@ -99,7 +99,7 @@ def test_running_jobs_go_on_with_their_workers(store: JobStore, ids: Mapping[str
     job_id = ids["running"]
     said = Append(job_id, 1, 2, "token", b'{"text":"lo","index":1}', "6")
     done = Finish(job_id, 1, JobState.SUCCEEDED, json.dumps(OUTPUT).encode(), b"", b"{}", seq=3)
-    assert store.settle([said, done], None, "w").results == [1, 1]
+    assert store.commit([said, done], None, "w").results == [1, 1]
     assert store.streamed(job_id)[0] == "hello" and kinds(store, job_id)[-1] == "done"
     assert store.held_bytes("t") > 4000, "counted from its end on"
     store.delete(job_id, "t")
@@ -112,7 +112,7 @@ def test_waiting_jobs_run_and_followers_get_the_result(
     done = Finish(
         ids["followed"], 1, JobState.SUCCEEDED, json.dumps(OUTPUT).encode(), b"", b"{}", seq=1
     )
-    assert store.settle([done], None, "w").results == [1]
+    assert store.commit([done], None, "w").results == [1]
     for name in ("followed", "follows"):
         assert store.get(ids[name]).job().output == OUTPUT
 

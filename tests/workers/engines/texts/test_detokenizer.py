@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.tiny_models import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 from workers.engines.loading.vocabulary import REPLACEMENT
-from workers.engines.text_generation.detokenizer import Chunk, Detokenizer, Spoken
-from workers.engines.text_generation.stop_strings import begun, first_stop
+from workers.engines.texts.detokenizer import Chunk, Detokenizer, Spoken
+from workers.engines.texts.stop_strings import begun, first_stop
 
 TOKENIZERS = {
     "byte-level": byte_level_tokenizer(),

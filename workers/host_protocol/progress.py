@@ -1,4 +1,4 @@
-"""Which call of its engine a host is in, since when and for whom: a page of memory that the worker reads.
+"""Shows a worker which call its engine host is in, since when and for whom, in a page of shared memory.
 
 The host writes it between two instructions of its loop, so it is right while the interpreter is held by
 code that lets no other thread run, and still right when the host is dead.

@@ -22,33 +22,33 @@ def unbounded(path: Path) -> TextGeneration:
     """An engine whose tokenizer may make anything vanish, so that tokens have to be counted."""
     engine = TextGeneration(text_spec(path))
     engine.load()
-    engine._door.bounds = type(engine._door.bounds)(engine._door.bounds.tokens)
+    engine._validator.bounds = type(engine._validator.bounds)(engine._validator.bounds.tokens)
     return engine
 
 
 def reading(engine: TextGeneration, go: threading.Event) -> None:
     """Have the engine wait for `go` before it reads a long prompt."""
-    read = engine._door.read
+    read = engine._validator.read
 
     def waits(work: Work) -> list[int]:
         if len(work.content) > LONG:
             assert go.wait(20)
         return read(work)
 
-    engine._door.read = waits  # type: ignore[method-assign]
+    engine._validator.read = waits  # type: ignore[method-assign]
 
 
 def counted(engine: TextGeneration, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that the tokenizer is given from now on."""
     given: list[str] = []
-    encode = engine._door._encode
+    encode = engine._validator._encode
     assert encode is not None
 
     def noted(text: str, special: bool) -> Any:
         given.append(text)
         return encode(text, special)
 
-    monkeypatch.setattr(engine._door, "_encode", noted)
+    monkeypatch.setattr(engine._validator, "_encode", noted)
     return given
 
 
@@ -94,14 +94,14 @@ def test_others_go_on_while_a_long_prompt_is_read(llama: Path) -> None:
 
     steps = 0
     while engine.pending() > 1:
-        assert engine.linger() == 0
+        assert engine.batch_delay() == 0
         steps += len(engine.step().shares)
     assert steps == 8
 
-    assert engine.linger() > 0
+    assert engine.batch_delay() > 0
     assert engine.step().outcomes == []
     go.set()
-    eventually(lambda: engine.linger() == 0)
+    eventually(lambda: engine.batch_delay() == 0)
     [outcome] = engine.step().outcomes
     assert isinstance(outcome, Failed)
     assert (outcome.id, outcome.code) == ("long", "prompt_too_long")
@@ -112,15 +112,15 @@ def test_a_long_prompt_that_fits_is_served(tmp_path: Path) -> None:
     path = save_causal(tmp_path, **LLAMA)
     engine = unbounded(path)
     text = "".join(chr(0x100 + n % 50) for n in range(LONG + 1))
-    engine._door._limits = engine._door._limits.model_copy(
+    engine._validator._limits = engine._validator._limits.model_copy(
         update={"max_prompt_tokens": 100_000, "max_new_tokens": 4}
     )
-    engine._door._context = None
+    engine._validator._context = None
     engine.admit(Work("x", text, {}, 0))
-    ids = engine._door._tokenizer(text)["input_ids"]
+    ids = engine._validator._tokenizer(text)["input_ids"]
 
-    eventually(lambda: engine.linger() == 0)
-    engine._take_in()
+    eventually(lambda: engine.batch_delay() == 0)
+    engine._intake.take_in()
 
     assert engine._sequences["x"].tokens == ids
 
@@ -147,14 +147,14 @@ def test_what_breaks_while_a_prompt_is_read_ends_that_job_alone(llama: Path) -> 
     def breaks(work: Work) -> list[int]:
         raise RuntimeError("no more")
 
-    read, engine._door.read = engine._door.read, breaks  # type: ignore[method-assign]
+    read, engine._validator.read = engine._validator.read, breaks  # type: ignore[method-assign]
     engine.admit(Work("x", FILLER, {}, 0))
-    engine._door.read = read  # type: ignore[method-assign]
+    engine._validator.read = read  # type: ignore[method-assign]
 
     ran = drive(engine, [Work("y", "a", {"max_new_tokens": 2}, 0)])
 
     broke = ran.outcomes["x"]
     assert isinstance(broke, Failed)
-    assert (broke.code, broke.door) == ("poison_input", True)
+    assert (broke.code, broke.at_admission) == ("poison_input", True)
     assert broke.message == "The model fails on this input: RuntimeError"
     assert ran.finished("y")

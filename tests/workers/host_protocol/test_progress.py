@@ -6,11 +6,11 @@ import sys
 import time
 
 from tests.conftest import eventually
-from workers.host.progress import Progress, new_page
+from workers.host_protocol.progress import Progress, new_page
 
 HOLD = """
 import sys, os, ctypes
-from workers.host.progress import Progress
+from workers.host_protocol.progress import Progress
 page = Progress(int(sys.argv[1]))
 page.sign()
 with page.call("job_1/2"):

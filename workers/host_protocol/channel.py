@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from workers.host.messages import Command, Report
+from workers.host_protocol.messages import Command, Report
 
 AT_ONCE = 256 * 1024
 """Bytes of one read: more than a socket holds, so what has come is taken whole."""

@@ -1,4 +1,4 @@
-"""What a worker and its engine host say to each other."""
+"""The messages between a worker and its engine host."""
 
 from typing import Any, Literal
 
@@ -98,7 +98,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """
 
     ticket: str
-    kind: Literal["finished", "broke", "canceled", "expired", "run_timeout"]
+    kind: Literal["finished", "failed", "canceled", "expired", "run_timeout"]
     output: bytes = b""
     usage: dict[str, int] = {}
     code: str = ""

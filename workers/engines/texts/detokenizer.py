@@ -1,4 +1,4 @@
-"""From tokens to text, piece by piece: no half characters, no start of a stop string.
+"""Turns tokens into text piece by piece, without half characters and without the start of a stop string.
 
 A state is a value: `push` returns the next one and leaves the old one as it was, so a step that
 fails half-way has changed nothing.
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from workers.engines.loading.vocabulary import REPLACEMENT, Vocabulary
-from workers.engines.text_generation.stop_strings import begun, first_stop
+from workers.engines.texts.stop_strings import begun, first_stop
 
 WINDOW = 32
 """Tokens decoded at once before the window's start moves up; decoding all from the start is quadratic."""
@@ -31,18 +31,18 @@ class Chunk:
 class Spoken:
     """How far the text of one sequence has come.
 
-    `window` holds its latest tokens, behind some of the prompt's; the first `settled` of them have become
-    text, and decode to `shown` characters, to `spelled` with special tokens written out. `held` is text
+    `window` holds its latest tokens, behind some of the prompt's; the first `committed` of them have become
+    text, and decode to `shown` characters, to `spelled` with special tokens written out. `withheld` is text
     that may turn out to begin a stop string; `before` is the end of what an earlier attempt has streamed,
     where a stop string may begin too, and `before_spelled` the same with special tokens written out.
     `specials`: special tokens are part of the text.
     """
 
     window: tuple[int, ...] = ()
-    settled: int = 0
+    committed: int = 0
     shown: int = 0
     spelled: int = 0
-    held: tuple[Chunk, ...] = ()
+    withheld: tuple[Chunk, ...] = ()
     before: str = ""
     before_spelled: str = ""
     specials: bool = False
@@ -89,23 +89,25 @@ class Detokenizer:
         window = (*spoken.window, *token_ids)
         full = self._text(spoken, window)
         spelled = self._spelled(spoken, window, full)
-        told, told_spelled = full[spoken.shown :], spelled[spoken.spelled :]
-        stopped = first_stop(told, stops) is not None
-        stopped = stopped or first_stop(told_spelled, self._spelled_stops(stops)) is not None
+        fresh, fresh_spelled = full[spoken.shown :], spelled[spoken.spelled :]
+        stopped = first_stop(fresh, stops) is not None
+        stopped = stopped or first_stop(fresh_spelled, self._spelled_stops(stops)) is not None
         kept = max((len(stop) for stop in stops), default=1) - 1
-        spoken = replace(spoken, before=_end(text, kept), before_spelled=_end(told_spelled, kept))
+        spoken = replace(spoken, before=_end(text, kept), before_spelled=_end(fresh_spelled, kept))
         if self._cut(full, token_ids):
             # Its last character was cut off: should it become whole, it is yet to be shown.
             shown = len(full.rstrip(REPLACEMENT))
-            state = replace(spoken, window=window, settled=len(window), shown=shown, spelled=shown)
+            state = replace(
+                spoken, window=window, committed=len(window), shown=shown, spelled=shown
+            )
         else:
-            state = self._settle(spoken, window, full, spelled)
+            state = self._commit(spoken, window, full, spelled)
         return Heard(state, stopped=stopped)
 
     def push(self, spoken: Spoken, token: int, stops: Items[str]) -> Heard:
         """Hear one more token. A returned chunk ends at a token boundary, or at a stop string."""
         window = (*spoken.window, token)
-        new = window[spoken.settled :]
+        new = window[spoken.committed :]
         text = self._text(spoken, window)
         open_end = self._cut(text, new) or self._in_bytes(new, spoken.specials)
         silent = open_end or len(text) <= spoken.shown
@@ -116,10 +118,10 @@ class Detokenizer:
         chunk = Chunk(new, "" if silent else text[spoken.shown :], spelled[spoken.spelled :])
         if open_end:
             # A special token may end the text here; else the character may yet become whole.
-            heard = self._release(spoken, (*spoken.held, chunk), stops)
+            heard = self._release(spoken, (*spoken.withheld, chunk), stops)
             return heard if heard.stopped else Heard(replace(spoken, window=window))
-        settled = self._settle(spoken, window, text, spelled)
-        return self._release(settled, (*spoken.held, chunk), stops)
+        committed = self._commit(spoken, window, text, spelled)
+        return self._release(committed, (*spoken.withheld, chunk), stops)
 
     def flush(self, spoken: Spoken, stops: Items[str], end: int | None = None) -> Heard:
         """The text is over: all that was held back, cut at a stop string if one shows up in it.
@@ -127,7 +129,7 @@ class Detokenizer:
         A character of which bytes are missing is left out of the text. `end` is the token that ended it: it
         is not shown, but a stop string may end in it.
         """
-        chunks = (*spoken.held, self._rest(spoken))
+        chunks = (*spoken.withheld, self._rest(spoken))
         if end is not None and self._spelled_stops(stops):
             chunks = (*chunks, Chunk((), "", self.vocabulary.spell((end,))))
         heard = self._release(spoken, chunks, stops)
@@ -186,21 +188,26 @@ class Detokenizer:
             return vocabulary.anchor
         return ()
 
-    def _settle(self, spoken: Spoken, window: tuple[int, ...], text: str, spelled: str) -> Spoken:
+    def _commit(self, spoken: Spoken, window: tuple[int, ...], text: str, spelled: str) -> Spoken:
         """All of the window is text now; drop its old tokens when it has become long."""
         shown, spelled_shown = len(text), len(spelled)
         if len(window) > WINDOW:
             window = self._context(window)
             shown = spelled_shown = len(self.vocabulary.decode(window)) if window else 0
         return replace(
-            spoken, window=window, settled=len(window), shown=shown, spelled=spelled_shown, held=()
+            spoken,
+            window=window,
+            committed=len(window),
+            shown=shown,
+            spelled=spelled_shown,
+            withheld=(),
         )
 
     def _rest(self, spoken: Spoken) -> Chunk:
         """The tokens that have not become text yet, and their text up to the last whole character."""
-        ids, settled = spoken.window, spoken.settled
+        ids, committed = spoken.window, spoken.committed
         end, text = len(ids), self._text(spoken, ids)
-        while end > settled and self._cut(text, ids[settled:end]):
+        while end > committed and self._cut(text, ids[committed:end]):
             end -= 1
             longer, text = text, self._text(spoken, ids[:end])
             whole = longer.rstrip(REPLACEMENT)
@@ -208,42 +215,42 @@ class Detokenizer:
                 # The token holds a whole character, and the beginning of one.
                 end, text = end + 1, whole
                 break
-        if end == settled:
-            return Chunk(ids[settled:])
+        if end == committed:
+            return Chunk(ids[committed:])
         spelled = self._spelled(spoken, ids[:end], text).rstrip(REPLACEMENT)
-        return Chunk(ids[settled:], text[spoken.shown :], spelled[spoken.spelled :])
+        return Chunk(ids[committed:], text[spoken.shown :], spelled[spoken.spelled :])
 
-    def _release(self, spoken: Spoken, held: tuple[Chunk, ...], stops: Items[str]) -> Heard:
-        """Split held and new text into what may be shown and what may yet become a stop string."""
+    def _release(self, spoken: Spoken, withheld: tuple[Chunk, ...], stops: Items[str]) -> Heard:
+        """Split withheld and new text into what may be shown and what may yet become a stop string."""
         if not stops:
-            return Heard(spoken, _joined(held))
-        text = spoken.before + "".join(chunk.text for chunk in held)
-        spelled = spoken.before_spelled + "".join(chunk.spelled for chunk in held)
+            return Heard(spoken, _joined(withheld))
+        text = spoken.before + "".join(chunk.text for chunk in withheld)
+        spelled = spoken.before_spelled + "".join(chunk.spelled for chunk in withheld)
         known, known_spelled = len(spoken.before), len(spoken.before_spelled)
         with_specials = self._spelled_stops(stops)
         ends = [first_stop(text, stops)]
         if (found := first_stop(spelled, with_specials)) is not None:
-            ends.append(known + _shown_before(held, found - known_spelled))
+            ends.append(known + _shown_before(withheld, found - known_spelled))
         if found_ends := [end for end in ends if end is not None]:
             # What an earlier attempt has streamed stays, even where a stop string begins in it. The cut
             # text comes with all its tokens, so that a resumed attempt sees the stop string in them.
-            ids = _joined(held).token_ids
+            ids = _joined(withheld).token_ids
             cut = text[known : max(known, min(found_ends))]
             if self._cut(cut, ids):
                 cut = cut.rstrip(REPLACEMENT)
             return Heard(Spoken(), Chunk(ids, cut, cut), stopped=True)
         safe = len(text) - begun(text, stops) - known
         safe_spelled = len(spelled) - begun(spelled, with_specials) - known_spelled
-        shown = _whole_chunks(held, safe, safe_spelled)
+        shown = _whole_chunks(withheld, safe, safe_spelled)
         if shown:
             spoken = replace(spoken, before="", before_spelled="")
-        return Heard(replace(spoken, held=held[shown:]), _joined(held[:shown]))
+        return Heard(replace(spoken, withheld=withheld[shown:]), _joined(withheld[:shown]))
 
 
-def _whole_chunks(held: Items[Chunk], safe: int, safe_spelled: int) -> int:
+def _whole_chunks(withheld: Items[Chunk], safe: int, safe_spelled: int) -> int:
     """How many chunks lie within so many characters, the last of them with text: tokens go with text."""
     with_text = 0
-    for number, chunk in enumerate(held, 1):
+    for number, chunk in enumerate(withheld, 1):
         safe -= len(chunk.text)
         safe_spelled -= len(chunk.spelled)
         if safe < 0 or safe_spelled < 0:
@@ -252,10 +259,10 @@ def _whole_chunks(held: Items[Chunk], safe: int, safe_spelled: int) -> int:
     return with_text
 
 
-def _shown_before(held: Items[Chunk], position: int) -> int:
+def _shown_before(withheld: Items[Chunk], position: int) -> int:
     """How many characters of text stand before a position in the spelled text; specials come first."""
     shown = 0
-    for chunk in held:
+    for chunk in withheld:
         specials = len(chunk.spelled) - len(chunk.text)
         if position < len(chunk.spelled):
             return shown + max(0, position - specials)

@@ -1,4 +1,4 @@
-"""Where stop strings stand in a text, or may be about to."""
+"""Finds stop strings in a text, and beginnings of them at its end."""
 
 from collections.abc import Iterable
 

@@ -10,10 +10,10 @@ from shared.domain.errors import InputRefused
 from workers.engines.base import Work
 from workers.engines.batching.reader import LONG
 from workers.engines.loading.tokenizer_bounds import counting, prompt_bounds
-from workers.engines.text_generation.defaults import NONE, Defaults
-from workers.engines.text_generation.detokenizer import Detokenizer
-from workers.engines.text_generation.sampling.sampler import Sampling
-from workers.engines.text_generation.sequence import Sequence
+from workers.engines.texts.defaults import NONE, Defaults
+from workers.engines.texts.detokenizer import Detokenizer
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 
 class InputValidator:
@@ -40,13 +40,6 @@ class InputValidator:
         self.bounds = prompt_bounds(tokenizer, longest, chats=True)
         self._encode = counting(tokenizer)
 
-    def admit(self, work: Work) -> Sequence:
-        """The sequence; it has `ended` where an earlier attempt has finished its text already.
-
-        Raises `InputRefused`.
-        """
-        return self.seat(work, self.read(work))
-
     def read(self, work: Work) -> list[int]:
         """The prompt's tokens. Touches nothing but the tokenizer, so any thread may call it.
 
@@ -70,8 +63,11 @@ class InputValidator:
             raise InputRefused("The prompt is empty.")
         return ids
 
-    def seat(self, work: Work, prompt: list[int]) -> Sequence:
-        """The sequence of a prompt that was read. Raises `InputRefused`."""
+    def sequence(self, work: Work, prompt: list[int]) -> Sequence:
+        """The sequence of a prompt that was read; it has `ended` where an earlier attempt has finished it.
+
+        Raises `InputRefused`.
+        """
         params = work.params
         asked = params.get("max_new_tokens")
         max_new_tokens = self._room(len(prompt), None if asked is None else int(asked))

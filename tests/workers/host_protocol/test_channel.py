@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from tests.conftest import eventually
-from workers.host.channel import AT_ONCE, SELECTABLE, Channel, to_host, to_worker
-from workers.host.messages import Cancel, Command, Pulse, Report, Submit
+from workers.host_protocol.channel import AT_ONCE, SELECTABLE, Channel, to_host, to_worker
+from workers.host_protocol.messages import Cancel, Command, Pulse, Report, Submit
 
 LARGE = Submit("large", b"x" * (4 * AT_ONCE), 60, "expired")
 

@@ -1,4 +1,4 @@
-"""What a model forbids or forces while a text is made, by the processors of transformers' `generate`."""
+"""Applies a model's own rules of generation, by the processors of transformers' `generate`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a model's own generation settings change: `generation_config.json`, or config.json of old.
+"""Reads what a model's own generation settings change: `generation_config.json`, or config.json of old.
 
 Settings that change even greedy text are the model's defaults. Those of sampling are not: a request says
 how it samples. What cannot be honoured refuses the model.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.domain.errors import ConfigError
-from workers.engines.text_generation.sampling.rules import Rules
+from workers.engines.texts.rules import Rules
 
 APPLIED = (
     "repetition_penalty",
@@ -77,8 +77,7 @@ class Defaults:
     applied: Mapping[str, Any] = field(default_factory=dict)
     not_applied: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For `GET /v1/models`."""
         return {"applied": dict(self.applied), "not_applied": dict(self.not_applied)}
 

@@ -1,11 +1,9 @@
-"""One text in the making, and the part of it that goes into one step."""
+"""One text in the making: its tokens, how the next one is chosen, and the text that they stand for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from workers.engines.text_generation.detokenizer import Spoken
-from workers.engines.text_generation.sampling.sampler import Draw, Sampling
-from workers.engines.text_generation.sampling.scores import Score
+from workers.engines.texts.detokenizer import Spoken
+from workers.engines.texts.sampling import Draw, Sampling, Score
 
 NO_SLOT = -1
 REPLAY = 64
@@ -72,44 +70,3 @@ class Sequence:
         drawn = following - self.prompt_length
         most = self.prompt_length + self.max_new_tokens
         return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known, most)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`.
-
-    Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot.
-    """
-
-    sequence: Sequence
-    slot: int
-    start: int
-    length: int
-    source: int = NO_SLOT
-
-    @property
-    def end(self) -> int:
-        return self.start + self.length
-
-    @property
-    def samples(self) -> bool:
-        """The chunk ends where the text ends: its last logits choose the next token."""
-        return self.end == len(self.sequence.tokens)
-
-    @property
-    def tokens(self) -> list[int]:
-        return self.sequence.tokens[self.start : self.end]
-
-    @property
-    def rows(self) -> "Iterator[Row]":
-        """Where logits are wanted."""
-        for position in range(max(self.start, self.sequence.wanted), self.end):
-            yield Row(self.sequence, position)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A position in a sequence whose logits were wanted."""
-
-    sequence: Sequence
-    position: int

@@ -1,0 +1,78 @@
+"""Events of jobs: where one stands in its job's log, and what readers get of it."""
+
+import re
+from typing import NamedTuple
+
+from shared.domain.errors import InvalidRequest
+
+_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+
+
+class EventId(NamedTuple):
+    """Where an event stands in its job's log: `<attempt>-<seq>`."""
+
+    attempt: int
+    seq: int
+
+    @classmethod
+    def parse(cls, text: str) -> "EventId":
+        """Raises `InvalidRequest` for anything but `<attempt>-<seq>`."""
+        match = _ID.fullmatch(text)
+        if match is None:
+            raise InvalidRequest(
+                f"{text[:40]!r} is not an event id; give the id of the last event that you got, "
+                "such as 1-17.",
+                code="invalid_cursor",
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def known(cls, raw: bytes) -> "EventId":
+        """One that our own scripts wrote."""
+        attempt, _, seq = raw.partition(b"-")
+        return cls(int(attempt), int(seq))
+
+    def __str__(self) -> str:
+        return f"{self.attempt}-{self.seq}"
+
+
+START = EventId(0, 0)
+
+
+_LINES = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
+"""What ends a line in Unicode and not in JSON, which escapes what does in ASCII: as it is, and escaped."""
+
+
+def _one_line(data: bytes) -> bytes:
+    """JSON that is one line also to clients that split lines as Python's `str.splitlines` does."""
+    for end, escaped in _LINES:
+        if end in data:
+            data = data.replace(end, escaped)
+    return data
+
+
+class Event:
+    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines.
+
+    `frame` is the event as one SSE frame, serialised once for all its readers.
+    """
+
+    __slots__ = ("data", "frame", "id", "kind")
+
+    def __init__(self, identity: EventId, kind: str, data: bytes) -> None:
+        self.id = identity
+        self.kind = kind
+        self.data = data
+        self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
+            *identity,
+            kind.encode(),
+            _one_line(data),
+        )
+
+    @property
+    def terminal(self) -> bool:
+        return self.kind == "done"
+
+
+CREATED = Event(EventId(0, 1), "status", b'{"status":"queued","attempt":0}')
+"""The first event of every job. It is never stored: who reads a log from its start is told it first."""

@@ -1,0 +1,80 @@
+"""How the process that made a job learns of its end: one message, with all of it, on a channel of its own."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from shared.locks import Wakeup
+
+
+class CompletionSource(Protocol):
+    """What hears of completions: `shared.store.events.hub.EventHub`."""
+
+    wakeup: Callable[[], Wakeup]
+
+    def forget(self, waiter: "CompletionWaiter") -> None:
+        """Nobody waits for this one any more."""
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """How a job ended, as fields of its record."""
+
+    job_id: str
+    fields: dict[str, str]
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "Completion":
+        """From the message of `finish` in shared/store/lua/lib/transitions.lua."""
+        *head, body = payload.split(b" ", 8)
+        job_id, state, attempt, started, finished, cached, first, second = (
+            b" ".join(head).decode().split(" ")
+        )
+        output, error = int(first), int(second)
+        return cls(
+            job_id,
+            {
+                "state": state,
+                "attempt": attempt,
+                "started": started,
+                "finished": finished,
+                "cached": cached,
+                "output": body[:output].decode(),
+                "error": body[output : output + error].decode(),
+                "usage": body[output + error :].decode(),
+            },
+        )
+
+
+class CompletionWaiter:
+    """Waits for the end of a job that this process made with its hub's `reply_channel`: woken once."""
+
+    def __init__(self, source: CompletionSource, job_id: str) -> None:
+        self.job_id = job_id
+        self.stale = False
+        """The connection was lost meanwhile, so the message may have been: look at the store."""
+        self._source = source
+        self._completion: Completion | None = None
+        self._woken = source.wakeup()
+
+    def __enter__(self) -> "CompletionWaiter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._source.forget(self)
+
+    def wait(self, timeout: float) -> Completion | None:
+        """The end, or None when it has not come within `timeout` seconds or has become stale.
+
+        For one caller at a time.
+        """
+        self._woken.wait(max(0.0, timeout))
+        return self._completion
+
+    def complete(self, completion: Completion) -> None:
+        self._completion = completion
+        self._woken.wake()
+
+    def mark_stale(self) -> None:
+        self.stale = True
+        self._woken.wake()

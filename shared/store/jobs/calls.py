@@ -1,0 +1,61 @@
+"""Script calls of the job store: connection, keys, and what every part of the store needs of them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from redis import Redis
+
+from shared.redis.connection import reachable
+from shared.redis.guard import MemoryGuard
+from shared.redis.script_pipeline import ScriptPipeline
+from shared.store.keys import Keys
+from shared.store.scripts import RETENTION, scripts
+
+ANY_TENANT = "*"
+UNBOUNDED = 2**53
+
+
+class ScriptCalls:
+    """One Redis, one key prefix. `retention` and `lease` are in seconds. Safe to share between threads."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        prefix: str = "truthgpt",
+        *,
+        retention: int = RETENTION,
+        lease: float = 15.0,
+    ) -> None:
+        self.redis = redis
+        self.keys = Keys(prefix)
+        self.retention = retention
+        self.lease = lease
+        self._memory = MemoryGuard(redis)
+        self._pipeline = ScriptPipeline(redis)
+        self._scripts = {
+            name: redis.register_script(text) for name, text in scripts(prefix, retention)
+        }
+
+    def watch(self, around: Callable[[], AbstractContextManager[object]]) -> None:
+        """Make every script call inside a context of its own."""
+        self._pipeline.around = around
+
+    def call(self, script: str, *args: Any) -> Any:
+        """Run a script of shared/store/lua for another store on the same keys."""
+        return self._call(script, *args)
+
+    def ping(self) -> None:
+        """Raise `StoreUnavailable` unless Redis answers."""
+        with reachable():
+            self.redis.ping()
+
+    def _call(self, name: str, *args: Any) -> Any:
+        with reachable():
+            return self._pipeline.call(self._scripts[name], args)
+
+
+def parse_change(text: bytes) -> tuple[str, str] | None:
+    """What a breaker was and is, as scripts tell it ('old new'); None where it has not changed."""
+    old, _, new = text.decode().partition(" ")
+    return (old, new) if new else None
