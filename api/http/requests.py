@@ -8,8 +8,8 @@ from werkzeug.http import parse_list_header
 
 from api.http import request_context
 from api.http.body_bounds import decoded
+from api.http.request_context import services
 from api.http.sse.connection import deadline
-from api.services import services
 from shared.domain.errors import InvalidRequest, JobsError
 
 MAX_WAIT = 60
@@ -160,7 +160,7 @@ def _length() -> int | None:
 
 
 def _read(length: int) -> bytes:
-    here = request_context.handling()
+    here = request_context.current()
     environ, seconds = here.environ, here.services.settings.body_timeout
     try:
         with deadline(environ, seconds):

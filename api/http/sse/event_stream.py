@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from api.http.answers import Links, job_json
 from api.http.sse.connection import Connection
-from api.intake.readers import ReaderPresence
 from api.services import Services
+from api.state.readers import ReaderPresence
 from shared.domain.errors import JobNotFound, StoreUnavailable
 from shared.store.events import Event, Follower
 

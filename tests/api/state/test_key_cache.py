@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from api.http import key_cache
-from api.http.key_cache import FRESH, OUTAGE, TOUCH_EVERY, KeyCache
+from api.state import key_cache
+from api.state.key_cache import FRESH, OUTAGE, TOUCH_EVERY, KeyCache
 from shared.domain.errors import StoreUnavailable
 from shared.redis.connection import connect
 from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer, new_token

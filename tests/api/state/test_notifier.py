@@ -1,6 +1,6 @@
 import threading
 
-from api.intake.notifier import Notifier
+from api.state.notifier import Notifier
 from tests.conftest import eventually
 
 

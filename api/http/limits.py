@@ -8,13 +8,14 @@ from functools import lru_cache
 
 import msgspec
 
+from api.client_address import client_address
 from api.http import request_context
-from api.http.auth import TICKET_CLIENT, client
-from api.http.limits.client_address import client_address
-from api.http.limits.plan import Counted, Limits
-from api.http.limits.slots import Slot
+from api.http.auth import client
+from api.http.caller import TICKET_CLIENT
 from api.http.reply import Answered
-from api.services import services
+from api.http.request_context import services
+from api.state.limit_plan import Counted, Limits
+from api.state.slots import Slot
 from shared.domain.errors import RateLimited
 from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
 

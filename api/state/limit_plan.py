@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
-from api.http.limits.client_address import Network
+from api.client_address import Network
 from shared.domain.quotas import Charge, Policy
 from shared.settings import Settings
 from shared.store.rate_limits import RateLimiter

@@ -1,6 +1,6 @@
 import pytest
 
-from api.http.limits.plan import Counted, Plan
+from api.state.limit_plan import Counted, Plan
 
 POST, GET = "POST /v1/infer", "GET /v1/jobs"
 

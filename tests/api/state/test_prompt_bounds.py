@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from flask.testing import FlaskClient
 
-from api.intake.prompt_bounds import FRESH, KnownBounds
+from api.state.prompt_bounds import FRESH, KnownBounds
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
 from shared.store.jobs import JobStore

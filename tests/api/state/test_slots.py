@@ -4,8 +4,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.http.limits.slots import Slots
 from api.services import of
+from api.state.slots import Slots
 from shared.domain.errors import RateLimited
 from shared.settings import Settings, key_secret
 from shared.store.api_keys import ApiKeys, Grant, Scope, Signer

@@ -2,7 +2,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from api.http.limits.client_address import UNKNOWN, client_address, trusted_hops
+from api.client_address import UNKNOWN, client_address, trusted_hops
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("::1")]
 
