@@ -1,5 +1,6 @@
 """The documents hang together: indexes are complete, links lead somewhere, titles name decisions."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -76,3 +77,32 @@ def test_a_decision_is_named_by_its_title_and_says_context_decision_consequences
     assert set(slug.split("-")) <= set(re.findall(r"[a-z0-9]+", title.lower()))
     for part in ("**Status.**", "**Context.**", "**Decision.**", "**Consequences.**"):
         assert text(page).count(part) == 1, part
+
+
+def test_every_function_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`((?:api|workers|shared)(?:\.\w+)+)`", text(DOCS / "architecture.md"))
+    assert len(named) > 20
+
+    assert [name for name in dict.fromkeys(named) if not exists(name)] == []
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_every_path_of_the_repository_that_a_document_names_exists() -> None:
+    tops = "api|workers|shared|client|cli|bench|tests|deploy|docs|examples|findings|models"
+    path = re.compile(rf"`((?:{tops})/[\w./-]*?)(?:::\w+)?`")
+    missing = {
+        (name(page), found)
+        for page in PAGES
+        for found in path.findall(text(page))
+        if not (ROOT / found).exists()
+    }
+
+    assert missing == set()
