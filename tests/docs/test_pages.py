@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, anchors, links
+from tests.docs.pages import PAGES, ROOT, anchors, links
 
 DOCS = ROOT / "docs"
 DECISIONS = DOCS / "decisions"
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    ROOT / "models" / "demo-llama" / "README.md",
-    *sorted(DOCS.rglob("*.md")),
-]
 NEVER_WRITTEN = {25}
 
 
