@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "examples" / "README.md",
     ROOT / "models" / "demo-llama" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]

@@ -141,6 +141,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader.close()
 
 
+@pytest.mark.timeout(240)
 def test_every_command_of_the_tutorial_runs_and_prints_what_it_shows(reader: Reader) -> None:
     for block in blocks(PAGE.read_text("utf-8")):
         reader.follow(block)
