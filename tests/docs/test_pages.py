@@ -54,6 +54,19 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     assert not broken
 
 
+def test_the_index_of_decisions_gives_the_status_that_each_states() -> None:
+    index = text(DECISIONS / "README.md")
+    rows = dict(re.findall(r"\]\((0[\w.-]+\.md)\) \| (.+) \|$", index, re.MULTILINE))
+
+    assert rows == {page.name: status(text(page)) for page in DECISIONS.glob("0*.md")}
+
+
+def status(decision: str) -> str:
+    found = re.search(r"\*\*Status\.\*\* (\w+)(?: by\s+\[decision (\d+)\])?", decision)
+    assert found is not None
+    return f"superseded by {found[2]}" if found[2] else found[1].lower()
+
+
 def test_decisions_are_numbered_without_gaps_save_those_that_were_never_written() -> None:
     numbers = [int(page.name[:4]) for page in sorted(DECISIONS.glob("0*.md"))]
 
