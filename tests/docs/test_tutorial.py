@@ -1,4 +1,7 @@
-"""`docs/tutorial.md` does what it says: every command runs, in order, and prints what the page shows."""
+"""`docs/tutorial.md` does what it says: every command runs, in order, and prints what the page shows.
+
+`docs/clients.md` talks to the tutorial's server, so it is followed before that one stops.
+"""
 
 import os
 import re
@@ -14,7 +17,8 @@ import pytest
 from tests.conftest import eventually, free_port, redis_binary, require
 from tests.docs.pages import ROOT, Block, Step, blocks, shows, steps
 
-PAGE = ROOT / "docs" / "tutorial.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+CLIENTS = ROOT / "docs" / "clients.md"
 OURS = re.compile(r"TRUTHGPT_|REDIS_|WEBHOOK_|MAKE|GUNICORN_")
 ENDED = re.compile(r"^ended (\d+)$", re.MULTILINE)
 
@@ -143,7 +147,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.timeout(240)
 def test_every_command_of_the_tutorial_runs_and_prints_what_it_shows(reader: Reader) -> None:
-    for block in blocks(PAGE.read_text("utf-8")):
+    *lessons, stop = blocks(TUTORIAL.read_text("utf-8"))
+    for block in [*lessons, *blocks(CLIENTS.read_text("utf-8")), stop]:
         reader.follow(block)
 
     assert not reader.serving, "the tutorial ends with its server stopped"
