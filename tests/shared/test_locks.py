@@ -134,8 +134,8 @@ from gevent import monkey
 monkey.patch_all()
 import _thread, threading
 from concurrent.futures import ThreadPoolExecutor
-from shared.connection import connect
-from shared.courier import ScriptPipeline
+from shared.redis.connection import connect
+from shared.redis.script_pipeline import ScriptPipeline
 from shared.greenlets import GreenletWakeup
 from shared.locks import brief_lock, brief_rlock, wakeups
 
@@ -145,9 +145,9 @@ assert type(brief_rlock()) is not type(threading.RLock())
 with brief_rlock() as _:
     pass
 redis = connect(sys.argv[1], 5.0)
-courier, script = ScriptPipeline(redis), redis.register_script("return ARGV[1]")
+pipeline, script = ScriptPipeline(redis), redis.register_script("return ARGV[1]")
 with ThreadPoolExecutor(100) as pool:
-    answers = list(pool.map(lambda n: courier.call(script, (str(n),)), range(2000)))
+    answers = list(pool.map(lambda n: pipeline.call(script, (str(n),)), range(2000)))
 assert answers == [str(n).encode() for n in range(2000)]
 """
     done = subprocess.run(

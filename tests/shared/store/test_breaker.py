@@ -183,7 +183,7 @@ def test_cool_downs_double_and_are_bounded() -> None:
 
 # -- the twin
 
-TWIN = """
+TWIN = """--- include: lib/breaker
 local now, op, holder = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local p, b = unpack_policy(ARGV[4]), load_breaker('m')
 local wait = -1
