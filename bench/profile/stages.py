@@ -13,7 +13,7 @@ _FRONT_END = (
         r"shared/telemetry/|prometheus_client/|opentelemetry/|api/http/observation|access_log",
     ),
     ("telemetry", r"shared/hooks|logging/__init__"),
-    ("limits", r"api/http/limits|rate_limits|sliding_window"),
+    ("limits", r"api/http/limits|rate_limits|token_buckets"),
     ("authentication", r"api/http/auth|key_cache|api_keys|api/http/operations"),
     (
         "parse and validate",

@@ -9,7 +9,7 @@ from shared.domain.events import CREATED
 from shared.domain.records import LeaseResult, WriteResult
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.domain.states import CLASSES, MAX_CRASHES, lua_moves
-from shared.store import breaker, sliding_window, stats
+from shared.store import breaker, stats
 
 STEPS = 64
 """In how many steps what ended jobs hold is counted as gone, one after the other."""
@@ -26,6 +26,8 @@ FOLLOWERS_MAX = 32
 """Jobs that may wait for the result of one."""
 LANDED_BYTES = 4 * 2**20
 """Of outputs that the end of a job writes to its followers; those who are left run by themselves."""
+RATE_SLOTS = 60
+"""Parts of a rate limit's sliding window; a unit counts until its part has left the window wholly."""
 BELL_MS = 5000
 """For which a doorbell counts as being on its way."""
 
@@ -57,7 +59,7 @@ def constants(retention: int) -> Mapping[str, str]:
         "LANDED_BYTES": LANDED_BYTES,
         "BREAKER_SLOTS": breaker.SLOTS,
         "MAX_DOUBLINGS": breaker.MAX_DOUBLINGS,
-        "RATE_SLOTS": sliding_window.SLOTS,
+        "RATE_SLOTS": RATE_SLOTS,
         **{f"WRITE_{result.name}": int(result) for result in WriteResult},
         **{f"LEASE_{result.name}": int(result) for result in LeaseResult},
     }
