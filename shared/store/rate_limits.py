@@ -47,9 +47,9 @@ class Usage:
 class RateLimiter:
     """Takes and refuses. Safe to share between threads.
 
-    `redis` should answer or fail within `TIMEOUT`. While it does not, each process counts for itself, in token
-    buckets: a client may take from each its quota, and what comes back meanwhile. `clock` gives milliseconds,
-    of Redis where it is None.
+    `redis` should answer or fail within `TIMEOUT`. While it does not, each process counts for itself, in
+    token buckets: a client may take from each its quota, and what comes back meanwhile. `clock` gives
+    milliseconds, of Redis where it is None.
     """
 
     def __init__(

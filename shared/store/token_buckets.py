@@ -1,7 +1,8 @@
 """Rate limits of one process alone, for while Redis is away: a bucket of units for each client and policy.
 
 A bucket holds a policy's quota and fills up at a quota a window, so that who was idle may take a quota at
-once and then as much as comes back. In Redis a sliding window counts exactly (shared/store/lua/lib/rates.lua).
+once and then as much as comes back. In Redis a sliding window counts exactly
+(shared/store/lua/lib/rates.lua).
 """
 
 import threading
