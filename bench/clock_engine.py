@@ -55,6 +55,6 @@ class Clock:
     def pending(self) -> int:
         return len(self._jobs)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """A newcomer joins at the next beat anyway."""
         return 0.0

@@ -1,4 +1,4 @@
-"""`python -m cli` is `truthgpt`."""
+"""Runs the `truthgpt` command as `python -m cli`."""
 
 from cli.main import main
 

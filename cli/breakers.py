@@ -1,4 +1,4 @@
-"""`truthgpt breakers`: the circuit breakers of the models and of their workers."""
+"""`truthgpt breakers`: shows the circuit breakers of models and workers, and closes one by hand."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""`truthgpt dead`: jobs that failed for no fault of their input, and another try for them."""
+"""`truthgpt dead`: lists dead-lettered jobs and tries them again."""
 
 import click
 

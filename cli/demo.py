@@ -1,4 +1,4 @@
-"""One real job for every model of a server, its tokens shown as they come."""
+"""Submits one real job to every model of a server and shows its tokens as they come."""
 
 import math
 from collections.abc import Sequence

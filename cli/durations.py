@@ -1,4 +1,4 @@
-"""Durations as options take them, and moments as tables show them."""
+"""Parses durations given as options, and formats moments for tables."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""One frame of `truthgpt top`: a server's queues, workers and leftovers on one screen. Pure."""
+"""Composes one frame of `truthgpt top`: queues, workers and leftovers. Pure: state in, text out."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

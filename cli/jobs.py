@@ -1,4 +1,4 @@
-"""`submit`, `stream`, `get`, `cancel`, `jobs`, `models`: thin over the HTTP API."""
+"""The commands `submit`, `stream`, `get`, `cancel`, `jobs` and `models`, each a call of the HTTP API."""
 
 import json
 import sys

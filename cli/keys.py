@@ -1,4 +1,4 @@
-"""`truthgpt keys`: who may call, kept where the API looks: in Redis itself, not over HTTP.
+"""`truthgpt keys`: makes, lists and revokes API keys in the server's Redis, not over HTTP.
 
 Whoever may make keys must hold Redis' address and the server's secret, which no key grants.
 """

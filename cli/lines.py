@@ -1,4 +1,4 @@
-"""What a server's processes say, where a program reads it: every line a JSON object, the launcher's too."""
+"""Formats the log lines of a server's processes as JSON, for a program that reads them."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which server the commands talk to, and with which token."""
+"""Finds out which server the commands talk to, and with which token."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The `truthgpt` command."""
+"""The `truthgpt` command and its groups."""
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version

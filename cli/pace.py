@@ -1,4 +1,4 @@
-"""Jobs and tokens a second, from what `GET /v1/stats` says one time after another.
+"""Computes jobs and tokens a second from successive answers of `GET /v1/stats`.
 
 The server counts by the minute and tells the sum over the last five to six, with the seconds that these
 are. Within one minute both only grow, so their differences are what has ended since, measured by the

@@ -1,4 +1,4 @@
-"""The processes that make up a server, one command each, and which of them a catalogue needs.
+"""The processes that make up a server: one command each, and which of them a catalogue needs.
 
 Every command puts its environment right and becomes the real program, so that signals from a supervisor
 reach that program and nothing stands in between: gunicorn by `exec`, for gevent must come before all that is

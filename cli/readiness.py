@@ -1,4 +1,4 @@
-"""Waiting for a server that has just been started."""
+"""Waits until a server that has just been started is ready."""
 
 import math
 import threading

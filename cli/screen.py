@@ -1,4 +1,4 @@
-"""What people see: tables, jobs, lines. Scripts get JSON instead."""
+"""Prints tables, jobs and lines for people, and JSON for scripts."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Everything that `truthgpt up` runs: Redis, the processes, and the words about them."""
+"""Starts and stops everything that `truthgpt up` runs: Redis and the server's processes."""
 
 import errno
 import math

@@ -1,4 +1,4 @@
-"""The Redis of a server, for commands that change what no HTTP call may."""
+"""Connects to a server's Redis, for commands that change what no HTTP call may."""
 
 from redis import Redis
 

@@ -1,4 +1,4 @@
-"""Numbers of bytes as options take them."""
+"""Parses numbers of bytes given as options."""
 
 from typing import Any
 

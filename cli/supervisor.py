@@ -1,4 +1,4 @@
-"""Keeps a set of processes running, prints what they say, and ends them in order.
+"""Keeps a set of processes running, prints their output, and ends them in order.
 
 Each process is a honcho `Process`, printed by honcho's `Printer`. Not honcho's `Manager`: it ends
 everything as soon as one process stops, and five seconds are too few to drain a worker.

@@ -1,4 +1,4 @@
-"""`truthgpt up` and `truthgpt demo`: a whole server with one command, and proof that it works."""
+"""`truthgpt up` and `truthgpt demo`: start a whole server with one command and prove that it works."""
 
 import tempfile
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`truthgpt usage`: who has used what, read from the store itself."""
+"""`truthgpt usage`: shows each tenant's usage, read from the store itself."""
 
 from collections.abc import Iterable
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`truthgpt webhooks secrets`: what a tenant's webhooks are signed with.
+"""`truthgpt webhooks secrets`: manages the secrets with which a tenant's webhooks are signed.
 
 Kept in the server's Redis itself, as API keys are: it needs Redis' address and the server's secret.
 """

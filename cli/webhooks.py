@@ -1,4 +1,4 @@
-"""`truthgpt webhooks`: what became of webhooks, and another go for them."""
+"""`truthgpt webhooks`: lists webhook deliveries and replays them."""
 
 import click
 

@@ -2,9 +2,9 @@
 
 from client.client import Client
 from client.delivery import Delivery
-from client.errors import ApiError, ClientError, ConnectionFailed, JobFailed
+from client.errors import ApiError, ClientError, ConnectionFailed
 from client.event import Event, text_of
-from client.job import Job, JobError
+from client.job import Job, JobError, JobFailed
 from client.model import Model, Readiness
 
 __all__ = [

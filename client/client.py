@@ -6,11 +6,11 @@ with Client() as client:
 """
 
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
@@ -20,6 +20,7 @@ from client.errors import ApiError, ClientError
 from client.event import Event
 from client.job import Job
 from client.model import Model, Readiness
+from client.request import JobFields, JobRequest
 from client.stream import follow
 
 PAGE = 100
@@ -70,107 +71,77 @@ class Client:
         model: str,
         prompt: str | None = None,
         *,
-        input: Any = None,  # noqa: A002  the name on the wire
-        params: Mapping[str, Any] | None = None,
-        priority: str | None = None,
-        expires_in: float | None = None,
-        metadata: Mapping[str, str] | None = None,
         webhook: Mapping[str, Any] | None = None,
-        idempotency_key: str | None = None,
         wait: int | None = None,
+        **fields: Unpack[JobFields],
     ) -> Job:
         """Make a job; with `wait`, give it that many seconds (at most 60) to end before the answer.
 
-        `webhook` is `{"url": …}`, perhaps with `"events": ["started", "completed"]`.
-        Tried again under one Idempotency-Key, so a lost answer never makes a second job.
+        `webhook` is `{"url": …}`, perhaps with `"events": ["started", "completed"]`. `fields` are those of
+        `JobFields`. Tried again under one Idempotency-Key, so a lost answer never makes a second job.
         """
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        if wait is not None:
-            headers["Prefer"] = f"wait={wait}"
-        body = _body(model, prompt, input, params, priority, expires_in, metadata)
-        if webhook is not None:
-            body["webhook"] = dict(webhook)
+        request = JobRequest.of(model, prompt, fields, webhook)
+        prefer = {"Prefer": f"wait={wait}"} if wait is not None else {}
         response = self._connection.request(
-            "POST", "/v1/jobs", json=body, headers=headers, hold=wait or 0.0
+            "POST",
+            "/v1/jobs",
+            json=request.body,
+            headers={**request.headers, **prefer},
+            hold=wait or 0.0,
         )
         return self._job(response)
 
-    def infer(
-        self,
-        model: str,
-        prompt: str | None = None,
-        *,
-        input: Any = None,  # noqa: A002  the name on the wire
-        params: Mapping[str, Any] | None = None,
-        priority: str | None = None,
-        expires_in: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Make a job and return it once it has succeeded.
+    def infer(self, model: str, prompt: str | None = None, **fields: Unpack[JobFields]) -> Job:
+        """Make a job and return it once it has succeeded. `fields` are those of `JobFields`.
 
         Raises `ApiError` with its `job_id` when the job fails. A job that outlasts the server's patience
         goes on and is waited for.
         """
+        request = JobRequest.of(model, prompt, fields)
         response = self._connection.request(
-            "POST",
-            "/v1/infer",
-            json=_body(model, prompt, input, params, priority, expires_in, metadata),
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
-            hold=INFER_HOLD,
+            "POST", "/v1/infer", json=request.body, headers=request.headers, hold=INFER_HOLD
         )
         job = self._job(response)
         return job if job.done else job.wait()
 
     def stream(
-        self,
-        model: str,
-        prompt: str | None = None,
-        *,
-        input: Any = None,  # noqa: A002  the name on the wire
-        params: Mapping[str, Any] | None = None,
-        priority: str | None = None,
-        expires_in: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        self, model: str, prompt: str | None = None, **fields: Unpack[JobFields]
     ) -> Iterator[Event]:
         """Make a job that lives as long as somebody reads it, and follow it to its `done`.
 
-        Stop reading, and the server cancels the job. For one that must outlive this process use
-        `submit(...).stream()`.
+        `fields` are those of `JobFields`. Stop reading, and the server cancels the job. For one that must
+        outlive this process use `submit(...).stream()`.
         """
-        connection = self._connection
-        body = _body(model, prompt, input, params, priority, expires_in, metadata)
-        key = idempotency_key or uuid.uuid4().hex
+        request = JobRequest.of(model, prompt, fields)
         job_id: str | None = None
 
         @contextmanager
         def open_stream(last_id: str) -> Iterator[httpx.Response]:
             nonlocal job_id
-            resume = {"Last-Event-ID": last_id} if last_id else {}
             if job_id is not None:
-                with connection.stream(
-                    "GET", f"{_path(job_id)}/events", headers=resume
-                ) as response:
+                with self._open_events(job_id, last_id) as response:
                     yield response
                 return
-            headers = {"Idempotency-Key": key, **resume}
-            with connection.stream(
-                "POST", "/v1/infer/stream", json=body, headers=headers
+            headers = {**request.headers, **_after(last_id)}
+            with self._connection.stream(
+                "POST", "/v1/infer/stream", json=request.body, headers=headers
             ) as response:
-                job_id = _named(response)
+                job_id = _job_id_of(response)
                 yield response
 
         return follow(open_stream, self.base_url, max_failures=self._max_failures)
 
     def events(self, job_id: str, *, after: str = "") -> Iterator[Event]:
         """A job's events after the event `after` ('' for all of them), until `done`; see `Job.stream`."""
+        return follow(
+            partial(self._open_events, job_id),
+            self.base_url,
+            after=after,
+            max_failures=self._max_failures,
+        )
 
-        def open_stream(last_id: str) -> AbstractContextManager[httpx.Response]:
-            resume = {"Last-Event-ID": last_id} if last_id else {}
-            return self._connection.stream("GET", f"{_path(job_id)}/events", headers=resume)
-
-        return follow(open_stream, self.base_url, after=after, max_failures=self._max_failures)
+    def _open_events(self, job_id: str, last_id: str) -> AbstractContextManager[httpx.Response]:
+        return self._connection.stream("GET", f"{_path(job_id)}/events", headers=_after(last_id))
 
     def get(self, job_id: str, *, wait: int | None = None) -> Job:
         """A job as it is now, or once it has ended within `wait` seconds."""
@@ -268,7 +239,7 @@ class Client:
         return Job.parse(value, self)
 
 
-def _named(response: httpx.Response) -> str | None:
+def _job_id_of(response: httpx.Response) -> str | None:
     """The id of the job that a streaming response belongs to, from its headers."""
     if not response.is_success:
         return None
@@ -283,22 +254,6 @@ def _path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-def _body(
-    model: str,
-    prompt: str | None,
-    content: Any,
-    params: Mapping[str, Any] | None,
-    priority: str | None,
-    expires_in: float | None,
-    metadata: Mapping[str, str] | None,
-) -> dict[str, Any]:
-    fields = {
-        "model": model,
-        "prompt": prompt,
-        "input": content,
-        "params": dict(params) if params else None,
-        "priority": priority,
-        "expires_in": expires_in,
-        "metadata": dict(metadata) if metadata else None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+def _after(last_id: str) -> dict[str, str]:
+    """The header that has a stream go on after an event; nothing for '', which is its beginning."""
+    return {"Last-Event-ID": last_id} if last_id else {}

@@ -1,4 +1,4 @@
-"""HTTP to one server: the token, the time limits, which failures are worth another try."""
+"""HTTP to one server: adds the token, sets time limits, repeats calls whose failure may pass."""
 
 import ipaddress
 import os
@@ -19,6 +19,7 @@ from tenacity import (
 from client.errors import ApiError, ClientError, ConnectionFailed, api_error
 
 TRANSIENT = frozenset({429, 502, 503, 504})
+"""Statuses that another try may change."""
 HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 SILENCE = 45.0
 """Seconds without a byte after which a stream is dead: the server sends a heartbeat every 15."""

@@ -1,4 +1,4 @@
-"""What became of one webhook of a job."""
+"""A webhook delivery of a job, as the API reports it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

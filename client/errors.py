@@ -1,14 +1,11 @@
-"""What can go wrong for a client: the server said no, the server could not be reached, the job failed."""
+"""What can go wrong for a client: the server refused, or could not be reached. See also `job.JobFailed`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
-
-if TYPE_CHECKING:
-    from client.job import Job
 
 
 class ClientError(Exception):
@@ -50,15 +47,6 @@ class ApiError(ClientError):
         self.retry_after = retry_after
         self.errors = tuple(errors)
         self.job_id = job_id
-
-
-class JobFailed(ClientError):
-    """The job ended without success, so there is no output to give."""
-
-    def __init__(self, job: "Job") -> None:
-        why = f"{job.error.code}: {job.error.message}" if job.error is not None else job.status
-        super().__init__(f"job {job.id} {job.status}: {why}")
-        self.job = job
 
 
 def api_error(response: httpx.Response) -> ApiError:

@@ -1,4 +1,4 @@
-"""One event of a job's stream, and the text that a stream of them adds up to."""
+"""An event of a job's stream, and the text that a stream of events adds up to."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -4,17 +4,35 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from client.errors import JobFailed
+from client.errors import ClientError
 from client.event import Event
-
-if TYPE_CHECKING:
-    from client.client import Client
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 LONGEST_HOLD = 30
 PATIENCE = 0.5
+
+
+class JobCalls(Protocol):
+    """The calls that a job makes of its own; `Client` has them."""
+
+    def get(self, job_id: str, *, wait: int | None = None) -> "Job": ...
+
+    def events(self, job_id: str, *, after: str = "") -> Iterator[Event]: ...
+
+    def cancel(self, job_id: str) -> "Job": ...
+
+    def delete(self, job_id: str) -> None: ...
+
+
+class JobFailed(ClientError):
+    """The job ended without success, so there is no output to give."""
+
+    def __init__(self, job: "Job") -> None:
+        why = f"{job.error.code}: {job.error.message}" if job.error is not None else job.status
+        super().__init__(f"job {job.id} {job.status}: {why}")
+        self.job = job
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +64,10 @@ class Job:
     metadata: Mapping[str, str]
     raw: Mapping[str, Any] = field(repr=False)
     """The JSON object as it came."""
-    _client: "Client" = field(repr=False, compare=False)
+    _client: JobCalls = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, value: Mapping[str, Any], client: "Client") -> "Job":
+    def parse(cls, value: Mapping[str, Any], client: JobCalls) -> "Job":
         """From the API's JSON. Fields that this version does not know stay in `raw`."""
         error = value.get("error")
         return cls(

@@ -1,4 +1,4 @@
-"""Server-sent events, parsed as they arrive: bytes in, events out, by the rules of the WHATWG standard.
+"""Parses server-sent events as their bytes arrive, by the rules of the WHATWG standard.
 
 Source: HTML Living Standard, section 9.2.6 "Interpreting an event stream".
 """

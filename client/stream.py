@@ -1,4 +1,4 @@
-"""Reading a job's events through any number of broken connections."""
+"""Follows a job's events to their end, over as many connections as that takes."""
 
 import random
 import time
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import httpx
 
-from client.connection import reason
+from client.connection import TRANSIENT, reason
 from client.errors import ApiError, ConnectionFailed, api_error
 from client.event import Event
 from client.sse import Parser
@@ -15,11 +15,10 @@ from client.sse import Parser
 Open = Callable[[str], AbstractContextManager[httpx.Response]]
 """Open the stream after the event with this id ('' for the beginning)."""
 
-TRANSIENT = frozenset({429, 502, 503, 504})
 FIRST_RETRY_MS = 1000
 FIRST_TRIES = 3
 LONGEST_PAUSE = 30.0
-SETTLED = 5.0
+GOOD_SECONDS = 5.0
 """A connection that lived this many seconds was a good one, even if the job said nothing on it."""
 
 
@@ -60,8 +59,8 @@ def follow(
                 raise
             trouble = error
         retry_ms = parser.retry_ms if parser.retry_ms is not None else retry_ms
-        settled = not isinstance(trouble, ApiError) and time.monotonic() - opened >= SETTLED
-        failures = 0 if progress or settled else failures + 1
+        lasted = not isinstance(trouble, ApiError) and time.monotonic() - opened >= GOOD_SECONDS
+        failures = 0 if progress or lasted else failures + 1
         if failures >= (max_failures if met else min(max_failures, FIRST_TRIES)):
             raise trouble
         time.sleep(_pause(retry_ms / 1000, failures, trouble))

@@ -41,7 +41,7 @@ class Hooks:
         """The engine host is starting, ready, unhealthy, failed or stopped."""
 
     def engine_stepped(self, model: str, step: Any) -> None:
-        """A step brought something (`workers.host.messages.Stepped`)."""
+        """A step brought something (`workers.host_protocol.messages.Stepped`)."""
 
     def engine_lost(self, model: str, reason: str) -> None:
         """The engine host died with all that it held."""

@@ -51,7 +51,7 @@ def drive(engine: Engine, works: Iterable[Work] = ()) -> Ran:
         assert len(ran.steps) < MOST_STEPS, f"{engine.pending()} jobs never end"
         ran.take(engine.step())
         if not ran.steps[-1].outcomes and not ran.steps[-1].pieces:
-            time.sleep(engine.linger())
+            time.sleep(engine.batch_delay())
     return ran
 
 

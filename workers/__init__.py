@@ -1,1 +1,1 @@
-"""The worker side: Celery workers that pull batches, and the engine hosts that run them."""
+"""The worker side: Celery workers that claim jobs, and the engine hosts that run them."""

@@ -1,7 +1,7 @@
 """A Celery worker of `workers.app`: `python -m workers NODE THREADS QUEUE...`.
 
-The same worker as Celery's own command starts; but that command first imports every subcommand and plug-in
-there is, Flower and its web server among them, which takes longer than all the worker itself needs.
+Celery's own command would start the same worker, but imports every subcommand and plug-in first, Flower and
+its web server among them, which takes longer than all that the worker itself needs.
 """
 
 import os

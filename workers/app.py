@@ -173,7 +173,7 @@ def _serve_rescue() -> None:
     )
     # Twice the time of the retries: what waits longer was never let through to its receiver.
     longest_wait = 2 * settings.webhook_retry_span + settings.webhook_retry_longest
-    doorman = DeliveryPoller(outbox, partial(broker.ring_deliveries, app), longest_wait)
+    poller = DeliveryPoller(outbox, partial(broker.ring_deliveries, app), longest_wait)
     register_deliver(app, deliveries)
 
     # Not when the broker has answered: jobs are rescued where it never does.
@@ -185,7 +185,7 @@ def _serve_rescue() -> None:
         _keep_metrics("rescue", observers, lambda site: [site.rescues(), site.deliveries()])
         _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
         rescuer.start()
-        doorman.start()
+        poller.start()
 
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def _stop_claiming(**_: Any) -> None:
@@ -194,7 +194,7 @@ def _serve_rescue() -> None:
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def _end(**_: Any) -> None:
         rescuer.stop()
-        doorman.stop()
+        poller.stop()
 
 
 if settings.model is not None:

@@ -1,4 +1,4 @@
-"""A model worker's parts, wired: executor and engine host, puller, keeper. Started and stopped as one."""
+"""A model's worker without Celery: executor, claimer and lease renewer, started and stopped as one."""
 
 import logging
 import time
@@ -9,16 +9,18 @@ from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
 from workers.engine_host.client import HostOptions
 from workers.execution.executor import Executor
-from workers.queue.claimer import LINGER_SECONDS, Claimer
+from workers.queue.claimer import IDLE_SECONDS, Claimer
+from workers.queue.control_listener import ControlListener
 from workers.queue.doorbells import Doorbells
-from workers.queue.lease_renewer import BEATS_A_LEASE, LeaseRenewer
+from workers.queue.lease_renewer import LeaseRenewer
+from workers.queue.worker_report import BEATS_A_LEASE
 
-SETTLE_SECONDS = 2.0
+CLAIM_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
 class EngineLog(Hooks):
-    """Says on the log what becomes of the engine host."""
+    """Logs what becomes of the engine host."""
 
     def engine_changed(self, model: str, state: str, detail: str) -> None:
         level = logging.ERROR if state == "failed" else logging.INFO
@@ -26,7 +28,7 @@ class EngineLog(Hooks):
 
 
 class BreakerLog(Hooks):
-    """Says on the log when a circuit breaker changes."""
+    """Logs when a circuit breaker changes."""
 
     def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:
         level = logging.INFO if new == "closed" else logging.WARNING
@@ -46,7 +48,7 @@ class Runtime:
         ring: Callable[[], object],
         *,
         drain_time: float = 20.0,
-        linger: float = LINGER_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
         hooks: Sequence[Hooks] = (),
         host: HostOptions | None = None,
         probe: Callable[[], object] | None = None,
@@ -55,27 +57,30 @@ class Runtime:
         self._ring = ring
         self.observers = observers = Observers(EngineLog(), BreakerLog(), *hooks)
         self.executor = Executor(
-            store, spec, worker, observers, self._rung, self._changed, self._engine_changed, host
+            store,
+            spec,
+            worker,
+            observers,
+            self._push_doorbell,
+            self._changed,
+            self._engine_changed,
+            host,
         )
-        self.puller = Claimer(
-            store, self.executor, spec.name, worker, observers, self._rung, linger
+        self.claimer = Claimer(
+            store, self.executor, spec.name, worker, observers, self._push_doorbell, idle_seconds
         )
         self.doorbells = Doorbells(probe or ring, store.lease / BEATS_A_LEASE)
-        self.keeper = LeaseRenewer(
-            store,
-            self.executor,
-            spec.name,
-            worker,
-            lambda: self.puller.drain_id,
-            self.puller.rouse,
-            self.puller.wake,
-            self.puller.drain,
-            self.doorbells,
+        self.lease_renewer = LeaseRenewer(
+            store, self.executor, self.claimer, self.doorbells, spec.name, worker
+        )
+        self.control_listener = ControlListener(
+            store, self.executor, self.claimer, spec.name, worker, self.lease_renewer.soon
         )
 
     def start(self) -> None:
         self.executor.start()
-        self.keeper.start()
+        self.lease_renewer.start()
+        self.control_listener.start()
 
     def drain(self) -> int:
         """Answer a doorbell. Returns how many jobs it claimed."""
@@ -83,18 +88,18 @@ class Runtime:
         with self.doorbells.answering():
             if first:
                 # From now on this worker is ready, as far as its consumer goes.
-                self.keeper.soon()
-            return self.puller.drain()
+                self.lease_renewer.soon()
+            return self.claimer.drain()
 
     def stop_claiming(self) -> None:
         """Safe in a signal handler: only sets flags."""
         self.doorbells.stop()
-        self.puller.stop()
+        self.claimer.stop()
 
     def stop(self) -> None:
         """Finish what fits into the drain time, give the rest back uncharged, end the engine host."""
         self.stop_claiming()
-        if not self.puller.settle(timeout=SETTLE_SECONDS):
+        if not self.claimer.await_claim(timeout=CLAIM_SECONDS):
             _log.warning("a claim is still under way; the leases of its jobs will run out")
         until = time.monotonic() + self._drain_time
         while self.executor.active and time.monotonic() < until:
@@ -102,19 +107,20 @@ class Runtime:
         self.executor.release_quarantine()
         returned = self.executor.active
         self.executor.give_back()
-        if not self.executor.scribe.flush(timeout=2.0):
+        if not self.executor.completer.flush(timeout=2.0):
             _log.warning("some results could not be written; their leases will run out")
-        self.keeper.stop()
+        self.control_listener.stop()
+        self.lease_renewer.stop()
         self.executor.stop()
         if returned:
             _log.info("%d jobs were given back to the queue", returned)
 
-    def _rung(self) -> None:
+    def _push_doorbell(self) -> None:
         self._ring()
 
     def _changed(self) -> None:
-        self.puller.room_changed()
+        self.claimer.room_changed()
 
     def _engine_changed(self) -> None:
-        self.puller.wake()
-        self.keeper.soon()
+        self.claimer.look_again()
+        self.lease_renewer.soon()

@@ -1,6 +1,6 @@
-"""The Celery tasks: thin, ids only, harmless when lost or doubled.
+"""The Celery tasks behind doorbells: they carry no job, and are harmless when lost or doubled.
 
-They send no task events: in Flower's list stand jobs, and doorbells would bury them.
+They send no task events: in Flower's list stand jobs, and doorbells would hide them.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def register_drain(app: Celery, runtime: Runtime) -> None:
-    """The doorbell's task: pull batches of the model until nothing is left."""
+    """The doorbell's task: claim batches of the model's jobs until nothing is left."""
 
     @app.task(name=DRAIN, send_events=False)  # type: ignore[untyped-decorator]
     def drain(_model: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from shared.domain.catalog import ModelSpec
-from shared.domain.params import TEXT_ENGINES
+from shared.domain.params import ENGINES, TEXT_ENGINES
 
 BYTES_PER_TOKEN = 4
 STORED_PER_NEW_TOKEN = 64
@@ -14,7 +14,7 @@ STORED_PER_NEW_TOKEN = 64
 STORED_PER_SCORE = 80
 """Bytes of one log-probability in an output, with the text and id of its token."""
 STORED_PER_EMBEDDING = 8 * 1024
-TOKEN_ENGINES = TEXT_ENGINES | {"embedding"}
+TOKEN_ENGINES = frozenset(name for name, kind in ENGINES.items() if kind.counts_tokens)
 
 
 def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:

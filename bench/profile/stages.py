@@ -29,21 +29,21 @@ _FRONT_END = (
     ("headers of every answer", r"api/http/protection|api/app|api/http/reply"),
     ("Flask, werkzeug", r"\((flask|werkzeug)/"),
     ("gunicorn", r"\(gunicorn/|api/server|email/utils"),
-    ("gevent", r"gevent/(?!_socket|socket)|shared/greenlets|shared/locks|api/server/deadline"),
+    ("gevent", r"gevent/(?!_socket|socket)|shared/locks"),
 )
 _WORKER = (
     ("Flower's events", r"workers/operations/flower"),
     ("telemetry", r"shared/telemetry/|prometheus_client/|opentelemetry/|shared/hooks"),
-    ("pipe to the engine", r"workers/host/channel"),
-    ("event writer", r"workers/execution/event_writer"),
+    ("pipe to the engine", r"workers/host_protocol/channel"),
+    ("event writer", r"workers/execution/(event_writer|pending_events|completer)"),
     ("claim", r"workers/queue/claimer|JobStore.claim"),
     ("executor", r"workers/execution/"),
-    ("leases, wake-ups", r"workers/queue/lease_renewer"),
+    ("leases, wake-ups", r"workers/queue/(lease_renewer|control_listener|worker_report)"),
     ("engine client", r"workers/engine_host/"),
     ("Celery", r"\((celery|kombu|billiard)/"),
 )
 _ENGINE = (
-    ("pipe to the worker", r"workers/host/channel|workers/host/__main__"),
+    ("pipe to the worker", r"workers/host_protocol/channel|workers/host/__main__"),
     ("loop", r"workers/host/"),
     ("engine", r"workers/engines/"),
 )

@@ -9,8 +9,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from shared.domain.errors import ConfigError, UnknownModel
+from shared.domain.params import ENGINES
 
-BUILT_IN_ENGINES = frozenset({"echo", "text-generation", "embedding", "vllm"})
+BUILT_IN_ENGINES = frozenset(ENGINES)
 DEFAULT_CATALOGUE = Path(__file__).resolve().parents[2] / "models" / "catalog.yaml"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -206,7 +207,7 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
         raise ConfigError(f"{where}.engine: {engine!r} is neither {known} nor package.module:Class")
     if fields.get("path") is not None:
         fields["path"] = _resolve(str(fields["path"]), source.parent, where)
-    elif engine in BUILT_IN_ENGINES - {"echo"}:
+    elif engine in ENGINES and ENGINES[engine].needs_path:
         raise ConfigError(f"{where}.path: the engine {engine} needs a local model directory")
     if fields.get("python") is not None:
         # Not resolved: an environment's interpreter is a link that must be followed by its name.

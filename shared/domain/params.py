@@ -4,6 +4,7 @@ No torch here: the API validates with these models, the engines read their field
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -150,29 +151,44 @@ TextOrTexts = Annotated[
     _Text | Annotated[Texts, Tag("texts")], _one_of("a string or a list of strings")
 ]
 
-TEXT_ENGINES = frozenset({"text-generation", "vllm"})
-"""Engines that take `TextGenerationParams`."""
-PARAMS: dict[str, TypeAdapter[Any]] = {
-    "text-generation": TypeAdapter(TextGenerationParams),
-    "vllm": TypeAdapter(TextGenerationParams),
-    "embedding": TypeAdapter(EmbeddingParams),
-    "echo": TypeAdapter(EchoParams),
-}
-INPUTS: dict[str, TypeAdapter[Any]] = {
-    "text-generation": TypeAdapter(TextOrChat),
-    "vllm": TypeAdapter(TextOrChat),
-    "embedding": TypeAdapter(TextOrTexts),
-    "echo": TypeAdapter(str),
-}
-"""An engine that is not listed takes any JSON as `input` and any object as `params`."""
 
-_DEFAULTS = {engine: adapter.validate_python({}).model_dump() for engine, adapter in PARAMS.items()}
-_ASSUMED: dict[str, dict[str, Any]] = {
-    "text-generation": TextGenerationParams().model_dump(),
-    "vllm": TextGenerationParams().model_dump(),
-    "embedding": EmbeddingParams().model_dump(),
-    "echo": EchoParams().model_dump(),
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """What the server must know of a built-in engine; `workers.engines.registry` says where its class is.
+
+    `content` is the type of a request's input, `params` that of its params. `generates_text`: it takes
+    `TextGenerationParams` and the limits of tokens. `counts_tokens`: a job's cost is in tokens.
+    `streams_text`: its `output.text` is what it has streamed. `deterministic`: one input has one output.
+    """
+
+    content: Any
+    params: type[Params]
+    needs_path: bool = True
+    generates_text: bool = False
+    counts_tokens: bool = False
+    streams_text: bool = False
+    deterministic: bool = False
+
+
+_TEXT = EngineKind(
+    TextOrChat,
+    TextGenerationParams,
+    generates_text=True,
+    counts_tokens=True,
+    streams_text=True,
+)
+ENGINES: dict[str, EngineKind] = {
+    "text-generation": _TEXT,
+    "vllm": _TEXT,
+    "embedding": EngineKind(TextOrTexts, EmbeddingParams, counts_tokens=True, deterministic=True),
+    "echo": EngineKind(str, EchoParams, needs_path=False, streams_text=True),
 }
+"""The built-in engines. Any other takes any JSON as `input` and any object as `params`."""
+TEXT_ENGINES = frozenset(name for name, kind in ENGINES.items() if kind.generates_text)
+PARAMS: dict[str, TypeAdapter[Any]] = {n: TypeAdapter(kind.params) for n, kind in ENGINES.items()}
+INPUTS: dict[str, TypeAdapter[Any]] = {n: TypeAdapter(kind.content) for n, kind in ENGINES.items()}
+
+_DEFAULTS = {name: kind.params().model_dump() for name, kind in ENGINES.items()}
 
 
 def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,5 +211,5 @@ def without_defaults(engine: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
     They are the larger part of a short request, which waits in Redis.
     """
-    assumed = _ASSUMED.get(engine, {})
+    assumed = _DEFAULTS.get(engine, {})
     return {name: v for name, v in params.items() if name not in assumed or v != assumed[name]}

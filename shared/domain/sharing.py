@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from shared.domain.catalog import ModelSpec
-from shared.domain.params import TEXT_ENGINES
+from shared.domain.params import ENGINES, TEXT_ENGINES
 
-SPEAKS = TEXT_ENGINES | {"echo"}
+SPEAKS = frozenset(name for name, kind in ENGINES.items() if kind.streams_text)
 """Engines whose `output.text` is what they have streamed."""
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _NOTHING = {"run_ms": 0, "device_seconds": 0, "attempts": 0}
@@ -56,7 +56,8 @@ def deterministic(spec: ModelSpec, params: Mapping[str, Any]) -> bool:
     """Whether the same request has the same answer. `params` are checked and have their defaults."""
     if spec.engine in TEXT_ENGINES:
         return params["temperature"] == 0 or params["seed"] is not None
-    return spec.engine == "embedding" or spec.cache.deterministic
+    kind = ENGINES.get(spec.engine)
+    return spec.cache.deterministic or (kind is not None and kind.deterministic)
 
 
 def digest_of(

@@ -8,6 +8,7 @@ Since only one batch is on its way at a time it keeps a connection: taking one f
 call costs redis-py more than the call itself (docs/performance.md).
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.locks import Wakeup, brief_lock, wakeups
+from shared.locks import Wakeup
 
 MOST = 64
 """Calls in one pipeline: how long a call may wait for those before it is bounded by as many scripts."""
@@ -54,8 +55,7 @@ class ScriptPipeline:
         self.around: Callable[[], AbstractContextManager[object]] | None = None
         self._redis = redis
         self._connection: Any = None
-        self._lock = brief_lock()
-        self._wakeup = wakeups()
+        self._lock = threading.Lock()
         self._waiting: list[_PendingCall] = []
         self._under_way = False
 
@@ -71,7 +71,7 @@ class ScriptPipeline:
             leads = not self._under_way
             self._under_way = True
             if not leads:
-                call.turn = self._wakeup()
+                call.turn = Wakeup()
                 self._waiting.append(call)
         if leads:
             call.batch = [call]

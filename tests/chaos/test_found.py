@@ -106,7 +106,7 @@ def test_what_redis_forgot_of_a_log_is_said_again(
     remembered: int,
 ) -> None:
     """Redis, killed during a disk sync or replaced by its replica, knows less than it had answered."""
-    monkeypatch.setattr("workers.execution.event_writer.REMEMBERED", remembered)
+    monkeypatch.setattr("workers.execution.attempt.REMEMBERED", remembered)
     bench = make_bench()
     job = bench.submit("slow 60")
     redis: Any = bench.store.redis

@@ -192,3 +192,12 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert retry_after("tomorrow") is None
     assert retry_after(None) is None
+
+
+@pytest.mark.parametrize("call", ["submit", "infer", "stream"])
+def test_a_field_that_jobs_do_not_have_is_refused_before_anything_is_sent(
+    client: Client, server: ScriptedServer, call: str
+) -> None:
+    with pytest.raises(TypeError, match=r"^a job has no param$"):
+        getattr(client, call)("echo", "hi", param={"repeat": 2})
+    assert not server.seen

@@ -168,13 +168,13 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
         assert set(step.shares) <= ids
         assert not step.shares or len(step.shares) == step.batch_size
         meter.charge(step, 1.0, ids)
-    assert all(meter.settle(job_id) > 0 for job_id in ids)
+    assert all(meter.take(job_id) > 0 for job_id in ids)
 
 
 def test_an_engine_says_what_it_is(case: Case) -> None:
     assert case.info.capacity >= 4
     assert case.info.continues is case.says_text
-    assert case.engine.linger() == 0.0
+    assert case.engine.batch_delay() == 0.0
 
 
 def test_every_job_ends_once_and_its_pieces_make_its_text(case: Case) -> None:

@@ -23,13 +23,14 @@ from shared.domain.errors import ConfigError, InputRefused
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec
-from workers.engine_host.client import EngineClient, EngineState
+from workers.engine_host.client import EngineClient
+from workers.engine_host.events import EngineState
 from workers.engines.base import EngineInfo, Work
 from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
 from workers.engines.vllm.adapter import Vllm
 from workers.host.isolation import Isolation
-from workers.host.messages import Outcome, Stepped, Submit
+from workers.host_protocol.messages import Outcome, Stepped, Submit
 
 BLOCK = 32
 """Tokens of a block of the prefix cache; prompts are longer."""
@@ -206,15 +207,15 @@ def test_a_prompt_that_vllm_finds_too_long_is_bad_input(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where our own check has let it pass."""
-    admit = engine._door.admit
+    begin = engine._validator.sequence
 
-    def longer(work: Work) -> Any:
-        sequence = admit(work)
+    def longer(work: Work, prompt: list[int]) -> Any:
+        sequence = begin(work, prompt)
         sequence.tokens = sequence.tokens * 100
         sequence.prompt_length = len(sequence.tokens)
         return sequence
 
-    monkeypatch.setattr(engine._door, "admit", longer)
+    monkeypatch.setattr(engine._validator, "sequence", longer)
     with pytest.raises(InputRefused, match="longer than the maximum model length of 160"):
         engine.admit(works()[0])
     assert engine.pending() == 0 and not engine._engine.has_unfinished_requests()
@@ -252,7 +253,7 @@ def test_an_engine_host_serves_with_it(folder: Path) -> None:
     client.stop(10)
 
     ends = {outcome.ticket: (outcome.kind, outcome.code) for outcome in listener.outcomes}
-    assert ends == {"good": ("finished", ""), "long": ("broke", "prompt_too_long")}
+    assert ends == {"good": ("finished", ""), "long": ("failed", "prompt_too_long")}
 
 
 def test_a_head_size_that_it_cannot_serve_is_refused_at_load(tmp_path: Path) -> None:

@@ -48,5 +48,5 @@ class Ailing:
     def pending(self) -> int:
         return len(self._works)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         return 0.0

@@ -23,8 +23,8 @@ class Faulty:
     `segfault`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`,
     `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`;
     others echo.
-    Before the model runs: `refuse`, `hang at the door`, `raise at the door`, `quit at the door`,
-    `exit at the door`, `device assert at the door`.
+    Before the model runs: `refuse`, `hang on admission`, `raise on admission`, `quit on admission`,
+    `exit on admission`, `device assert on admission`.
 
     `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
     """
@@ -48,15 +48,15 @@ class Faulty:
         match work.content:
             case "refuse":
                 raise InputRefused("not this one")
-            case "raise at the door":
+            case "raise on admission":
                 raise ZeroDivisionError
-            case "quit at the door":
+            case "quit on admission":
                 raise SystemExit(1)
-            case "hang at the door":
+            case "hang on admission":
                 time.sleep(3600)
-            case "exit at the door":
+            case "exit on admission":
                 os._exit(7)
-            case "device assert at the door":
+            case "device assert on admission":
                 raise RuntimeError("CUDA error: device-side assert triggered")
         self._works[work.id] = work
         self._said[work.id] = len(work.text)
@@ -84,7 +84,7 @@ class Faulty:
     def pending(self) -> int:
         return len(self._works)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         return 0.0
 
     def _batch(self) -> list[Work]:

@@ -124,7 +124,7 @@ def test_failures_of_jobs_in_hand_when_it_opens_are_not_charged(
     eventually(lambda: bench.runtime.executor.active == 8)
     ward.heal("hold")
     eventually(lambda: bench.runtime.executor.active == 0)
-    assert bench.runtime.executor.scribe.flush(5)
+    assert bench.runtime.executor.completer.flush(5)
     charged = sorted(store.get(job_id).fields["failures"] for job_id in ids)
     assert charged == ["0"] * 5 + ["1"] * 3
 
@@ -135,10 +135,10 @@ def test_a_reset_closes_the_workers_own_breaker_too(ward: Ward, store: JobStore)
     ids = [bench.submit(f"job{number}") for number in range(4)]
     eventually(lambda: state(store) is OPEN)
     ward.heal()
-    assert bench.runtime.executor.guard.state is OPEN
+    assert bench.runtime.executor.breaker.state is OPEN
     store.reset_breaker(MODEL)
     assert {bench.ended(job_id).status for job_id in ids} == {JobState.SUCCEEDED}
-    assert bench.runtime.executor.guard.state is CLOSED
+    assert bench.runtime.executor.breaker.state is CLOSED
 
 
 def test_a_model_that_cannot_be_loaded_opens_it(
@@ -162,7 +162,7 @@ def test_a_host_that_dies_counts_once_for_all_that_it_held(ward: Ward, store: Jo
     assert {bench.ended(job_id).status for job_id in ids} == {JobState.SUCCEEDED}
     breaker = store.status(MODEL).breaker
     assert (breaker.failures, breaker.opened) == (1, 0)
-    assert bench.runtime.executor.guard.report()["failures"] == 1
+    assert bench.runtime.executor.breaker.report()["failures"] == 1
 
 
 def test_with_redis_away_the_workers_own_breaker_carries_on(
@@ -174,18 +174,18 @@ def test_with_redis_away_the_workers_own_breaker_carries_on(
     bench = ward.open(store, SHORT, capacity=8)
     ids = [bench.submit(f"job{number}") for number in range(5)]
     eventually(lambda: bench.runtime.executor.active == 5)
-    guard = bench.runtime.executor.guard
+    breaker = bench.runtime.executor.breaker
 
     own_redis.stop()
     ward.be("ill")
     ward.heal("hold")
-    eventually(lambda: guard.report()["opened"] == 1, what="it opens without Redis")
-    eventually(lambda: guard.report()["failures"] == 5, what="all that were in hand have failed")
+    eventually(lambda: breaker.report()["opened"] == 1, what="it opens without Redis")
+    eventually(lambda: breaker.report()["failures"] == 5, what="all that were in hand have failed")
     ward.heal()
     own_redis.start()
 
     assert {bench.ended(job_id, 30).status for job_id in ids} == {JobState.SUCCEEDED}
-    assert guard.state is CLOSED
+    assert breaker.state is CLOSED
     assert ("worker", "half_open") in bench.diary.breakers
     redis.close()
 
@@ -195,8 +195,8 @@ def test_nobody_asks_all_the_time_while_it_is_open(ward: Ward, store: JobStore) 
     bench = ward.open(store, LONG, threshold=1)
     bench.submit("one")
     eventually(lambda: state(store) is OPEN)
-    bench.runtime.executor.guard._own.reset(0)
-    bench.runtime.executor.guard._told = CLOSED
+    bench.runtime.executor.breaker._own.reset(0)
+    bench.runtime.executor.breaker._reported = CLOSED
     claims = 0
     claim = store.claim
 
@@ -226,7 +226,7 @@ def faults(store: JobStore, *contents: str, threshold: int = 3) -> tuple[Breaker
     return found, [end.error.code if end.error is not None else "" for end in ends]
 
 
-@pytest.mark.parametrize("bad", ["raise at the door", "raise", "break", "object"])
+@pytest.mark.parametrize("bad", ["raise on admission", "raise", "break", "object"])
 @pytest.mark.parametrize("first", ["fine", ""])
 def test_two_bad_inputs_do_not_close_a_model_to_everybody(
     store: JobStore, first: str, bad: str
@@ -234,11 +234,11 @@ def test_two_bad_inputs_do_not_close_a_model_to_everybody(
     jobs = [*([first] if first else []), bad, bad, "fine again"]
     found, codes = faults(store, *jobs, threshold=2)
     assert found is CLOSED and codes[-1] == ""
-    assert codes[-2] == ("poison_input" if bad == "raise at the door" else "engine_error")
+    assert codes[-2] == ("poison_input" if bad == "raise on admission" else "engine_error")
 
 
-def test_whatever_fails_at_the_door_never_counts(store: JobStore) -> None:
-    found, codes = faults(store, *["raise at the door"] * 4, threshold=1)
+def test_whatever_fails_refusal_never_counts(store: JobStore) -> None:
+    found, codes = faults(store, *["raise on admission"] * 4, threshold=1)
     assert found is CLOSED and codes == ["poison_input"] * 4
 
 

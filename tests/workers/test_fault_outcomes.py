@@ -19,10 +19,10 @@ ENGINE = "tests.workers.faulty:Faulty"
 MODEL = "tests.workers.faulty:FaultyModel"
 PROMPTS = {
     "input that the engine refuses": (ENGINE, "refuse"),
-    "an exception before the model runs": (ENGINE, "raise at the door"),
-    "`SystemExit` before the model runs": (ENGINE, "quit at the door"),
-    "a hang before the model runs": (ENGINE, "hang at the door"),
-    "`os._exit` before the model runs": (ENGINE, "exit at the door"),
+    "an exception before the model runs": (ENGINE, "raise on admission"),
+    "`SystemExit` before the model runs": (ENGINE, "quit on admission"),
+    "a hang before the model runs": (ENGINE, "hang on admission"),
+    "`os._exit` before the model runs": (ENGINE, "exit on admission"),
     "an exception in a step": (ENGINE, "raise"),
     "`SystemExit` in a step": (ENGINE, "quit"),
     "a row that fails alone": (ENGINE, "break"),

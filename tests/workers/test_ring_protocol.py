@@ -35,7 +35,7 @@ class RingProtocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = JobStore(type(self).store.redis, f"ring-{secrets.token_hex(4)}", retention=60)
-        self.bells = 0
+        self.doorbells = 0
         self.active: set[str] = set()
         self.called: set[str] = set()
         self.knowing: set[str] = set()
@@ -47,7 +47,7 @@ class RingProtocol(RuleBasedStateMachine):
         self.occasions = 1
 
     def _rung(self, ring: bool) -> None:
-        self.bells += ring
+        self.doorbells += ring
         self.rings += ring
 
     @rule(ring_is_lost=st.booleans())
@@ -61,9 +61,9 @@ class RingProtocol(RuleBasedStateMachine):
             self._rung(created.ring)
 
     @rule(target=drains)
-    @precondition(lambda self: self.bells > 0)
+    @precondition(lambda self: self.doorbells > 0)
     def answer(self) -> str:
-        self.bells -= 1
+        self.doorbells -= 1
         self.names += 1
         name = f"d{self.names}"
         self.occasions += 1
@@ -74,7 +74,7 @@ class RingProtocol(RuleBasedStateMachine):
         return name
 
     @rule(drain=drains, room=st.integers(0, 2))
-    def pull(self, drain: str, room: int) -> None:
+    def claim(self, drain: str, room: int) -> None:
         if drain in self.active:
             self._claim(drain, room)
 
@@ -109,7 +109,7 @@ class RingProtocol(RuleBasedStateMachine):
 
     @rule()
     def time_passes_and_the_rescuer_looks(self) -> None:
-        self.store.redis.delete(self.store.keys("notifier", MODEL))
+        self.store.redis.delete(self.store.keys("bell", MODEL))
         self._rung(self.store.rescue(MODEL).ring)
         self.lost = False
         self.occasions += 1
@@ -145,7 +145,7 @@ class RingProtocol(RuleBasedStateMachine):
         self._listen()
         waiting = self.store.status(MODEL).waiting
         heard = self.active & (self.called | self.knowing)
-        assert waiting == 0 or heard or self.bells or self.lost
+        assert waiting == 0 or heard or self.doorbells or self.lost
 
     @invariant()
     def rings_are_few(self) -> None:

@@ -18,7 +18,7 @@ from shared.store.jobs import JobStore
 from shared.store.usage import read_usage
 from tests.conftest import RedisServer, eventually
 from workers.engine_host.client import HostOptions
-from workers.host.messages import Cancel, Command, Submit
+from workers.host_protocol.messages import Cancel, Command, Submit
 from workers.queue.rescuer import Rescuer
 from workers.runtime import Runtime
 
@@ -70,7 +70,7 @@ class Bench:
             "w",
             self.ring,
             drain_time=drain_time,
-            linger=0.2,
+            idle_seconds=0.2,
             hooks=[self.diary],
             host=host,
         )
@@ -191,14 +191,14 @@ def test_jobs_whose_doorbells_are_all_lost_are_pulled_all_the_same(
 
 
 def test_a_worker_that_lets_jobs_wait_says_that_it_is_unhealthy(
-    start: Callable[..., Bench],
+    start: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = start()
     bench.rescuer.stop()
     bench.ring = lambda: None  # type: ignore[method-assign]
     bench.runtime._ring = lambda: None
     bench.store.lease = 0.3
-    bench.runtime.keeper._drain = lambda: None
+    monkeypatch.setattr(bench.runtime.claimer, "drain", lambda: 0)
     bench.submit("never taken")
 
     def state() -> str:

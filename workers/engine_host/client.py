@@ -1,22 +1,21 @@
-"""The worker's side of its engine host: spawn it, talk to it, watch it, drain, kill and respawn it."""
+"""The worker's side of an engine host: starts it, sends it commands, watches it, drains and replaces it."""
 
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
 
 import msgspec
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from workers.engine_host.events import Cause, EngineEvents, EngineState
 from workers.engine_host.memory_limit import DRAIN_SECONDS, MemoryLimit, Verdict
 from workers.engine_host.process import Host, spawn
 from workers.engine_host.respawn import next_pause
-from workers.host.messages import (
+from workers.host_protocol.messages import (
     Command,
     Load,
     Lost,
@@ -34,37 +33,7 @@ RESPAWN_SECONDS = (0.2, 30.0)
 STILLBORN = 3
 """Hosts that died one after the other while loading, after which the model counts as failed."""
 
-Cause = Literal["crash", "device", "drained"]
-"""Why a host is gone: a job may have done it, its device failed by itself, or it was replaced on purpose."""
-
 _log = logging.getLogger(__name__)
-
-
-class EngineState(StrEnum):
-    """`failed`: the model cannot be served; it is tried again, ever more rarely. `unhealthy`: the host
-    takes nothing new, finishes what it holds and is replaced.
-    """
-
-    STARTING = "starting"
-    READY = "ready"
-    UNHEALTHY = "unhealthy"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-class EngineEvents(Protocol):
-    """Who listens to a host. Called from the client's one thread."""
-
-    def engine_stepped(self, steps: Sequence[Stepped]) -> None:
-        """What steps brought that was read together. May take as long as a call to Redis."""
-
-    def engine_lost(self, reason: str, cause: "Cause", culprit: str) -> None:
-        """The host is gone with everything that it held.
-
-        `culprit`: the ticket of the job whose admission ended it, "" where it may be any that it held.
-        """
-
-    def engine_changed(self, state: EngineState, detail: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +182,10 @@ class EngineClient:
                 self._culprit = last.ticket
         ended = f"exit status {code}" if code >= 0 else f"signal {-code}"
         if not self._stopped.is_set():
-            self._bury(ended, ready=ready)
+            self._note_end(ended, ready=ready)
         return f"{self._reason} ({ended})" if self._reason else ended
 
-    def _bury(self, ended: str, *, ready: bool) -> None:
+    def _note_end(self, ended: str, *, ready: bool) -> None:
         """Say what state the model is in now that its host is dead."""
         self._stillborn = 0 if ready else self._stillborn + 1
         if self.state in (EngineState.READY, EngineState.UNHEALTHY):

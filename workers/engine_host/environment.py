@@ -1,4 +1,4 @@
-"""What an engine host sees of the worker's environment: what it needs, and what its model's entry names.
+"""Chooses the environment variables that an engine host gets: what it needs and what its model's entry names.
 
 An allow-list, since code that is not ours runs there: a list of what to keep back would have to know every
 secret that an operator's shell, a container or a cluster puts beside ours.

@@ -1,4 +1,4 @@
-"""When an engine host holds too much memory: pure decisions over what its watchdog sees."""
+"""Decides when an engine host holds too much memory. Pure: measurements in, verdicts out."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""An engine host as a process: how it is started and ended, what it is at, how much memory it holds."""
+"""An engine host as a process: starts it below its reaper, ends it, and measures its memory."""
 
 import os
 import socket
@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from workers.engine_host.environment import host_environment
-from workers.host.channel import Channel, to_host
-from workers.host.messages import Command, Report
-from workers.host.progress import Call, Progress, new_page
+from workers.host_protocol.channel import Channel, to_host
+from workers.host_protocol.messages import Command, Report
+from workers.host_protocol.progress import Call, Progress, new_page
 
 ROOT = Path(__file__).resolve().parents[2]
 REAPER = Path(__file__).with_name("reaper.py")

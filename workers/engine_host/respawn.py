@@ -1,4 +1,4 @@
-"""How long to wait before another engine host is started."""
+"""Decides how long to wait before another engine host is started."""
 
 LONG_LIFE_SECONDS = 60.0
 """A host that served so long did not end for what the one before ended for."""

@@ -1,4 +1,4 @@
-"""The seam between the host's loop and a model: six methods and a few values.
+"""The protocol between the host's loop and an engine: six methods, and the values that they exchange.
 
 An engine is driven by one thread. It never sees Redis, Celery or leases; the host's loop
 admits work, asks for steps and takes work out again, always between two steps.
@@ -95,15 +95,15 @@ class Finished(msgspec.Struct, frozen=True):
 class Failed(msgspec.Struct, frozen=True):
     """The attempt failed. `code` stands in `shared.domain.errors.PROBLEMS`, which says if a retry may help.
 
-    `shaped`: by an error of the kind that code raises over data that it did not expect. `door`: while its
-    input was taken in, before the model ran, which says nothing of the engine.
+    `shaped`: by an error of the kind that code raises over data that it did not expect. `at_admission`: while
+    its input was taken in, before the model ran, which says nothing of the engine.
     """
 
     id: str
     code: str
     message: str
     shaped: bool = False
-    door: bool = False
+    at_admission: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -166,5 +166,5 @@ class Engine(Protocol):
     def pending(self) -> int:
         """How many admitted jobs have had no outcome yet."""
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """Seconds that waiting for company still pays before the next step; 0 when it should run now."""

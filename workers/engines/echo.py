@@ -1,4 +1,4 @@
-"""An engine without a model: it says its prompt back, word by word. For tests, demos and benchmarks."""
+"""An engine without a model: it streams its prompt back, word by word. For tests, demos and benchmarks."""
 
 import re
 import time
@@ -94,7 +94,7 @@ class Echo:
     def pending(self) -> int:
         return len(self._jobs)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """No step is dearer than the wait for company."""
         return 0.0
 

@@ -1,6 +1,6 @@
-"""What an exception out of a model means: memory that ran out, a device that is gone, a fault that passes.
+"""Classifies exceptions out of a model: memory that ran out, a device that is lost, a fault that passes.
 
-Told by class and message, so that no library has to be imported for it.
+Recognised by class and message, so that no library has to be imported for it.
 """
 
 import gc
@@ -57,8 +57,8 @@ class DeviceLost(Exception):
     `blames`: a job that ran may be the cause. `ticket`: which one, where it ran alone.
     """
 
-    def __init__(self, told: str, *, blames: bool) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, *, blames: bool) -> None:
+        super().__init__(message)
         self.blames = blames
         self.ticket = ""
 
@@ -89,11 +89,11 @@ def device_lost(error: BaseException) -> DeviceLost | None:
     said = str(error).lower()
     if "cuda" not in said and "device" not in said:
         return None
-    told = str(error).partition("\n")[0]
+    message = str(error).partition("\n")[0]
     if any(sign in said for sign in _BY_AN_INPUT):
-        return DeviceLost(told, blames=True)
+        return DeviceLost(message, blames=True)
     if any(sign in said for sign in _BY_NOBODY):
-        return DeviceLost(told, blames=False)
+        return DeviceLost(message, blames=False)
     return None
 
 

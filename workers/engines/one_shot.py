@@ -1,4 +1,4 @@
-"""A user's own model in a few lines: inputs in, as many outputs out.
+"""An engine for a user's own model in a few lines: a batch of inputs in, as many outputs out.
 
 Batches, streams, checks and faults are done here; the model sees lists.
 """
@@ -18,7 +18,7 @@ from workers.engines.batching.batch_plan import alike, around, oldest_first
 from workers.engines.batching.batch_wait import Arrivals, StepCost, wait
 from workers.engines.batching.budget import Budget
 from workers.engines.faults import Unprepared, device_lost, of_the_engine
-from workers.engines.outputs import BadOutput, broke, checked, outcome, snapshot
+from workers.engines.outputs import BadOutput, checked, failed, outcome, snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class OneShotModel:
     """Base of a model that answers each input at once; name it in the catalogue as `package.module:Class`.
 
     `options` and `path` are those of the catalogue entry, set before `load`. Inputs are any JSON values;
-    a model that minds refuses them by raising `InputRefused` in `cost`, which runs at the door. Each call
+    a model that minds refuses them by raising `InputRefused` in `cost`, which runs on admission. Each call
     gets inputs of its own, so it may change them.
     """
 
@@ -169,7 +169,7 @@ class OneShot:
     def pending(self) -> int:
         return len(self._rows)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """See `workers.engines.batching.batch_wait`; a stream can be joined at any step."""
         if self._streams or not self._rows:
             return 0.0
@@ -243,7 +243,7 @@ class OneShot:
             if (lost := device_lost(error)) is not None:
                 raise lost from error
             _log.exception("the stream of %s failed", row.id)
-            step.outcomes.append(broke(row.id, error))
+            step.outcomes.append(failed(row.id, error))
         else:
             row.said.append(value)
             step.pieces.append(Piece(row.id, output=value))

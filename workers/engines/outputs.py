@@ -1,4 +1,4 @@
-"""What a model returns, checked before anyone believes it: number, order, finite, JSON, not too much."""
+"""Checks what a model returns before anyone believes it: number, order, finite numbers, JSON, size."""
 
 import math
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ def checked(outputs: Any, count: int) -> list[Any]:
 
 def outcome(job_id: str, output: Any, usage: Mapping[str, int]) -> Finished | Failed:
     if isinstance(output, BaseException):
-        return broke(job_id, output)
+        return failed(job_id, output)
     try:
         return Finished(job_id, snapshot(output), usage)
     except BadOutput as error:
         return Failed(job_id, error.code, error.detail)
 
 
-def broke(job_id: str, error: BaseException) -> Failed:
+def failed(job_id: str, error: BaseException) -> Failed:
     if isinstance(error, InputRefused):
         return Failed(job_id, error.code, error.detail)
     if exhausted(error):
@@ -64,8 +64,8 @@ def to_json(output: Any) -> bytes:
         # NaN comes out as null, so where there is no null nobody need look for it.
         finite = b"null" not in document or _finite(_builtins(output))
     except Exception as error:  # noqa: BLE001 - an object of the model's may raise whatever it likes
-        told = str(error) or type(error).__name__
-        raise BadOutput(f"The model's output is not JSON: {told}") from None
+        reason = str(error) or type(error).__name__
+        raise BadOutput(f"The model's output is not JSON: {reason}") from None
     if not finite:
         raise BadOutput("The model's output for this job is not a number (NaN or infinity).")
     return document

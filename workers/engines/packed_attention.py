@@ -1,4 +1,4 @@
-"""How many sequences share one forward pass without padding.
+"""Lets many sequences share one forward pass without padding.
 
 Their tokens lie side by side in one row, [1, T]. Everything in a transformer but attention works on
 each token alone, so only attention has to know where one sequence ends: transformers calls the
@@ -9,7 +9,7 @@ The mechanism is transformers' AttentionInterface:
 https://huggingface.co/docs/transformers/attention_interface
 """
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from transformers import AttentionInterface
@@ -27,27 +27,29 @@ class Unpackable(Exception):
     """The model asks for something that packed attention does not do. Says what."""
 
 
-class Attends(Protocol):
+class AttentionCall(NamedTuple):
+    """What a layer asks of attention over a packed row of T tokens.
+
+    `query` is [1, heads, T, d]; `key` and `value` are [1, kv heads, T, d]. `module` is the layer, `scale`
+    multiplies the scores, `window` is how many tokens back the layer may look.
+    """
+
+    module: torch.nn.Module
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    scale: float | None = None
+    window: int | None = None
+
+
+class PackedAttention(Protocol):
     """Attention over a packed row."""
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float | None,
-        window: int | None,
-    ) -> torch.Tensor:
-        """[1, heads, T, d] query and [1, kv heads, T, d] key, value to [1, T, heads, d].
-
-        `module` is the attention layer, `scale` multiplies the scores, `window` is how many tokens
-        back the layer may look.
-        """
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """Returns [1, T, heads, d]. Raises `Unpackable` for what it cannot do."""
 
 
-def attach(model: Any, attention: Attends) -> str:
+def attach(model: Any, attention: PackedAttention) -> str:
     """Route a model's attention through `attention`; returns the implementation it had before."""
     before: str = model.config._attn_implementation
     if not getattr(model, "_supports_attention_backend", False):
@@ -81,9 +83,10 @@ def _packed(
             raise Unpackable(f"its attention wants {name}")
     if attention_mask is not None:
         raise Unpackable("it builds an attention mask of its own")
-    attention: Attends = getattr(module, HOOK)
+    attention: PackedAttention = getattr(module, HOOK)
     window = options.get("sliding_window")
-    return attention.attend(module, query, key, value, scale=scaling, window=window), None
+    call = AttentionCall(module, query, key, value, scaling, window)
+    return attention.attend(call), None
 
 
 AttentionInterface.register(NAME, _packed)

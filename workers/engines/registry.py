@@ -1,4 +1,4 @@
-"""Which class serves which engine name. Nothing is imported before a model asks for it."""
+"""Maps an engine's name to its class. Nothing is imported before a model asks for it."""
 
 import importlib
 from contextlib import suppress
@@ -15,7 +15,7 @@ BUILT_IN: dict[str, str] = {
     "embedding": "workers.engines.embedding.engine:Embedding",
     "vllm": "workers.engines.vllm.adapter:Vllm",
 }
-METHODS = ("load", "admit", "cancel", "step", "pending", "linger")
+METHODS = ("load", "admit", "cancel", "step", "pending", "batch_delay")
 
 
 def prepare(spec: ModelSpec) -> None:

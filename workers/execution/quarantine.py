@@ -1,4 +1,4 @@
-"""Attempts under suspicion: an earlier one died with its engine host or its worker.
+"""Keeps apart attempts under suspicion: an earlier one died with its engine host or its worker.
 
 One of them may be what kills the host. They run apart from clean jobs, so that those are never charged
 for it, and in ever smaller company: a quarter of the engine after one crash, alone after two. So
@@ -8,14 +8,14 @@ whoever shares a host's death with a poison job is charged at most two crashes o
 from collections import deque
 from collections.abc import Sequence
 
-from workers.execution.event_writer import Attempt
+from workers.execution.attempt import Attempt
 
 ALONE_AFTER = 2
 SHARE = 4
 
 
 class Quarantine:
-    """Who waits and who runs. Not safe by itself: the executor's lock guards it."""
+    """Who waits and who runs. Not safe by itself: the lock of `Attempts` guards it."""
 
     def __init__(self) -> None:
         self._waiting: deque[Attempt] = deque()

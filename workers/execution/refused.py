@@ -1,19 +1,19 @@
-"""Writes that Redis refuses: whose they are, so that no other waits for them and none is tried for ever.
+"""Finds the write that Redis refuses, so that no other one waits for it and it is not tried for ever.
 
 A value that is too large ends the connection (`proto-max-bulk-len`), is refused by a hosted service's own
 limit, or never gets through within the timeout. What stands in the same pipeline fails with it.
 """
 
 import logging
-from collections.abc import Callable
-from enum import IntEnum
+from collections.abc import Callable, Sequence
+from enum import Enum
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Finish, Write
+from shared.domain.records import Append, Finish, Write, WriteResult
 
 LARGE = 256 * 1024
 """Bytes in a write from which their size may be why they are refused."""
@@ -23,26 +23,30 @@ TRIES = 3
 _log = logging.getLogger(__name__)
 
 
-class Refusal(IntEnum):
-    """What becomes of a write that the store will not take, beside the numbers of `JobStore.write`."""
+class Refusal(Enum):
+    """Why a write was never carried out."""
 
-    REFUSED = -2
-    TOO_LARGE = -3
+    REFUSED = "refused"
+    TOO_LARGE = "too large"
+
+
+Result = WriteResult | Refusal
+"""What became of a write: what the store says, or why it has none of it."""
 
 
 class Writer:
-    """Carries out writes. Those of one attempt stay together and in their order.
+    """Carries out writes; those of one attempt stay together and in their order.
 
     Raises `StoreUnavailable` where all must be repeated: Redis is away, or refuses whatever it is told.
     """
 
-    def __init__(self, write: Callable[[list[Write]], list[int]]) -> None:
+    def __init__(self, write: Callable[[list[Write]], Sequence[WriteResult]]) -> None:
         self._carry_out = write
         self._away: dict[tuple[str, int], int] = {}
         """How often an attempt's large writes found Redis away."""
 
-    def write(self, writes: list[Write]) -> list[int]:
-        """The numbers of `JobStore.write`, or a `Refusal`, for each."""
+    def write(self, writes: list[Write]) -> Sequence[Result]:
+        """Carry out writes. Returns what became of each."""
         try:
             results = self._carry_out(writes)
         except StoreUnavailable as error:
@@ -55,23 +59,23 @@ class Writer:
             return results
         return self._apart(writes)
 
-    def _apart(self, writes: list[Write]) -> list[int]:
+    def _apart(self, writes: list[Write]) -> list[Result]:
         """One by one, the smallest attempt first. After a refusal the rest of its attempt is refused too."""
         groups: dict[tuple[str, int], list[int]] = {}
         for place, write in enumerate(writes):
             groups.setdefault((write.id, write.attempt), []).append(place)
-        results = [0] * len(writes)
+        results: list[Result] = [WriteResult.FENCED] * len(writes)
         for places in sorted(
             groups.values(), key=lambda group: sum(_size(writes[p]) for p in group)
         ):
-            refusal: int | None = None
+            refusal: Refusal | None = None
             for place in places:
                 answer = self._alone(writes[place]) if refusal is None else refusal
-                refusal = answer if answer in tuple(Refusal) else None
+                refusal = answer if isinstance(answer, Refusal) else None
                 results[place] = answer
         return results
 
-    def _alone(self, write: Write) -> int:
+    def _alone(self, write: Write) -> Result:
         large = _size(write) >= LARGE
         key = (write.id, write.attempt)
         try:

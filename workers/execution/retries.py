@@ -1,4 +1,4 @@
-"""What becomes of an attempt that ended: pure decisions over plain values, and nothing else."""
+"""Decides what becomes of an attempt that ended. Pure decisions over plain values."""
 
 from typing import Literal
 
@@ -7,12 +7,12 @@ import msgspec
 from shared.domain.breaker import Verdict
 from shared.domain.errors import PROBLEMS
 from shared.domain.states import MAX_CRASHES, JobState
-from workers.host.messages import Doubt
+from workers.host_protocol.messages import Doubt
 
 BACKOFF_BASE = 0.5
 BACKOFF_CAP = 30.0
 
-Kind = Literal["finished", "broke", "canceled", "expired", "run_timeout", "crashed", "returned"]
+Kind = Literal["finished", "failed", "canceled", "expired", "run_timeout", "crashed", "returned"]
 
 
 DEAD = frozenset({"engine_error", "out_of_memory", "worker_crashed", "run_timeout"})
@@ -77,7 +77,7 @@ def decide(
                 detail = f"Its workers died {MAX_CRASHES} times while it ran. {message}".rstrip()
                 return End(JobState.FAILED, "worker_crashed", detail)
             return Again(draw * BACKOFF_BASE * 2**crashes, "crashes", "engine_lost")
-        case "broke":
+        case "failed":
             if PROBLEMS[code].retryable and breaker_open:
                 return Again(0.0, "", "breaker_open")
             if not PROBLEMS[code].retryable or failures + 1 >= max_attempts:
@@ -95,6 +95,6 @@ def judge(kind: Kind, doubt: Doubt = "", *, repeated: bool = False) -> Verdict:
     """
     if kind == "finished":
         return "success"
-    if kind == "broke" and doubt:
+    if kind == "failed" and doubt:
         return "collateral" if repeated or doubt == "known" else "failure"
     return "ignored"

@@ -1,7 +1,7 @@
-"""Short tries again inside an attempt, for faults that pass: the store did not answer one read or mark.
+"""Repeats a call to the store a few times inside an attempt, for faults that pass.
 
-Everything else has an owner elsewhere: the scribe repeats its writes until they are answered, a failed
-step is run again in the engine host, and an attempt that ends is `retries.decide`'s.
+Other faults are repeated elsewhere: the event writer repeats writes until they are answered, the engine
+host runs a failed step again, and `retries.decide` says what becomes of an attempt that ended.
 """
 
 from tenacity import (

@@ -1,4 +1,4 @@
-"""A worker's view of the breakers: its own, for a sick device, and what it last heard of its model's.
+"""A worker's view of the circuit breakers: its own, for a sick device, and its model's as last heard of.
 
 Its own one hears every outcome in this process, so it goes on while Redis is away.
 """
@@ -37,7 +37,7 @@ class WorkerBreaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._own = Breaker()
-        self._told = BreakerState.CLOSED
+        self._reported = BreakerState.CLOSED
         self._paused = False
 
     # -- the model's breaker
@@ -50,13 +50,13 @@ class WorkerBreaker:
     def heard(self, pause: float, change: tuple[str, str] | None) -> None:
         """What a claim said: seconds until somebody may try, and what this claim changed."""
         self._paused = pause > 0
-        self._tell("model", change)
+        self._emit("model", change)
 
     def changed(self, change: tuple[str, str] | None) -> None:
         """What a report of ours did to the model's breaker."""
         if change is not None:
             self._paused = change[1] != BreakerState.CLOSED
-            self._tell("model", change)
+            self._emit("model", change)
 
     # -- this worker's own
 
@@ -66,14 +66,14 @@ class WorkerBreaker:
         with self._lock:
             self._own.wait(self._clock())
             change = self._news()
-            state = self._told
-        self._tell("worker", change)
+            state = self._reported
+        self._emit("worker", change)
         return state
 
     @property
     def open(self) -> bool:
         """Whether one of the two is known to be open, so that failures are no longer a job's fault."""
-        return self._paused or self._told is BreakerState.OPEN
+        return self._paused or self._reported is BreakerState.OPEN
 
     def begin(self, holder: str) -> None:
         """An attempt begins here."""
@@ -85,7 +85,7 @@ class WorkerBreaker:
         with self._lock:
             self._own.record(self.policy, self._clock(), holder, verdict)
             change = self._news()
-        self._tell("worker", change)
+        self._emit("worker", change)
 
     def reset(self) -> None:
         """Close it by hand."""
@@ -93,7 +93,7 @@ class WorkerBreaker:
             self._own.reset(self._clock())
             change = self._news()
         self._paused = False
-        self._tell("worker", change)
+        self._emit("worker", change)
 
     def report(self) -> dict[str, object]:
         """The own breaker for the worker's report."""
@@ -109,10 +109,10 @@ class WorkerBreaker:
         }
 
     def _news(self) -> tuple[str, str] | None:
-        """Under the lock: what has become of the own breaker since it was last told."""
-        old, self._told = self._told, self._own.state
-        return (old.value, self._told.value) if old is not self._told else None
+        """Under the lock: what has become of the own breaker since that was last reported."""
+        old, self._reported = self._reported, self._own.state
+        return (old.value, self._reported.value) if old is not self._reported else None
 
-    def _tell(self, scope: str, change: tuple[str, str] | None) -> None:
+    def _emit(self, scope: str, change: tuple[str, str] | None) -> None:
         if change is not None:
             self._observers.emit("breaker_changed", self._model, scope, *change)

@@ -29,9 +29,10 @@ from workers.engines.base import Engine, EngineInfo
 from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost
 from workers.host.ceilings import Ceilings, device_identity, shape_key
-from workers.host.channel import Channel, to_worker
 from workers.host.loop import Loop
-from workers.host.messages import (
+from workers.host.watched import Watched
+from workers.host_protocol.channel import Channel, to_worker
+from workers.host_protocol.messages import (
     PULSE_SECONDS,
     Command,
     Load,
@@ -41,8 +42,7 @@ from workers.host.messages import (
     Refused,
     Report,
 )
-from workers.host.progress import Progress
-from workers.host.watched import Watched
+from workers.host_protocol.progress import Progress
 
 DEVICE_LOST = 5
 """Exit status of a host whose device is of no use to it any more."""

@@ -1,4 +1,4 @@
-"""Whose fault is a failure, the job's or its engine's? What the host can tell of it."""
+"""Decides whether a failure is the job's fault or its engine's, by what the host has seen."""
 
 import math
 import time
@@ -11,8 +11,8 @@ import msgspec
 from shared.domain.errors import InputRefused, JobsError
 from workers.engines.base import Failed
 from workers.engines.faults import SHAPED_BY_INPUT, Unprepared, exhausted, passing
-from workers.host.messages import Doubt
 from workers.host.search import SICK_AFTER
+from workers.host_protocol.messages import Doubt
 
 EVIDENCE_SECONDS = 60.0
 """For how long a good step vouches for the engine."""
@@ -23,36 +23,36 @@ MOST_REMEMBERED = 256
 class Fault:
     """What is kept of an exception: its traceback would hold the step's tensors.
 
-    `code`: what a culprit ends with. `door`: it came up before the model ran, so the input is to blame.
-    `shaped`: it is of the kind that code raises over data that it did not expect.
+    `code`: what a culprit ends with. `at_admission`: it came up before the model ran, so the input is to
+    blame. `shaped`: it is of the kind that code raises over data that it did not expect.
     """
 
-    told: str = ""
+    summary: str = ""
     code: str = "poison_input"
     memory: bool = False
     passing: bool = False
-    door: bool = False
+    at_admission: bool = False
     shaped: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """Only what was written for clients is told to them; the log has the rest."""
         unprepared = isinstance(error, Unprepared)
-        told = error.detail if isinstance(error, JobsError) else type(error).__name__
+        summary = error.detail if isinstance(error, JobsError) else type(error).__name__
         return cls(
-            str(error) if unprepared else told,
+            str(error) if unprepared else summary,
             error.code if isinstance(error, InputRefused) else "poison_input",
             memory=exhausted(error),
             passing=passing(error),
-            door=unprepared or isinstance(error, InputRefused),
+            at_admission=unprepared or isinstance(error, InputRefused),
             shaped=isinstance(error, SHAPED_BY_INPUT),
         )
 
     @property
     def message(self) -> str:
         if self.code == "poison_input":
-            return f"The model fails on this input: {self.told}"
-        return self.told
+            return f"The model fails on this input: {self.summary}"
+        return self.summary
 
 
 class _Asked(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""What did not fit into memory, kept over restarts: one small JSON file a model."""
+"""Keeps what did not fit into memory over restarts: one small JSON file a model."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Fault isolation: finds the job that makes a step fail, so that it ends alone and the others go on.
+"""Isolates faults: finds the job that makes a step fail, so that it ends alone and the others go on.
 
 A step that raises has committed nothing. Where a search would throw work away, or the fault is one that
 passes, it is run once more as it was; else the search is the second try. Engines know only admit, cancel
@@ -25,7 +25,7 @@ from workers.host.search import Search
 _log = logging.getLogger(__name__)
 
 
-class Held(msgspec.Struct):
+class IsolatedJob(msgspec.Struct):
     """A job that has had no outcome yet, and what it said since it was admitted first."""
 
     work: Work
@@ -83,9 +83,9 @@ class Isolation:
         self._continues = continues
         self._remember = remember
         self._budget: Budget | None = getattr(engine, "budget", None)
-        self._held: dict[str, Held] = {}
+        self._jobs: dict[str, IsolatedJob] = {}
         self._inside: set[str] = set()
-        """Those of `_held` that the engine has."""
+        """Those of `_jobs` that the engine has."""
         self._search: Search | None = None
         self._failed_once = False
         self._idle = False  # The last step took nobody: inputs are still being read.
@@ -94,17 +94,17 @@ class Isolation:
         """What came up when a job was tried alone."""
         self._starved: set[str] = set()
         """Jobs that ran out of memory alone."""
-        self._broken: list[Failed] = []
+        self._failures: list[Failed] = []
 
     def admit(self, work: Work) -> None:
         """Take a job in. Raises what the engine raises; nothing is kept then."""
         if self._search is None:
             self._engine.admit(work)
             self._inside.add(work.id)
-        self._held[work.id] = Held(work)
+        self._jobs[work.id] = IsolatedJob(work)
 
     def cancel(self, job_id: str) -> None:
-        if self._held.pop(job_id, None) is None:
+        if self._jobs.pop(job_id, None) is None:
             return
         if job_id in self._inside:
             self._inside.remove(job_id)
@@ -118,13 +118,13 @@ class Isolation:
         """Advance once: a step of the engine with whoever is inside."""
         self._arrange()
         step = self._run() if self._inside else Step()
-        if self._broken:
-            step = msgspec.structs.replace(step, outcomes=[*step.outcomes, *self._broken])
-            self._broken = []
+        if self._failures:
+            step = msgspec.structs.replace(step, outcomes=[*step.outcomes, *self._failures])
+            self._failures = []
         return step
 
     def pending(self) -> int:
-        return len(self._held) + len(self._broken)
+        return len(self._jobs) + len(self._failures)
 
     @property
     def budget(self) -> float | None:
@@ -132,9 +132,9 @@ class Isolation:
         now = self._budget.now if self._budget is not None else math.inf
         return None if math.isinf(now) else now
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         at_once = (self._search is not None or self._failed_once) and not self._idle
-        return 0.0 if at_once else self._engine.linger()
+        return 0.0 if at_once else self._engine.batch_delay()
 
     def _run(self) -> Step:
         fault, self._idle = None, False
@@ -162,7 +162,7 @@ class Isolation:
             # A log record must not hold the traceback's tensors either.
             trace = None if fault.memory else error
             _log.error(
-                "a step with %d jobs failed: %s", len(self._inside), fault.told, exc_info=trace
+                "a step with %d jobs failed: %s", len(self._inside), fault.summary, exc_info=trace
             )
         return fault
 
@@ -182,14 +182,14 @@ class Isolation:
         if self._search is not None:
             self._search.failed()
         else:
-            _log.error("searching %d jobs for the culprit (%s)", len(group), fault.told)
+            _log.error("searching %d jobs for the culprit (%s)", len(group), fault.summary)
             self._failed_once = False
-            self._search = Search(group, [job for job in group if not self._held[job].heard])
+            self._search = Search(group, [job for job in group if not self._jobs[job].heard])
         self._judge(self._search)
 
     def _suspects(self) -> list[str]:
         """Those whom the step took, where the engine tells; all that it has where it does not."""
-        inside = [job for job in self._held if job in self._inside]
+        inside = [job for job in self._jobs if job in self._inside]
         taken = frozenset(getattr(self._engine, "taken", ()))
         return [job for job in inside if job in taken] or inside
 
@@ -199,7 +199,7 @@ class Isolation:
         A search makes those who have said something leave what the engine has computed for them, and
         their attempt where it cannot go on with a stream; of a lone job it would learn nothing.
         """
-        return fault.passing or len(group) == 1 or any(self._held[job].heard for job in group)
+        return fault.passing or len(group) == 1 or any(self._jobs[job].heard for job in group)
 
     def _shrink(self) -> bool:
         """Make room in memory. True when the next step will be smaller than the one that failed."""
@@ -212,8 +212,8 @@ class Isolation:
 
     def _passed(self, step: Step) -> None:
         for piece in step.pieces:
-            if (held := self._held.get(piece.id)) is not None:
-                held.say(piece)
+            if (kept := self._jobs.get(piece.id)) is not None:
+                kept.say(piece)
         for outcome in step.outcomes:
             self._forget(outcome.id)
         if self._search is not None:
@@ -227,34 +227,34 @@ class Isolation:
         for job in [job for job in (*search.poison, *search.unlucky) if job in self._starved]:
             (search.poison if job in search.poison else search.unlucky).remove(job)
             _log.error("%s does not fit into memory, not even alone", job)
-            told = "The model ran out of memory on this job alone."
-            self._break(Failed(job, "out_of_memory", told))
+            message = "The model ran out of memory on this job alone."
+            self._fail(Failed(job, "out_of_memory", message))
         for job in search.poison:
             self._blame(job)
         for job in search.unlucky:
             fault = self._faults.get(job, self._fault)
-            if fault.door or (fault.shaped and self._evidence.lately_well):
+            if fault.at_admission or (fault.shaped and self._evidence.lately_well):
                 self._blame(job)
             else:
-                told = f"The model failed: {fault.told}"
-                self._break(Failed(job, "engine_error", told, fault.shaped))
+                message = f"The model failed: {fault.summary}"
+                self._fail(Failed(job, "engine_error", message, fault.shaped))
         search.poison, search.unlucky = [], []
         if search.over:
             self._search = None
 
     def _blame(self, job: str) -> None:
         fault = self._faults.get(job, self._fault)
-        _log.error("%s makes the model fail (%s)", job, fault.told)
-        self._break(Failed(job, fault.code, fault.message))
+        _log.error("%s makes the model fail (%s)", job, fault.summary)
+        self._fail(Failed(job, fault.code, fault.message))
 
     def _arrange(self) -> None:
         """Have exactly those inside the engine who should take part in the next step."""
-        if len(self._inside) == len(self._held) and self._search is None:
+        if len(self._inside) == len(self._jobs) and self._search is None:
             return
         while True:
             if self._search is not None:
                 self._judge(self._search)
-            wanted = list(self._held) if self._search is None else self._search.trial
+            wanted = list(self._jobs) if self._search is None else self._search.trial
             self._take_out(self._inside.difference(wanted))
             self._put_in([job for job in wanted if job not in self._inside])
             # A trial may lose its last job on the way in: then there is another one, or none is left.
@@ -265,35 +265,33 @@ class Isolation:
         for job in jobs:
             self._inside.remove(job)
             self._engine.cancel(job)
-            held = self._held[job]
-            if held.outputs or (held.text and not self._continues):
-                message = (
-                    f"The model failed, and cannot go on with this job's stream: {self._fault.told}"
-                )
-                self._lose(Failed(job, "engine_error", message))
+            kept = self._jobs[job]
+            if kept.outputs or (kept.text and not self._continues):
+                message = f"The model failed, and cannot go on with this job's stream: {self._fault.summary}"
+                self._drop(Failed(job, "engine_error", message))
 
     def _put_in(self, jobs: Iterable[str]) -> None:
         for job in jobs:
             try:
-                self._engine.admit(self._held[job].again())
+                self._engine.admit(self._jobs[job].again())
             except BaseException as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
-                self._lose(refused(job, error))
+                self._drop(refused(job, error))
             else:
                 self._inside.add(job)
 
-    def _lose(self, broke: Failed) -> None:
-        self._break(broke)
+    def _drop(self, failed: Failed) -> None:
+        self._fail(failed)
         if self._search is not None:
-            self._search.drop(broke.id)
+            self._search.drop(failed.id)
 
-    def _break(self, broke: Failed) -> None:
-        if broke.id in self._inside:
-            self._engine.cancel(broke.id)
-        self._forget(broke.id)
-        self._broken.append(broke)
+    def _fail(self, failed: Failed) -> None:
+        if failed.id in self._inside:
+            self._engine.cancel(failed.id)
+        self._forget(failed.id)
+        self._failures.append(failed)
 
     def _forget(self, job_id: str) -> None:
-        self._held.pop(job_id, None)
+        self._jobs.pop(job_id, None)
         self._inside.discard(job_id)
         self._starved.discard(job_id)
         self._faults.pop(job_id, None)

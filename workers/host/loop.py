@@ -1,4 +1,4 @@
-"""The host's loop: the only thread that touches the engine. Commands and deadlines are read between steps."""
+"""The host's loop, the only thread that touches the engine; it reads commands and deadlines between steps."""
 
 import sys
 import time
@@ -16,7 +16,8 @@ from workers.engines.faults import DeviceLost
 from workers.engines.outputs import BadOutput, to_json
 from workers.host.blame import Evidence
 from workers.host.isolation import Isolation
-from workers.host.messages import (
+from workers.host.meter import Meter
+from workers.host_protocol.messages import (
     Cancel,
     Command,
     Doubt,
@@ -26,7 +27,6 @@ from workers.host.messages import (
     Stop,
     Submit,
 )
-from workers.host.meter import Meter
 
 DEADLINE_MARGIN = 0.1
 """Seconds before a job's end, beyond what the last step took, at which waiting for company is over."""
@@ -36,7 +36,7 @@ MOST_COUNTED = 2**53
 """Of one job. Whoever reads JSON may know no larger whole number."""
 
 
-class _Held(msgspec.Struct):
+class _Job(msgspec.Struct):
     """What the loop keeps of a job: when its time is up (monotonic), what it is then, what it asked for.
 
     `said`: the bytes of JSON that it has streamed.
@@ -73,14 +73,14 @@ class Loop:
         self._commands = commands
         self._report = report
         self._max_output = max_output or sys.maxsize
-        self._held: dict[str, _Held] = {}
+        self._jobs: dict[str, _Job] = {}
         self._next_limit = float("inf")
         self.meter = Meter()
         self._step_seconds = 0.0
 
     @property
     def pending(self) -> int:
-        return len(self._held)
+        return len(self._jobs)
 
     @property
     def budget(self) -> float | None:
@@ -106,15 +106,15 @@ class Loop:
         started = time.perf_counter()
         pieces: list[PieceOut] = []
         batch_size = 0
-        if self._engine.pending() and self._linger() <= 0:
+        if self._engine.pending() and self._batch_delay() <= 0:
             step = self._step()
-            self.meter.charge(step, time.perf_counter() - started, self._held)
+            self.meter.charge(step, time.perf_counter() - started, self._jobs)
             batch_size = step.batch_size
             self._collect(step, pieces, outcomes)
         if pieces or outcomes:
             step_ms = (time.perf_counter() - started) * 1000
             outcomes = [
-                msgspec.structs.replace(end, device_seconds=self.meter.settle(end.ticket))
+                msgspec.structs.replace(end, device_seconds=self.meter.take(end.ticket))
                 for end in outcomes
             ]
             self._report(Stepped(pieces, outcomes, batch_size, step_ms))
@@ -122,35 +122,35 @@ class Loop:
 
     def _patience(self) -> float | None:
         """Seconds to wait for commands before the next step; None while there is nothing to do."""
-        return max(0.0, self._linger()) if self._engine.pending() else None
+        return max(0.0, self._batch_delay()) if self._engine.pending() else None
 
-    def _linger(self) -> float:
+    def _batch_delay(self) -> float:
         """Seconds to wait for company: never so long that a job would end for it."""
-        linger = self._engine.linger()
-        if linger <= 0:
+        batch_delay = self._engine.batch_delay()
+        if batch_delay <= 0:
             return 0.0
         left = self._next_limit - time.monotonic()
-        return min(linger, left - self._step_seconds - DEADLINE_MARGIN)
+        return min(batch_delay, left - self._step_seconds - DEADLINE_MARGIN)
 
     def _admit(self, submit: Submit, outcomes: list[Outcome]) -> None:
-        held = _Held(time.monotonic() + submit.seconds, submit.limit, submit.request, submit.salt)
+        job = _Job(time.monotonic() + submit.seconds, submit.limit, submit.request, submit.salt)
         try:
             work = Work.of(
                 submit.ticket,
                 submit.request,
                 text=submit.text,
                 token_ids=submit.token_ids,
-                expires=held.until,
+                expires=job.until,
                 salt=submit.salt,
             )
             self._engine.admit(work)
         except DeviceLost:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the engine raises, the loop lives on
-            outcomes.append(_broke(refused(submit.ticket, error)))
+            outcomes.append(_failure(refused(submit.ticket, error)))
         else:
-            self._held[submit.ticket] = held
-            self._next_limit = min(self._next_limit, held.until)
+            self._jobs[submit.ticket] = job
+            self._next_limit = min(self._next_limit, job.until)
 
     def _cancel(
         self,
@@ -158,7 +158,7 @@ class Loop:
         kind: Literal["canceled", "expired", "run_timeout"],
         outcomes: list[Outcome],
     ) -> None:
-        if self._held.pop(ticket, None) is not None:
+        if self._jobs.pop(ticket, None) is not None:
             self._engine.cancel(ticket)
             outcomes.append(Outcome(ticket, kind))
 
@@ -166,10 +166,10 @@ class Loop:
         now = time.monotonic()
         if now < self._next_limit:
             return
-        for ticket, held in list(self._held.items()):
-            if held.until <= now:
-                self._cancel(ticket, held.limit, outcomes)
-        self._next_limit = min((held.until for held in self._held.values()), default=float("inf"))
+        for ticket, job in list(self._jobs.items()):
+            if job.until <= now:
+                self._cancel(ticket, job.limit, outcomes)
+        self._next_limit = min((job.until for job in self._jobs.values()), default=float("inf"))
 
     def _step(self) -> Step:
         started = time.monotonic()
@@ -180,52 +180,54 @@ class Loop:
 
     def _collect(self, step: Step, pieces: list[PieceOut], outcomes: list[Outcome]) -> None:
         """Turn what a step brought into reports; whatever cannot be said fails its job alone."""
-        broken: list[tuple[_Held, Failed]] = []
+        broken: list[tuple[_Job, Failed]] = []
         for piece in step.pieces:
-            if (held := self._held.get(piece.id)) is None:
+            if (job := self._jobs.get(piece.id)) is None:
                 continue
             try:
-                pieces.append(self._piece(piece, held))
+                pieces.append(self._piece(piece, job))
             except BadOutput as error:
-                del self._held[piece.id]
+                del self._jobs[piece.id]
                 self._engine.cancel(piece.id)
-                broken.append((held, Failed(piece.id, error.code, error.detail)))
+                broken.append((job, Failed(piece.id, error.code, error.detail)))
         for outcome in step.outcomes:
-            if (held := self._held.pop(outcome.id, None)) is None:
+            if (job := self._jobs.pop(outcome.id, None)) is None:
                 continue
             if isinstance(outcome, Failed):
-                broken.append((held, outcome))
+                broken.append((job, outcome))
                 continue
             try:
                 outcomes.append(self._finished(outcome))
             except BadOutput as error:
-                broken.append((held, Failed(outcome.id, error.code, error.detail)))
+                broken.append((job, Failed(outcome.id, error.code, error.detail)))
         # First what went well: it tells whose fault the rest is.
         if pieces or any(outcome.kind == "finished" for outcome in outcomes):
             self._evidence.well()
         for failed, fault in broken:
             outcomes.append(self._failed(fault, failed))
 
-    def _failed(self, fault: Failed, held: _Held) -> Outcome:
+    def _failed(self, fault: Failed, job: _Job) -> Outcome:
         if fault.code not in PROBLEMS:
-            told = f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
-            fault = Failed(fault.id, "engine_error", told)
-        if fault.door or fault.code in REFUSALS:
-            return _broke(fault)
-        doubt = self._evidence.doubt(fault, held.request, held.tenant)
-        return _broke(fault, doubt if PROBLEMS[fault.code].retryable else "")
+            message = (
+                f"The engine says {fault.code!r}, which is no code of an error: {fault.message}"
+            )
+            fault = Failed(fault.id, "engine_error", message)
+        if fault.at_admission or fault.code in REFUSALS:
+            return _failure(fault)
+        doubt = self._evidence.doubt(fault, job.request, job.tenant)
+        return _failure(fault, doubt if PROBLEMS[fault.code].retryable else "")
 
-    def _piece(self, piece: Piece, held: _Held) -> PieceOut:
+    def _piece(self, piece: Piece, job: _Job) -> PieceOut:
         if piece.text:
             try:
-                held.said += len(piece.text.encode())
+                job.said += len(piece.text.encode())
                 said = PieceOut(piece.id, piece.text, tuple(map(index, piece.token_ids)))
             except (TypeError, UnicodeEncodeError) as error:
                 raise BadOutput(f"The engine's text cannot be sent: {error}") from None
         else:
             said = PieceOut(piece.id, output=to_json(piece.output))
-            held.said += len(said.output)
-        self._bound(held.said)
+            job.said += len(said.output)
+        self._bound(job.said)
         return said
 
     def _finished(self, outcome: Finished) -> Outcome:
@@ -259,7 +261,7 @@ def _counts(usage: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
-def _broke(fault: Failed, doubt: Doubt = "") -> Outcome:
+def _failure(fault: Failed, doubt: Doubt = "") -> Outcome:
     # A lone surrogate in a user's message must not break the frame that carries it.
-    told = fault.message[:2000].encode("utf-8", "replace").decode()
-    return Outcome(fault.id, "broke", code=fault.code, message=told, doubt=doubt)
+    message = fault.message[:2000].encode("utf-8", "replace").decode()
+    return Outcome(fault.id, "failed", code=fault.code, message=message, doubt=doubt)

@@ -1,4 +1,4 @@
-"""Whose time a step was: its seconds, split over the jobs that took part."""
+"""Splits the seconds of each step over the jobs that took part in it."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,7 +8,7 @@ from workers.engines.base import Step
 class Meter:
     """What each job has used of the device, in seconds, since it was admitted.
 
-    `busy` is all that was charged: the sum over what was settled and what is still held.
+    `busy` is all that was charged: the sum over the jobs that ended and those that are still here.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Meter:
         for job_id, weight in weights.items():
             self._used[job_id] = self._used.get(job_id, 0.0) + seconds * weight / total
 
-    def settle(self, job_id: str) -> float:
+    def take(self, job_id: str) -> float:
         """What a job that ends has used. It is forgotten."""
         return self._used.pop(job_id, 0.0)
 

@@ -1,4 +1,4 @@
-"""Finds who of a group of jobs makes a step fail: pure decisions over ids."""
+"""Searches a group of jobs for the one that makes a step fail. Pure decisions over ids."""
 
 from collections.abc import Collection, Sequence
 

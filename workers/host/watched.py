@@ -1,9 +1,9 @@
-"""An engine whose calls the worker can watch from outside."""
+"""Wraps an engine so that the worker can see from outside which call it is in."""
 
 from typing import Any
 
 from workers.engines.base import Engine, EngineInfo, Step, Work
-from workers.host.progress import Progress
+from workers.host_protocol.progress import Progress
 
 
 class Watched:
@@ -34,9 +34,9 @@ class Watched:
     def pending(self) -> int:
         return self._engine.pending()
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         with self._call():
-            return self._engine.linger()
+            return self._engine.batch_delay()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)

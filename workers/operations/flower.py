@@ -1,4 +1,4 @@
-"""Every job in Flower: Celery's own task events with the job id as task id, and `revoke` that cancels.
+"""Shows jobs in Flower by Celery's task events with the job id as task id; `revoke` cancels a job.
 
 Events gather and leave many to a message (`task.multi`), four times a second, over the producer of Celery's
 dispatcher: its `send` alone, once an event, would cost more than all else that the worker does for a job.

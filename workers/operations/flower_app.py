@@ -129,8 +129,8 @@ def _queues(app: Celery) -> list[dict[str, Any]]:
     Takes as long as workers are given to answer. Empty where the broker does not.
     """
     try:
-        told = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
-        consumers = Counter(queue["name"] for queues in told.values() for queue in queues)
+        queues_of = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+        consumers = Counter(queue["name"] for queues in queues_of.values() for queue in queues)
         with app.connection_for_read() as connection:
             return [
                 {

@@ -1,4 +1,4 @@
-"""Is this machine's worker of a model alive and consuming jobs, and does anybody rescue? For probes.
+"""Probes whether this machine's worker of a model is alive and consumes jobs, and whether anybody rescues.
 
 The job store is asked, not the process list: a worker whose heartbeat has stopped has no report there,
 and one that lets jobs wait while it has room reports itself unhealthy.

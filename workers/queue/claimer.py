@@ -1,8 +1,8 @@
-"""Answering doorbells: claim batches while the engine has room, until nothing is left.
+"""Answers doorbells: claims batches of jobs while the engine has room, until nothing is left.
 
-A drain is one answer to one doorbell. It stands in the store's register while it is at work, so that
-new jobs rouse it (pub/sub) instead of ringing again, each of them one drain of those that wait; it leaves the
-register in the same script call that has seen the queue empty, so no call is lost
+A drain is one answer to one doorbell. It stands in the store's register while it is at work, so that a new
+job notifies one of the drains that wait (pub/sub) instead of ringing again. It leaves the register in the
+same script call that has seen the queue empty, so no notification is lost
 (tests/workers/test_ring_protocol.py).
 """
 
@@ -20,15 +20,18 @@ from workers.execution.executor import Executor
 
 SLICE_SECONDS = 300.0
 READY_SECONDS = 30.0
-LINGER_SECONDS = 2.0
+IDLE_SECONDS = 2.0
+"""How long a drain that has had jobs waits for another one before it ends."""
 POLL_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Claimer:
-    """Runs drains for one model. `rouse` is called when jobs wait and it is this worker's turn, `wake` when
-    something else has changed, `room_changed` when jobs have left the engine.
+    """Runs drains for one model. `claim_now` is called when jobs wait and it is this worker's turn,
+    `look_again` when something else has changed, `room_changed` when jobs have left the engine.
+
+    `ring` pushes a doorbell. `idle_seconds`: see `IDLE_SECONDS`.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Claimer:
         worker: str,
         observers: Observers,
         ring: Callable[[], None],
-        linger: float = LINGER_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -47,8 +50,8 @@ class Claimer:
         self._worker = worker
         self._observers = observers
         self._ring = ring
-        self._linger = linger
-        self._woken = threading.Event()
+        self._idle_seconds = idle_seconds
+        self._changed = threading.Event()
         self._stopping = threading.Event()
         self._one = threading.Lock()
         self._claiming = threading.Lock()
@@ -62,16 +65,16 @@ class Claimer:
         """Not 0 when jobs waited at the last look or it filled us, and while one is on its way."""
         self.drain_id = ""
 
-    def wake(self) -> None:
-        self._woken.set()
+    def look_again(self) -> None:
+        self._changed.set()
 
-    def rouse(self) -> None:
+    def claim_now(self) -> None:
         """Claim now. Ring where no drain is here: it ended without a word, in an outage of Redis.
 
         The caller's thread claims while the drain's only waits: a job that comes alone waits for no other.
         """
         if self.drain_id and not self._claimed_all():
-            self._woken.set()
+            self._changed.set()
         elif not self.drain_id:
             self._ring()
 
@@ -94,16 +97,16 @@ class Claimer:
         return bool(self.drain_id) and not self._stopping.is_set() and self._executor.ready
 
     def room_changed(self) -> None:
-        """Claim again, unless nothing waits: who then puts a job into the queue rouses us."""
+        """Claim again, unless nothing waits: whoever then enqueues a job notifies us."""
         if self._waiting or self._executor.quarantined:
-            self._woken.set()
+            self._changed.set()
 
     def stop(self) -> None:
         """Claim nothing more; a running drain returns."""
         self._stopping.set()
-        self._woken.set()
+        self._changed.set()
 
-    def settle(self, timeout: float) -> bool:
+    def await_claim(self, timeout: float) -> bool:
         """Wait until no claim is under way, which after `stop` is for good. False when that took longer."""
         if not self._claiming.acquire(timeout=timeout):
             return False
@@ -126,41 +129,41 @@ class Claimer:
         try:
             while self._await_engine():
                 self.drain_id = f"{self._worker}/{secrets.token_hex(4)}"
-                total += self._pull(until)
-                self._left()
+                total += self._claim_until(until)
+                self._end_drain()
                 if self._executor.ready or time.monotonic() >= until:
                     break
         except StoreUnavailable as error:
             # The register forgets this drain when its time is up; the rescuer rings then.
             _log.warning("drain of %s ends: %s", self._model, error)
         finally:
-            self._left()
+            self._end_drain()
         return total
 
-    def _left(self) -> None:
+    def _end_drain(self) -> None:
         """This drain stands no longer in the register."""
         with self._claiming:
             self.drain_id = ""
             self._executor.release_quarantine()
 
     def _await_engine(self) -> bool:
-        """Wait for the engine before standing in the register, so that other workers are rung; also for an
-        engine that was lost meanwhile, or that this worker's own breaker has to do with.
+        """Wait for the engine before standing in the register, so that doorbells reach other workers;
+        also for an engine that was lost, or that this worker's own breaker has to do with.
         """
         until = time.monotonic() + READY_SECONDS
         while not self._executor.ready and not self._stopping.is_set():
             if time.monotonic() >= until:
                 return False
-            self._woken.clear()
+            self._changed.clear()
             if not self._executor.ready:
-                self._woken.wait(POLL_SECONDS)
+                self._changed.wait(POLL_SECONDS)
         return not self._stopping.is_set()
 
-    def _pull(self, until: float) -> int:
+    def _claim_until(self, until: float) -> int:
         before = self._taken
         idle_since = time.monotonic()
         while self._goes_on(until):
-            self._woken.clear()
+            self._changed.clear()
             with self._claiming:
                 self._executor.advance()
                 claimed, waiting, pause = self._claim()
@@ -170,15 +173,15 @@ class Claimer:
             if claimed and waiting and self._executor.room():
                 continue
             if pause and waiting:
-                # Parked by the model's breaker. Should the word of its end be lost, we look ourselves.
-                self._woken.wait(min(pause, POLL_SECONDS))
+                # Parked by the model's breaker. Should the message of its end be lost, we look ourselves.
+                self._changed.wait(min(pause, POLL_SECONDS))
                 continue
             if self._executor.active or self._executor.room() == 0:
-                self._woken.wait(POLL_SECONDS)
+                self._changed.wait(POLL_SECONDS)
                 continue
-            # A doorbell that found nothing was one too many: it does not linger.
-            lingers = self._taken > before and self._woken.wait(self._patience(idle_since))
-            if not lingers and self._taken_at <= idle_since and self._signed_off():
+            # A doorbell that found nothing was one too many: its drain ends at once.
+            stays = self._taken > before and self._changed.wait(self._idle_left(idle_since))
+            if not stays and self._taken_at <= idle_since and self._signed_off():
                 return self._taken - before
         self._signed_off(force=True)
         return self._taken - before
@@ -195,8 +198,8 @@ class Claimer:
             self._ring()
         return done
 
-    def _patience(self, idle_since: float) -> float:
-        return max(0.0, idle_since + self._linger - time.monotonic())
+    def _idle_left(self, idle_since: float) -> float:
+        return max(0.0, idle_since + self._idle_seconds - time.monotonic())
 
     def _goes_on(self, until: float) -> bool:
         return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
@@ -218,7 +221,7 @@ class Claimer:
         )
         # Who is full is not called before others, so it looks for itself when it has room.
         self._waiting = claimed.waiting or int(len(claimed.claims) >= room)
-        self._executor.guard.heard(claimed.pause, claimed.change)
+        self._executor.breaker.heard(claimed.pause, claimed.change)
         if claimed.ring:
             self._ring()
         if claimed.claims:

@@ -1,7 +1,7 @@
-"""Does this worker's Celery consumer take doorbells from the broker?
+"""Watches whether this worker's Celery consumer takes doorbells from the broker.
 
 Everything else of a worker may be well while its consumer is not: deaf after a broken connection, paused by
-an operator (`cancel_consumer`), without the right to read. Jobs then wait for the keeper's slow second look.
+an operator (`cancel_consumer`), without the right to read. Jobs then wait until the lease renewer notices.
 So a worker that has heard nothing for a while rings for its own model, through the very broker and queue,
 and reports itself unhealthy when no doorbell comes.
 """
@@ -17,9 +17,9 @@ DEAF_BEATS = 5
 
 
 class Doorbells:
-    """`answering` for each doorbell that comes, `beat` at every beat of the keeper.
+    """`answering` for each doorbell that comes, `beat` at every beat of the lease renewer.
 
-    `ring` pushes a doorbell into this worker's queue, unless one waits there. `beat_seconds` is the keeper's
+    `ring` pushes a doorbell into this worker's queue, unless one waits there. `beat_seconds` is its
     interval: what makes it beat sooner counts no beat here.
     """
 

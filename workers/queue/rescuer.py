@@ -1,4 +1,4 @@
-"""Puts right what dies: once a second, under a lock, one cheap script call a model."""
+"""Rescues the jobs of dead workers: once a second, under a lock, one cheap script call a model."""
 
 import logging
 import secrets

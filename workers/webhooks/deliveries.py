@@ -1,4 +1,4 @@
-"""Delivers what stands in the outbox: claims while there is room, a thread a send, at most so many at once.
+"""Delivers the webhooks that are due in the outbox: a thread for each send, at most so many at once.
 
 A `DeliveryPoller` looks at the outbox and rings; the Celery task that answers runs `Deliveries.deliver` on
 some delivery worker, until nothing is due any more.
@@ -186,7 +186,7 @@ class DeliveryPoller:
         self._ring = ring
         self._longest_wait = longest_wait
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="doorman", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="delivery-poller", daemon=True)
 
     def start(self) -> None:
         self._thread.start()

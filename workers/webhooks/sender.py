@@ -1,4 +1,4 @@
-"""Sending one webhook: resolved once, checked, connected to the very address that was checked.
+"""Sends one webhook: resolves its host once, checks the addresses, connects to one that was checked.
 
 httpcore gets a network backend that connects there and nowhere else, while Host and SNI stay the URL's.
 No redirect is followed, no proxy or .netrc of the environment is read, no cookie is kept, and of the

@@ -26,12 +26,12 @@ def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> N
         write(
             tmp_path,
             "models:\n  a: {engine: text-generation, path: m}\n"
-            "  b: {engine: embedding, path: 'package:shared/store/lua'}\n",
+            "  b: {engine: embedding, path: 'package:shared/domain'}\n",
         )
     )
     assert catalog.get("a").path == tmp_path / "m"
     path = catalog.get("b").path
-    assert path is not None and (path / "create.lua").is_file()
+    assert path is not None and (path / "catalog.py").is_file()
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import pytest
 
 from shared.domain.catalog import Limits, ModelSpec
 from tests.conftest import eventually
-from workers.engine_host.client import Cause, EngineClient, EngineState, HostOptions
-from workers.host.messages import Outcome, Ready, Stepped, Submit
-from workers.host.progress import Call
+from workers.engine_host.client import EngineClient, HostOptions
+from workers.engine_host.events import Cause, EngineState
+from workers.host_protocol.messages import Outcome, Ready, Stepped, Submit
+from workers.host_protocol.progress import Call
 
 MIB = 2**20
 
@@ -85,9 +86,9 @@ def test_the_parent_never_imports_torch(client: EngineClient, listener: Listener
         ("exit", ""),
         ("segfault", ""),
         ("hang", ""),
-        ("hang at the door", "a"),
-        ("exit at the door", "a"),
-        ("device assert at the door", "a"),
+        ("hang on admission", "a"),
+        ("exit on admission", "a"),
+        ("device assert on admission", "a"),
     ],
 )
 def test_a_host_that_dies_or_hangs_is_replaced(

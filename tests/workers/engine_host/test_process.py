@@ -11,7 +11,7 @@ from shared.domain.catalog import ModelSpec
 from tests.conftest import eventually
 from workers.engine_host import process
 from workers.engine_host.process import Host, spawn, spawn_ahead
-from workers.host.messages import Cancel, Load, Ready, Stop
+from workers.host_protocol.messages import Cancel, Load, Ready, Stop
 
 
 @pytest.fixture

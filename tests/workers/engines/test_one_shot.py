@@ -396,7 +396,7 @@ def test_the_urgent_job_goes_first_but_never_twice_in_a_row_before_the_oldest() 
 def test_an_engine_waits_for_company_that_is_coming_and_for_no_other() -> None:
     engine, _ = clocked(max_size=8, flush_timeout_ms=20)
     engine.admit(works("a")[0])
-    assert engine.linger() == 0.0, "nobody knows that more will come"
+    assert engine.batch_delay() == 0.0, "nobody knows that more will come"
     drive(engine)
 
     for n in range(60):
@@ -405,14 +405,14 @@ def test_an_engine_waits_for_company_that_is_coming_and_for_no_other() -> None:
         if engine.pending() == 8:
             drive(engine)
     assert 0 < engine.pending() < 8
-    assert 0 < engine.linger() <= 0.02
+    assert 0 < engine.batch_delay() <= 0.02
     Clocked.now += 0.02
-    assert engine.linger() == 0.0, "the limit is reached"
+    assert engine.batch_delay() == 0.0, "the limit is reached"
     drive(engine)
 
     Clocked.now += 60
     engine.admit(works("late")[0])
-    assert engine.linger() == 0.0
+    assert engine.batch_delay() == 0.0
 
 
 def test_a_flush_timeout_of_zero_never_waits() -> None:
@@ -420,7 +420,7 @@ def test_a_flush_timeout_of_zero_never_waits() -> None:
     for n in range(40):
         Clocked.now += 0.001
         engine.admit(Work(f"b{n}", "b", {}, seed=0))
-        assert engine.linger() == 0.0
+        assert engine.batch_delay() == 0.0
         if engine.pending() == 7:
             drive(engine)
 

@@ -47,7 +47,7 @@ def test_an_engine_is_built_by_its_class() -> None:
         ("no_such_package.module:Class", "cannot import no_such_package.module"),
         (f"{__name__}:Missing", "has no class 'Missing'"),
         (f"{__name__}:spec", "has no class 'spec'"),
-        (f"{__name__}:NoEngine", "lacks load, admit, cancel, pending, linger"),
+        (f"{__name__}:NoEngine", "lacks load, admit, cancel, pending, batch_delay"),
     ],
 )
 def test_what_cannot_be_had_is_named(engine: str, complaint: str) -> None:

@@ -1,16 +1,19 @@
-"""What the scribe writes together, and what it waits for."""
+"""What the event writer writes together, what it waits for, and what it says of it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Claim, Finish, Write
+from shared.domain.records import Append, Claim, Finish, Write, WriteResult
 from shared.domain.states import JobState
 from tests.conftest import eventually
-from workers.execution.event_writer import Attempt, EventWriter
-from workers.host.messages import PieceOut
+from workers.execution.attempt import Attempt
+from workers.execution.event_writer import Answer, AttemptEnding, AttemptPiece, EventWriter
+from workers.host_protocol.messages import PieceOut
+
+DONE, FENCED = WriteResult.DONE, WriteResult.FENCED
 
 
 class Store:
@@ -22,15 +25,16 @@ class Store:
         self.calls: list[list[Write]] = []
         self.callers: list[str] = []
         self.away = False
+        self.fenced: set[str] = set()
         self.open = threading.Event()
         self.open.set()
 
-    def write(self, writes: list[Write]) -> list[int]:
+    def write(self, writes: list[Write]) -> list[WriteResult]:
         self.callers.append(threading.current_thread().name)
         if not self.open.wait(10) or self.away:
             raise StoreUnavailable("closed")
         self.calls.append(writes)
-        return [1] * len(writes)
+        return [FENCED if write.id in self.fenced else DONE for write in writes]
 
 
 @pytest.fixture
@@ -38,10 +42,32 @@ def kept() -> Store:
     return Store()
 
 
+class Scene:
+    """A writer with a thread in its `turns`. `answers` are those of each write, whoever had it written."""
+
+    def __init__(self, store: Store) -> None:
+        self.writer = EventWriter(store.write)
+        self.answers: list[Sequence[Answer]] = []
+        self._thread = threading.Thread(target=self._run, name="turns")
+        self._thread.start()
+
+    def step(self, pieces: Sequence[AttemptPiece], ends: Sequence[AttemptEnding]) -> None:
+        with self.writer.step(pieces, ends) as answers:
+            self.answers.append(answers)
+
+    def stop(self) -> None:
+        self.writer.stop()
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        for answers in self.writer.turns():
+            self.answers.append(answers)
+
+
 @pytest.fixture
-def scribe(kept: Store) -> Iterator[EventWriter]:
-    made = EventWriter(kept.write, lambda _answers: None)
-    made.start()
+def scene(kept: Store) -> Iterator[Scene]:
+    made = Scene(kept)
     yield made
     kept.open.set()
     made.stop()
@@ -62,100 +88,121 @@ def attempt(number: int) -> Attempt:
         traceparent="",
         request_id="",
     )
-    return Attempt(claim, f"{job}/1", 0.0)
+    return Attempt.of(claim)
 
 
 def finish(one: Attempt) -> Finish:
     return Finish(one.claim.id, 1, JobState.SUCCEEDED, b"{}")
 
 
-def test_what_a_step_brings_leaves_in_one_write(kept: Store, scribe: EventWriter) -> None:
+def test_what_a_step_brings_leaves_in_one_write(kept: Store, scene: Scene) -> None:
     both = [attempt(1), attempt(2)]
     said = [(one, PieceOut(one.ticket, f"said {n}", (n,))) for n, one in enumerate(both)]
-    scribe.step(said, [(one, finish(one)) for one in both])
-    assert scribe.flush(5)
+    scene.step(said, [(one, finish(one)) for one in both])
+    assert scene.writer.flush(5)
     [writes] = kept.calls
     assert [type(write) for write in writes] == [Append, Append, Finish, Finish]
     assert [write.id for write in writes] == 2 * [one.claim.id for one in both]
 
 
-def test_who_brings_a_step_writes_it(kept: Store, scribe: EventWriter) -> None:
+def test_who_brings_a_step_writes_it(kept: Store, scene: Scene) -> None:
     one = attempt(1)
-    scribe.step([(one, PieceOut(one.ticket, "a", (1,)))], [])
-    scribe.step([], [(one, finish(one))])
+    scene.step([(one, PieceOut(one.ticket, "a", (1,)))], [])
+    scene.step([], [(one, finish(one))])
     assert [len(writes) for writes in kept.calls] == [1, 1]
     assert set(kept.callers) == {threading.current_thread().name}
 
 
-def test_an_end_that_no_step_brought_is_written_by_the_scribe(
-    kept: Store, scribe: EventWriter
-) -> None:
+def test_an_end_that_no_step_brought_is_written_in_turns(kept: Store, scene: Scene) -> None:
     one = attempt(1)
-    scribe.end(one, finish(one))
-    assert scribe.flush(5)
-    assert kept.callers == ["scribe"]
+    scene.writer.end(one, finish(one))
+    assert scene.writer.flush(5)
+    assert kept.callers == ["turns"]
 
 
-def test_what_redis_does_not_answer_holds_up_one_step_once(
-    kept: Store, scribe: EventWriter
-) -> None:
+def test_what_redis_does_not_answer_holds_up_one_step_once(kept: Store, scene: Scene) -> None:
     kept.away = True
     one, two = attempt(1), attempt(2)
-    scribe.step([(one, PieceOut(one.ticket, "a", (1,)))], [(one, finish(one))])
+    scene.step([(one, PieceOut(one.ticket, "a", (1,)))], [(one, finish(one))])
     mine = threading.current_thread().name
     assert kept.callers.count(mine) == 1
-    scribe.step([(two, PieceOut(two.ticket, "b", (2,)))], [(two, finish(two))])
-    eventually(lambda: kept.callers.count("scribe") > 1, 5)
+    scene.step([(two, PieceOut(two.ticket, "b", (2,)))], [(two, finish(two))])
+    eventually(lambda: kept.callers.count("turns") > 1, 5)
     assert kept.callers.count(mine) == 1 and not kept.calls
     kept.away = False
-    assert scribe.flush(5)
+    assert scene.writer.flush(5)
     assert [[write.id for write in writes] for writes in kept.calls] == [
         2 * [one.claim.id],
         2 * [two.claim.id],
     ]
     three = attempt(3)
-    scribe.step([], [(three, finish(three))])
+    scene.step([], [(three, finish(three))])
     assert kept.callers[-1] == mine
 
 
-def test_nobody_waits_for_a_write_that_another_thread_has_begun(
-    kept: Store, scribe: EventWriter
-) -> None:
+def test_nobody_waits_for_a_write_that_another_thread_has_begun(kept: Store, scene: Scene) -> None:
     kept.open.clear()
     one, two = attempt(1), attempt(2)
-    first = threading.Thread(target=scribe.step, args=([], [(one, finish(one))]))
+    first = threading.Thread(target=scene.step, args=([], [(one, finish(one))]))
     first.start()
     eventually(lambda: kept.callers, 5)
-    scribe.end(two, finish(two))
-    assert not kept.calls and not scribe.flush(0)
+    scene.writer.end(two, finish(two))
+    assert not kept.calls and not scene.writer.flush(0)
     kept.open.set()
-    assert scribe.flush(5)
+    assert scene.writer.flush(5)
     first.join(5)
     assert [[write.id for write in writes] for writes in kept.calls] == [
         [one.claim.id],
         [two.claim.id],
     ]
-    assert kept.callers[1] == "scribe"
+    assert kept.callers[1] == "turns"
 
 
-def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scribe: EventWriter) -> None:
+def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scene: Scene) -> None:
     kept.open.clear()
     one, two = attempt(1), attempt(2)
-    scribe.end(two, finish(two))
-    eventually(lambda: scribe._writing, 5)
+    scene.writer.end(two, finish(two))
+    eventually(lambda: scene.writer._writing, 5)
     for word in ("a", "b", "c", "d"):
-        scribe.step([(one, PieceOut(one.ticket, word, (ord(word),)))], [])
+        scene.step([(one, PieceOut(one.ticket, word, (ord(word),)))], [])
     kept.open.set()
-    assert scribe.flush(5)
+    assert scene.writer.flush(5)
     said = [write for writes in kept.calls for write in writes if isinstance(write, Append)]
     assert [write.seq for write in said] == [1]
     assert said[0].data == b'{"text":"abcd","index":0}' and said[0].tokens == "97,98,99,100"
 
 
-def test_pieces_without_text_stay_in_their_order(kept: Store, scribe: EventWriter) -> None:
+def test_pieces_without_text_stay_in_their_order(kept: Store, scene: Scene) -> None:
     one = attempt(1)
     said = [PieceOut(one.ticket, "a", (1,)), PieceOut(one.ticket, output=b"[2]")]
-    scribe.step([(one, piece) for piece in said], [(one, finish(one))])
-    assert scribe.flush(5)
+    scene.step([(one, piece) for piece in said], [(one, finish(one))])
+    assert scene.writer.flush(5)
     kinds = [write.kind for write in kept.calls[0] if isinstance(write, Append)]
     assert kinds == ["token", "output"]
+
+
+def test_what_redis_says_is_a_value_for_who_had_it_written(kept: Store, scene: Scene) -> None:
+    one, two = attempt(1), attempt(2)
+    kept.fenced = {one.claim.id}
+    pieces = [(at, PieceOut(at.ticket, "a", (1,))) for at in (one, two)]
+    scene.step(pieces, [(two, finish(two))])
+    assert scene.answers == [[(one, FENCED, False), (two, DONE, True)]], (
+        "an event that was written says nothing"
+    )
+
+
+def test_nothing_is_written_before_the_answers_are_acted_on(kept: Store, scene: Scene) -> None:
+    """What an attempt still has to say is dropped before anybody writes it, if its answer asks for that."""
+    one, two = attempt(1), attempt(2)
+    kept.fenced = {one.claim.id}
+    with scene.writer.step([(one, PieceOut(one.ticket, "a", (1,)))], []) as answers:
+        scene.writer.event(one, "reset", b"{}")
+        scene.writer.end(two, finish(two))
+        assert not scene.writer.flush(0)
+        for answer in answers:
+            scene.writer.drop(answer.attempt)
+    assert scene.writer.flush(5)
+    assert [[write.id for write in writes] for writes in kept.calls] == [
+        [one.claim.id],
+        [two.claim.id],
+    ]

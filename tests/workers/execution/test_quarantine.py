@@ -1,13 +1,13 @@
 """Suspects run apart, in ever smaller company."""
 
 from shared.domain.records import Claim, new_job_id
-from workers.execution.event_writer import Attempt
+from workers.execution.attempt import Attempt
 from workers.execution.quarantine import Quarantine
 
 
 def suspect(crashes: int) -> Attempt:
     claim = Claim(new_job_id(), 2, "t", b"{}", 9.0, 0, 0, 0, crashes, "", "")
-    return Attempt(claim, f"{claim.id}/2", 0.0)
+    return Attempt.of(claim)
 
 
 def test_after_one_crash_a_quarter_of_the_engine_runs_together() -> None:

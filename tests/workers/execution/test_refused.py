@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Finish, Write
+from shared.domain.records import Append, Finish, Write, WriteResult
 from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
@@ -16,6 +16,7 @@ from tests.workers.test_runtime import Bench
 from workers.execution.refused import LARGE, TRIES, Refusal, Writer
 
 BIG = b"x" * LARGE
+DONE = WriteResult.DONE
 Fault = Callable[[list[Write]], Exception | None]
 
 
@@ -27,14 +28,14 @@ class Store:
         self.took: list[list[str]] = []
         self.calls = 0
 
-    def write(self, writes: list[Write]) -> list[int]:
+    def write(self, writes: list[Write]) -> list[WriteResult]:
         self.calls += 1
         if (error := self.fault(writes)) is not None:
             if isinstance(error, RedisConnectionError):
                 raise StoreUnavailable("away") from error
             raise error
         self.took.append([write.id for write in writes])
-        return [1] * len(writes)
+        return [DONE] * len(writes)
 
 
 def said(job: str, seq: int = 1, data: bytes = b"{}") -> Append:
@@ -61,7 +62,7 @@ def test_what_is_refused_by_its_size_fails_alone_and_the_others_are_written() ->
     )
     writes = [said("a"), ends("a"), said("b"), ends("b", BIG), ends("c")]
 
-    assert Writer(store.write).write(writes) == [1, 1, 1, Refusal.TOO_LARGE, 1]
+    assert Writer(store.write).write(writes) == [DONE, DONE, DONE, Refusal.TOO_LARGE, DONE]
     assert {job for took in store.took for job in took} == {"a", "b", "c"}
 
 
@@ -69,12 +70,12 @@ def test_after_an_event_that_is_too_large_nothing_of_its_attempt_is_written() ->
     store = Store(lambda w: ResponseError("max request size exceeded") if large(w) else None)
     writes = [said("a", 1), said("a", 2, BIG), said("a", 3), ends("a")]
 
-    assert Writer(store.write).write(writes) == [1, *[Refusal.TOO_LARGE] * 3]
+    assert Writer(store.write).write(writes) == [DONE, *[Refusal.TOO_LARGE] * 3]
 
 
 def test_writes_that_are_too_many_for_one_request_go_one_by_one() -> None:
     store = Store(lambda w: ResponseError("max request size exceeded") if len(w) > 1 else None)
-    assert Writer(store.write).write([ends("a"), ends("b")]) == [1, 1]
+    assert Writer(store.write).write([ends("a"), ends("b")]) == [DONE, DONE]
 
 
 def test_a_large_write_at_which_the_connection_ends_is_given_up_after_a_few_tries() -> None:
@@ -83,7 +84,7 @@ def test_a_large_write_at_which_the_connection_ends_is_given_up_after_a_few_trie
     for _ in range(TRIES - 1):
         with pytest.raises(StoreUnavailable):
             writer.write([ends("a"), ends("b", BIG)])
-    assert writer.write([ends("a"), ends("b", BIG)]) == [1, Refusal.TOO_LARGE]
+    assert writer.write([ends("a"), ends("b", BIG)]) == [DONE, Refusal.TOO_LARGE]
 
 
 def test_while_redis_is_away_for_all_nothing_is_given_up() -> None:
@@ -99,7 +100,7 @@ def test_one_attempt_that_redis_refuses_for_another_reason_is_told_apart(output:
     store = Store(lambda w: wrong if holds(w, "b") else None)
 
     writes = [ends("a"), ends("b", output), ends("c")]
-    assert Writer(store.write).write(writes) == [1, Refusal.REFUSED, 1]
+    assert Writer(store.write).write(writes) == [DONE, Refusal.REFUSED, DONE]
 
 
 def test_where_redis_refuses_all_it_is_as_if_it_were_away() -> None:

@@ -10,8 +10,9 @@ import pytest
 from shared.domain.catalog import Limits, ModelSpec
 from tests.conftest import eventually
 from tests.workers.engine_host.test_client import Listener
-from workers.engine_host.client import EngineClient, EngineState
-from workers.host.messages import Submit
+from workers.engine_host.client import EngineClient
+from workers.engine_host.events import EngineState
+from workers.host_protocol.messages import Submit
 
 
 class Model:

@@ -8,7 +8,8 @@ import pytest
 
 from shared.domain.catalog import load_catalog
 from tests.conftest import eventually
-from workers.engine_host.client import EngineClient, EngineState
+from workers.engine_host.client import EngineClient
+from workers.engine_host.events import EngineState
 
 
 def test_a_host_that_cannot_load_logs_one_json_line(

@@ -83,7 +83,7 @@ class Fragile:
     def pending(self) -> int:
         return len(self.works)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         return 1.0
 
 
@@ -328,11 +328,11 @@ def test_jobs_that_come_during_a_search_wait_and_then_run() -> None:
     isolation = Isolation(engine, continues=True)
     for one in batch(8, {5}):
         isolation.admit(one)
-    assert isolation.linger() == 1.0
+    assert isolation.batch_delay() == 1.0
     ran = Ran()
     ran.take(isolation.step())
     isolation.admit(work("late"))
-    assert (isolation.pending(), isolation.linger()) == (9, 0.0)
+    assert (isolation.pending(), isolation.batch_delay()) == (9, 0.0)
     drive(isolation, ran)
 
     assert ran.codes() == {"5": "poison_input"} and "late" in ran.finished()
@@ -606,7 +606,7 @@ class Reads(Fragile):
             gone = set(self.taken) - set(self.works)
             self.works = {i: w for i, w in everybody.items() if i not in gone}
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         return 0.005
 
 
@@ -622,7 +622,7 @@ def test_a_trial_waits_for_inputs_that_are_being_read() -> None:
     while isolation.pending():
         assert ran.steps < 9 * READING
         ran.take(isolation.step())
-        rested.add((bool(engine.taken), isolation.linger() > 0))
+        rested.add((bool(engine.taken), isolation.batch_delay() > 0))
 
     assert ran.codes() == {"read": "poison_input"}
     assert ran.finished() == {"a", "b"}

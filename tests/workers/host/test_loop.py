@@ -12,9 +12,9 @@ from shared.domain.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
 from workers.engines.base import Failed, Finished, Piece, Step
-from workers.host.channel import to_host, to_worker
 from workers.host.loop import Loop
-from workers.host.messages import Cancel, Outcome, Stepped, Stop, Submit
+from workers.host_protocol.channel import to_host, to_worker
+from workers.host_protocol.messages import Cancel, Outcome, Stepped, Stop, Submit
 
 
 class Host:
@@ -89,7 +89,7 @@ def test_a_resumed_attempt_says_only_the_rest(host: Host) -> None:
 def test_refused_input_touches_nobody(host: Host) -> None:
     host.submit("a", "slow 20")
     host.submit("b", "refuse")
-    assert (host.outcome("b").kind, host.outcome("b").code) == ("broke", "invalid_input")
+    assert (host.outcome("b").kind, host.outcome("b").code) == ("failed", "invalid_input")
     assert host.outcome("a").kind == "finished"
 
 
@@ -98,9 +98,9 @@ def test_an_admission_that_raises_ends_its_job_and_says_nothing_of_the_engine(
     host: Host, way: str
 ) -> None:
     host.submit("a", "slow 20")
-    host.submit("b", f"{way} at the door")
+    host.submit("b", f"{way} on admission")
     bad = host.outcome("b")
-    assert (bad.kind, bad.code, bad.doubt) == ("broke", "poison_input", "")
+    assert (bad.kind, bad.code, bad.doubt) == ("failed", "poison_input", "")
     assert host.outcome("a").kind == "finished"
 
 
@@ -120,7 +120,7 @@ def test_output_that_is_too_large_ends_its_job_alone() -> None:
     host.submit("fits", "slow 30")
     for ticket in ("whole", "streamed"):
         end = host.outcome(ticket)
-        assert (end.kind, end.code) == ("broke", "output_too_large")
+        assert (end.kind, end.code) == ("failed", "output_too_large")
         assert "100 bytes (MAX_OUTPUT_BYTES)" in end.message and not end.doubt
     assert host.outcome("fits").kind == "finished"
     assert len(host.text("streamed")) == 100
@@ -209,7 +209,7 @@ class Patient(Faulty):
         super().__init__(ModelSpec(name="m", engine="tests.workers.faulty:Patient"))
         self.sizes: list[int] = []
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         return 3600.0 if self.pending() < 2 else 0.0
 
     def step(self) -> Step:
@@ -296,7 +296,7 @@ def test_a_usage_that_is_no_count_ends_its_job_alone(usage: str) -> None:
     host.submit("bad", usage)
     host.submit("good", '{"prompt_tokens":7}')
     bad, good = host.outcome("bad"), host.outcome("good")
-    assert (bad.kind, bad.code) == ("broke", "engine_error")
+    assert (bad.kind, bad.code) == ("failed", "engine_error")
     assert bad.message.startswith("The engine's usage: n must be")
     assert (good.kind, good.usage) == ("finished", {"prompt_tokens": 7})
     host.stop()

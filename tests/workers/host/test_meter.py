@@ -22,24 +22,24 @@ def test_what_jobs_used_is_what_the_engine_was_busy(
     history: list[tuple[Step, float, set[str], set[str]]],
 ) -> None:
     meter = Meter()
-    settled = 0.0
+    taken = 0.0
     spent = 0.0
     for step, seconds, present, ends in history:
         meter.charge(step, seconds, present)
         spent += seconds if present else 0.0
-        settled += sum(meter.settle(job) for job in ends)
-    settled += sum(meter.settle(job) for job in (*JOBS, "stranger"))
+        taken += sum(meter.take(job) for job in ends)
+    taken += sum(meter.take(job) for job in (*JOBS, "stranger"))
 
-    assert settled == pytest.approx(meter.busy)
+    assert taken == pytest.approx(meter.busy)
     assert meter.busy == pytest.approx(spent), "all time in which somebody was there"
-    assert meter.settle("stranger") == 0
+    assert meter.take("stranger") == 0
 
 
 def test_shares_count_before_voices_and_voices_before_presence() -> None:
     meter = Meter()
     meter.charge(Step([Piece("a", "x")], shares={"a": 1, "b": 3}), 4.0, {"a", "b", "c"})
-    assert (meter.settle("a"), meter.settle("b"), meter.settle("c")) == (1.0, 3.0, 0.0)
+    assert (meter.take("a"), meter.take("b"), meter.take("c")) == (1.0, 3.0, 0.0)
     meter.charge(Step([Piece("a", "x")], [Finished("b", None)]), 4.0, {"a", "b", "c"})
-    assert (meter.settle("a"), meter.settle("b"), meter.settle("c")) == (2.0, 2.0, 0.0)
+    assert (meter.take("a"), meter.take("b"), meter.take("c")) == (2.0, 2.0, 0.0)
     meter.charge(Step(), 3.0, {"a", "b", "c"})
-    assert (meter.settle("a"), meter.settle("b"), meter.settle("c")) == (1.0, 1.0, 1.0)
+    assert (meter.take("a"), meter.take("b"), meter.take("c")) == (1.0, 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Drains on a real store: who claims when a worker is roused, and when a drain leaves."""
+"""Drains on a real store: who claims when a worker is notified, and when a drain ends."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ class Engine:
         self.space = 4
         self.taken: list[tuple[Claim, str]] = []
         self.done = 0
-        self.guard = SimpleNamespace(heard=lambda pause, change: None)
+        self.breaker = SimpleNamespace(heard=lambda pause, change: None)
 
     @property
     def active(self) -> int:
@@ -45,21 +45,35 @@ class Engine:
     def release_quarantine(self) -> None: ...
 
 
+class Waits(threading.Event):
+    """Says whether somebody waits for it."""
+
+    waiting = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting = True
+        try:
+            return super().wait(timeout)
+        finally:
+            self.waiting = False
+
+
 class Bench:
-    def __init__(self, store: JobStore, linger: float) -> None:
+    def __init__(self, store: JobStore, idle_seconds: float) -> None:
         self.store = store
         self.engine = Engine()
         self.rings: list[str] = []
-        self.puller = Claimer(
+        self.claimer = Claimer(
             store,
             cast(Executor, cast(Any, self.engine)),
             MODEL,
             WORKER,
             Observers(),
             lambda: self.rings.append(threading.current_thread().name),
-            linger,
+            idle_seconds,
         )
-        self.drain = threading.Thread(target=self.puller.drain, name="drain")
+        self.changed = self.claimer._changed = Waits()
+        self.drain = threading.Thread(target=self.claimer.drain, name="drain")
 
     def submit(self) -> str:
         job = NewJob(new_job_id(), MODEL, "t", b"{}")
@@ -67,11 +81,12 @@ class Bench:
         return job.id
 
     def idle(self) -> bool:
-        """Whether the drain has been told that nothing waits."""
-        return bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+        """Whether the drain has been told that nothing waits, and looks no more before it is called."""
+        told = bool(self.store.redis.zcard(self.store.keys("idle", MODEL)))
+        return told and self.changed.waiting and not self.changed.is_set()
 
     def claim_slowly(self) -> Callable[[], None]:
-        """Another thread is roused and takes over what it claimed, until the function returned is called."""
+        """A thread is notified and takes over what it claimed, until the function returned is called."""
         takes, goes_on = threading.Event(), threading.Event()
         run = self.engine.run
 
@@ -81,7 +96,7 @@ class Bench:
             run(claims)
 
         self.engine.run = run_slowly  # type: ignore[method-assign]
-        caller = threading.Thread(target=self.puller.rouse, name="control")
+        caller = threading.Thread(target=self.claimer.claim_now, name="control")
         caller.start()
         assert takes.wait(5)
 
@@ -97,24 +112,24 @@ class Bench:
         self.drain.start()
         eventually(lambda: self.engine.taken, 5)
         self.engine.done = 1
-        self.puller.wake()
+        self.claimer.look_again()
         eventually(self.idle, 5)
 
 
 @pytest.fixture
 def bench(store: JobStore) -> Iterator[Bench]:
-    bench = Bench(store, linger=30)
+    bench = Bench(store, idle_seconds=30)
     yield bench
-    bench.puller.stop()
+    bench.claimer.stop()
     if bench.drain.ident is not None:
         bench.drain.join(5)
         assert not bench.drain.is_alive()
 
 
-def test_who_is_roused_claims_without_waking_the_drain(bench: Bench) -> None:
+def test_the_notified_thread_claims_without_waking_the_drain(bench: Bench) -> None:
     bench.start()
     ids = [bench.submit() for _ in range(3)]
-    bench.puller.rouse()
+    bench.claimer.claim_now()
     assert [(claim.id, by) for claim, by in bench.engine.taken[1:]] == [
         (job_id, threading.current_thread().name) for job_id in ids
     ]
@@ -124,10 +139,10 @@ def test_who_is_roused_claims_without_waking_the_drain(bench: Bench) -> None:
 def test_what_there_is_no_room_for_is_the_drains(bench: Bench) -> None:
     bench.start()
     ids = [bench.submit() for _ in range(6)]
-    bench.puller.rouse()
+    bench.claimer.claim_now()
     assert len(bench.engine.taken) == 5
     bench.engine.space = 100
-    bench.puller.room_changed()
+    bench.claimer.room_changed()
     eventually(lambda: len(bench.engine.taken) == 7, 5)
     assert {claim.id for claim, _ in bench.engine.taken[1:]} == set(ids)
     assert [by for _, by in bench.engine.taken[5:]] == ["drain", "drain"]
@@ -137,11 +152,11 @@ def test_nothing_is_claimed_once_the_worker_stops_or_the_engine_is_lost(bench: B
     bench.start()
     bench.engine.ready = False
     bench.submit()
-    bench.puller.rouse()
+    bench.claimer.claim_now()
     assert len(bench.engine.taken) == 1
-    bench.puller.stop()
+    bench.claimer.stop()
     bench.engine.ready = True
-    bench.puller.rouse()
+    bench.claimer.claim_now()
     assert len(bench.engine.taken) == 1
 
 
@@ -157,31 +172,31 @@ def test_who_stops_it_waits_for_the_claim_that_is_under_way(bench: Bench) -> Non
 
     bench.engine.run = slowly  # type: ignore[method-assign]
     bench.submit()
-    roused = threading.Thread(target=bench.puller.rouse)
-    roused.start()
+    notified = threading.Thread(target=bench.claimer.claim_now)
+    notified.start()
     assert begun.wait(5)
-    bench.puller.stop()
-    assert not bench.puller.settle(0)
+    bench.claimer.stop()
+    assert not bench.claimer.await_claim(0)
     may_end.set()
-    assert bench.puller.settle(5) and len(bench.engine.taken) == 2
-    roused.join(5)
+    assert bench.claimer.await_claim(5) and len(bench.engine.taken) == 2
+    notified.join(5)
 
 
 def test_one_without_a_drain_rings(bench: Bench) -> None:
     bench.submit()
-    bench.puller.rouse()
+    bench.claimer.claim_now()
     assert len(bench.rings) == 1 and not bench.engine.taken
 
 
 def test_a_drain_stays_while_others_claim_in_its_place(store: JobStore) -> None:
-    bench = Bench(store, linger=1.0)
+    bench = Bench(store, idle_seconds=1.0)
     bench.start()
     for count in range(2, 10):
         bench.submit()
-        bench.puller.rouse()
+        bench.claimer.claim_now()
         bench.engine.done = count
         bench.drain.join(0.15)
-    assert bench.drain.is_alive() and bench.puller.drain_id
+    assert bench.drain.is_alive() and bench.claimer.drain_id
     assert [by for _, by in bench.engine.taken[1:]].count("drain") == 0
     bench.drain.join(5)
     assert not bench.drain.is_alive()
@@ -196,7 +211,7 @@ def test_suspects_do_not_run_while_others_are_taken_over(
     go_on = bench.claim_slowly()
     seen: list[int] = []
     monkeypatch.setattr(bench.engine, "advance", lambda: seen.append(len(bench.engine.taken)))
-    bench.puller.wake()
+    bench.claimer.look_again()
     bench.drain.join(0.2)
     assert not seen
     go_on()
@@ -232,7 +247,7 @@ def test_a_drain_that_ends_lets_go_of_what_was_claimed_in_its_place(
     log = logging.getLogger("workers.queue.claimer")
     log.addHandler(between)
     try:
-        bench.puller.wake()
+        bench.claimer.look_again()
         eventually(lambda: calls, 5)
         bench.drain.join(0.2)
         calls[0]()
@@ -240,4 +255,4 @@ def test_a_drain_that_ends_lets_go_of_what_was_claimed_in_its_place(
     finally:
         log.removeHandler(between)
     assert released and set(released) == {2}
-    assert not bench.puller.drain_id
+    assert not bench.claimer.drain_id

@@ -13,13 +13,13 @@ def submit(store: JobStore, model: str = "m") -> str:
 
 
 def test_a_lost_doorbell_is_rung_again(store: JobStore) -> None:
-    rung: list[str] = []
-    rescuer = Rescuer(store, rung.append)
+    rings: list[str] = []
+    rescuer = Rescuer(store, rings.append)
     submit(store)
     assert rescuer.tick()["m"].ring is False, "the first ring is still on its way"
-    store.redis.delete(store.keys("notifier", "m"))
+    store.redis.delete(store.keys("bell", "m"))
     rescuer.tick()
-    assert rung == ["m"]
+    assert rings == ["m"]
 
 
 def test_every_model_that_has_had_jobs_is_looked_after(store: JobStore) -> None:
@@ -45,7 +45,7 @@ def test_the_timer_lives_through_faults(store: JobStore) -> None:
     rescuer.start()
     submit(store)
     for _ in range(2):
-        store.redis.delete(store.keys("notifier", "m"))
+        store.redis.delete(store.keys("bell", "m"))
         seen = len(calls)
         eventually(lambda seen=seen: len(calls) > seen)
     rescuer.stop()

@@ -37,7 +37,7 @@ class Told(Hooks):
 
 
 class Site:
-    """One delivery worker in this process: a doorman, and threads in Celery's place."""
+    """One delivery worker in this process: a poller, and threads in Celery's place."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Site:
             observers=Observers(self.told),
         )
         self.calls: list[threading.Thread] = []
-        self.doorman = DeliveryPoller(self.outbox, self.call, 10**6)
+        self.poller = DeliveryPoller(self.outbox, self.call, 10**6)
 
     def call(self) -> threading.Thread:
         """What a doorbell does: a thread of the Celery worker runs the task."""
@@ -87,7 +87,7 @@ class Site:
         return delivery.status
 
     def stop(self) -> None:
-        self.doorman.stop()
+        self.poller.stop()
         self.deliveries.stop_claiming()
         for thread in self.calls:
             thread.join(20)
@@ -109,7 +109,7 @@ def make_site(store: JobStore) -> Iterator[Callable[..., Site]]:
         def make(**options: object) -> Site:
             site = Site(store, **options)  # type: ignore[arg-type]
             stack.callback(site.stop)
-            site.doorman.start()
+            site.poller.start()
             return site
 
         yield make
@@ -281,7 +281,7 @@ def test_what_outlasts_the_drain_is_given_back(make_site: Callable[..., Site]) -
         site = make_site(timeout=30.0, drain_time=0.1)
         job_id = site.finish_job(there.url)
         eventually(lambda: len(there.got) == 1)
-        site.doorman.stop()
+        site.poller.stop()
         site.deliveries.stop_claiming()
         eventually(lambda: not any(thread.is_alive() for thread in site.calls))
 

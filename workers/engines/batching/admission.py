@@ -1,4 +1,4 @@
-"""What becomes of a job whose input an engine could not take in, be it at once or read aside."""
+"""Turns an error over a job's input into the outcome with which the job is refused."""
 
 import logging
 
@@ -15,18 +15,18 @@ def refused(job_id: str, error: BaseException) -> Failed:
     No other job took part, so it never speaks against the engine.
     """
     if isinstance(error, InputRefused):
-        return _at_the_door(job_id, error.code, error.detail)
+        return _refusal(job_id, error.code, error.detail)
     if (lost := device_lost(error)) is not None:
         lost.ticket = job_id
         raise lost from error
     _log.error("admitting %s failed", job_id, exc_info=error)
-    told = type(error).__name__
+    kind = type(error).__name__
     if exhausted(error):
-        return _at_the_door(job_id, "out_of_memory", "The model ran out of memory on this input.")
+        return _refusal(job_id, "out_of_memory", "The model ran out of memory on this input.")
     if passing(error):
-        return _at_the_door(job_id, "engine_error", f"The model could not take this input: {told}")
-    return _at_the_door(job_id, "poison_input", f"The model fails on this input: {told}")
+        return _refusal(job_id, "engine_error", f"The model could not take this input: {kind}")
+    return _refusal(job_id, "poison_input", f"The model fails on this input: {kind}")
 
 
-def _at_the_door(job_id: str, code: str, message: str) -> Failed:
-    return Failed(job_id, code, message, door=True)
+def _refusal(job_id: str, code: str, message: str) -> Failed:
+    return Failed(job_id, code, message, at_admission=True)

@@ -1,4 +1,4 @@
-"""Which of the jobs that wait share a batch of a padded model: pure decisions over their costs."""
+"""Chooses which waiting jobs share a batch of a padded model. Pure decisions over their costs."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How long an idle engine waits for company before it runs a batch: only while that pays.
+"""Decides how long an idle engine waits for more jobs before it runs a batch: only while that pays.
 
 Let a batch of n take a + b n seconds, and let the next job come after a gap g. Without waiting that job
 stands behind the batch and then pays a + b itself; with waiting it ends with the others. It saves a - g,

@@ -1,4 +1,4 @@
-"""How much work a step should hold, measured when a model is warmed up."""
+"""Measures, while a model is warmed up, how much work a step should hold."""
 
 import time
 from collections.abc import Callable, Sequence

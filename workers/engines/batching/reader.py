@@ -1,4 +1,4 @@
-"""Reads long inputs on a thread of its own, so that the loop that serves others does not wait for it."""
+"""Reads long inputs on a thread of its own, so that the loop that serves other jobs does not wait."""
 
 import os
 import queue
@@ -35,7 +35,7 @@ class Reader(Generic[Read]):
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, Reading[Read]] = {}
+        self._begun: dict[str, Reading[Read]] = {}
         self._todo: queue.PriorityQueue[tuple[int, int, Reading[Read]]] = queue.PriorityQueue()
         self._numbers = count()
         self._done: queue.SimpleQueue[Reading[Read]] = queue.SimpleQueue()
@@ -43,22 +43,22 @@ class Reader(Generic[Read]):
 
     def __len__(self) -> int:
         """How many are being read or have been, and were not taken."""
-        return len(self._held)
+        return len(self._begun)
 
     def __contains__(self, job_id: str) -> bool:
-        return job_id in self._held
+        return job_id in self._begun
 
     def begin(self, job_id: str, size: int, read: Callable[[], Read]) -> None:
         """Call `read` on the thread; `taken` will have what comes of it. `size` is the input's length."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
             self._thread.start()
-        self._held[job_id] = reading = Reading(job_id, read)
+        self._begun[job_id] = reading = Reading(job_id, read)
         self._todo.put((size, next(self._numbers), reading))
 
     def drop(self, job_id: str) -> None:
         """Forget an input. One whose turn has come is read to its end all the same."""
-        if (reading := self._held.pop(job_id, None)) is not None:
+        if (reading := self._begun.pop(job_id, None)) is not None:
             reading.dropped = True
 
     def taken(self) -> list[tuple[str, Read | BaseException]]:
@@ -67,13 +67,13 @@ class Reader(Generic[Read]):
         while not self._done.empty():
             reading = self._done.get()
             if not reading.dropped and reading.result is not None:
-                del self._held[reading.id]
+                del self._begun[reading.id]
                 found.append((reading.id, reading.result))
         return found
 
     def patience(self, *, busy: bool) -> float:
         """Seconds until the loop should look again: none while it is `busy` or something has been read."""
-        return POLL if self._held and not busy and self._done.empty() else 0.0
+        return POLL if self._begun and not busy and self._done.empty() else 0.0
 
     def _run(self) -> None:
         with suppress(AttributeError, OSError):

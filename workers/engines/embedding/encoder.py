@@ -1,4 +1,4 @@
-"""Chooses how texts share a forward pass: the quickest way whose vectors are those of each text alone."""
+"""Chooses how texts share a forward pass: the fastest way whose vectors equal those of each text alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which transformers make embeddings: told from a directory's configuration, before any weight is read."""
+"""Decides whether a directory's transformer makes embeddings, before any weight is read."""
 
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,16 @@ def read_family(root: Path, where: str) -> Any:
         )
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError(f"{where}: cannot load {root}: {error}") from error
-    told = f"{where}: {root} is no encoder of texts"
+    refusal = f"{where}: {root} is no encoder of texts"
     kind = config.model_type
     if config.is_encoder_decoder:
-        raise ConfigError(f"{told}: {kind} is an encoder with a decoder (is_encoder_decoder)")
+        raise ConfigError(f"{refusal}: {kind} is an encoder with a decoder (is_encoder_decoder)")
     for part in ("vision_config", "audio_config"):
         if getattr(config, part, None) is not None:
-            raise ConfigError(f"{told} alone: config.json has a {part}")
+            raise ConfigError(f"{refusal} alone: config.json has a {part}")
     media = [name for name in MEDIA if (root / name).exists()]
     if media:
-        raise ConfigError(f"{told} alone: it has a {media[0]}")
+        raise ConfigError(f"{refusal} alone: it has a {media[0]}")
     if kind == "big_bird" and config.attention_type == "block_sparse":
         raise ConfigError(
             f"{where}: {root / 'config.json'}: attention_type block_sparse is not supported: after one"

@@ -1,4 +1,4 @@
-"""The embedding engine: texts in, one vector each out, as many tokens a step as pay."""
+"""The embedding engine: one vector for each text, as many tokens in a step as pay."""
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from torch.nn import functional
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
-from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.calibration import calibrate
-from workers.engines.batching.reader import LONG, Reader
+from workers.engines.batching.intake import Intake
+from workers.engines.batching.reader import LONG
 from workers.engines.embedding.model import load_model
 from workers.engines.embedding.pooling import pool
 from workers.engines.embedding.sentence_text import TokenizedText
@@ -55,10 +55,7 @@ class Embedding:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self.taken: Items[str] = ()
-        self._reader: Reader[list[TokenizedText]] = Reader()
-        self._reading: dict[str, Work] = {}
-        """Jobs whose texts are long: they are tokenised aside."""
-        self._refused: list[Failed] = []
+        self._intake = Intake(self._begin)
         self._jobs: dict[str, Job] = {}
         """Oldest first; a job that got a share but not its last one goes to the back."""
 
@@ -92,17 +89,13 @@ class Embedding:
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._jobs or work.id in self._reading:
+        if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         texts = [work.content] if isinstance(work.content, str) else work.content
         if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
             raise InputRefused("The input must be a string or a list of strings.")
         prompt = self._model.prompt(work.params.get("prompt_name"))
-        if (size := sum(map(len, texts))) > LONG:
-            self._reading[work.id] = work
-            self._reader.begin(work.id, size, partial(self._tokens, texts, prompt))
-        else:
-            self._take(work, self._tokens(texts, prompt))
+        self._intake.admit(work, sum(map(len, texts)), partial(self._tokens, texts, prompt))
 
     def _tokens(self, texts: list[str], prompt: str) -> list[TokenizedText]:
         """Touches nothing but the tokenizer, so any thread may call it. Raises `InputRefused`."""
@@ -115,52 +108,39 @@ class Embedding:
         self._check(encoded)
         return encoded
 
-    def _take(self, work: Work, encoded: list[TokenizedText]) -> None:
+    def _begin(self, work: Work, encoded: list[TokenizedText]) -> None:
         wanted = work.params.get("normalize")
         self._jobs[work.id] = Job(work.id, encoded, None if wanted is None else bool(wanted))
 
-    def _take_in(self) -> None:
-        """Take those whose texts have been read meanwhile."""
-        for job_id, encoded in self._reader.taken():
-            work = self._reading.pop(job_id)
-            if isinstance(encoded, BaseException):
-                self._refused.append(refused(job_id, encoded))
-            else:
-                self._take(work, encoded)
-
     def cancel(self, job_id: str) -> None:
-        if self._reading.pop(job_id, None) is not None:
-            self._reader.drop(job_id)
-        self._refused = [broke for broke in self._refused if broke.id != job_id]
+        self._intake.cancel(job_id)
         self._jobs.pop(job_id, None)
 
     @torch.inference_mode()
     def step(self) -> Step:
         """One forward pass over the oldest texts that fit the token budget."""
         self.taken = ()
-        self._take_in()
+        self._intake.take_in()
         shares = self._plan()
         self.taken = [share.job.id for share in shares]
         if not shares:
-            refused, self._refused = self._refused, []
-            return Step(outcomes=[*refused])
+            return Step(outcomes=[*self._intake.refusals()])
         texts = [text for share in shares for text in share.texts]
         hidden = self._encoder.encode(texts)
         pooled = self._pool(hidden, texts)
         vectors = torch.split(pooled, [share.count for share in shares])
         ready = [self._rows(share, part) for share, part in zip(shares, vectors, strict=True)]
-        step = Step(outcomes=[*self._refused], batch_size=len(shares))
-        self._refused = []
+        step = Step(outcomes=[*self._intake.refusals()], batch_size=len(shares))
         for share, rows in zip(shares, ready, strict=True):
             self._commit(share.job, rows, step)
         return step
 
     def pending(self) -> int:
-        return len(self._jobs) + len(self._reading) + len(self._refused)
+        return len(self._jobs) + len(self._intake)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """What arrives meanwhile shares the next step; only texts that are being read are waited for."""
-        return self._reader.patience(busy=bool(self._jobs or self._refused))
+        return self._intake.batch_delay(busy=bool(self._jobs))
 
     def _trial(self, tokens: int) -> None:
         """A step of so many tokens, to its end."""

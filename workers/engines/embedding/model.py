@@ -1,4 +1,4 @@
-"""Loads what an embedding engine runs: tokens, transformer and pooling as the model's directory says."""
+"""Loads what the embedding engine runs: tokenizer, transformer and pooling as the model's directory says."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Token vectors of many texts from one row without padding."""
+"""Computes token vectors of many texts from one row without padding."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, groupby
@@ -10,7 +10,7 @@ from torch.nn import functional
 from workers.engines import packed_attention
 from workers.engines.embedding.padded_encoder import takes
 from workers.engines.embedding.sentence_text import TokenizedText
-from workers.engines.packed_attention import Unpackable
+from workers.engines.packed_attention import AttentionCall, Unpackable
 
 
 class SegmentAttention:
@@ -20,17 +20,9 @@ class SegmentAttention:
         self._longest = longest
         self.runs: list[tuple[int, int, int]] = []
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float | None,
-        window: int | None,
-    ) -> torch.Tensor:
-        """See `packed_attention.Attends`; [1, heads, T, d] in, [1, T, heads, d] out."""
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """See `PackedAttention`."""
+        module, query, key, value, scale, window = call
         if window is not None and window < self._longest:
             raise Unpackable(f"its attention reaches {window} of {self._longest} tokens")
         causal = bool(getattr(module, "is_causal", False))

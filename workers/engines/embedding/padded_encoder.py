@@ -1,4 +1,4 @@
-"""Token vectors of many texts from a model's own forward pass, with as much padding as allowed."""
+"""Computes token vectors of many texts with a model's own forward pass, padded as far as allowed."""
 
 import inspect
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One vector from the token vectors of a text: the modes of sentence-transformers' Pooling."""
+"""Makes one vector of a text's token vectors: the modes of sentence-transformers' Pooling."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""How a directory says that texts become vectors: sentence-transformers' file layout.
+"""Reads how a directory wants texts turned into vectors, from sentence-transformers' file layout.
 
 Every key that changes a vector is honoured, or refused by the name of file and key. The reference is what
 sentence-transformers 6.2 computes: https://sbert.net/docs/package_reference/sentence_transformer/models.html
@@ -168,29 +168,29 @@ def _normalizes(module: Module, where: str) -> bool:
 def _model_settings(file: Path, where: str) -> dict[str, Any]:
     """`prompts`, `default_prompt` and `truncate` of config_sentence_transformers.json."""
     config = read_json(file, where)
-    told = f"{where}: {file}"
+    place = f"{where}: {file}"
     kind = config.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        raise ConfigError(f"{told}: model_type {kind!r} makes no embeddings of this kind")
+        raise ConfigError(f"{place}: model_type {kind!r} makes no embeddings of this kind")
     unused = ("__version__", "similarity_fn_name")
     known = ("model_type", "prompts", "default_prompt_name", "truncate_dim", "requirements")
-    check_keys(config, (*unused, *known), told)
-    _check_requirements(part(config, told, "requirements"), told)
+    check_keys(config, (*unused, *known), place)
+    _check_requirements(part(config, place, "requirements"), place)
     # The library has these two, empty, whatever the file says.
-    prompts = {"query": "", "document": ""} | part(config, told, "prompts")
+    prompts = {"query": "", "document": ""} | part(config, place, "prompts")
     if not all(text is None or isinstance(text, str) for text in prompts.values()):
-        raise ConfigError(f"{told}: prompts must be strings")
+        raise ConfigError(f"{place}: prompts must be strings")
     default = config.get("default_prompt_name")
     if default is not None and default not in list(prompts):
-        raise ConfigError(f"{told}: default_prompt_name {default!r} is none of prompts")
+        raise ConfigError(f"{place}: default_prompt_name {default!r} is none of prompts")
     return {
         "prompts": {name: text or "" for name, text in prompts.items()},
         "default_prompt": default,
-        "truncate": count(config, "truncate_dim", told),
+        "truncate": count(config, "truncate_dim", place),
     }
 
 
-def _check_requirements(wanted: Mapping[str, Any], told: str) -> None:
+def _check_requirements(wanted: Mapping[str, Any], place: str) -> None:
     """Versions of libraries that the model's author asks for, as far as they are used here."""
     for package in ("transformers", "tokenizers", "torch"):
         said = wanted.get(package, wanted.get("pytorch") if package == "torch" else None)
@@ -200,4 +200,6 @@ def _check_requirements(wanted: Mapping[str, Any], told: str) -> None:
         except (InvalidSpecifier, TypeError, AttributeError):
             continue  # as the library does: a typing error makes no model useless
         if not versions.contains(version(package)):
-            raise ConfigError(f"{told}: requirements: {package} {said}; here is {version(package)}")
+            raise ConfigError(
+                f"{place}: requirements: {package} {said}; here is {version(package)}"
+            )

@@ -1,4 +1,4 @@
-"""How texts become a transformer's input, as `sentence_bert_config.json` and its older names say.
+"""Reads how texts become a transformer's input, from `sentence_bert_config.json` and its older names.
 
 What is known to change no vector passes; what changes one is honoured or refused by name; so is what is not
 known. Checked against sentence-transformers 6.2, `base/modules/transformer.py`.
@@ -74,93 +74,93 @@ def read_settings(root: Path, where: str) -> TransformerSettings:
     return TransformerSettings()
 
 
-def check_keys(config: Mapping[str, Any], known: Collection[str], told: str) -> None:
-    """Raise `ConfigError` for keys that are not known; `told` says which file, or which part of one."""
+def check_keys(config: Mapping[str, Any], known: Collection[str], place: str) -> None:
+    """Raise `ConfigError` for keys that are not known; `place` says which file, or which part of one."""
     unknown = sorted(set(config) - set(known))
     if unknown:
-        raise ConfigError(f"{told}: not supported: {', '.join(unknown)}")
+        raise ConfigError(f"{place}: not supported: {', '.join(unknown)}")
 
 
-def _settings(config: dict[str, Any], told: str) -> TransformerSettings:
-    check_keys(config, _KNOWN, told)
+def _settings(config: dict[str, Any], place: str) -> TransformerSettings:
+    check_keys(config, _KNOWN, place)
     for key in _ABSENT:
         if config.get(key) is not None:
-            raise ConfigError(f"{told}: {key} is not supported, got {config[key]!r}")
+            raise ConfigError(f"{place}: {key} is not supported, got {config[key]!r}")
     task = config.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
-        raise ConfigError(f"{told}: transformer_task {task!r} makes no embeddings")
+        raise ConfigError(f"{place}: transformer_task {task!r} makes no embeddings")
     check_keys(
-        part(config, told, "model_args", "model_kwargs"), MODEL_OPTIONS, f"{told}: model_args"
+        part(config, place, "model_args", "model_kwargs"), MODEL_OPTIONS, f"{place}: model_args"
     )
     check_keys(
-        part(config, told, "config_args", "config_kwargs"), CONFIG_OPTIONS, f"{told}: config_args"
+        part(config, place, "config_args", "config_kwargs"), CONFIG_OPTIONS, f"{place}: config_args"
     )
-    tokenizer = part(config, told, "tokenizer_args", "processor_kwargs")
-    check_keys(tokenizer, TOKENIZER_OPTIONS | {"model_max_length"}, f"{told}: tokenizer_args")
-    processing = part(config, told, "processing_kwargs")
+    tokenizer = part(config, place, "tokenizer_args", "processor_kwargs")
+    check_keys(tokenizer, TOKENIZER_OPTIONS | {"model_max_length"}, f"{place}: tokenizer_args")
+    processing = part(config, place, "processing_kwargs")
     check_keys(
         processing,
         ("common", "text", "chat_template", "audio", "image", "video"),
-        f"{told}: processing_kwargs",
+        f"{place}: processing_kwargs",
     )
-    template = part(processing, told, "chat_template")
+    template = part(processing, place, "chat_template")
     # The last one that names a length counts.
-    max_tokens = count(config, "max_seq_length", told)
-    max_tokens = count(tokenizer, "model_max_length", told) or max_tokens
+    max_tokens = count(config, "max_seq_length", place)
+    max_tokens = count(tokenizer, "model_max_length", place) or max_tokens
     for name in ("text", "common", "chat_template"):
-        if part(processing, told, name).get("padding") not in PADDING:
-            raise ConfigError(f"{told}: processing_kwargs.{name}.padding is not supported")
+        if part(processing, place, name).get("padding") not in PADDING:
+            raise ConfigError(f"{place}: processing_kwargs.{name}.padding is not supported")
     for name in ("text", "common"):
-        call = part(processing, told, name)
-        check_keys(call, CALL_OPTIONS | {"max_length"}, f"{told}: processing_kwargs.{name}")
-        max_tokens = count(call, "max_length", told) or max_tokens
-    chat = _chat(config, template, told)
+        call = part(processing, place, name)
+        check_keys(call, CALL_OPTIONS | {"max_length"}, f"{place}: processing_kwargs.{name}")
+        max_tokens = count(call, "max_length", place) or max_tokens
+    chat = _chat(config, template, place)
     if chat is not None:
-        max_tokens = count(template, "max_length", told) or max_tokens
+        max_tokens = count(template, "max_length", place) or max_tokens
     return TransformerSettings(max_tokens, bool(config.get("do_lower_case")), chat)
 
 
-def _chat(config: Mapping[str, Any], template: Mapping[str, Any], told: str) -> ChatForm | None:
+def _chat(config: Mapping[str, Any], template: Mapping[str, Any], place: str) -> ChatForm | None:
     if config.get("module_output_name", "token_embeddings") != "token_embeddings":
-        raise ConfigError(f"{told}: module_output_name must be token_embeddings")
+        raise ConfigError(f"{place}: module_output_name must be token_embeddings")
     if "modality_config" not in config:
         return None
-    modalities = part(config, told, "modality_config")
-    check_keys(modalities, ("text", "message"), f"{told}: modality_config")
+    modalities = part(config, place, "modality_config")
+    check_keys(modalities, ("text", "message"), f"{place}: modality_config")
     if not modalities:
-        raise ConfigError(f"{told}: modality_config names neither text nor message")
+        raise ConfigError(f"{place}: modality_config names neither text nor message")
     for name in modalities:
-        route = part(modalities, told, name)
+        route = part(modalities, place, name)
         wanted = (route.get("method"), route.get("method_output_name"))
         if wanted not in (("forward", "last_hidden_state"), ("forward", ["last_hidden_state"])):
-            raise ConfigError(f"{told}: modality_config.{name} must be forward, last_hidden_state")
+            raise ConfigError(f"{place}: modality_config.{name} must be forward, last_hidden_state")
         check_keys(
-            route, ("method", "method_output_name", "format"), f"{told}: modality_config.{name}"
+            route, ("method", "method_output_name", "format"), f"{place}: modality_config.{name}"
         )
     if "message" not in modalities:
         return None
     form = modalities["message"].get("format")
     if not isinstance(form, str | None) or form not in FORMATS:
-        raise ConfigError(f"{told}: modality_config.message.format {form!r} is not known")
+        raise ConfigError(f"{place}: modality_config.message.format {form!r} is not known")
     unseen = CALL_OPTIONS | {"max_length", "restore_suffix"}
     return ChatForm(FORMATS[form], {k: v for k, v in template.items() if k not in unseen})
 
 
-def part(config: Mapping[str, Any], told: str, *names: str) -> dict[str, Any]:
+def part(config: Mapping[str, Any], place: str, *names: str) -> dict[str, Any]:
     """The object under the first of `names` that is there, {} when none is or it is null."""
     found = next((config[name] for name in names if name in config), None)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ConfigError(f"{told}: {names[0]} must be an object")
+        raise ConfigError(f"{place}: {names[0]} must be an object")
     return found
 
 
-def count(config: Mapping[str, Any], key: str, told: str) -> int | None:
+def count(config: Mapping[str, Any], key: str, place: str) -> int | None:
     """A whole number of at least 1, None when there is none."""
     found = config.get(key)
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise ConfigError(f"{told}: {key} must be a whole number from 1, got {found!r}")
+        raise ConfigError(f"{place}: {key} must be a whole number from 1, got {found!r}")
     return found

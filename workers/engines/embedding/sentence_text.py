@@ -1,4 +1,4 @@
-"""Texts as tokens, in the way that a sentence-transformers directory asks for."""
+"""Tokenises texts in the way that a sentence-transformers directory asks for."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which layer goes to which device, for a model that is larger than one: accelerate decides."""
+"""Spreads the layers of a model that is larger than one device over several; accelerate decides."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Does a model fit? Counted from its files before anything is loaded: safetensors headers and config."""
+"""Computes from a model's files whether it fits into memory, before anything is loaded."""
 
 import json
 import math

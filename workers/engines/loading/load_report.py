@@ -1,4 +1,4 @@
-"""What transformers says after loading: weights that were made up, and weights that nobody took."""
+"""Refuses a model for which transformers reports made-up weights or weights that nobody took."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What may be loaded: a directory on this machine with safetensors and no code of its own.
+"""Finds a model that may be loaded: a directory on this machine with safetensors and no code of its own.
 
 Pickled weights run whatever their author put in, and a model that brings code does so by design.
 Both are refused from the listing alone, before any library opens a file. Code beside an architecture that

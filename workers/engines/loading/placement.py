@@ -1,4 +1,4 @@
-"""Where a model runs, in which number format, with how much memory: what the catalogue says of devices."""
+"""Reads from a catalogue entry where a model runs, in which number format, with how much memory."""
 
 from dataclasses import dataclass
 from typing import Literal

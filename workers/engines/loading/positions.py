@@ -1,4 +1,4 @@
-"""How many tokens a model really has positions for."""
+"""Finds out for how many tokens a model really has positions."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reads a tokenizer and a model from a directory that was found safe: nothing is fetched, no code is run."""
+"""Reads tokenizer and model from a directory that was found safe; nothing is fetched, no code is run."""
 
 import atexit
 import tempfile

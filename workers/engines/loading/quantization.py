@@ -1,4 +1,4 @@
-"""Quantised weights: by which method, whether transformers reads it, and what it makes of them.
+"""Reads how weights are quantised, and refuses what transformers does not read.
 
 A method that transformers does not know is skipped by it with a warning: the weights are then taken for
 numbers without their scales.

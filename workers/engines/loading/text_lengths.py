@@ -1,4 +1,4 @@
-"""What the length of a text does to a model: how long one may be, and which may be run together."""
+"""Finds out how long a text may be for a model, and which lengths may share a forward pass."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

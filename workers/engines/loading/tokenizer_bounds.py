@@ -1,4 +1,4 @@
-"""How long a text can be at most for so many tokens, told by how its tokenizer is made.
+"""Computes how long a text of so many tokens can be at most, from the parts of its tokenizer.
 
 A bound must never refuse what could fit. So every part of the tokenizer has to be one that is known not to
 make text vanish; of any other nothing is said, and the text is tokenised to be counted.

@@ -1,4 +1,4 @@
-"""A tokenizer that cuts texts as its own `tokenizer.json` says.
+"""Reads a tokenizer that cuts texts as its own `tokenizer.json` says.
 
 Many tokenizer classes of transformers take vocabulary and merges from that file and build the rest
 themselves; for a model whose file says something else they give other tokens than it was trained on.

@@ -12,27 +12,27 @@ from transformers import AutoModelForCausalLM
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
-from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
-from workers.engines.batching.reader import LONG, Reader
+from workers.engines.batching.intake import Intake
 from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.causality import check_causal
-from workers.engines.text_generation.defaults import defaults_of
-from workers.engines.text_generation.detokenizer import Detokenizer
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.forward.packing import packed_runner, static_runner
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.input_validator import InputValidator, length_of
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
-from workers.engines.text_generation.sampling.scores import namer, told
+from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
 from workers.engines.text_generation.turns import Listener, Turn
+from workers.engines.texts.defaults import defaults_of
+from workers.engines.texts.detokenizer import Detokenizer
+from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
@@ -47,11 +47,7 @@ class TextGeneration:
         self._spec = spec
         self.taken: Items[str] = ()
         self._sequences: dict[str, Sequence] = {}
-        self._reader: Reader[list[int]] = Reader()
-        self._reading: dict[str, Work] = {}
-        """Jobs whose prompts are long: they are no sequences yet."""
-        self._refused: list[Failed] = []
-        """Jobs whose prompts were read and do not fit."""
+        self._intake = Intake(self._begin)
         self._ended: dict[str, str] = {}
         """Jobs that an earlier attempt had finished, with the reason; they need no step."""
 
@@ -98,9 +94,11 @@ class TextGeneration:
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
         self._listener = Listener(detokenizer, ends)
-        self._door = InputValidator(tokenizer, detokenizer, limits, vocabulary, context, defaults)
+        self._validator = InputValidator(
+            tokenizer, detokenizer, limits, vocabulary, context, defaults
+        )
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
-        shared = self._door.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
+        shared = self._validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -118,42 +116,27 @@ class TextGeneration:
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
-                "prompt_bounds": msgspec.to_builtins(self._door.bounds),
-                "generation_config": defaults.told,
+                "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
+                "generation_config": defaults.to_json(),
             },
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._sequences or work.id in self._reading:
+        if work.id in self._sequences or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
-        if (size := length_of(work.content)) > LONG:
-            self._reading[work.id] = work
-            self._reader.begin(work.id, size, partial(self._door.read, work))
-        else:
-            self._seat(self._door.admit(work))
+        read = partial(self._validator.read, work)
+        self._intake.admit(work, length_of(work.content), read)
 
-    def _seat(self, sequence: Sequence) -> None:
+    def _begin(self, work: Work, prompt: list[int]) -> None:
+        sequence = self._validator.sequence(work, prompt)
         self._sequences[sequence.id] = sequence
         if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
             self._ended[sequence.id] = sequence.ended
         else:
             self._scheduler.add(sequence)
 
-    def _take_in(self) -> None:
-        """Seat those whose prompts have been read meanwhile."""
-        for job_id, prompt in self._reader.taken():
-            work = self._reading.pop(job_id)
-            try:
-                if isinstance(prompt, BaseException):
-                    raise prompt
-                self._seat(self._door.seat(work, prompt))
-            except BaseException as error:  # noqa: BLE001 - of one job's input, and no other's
-                self._refused.append(refused(job_id, error))
-
     def cancel(self, job_id: str) -> None:
-        if self._reading.pop(job_id, None) is not None:
-            self._reader.drop(job_id)
-        self._refused = [broke for broke in self._refused if broke.id != job_id]
+        self._intake.cancel(job_id)
         sequence = self._sequences.get(job_id)
         if sequence is not None:
             self._let_go(sequence, scrub=True)
@@ -163,7 +146,7 @@ class TextGeneration:
         """One iteration: a token for every sequence that decodes, and some prefill beside them."""
         self._scheduler.budget = int(self.budget.now)
         self.taken = ()
-        self._take_in()
+        self._intake.take_in()
         chunks = self._scheduler.plan()
         self.taken = [chunk.sequence.id for chunk in chunks]
         self.budget.spend(sum(chunk.length for chunk in chunks), least=1)
@@ -175,8 +158,7 @@ class TextGeneration:
             batch_size=len(chunks),
             shares={chunk.sequence.id: chunk.length for chunk in chunks},
         )
-        step.outcomes.extend(self._refused)
-        self._refused = []
+        step.outcomes.extend(self._intake.refusals())
         for job_id, reason in list(self._ended.items()):
             self._finish(self._sequences[job_id], reason, step)
         for turn in turns:
@@ -184,11 +166,11 @@ class TextGeneration:
         return step
 
     def pending(self) -> int:
-        return len(self._sequences) + len(self._reading) + len(self._refused)
+        return len(self._sequences) + len(self._intake)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
-        return self._reader.patience(busy=bool(self._sequences or self._refused))
+        return self._intake.batch_delay(busy=bool(self._sequences))
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
@@ -229,7 +211,7 @@ class TextGeneration:
         }
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
         if sequence.sampling.logprobs is not None:
-            output["logprobs"] = told(sequence.scores, self._name, alone=sequence.alone)
+            output["logprobs"] = to_json(sequence.scores, self._name, alone=sequence.alone)
         step.outcomes.append(Finished(sequence.id, output, usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:

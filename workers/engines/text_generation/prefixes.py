@@ -1,4 +1,4 @@
-"""Which slot holds the keys and values of which beginnings of texts.
+"""Knows which slot holds the keys and values of which beginnings of texts.
 
 A beginning is a chain of whole blocks of tokens; a block's name is a digest of its tokens and of the
 name before it, so that equal names mean equal texts from the start. The first block's name also depends on
@@ -45,8 +45,8 @@ def public_names(beginnings: Items[Items[int]]) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _digest(told: bytes, salt: bytes = b"") -> bytes:
-    return blake2b(told, digest_size=16, key=salt, person=b"truthgpt").digest()
+def _digest(data: bytes, salt: bytes = b"") -> bytes:
+    return blake2b(data, digest_size=16, key=salt, person=b"truthgpt").digest()
 
 
 class Prefixes:

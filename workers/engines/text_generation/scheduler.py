@@ -1,10 +1,11 @@
-"""Which tokens of which sequences go into the next step, and in which slots. Pure planning; no torch."""
+"""Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
 from collections.abc import Sequence as Items
 
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
-from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
+from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 SMALLEST_CHUNK = 16
 """Tokens of prefill that every step can take, however many sequences decode."""

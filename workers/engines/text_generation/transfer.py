@@ -1,4 +1,4 @@
-"""Numbers between host and device. On CUDA nothing here waits for the device but `download`."""
+"""Moves numbers between host and device. On CUDA nothing here waits for the device but `download`."""
 
 from collections.abc import Sequence as Items
 from typing import Any

@@ -1,15 +1,16 @@
-"""What a step's tokens mean for their sequences: pieces of text and ends. Nothing is changed here."""
+"""Works out what a step's tokens mean for their sequences: text and ends. Changes nothing."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from workers.engines.text_generation.detokenizer import Chunk as Said
-from workers.engines.text_generation.detokenizer import Detokenizer, Spoken
+from workers.engines.text_generation.chunk import Row
 from workers.engines.text_generation.sampling.sampler import Chosen
-from workers.engines.text_generation.sampling.scores import Score
-from workers.engines.text_generation.sequence import Row, Sequence
+from workers.engines.texts.detokenizer import Chunk as Said
+from workers.engines.texts.detokenizer import Detokenizer, Spoken
+from workers.engines.texts.sampling import Score
+from workers.engines.texts.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,13 @@ import msgspec
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
-from workers.engines.batching.admission import refused
-from workers.engines.batching.reader import LONG, Reader
+from workers.engines.batching.intake import Intake
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.loading.tokenizer_file import read_tokenizer
-from workers.engines.text_generation.detokenizer import Chunk, Detokenizer
-from workers.engines.text_generation.input_validator import InputValidator, length_of
-from workers.engines.text_generation.sequence import Sequence
+from workers.engines.texts.detokenizer import Chunk, Detokenizer
+from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
 
 _log = logging.getLogger(__name__)
@@ -60,16 +59,14 @@ class Vllm:
         self._ended: dict[str, str] = {}
         """Jobs that an earlier attempt had finished, with the reason; they need no step."""
         self._numbers = count()
-        self._reader: Reader[list[int]] = Reader()  # Of long prompts.
-        self._reading: dict[str, Work] = {}
-        self._refused: list[Failed] = []
+        self._intake = Intake(self._begin)
         self.taken: Items[str] = ()
 
     def load(self) -> EngineInfo:
         path = trusted_directory(self._spec)
         self._library, self._engine = start(self._spec, path)
         model = self._engine.model_config
-        self._set_up_door(path, int(model.max_model_len))
+        self._set_up_texts(path, int(model.max_model_len))
         slots = self._spec.batch.max_size
         return EngineInfo(
             # A few more than run at once, so that a place that falls free is taken in the next step.
@@ -82,24 +79,21 @@ class Vllm:
                 "vllm": self._library.version,
                 "slots": slots,
                 "context": int(model.max_model_len),
-                "prompt_bounds": msgspec.to_builtins(self._door.bounds),
-                "generation_config": self._own.told,
+                "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
+                "generation_config": self._own.to_json(),
             },
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._texts or work.id in self._reading:
+        if work.id in self._texts or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         if work.params.get("logprobs"):
             raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
-        if (size := length_of(work.content)) > LONG:
-            self._reading[work.id] = work
-            self._reader.begin(work.id, size, partial(self._door.read, work))
-        else:
-            self._seat(work, self._door.read(work))
+        read = partial(self._validator.read, work)
+        self._intake.admit(work, length_of(work.content), read)
 
-    def _seat(self, work: Work, prompt: list[int]) -> None:
-        sequence = self._door.seat(work, prompt)
+    def _begin(self, work: Work, prompt: list[int]) -> None:
+        sequence = self._validator.sequence(work, prompt)
         text = Text(sequence, "", self._eos | sequence.ends)
         if sequence.ended is None:
             try:
@@ -110,21 +104,8 @@ class Vllm:
             self._ended[work.id] = sequence.ended
         self._texts[work.id] = text
 
-    def _take_in(self) -> None:
-        """Seat those whose prompts have been read meanwhile."""
-        for job_id, prompt in self._reader.taken():
-            work = self._reading.pop(job_id)
-            try:
-                if isinstance(prompt, BaseException):
-                    raise prompt
-                self._seat(work, prompt)
-            except BaseException as error:  # noqa: BLE001 - of one job's input, and no other's
-                self._refused.append(refused(job_id, error))
-
     def cancel(self, job_id: str) -> None:
-        if self._reading.pop(job_id, None) is not None:
-            self._reader.drop(job_id)
-        self._refused = [broke for broke in self._refused if broke.id != job_id]
+        self._intake.cancel(job_id)
         text = self._texts.get(job_id)
         if text is not None:
             self._let_go(text, abort=True)
@@ -132,10 +113,10 @@ class Vllm:
     def step(self) -> Step:
         """One step of vLLM: a token or more for each text that runs."""
         self.taken = ()
-        self._take_in()
-        if self._ended or self._refused:
+        self._intake.take_in()
+        if self._ended or self._intake.has_refused:
             # In a step of their own: one that raises would lose their outcomes.
-            done, self._refused = Step(outcomes=[*self._refused]), []
+            done = Step(outcomes=[*self._intake.refusals()])
             for job_id, reason in list(self._ended.items()):
                 self._finish(self._texts[job_id], reason, done, abort=False)
             return done
@@ -161,11 +142,11 @@ class Vllm:
         return step
 
     def pending(self) -> int:
-        return len(self._texts) + len(self._reading) + len(self._refused)
+        return len(self._texts) + len(self._intake)
 
-    def linger(self) -> float:
+    def batch_delay(self) -> float:
         """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
-        return self._reader.patience(busy=bool(self._texts or self._refused))
+        return self._intake.batch_delay(busy=bool(self._texts))
 
     def _submit(self, text: Text) -> None:
         """Have vLLM go on where the text has come to. Raises what vLLM raises."""
@@ -201,8 +182,8 @@ class Vllm:
             for text in texts:
                 self._submit(text)
         except Exception as unfit:  # noqa: BLE001 - whatever it is, it is not fit to go on
-            told = f"vLLM is of no use after a step that raised {error!r}: {unfit!r}"
-            raise DeviceLost(told, blames=True) from error
+            message = f"vLLM is of no use after a step that raised {error!r}: {unfit!r}"
+            raise DeviceLost(message, blames=True) from error
         _log.warning("a step of vLLM raised; its %d texts go on where they were", len(texts))
 
     def _hear_or_break(self, text: Text, output: Any, step: Step) -> None:
@@ -289,10 +270,12 @@ class Vllm:
         if self._requests.pop(text.request, None) is not None and abort:
             self._engine.abort_request([text.request])
 
-    def _set_up_door(self, path: Path, context: int) -> None:
+    def _set_up_texts(self, path: Path, context: int) -> None:
         where = f"models.{self._spec.name}.path"
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
         self._eos, size, self._own = own_settings(path, tokenizer, where)
         limits = self._spec.limits
-        self._door = InputValidator(tokenizer, self._detokenizer, limits, size, context, self._own)
+        self._validator = InputValidator(
+            tokenizer, self._detokenizer, limits, size, context, self._own
+        )

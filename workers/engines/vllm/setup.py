@@ -18,8 +18,8 @@ from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
 from workers.engines.loading.fit import cache_bytes
 from workers.engines.loading.local_model import read_json
-from workers.engines.text_generation.defaults import Defaults, defaults_of
-from workers.engines.text_generation.sequence import Sequence
+from workers.engines.texts.defaults import Defaults, defaults_of
+from workers.engines.texts.sequence import Sequence
 
 SWITCHES = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -101,7 +101,7 @@ def start(spec: ModelSpec, path: Path) -> tuple[Library, Any]:
             _give_memory(arguments, path, config, where)
         engine = library.vllm.LLMEngine.from_engine_args(library.vllm.EngineArgs(**arguments))
     except faults as error:
-        raise ConfigError(f"{where}: vLLM cannot serve {path}: {_told(error)}") from error
+        raise ConfigError(f"{where}: vLLM cannot serve {path}: {_message(error)}") from error
     try:
         make_one_token(library, engine)
     except Exception as error:
@@ -211,7 +211,7 @@ def _give_memory(arguments: dict[str, Any], path: Path, config: Any, where: str)
     arguments.setdefault("kv_cache_memory_bytes", min(max(wanted, LEAST_CACHE), most))
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """What vLLM said; of memory in words that stay the same from try to try, so that they are logged once."""
     said = str(error)
     if "memory" not in said.lower():

@@ -12,7 +12,7 @@ from shared.telemetry.metrics.jobs import JobMetrics
 from shared.telemetry.metrics.rescues import RescueMetrics
 from shared.telemetry.metrics.tenants import MOST, OTHERS
 from tests.shared.telemetry.conftest import Scrape, scrape
-from workers.host.messages import Outcome, PieceOut, Stepped
+from workers.host_protocol.messages import Outcome, PieceOut, Stepped
 
 OBSERVERS = (JobMetrics, RescueMetrics, DeliveryMetrics)
 

@@ -15,7 +15,7 @@ from shared.telemetry.traces import job_spans
 from shared.telemetry.traces.delivery_spans import DeliverySpans
 from shared.telemetry.traces.job_spans import JobSpans
 from shared.telemetry.traces.sampling import Allowance, HeadSampler
-from workers.host.messages import Outcome, PieceOut, Stepped
+from workers.host_protocol.messages import Outcome, PieceOut, Stepped
 
 PARENT = "b2" * 8
 

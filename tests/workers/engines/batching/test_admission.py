@@ -22,7 +22,7 @@ from workers.engines.faults import DeviceLost
 )
 def test_what_an_admission_that_raised_ends_as(error: BaseException, code: str) -> None:
     found = refused("j", error)
-    assert (found.code, found.door) == (code, True)
+    assert (found.code, found.at_admission) == (code, True)
 
 
 def test_a_device_that_an_admission_took_along_is_laid_to_that_job() -> None:

@@ -25,7 +25,7 @@ from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import attention
 from workers.engines.text_generation.sampling import sampler
 from workers.host.loop import Loop
-from workers.host.messages import Command, Stepped, Stop, Submit
+from workers.host_protocol.messages import Command, Stepped, Stop, Submit
 
 PROMPTS = [
     "The quick brown fox jumps over the lazy dog.",

@@ -1,9 +1,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.engines.text_generation.sampling.sampler import Sampling
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 
 def sequence(name: str, prompt: int, new: int = 3) -> Sequence:

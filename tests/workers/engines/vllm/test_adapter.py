@@ -138,7 +138,7 @@ def test_an_idle_engine_does_not_ask_vllm(engine: Vllm) -> None:
 
 
 @pytest.mark.parametrize("content", [7, "", "x" * 2000])
-def test_bad_input_is_refused_at_the_door(engine: Vllm, content: Any) -> None:
+def test_bad_input_is_refused_refusal(engine: Vllm, content: Any) -> None:
     with pytest.raises(InputRefused):
         engine.admit(work("a", content))
     assert engine.pending() == 0
@@ -215,31 +215,31 @@ def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     engine.load()
 
-    assert engine._door.read(work("a", TEXT)) == file.encode(TEXT).ids
+    assert engine._validator.read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 def test_others_go_on_while_a_long_prompt_is_read(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, read = threading.Event(), engine._door.read
+    go, read = threading.Event(), engine._validator.read
 
     def slowly(work: Work) -> list[int]:
         assert work.id != "long" or go.wait(10)
         return read(work)
 
-    monkeypatch.setattr(engine._door, "read", slowly)
+    monkeypatch.setattr(engine._validator, "read", slowly)
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.admit(work("short"))
     ran = Ran()
     while "short" not in ran.outcomes:
         ran.take(engine.step())
     assert ran.text("short") == expected(PROMPTS[0], 12)
-    assert engine.pending() == 1 and engine.linger() > 0
+    assert engine.pending() == 1 and engine.batch_delay() > 0
     go.set()
     eventually(lambda: ran.take(engine.step()) or "long" in ran.outcomes)
 
     assert isinstance(refusal := ran.outcomes["long"], Failed)
-    assert (refusal.code, refusal.door) == ("prompt_too_long", True)
+    assert (refusal.code, refusal.at_admission) == ("prompt_too_long", True)
     assert engine.pending() == 0
 
 
@@ -247,7 +247,7 @@ def test_a_prompt_that_is_being_read_can_be_canceled(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(engine._door, "read", lambda _: [5] if go.wait(10) else [])
+    monkeypatch.setattr(engine._validator, "read", lambda _: [5] if go.wait(10) else [])
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.cancel("long")
     assert engine.pending() == 0

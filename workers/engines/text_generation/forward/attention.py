@@ -1,4 +1,4 @@
-"""Attention over a packed row whose past lies in slots."""
+"""Attention over a packed row of tokens whose past lies in the slots of the key-value cache."""
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from workers.engines.packed_attention import Unpackable
+from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.row_blocks import ROWS, wants_fixed_rows
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape
-from workers.engines.text_generation.sequence import Chunk
 from workers.engines.text_generation.transfer import upload
 
 DENSE = 0.5
@@ -103,23 +103,15 @@ class SlotAttention:
         self._cache = cache
         self.layout: Layout | None = None
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float | None,
-        window: int | None,
-    ) -> torch.Tensor:
-        """See `packed_attention.Attends`; [1, heads, T, d] in, [1, T, heads, d] out."""
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """See `PackedAttention`."""
         layout = self.layout
         if layout is None:
             raise Unpackable("attention was called outside a step")
+        _, query, key, value, scale, window = call
         if window is not None and window < self._cache.length:
             raise Unpackable(f"a sliding window of {window} tokens is shorter than a slot")
-        layer = layer_of(module)
+        layer = layer_of(call.module)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         keys[layout.slots, :, layout.positions] = key[0].transpose(0, 1)
         values[layout.slots, :, layout.positions] = value[0].transpose(0, 1)
@@ -249,18 +241,10 @@ class ShapeProbe:
     def __init__(self) -> None:
         self._seen: dict[int, LayerShape] = {}
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float | None,  # noqa: ARG002
-        window: int | None,  # noqa: ARG002
-    ) -> torch.Tensor:
-        """Zeros of the right shape; see `packed_attention.Attends`."""
-        layer = layer_of(module)
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """Zeros of the right shape; see `PackedAttention`."""
+        query, key, value = call.query, call.key, call.value
+        layer = layer_of(call.module)
         if layer in self._seen:
             raise Unpackable(f"two attention layers call themselves number {layer}")
         self._seen[layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3])

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.attention import (
     DENSE,
     Layout,
@@ -17,7 +18,6 @@ from workers.engines.text_generation.forward.attention import (
     Window,
     look_back,
 )
-from workers.engines.text_generation.sequence import Chunk
 from workers.engines.text_generation.transfer import upload
 
 SHORTEST_WINDOW = 256
@@ -38,7 +38,7 @@ class Shape:
     gather: bool
 
 
-def rungs(least: int, most: int) -> list[int]:
+def bucket_sizes(least: int, most: int) -> list[int]:
     """`least`, doubled until it reaches `most`, which is the last one."""
     found = []
     while least < most:
@@ -62,14 +62,14 @@ class Ladder:
         self._attention = attention
         self._slots = slots
         self._device = device
-        self._rows = rungs(1, slots)
-        self._windows = rungs(SHORTEST_WINDOW, length)
-        self._rungs: dict[Shape, GraphBucket] = {}
+        self._rows = bucket_sizes(1, slots)
+        self._windows = bucket_sizes(SHORTEST_WINDOW, length)
+        self._buckets: dict[Shape, GraphBucket] = {}
         self._out: torch.Tensor | None = None
         self._pool: Any = None
 
     def __len__(self) -> int:
-        return len(self._rungs)
+        return len(self._buckets)
 
     def shapes(self) -> list[Shape]:
         """Largest first, so that smaller ones find room in the memory of larger ones."""
@@ -94,50 +94,50 @@ class Ladder:
     def warm_up(self) -> None:
         """Run every shape, on CUDA capture it. Raises what torch raises when one cannot be captured."""
         for shape in self.shapes():
-            self._rungs[shape] = rung = GraphBucket(shape, self._slots, self._device)
+            self._buckets[shape] = bucket = GraphBucket(shape, self._slots, self._device)
             if self._device.type == "cuda":
-                self._capture(rung)
+                self._capture(bucket)
             else:
-                self._forward(rung)
+                self._forward(bucket)
 
     def run(self, chunks: Items[Chunk]) -> torch.Tensor:
         """Logits of a step of single tokens, [chunks, vocabulary], in the model's number format."""
         shape = self.shape_for(chunks)
-        rung = self._rungs[shape]
+        bucket = self._buckets[shape]
         places = list(range(len(chunks))) if shape.gather else [chunk.slot for chunk in chunks]
-        rung.fill(chunks, places)
-        if rung.graph is not None:
-            rung.graph.replay()
+        bucket.fill(chunks, places)
+        if bucket.graph is not None:
+            bucket.graph.replay()
         else:
-            self._forward(rung)
+            self._forward(bucket)
         assert self._out is not None
         return self._out[upload(places, torch.long, self._device)]
 
-    def _forward(self, rung: "GraphBucket") -> None:
-        self._attention.layout = rung.layout()
+    def _forward(self, bucket: "GraphBucket") -> None:
+        self._attention.layout = bucket.layout()
         try:
             output = self._model(
-                input_ids=rung.tokens[None], position_ids=rung.positions[None], use_cache=False
+                input_ids=bucket.tokens[None], position_ids=bucket.positions[None], use_cache=False
             )
         finally:
             self._attention.layout = None
         logits = output.logits[0]
         if self._out is None:
             self._out = logits.new_empty(self._slots, logits.shape[-1])
-        self._out[: rung.shape.rows] = logits
+        self._out[: bucket.shape.rows] = logits
 
-    def _capture(self, rung: "GraphBucket") -> None:
+    def _capture(self, bucket: "GraphBucket") -> None:
         stream: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                self._forward(rung)
+                self._forward(bucket)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            self._forward(rung)
+            self._forward(bucket)
         self._pool = self._pool or graph.pool()
-        rung.graph = graph
+        bucket.graph = graph
 
 
 class GraphBucket:

@@ -1,4 +1,4 @@
-"""What a step needs of a device's memory beside weights and cache."""
+"""Computes how much memory of a device a step needs beside weights and cache."""
 
 import inspect
 from typing import Any

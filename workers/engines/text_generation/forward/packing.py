@@ -1,4 +1,4 @@
-"""May this model be packed? Asks its configuration first, then its logits.
+"""Decides whether a model may be packed: by its configuration first, then by its logits.
 
 Logits and not tokens are compared: a model without its position bias can still pick the same tokens
 for a while.
@@ -15,14 +15,15 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS, Unpackable
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.attention import ShapeProbe
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
 from workers.engines.text_generation.forward.rope import AS_MADE, length_dependence
 from workers.engines.text_generation.forward.runner import PackedRunner, Runner
 from workers.engines.text_generation.forward.static import StaticRunner
-from workers.engines.text_generation.sampling.sampler import Sampling
-from workers.engines.text_generation.sequence import Chunk, Sequence
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Rotary positions that depend on how long the text is by now.
+"""Keeps rotary positions right where their frequencies depend on the length of the text.
 
 longrope has two sets of frequencies, one for texts up to the length that the model was first trained on;
 dynamic NTK has new ones for every length beyond it. Keys that were rotated before lie in the cache as they

@@ -8,11 +8,12 @@ import torch
 
 from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows
+from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.attention import SlotAttention, lay_out
 from workers.engines.text_generation.forward.kv_cache import KvCache
 from workers.engines.text_generation.forward.ladder import Ladder
-from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Row
 from workers.engines.text_generation.transfer import upload
+from workers.engines.texts.sequence import NO_SLOT
 
 
 class Runner(Protocol):

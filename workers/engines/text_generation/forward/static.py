@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.rope import LengthDependence, forget_lengths
-from workers.engines.text_generation.sequence import Chunk, Row, Sequence
+from workers.engines.texts.sequence import Sequence
 
 
 @dataclass(slots=True)

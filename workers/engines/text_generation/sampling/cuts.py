@@ -1,4 +1,4 @@
-"""top_k, top_p and min_p: which tokens of each row stay in the draw. All rows at once.
+"""Applies top_k, top_p and min_p to all rows at once: which tokens of each row stay in the draw.
 
 No row looks at another one: sums run along a row from its first element, whatever stands below it, so
 that what is drawn does not depend on who shares the batch.

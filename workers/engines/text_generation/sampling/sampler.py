@@ -1,94 +1,22 @@
-"""From logits to tokens. What is drawn depends on the logits, the parameters, the seed and the position.
+"""Chooses tokens from logits. A draw depends on logits, parameters, seed and position, and on nothing else.
 
 All rows at once, on the device that holds the logits, and with one wait for it.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from workers.engines.text_generation.defaults import NONE, Defaults
 from workers.engines.text_generation.sampling.cuts import Cuts, cut
-from workers.engines.text_generation.sampling.rules import Rules
-from workers.engines.text_generation.sampling.scores import Score, as_score, score
+from workers.engines.text_generation.sampling.scores import as_score, score
 from workers.engines.text_generation.transfer import download, upload
+from workers.engines.texts.rules import Rules
+from workers.engines.texts.sampling import Draw, Score
 
 BROKEN = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How one job wants its tokens chosen.
-
-    `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and penalties of 1, 0 and 0 are off.
-    `logprobs` is how many alternatives to tell beside each token's own log-probability, None for
-    nothing at all. `rules` are the model's own, whatever the job wants.
-    """
-
-    seed: int
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logprobs: int | None = None
-    rules: Rules | None = None
-
-    @classmethod
-    def of(cls, params: Mapping[str, Any], seed: int, defaults: Defaults = NONE) -> "Sampling":
-        """What a request says, and the model's defaults where it says nothing."""
-        penalty = params.get("repetition_penalty")
-        return cls(
-            seed=seed,
-            temperature=float(params.get("temperature", 0.0)),
-            top_k=int(params.get("top_k", 0)),
-            top_p=float(params.get("top_p", 1.0)),
-            min_p=float(params.get("min_p", 0.0)),
-            repetition_penalty=defaults.repetition_penalty if penalty is None else float(penalty),
-            presence_penalty=float(params.get("presence_penalty", 0.0)),
-            frequency_penalty=float(params.get("frequency_penalty", 0.0)),
-            logprobs=int(params.get("top_logprobs", 0)) if params.get("logprobs") else None,
-            rules=defaults.rules,
-        )
-
-    @property
-    def repeats(self) -> bool:
-        return self.repetition_penalty != 1.0
-
-    @property
-    def counts(self) -> bool:
-        return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
-
-    @property
-    def plain(self) -> bool:
-        penalised = self.repeats or self.counts or self.rules is not None
-        return self.temperature == 0.0 and not penalised
-
-    @property
-    def cuts(self) -> bool:
-        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One token to choose: the rules, the tokens so far, and the position in the text.
-
-    The first `prompt_length` of `tokens` were not generated, and no more than `most` will be there in the
-    end. With `known` the token is chosen already and only its score is wanted.
-    """
-
-    sampling: Sampling
-    tokens: Items[int]
-    position: int
-    prompt_length: int = 0
-    known: int | None = None
-    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +52,8 @@ def choose(logits: torch.Tensor, draws: Items[Draw]) -> Chosen:
         tokens[at] = _draw(logits[at].double(), [draws[row] for row in rows], cuts)
     known = [row for row, draw in enumerate(draws) if draw.known is not None]
     if known:
-        settled = [draws[row].known for row in known]
-        tokens[upload(known, torch.long, logits.device)] = upload(
-            settled, torch.long, logits.device
-        )
+        fixed = [draws[row].known for row in known]
+        tokens[upload(known, torch.long, logits.device)] = upload(fixed, torch.long, logits.device)
     tokens = torch.where(best.isfinite(), tokens, BROKEN)
     asking = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
     if not asking:

@@ -1,7 +1,6 @@
-"""Log-probabilities of tokens, for those who ask for them."""
+"""Computes log-probabilities of tokens, for jobs that ask for them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -9,21 +8,13 @@ import torch
 
 from shared.domain.params import MAX_TOP_LOGPROBS
 from workers.engines.loading.vocabulary import Vocabulary
+from workers.engines.texts.sampling import Score
 
 Name = Callable[[int, bool], str]
 """The text of a token, which is the first of its text or not."""
 
 LEAST = -9999.0
 """Stands for minus infinity, which JSON does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A token's natural log-probability, and the likeliest tokens with theirs, best first."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
 
 
 def score(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -49,12 +40,12 @@ def namer(vocabulary: Vocabulary) -> Name:
     return name
 
 
-def told(scores: Iterable[Score], name: Name, *, alone: bool) -> list[dict[str, Any]]:
+def to_json(scores: Iterable[Score], name: Name, *, alone: bool) -> list[dict[str, Any]]:
     """The output's `logprobs`: an entry a token. `alone`: the first one begins a text, see `Sequence`."""
-    return [_told(score, name, alone and number == 0) for number, score in enumerate(scores)]
+    return [_entry(score, name, alone and number == 0) for number, score in enumerate(scores)]
 
 
-def _told(score: Score, name: Name, first: bool) -> dict[str, Any]:
+def _entry(score: Score, name: Name, first: bool) -> dict[str, Any]:
     return {
         "token": name(score.token, first),
         "token_id": score.token,

@@ -13,12 +13,13 @@ from shared.domain.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.base import Work
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import ladder, packing
 from workers.engines.text_generation.forward.attention import SlotAttention
-from workers.engines.text_generation.forward.ladder import Ladder, Shape, rungs
-from workers.engines.text_generation.sampling.sampler import Sampling
-from workers.engines.text_generation.sequence import Chunk, Sequence
+from workers.engines.text_generation.forward.ladder import Ladder, Shape, bucket_sizes
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 SLOTS = 6
 CPU = torch.device("cpu")
@@ -130,9 +131,9 @@ def test_a_shape_that_cannot_be_captured_is_not_used(
 
 
 def test_rungs_double_and_end_with_the_most() -> None:
-    assert rungs(1, 32) == [1, 2, 4, 8, 16, 32]
-    assert rungs(1, 6) == [1, 2, 4, 6]
-    assert rungs(256, 160) == [160]
+    assert bucket_sizes(1, 32) == [1, 2, 4, 8, 16, 32]
+    assert bucket_sizes(1, 6) == [1, 2, 4, 6]
+    assert bucket_sizes(256, 160) == [160]
 
 
 @given(st.integers(1, 40), st.data())

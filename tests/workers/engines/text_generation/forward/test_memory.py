@@ -11,8 +11,8 @@ from shared.domain.catalog import Batch
 from tests.engine_driver import drive
 from tests.tiny_models import text_spec
 from workers.engines.base import Failed, Work
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.sequence import Chunk
 from workers.host.isolation import Isolation
 
 PROMPTS = ["The quick brown fox", "a", "jagen Viktor quer über", "def main(argv)"]

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.loading.placement import Placement
-from workers.engines.packed_attention import Unpackable
+from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import packing
 from workers.engines.text_generation.forward.attention import SlotAttention
@@ -59,14 +59,16 @@ def test_rounding_in_bfloat16_is_inside_its_tolerance(
 def test_wrong_logits_are_noticed(llama: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = SlotAttention.attend
 
-    def wrong(self: Any, module: Any, query: Any, key: Any, value: Any, **options: Any) -> Any:
+    def wrong(self: SlotAttention, call: AttentionCall) -> torch.Tensor:
         if fault == "scale":
-            options["scale"] *= 0.5
+            assert call.scale is not None
+            call = call._replace(scale=0.5 * call.scale)
         elif fault == "position":
-            key = key.roll(1, dims=2)
+            call = call._replace(key=call.key.roll(1, dims=2))
         else:
-            value = value + 0.05 * value.mean(dim=2, keepdim=True)
-        return right(self, module, query, key, value, **options)
+            near = call.value + 0.05 * call.value.mean(dim=2, keepdim=True)
+            call = call._replace(value=near)
+        return right(self, call)
 
     monkeypatch.setattr(SlotAttention, "attend", wrong)
     model = read(llama)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shared.domain.params import TextGenerationParams, without_defaults
 from workers.engines.text_generation.sampling import sampler
-from workers.engines.text_generation.sampling.sampler import Chosen, Draw, Sampling, uniform
+from workers.engines.text_generation.sampling.sampler import Chosen, uniform
+from workers.engines.texts.sampling import Draw, Sampling
 
 PARAMS = st.builds(
     Sampling,
