@@ -82,7 +82,7 @@ def charges_of(endpoint: str, counted: Counted) -> RequestCharges:
 
 
 def charges_of_address(endpoint: str, counted: Counted) -> RequestCharges:
-    """The same for a request of somebody unknown, who is counted by the address as if that were a client."""
+    """What a request of somebody unknown is to be charged, to the address as if that were a client."""
     return RequestCharges(endpoint, _address(), _limits().charges(endpoint, counted, None, None))
 
 

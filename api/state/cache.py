@@ -1,7 +1,8 @@
 """The result cache as the API uses it: what a request shares, and results kept in this process.
 
-The job store looks for results of its own and for jobs that work on the same (shared/store/lua/flights.lua),
-in the call that makes a job. What is kept here is for `CACHE_BACKEND=memory`, and for when Redis is away.
+The job store looks for results of its own and for jobs that work on the same
+(shared/store/lua/lib/flights.lua), in the call that makes a job. What is kept here is for
+`CACHE_BACKEND=memory`, and for when Redis is away.
 """
 
 from typing import Any

@@ -109,7 +109,7 @@ class Cell:
         self._done(job)
 
     def ring_if_wanted(self, *, full: bool = False) -> None:
-        """`ring_wanted` of lib.lua, and `relief_wanted` by a drain that is full."""
+        """`ring_wanted` of doorbells.lua, and `relief_wanted` by a drain that is full."""
         now, waiting = self.timeline.now, len(self.queue)
         if waiting == 0 or now < self._bell_until:
             return

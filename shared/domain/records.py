@@ -289,7 +289,7 @@ class Record(msgspec.Struct, frozen=True):
         return _ENCODER.encode(self.members(urls)).replace(b"\n", b" ").replace(b"\r", b" ")
 
     def job(self) -> Job:
-        """The same as a model of the schema, for whoever looks at it here."""
+        """The job as a model of the schema, for code that looks at its members."""
         return Job.model_validate_json(self.to_json())
 
 

@@ -28,7 +28,7 @@ class Result:
 
     @property
     def borrowed(self) -> "Result":
-        """As it is given to a job that did not run: `borrowed` in flights.lua does the same."""
+        """As it is given to a job that did not run: `borrowed` in outputs.lua does the same."""
         used = _decode(self.usage) if self.usage else {}
         tokens = {name: used.get(name) for name in _TOKENS}
         tokens["cached_tokens"] = used.get("prompt_tokens")

@@ -52,7 +52,7 @@ class BreakerPolicy:
 
     @property
     def packed(self) -> str:
-        """The same as one argument of a script."""
+        """The policy as one argument of a script (lua/lib/breaker.lua)."""
         return (
             f"{self.threshold} {self.cooldown} {self.longest} {self.rate!r} {self.volume} "
             f"{self.window} {self.retry_ratio!r} {self.retry_floor}"

@@ -15,7 +15,7 @@
 | `drains:MODEL` | zset | active drains by expiry (ms) | horizon |
 | `idle:MODEL` | zset | workers whose drains wait for jobs, by since when (ms), full ones last | horizon |
 | `bell:MODEL` | string | a ring is on its way | seconds |
-| `breaker:MODEL` | hash | the model's circuit breaker and retry budget (lua/breaker.lua) | horizon |
+| `breaker:MODEL` | hash | the model's circuit breaker and retry budget (lua/lib/breaker.lua) | horizon |
 | `report:TOKEN` | string | a host's loss was counted, should its answer be lost | a minute |
 | `workers:MODEL` | hash | worker name -> what it last said of itself | lease |
 | `models` | zset | models that have had jobs, by last use (ms) | horizon |
@@ -45,7 +45,7 @@
 | `flights:TENANT` | hash | by digest of a request, the leader of its flight: who works on it now | horizon |
 | `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
-| `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/rates.lua) | two windows |
+| `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/lib/rates.lua) | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
 | `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
 

@@ -119,7 +119,7 @@ class RateLimiter:
 
 @lru_cache(maxsize=MOST_PACKED)
 def packed(charged: ClientCharges, at: int = 0) -> bytes:
-    """What a request costs, as scripts take it (shared/store/lua/rates.lua). `at`: ms, 0: by Redis' clock."""
+    """What a request costs, as scripts take it (lua/lib/rates.lua). `at`: ms, 0: by Redis' clock."""
     costs = [
         (one.policy.name, one.policy.quota, one.policy.seconds * 1000, one.cost)
         for one in charged.charges

@@ -1,8 +1,8 @@
 """The outbox: deliveries that a job's start and end left behind, and what became of each.
 
-The entries are written by the scripts that start and end jobs (shared/store/lua/outbox.lua), with the job as
-it was then; here they are claimed with a lease, recorded, listed and replayed. A delivery is sent at least
-once: a sender that dies between sending and recording leaves it to be sent again under the same id.
+The entries are written by the scripts that start and end jobs (shared/store/lua/lib/outbox.lua), with the
+job as it was then; here they are claimed with a lease, recorded, listed and replayed. A delivery is sent at
+least once: a sender that dies between sending and recording leaves it to be sent again under the same id.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ from tests.integration.stack import TOKEN, Stack
 from tests.receivers import SECRET, receiver
 
 PASSWORD = "a-password-of-16-chars"
-SCRIPTS = Path(REPOSITORY, "shared/lua").glob("*.lua")
+SCRIPTS = Path(REPOSITORY, "shared/store/lua").rglob("*.lua")
 
 
 def rules() -> list[str]:

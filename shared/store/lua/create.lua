@@ -3,12 +3,13 @@
 -- ARGV: id, lifetime (ms to the deadline), retention (s), max_queued, idempotency digest or '', body digest,
 --   idempotency ttl (s), '1' to refuse the job while the model's breaker keeps it from running, how many jobs of
 --   the tenant may wait, '1' if a text in its output is streamed, the output and the usage of the result if the
---   caller knows it already, else '', what the request is charged (rates.lua) or '', the request, what it shares
---   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
---   tenant may hold (storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
+--   caller knows it already, else '', what the request is charged (lib/rates.lua) or '', the request, what it shares
+--   with others (lib/flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
+--   tenant may hold (lib/storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
 --   them, then the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
--- Returns, packed as msgpack (an array would go out in many packets), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
---   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
+-- Returns, packed as msgpack, since Redis writes each item of an array to the socket by itself:
+--   {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an earlier call
+--   made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.domain.breaker import BreakerState, Verdict
 from shared.domain.catalog import Breaker as BreakerSection
 from shared.domain.catalog import ModelSpec, Retries
-from shared.domain.records import Claim, Finish, NewJob, Requeue, new_job_id
+from shared.domain.records import Claim, Finish, NewJob, Requeue, WriteResult, new_job_id
 from shared.domain.states import JobState
 from shared.store.breaker import Breaker as WorkersOwn
 from shared.store.breaker import BreakerPolicy, cooldown
@@ -357,7 +357,7 @@ def test_the_store_parks_jobs_while_open_and_hands_out_one_probe(store: JobStore
     assert claimed(store, 8) == []
     won = Finish(probe.claims[0].id, probe.claims[0].attempt, JobState.SUCCEEDED, verdict="success")
     settled = store.commit([won], QUICK, "w")
-    assert (settled.results, settled.change) == ([1], ("half_open", "closed"))
+    assert (settled.results, settled.change) == ([WriteResult.DONE], ("half_open", "closed"))
     assert len(claimed(store, 8)) == 5
 
 
@@ -365,10 +365,10 @@ def test_neither_repeated_nor_fenced_ends_are_counted(store: JobStore) -> None:
     submit(store)
     [claim] = claimed(store)
     ends = [Finish(claim.id, claim.attempt, JobState.SUCCEEDED, verdict="success")]
-    assert store.commit(ends, QUICK, "w").results == [1]
-    assert store.commit(ends, QUICK, "w").results == [1]
+    assert store.commit(ends, QUICK, "w").results == [WriteResult.DONE]
+    assert store.commit(ends, QUICK, "w").results == [WriteResult.DONE]
     stale = Requeue(claim.id, claim.attempt, "x", verdict="failure")
-    assert store.commit([stale], QUICK, "w").results == [0]
+    assert store.commit([stale], QUICK, "w").results == [WriteResult.FENCED]
     breaker = store.status(MODEL).breaker
     assert (breaker.successes, breaker.failures) == (1, 0)
 

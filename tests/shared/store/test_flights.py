@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from shared.domain.creation import Cached, Created, Followed, Outcome, Replayed
-from shared.domain.records import Append, Claim, Finish, NewJob, Record, new_job_id
+from shared.domain.records import Append, Claim, Finish, NewJob, Record, WriteResult, new_job_id
 from shared.domain.sharing import Result, Share
 from shared.domain.states import JobState
 from shared.store.events import EventLog
@@ -49,11 +49,13 @@ def say(store: JobStore, held: Claim, seq: int, text: str, token: int) -> int:
 
 def succeed(store: JobStore, held: Claim, output: bytes = OUTPUT) -> None:
     done = Finish(held.id, held.attempt, JobState.SUCCEEDED, output, b"", USAGE)
-    assert store.write([done]) == [1]
+    assert store.write([done]) == [WriteResult.DONE]
 
 
 def ended(store: JobStore, held: Claim, state: JobState) -> None:
-    assert store.write([Finish(held.id, held.attempt, state, error=b'{"code":"x"}')]) == [1]
+    assert store.write([Finish(held.id, held.attempt, state, error=b'{"code":"x"}')]) == [
+        WriteResult.DONE
+    ]
 
 
 def run(store: JobStore, **fields: Any) -> Outcome:

@@ -22,8 +22,10 @@ from shared.domain.records import (
     Append,
     Claim,
     Finish,
+    LeaseResult,
     NewJob,
     Requeue,
+    WriteResult,
     new_job_id,
 )
 from shared.domain.states import JobState
@@ -67,7 +69,7 @@ def test_a_job_runs_and_succeeds(store: JobStore) -> None:
     )
     job = store.get(job_id).job()
     assert held.id == job_id and held.attempt == 1
-    assert results == [1, 1]
+    assert results == [WriteResult.DONE] * 2
     assert (job.status, job.output, job.metadata) == ("succeeded", {"text": "a"}, {"k": "v"})
     assert job.usage is not None and job.usage.attempts == 1
     assert kinds(store, job_id) == [
@@ -192,7 +194,7 @@ def test_every_write_may_be_repeated(store: JobStore) -> None:
     claim(store)
     append = Append(job_id, 1, 1, "token", b"{}")
     finish = Finish(job_id, 1, JobState.SUCCEEDED, b"1")
-    assert store.write([append, append, finish, finish]) == [1, 1, 1, 1]
+    assert store.write([append, append, finish, finish]) == [WriteResult.DONE] * 4
     assert [kind for _, kind in kinds(store, job_id)].count("done") == 1
 
 
@@ -211,8 +213,8 @@ def test_of_two_workers_with_the_same_attempt_the_one_goes_on_that_redis_knows(
     job_id = submit(store).id
     claim(store, worker="now")
     end = Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=1)
-    assert store.commit([end], None, "before").results == [0]
-    assert store.commit([end], None, "now").results == [1]
+    assert store.commit([end], None, "before").results == [WriteResult.FENCED]
+    assert store.commit([end], None, "now").results == [WriteResult.DONE]
 
 
 def test_an_end_is_refused_where_an_event_before_it_is_missing(store: JobStore) -> None:
@@ -222,10 +224,10 @@ def test_an_end_is_refused_where_an_event_before_it_is_missing(store: JobStore) 
         Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=2),
         Requeue(job_id, 1, "worker_stopping", seq=2),
     ):
-        assert store.write([end]) == [-1]
+        assert store.write([end]) == [WriteResult.MISSING_EVENT]
     text = Append(job_id, 1, 1, "token", b'{"text":"a","index":0}')
     end = Finish(job_id, 1, JobState.SUCCEEDED, b'{"text":"a"}', seq=2)
-    assert store.write([text, end]) == [1, 1]
+    assert store.write([text, end]) == [WriteResult.DONE] * 2
 
 
 def test_a_stale_attempt_is_fenced_everywhere(store: JobStore) -> None:
@@ -238,22 +240,25 @@ def test_a_stale_attempt_is_fenced_everywhere(store: JobStore) -> None:
         Finish(job_id, 1, JobState.FAILED),
         Requeue(job_id, 1, "late"),
     ]
-    assert store.write(stale) == [0, 0, 0]
-    assert store.beat(MODEL, "w", b"{}", [(job_id, 1), (job_id, 2)]).results == [0, 1]
+    assert store.write(stale) == [WriteResult.FENCED] * 3
+    assert store.beat(MODEL, "w", b"{}", [(job_id, 1), (job_id, 2)]).results == [
+        LeaseResult.LOST,
+        LeaseResult.RENEWED,
+    ]
     assert store.get(job_id).state is JobState.RUNNING
 
 
 def test_an_append_that_skips_an_event_is_refused(store: JobStore) -> None:
     job_id = submit(store).id
     claim(store)
-    assert store.write([Append(job_id, 1, 2, "token", b"{}")]) == [-1]
+    assert store.write([Append(job_id, 1, 2, "token", b"{}")]) == [WriteResult.MISSING_EVENT]
 
 
 def test_two_outcomes_race_and_one_wins(store: JobStore) -> None:
     job_id = submit(store).id
     claim(store)
-    assert store.write([Finish(job_id, 1, JobState.CANCELED)]) == [1]
-    assert store.write([Finish(job_id, 1, JobState.SUCCEEDED)]) == [0]
+    assert store.write([Finish(job_id, 1, JobState.CANCELED)]) == [WriteResult.DONE]
+    assert store.write([Finish(job_id, 1, JobState.SUCCEEDED)]) == [WriteResult.FENCED]
     assert store.get(job_id).state is JobState.CANCELED
 
 
@@ -333,8 +338,8 @@ def test_a_running_job_is_canceled_by_its_worker(store: JobStore) -> None:
     claim(store)
     assert store.cancel(job_id, "t") is JobState.RUNNING
     assert store.get(job_id).job().cancel_requested
-    assert store.write([Append(job_id, 1, 1, "token", b"{}")]) == [2]
-    assert store.beat(MODEL, "w", b"{}", [(job_id, 1)]).results == [2]
+    assert store.write([Append(job_id, 1, 1, "token", b"{}")]) == [WriteResult.CANCEL_REQUESTED]
+    assert store.beat(MODEL, "w", b"{}", [(job_id, 1)]).results == [LeaseResult.CANCEL_REQUESTED]
 
 
 def test_another_tenants_job_does_not_exist(store: JobStore) -> None:
@@ -664,10 +669,12 @@ def test_after_retention_nothing_of_a_job_is_left(store: JobStore) -> None:
 
 def test_scripts_survive_a_flush_and_redis_away_is_said_so(own_redis: RedisServer) -> None:
     store = JobStore(connect(own_redis.url, 0.5), "p", retention=60)
+    # By default the last seconds may be lost with the server, where the disk is slow.
+    store.redis.config_set("appendfsync", "always")
     job_id = submit(store).id
     claim(store)
     store.redis.script_flush()
-    assert store.write([Append(job_id, 1, 1, "token", b"{}")]) == [1]
+    assert store.write([Append(job_id, 1, 1, "token", b"{}")]) == [WriteResult.DONE]
     own_redis.stop()
     with pytest.raises(StoreUnavailable):
         store.get(job_id)
@@ -699,7 +706,7 @@ def test_new_jobs_stop_before_memory_does_and_running_ones_finish(own_redis: Red
     fresh = JobStore(redis, "p", retention=60)
     with pytest.raises(StoreUnavailable, match="nearly full"):
         submit(fresh)
-    assert fresh.write([Finish(held, 1, JobState.SUCCEEDED, b"1")]) == [1]
+    assert fresh.write([Finish(held, 1, JobState.SUCCEEDED, b"1")]) == [WriteResult.DONE]
     redis.config_set("maxmemory", 0)
     eventually(lambda: submitted(fresh))
 

@@ -7,7 +7,7 @@ local function depth(model) return tonumber(redis.call('HGET', key.queue(model),
 -- but they ring for a worker that stands idle.
 local FULL = 1e15
 
--- Call one of them; the next, where nobody hears it. `spare`: nobody who is full.
+-- Notify one of them; the next, where nobody hears it. `spare`: nobody who is full.
 local function notify_one(model, spare)
   local idle = key.idle(model)
   local first = redis.call('ZRANGE', idle, 0, 0, 'WITHSCORES')

@@ -19,7 +19,7 @@ end
 
 -- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list, and its request,
 -- so that it can be tried again. `job.refers`: the output is one that it refers to.
--- Whoever waits for the end at the process that made the job (`home`) gets all of it in one message.
+-- The process that made the job and waits for its end (`home`) gets all of it in one message.
 local function finish(job, target, now, output, failure, usage, retention, dead)
   local waited = job.state == 'queued'
   move(job, target)

@@ -1,13 +1,13 @@
 --- include: lib/record, lib/storage
--- What a job says: to its log, and live.
+-- The events of a job: written to its log, and published to those who read it now.
 
--- Say an event live, naming the one before it.
+-- Publish an event, naming the one before it.
 local function publish(job, id, kind, data)
   redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
   job.head = id
 end
 
--- Add an event to the job's log and say it live. The first event of all jobs is the same one, so it is
+-- Add an event to the job's log and publish it. The first event of all jobs is the same one, so it is
 -- never written: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
 local function log(job, attempt, seq, kind, data, tokens)
   local id, stream = int(attempt) .. '-' .. int(seq), key.log(job.id)

@@ -1,0 +1,50 @@
+"""A job's document: one function makes it, and it has what the schema promises."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.domain.records import Record
+from shared.domain.schemas import Job, JobUrls
+
+BORN = {"id": "job_1", "model": "m", "state": "queued", "created": "1000", "attempt": "0"}
+ENDED = BORN | {
+    "state": "failed",
+    "started": "2000",
+    "finished": "3500",
+    "attempt": "2",
+    "output": '{\n"text": "a"}',
+    "error": '{"code":"engine_error","message":"no","retryable":true}',
+    "usage": '{"run_ms":1.5,"attempts":2}',
+    "metadata": '{"k":"v"}',
+    "fallback_from": "other",
+    "cached": "1",
+    "cancel_requested": "1",
+}
+URLS = {"get": "g", "events": "e", "cancel": "c"}
+
+
+@pytest.mark.parametrize("fields", [BORN, ENDED])
+def test_the_document_has_the_members_of_the_schema_in_their_order(fields: dict[str, str]) -> None:
+    document: dict[str, Any] = msgspec.json.decode(Record(fields, 3, 5000).to_json(URLS))
+
+    promised = [name for name in Job.model_fields if name in fields or name != "fallback_from"]
+    assert list(document) == promised
+    assert document == Job.model_validate(document).model_dump(mode="json")
+    assert JobUrls.model_validate(document["urls"]) == JobUrls(**URLS)
+
+
+def test_the_document_is_one_line_and_says_what_is_stored() -> None:
+    record = Record(ENDED)
+
+    assert b"\n" not in record.to_json()
+    job = record.job()
+    assert (job.status, job.output, job.metadata) == ("failed", {"text": "a"}, {"k": "v"})
+    assert (job.started_at, job.finished_at) == (
+        "1970-01-01T00:00:02.000Z",
+        "1970-01-01T00:00:03.500Z",
+    )
+    assert job.error is not None and job.error.retryable
+    assert job.usage is not None and (job.usage.run_ms, job.usage.prompt_tokens) == (1.5, None)
+    assert job.cached and job.cancel_requested and job.queue_position is None
