@@ -96,7 +96,7 @@ def summary(facts: Summary) -> RenderableType:
 
 
 def summary_facts(facts: Summary) -> dict[str, Any]:
-    """The same for a log."""
+    """What the table at the end of a start says, as fields for a log."""
     models = [
         {
             "model": model.name,

@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 
 def server_redis(settings: Settings) -> Redis:
-    """That of `REDIS_URL`, else of the server in this state directory. Raises `ConfigError`."""
+    """The Redis of `REDIS_URL`, else of the server in this state directory. Raises `ConfigError`."""
     own = None if settings.redis_url else running_url(settings.state_dir)
     if own is None and not settings.redis_url:
         raise ConfigError(
