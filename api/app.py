@@ -11,17 +11,12 @@ from werkzeug.exceptions import NotFound
 
 from api.http import errors, observation, request_context
 from api.http.fast_path import BUSY, FastPath, Route
-from api.http.key_cache import KeyCache
-from api.http.limits.plan import Limits, Plan
+from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.reply import Answered
 from api.http.request_target import require_plain
 from api.http.requests import request_id, traceparent
-from api.intake.cache import Cache
-from api.intake.notifier import Notifier, Ring
-from api.intake.prompt_bounds import KnownBounds
-from api.intake.readers import Readers
-from api.openapi.document import TABLE, openapi
+from api.openapi.document import openapi
 from api.routes.dead_letters import dead_letters
 from api.routes.deliveries import deliveries
 from api.routes.docs import docs
@@ -35,6 +30,12 @@ from api.routes.stats import stats
 from api.routes.streams import streams
 from api.routes.webhooks import webhooks
 from api.services import EXTENSION, Services
+from api.state.cache import Cache
+from api.state.key_cache import KeyCache
+from api.state.limit_plan import Limits, Plan
+from api.state.notifier import Notifier, Ring
+from api.state.prompt_bounds import KnownBounds
+from api.state.readers import Readers
 from api.tickets import Tickets
 from shared import broker, context
 from shared.domain.errors import ConfigError
@@ -192,5 +193,5 @@ def _begin(here: Services, environ: WSGIEnvironment, asked: Request | None = Non
 
 
 def _end(answer: Answered) -> None:
-    answer.headers["X-Request-ID"] = request_context.handling().request_id
+    answer.headers["X-Request-ID"] = request_context.current().request_id
     protect(answer)

@@ -6,14 +6,13 @@ from typing import cast
 
 from flask import Flask
 
-from api.http import request_context
-from api.http.key_cache import KeyCache
-from api.http.limits.plan import Limits
-from api.http.limits.slots import Slots
-from api.intake.cache import Cache
-from api.intake.notifier import Notifier
-from api.intake.prompt_bounds import KnownBounds
-from api.intake.readers import Readers
+from api.state.cache import Cache
+from api.state.key_cache import KeyCache
+from api.state.limit_plan import Limits
+from api.state.notifier import Notifier
+from api.state.prompt_bounds import KnownBounds
+from api.state.readers import Readers
+from api.state.slots import Slots
 from api.tickets import Tickets
 from shared.domain.catalog import Catalog
 from shared.domain.records import Record
@@ -97,8 +96,3 @@ class Services:
 def of(app: Flask) -> Services:
     """The services of an app."""
     return cast(Services, app.extensions[EXTENSION])
-
-
-def services() -> Services:
-    """The services of the app that handles the current request."""
-    return request_context.handling().services

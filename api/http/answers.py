@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from werkzeug.sansio.utils import get_host
 
+from api.client_address import Network, trusted_hops
 from api.http import request_context
-from api.http.limits.client_address import Network, trusted_hops
 from api.http.reply import Reply
 from api.tickets import Tickets
 from shared.domain.records import Record
@@ -50,7 +50,7 @@ def links() -> Links:
 
     By `TRUTHGPT_PUBLIC_URL`; else by what a trusted proxy says of scheme and host; else by `Host`.
     """
-    here = request_context.handling()
+    here = request_context.current()
     settings, said = here.services.settings, here.environ
     scheme, host = said["wsgi.url_scheme"], said.get("HTTP_HOST")
     if settings.public_url is not None:

@@ -1,53 +1,12 @@
 """Who calls and what they may do: a bearer token, or what a route takes in its place."""
 
 import hmac
-from dataclasses import dataclass
-from enum import StrEnum
 
 from api.http import request_context
-from api.services import services
+from api.http.caller import DEFAULT_CLIENT, DEFAULT_TENANT, SCRAPER, TICKET_CLIENT, Access, Client
+from api.http.request_context import services
 from shared.domain.errors import JobsError
 from shared.store.api_keys import Scope
-from shared.store.jobs import ANY_TENANT
-
-DEFAULT_TENANT = "default"
-
-
-class Access(StrEnum):
-    """What a route asks for. `METRICS`: a token of the operator's tenant, or the one for metrics alone."""
-
-    OPEN = "open"
-    TOKEN = "token"
-    TICKET = "ticket"
-    METRICS = "metrics"
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who calls. `scopes` are values of `Scope`; a limit that is None is the server's default."""
-
-    key_id: str
-    tenant: str
-    scopes: frozenset[str]
-    rpm: int | None = None
-    rph: int | None = None
-    max_queued: int | None = None
-    max_bytes: int | None = None
-
-    def may(self, scope: Scope) -> bool:
-        return scope in self.scopes or Scope.ADMIN in self.scopes
-
-    @property
-    def operates(self) -> bool:
-        """Whether this is the server's own administrator, to whom what all tenants share belongs."""
-        return Scope.ADMIN in self.scopes and self.tenant == DEFAULT_TENANT
-
-
-DEFAULT_CLIENT = Client("default", DEFAULT_TENANT, frozenset(Scope))
-TICKET_CLIENT = Client("ticket", ANY_TENANT, frozenset({Scope.JOBS_READ}))
-"""A ticket names the job itself, whoever owns it."""
-SCRAPER = Client("metrics", DEFAULT_TENANT, frozenset({Scope.METRICS}))
-"""Who has the token of `METRICS_TOKEN`, which opens nothing else."""
 
 
 class Unauthorized(JobsError):
@@ -62,7 +21,7 @@ def authenticate(access: Access, scope: Scope) -> None:
     """Put the caller into `g.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
     if access is Access.OPEN:
         return
-    caller = request_context.handling().client = _client(access)
+    caller = request_context.current().client = _client(access)
     if access is Access.METRICS and caller.tenant != DEFAULT_TENANT:
         raise Forbidden("These are of every tenant: it takes a key of the default tenant.")
     if not caller.may(scope):
@@ -71,7 +30,7 @@ def authenticate(access: Access, scope: Scope) -> None:
 
 def client() -> Client:
     """Who makes the current request."""
-    found = request_context.handling().client
+    found = request_context.current().client
     assert found is not None, "asked on a route that anybody may call"
     return found
 
@@ -88,7 +47,7 @@ def tenant() -> str:
 
 
 def _client(access: Access) -> Client:
-    here = request_context.handling()
+    here = request_context.current()
     header = here.environ.get("HTTP_AUTHORIZATION")
     if header is None and access is Access.TICKET and "ticket" in here.request.args:
         job_id = (here.request.view_args or {}).get("job_id", "")

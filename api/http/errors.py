@@ -78,7 +78,7 @@ def problem(
         "status": status or known.status,
         "detail": detail,
         "code": code,
-        "request_id": request_context.handling().request_id,
+        "request_id": request_context.current().request_id,
         **{name: value for name, value in members.items() if value is not None},
     }
     reply = Reply(msgspec.json.encode(document), status or known.status, MEDIA_TYPE)
@@ -106,7 +106,7 @@ def told(error: Exception) -> Reply:
 
 def _jobs_error(error: JobsError) -> Reply:
     if error.__cause__ is not None:
-        asked = request_context.handling().request_id
+        asked = request_context.current().request_id
         _log.debug("request %s: %s from %r", asked, error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TryLater) else None
@@ -126,7 +126,7 @@ def _http_error(error: HTTPException) -> Reply:
 
 
 def _unexpected(error: Exception) -> Reply:
-    here, asked = request_context.handling(), request_context.request()
+    here, asked = request_context.current(), request_context.request()
     _log.error("request %s: %s %s broke", here.request_id, asked.method, asked.path, exc_info=error)
     return problem(
         "internal_error",

@@ -14,7 +14,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from api.http import observation
 from api.http.errors import told
-from api.http.operations import EVENT_STREAM, Operation, View
+from api.http.operations import Operation, View
 from api.http.reply import Answered, Reply
 from api.http.request_target import fault_of
 
@@ -40,11 +40,6 @@ class Route(NamedTuple):
     operation: Operation
     view: View
 
-    @property
-    def whole(self) -> bool:
-        """Whether its answers are all here before they leave, as a stream is not."""
-        return all(one.media != EVENT_STREAM for one in self.operation.answers.values())
-
 
 class FastPath:
     """Answers requests for `routes`, by method and path. `begin` and `end` are what every request meets first
@@ -67,11 +62,6 @@ class FastPath:
             return None
         return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 
-    def whole(self, environ: WSGIEnvironment) -> Route | None:
-        """The same, where what answers is `reply` too."""
-        route = self.route(environ)
-        return route if route is not None and route.whole else None
-
     def serve(
         self, route: Route, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
@@ -81,12 +71,6 @@ class FastPath:
         if isinstance(answer, Reply):
             return Parts([answer.body], answer.close)
         return ClosingIterator(answer.iter_encoded(), answer.close)
-
-    def reply(self, route: Route, environ: WSGIEnvironment) -> Reply:
-        """The answer of a route that is `whole`, to be closed when it is out."""
-        answer = self._answer(route, environ)
-        assert isinstance(answer, Reply)
-        return answer
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> Answered:
         self._begin(environ)

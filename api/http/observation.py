@@ -2,14 +2,13 @@
 
 import time
 from functools import partial
-from typing import NamedTuple
 
 from flask import Flask
 
 from api.http import request_context
-from api.http.operations import Operation
+from api.http.operations import TABLE, Operation
 from api.http.reply import Answered
-from api.openapi.document import TABLE
+from api.http.request_context import Observed
 from api.services import of
 from shared import context
 from shared.hooks import Hooks, Observers
@@ -17,14 +16,6 @@ from shared.hooks import Hooks, Observers
 OTHER = "other"
 UNSEEN = "health"
 """The tag of what probes, scrapers and readers of the documentation call: no client waits for it."""
-
-
-class Observed(NamedTuple):
-    """A request that observers were told of. `began` is of `time.perf_counter`."""
-
-    method: str
-    endpoint: str
-    began: float
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
@@ -42,7 +33,7 @@ def begin(operation: Operation | None) -> None:
     """The current request is for this operation; without one it counts as `other`, whatever its path."""
     if operation is not None and operation.tag == UNSEEN:
         return
-    here = request_context.handling()
+    here = request_context.current()
     seen = (operation.method, operation.path) if operation is not None else (OTHER, OTHER)
     here.observed = Observed(*seen, time.perf_counter())
     context.bind(route=seen[1])
@@ -51,7 +42,7 @@ def begin(operation: Operation | None) -> None:
 
 def end(answer: Answered) -> None:
     """The current request is answered thus."""
-    here = request_context.handling()
+    here = request_context.current()
     if here.observed is None:
         return
     if here.client is not None:

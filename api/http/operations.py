@@ -8,9 +8,10 @@ from typing import Any, Literal
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
-from api.http.auth import Access, Unauthorized, authenticate
+from api.http.auth import Unauthorized, authenticate
+from api.http.caller import Access
 from api.http.errors import told
-from api.http.limits.charging import (
+from api.http.limits import (
     RequestCharges,
     charge_for_error,
     charges_of,
@@ -19,14 +20,16 @@ from api.http.limits.charging import (
     take_slot,
     with_quota_status,
 )
-from api.http.limits.plan import Counted
 from api.http.reply import Answered, in_flask
 from api.http.requests import known_query
+from api.state.limit_plan import Counted
 from shared.domain.errors import RateLimited
 from shared.store.api_keys import Scope
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+TABLE = "truthgpt.operations"
+"""Where a Flask app has its routes, among its extensions."""
 
 View = Callable[..., Answered]
 Reads = Callable[[], object]

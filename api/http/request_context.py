@@ -4,15 +4,21 @@ Flask's proxies find theirs anew at each attribute, which costs more than most o
 """
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 from wsgiref.types import WSGIEnvironment
 
 from flask import Request
 
-if TYPE_CHECKING:
-    from api.http.auth import Client
-    from api.http.observation import Observed
-    from api.services import Services
+from api.http.caller import Client
+from api.services import Services
+
+
+class Observed(NamedTuple):
+    """A request that observers were told of. `began` is of `time.perf_counter`."""
+
+    method: str
+    endpoint: str
+    began: float
 
 
 class RequestContext:
@@ -21,7 +27,7 @@ class RequestContext:
     __slots__ = ("_request", "client", "environ", "observed", "request_id", "services")
 
     def __init__(
-        self, services: "Services", environ: WSGIEnvironment, request: Request | None
+        self, services: Services, environ: WSGIEnvironment, request: Request | None
     ) -> None:
         self.services = services
         self.environ = environ
@@ -38,28 +44,33 @@ class RequestContext:
         return self._request
 
 
-_handling: ContextVar[RequestContext] = ContextVar("handling")
+_current: ContextVar[RequestContext] = ContextVar("request")
 
 
 def begin(
-    services: "Services", environ: WSGIEnvironment, request: Request | None = None
+    services: Services, environ: WSGIEnvironment, request: Request | None = None
 ) -> RequestContext:
     """Handle this request from now on, until the next one begins."""
     begun = RequestContext(services, environ, request)
-    _handling.set(begun)
+    _current.set(begun)
     return begun
 
 
-def handling() -> RequestContext:
+def current() -> RequestContext:
     """The request that is being handled, with its notes."""
-    return _handling.get()
+    return _current.get()
 
 
 def environ() -> WSGIEnvironment:
     """What the client sent, and how, as the server says it."""
-    return _handling.get().environ
+    return _current.get().environ
 
 
 def request() -> Request:
     """What the client sent, as Flask has it."""
-    return _handling.get().request
+    return _current.get().request
+
+
+def services() -> Services:
+    """The services of the app that handles the current request."""
+    return _current.get().services

@@ -8,8 +8,8 @@ from werkzeug.http import parse_list_header
 
 from api.http import request_context
 from api.http.body_bounds import decoded
-from api.http.sse.connection import BODY_IS_HERE, deadline
-from api.services import services
+from api.http.request_context import services
+from api.http.sse.connection import deadline
 from shared.domain.errors import InvalidRequest, JobsError
 
 MAX_WAIT = 60
@@ -160,10 +160,8 @@ def _length() -> int | None:
 
 
 def _read(length: int) -> bytes:
-    here = request_context.handling()
+    here = request_context.current()
     environ, seconds = here.environ, here.services.settings.body_timeout
-    if BODY_IS_HERE in environ:
-        return cast(bytes, environ["wsgi.input"].read(length))
     try:
         with deadline(environ, seconds):
             body: bytes = environ["wsgi.input"].read(length)

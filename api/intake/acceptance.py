@@ -8,10 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from api.http.answers import Links, job_json, links
-from api.http.limits.charging import RequestCharges, emit_limited
+from api.http.limits import RequestCharges, emit_limited
+from api.http.request_context import services
 from api.intake.submission import Submission, stand_ins
 from api.intake.waiting import await_completion, wait_for_end
-from api.services import services
 from shared.domain.creation import (
     Cached,
     Created,

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from api.http import request_context, requests
 from api.http.auth import client, tenant
+from api.http.request_context import services
 from api.intake import cost
 from api.intake.subscriptions import subscription
-from api.services import services
 from shared import context
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
@@ -61,7 +61,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
         traceparent=context.traceparent(),
-        request_id=request_context.handling().request_id,
+        request_id=request_context.current().request_id,
         idempotency_key=key,
         webhook=subscription(wanted.webhook),
         share=_share(spec, wanted, params),

@@ -2,7 +2,7 @@
 
 from api.http.answers import links
 from api.http.auth import tenant
-from api.services import services
+from api.http.request_context import services
 from shared.domain.errors import InvalidRequest
 from shared.domain.schemas import WebhookRequest
 from shared.webhooks.outbox import Subscription

@@ -4,8 +4,9 @@ import time
 
 from api.http import request_context
 from api.http.auth import tenant
+from api.http.request_context import services
 from api.http.sse.connection import Connection
-from api.services import Services, services
+from api.services import Services
 from shared.domain.errors import StoreUnavailable
 from shared.domain.events import EventId
 from shared.domain.records import Record

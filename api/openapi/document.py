@@ -8,10 +8,11 @@ from flask import Flask, current_app
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.about import NAME, VERSION
 from api.http.answers import answer
-from api.http.auth import Access
+from api.http.caller import Access
 from api.http.errors import MEDIA_TYPE, RETRY_AFTER, Problem
-from api.http.operations import Answer, Operation, Operations, Parameter
+from api.http.operations import TABLE, Answer, Operation, Operations, Parameter
 from api.http.reply import Reply
 from api.openapi.example_models import ExampleModels
 from api.openapi.request_schema import (
@@ -21,13 +22,11 @@ from api.openapi.request_schema import (
     json_input,
     without_defaults,
 )
-from api.routes.health import NAME, VERSION
 from api.services import of
 from shared.domain.catalog import Catalog
 from shared.domain.errors import PROBLEMS
 from shared.domain.schemas import Job
 
-TABLE = "truthgpt.operations"
 _DOCUMENT = "truthgpt.openapi"
 _REF = "#/components/schemas/{model}"
 JOB_PATH = "{job_id}"

@@ -3,13 +3,13 @@
 from api.http import requests
 from api.http.answers import answer, document, job_json, job_members, links
 from api.http.auth import tenant
-from api.http.limits.plan import Counted
 from api.http.operations import Answer, Operations
 from api.http.parameters import JOB_ID, LIMIT, PAGE
 from api.http.reply import Reply
+from api.http.request_context import services
 from api.intake.submission import tenant_bytes, tenant_max
 from api.openapi import examples
-from api.services import services
+from api.state.limit_plan import Counted
 from shared.domain.creation import Created, Mismatched, Refused, Replayed
 from shared.domain.schemas import Job, JobList
 

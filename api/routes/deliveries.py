@@ -6,8 +6,8 @@ from api.http.auth import tenant
 from api.http.operations import Answer, Operations
 from api.http.parameters import JOB_ID, LIMIT, PAGE
 from api.http.reply import Reply
+from api.http.request_context import services
 from api.openapi import examples
-from api.services import services
 from shared.domain.schemas import Delivery, DeliveryList
 
 deliveries = Operations("deliveries", __name__, tag="webhooks")

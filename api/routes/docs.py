@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask import Response
 
-from api.http.auth import Access
+from api.http.caller import Access
 from api.http.operations import Answer, Operations
 
 _PAGE = Path(__file__).parent / "docs.html"

@@ -1,26 +1,21 @@
 """Is the process up, can it serve: `/`, `/health`, `/ready`."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from pydantic import BaseModel
 
+from api.about import NAME, VERSION
 from api.http.answers import document
-from api.http.auth import Access
+from api.http.caller import Access
 from api.http.errors import problem
 from api.http.operations import Answer, Operations
 from api.http.reply import Reply
+from api.http.request_context import services
 from api.openapi import examples
 from api.routes.models import SERVING, summary
-from api.services import Services, services
+from api.services import Services
 from shared.domain.errors import StoreUnavailable
 from shared.domain.records import ModelStatus
-
-NAME = "truthgpt-inference"
-try:
-    VERSION = version(NAME)
-except PackageNotFoundError:
-    VERSION = "0.0.0+source"
 
 health = Operations("health", __name__)
 

@@ -6,16 +6,16 @@ from typing import NamedTuple
 from api.http import requests
 from api.http.answers import answer, job_json, links
 from api.http.errors import problem, told
-from api.http.limits.charging import RequestCharges, with_quota_status
-from api.http.limits.plan import Counted
+from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import EVENT_STREAM, Answer, Operations
 from api.http.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
 from api.http.reply import Answered, Reply
+from api.http.request_context import services
 from api.intake.acceptance import Accepted, Rejected, accept, answered, submit
 from api.intake.submission import Submission, read_submission
 from api.openapi import examples
 from api.routes.streams import cursor_asked_for, resumed, stream
-from api.services import services
+from api.state.limit_plan import Counted
 from shared.domain.creation import Replayed
 from shared.domain.errors import PROBLEMS, InvalidRequest, JobsError, StoreUnavailable
 from shared.domain.events import EventId

@@ -8,16 +8,16 @@ from api.http import request_context, requests
 from api.http.answers import answer, document, job_json, job_members, links
 from api.http.auth import tenant
 from api.http.errors import told
-from api.http.limits.charging import RequestCharges, with_quota_status
-from api.http.limits.plan import Counted
+from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import Answer, Operations, Parameter
 from api.http.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
 from api.http.reply import Answered, Reply
+from api.http.request_context import services
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import Submission, read_submission
 from api.intake.waiting import wait_for_end
 from api.openapi import examples
-from api.services import services
+from api.state.limit_plan import Counted
 from shared.domain.errors import InvalidRequest
 from shared.domain.schemas import Job, JobList, JobRequest
 from shared.domain.states import JobState

@@ -5,7 +5,7 @@ from typing import Any, Protocol, cast
 
 from flask import Flask, Response, current_app, request
 
-from api.http.auth import Access
+from api.http.caller import Access
 from api.http.errors import problem
 from api.http.observation import observe, routes
 from api.http.operations import Answer, Operations

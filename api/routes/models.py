@@ -8,9 +8,9 @@ from api.http.answers import document
 from api.http.auth import client, require_operator
 from api.http.operations import Answer, Operations, Parameter
 from api.http.reply import Reply
+from api.http.request_context import services
 from api.openapi import examples
 from api.openapi.request_schema import DIALECT, model_schemas
-from api.services import services
 from shared.domain.breaker import BreakerState, BreakerStatus
 from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.records import ModelStatus

@@ -6,7 +6,7 @@ from html import escape
 from flask import Response
 from werkzeug.exceptions import NotFound
 
-from api.http.auth import Access
+from api.http.caller import Access
 from api.http.operations import Answer, Operations, Parameter
 from shared.domain.advice import ADVICE
 from shared.domain.errors import PROBLEMS

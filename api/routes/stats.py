@@ -5,13 +5,14 @@ from redis.exceptions import RedisError
 
 from api.http.answers import document
 from api.http.auth import client, tenant
-from api.http.limits.charging import client_name
+from api.http.limits import client_name
 from api.http.operations import Answer, Operations
 from api.http.reply import Reply
+from api.http.request_context import services
 from api.intake.submission import tenant_bytes
 from api.openapi import examples
 from api.routes.models import Breaker, describe
-from api.services import Services, services
+from api.services import Services
 from shared.redis.connection import unavailable
 from shared.store.backlog import Backlog, read_backlogs, read_leftovers
 from shared.store.rate_limits import Usage

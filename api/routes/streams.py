@@ -7,15 +7,17 @@ from flask import Response
 
 from api.http import request_context
 from api.http.answers import Links, links
-from api.http.auth import TICKET_CLIENT, Access, client, tenant
+from api.http.auth import client, tenant
+from api.http.caller import TICKET_CLIENT, Access
 from api.http.operations import EVENT_STREAM, Answer, Operations, Parameter
 from api.http.parameters import EVENT_ID, JOB_ID, LAST_EVENT_ID
+from api.http.request_context import services
 from api.http.sse.awaited_stream import AwaitedStream
 from api.http.sse.connection import Connection
 from api.http.sse.event_stream import EventStream
-from api.intake.readers import ReaderPresence
 from api.openapi import examples
-from api.services import Services, services
+from api.services import Services
+from api.state.readers import ReaderPresence
 from shared.domain.errors import EventsExpired, InvalidRequest, StoreUnavailable
 from shared.domain.records import Record
 from shared.store.events import START, EventId, Follower

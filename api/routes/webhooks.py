@@ -5,24 +5,24 @@ from typing import Any
 
 from api.http import request_context, requests
 from api.http.answers import answer
-from api.http.auth import DEFAULT_TENANT, Access, Client
 from api.http.body_bounds import decoded
+from api.http.caller import DEFAULT_TENANT, Access, Client
 from api.http.errors import told
-from api.http.limits.charging import (
+from api.http.limits import (
     RequestCharges,
     charges_of,
     charges_of_address,
     take_slot,
     with_quota_status,
 )
-from api.http.limits.plan import Counted
 from api.http.operations import Answer, Operations, Parameter
 from api.http.parameters import TRACEPARENT
 from api.http.reply import Answered
+from api.http.request_context import services
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import submission_of
 from api.openapi import examples
-from api.services import services
+from api.state.limit_plan import Counted
 from shared.domain.errors import JobsError
 from shared.domain.records import own_key
 from shared.domain.schemas import IngestEvent, Job, parse_event
@@ -100,7 +100,7 @@ def _verified(settings: Settings, stranger: RequestCharges) -> Answered:
         message_id, body = _read(settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
         return with_quota_status(told(error), stranger)
-    request_context.handling().client = CLIENT
+    request_context.current().client = CLIENT
     charges = charges_of(ENDPOINT, Counted.SUBMIT).commit()
     if charges.refused is not None:
         return with_quota_status(told(charges.refusal()), charges)

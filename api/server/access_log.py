@@ -25,12 +25,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         self.error_log.propagate = True
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> None:  # noqa: ARG002
-        """gunicorn's way to say `answered`."""
-        status, seconds = int(str(resp.status)[:3]), request_time.total_seconds()
-        self.answered(environ["REQUEST_METHOD"], status, seconds, resp.sent)
-
-    def answered(self, method: str, status: int, seconds: float, sent: int) -> None:
-        """A request has been answered to its last byte, or its client has gone. `sent`: bytes of the body.
+        """A request has been answered to its last byte, or its client has gone.
 
         The path is that of the route: in a raw one, and in its query, there may be tickets. What probes
         and scrapers ask for has no route here and is worth a line at DEBUG alone.
@@ -39,9 +34,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         if not _access.isEnabledFor(level):
             return
         said = {
-            "method": method,
-            "status": status,
-            "duration_ms": round(seconds * 1000, 2),
-            "bytes": sent,
+            "method": environ["REQUEST_METHOD"],
+            "status": int(str(resp.status)[:3]),
+            "duration_ms": round(request_time.total_seconds() * 1000, 2),
+            "bytes": resp.sent,
         }
         logs.say(_access, level, "request", said)

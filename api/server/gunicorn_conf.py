@@ -49,7 +49,7 @@ reuse_port = False
 # A worker that does not tick for so long is stuck; requests themselves may last as long as they like.
 timeout = 60
 graceful_timeout = max(1, int(_settings.drain_time))
-# How long a connection may idle between two requests (`api.server.request` bounds how long a head may
+# How long a connection may idle between two requests (`api.server.worker` bounds how long a head may
 # take). gunicorn has whole seconds.
 keepalive = math.ceil(_settings.keepalive)
 limit_request_line = 4094
@@ -82,19 +82,10 @@ def post_worker_init(worker: Any) -> None:
 
     here = of(worker.wsgi)
     here.slots.most = worker.cfg.worker_connections
-    # A dozen times a request gunicorn asks for a setting, through three calls; in a worker none changes.
-    vars(worker.cfg).update({name: each.get() for name, each in worker.cfg.settings.items()})
     here.lifecycle.alive = lambda: bool(worker.alive)
     # What requests make is gone with them; a collection at every 700 objects finds those that are still open.
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS, 10, 10)
-
-
-def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """A worker has ended, however it did. Called in the process that started it."""
-    from api.server.worker import board
-
-    board.ended(worker.place)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature

@@ -1,36 +1,101 @@
-"""gunicorn's gevent worker, whose answers to what is not even HTTP are problem documents too."""
+"""gunicorn's gevent worker, with deadlines for connections and problem documents for what is not HTTP.
+
+gunicorn runs as it is released: this class is named in its configuration and overrides methods of its
+worker. Two greenlets could not agree on a deadline more cheaply than one that looks at all connections
+twice a second, so no request starts a timer.
+"""
 
 import logging
 import secrets
+import socket
 import time
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from io import BytesIO
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 import gevent
 import msgspec
-from gevent import GreenletExit
 from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers import ggevent
 
-from api.http.sse.connection import BODY_IS_HERE
-from api.server import balance, request, response
-from api.server.request import Whole
+from api.server.response import Response
 from shared.domain.errors import PROBLEMS
 
-_REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
+HEAD_SECONDS = 5.0
+"""How long a request's line and headers may take from their first byte, however they drip."""
 STALLED_SECONDS = 60.0
 """A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
-DRAIN_LOOK = 0.5
-"""Seconds between two looks at whether a drain has begun."""
-board = balance.Board()
+LOOK_SECONDS = 0.5
+"""Between two looks at all connections."""
+_REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
 _log = logging.getLogger(__name__)
-_NO_BOUND = nullcontext()
-# What serves is nobody's business: it tells which holes to try.
-wsgi.SERVER = "truthgpt"
-response.install()
+
+
+class Connection:
+    """A client's socket that knows when it began to wait for a request, and when one began to come.
+
+    As a context it lasts while the head of a request is read. All else is the socket's.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self.send = sock.send
+        self._held = b""
+        self._waits_since: float | None = time.monotonic()
+        self._began: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def __enter__(self) -> None:
+        self._waits_since = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._waits_since = self._began = None
+
+    def recv(self, *args: Any) -> bytes:
+        """The socket's `recv`."""
+        data: bytes = self.sock.recv(*args)
+        if self._waits_since is not None and self._began is None:
+            self._began = time.monotonic()
+        return data
+
+    def hold(self, data: bytes) -> None:
+        """Send this with what is sent next."""
+        self._held += data
+
+    def release(self) -> None:
+        """Send what is held, if nothing has been sent since."""
+        if self._held:
+            self.sendall(b"")
+
+    def sendall(self, data: bytes) -> None:
+        """The socket's `sendall`, behind what is held."""
+        held, self._held = self._held, b""
+        self.sock.sendall(held + data if held else data)
+
+    def overdue(self, now: float, keepalive: float) -> bool:
+        """Whether its request has not begun within `keepalive` seconds, or has not come in time."""
+        if self._began is not None:
+            return now - self._began > HEAD_SECONDS
+        return self._waits_since is not None and now - self._waits_since > keepalive
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request of which nothing has come."""
+        return self._waits_since is not None and self._began is None
+
+    def end_input(self) -> None:
+        """Make whoever reads from it find its end."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
 
 
 class Worker(ggevent.GeventWorker):  # type: ignore[misc]
@@ -40,85 +105,79 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.place = board.place()
-
-    def load_wsgi(self) -> None:
-        """Load the app, once a process."""
-        super().load_wsgi()
-        request.install(self.wsgi.fast_path.whole)
-
-    def timeout_ctx(self) -> AbstractContextManager[object]:
-        """Around the reading of each head: none, for the parser has a deadline."""
-        return _NO_BOUND
+        self._connections: dict[Any, Connection] = {}
 
     def run(self) -> None:
         """Serve until the process is to end."""
-        # Its module is where gunicorn looks for it.
-        ggevent.StreamServer = partial(balance.Server, self.place)
-        gevent.spawn(self._let_idle_go)
+        gevent.spawn(self._look_after)
         super().run()
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request."""
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection."""
+        connection = Connection(client)
+        here = gevent.getcurrent()
+        self._connections[here] = connection
         try:
-            if isinstance(req, Whole):
-                self._answer(listener_name, req, sock, addr)
-            else:
-                sock.settimeout(STALLED_SECONDS)
-                super().handle_request(listener_name, req, sock, addr)
-                # The next request's head has a deadline of its own, and gevent a timer for each timeout.
-                sock.settimeout(None)
+            super().handle(listener, connection, addr)
+        finally:
+            del self._connections[here]
+
+    def timeout_ctx(self) -> AbstractContextManager[object]:
+        """Around the reading of each head."""
+        return self._connections.get(gevent.getcurrent()) or nullcontext()
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Answer one request. Raises `StopIteration` where nothing may follow on its connection."""
+        try:
+            sock.settimeout(STALLED_SECONDS)
+            self._answer(listener_name, req, sock, addr)
+            sock.settimeout(None)
         except TimeoutError:
             _log.info("cut off a client that took nothing for %g s", STALLED_SECONDS)
+            raise StopIteration from None
+        except (gevent.GreenletExit, SystemExit):
+            # The drain has lasted too long. Half of an answer may be out, which nothing may follow.
             raise StopIteration from None
         if not self.alive:
             # The answer began before the drain, so it promised to keep the connection.
             raise StopIteration
 
-    def _let_idle_go(self) -> None:
-        """When this process is to end, do not wait for clients that ask nothing."""
-        while self.alive:
-            gevent.sleep(DRAIN_LOOK)
-        request.let_idle_go()
-
-    def _answer(self, server: Any, req: Whole, sock: Any, addr: Any) -> None:
-        """What gunicorn does with a request, without what only another request has need of."""
+    def _answer(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         began = time.perf_counter()
+        response, environ = wsgi.create(
+            req, sock, addr, listener_name, self.cfg, response_class=Response
+        )
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-        keeps = bool(self.alive and self.cfg.keepalive)
-        environ = {
-            **req.in_wsgi,
-            "wsgi.input": BytesIO(req.body),
-            "gunicorn.socket": sock,
-            BODY_IS_HERE: True,
-            "SERVER_NAME": server[0],
-            "SERVER_PORT": str(server[1]),
-            "REMOTE_ADDR": addr[0],
-            "REMOTE_PORT": str(addr[1]),
-        }
+        if not self.alive:
+            response.force_close()
         try:
-            reply = self.wsgi.fast_path.reply(req.stop, environ)
+            parts = self.wsgi(environ, response.start_response)
             try:
-                data = response.packed(reply, keeps=keeps)
-                response.send_whole(sock, data, STALLED_SECONDS)
+                for part in parts:
+                    response.write(part)
+                response.close()
             finally:
-                seconds = time.perf_counter() - began
-                method = environ["REQUEST_METHOD"]
-                self.log.answered(method, reply.status_code, seconds, len(reply.body))
-                reply.close()
-        except (GreenletExit, SystemExit):
-            # The drain has lasted too long. Half of an answer may be out, which nothing may follow.
+                took = timedelta(seconds=time.perf_counter() - began)
+                self.log.access(response, req, environ, took)
+                if hasattr(parts, "close"):
+                    parts.close()
+        except OSError:
+            raise
+        except Exception:
+            if not response.headers_sent:
+                raise
+            self.log.exception("Error handling request")
             raise StopIteration from None
-        if not keeps:
+        if response.should_close():
             raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Refuse a request that could not be parsed."""
         if not isinstance(exc, ParseException):
-            super().handle_error(None if isinstance(req, Whole) else req, client, addr, exc)
+            super().handle_error(req, client, addr, exc)
             return
         status, detail = 400, "The request is not valid HTTP/1.1."
         if isinstance(exc, LimitRequestLine):
@@ -130,6 +189,15 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
             client.sendall(_response(status, detail))
         except OSError:
             _log.debug("the client had gone")
+
+    def _look_after(self) -> None:
+        """End connections that are overdue; when this process is to end, those that ask nothing."""
+        while True:
+            gevent.sleep(LOOK_SECONDS)
+            now, keepalive = time.monotonic(), self.cfg.keepalive
+            for connection in tuple(self._connections.values()):
+                if connection.overdue(now, keepalive) or (not self.alive and connection.idle):
+                    connection.end_input()
 
 
 def _response(status: int, detail: str) -> bytes:

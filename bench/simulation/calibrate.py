@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from redis import Redis
 
-from api.http.limits.plan import Counted, Plan
+from api.state.limit_plan import Counted, Plan
 from bench.simulation.costs import RedisCosts, main_thread_us
 from shared.broker import make_celery
 from shared.domain.quotas import Charge, ClientCharges

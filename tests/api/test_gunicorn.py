@@ -168,37 +168,6 @@ def test_the_app_is_not_imported_before_gevent_has_patched_the_standard_library(
     )
 
 
-def test_an_answer_that_the_end_of_a_drain_cuts_off_is_followed_by_nothing() -> None:
-    program = """
-from types import SimpleNamespace
-from gevent import GreenletExit
-from api.gunicorn_request import Whole
-from api.gunicorn_worker import Worker
-from api.reply import Reply
-
-class Killed:
-    def send(self, *_):
-        raise GreenletExit
-
-worker, reply, closed = Worker.__new__(Worker), Reply(b"{}", 200, "application/json"), []
-reply.call_on_close(lambda: closed.append(True))
-worker.alive, worker.nr, worker.max_requests = True, 0, 10
-worker.cfg = SimpleNamespace(keepalive=5)
-worker.log = SimpleNamespace(answered=lambda *_: None)
-worker.wsgi = SimpleNamespace(fast_path=SimpleNamespace(reply=lambda *_: reply))
-whole = Whole(None, {"REQUEST_METHOD": "POST"}, b"")
-try:
-    worker.handle_request(("127.0.0.1", 1), whole, Killed(), ("127.0.0.1", 2))
-except StopIteration:
-    print("hung up", closed)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-
-    assert (done.returncode, done.stdout) == (0, "hung up [True]\n"), done.stderr
-
-
 _OWN = re.compile(
     rb"job_[0-9a-z]+|req_[0-9a-f]+|\d{4}-\d\d-\d\dT[\d:.]+Z|ticket=[\w.-]+|Date: [^\r]+|"
     rb';t=\d+|r=\d+|"queue_position":\d+|Content-Length: \d+'

@@ -20,11 +20,11 @@ BUSY = "def spin():\n    while True:\n        sum(range(1000))\nspin()\n"
 @pytest.mark.parametrize(
     ("group", "stack", "stage"),
     [
-        ("front end", ["handle (gunicorn/x.py)", "admit (api/http/limits/charging.py)"], "limits"),
+        ("front end", ["handle (gunicorn/x.py)", "admit (api/http/limits.py)"], "limits"),
         (
             "front end",
             [
-                "admit (api/http/limits/charging.py)",
+                "admit (api/http/limits.py)",
                 "call (shared/redis/script_pipeline.py)",
                 "send (gevent/_socketcommon.py)",
             ],

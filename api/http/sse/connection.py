@@ -2,15 +2,13 @@
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 LOOK_SECONDS = 1.0
-PUSH = "truthgpt.push"
-"""Where a WSGI environment has it."""
-BODY_IS_HERE = "truthgpt.body_is_here"
-"""In a WSGI environment when all of the request's body came with its head."""
+PUSHED = 4096
+"""Bytes of the largest frame that is pushed."""
 
 
 def deadline(environ: Mapping[str, Any], seconds: float) -> AbstractContextManager[object]:
@@ -32,12 +30,18 @@ class Connection:
     Where there is no socket to look at (a test client, another server) the client counts as present and
     a failing write tells.
 
-    `push`: see `api.server.response.Response.push`; None where the server cannot.
+    `pushes`: whether `push` can send at all: on a plain socket whose answer is sent in chunks.
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._socket = environ.get("gunicorn.socket")
-        self.push: Callable[[bytes], bool] | None = environ.get(PUSH)
+        self.pushes = (
+            self._socket is not None
+            and environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+            and environ["REQUEST_METHOD"] != "HEAD"
+            and environ["wsgi.url_scheme"] == "http"
+        )
+        self._rest: Any = None
         self._looked = time.monotonic()
         self._gone = False
 
@@ -49,6 +53,31 @@ class Connection:
         self._looked = now
         self._gone = self._hung_up()
         return self._gone
+
+    def push(self, frame: bytes) -> bool:
+        """Send a part of a body that is under way, between two parts that the server sends; never waits.
+
+        False: nothing of it was sent, and the server is to send it. A hub that has news for many readers does
+        not have to wake each of them.
+        """
+        if self._rest is not None or len(frame) > PUSHED or self._socket is None:
+            return False
+        data = b"%x\r\n%b\r\n" % (len(frame), frame)
+        try:
+            sent = self._socket.send(data, 0, 0.0)
+        except OSError:
+            return False
+        if sent < len(data):
+            import gevent
+
+            self._rest = gevent.spawn(_send, self._socket, data[sent:])
+        return True
+
+    def await_pushed(self) -> None:
+        """Wait until all that was pushed is out. Raises `OSError` where it could not be sent."""
+        rest, self._rest = self._rest, None
+        if rest is not None and (error := rest.get()) is not None:
+            raise error
 
     def limit_writes(self, seconds: float) -> None:
         """End the connection when the client takes nothing for so long."""
@@ -70,3 +99,11 @@ class Connection:
         finally:
             if sock.fileno() >= 0:
                 sock.settimeout(timeout)
+
+
+def _send(sock: Any, data: bytes) -> OSError | None:
+    try:
+        sock.sendall(data)
+    except OSError as error:
+        return error
+    return None

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from api.http.answers import Links, job_json
 from api.http.sse.connection import Connection
-from api.intake.readers import ReaderPresence
 from api.services import Services
+from api.state.readers import ReaderPresence
 from shared.domain.errors import JobNotFound, StoreUnavailable
 from shared.store.events import Event, Follower
 
@@ -55,7 +55,7 @@ class EventStream:
         self._connection.limit_writes(STALLED_SECONDS)
         yield OPENING
         self._spoke = time.monotonic()
-        if self._connection.push is not None:
+        if self._connection.pushes:
             self._follower.divert(self._pushed)
         while not self._told_end and self._goes_on():
             chunk = self._next_chunk()
@@ -64,13 +64,14 @@ class EventStream:
                 if self._outage is None and not self._still_logged():
                     return
                 chunk = HEARTBEAT
+            # The server sends next, be it this chunk or the end of the body.
+            self._connection.await_pushed()
             if chunk:
                 yield chunk
                 self._spoke = now
 
     def _pushed(self, frame: bytes) -> bool:
         """Send a frame while `__iter__` waits for one. False where it must do so itself."""
-        assert self._connection.push is not None
         if not self._connection.push(frame):
             return False
         self._spoke = time.monotonic()

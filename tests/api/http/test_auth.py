@@ -2,7 +2,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.http.auth import Access
+from api.http.caller import Access
 from api.http.operations import Operation
 from api.openapi.document import TABLE
 from tests.api.conftest import TOKEN

@@ -8,9 +8,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import values
 
-from api.http.limits.plan import Limits, Plan
 from api.http.observation import observe, routes
 from api.services import of
+from api.state.limit_plan import Limits, Plan
 from shared.telemetry.metrics.instruments import Instruments
 from shared.telemetry.metrics.requests import MOST, RequestMetrics
 from tests.api.conftest import PlayedWorker

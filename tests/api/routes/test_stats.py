@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.http import auth
-from api.http.auth import Client
+from api.http.caller import Client
 from api.routes.stats import Stats
 from api.services import of
 from shared.domain.records import Finish

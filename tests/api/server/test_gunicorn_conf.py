@@ -75,7 +75,7 @@ def test_a_process_takes_as_many_connections_as_it_may_open_files(
         pytest.skip(f"no more than {most} open files are allowed here")
     script = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {hard}));"
-        "from api import gunicorn_conf as conf;"
+        "from api.server import gunicorn_conf as conf;"
         "print(conf.worker_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     ran = subprocess.run(

@@ -1,0 +1,160 @@
+"""Rate limits of requests: who is counted, under which policies, what the answer says of it.
+
+What a request is charged, and how its client stands afterwards, is one value, `RequestCharges`, from which
+its answer gets the headers of draft-ietf-httpapi-ratelimit-headers-11. docs/limits.md is for users.
+"""
+
+from functools import lru_cache
+
+import msgspec
+
+from api.client_address import client_address
+from api.http import request_context
+from api.http.auth import client
+from api.http.caller import TICKET_CLIENT
+from api.http.reply import Answered
+from api.http.request_context import services
+from api.state.limit_plan import Counted, Limits
+from api.state.slots import Slot
+from shared.domain.errors import RateLimited
+from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
+
+LIGHT = 16 * 1024
+"""Bytes of a body that is read before its request is charged: no more than a look at it costs."""
+
+
+class RequestCharges(msgspec.Struct, frozen=True):
+    """What a request to `endpoint` ("POST /v1/jobs") takes of the quotas of `client`.
+
+    `due` is still to be taken. `quota_status` is how the client stands with what was; `refused` is what had
+    no room, None where everything fitted.
+    """
+
+    endpoint: str
+    client: str
+    due: tuple[Charge, ...] = ()
+    quota_status: tuple[QuotaStatus, ...] = ()
+    refused: QuotaStatus | None = None
+
+    @property
+    def pending(self) -> ClientCharges | None:
+        """What a job's creation is to take along, None where nothing is due."""
+        return ClientCharges(self.client, self.due) if self.due else None
+
+    def after(self, decision: Decision | None) -> "RequestCharges":
+        """Once `pending` was decided on; None: nothing was."""
+        if decision is None:
+            return self
+        said = self.quota_status + decision.quota_status
+        return RequestCharges(self.endpoint, self.client, (), said, decision.refused)
+
+    def with_tokens(self, tokens: int) -> "RequestCharges":
+        """With the estimated tokens of a submission due as well."""
+        policies = _limits().plan.tokens() if tokens else ()
+        if not policies:
+            return self
+        charges = tuple(Charge(policy, tokens) for policy in policies)
+        return msgspec.structs.replace(self, due=self.due + charges)
+
+    def commit(self) -> "RequestCharges":
+        """Take what is due now, in a call of its own."""
+        if not self.due:
+            return self
+        return self.after(_limits().limiter.take(self.client, self.due))
+
+    def refusal(self) -> RateLimited:
+        """What to answer where a charge had no room. Observers are told."""
+        assert self.refused is not None, "asked of a request that was admitted"
+        policy, seconds = self.refused.policy, _seconds(self.refused.wait_ms)
+        emit_limited(self.endpoint, policy.name)
+        return RateLimited(
+            f"The limit {policy.name!r} is {policy.quota} {policy.unit} in {policy.seconds} s. "
+            f"Try again in {seconds} s.",
+            retry_after=max(1, seconds),
+        )
+
+
+def charges_of(endpoint: str, counted: Counted) -> RequestCharges:
+    """What the current request is to be charged, all of it due."""
+    caller = client()
+    due = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
+    return RequestCharges(endpoint, client_name(), due)
+
+
+def charges_of_address(endpoint: str, counted: Counted) -> RequestCharges:
+    """The same for a request of somebody unknown, who is counted by the address as if that were a client."""
+    return RequestCharges(endpoint, _address(), _limits().charges(endpoint, counted, None, None))
+
+
+def charges_of_stranger(endpoint: str) -> RequestCharges:
+    """What a request without a valid token is to be charged to its address."""
+    policies = _limits().plan.strangers()
+    return RequestCharges(endpoint, _address(), tuple(map(Charge, policies)))
+
+
+def light() -> bool:
+    """Whether the current request's body is small enough to be read before it is charged."""
+    length = request_context.environ().get("CONTENT_LENGTH") or ""
+    return length.isdigit() and int(length) <= LIGHT
+
+
+def charge_for_error(error: Exception, charges: RequestCharges) -> tuple[Exception, RequestCharges]:
+    """Take what is still due of a request that failed with `error`. Returns what to answer: the error,
+    unless the charge has no room.
+    """
+    charges = charges.commit()
+    return (charges.refusal() if charges.refused is not None else error), charges
+
+
+def take_slot(charges: RequestCharges) -> Slot:
+    """A place for the current request beside its client's others that are open. Raises `RateLimited`."""
+    try:
+        return services().slots.enter(charges.client)
+    except RateLimited:
+        emit_limited(charges.endpoint, "open")
+        raise
+
+
+def emit_limited(endpoint: str, policy: str) -> None:
+    """Tell observers that a request was refused by this policy."""
+    method, _, path = endpoint.partition(" ")
+    services().observers.emit("request_limited", method, path, policy)
+
+
+def client_name() -> str:
+    """Whom the current request counts for: a key by its id; an address where a ticket stands for one."""
+    caller = client()
+    return _address() if caller is TICKET_CLIENT else f"key:{caller.key_id}"
+
+
+def with_quota_status(answer: Answered, charges: RequestCharges) -> Answered:
+    """The answer with the headers that say how its client stands, where a limit touched it."""
+    said = charges.quota_status
+    if said:
+        answer.headers["RateLimit-Policy"] = ", ".join([_policy_item(one.policy) for one in said])
+        answer.headers["RateLimit"] = ", ".join([_state_item(one) for one in said])
+    return answer
+
+
+@lru_cache(maxsize=1024)
+def _policy_item(policy: Policy) -> str:
+    unit = "" if policy.unit == "requests" else f';qu="{policy.unit}"'
+    return f'"{policy.name}";q={policy.quota}{unit};w={policy.seconds}'
+
+
+def _state_item(status: QuotaStatus) -> str:
+    return f'"{status.policy.name}";r={status.remaining};t={_seconds(status.wait_ms)}'
+
+
+def _seconds(milliseconds: int) -> int:
+    return -(-milliseconds // 1000)
+
+
+def _address() -> str:
+    request = request_context.request()
+    forwarded = request.headers.getlist("X-Forwarded-For")
+    return f"ip:{client_address(request.remote_addr, forwarded, _limits().proxies)}"
+
+
+def _limits() -> Limits:
+    return services().limits
