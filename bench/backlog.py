@@ -24,7 +24,7 @@ from bench.figures import over, percentile
 from bench.files import write
 from bench.machine import Machine, look_around
 from bench.programs import REPOSITORY
-from shared.domain.params import TextGenerationParams, told
+from shared.domain.params import TextGenerationParams, without_defaults
 from shared.domain.records import Claim, NewJob, Requeue, new_job_id
 from shared.domain.sharing import Share
 from shared.embedded_redis import EmbeddedRedis
@@ -112,7 +112,7 @@ def _options() -> argparse.Namespace:
 
 def _request(*, greedy: bool) -> bytes:
     params = TextGenerationParams(max_new_tokens=96, temperature=0.0 if greedy else 0.8)
-    asked = told("text-generation", params.model_dump())
+    asked = without_defaults("text-generation", params.model_dump())
     return msgspec.json.encode({"content": PROMPT, "params": asked, "seed": secrets.randbits(63)})
 
 

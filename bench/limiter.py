@@ -24,8 +24,9 @@ from shared.domain.quotas import Charge, Policy
 from shared.embedded_redis import EmbeddedRedis
 from shared.settings import load_settings
 from shared.store.keys import Keys
+from shared.store.lua_constants import RATE_SLOTS
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import SLOTS, LocalWindows
+from shared.store.token_buckets import TokenBuckets
 
 TOKEN = "bench-token-0123456789"
 POLICIES = (Policy("submit", 10**9, 60), Policy("hour", 10**9, 3600), Policy("own", 10**9, 60))
@@ -63,11 +64,9 @@ def main() -> None:
 
 
 def _local(count: int) -> float:
-    windows, charges = LocalWindows(), _charges(count)
+    buckets, charges = TokenBuckets(), _charges(count)
     now = time.time_ns() // 1_000_000
-    for slot in range(SLOTS):
-        windows.take("c", charges, now - 60_000 + slot * 1000)
-    return _microseconds(lambda: windows.take("c", charges, now))
+    return _microseconds(lambda: buckets.take("c", charges, now))
 
 
 def _shared(redis: EmbeddedRedis, count: int) -> tuple[float, float, float]:
@@ -78,7 +77,7 @@ def _shared(redis: EmbeddedRedis, count: int) -> tuple[float, float, float]:
     client = Redis(connection_pool=pool)
     limiter = RateLimiter(client, Keys(f"bench{count}"), clock=lambda: now[0])
     charges = _charges(count)
-    for _ in range(SLOTS):
+    for _ in range(RATE_SLOTS):
         now[0] += 1000
         limiter.take("c", charges)
     client.config_resetstat()

@@ -13,16 +13,15 @@ from cli.screen import console, echo_json, harmless
 from cli.server_redis import server_redis
 from shared.settings import load_settings
 from shared.store.jobs import JobStore
+from shared.store.lua_constants import USAGE_DAYS
 from shared.store.usage import DailyUsage, read_stored, read_usage
-
-MOST_DAYS = 93
 
 
 @click.command()
 @click.option("--tenant", help="One tenant alone. Default: all.")
 @click.option(
     "--days",
-    type=click.IntRange(1, MOST_DAYS),
+    type=click.IntRange(1, USAGE_DAYS),
     default=7,
     show_default=True,
     help="How many, up to today (UTC).",

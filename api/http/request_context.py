@@ -3,6 +3,7 @@
 Flask's proxies find theirs anew at each attribute, which costs more than most of what is asked of them.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 from wsgiref.types import WSGIEnvironment
@@ -56,9 +57,8 @@ def begin(
     return begun
 
 
-def current() -> RequestContext:
-    """The request that is being handled, with its notes."""
-    return _current.get()
+current: Callable[[], RequestContext] = _current.get
+"""The request that is being handled."""
 
 
 def environ() -> WSGIEnvironment:

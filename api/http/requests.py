@@ -23,7 +23,7 @@ _WAIT = re.compile(r'wait[ \t]*(=[ \t]*("?)([0-9]*)\2)?', re.IGNORECASE)
 
 def request_id() -> str:
     """The caller's `X-Request-ID` when it is a sane one, else a new one."""
-    given = request_context.environ().get("HTTP_X_REQUEST_ID")
+    given = request_context.current().environ.get("HTTP_X_REQUEST_ID")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return cast(str, given)
     return f"req_{os.urandom(12).hex()}"
@@ -31,13 +31,13 @@ def request_id() -> str:
 
 def traceparent() -> str:
     """The W3C trace context of the caller, '' where there is none or it is malformed."""
-    given: str = request_context.environ().get("HTTP_TRACEPARENT", "")
+    given: str = request_context.current().environ.get("HTTP_TRACEPARENT", "")
     return given if given and _TRACEPARENT.fullmatch(given) else ""
 
 
 def idempotency_key() -> str | None:
     """The `Idempotency-Key`. Raises `InvalidRequest` for one that is not 1-255 printable ASCII."""
-    given = request_context.environ().get("HTTP_IDEMPOTENCY_KEY")
+    given = request_context.current().environ.get("HTTP_IDEMPOTENCY_KEY")
     if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
         raise _bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
     return given
@@ -45,7 +45,7 @@ def idempotency_key() -> str | None:
 
 def no_store() -> bool:
     """Whether the caller asks for a result of its own: `no-store` among the `Cache-Control` directives."""
-    given = request_context.environ().get("HTTP_CACHE_CONTROL", "")
+    given = request_context.current().environ.get("HTTP_CACHE_CONTROL", "")
     return any(_name(directive) == "no-store" for directive in parse_list_header(given))
 
 
@@ -55,7 +55,7 @@ def preferred_wait() -> int | None:
     Without a number it is as long as the server allows. What cannot be read is a preference that is not
     known, and those are ignored; of several only the first counts.
     """
-    for preference in parse_list_header(request_context.environ().get("HTTP_PREFER", "")):
+    for preference in parse_list_header(request_context.current().environ.get("HTTP_PREFER", "")):
         if _name(preference) == "wait":
             found = _WAIT.fullmatch(preference.partition(";")[0].strip())
             if found is None:
@@ -71,7 +71,7 @@ def _name(item: str) -> str:
 
 def known_query(names: frozenset[str]) -> None:
     """Refuse parameters that mean nothing here, and those given twice. Raises `InvalidRequest`."""
-    if not request_context.environ().get("QUERY_STRING"):
+    if not request_context.current().environ.get("QUERY_STRING"):
         return
     for name, values in request_context.request().args.lists():
         if name not in names:
@@ -83,7 +83,7 @@ def known_query(names: frozenset[str]) -> None:
 
 
 def _parameter(name: str) -> str | None:
-    if not request_context.environ().get("QUERY_STRING"):
+    if not request_context.current().environ.get("QUERY_STRING"):
         return None
     return request_context.request().args.get(name)
 
@@ -120,7 +120,7 @@ def json_object() -> dict[str, Any]:
 
 def require_json() -> None:
     """Raises `JobsError` for a body that says to be anything else than JSON in UTF-8."""
-    if request_context.environ().get("CONTENT_TYPE") == "application/json":
+    if request_context.current().environ.get("CONTENT_TYPE") == "application/json":
         return
     request = request_context.request()
     charset = request.mimetype_params.get("charset", "utf-8").lower()
@@ -145,14 +145,16 @@ def raw_body(limit: int) -> bytes:
             raise JobsError("The body is shorter than its Content-Length.", code="bad_request")
         return body
     # Chunked, which only a server that ends the input by itself can hand over.
-    body = _read(limit + 1) if request_context.environ().get("wsgi.input_terminated") else b""
+    body = (
+        _read(limit + 1) if request_context.current().environ.get("wsgi.input_terminated") else b""
+    )
     if len(body) > limit:
         raise _too_large(limit)
     return body
 
 
 def _length() -> int | None:
-    environ = request_context.environ()
+    environ = request_context.current().environ
     given = environ.get("CONTENT_LENGTH", "")
     if "HTTP_TRANSFER_ENCODING" not in environ and given.isascii() and given.isdigit():
         return int(given)

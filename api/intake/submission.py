@@ -16,7 +16,7 @@ from api.intake.subscriptions import subscription
 from shared import context
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
-from shared.domain.params import told
+from shared.domain.params import without_defaults
 from shared.domain.records import NewJob, new_job_id
 from shared.domain.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
 from shared.domain.sharing import Share
@@ -114,7 +114,7 @@ def _share(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]) -> Share
 def _encoded(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:
     """What the worker gets."""
     return msgspec.json.encode(
-        {"content": wanted.content, "params": told(spec.engine, params), "seed": seed}
+        {"content": wanted.content, "params": without_defaults(spec.engine, params), "seed": seed}
     )
 
 

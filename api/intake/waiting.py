@@ -18,7 +18,7 @@ POLL = 1.0
 
 def await_completion(waiter: CompletionWaiter, wait: float) -> Completion | None:
     """How the job ended; None when it has not within `wait` seconds, or the store must be asked."""
-    here, connection = services(), Connection(request_context.environ())
+    here, connection = services(), Connection(request_context.current().environ)
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
         completion = waiter.wait(min(left, POLL))
@@ -46,7 +46,7 @@ def wait_for_end(job_id: str, wait: float) -> Record:
 
 def until_end(follower: Follower, wait: float) -> None:
     """Return when the job has ended, after `wait` seconds, or when waiting has become pointless."""
-    here, connection = services(), Connection(request_context.environ())
+    here, connection = services(), Connection(request_context.current().environ)
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
         try:

@@ -42,6 +42,7 @@ class Connection:
     def __init__(self, sock: Any) -> None:
         self.sock = sock
         self.send = sock.send
+        self.settimeout = sock.settimeout
         self._held = b""
         self._waits_since: float | None = time.monotonic()
         self._began: float | None = None
@@ -79,7 +80,11 @@ class Connection:
     def sendall(self, data: bytes) -> None:
         """The socket's `sendall`, behind what is held."""
         held, self._held = self._held, b""
-        self.sock.sendall(held + data if held else data)
+        whole = held + data if held else data
+        # gevent's `sendall` asks the kernel for the size of its buffer first, each time.
+        sent = self.send(whole)
+        if sent < len(whole):
+            self.sock.sendall(memoryview(whole)[sent:])
 
     def overdue(self, now: float, keepalive: float) -> bool:
         """Whether its request has not begun within `keepalive` seconds, or has not come in time."""

@@ -13,7 +13,7 @@ _FRONT_END = (
         r"shared/telemetry/|prometheus_client/|opentelemetry/|api/http/observation|access_log",
     ),
     ("telemetry", r"shared/hooks|logging/__init__"),
-    ("limits", r"api/http/limits|rate_limits|sliding_window"),
+    ("limits", r"api/http/limits|rate_limits|token_buckets"),
     ("authentication", r"api/http/auth|key_cache|api_keys|api/http/operations"),
     (
         "parse and validate",
@@ -29,7 +29,7 @@ _FRONT_END = (
     ("headers of every answer", r"api/http/protection|api/app|api/http/reply"),
     ("Flask, werkzeug", r"\((flask|werkzeug)/"),
     ("gunicorn", r"\(gunicorn/|api/server|email/utils"),
-    ("gevent", r"gevent/(?!_socket|socket)|shared/greenlets|shared/locks|api/server/deadline"),
+    ("gevent", r"gevent/(?!_socket|socket)|shared/locks"),
 )
 _WORKER = (
     ("Flower's events", r"workers/operations/flower"),

@@ -206,7 +206,7 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def told(engine: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def without_defaults(engine: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Checked params without those that the engine assumes when it is told nothing.
 
     They are the larger part of a short request, which waits in Redis.

@@ -14,6 +14,11 @@ class JobState(StrEnum):
     EXPIRED = "expired"
 
 
+CLASSES = ("high", "normal", "low")
+"""The priorities of waiting jobs, the most urgent first."""
+MAX_CRASHES = 3
+"""How often a job's workers may die while it runs before it fails."""
+
 TERMINAL = frozenset(
     {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED},
 )

@@ -8,6 +8,7 @@ Since only one batch is on its way at a time it keeps a connection: taking one f
 call costs redis-py more than the call itself (docs/performance.md).
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,13 +20,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.locks import Wakeup, brief_lock, wakeups
+from shared.locks import Wakeup
 
 MOST = 64
 """Calls in one pipeline: how long a call may wait for those before it is bounded by as many scripts."""
 
 
-class _Errand:
+class _PendingCall:
     """One call: its answer, or the order to lead the next batch. `turn` comes to one that has to wait."""
 
     __slots__ = ("args", "batch", "done", "keys", "script", "turn")
@@ -36,7 +37,7 @@ class _Errand:
         self.args = args
         self.keys = keys
         self.done: Any = None
-        self.batch: list[_Errand] = []
+        self.batch: list[_PendingCall] = []
 
     def answer(self) -> Any:
         if isinstance(self.done, Exception):
@@ -54,63 +55,62 @@ class ScriptPipeline:
         self.around: Callable[[], AbstractContextManager[object]] | None = None
         self._redis = redis
         self._connection: Any = None
-        self._lock = brief_lock()
-        self._wakeup = wakeups()
-        self._waiting: list[_Errand] = []
+        self._lock = threading.Lock()
+        self._waiting: list[_PendingCall] = []
         self._under_way = False
 
     def call(self, script: Script, args: tuple[Any, ...], keys: tuple[str, ...] = ()) -> Any:
         """The script's answer. Raises what redis-py raises."""
         if self.around is None:
-            return self._call(_Errand(script, args, keys))
+            return self._call(_PendingCall(script, args, keys))
         with self.around():
-            return self._call(_Errand(script, args, keys))
+            return self._call(_PendingCall(script, args, keys))
 
-    def _call(self, errand: _Errand) -> Any:
+    def _call(self, call: _PendingCall) -> Any:
         with self._lock:
             leads = not self._under_way
             self._under_way = True
             if not leads:
-                errand.turn = self._wakeup()
-                self._waiting.append(errand)
+                call.turn = Wakeup()
+                self._waiting.append(call)
         if leads:
-            errand.batch = [errand]
+            call.batch = [call]
         else:
-            self._wait(errand)
-        if errand.batch:
+            self._wait(call)
+        if call.batch:
             try:
-                self._carry(errand.batch)
+                self._carry(call.batch)
             finally:
-                self._hand_over(errand)
-        return errand.answer()
+                self._hand_over(call)
+        return call.answer()
 
-    def _wait(self, errand: _Errand) -> None:
+    def _wait(self, call: _PendingCall) -> None:
         try:
-            errand.turn.wait()
+            call.turn.wait()
         except BaseException:
             # The caller is being killed. Should it be its turn to lead, the others must not wait.
             with self._lock:
-                if errand in self._waiting:
-                    self._waiting.remove(errand)
-            if errand.batch:
-                _fail(errand.batch)
-                self._hand_over(errand)
+                if call in self._waiting:
+                    self._waiting.remove(call)
+            if call.batch:
+                _fail(call.batch)
+                self._hand_over(call)
             raise
 
-    def _hand_over(self, leader: _Errand) -> None:
+    def _hand_over(self, leader: _PendingCall) -> None:
         """Let those who were carried go, and the first of those who wait lead.
 
         When Redis did not answer in time, those who wait are told so too: each has waited as long, and
         one after the other they would wait for ever longer.
         """
-        for errand in leader.batch:
-            if errand is not leader:
-                errand.turn.wake()
+        for call in leader.batch:
+            if call is not leader:
+                call.turn.wake()
         with self._lock:
             if isinstance(leader.done, RedisTimeoutError):
-                for errand in self._waiting:
-                    errand.done = leader.done
-                    errand.turn.wake()
+                for call in self._waiting:
+                    call.done = leader.done
+                    call.turn.wake()
                 self._waiting = []
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             self._under_way = bool(batch)
@@ -118,31 +118,29 @@ class ScriptPipeline:
             batch[0].batch = batch
             batch[0].turn.wake()
 
-    def _carry(self, batch: list[_Errand]) -> None:
+    def _carry(self, batch: list[_PendingCall]) -> None:
         try:
-            for errand, reply in zip(batch, self._exchange(batch), strict=True):
-                errand.done = reply
+            for call, reply in zip(batch, self._exchange(batch), strict=True):
+                call.done = reply
         except Exception as error:  # noqa: BLE001 - each caller gets it
-            for errand in batch:
-                errand.done = error
+            for call in batch:
+                call.done = error
             return
         except BaseException:
             _fail(batch)
             raise
-        for errand in batch:
-            if isinstance(errand.done, NoScriptError):
+        for call in batch:
+            if isinstance(call.done, NoScriptError):
                 # Redis was restarted and has forgotten its scripts.
-                self._alone(errand)
+                self._alone(call)
 
-    def _exchange(self, batch: Sequence[_Errand]) -> list[Any]:
+    def _exchange(self, batch: Sequence[_PendingCall]) -> list[Any]:
         """The replies, errors of single calls among them. Raises what befalls all of them."""
         connection = self._connected()
         # In one piece: redis-py would send it in several, and looks at the type of every argument first.
         packed = b"".join(
-            pack_command(
-                (b"EVALSHA", errand.script.sha, len(errand.keys), *errand.keys, *errand.args)
-            )
-            for errand in batch
+            pack_command((b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
+            for call in batch
         )
 
         def exchange() -> list[Any]:
@@ -166,11 +164,11 @@ class ScriptPipeline:
         return self._connection
 
     @staticmethod
-    def _alone(errand: _Errand) -> None:
+    def _alone(call: _PendingCall) -> None:
         try:
-            errand.done = errand.script(keys=errand.keys, args=errand.args)
+            call.done = call.script(keys=call.keys, args=call.args)
         except Exception as error:  # noqa: BLE001 - the caller gets it
-            errand.done = error
+            call.done = error
 
 
 def _reply(connection: Any) -> Any:
@@ -180,6 +178,6 @@ def _reply(connection: Any) -> Any:
         return error
 
 
-def _fail(batch: list[_Errand]) -> None:
-    for errand in batch:
-        errand.done = RedisConnectionError("the call was cut short")
+def _fail(batch: list[_PendingCall]) -> None:
+    for call in batch:
+        call.done = RedisConnectionError("the call was cut short")

@@ -17,7 +17,7 @@ from shared.hooks import Observers
 from shared.redis.script_pipeline import ScriptPipeline
 from shared.store.keys import Keys
 from shared.store.scripts import whole_script
-from shared.store.sliding_window import LocalWindows
+from shared.store.token_buckets import TokenBuckets
 
 TIMEOUT = 0.2
 """Seconds that Redis has for a decision: the request itself still has to be served in time."""
@@ -47,8 +47,9 @@ class Usage:
 class RateLimiter:
     """Takes and refuses. Safe to share between threads.
 
-    `redis` should answer or fail within `TIMEOUT`. While it does not, each process counts for itself, so a
-    client may take its quota once from each. `clock` gives milliseconds, of Redis where it is None.
+    `redis` should answer or fail within `TIMEOUT`. While it does not, each process counts for itself, in
+    token buckets: a client may take from each its quota, and what comes back meanwhile. `clock` gives
+    milliseconds, of Redis where it is None.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RateLimiter:
         self._clock = clock
         self._pipeline = ScriptPipeline(redis)
         self._script = redis.register_script(whole_script(SCRIPT, keys.prefix))
-        self._local = LocalWindows()
+        self._local = TokenBuckets()
         self._away_until = 0.0
 
     def take(self, client: str, charges: Sequence[Charge]) -> Decision:

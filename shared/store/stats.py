@@ -1,6 +1,6 @@
 """What models did lately: ends, latencies and tokens, counted by every worker in Redis.
 
-The script that ends a job counts it in a hash of its model and minute (`count_end` in lib.lua), so it
+The script that ends a job counts it in a hash of its model and minute (lua/lib/statistics.lua), so it
 costs no round trip. Durations are counted in buckets whose bounds grow by `GAMMA`: a percentile read
 from them is wrong by at most (`GAMMA` - 1) / (`GAMMA` + 1), 5 % (Masson, Rim, Lee: DDSketch, VLDB 2019).
 """
@@ -16,6 +16,8 @@ from shared.store.keys import Keys
 GAMMA = 1.1
 MINUTES = 5
 """How many whole minutes statistics look back, besides the present one."""
+KEPT_SECONDS = 600
+"""How long a minute's counts are kept."""
 PERCENTILES = (50, 95, 99)
 
 

@@ -1,6 +1,6 @@
 """What tenants have used, summed over their ended jobs by day and model.
 
-The script that ends a job adds it to its day (`account` in shared/store/lua/lib.lua), in the same step, so
+The script that ends a job adds it to its day (shared/store/lua/lib/statistics.lua), in the same step, so
 every job is counted exactly once, however it ended.
 """
 

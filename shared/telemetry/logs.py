@@ -18,7 +18,6 @@ import msgspec
 
 from shared import context
 from shared.domain.schemas import rfc3339
-from shared.locks import brief_rlock
 from shared.settings import Settings
 from shared.telemetry.redaction import redact, redact_logs
 from shared.telemetry.tracebacks import described
@@ -110,23 +109,9 @@ class Lines(logging.StreamHandler[TextIO]):
     """Lines of JSON on standard error."""
 
     def __init__(self, json: JsonFormatter) -> None:
-        # gevent replaces the library's lock by its own, though writing a line waits for no greenlet.
-        self._writing = brief_rlock()
         super().__init__()
         self.setFormatter(json)
         self.json = json
-
-    def acquire(self) -> None:
-        """Keep others out until `release`."""
-        self._writing.acquire()
-
-    def release(self) -> None:
-        """Let others in."""
-        self._writing.release()
-
-    def _at_fork_reinit(self) -> None:
-        # The library calls it in a fork's child, where whoever held the lock is no more.
-        self._writing = brief_rlock()
 
     def write(self, line: str) -> bool:
         """Write a line that is ready; False where it cannot be written."""

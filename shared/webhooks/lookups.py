@@ -9,13 +9,13 @@ tenant asks for, half of them are left, and half of those when a second does the
 import _thread
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.domain.errors import TryLater
-from shared.locks import brief_lock
 
 SECONDS = 3.0
 """The longest wait for a look-up, its turn included."""
@@ -69,7 +69,7 @@ class Lookups:
         self._seconds = seconds
         self._most = most
         self._held: Counter[str] = Counter()
-        self._lock = brief_lock()
+        self._lock = threading.Lock()
 
     def addresses(self, host: str, port: int, tenant: str) -> Sequence[str]:
         """What a name resolves to, within the time limit.

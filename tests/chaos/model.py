@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.domain.states import JobState, may_move
+from shared.domain.states import CLASSES, MAX_CRASHES, JobState, may_move
 
-CLASSES = ("high", "normal", "low")
-MAX_CRASHES = 3
 Priority = Literal["high", "normal", "low"]
 
 

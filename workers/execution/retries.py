@@ -6,10 +6,9 @@ import msgspec
 
 from shared.domain.breaker import Verdict
 from shared.domain.errors import PROBLEMS
-from shared.domain.states import JobState
+from shared.domain.states import MAX_CRASHES, JobState
 from workers.host_protocol.messages import Doubt
 
-MAX_CRASHES = 3
 BACKOFF_BASE = 0.5
 BACKOFF_CAP = 30.0
 

@@ -1,6 +1,5 @@
 """How the process that made a job learns of its end: one message, with all of it, on a channel of its own."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -10,8 +9,6 @@ from shared.locks import Wakeup
 
 class CompletionSource(Protocol):
     """What hears of completions: `shared.store.events.hub.EventHub`."""
-
-    wakeup: Callable[[], Wakeup]
 
     def forget(self, waiter: "CompletionWaiter") -> None:
         """Nobody waits for this one any more."""
@@ -55,7 +52,7 @@ class CompletionWaiter:
         """The connection was lost meanwhile, so the message may have been: look at the store."""
         self._source = source
         self._completion: Completion | None = None
-        self._woken = source.wakeup()
+        self._woken = Wakeup()
 
     def __enter__(self) -> "CompletionWaiter":
         return self

@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 
 from shared.domain.errors import StoreUnavailable
 from shared.domain.events import START, Event, EventId
-from shared.locks import wakeups
 from shared.redis.connection import heard, subscriber
 from shared.store.events.completion import Completion, CompletionWaiter
 from shared.store.events.follower import READY_SECONDS, RESYNC_SECONDS, Follower
@@ -50,7 +49,6 @@ class EventHub:
         self._channels: dict[bytes, _Channel] = {}
         # Put in and taken out without the lock: each is one operation of the interpreter.
         self._waiters: dict[str, CompletionWaiter] = {}
-        self.wakeup = wakeups()
         self.reply_channel = secrets.token_hex(6)
         self._reply_name = keys("ended", self.reply_channel).encode()
         self._listening = threading.Event()

@@ -17,9 +17,10 @@ from shared.domain.records import (
 )
 from shared.store.breaker import BreakerPolicy
 from shared.store.jobs.calls import ScriptCalls, parse_change
+from shared.store.lua_constants import CLAIM_FIELDS
 
 CLAIM_BUDGET = 2**53
-CLAIM_VALUES = 12
+CLAIM_VALUES = len(CLAIM_FIELDS) + 1
 """Of one job in the reply of claim.lua."""
 
 

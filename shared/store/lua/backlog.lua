@@ -1,3 +1,4 @@
+--- include: lib/lanes, lib/drain
 -- How long jobs have waited and how long all that wait will take. Writes nothing.
 -- ARGV: models.
 -- Returns for each model: ms that the oldest waiting job has waited or -1, ms until all are started or -1.

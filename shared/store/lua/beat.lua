@@ -1,6 +1,7 @@
+--- include: lib/doorbells, lib/breaker
 -- A worker's heartbeat: renew the leases of all its attempts, its drain, and what it says of itself.
 -- ARGV: model, worker, report JSON, lease (ms), drain id or '', drain ttl (ms), then pairs id, attempt.
--- Returns how many jobs wait, then one number a pair: 1 renewed, 2 renewed and a cancel waits, 0 lost.
+-- Returns how many jobs wait, then one LeaseResult a pair (shared/domain/records.py).
 local model, worker, report = ARGV[1], ARGV[2], ARGV[3]
 local lease, drain, drain_ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local now = now_ms()
@@ -19,9 +20,9 @@ for i = 7, #ARGV, 2 do
   if values[1] == ARGV[i + 1] and values[2] == 'running' then
     redis.call('ZADD', key.leases(model), int(now + lease), ARGV[i])
     renew_probe(breaker, now, ARGV[i] .. '/' .. ARGV[i + 1], lease)
-    out[#out + 1] = values[3] and 2 or 1
+    out[#out + 1] = values[3] and LEASE_CANCEL_REQUESTED or LEASE_RENEWED
   else
-    out[#out + 1] = 0
+    out[#out + 1] = LEASE_LOST
   end
 end
 save_breaker(breaker)

@@ -1,3 +1,4 @@
+--- include: lib/breaker
 -- An engine host was lost while it held nobody: it died idle, or its model cannot be loaded.
 -- ARGV: model, the breaker's policy, the worker, token (a repeated call with the same token is not
 --   counted again).

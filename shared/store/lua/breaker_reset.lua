@@ -1,3 +1,4 @@
+--- include: lib/breaker
 -- Close a model's breaker by hand, and tell its workers to close theirs. Idempotent.
 -- ARGV: model.
 -- Returns what became of the breaker ('old new', or '').

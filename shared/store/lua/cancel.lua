@@ -1,3 +1,4 @@
+--- include: lib/flights
 -- Cancel a job: at once when it waits, by asking its worker when it runs. Idempotent.
 -- ARGV: id, tenant or '*' for any, retention (s).
 -- Returns 'missing', or the job's state after the call.
@@ -12,5 +13,5 @@ elseif job.state == 'running' then
   redis.call('HSET', key.job(id), 'cancel_requested', '1')
   redis.call('PUBLISH', key.control(job.model), 'cancel ' .. id)
 end
-settle()
+write_tallies()
 return job.state

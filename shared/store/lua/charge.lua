@@ -1,3 +1,4 @@
+--- include: lib/rates
 -- Charge a request to its client, or see how the client stands (rates.lua).
 -- ARGV: the packed charges, '1' to look only.
 -- Returns {1 admitted | 0 refused, then for each policy its quota, units used, ms to wait, refused so far}.

@@ -1,3 +1,4 @@
+--- include: lib/flights, lib/retries, lib/breaker, lib/drain
 -- Hand out up to `room` waiting jobs of a model to a worker, in fair order, each with a new attempt
 -- number and a lease; end on the way what is past its deadline. Also keeps the drain in the register.
 -- While the model's breaker is open nothing is handed out, and in half-open one job to one worker.
@@ -7,7 +8,6 @@
 --   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 12 values: id, attempt,
 --   tenant, deadline, created, failures, crashes, traceparent, request_id, device_us, estimated start (ms)
 --   or '', request. No table in a table: Redis sends each in a piece of its own, and the worker wakes for each.
--- Rarely: enqueue, finish, refer, post, load_breaker, breaker_wait, begin_probe, save_breaker, relief_wanted
 local model, room, budget, worker, drain = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local drain_ttl, lease, retention, token = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local now = now_ms()
@@ -20,8 +20,7 @@ if drain ~= '' then
   keep(key.drains(model), HORIZON)
 end
 
-local FIELDS_OUT = {'id', 'attempt', 'tenant', 'deadline', 'created', 'failures', 'crashes',
-  'traceparent', 'request_id', 'device_us', 'estimate'}
+local fields_out = CLAIM_FIELDS
 local out = {int(now), 0, 0, '', 0}
 
 -- Answer with these jobs and their requests.
@@ -31,7 +30,7 @@ local function hand_out(jobs)
   for i, job in ipairs(jobs) do names[i] = key.request(job.id) end
   local requests = redis.call('MGET', unpack(names))
   for i, job in ipairs(jobs) do
-    for _, field in ipairs(FIELDS_OUT) do out[#out + 1] = job[field] or '' end
+    for _, field in ipairs(fields_out) do out[#out + 1] = job[field] or '' end
     out[#out + 1] = requests[i] or ''
   end
 end
@@ -49,7 +48,6 @@ end
 
 local wait, breaker = 0
 if (redis.call('HGET', key.breaker(model), 'state') or 'closed') ~= 'closed' then
-  rarely()
   breaker = load_breaker(model)
   wait = breaker_wait(breaker, now)
   room = math.min(room, wait > 0 and 0 or 1)
@@ -60,7 +58,6 @@ while room > 0 and spent < budget and left ~= 0 do
   popped, left = pop(model, room, budget - spent)
   for _, job in ipairs(popped) do
     if job.state == 'queued' and tonumber(job.deadline) <= now then
-      rarely()
       finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
       left = depth(model)  -- Who shared its run may wait in its place.
     elseif job.state == 'queued' then
@@ -72,7 +69,7 @@ while room > 0 and spent < budget and left ~= 0 do
       if not job.started then put(job, 'started', int(now)) end
       log(job, job.attempt, 0, 'status', status_event(job))
       save(job)
-      if job.webhook and not job.started then rarely() post(job, 'started', now) end
+      if job.webhook and not job.started then outbox().post(job, 'started', now) end
       jobs[#jobs + 1] = job
       handed[#handed + 1] = job.id .. '/' .. int(job.attempt)
       leases[#leases + 1] = int(now + lease)
@@ -82,7 +79,7 @@ while room > 0 and spent < budget and left ~= 0 do
     end
   end
 end
-settle()
+write_tallies()
 if #jobs > 0 then
   redis.call('ZADD', key.leases(model), unpack(leases))
   keep(key.leases(model), HORIZON)
@@ -101,9 +98,9 @@ if drain ~= '' then
     keep(key.idle(model), HORIZON)
   else
     redis.call('ZREM', key.idle(model), worker)
-    if room == 0 and wait == 0 then rouse(model, true) end
+    if room == 0 and wait == 0 then notify_one(model, true) end
   end
-  if room == 0 and not breaker then rarely() out[5] = relief_wanted(model, now) end
+  if room == 0 and not breaker then out[5] = relief_wanted(model, now) end
 end
 measure_drain(model, now, #jobs, out[2])
 return out

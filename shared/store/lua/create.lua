@@ -1,3 +1,4 @@
+--- include: lib/flights, lib/breaker, lib/drain, lib/rates
 -- Take a job in: idempotency, admission, record, request, lane, index, first event.
 -- ARGV: id, lifetime (ms to the deadline), retention (s), max_queued, idempotency digest or '', body digest,
 --   idempotency ttl (s), '1' to refuse the job while the model's breaker keeps it from running, how many jobs of
@@ -6,15 +7,13 @@
 --   with others (flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
 --   tenant may hold (storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
 --   them, then the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
--- Returns, packed as msgpack (lib.lua says why), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
+-- Returns, packed as msgpack (an array would go out in many packets), {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an
 --   earlier call made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
 --   after which to try again, 0 where that is not known: {'unavailable', ms} |
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait},
 --   {'storage_full', ms, bytes that the tenant holds}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
--- Rarely: what, recall, borrowed, brought, speaks_of, shareable, referred, lend, point_to, minute, add, open_flight, join, load_breaker,
---   breaker_wait, jobs_ahead, until_drained, until_room, sum_up, write_ledgers
 local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
@@ -23,32 +22,32 @@ local most_bytes, bytes = tonumber(ARGV[17]), JOB_BYTES + tonumber(ARGV[18])
 local RECORD = 19
 local model, tenant, class, cost = ARGV[20], ARGV[22], ARGV[24], ARGV[26]
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
+local INDEX_MAX = 100000
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 local RENEW_MS = 3600000  -- A fraction of the horizon.
 
 local now = now_ms()
 local born = redis.call('HMGET', key.job(id), 'created', 'state', 'cached', 'output', 'usage', 'output_of')
-local standings
-local function told(reply)
-  settle()
-  reply[#reply + 1] = standings
+local quota_rows
+local function answer(reply)
+  write_tallies()
+  reply[#reply + 1] = quota_rows
   return cmsgpack.pack(reply)
 end
 
 if charges ~= '' then
   local admitted
-  admitted, standings = charge_rates(charges, now, born[1])
-  if not admitted and not born[1] then return told({'limited'}) end
+  admitted, quota_rows = charge_rates(charges, now, born[1])
+  if not admitted and not born[1] then return answer({'limited'}) end
 end
 if born[1] then
   if born[2] == 'succeeded' and born[3] then
-    rarely()
     local output, usage = born[4], born[5]
-    if born[6] then output, usage = referred(born[6]) end
-    return told({'cached', born[1], output, usage})
+    if born[6] then output, usage = outputs().referred(born[6]) end
+    return answer({'cached', born[1], output, usage})
   end
-  return told({'created', 0, born[1]})
+  return answer({'created', 0, born[1]})
 end
 
 local drained, drain_ms, from, seen, waiting, renewed, arrivals, lane_costs =
@@ -62,8 +61,8 @@ if digest ~= '' then
   if before then
     local first, same = string.match(before, '^(%S+) (%S+)$')
     if redis.call('EXISTS', key.job(first)) == 1 then
-      if same == body then return told({'replayed', first}) end
-      return told({'mismatch', first})
+      if same == body then return answer({'replayed', first}) end
+      return answer({'mismatch', first})
     end
   end
 end
@@ -78,18 +77,16 @@ local key_goes = digest ~= '' and going(now / 1000, now / 1000 + idem_ttl) or go
 local held = redis.call('HMGET', bytes_key, 'total', 'next', goes, key_goes)
 local total, first = tonumber(held[1] or 0), tonumber(held[2] or goes)
 if first <= second then
-  rarely()
   total, first = sum_up(bytes_key, second)
   if first == 0 then first = goes end
 end
 if most_bytes > 0 and total >= most_bytes then
-  rarely()
-  return told({'storage_full', until_room(bytes_key, total, most_bytes, second), total})
+  return answer({'storage_full', until_room(bytes_key, total, most_bytes, second), total})
 end
 
 -- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
 -- that change with it.
-local function bear(estimate, ...)
+local function insert_job(estimate, ...)
   redis.call('HSET', queue, 'arrivals', seq, ...)
   local of_key = digest ~= '' and IDEMPOTENCY_BYTES or 0
   local sum = tonumber(held[3] or 0) + bytes
@@ -106,7 +103,7 @@ local function bear(estimate, ...)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
   local job = {changes = {}, id = id, model = model, tenant = tenant, class = class, state = 'queued',
     cost = cost, seq = seq, attempt = 0, head = '0-0', created = now, deadline = deadline}
-  if home then job.head = CREATED else say(job, CREATED, 'status', BORN) end
+  if home then job.head = CREATED else publish(job, CREATED, 'status', CREATED_DATA) end
 
   if renew then
     redis.call('ZADD', key.models(), int(now), model)
@@ -128,53 +125,50 @@ local function await_worker()
 end
 
 if share ~= '' then
-  rarely()
   local output, usage, refers = known, known_usage
   if output ~= '' then
-    usage = borrowed(usage)
-    refers = brought((what(share)), id, output, usage)
+    usage = outputs().borrowed(usage)
+    refers = outputs().brought((flights().what(share)), id, output, usage)
   else
-    output, usage, refers = recall(tenant, share, now)
+    output, usage, refers = flights().recall(tenant, share, now)
   end
   if output then
-    bear()
+    insert_job()
     keep(key.index(tenant), HORIZON)
     local job = load(id)
     job.home = nil  -- The answer to this call says it all.
     -- Nobody reads its events before it has ended, and its record can tell them all.
     job.unlogged = '1'
     put(job, 'unlogged', '1')
-    if speaks and speaks_of(refers, output) then job.head = '0-2' end
-    lend(job, now, output, usage, retention, refers)
+    if speaks and outputs().speaks_of(refers, output) then job.head = '0-2' end
+    flights().lend(job, now, output, usage, retention, refers)
     add(minute(model, now), 'hits', 1)
-    return told({'cached', int(now), output, usage})
+    return answer({'cached', int(now), output, usage})
   end
 end
 
 local state = urgent and redis.call('HGET', key.breaker(model), 'state')
 if state and state ~= 'closed' then
-  rarely()
   local breaker = load_breaker(model)
   local wait = breaker_wait(breaker, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
   if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
-  if wait > 0 then return told({'unavailable', wait}) end
+  if wait > 0 then return answer({'unavailable', wait}) end
 end
 if share ~= '' then
-  local flight, leader = open_flight(tenant, share, class, now)
+  local flight, leader = flights().open_flight(tenant, share, class, now)
   if flight then
-    local job = bear()
+    local job = insert_job()
     keep(key.index(tenant), HORIZON)
     put(job, 'follows', flight)
     await_worker()
-    join(job, flight, leader, ttl)
+    flights().join(job, flight, leader, ttl)
     add(minute(model, now), 'shared', 1)
-    return told({'follows', 0, int(now)})
+    return answer({'follows', 0, int(now)})
   end
 end
 if waiting >= max_queued then
-  rarely()
-  return told({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
+  return answer({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
   local own, sharing = 0, 0
@@ -183,8 +177,7 @@ if waiting >= tenant_max then
     sharing = math.max(sharing, redis.call('ZCARD', key.active(model, c)))
   end
   if own >= tenant_max then
-    rarely()
-    return told({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
+    return answer({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
@@ -192,23 +185,23 @@ local ahead, estimate = 0
 if waiting > 0 then
   ahead = redis.call('ZCARD', key.lane(model, class, tenant))
   -- Where nobody waits in another lane, those in its own are all.
-  if ahead < waiting then rarely() ahead = jobs_ahead(model, class, tenant, ahead) end
+  if ahead < waiting then ahead = jobs_ahead(model, class, tenant, ahead) end
   if rate then
     local wait = (ahead + 1) / plain_rate
     if wait > DEADLINE_MARGIN * lifetime then
-      return told({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
+      return answer({'deadline', math.ceil(wait - DEADLINE_MARGIN * lifetime), math.ceil(wait)})
     end
     estimate = math.floor(now + (ahead + 1) / rate)
   end
 end
 
-local job = bear(estimate, 'depth', int(waiting + 1), lane_cost_field, int(lane_costs + cost))
+local job = insert_job(estimate, 'depth', int(waiting + 1), lane_cost_field, int(lane_costs + cost))
 if share ~= '' then
-  point_to(job, (what(share)))
+  flights().point_to(job, (flights().what(share)))
   add(minute(model, now), 'misses', 1)
 end
 await_worker()
-line_up(job)
-rouse(model)
-local ring = drains_at_work(model, now) > 0 and 0 or rung(model)
-return told({'created', ring, int(now), ahead, estimate or rate and math.floor(now + 1 / rate) or -1})
+enqueue(job)
+notify_one(model)
+local ring = drains_at_work(model, now) > 0 and 0 or should_notify(model)
+return answer({'created', ring, int(now), ahead, estimate or rate and math.floor(now + 1 / rate) or -1})

@@ -1,3 +1,4 @@
+--- include: lib/record, lib/outputs, lib/tallies
 -- Forget a job that has ended: its record, request and log, its webhooks, and what it refers to, if nobody else does.
 -- ARGV: id, tenant, ids of its deliveries.
 -- Returns 'missing', or the state it is in: where that is no terminal one nothing was done.
@@ -9,7 +10,7 @@ if job.state == 'queued' or job.state == 'running' then return job.state end
 redis.call('DEL', key.job(id), key.request(id), key.log(id))
 redis.call('ZREM', key.index(tenant), id)
 if job.bytes then count_bytes(tenant, ended_going(job.finished), -job.bytes) end
-if job.output_of then let_be(job.output_of, tenant, second) end
+if job.output_of then outputs().release(job.output_of, tenant, second) end
 for i = 3, #ARGV do
   -- What was to be told of the job holds its output.
   local delivery = key.delivery(ARGV[i])
@@ -17,8 +18,8 @@ for i = 3, #ARGV do
   if values[1] == tenant then
     redis.call('DEL', delivery)
     if values[2] then count_bytes(tenant, tonumber(values[3]), -values[2]) end
-    if values[4] then let_be(values[4], tenant, second) end
+    if values[4] then outputs().release(values[4], tenant, second) end
   end
 end
-settle()
+write_tallies()
 return job.state

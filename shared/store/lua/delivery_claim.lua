@@ -1,3 +1,4 @@
+--- include: lib/outbox
 -- Hand out up to `room` deliveries that are due, each with a new attempt and a lease, the tenants in turn
 -- and the receivers of each in turn. A delivery whose lease ran out is due again.
 -- A tenant gets a slot only while it holds fewer of its sender's than are free, so that its slow receivers
@@ -20,7 +21,7 @@ local function add_output(delivery)
   local fields = {}
   for i = 1, #delivery, 2 do fields[delivery[i]] = delivery[i + 1] end
   if not fields.output_of then return end
-  local output, usage = referred(fields.output_of)
+  local output, usage = outputs().referred(fields.output_of)
   delivery[#delivery + 1] = 'job.output'
   delivery[#delivery + 1] = output or ''
   if not fields['job.usage'] then
@@ -30,31 +31,31 @@ local function add_output(delivery)
 end
 
 local function hand_out(tenant, to)
-  local outbox, sending = key.outbox(to), key.sending(to)
+  local waiting, sending = key.outbox(to), key.sending(to)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', sending, '-inf', int(now))) do
     redis.call('ZREM', sending, id)
-    queue_up(outbox, now, id)
+    outbox().queue_up(waiting, now, id)
   end
   local circuit = redis.call('HMGET', key.receiver(to), 'failures', 'open_until')
   local may_take = (circuit[1] and 1 or PER_RECEIVER) - redis.call('ZCARD', sending)
   if tonumber(circuit[2] or 0) > now then may_take = 0 end
   while may_take > 0 and may_hold(tenant) do
-    local id = redis.call('ZRANGEBYSCORE', outbox, '-inf', int(now), 'LIMIT', 0, 1)[1]
+    local id = redis.call('ZRANGEBYSCORE', waiting, '-inf', int(now), 'LIMIT', 0, 1)[1]
     if not id then break end
-    redis.call('ZREM', outbox, id)
+    redis.call('ZREM', waiting, id)
     if redis.call('HGET', key.delivery(id), 'state') == 'pending' then
       redis.call('HINCRBY', key.delivery(id), 'attempt', 1)
-      queue_up(sending, now + lease, id)
+      outbox().queue_up(sending, now + lease, id)
       local delivery = redis.call('HGETALL', key.delivery(id))
       add_output(delivery)
       out[#out + 1] = delivery
       held[tenant] = (held[tenant] or 0) + 1
       room, free, may_take = room - 1, free - 1, may_take - 1
     else
-      unpend(tenant, id)
+      outbox().unpend(tenant, id)
     end
   end
-  reschedule(to, now)
+  outbox().reschedule(to, now)
 end
 
 write_though_full()
@@ -68,7 +69,7 @@ for _, tenant in ipairs(due) do
       if not may_hold(tenant) then break end
       hand_out(tenant, to)
     end
-    reschedule_tenant(tenant, now)
+    outbox().reschedule_tenant(tenant, now)
   end
 end
 return out

@@ -1,3 +1,4 @@
+--- include: lib/outbox
 -- What became of an attempt to deliver.
 -- ARGV: id, to, attempt, outcome ('delivered' | 'retry' | 'dead' | 'returned'), delay (ms),
 --   HTTP status or '', fault or '', '1' if the receiver is well, '0' if not, '' if nothing is known,
@@ -28,27 +29,27 @@ end
 if known[1] then
   redis.call('HSET', k, 'recorded', attempt)
   if outcome == 'returned' then
-    queue_up(key.outbox(to), now, id)
+    outbox().queue_up(key.outbox(to), now, id)
   else
     redis.call('HSET', k, 'last', int(now), 'code', status, 'fault', fault)
     if outcome == 'retry' then
       redis.call('HINCRBY', k, 'failures', 1)
       redis.call('HSET', k, 'due', int(now + delay))
-      queue_up(key.outbox(to), now + delay, id)
+      outbox().queue_up(key.outbox(to), now + delay, id)
     else
       redis.call('HSET', k, 'state', outcome, 'delivered', outcome == 'delivered' and int(now) or '')
-      unpend(known[4], id)
+      outbox().unpend(known[4], id)
       if outcome == 'dead' then
-        bury(known[4], id, now)
+        outbox().dead_letter(known[4], id, now)
       else
-        keep_delivery(id, known[4], tonumber(retention), now)
+        outbox().keep_delivery(id, known[4], tonumber(retention), now)
         redis.call('ZREM', key.undelivered(known[4]), id)
       end
     end
   end
 else
-  unpend(string.match(to, '^%S+'), id)
+  outbox().unpend(string.match(to, '^%S+'), id)
 end
-reschedule(to, now)
+outbox().reschedule(to, now)
 write_ledgers()
 return 1

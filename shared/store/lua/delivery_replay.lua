@@ -1,3 +1,4 @@
+--- include: lib/outbox
 -- Send deliveries again, delivered, dead or waiting for a retry, and let their receiver be tried at once.
 -- ARGV: tenant, ids.
 -- Returns how many are due now; one that is under way stays as it is.
@@ -8,12 +9,12 @@ for i = 2, #ARGV do
   local to = known[2]
   if known[1] == tenant and not redis.call('ZSCORE', key.sending(to), id) then
     redis.call('HSET', k, 'state', 'pending', 'failures', '0', 'first', int(now), 'due', int(now))
-    keep_delivery(id, tenant, tonumber(HORIZON), now)
+    outbox().keep_delivery(id, tenant, tonumber(HORIZON), now)
     redis.call('ZREM', key.undelivered(tenant), id)
     redis.call('DEL', key.receiver(to))
-    queue_up(key.outbox(to), now, id)
-    pend(tenant, id, now)
-    reschedule(to, now)
+    outbox().queue_up(key.outbox(to), now, id)
+    outbox().pend(tenant, id, now)
+    outbox().reschedule(to, now)
     again = again + 1
   end
 end

@@ -1,3 +1,4 @@
+--- include: lib/outbox
 -- Whether a doorbell for deliveries must be pushed: some are due, and no other ring is on its way.
 -- Also ends what was never delivered within `most` ms, so that no delivery waits for ever.
 -- ARGV: most (ms), limit.
@@ -10,12 +11,12 @@ local old = redis.call('ZRANGEBYSCORE', key.pending(), '-inf', int(now - most), 
 for _, id in ipairs(old) do
   local known = redis.call('HMGET', key.delivery(id), 'state', 'tenant', 'to')
   redis.call('ZREM', key.pending(), id)
-  if known[2] then unpend(known[2], id) end
+  if known[2] then outbox().unpend(known[2], id) end
   if known[1] == 'pending' then
     redis.call('ZREM', key.outbox(known[3]), id)
     redis.call('HSET', key.delivery(id), 'state', 'dead', 'fault', 'too_late')
-    bury(known[2], id, now)
-    reschedule(known[3], now)
+    outbox().dead_letter(known[2], id, now)
+    outbox().reschedule(known[3], now)
   end
 end
 

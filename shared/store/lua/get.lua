@@ -1,8 +1,8 @@
+--- include: lib/outputs, lib/drain
 -- A job's record and its place in the queue.
 -- ARGV: id, tenant or '*' for any.
 -- Returns {position or -1, estimated start (ms) or -1, field, value, …}, or {} when there is no such job
 -- of this tenant. An output that the job refers to stands there as its own.
--- Rarely: referred
 local id, tenant = ARGV[1], ARGV[2]
 local SHOWN = {'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
   'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
@@ -23,8 +23,7 @@ for i, field in ipairs(SHOWN) do
 end
 if tenant ~= '*' and job.tenant ~= tenant then return {} end
 if reference then
-  rarely()
-  local output, usage = referred(reference)
+  local output, usage = outputs().referred(reference)
   record[#record + 1] = 'output'
   record[#record + 1] = output or ''
   if not job.usage then

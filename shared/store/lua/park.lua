@@ -1,3 +1,4 @@
+--- include: lib/record
 -- Mark attempts that their worker holds without running them; their lease's end charges no crash.
 -- ARGV: '1' parked or '0' running again, then pairs id, attempt. A stale attempt changes nothing.
 write_though_full()

@@ -1,3 +1,4 @@
+--- include: lib/flights, lib/retries
 -- Put right what the dead left behind, up to `limit` of each kind: expired leases, due retries, passed
 -- deadlines, silent workers, unanswered doorbells. Costs nothing for jobs that merely wait.
 -- ARGV: model, limit, retention (s).
@@ -50,5 +51,5 @@ for i = 1, #reports, 2 do
     redis.call('HDEL', key.workers(model), reports[i])
   end
 end
-settle()
+write_tallies()
 return {requeued, failed, due, expired, ring_wanted(model, now)}

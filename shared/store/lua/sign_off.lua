@@ -1,3 +1,4 @@
+--- include: lib/retries
 -- Take a drain off the register, if nothing waits; in one breath, so that no wake-up is lost: a job
 -- created before finds the drain refused, one created after finds no drain and rings.
 -- ARGV: model, worker, drain id, '1' to leave even though jobs wait.

@@ -1,3 +1,4 @@
+--- include: lib/flights, lib/retries, lib/breaker
 -- What a worker has to say, in order: events of running attempts, ends, and attempts given back.
 -- Counts for the model's breaker what the attempts that end here say of their engine, in the same call.
 -- ARGV: retention (s), the breaker's policy ('' where none counts), the worker, then records,
@@ -7,12 +8,7 @@
 --     verdict, seq of its event or 0
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
 --     device time of all attempts so far (microseconds), verdict, seq of its event or 0
--- Returns what became of the breaker ('old new', or ''), then one number a record: 0 fenced (another
---   attempt, or nobody, owns the job), 1 done or done before, 2 done and a cancel waits, 3 done and a
---   doorbell is wanted, 4 done, but the retry waits for the model's retry budget, -1 refused
---   because an event before it was never written.
--- Rarely: pass_on, dequeue, post, part, refer, requeue, retry_wait, ring_wanted, turn_window, trips, open_breaker,
---   close_breaker
+-- Returns what became of the breaker ('old new', or ''), then one WriteResult a record (shared/domain/records.py).
 local retention, worker = ARGV[1], ARGV[3]
 local policy = ARGV[2] ~= '' and unpack_policy(ARGV[2])
 local now = now_ms()
@@ -42,37 +38,36 @@ end
 local function its(job) return worker == '' or job.worker == worker end
 
 local function append(job, attempt, seq, kind, data, tokens)
-  if job.state ~= 'running' then return 0 end
+  if job.state ~= 'running' then return WRITE_FENCED end
   local expected = next_seq(job)
-  if seq > expected then return -1 end
+  if seq > expected then return WRITE_MISSING_EVENT end
   if seq == expected then
     log(job, attempt, seq, kind, data, tokens)
-    if job.followed then rarely() pass_on(job, kind, data, tokens) end
+    if job.followed then flights().pass_on(job, kind, data, tokens) end
   end
-  return job.cancel_requested and 2 or 1
+  return job.cancel_requested and WRITE_CANCEL_REQUESTED or WRITE_DONE
 end
 
 local function ended(job, target, output, failure, usage, dead, verdict, seq)
-  if job.state == target then return 1 end
-  if job.state ~= 'running' then return 0 end
-  if seq > next_seq(job) then return -1 end
+  if job.state == target then return WRITE_DONE end
+  if job.state ~= 'running' then return WRITE_FENCED end
+  if seq > next_seq(job) then return WRITE_MISSING_EVENT end
   finish(job, target, now, output, failure, usage, retention, dead == '1')
   judged(job, verdict)
-  return 1
+  return WRITE_DONE
 end
 
 local function given_back(job, delay, charge, reason, device_us, verdict, seq)
-  if job.state ~= 'running' then return 0 end
-  if seq > next_seq(job) then return -1 end
-  rarely()
+  if job.state ~= 'running' then return WRITE_FENCED end
+  if seq > next_seq(job) then return WRITE_MISSING_EVENT end
   if device_us ~= '0' then put(job, 'device_us', device_us) end
   judged(job, verdict)
   local wait = 0
   if policy and charge == 'failures' then wait = retry_wait(breaker_of(job.model), policy, now) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge] or 0) + 1)) end
   requeue(job, now, math.max(delay, wait), reason)
-  if wait > delay then return 4 end
-  return ring_wanted(job.model, now) == 1 and 3 or 1
+  if wait > delay then return WRITE_RETRY_DELAYED end
+  return ring_wanted(job.model, now) == 1 and WRITE_SHOULD_NOTIFY or WRITE_DONE
 end
 
 local LENGTH = {append = 7, finish = 10, requeue = 9}
@@ -80,7 +75,7 @@ local i = 4
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
   if not job or job.attempt ~= tonumber(ARGV[i + 2]) or not its(job) then
-    out[#out + 1] = 0
+    out[#out + 1] = WRITE_FENCED
   elseif kind == 'append' then
     out[#out + 1] = append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   elseif kind == 'finish' then
@@ -98,5 +93,5 @@ end
 for _, breaker in pairs(breakers) do
   out[1] = save_breaker(breaker)
 end
-settle()
+write_tallies()
 return out

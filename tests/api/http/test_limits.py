@@ -258,3 +258,75 @@ def test_nothing_is_charged_twice_when_its_job_cannot_be_made(
     assert items(answer.headers["RateLimit"])["submit"]["r"] == "4"
     answer = client.post("/v1/jobs", json=ECHO)
     assert items(answer.headers["RateLimit"])["submit"]["r"] == "3"
+
+
+def test_an_answer_about_nothing_says_how_one_stands_too(limited: Limited) -> None:
+    client = limited(rate_other_rpm=5)
+
+    answer = client.get(f"/v1/jobs/job_{'0' * 32}")
+
+    assert answer.status_code == 404
+    assert items(answer.headers["RateLimit"])["other"]["r"] == "4"
+
+
+def test_a_refusal_of_the_store_is_charged_and_says_how_one_stands(
+    limited: Limited,
+) -> None:
+    client = limited(rate_rpm=5, tenant_max_queued=1)
+    client.post("/v1/jobs", json=ECHO)
+
+    answer = client.post("/v1/jobs", json=ECHO)
+
+    assert (answer.status_code, answer.json["code"]) == (503, "tenant_queue_full")
+    assert items(answer.headers["RateLimit"])["submit"]["r"] == "3"
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/infer", "/v1/infer/stream"])
+def test_a_key_that_was_used_with_another_body_is_charged(limited: Limited, path: str) -> None:
+    client = limited(rate_rpm=5)
+    client.post("/v1/jobs", json=ECHO, headers={"Idempotency-Key": "k"})
+
+    other = ECHO | {"prompt": "another"}
+    answer = client.post(path, json=other, headers={"Idempotency-Key": "k"})
+
+    assert (answer.status_code, answer.json["code"]) == (422, "idempotency_mismatch")
+    assert items(answer.headers["RateLimit"])["submit"]["r"] == "3"
+
+
+def test_a_stream_says_how_one_stands_with_requests_and_tokens(limited: Limited) -> None:
+    client = limited(rate_rpm=5, rate_tpm=1000)
+    headers = {"Idempotency-Key": "k"}
+    job = client.post("/v1/jobs", json=LLAMA, headers=headers).json
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+
+    answer = client.post("/v1/infer/stream", json=LLAMA, headers=headers)
+
+    assert answer.status_code == 200 and answer.headers["Idempotent-Replayed"] == "true"
+    state = items(answer.headers["RateLimit"])
+    assert (state["submit"]["r"], state["tokens"]["r"]) == ("3", "980")
+    answer.close()
+
+
+def test_a_stream_above_the_limit_writes_no_reader_down(limited: Limited, store: JobStore) -> None:
+    client = limited(rate_rpm=1)
+    client.post("/v1/jobs", json=ECHO)
+
+    assert client.post("/v1/infer/stream", json=ECHO).status_code == 429
+    assert not list(store.redis.scan_iter(store.keys("readers", "*")))
+
+
+def test_what_cannot_be_waited_for_is_charged_once(
+    limited: Limited, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel on which the end would be told is away, so no job is made."""
+    client = limited(rate_rpm=5)
+
+    def away(_: str) -> None:
+        raise StoreUnavailable("The event channel does not answer.")
+
+    monkeypatch.setattr(of(client.application).hub, "expect", away)
+    answer = client.post("/v1/infer", json=ECHO)
+
+    assert answer.status_code == 503
+    assert items(answer.headers["RateLimit"])["submit"]["r"] == "4"
+    assert store.listing("default") == ([], None)

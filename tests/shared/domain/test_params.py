@@ -3,24 +3,24 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.domain.params import PARAMS, TextGenerationParams, checked, told
+from shared.domain.params import PARAMS, TextGenerationParams, checked, without_defaults
 
 
 @pytest.mark.parametrize("engine", sorted(PARAMS))
 def test_only_what_is_not_assumed_is_told(engine: str) -> None:
     defaults = PARAMS[engine].validate_python({}).model_dump()
-    assert told(engine, defaults) == {}
+    assert without_defaults(engine, defaults) == {}
 
 
 def test_how_much_is_left_to_the_engine_which_knows_the_context() -> None:
     assert TextGenerationParams().max_new_tokens is None
-    assert told("text-generation", checked("text-generation", {"max_new_tokens": 128})) == {
-        "max_new_tokens": 128
-    }
+    assert without_defaults(
+        "text-generation", checked("text-generation", {"max_new_tokens": 128})
+    ) == {"max_new_tokens": 128}
 
 
 def test_an_engine_of_ones_own_is_told_all() -> None:
-    assert told("package:Class", {"temperature": 0.0}) == {"temperature": 0.0}
+    assert without_defaults("package:Class", {"temperature": 0.0}) == {"temperature": 0.0}
 
 
 @pytest.mark.parametrize("engine", sorted(PARAMS))

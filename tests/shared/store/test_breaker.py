@@ -16,11 +16,13 @@ from shared.domain.catalog import Breaker as BreakerSection
 from shared.domain.catalog import ModelSpec, Retries
 from shared.domain.records import Claim, Finish, NewJob, Requeue, new_job_id
 from shared.domain.states import JobState
-from shared.store.breaker import Breaker, BreakerPolicy, cooldown
+from shared.store.breaker import Breaker as WorkersOwn
+from shared.store.breaker import BreakerPolicy, cooldown
 from shared.store.jobs import JobStore
 from shared.store.scripts import whole_script
 from tests.conftest import eventually
 from tests.shared.racer import race
+from tests.shared.store.breaker_model import Breaker
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
 POLICY = BreakerPolicy(threshold=3, cooldown=1000, longest=3000, rate=0.5, volume=10, window=10_000)
@@ -181,9 +183,60 @@ def test_cool_downs_double_and_are_bounded() -> None:
     assert waits == [0, 1000, 2000, 3000, 3000]
 
 
-# -- the twin
+# -- a worker's own
 
-TWIN = """
+
+def worn(times: int = 3) -> WorkersOwn:
+    breaker = WorkersOwn()
+    for _ in range(times):
+        breaker.record(POLICY, 1, "a", "failure")
+    return breaker
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 700, 1000, 2000]),
+            st.sampled_from(
+                ["begin", "reset", "success", "ignored", "collateral", "lost"] + ["failure"] * 5
+            ),
+            st.sampled_from(["", "a", "b"]),
+        ),
+        max_size=40,
+    )
+)
+def test_a_workers_own_is_the_models_without_its_window(
+    operations: list[tuple[int, str, str]],
+) -> None:
+    reference, own, now = Breaker(), WorkersOwn(), 1
+    policy = replace(POLICY, volume=10**9)
+    for pause, operation, holder in operations:
+        now += pause
+        if operation == "begin":
+            assert own.wait(now) == reference.wait(now)
+            for breaker in (own, reference):
+                if breaker.wait(now) == 0:
+                    breaker.begin(now, holder, 700)
+        elif operation == "reset":
+            own.reset(now)
+            reference.reset(now)
+        else:
+            own.record(policy, now, holder, cast(Verdict, operation))
+            reference.record(policy, now, holder, cast(Verdict, operation))
+        assert own.status(now) == reference.status(now)
+
+
+def test_a_workers_own_counts_failures_in_a_row_alone() -> None:
+    breaker = WorkersOwn()
+    for number in range(100):
+        breaker.record(POLICY, number, "a", "failure" if number % 3 else "success")
+    assert breaker.state is CLOSED
+    assert worn(3).state is OPEN
+
+
+# -- the reference and the script
+
+TWIN = """--- include: lib/breaker
 local now, op, holder = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local p, b = unpack_policy(ARGV[4]), load_breaker('m')
 local wait = -1
@@ -201,13 +254,13 @@ return {wait, redis.call('HGETALL', key.breaker('m'))}
 
 @pytest.fixture
 def twin(store: JobStore, tmp_path: Path) -> Callable[..., Any]:
-    """One operation on the machine in Lua: what it waits, and all that it then is."""
+    """One operation on the machine in Lua: what it waits, and the fields of its hash."""
     (tmp_path / "twin.lua").write_text(TWIN, "utf-8")
     script = store.redis.register_script(whole_script(tmp_path / "twin.lua", store.keys.prefix))
 
-    def call(*args: object) -> tuple[int, Breaker]:
+    def call(*args: object) -> tuple[int, dict[bytes, bytes]]:
         wait, flat = script(args=args)
-        return wait, Breaker.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
+        return wait, dict(zip(flat[::2], flat[1::2], strict=True))
 
     call.forget = lambda: store.redis.delete(store.keys("breaker", MODEL))  # type: ignore[attr-defined]
     return call
@@ -253,11 +306,12 @@ def _agree(
                 ours.reset(now)
             case _:
                 ours.record(policy, now, holder, cast(Verdict, operation), source, workers)
-        told = twin(now, operation, holder, policy.packed, source, workers)
-        assert told == (wait, ours)
+        told, fields = twin(now, operation, holder, policy.packed, source, workers)
+        assert (told, Breaker.parse(fields)) == (wait, ours)
+        assert WorkersOwn.parse(fields).status(now) == ours.status(now)
 
 
-def test_lua_and_python_agree(twin: Callable[..., Any]) -> None:
+def test_the_model_in_redis_does_what_the_reference_says(twin: Callable[..., Any]) -> None:
     _agree(twin)
 
 

@@ -13,13 +13,12 @@ from shared.domain.sharing import Result, Share
 from shared.domain.states import JobState
 from shared.store.events import EventLog
 from shared.store.jobs import JobStore
+from shared.store.lua_constants import FOLLOWERS_MAX, LANDED_BYTES
 from shared.webhooks.outbox import Outbox
 
 MODEL = "m"
 OUTPUT = b'{"text":"hello","finish_reason":"stop"}'
 USAGE = b'{"prompt_tokens":3,"completion_tokens":2,"run_ms":9.5,"device_seconds":0.25,"attempts":1}'
-FOLLOWERS_MAX = 32
-SETTLED_BYTES = 4 * 2**20
 
 
 def share(digest: str = "d", ttl: int = 60, most: int = 100) -> Share:
@@ -352,7 +351,7 @@ def test_a_full_flight_is_followed_by_another(store: JobStore) -> None:
 
 
 def test_one_call_copies_no_more_than_it_may(store: JobStore) -> None:
-    large = json.dumps({"text": "x" * (SETTLED_BYTES // 2)}).encode()
+    large = json.dumps({"text": "x" * (LANDED_BYTES // 2)}).encode()
     made = [ask(store) for _ in range(4)]
     [held] = claim(store)
     succeed(store, held, large)

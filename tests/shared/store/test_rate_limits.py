@@ -12,8 +12,8 @@ from shared.domain.quotas import Charge, Policy
 from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
 from shared.store.keys import Keys
+from shared.store.lua_constants import RATE_SLOTS
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import SLOTS
 from tests.conftest import RedisServer, eventually
 
 PROCESSES = 16
@@ -81,7 +81,7 @@ def test_sixteen_processes_of_one_client_never_exceed_the_limit(
     # The decision lies between the two readings: what surely fell into one window is not too much.
     for begin, _ in taken:
         assert sum(begin <= at and end < begin + 1000 for at, end in taken) <= policy.quota
-    window = 1000 + 1000 / SLOTS
+    window = 1000 + 1000 / RATE_SLOTS
     last = max(end for _, end in taken)
     assert len(taken) >= policy.quota * ((last - taken[0][0]) // window), "nor do they get less"
 

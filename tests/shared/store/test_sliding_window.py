@@ -1,4 +1,4 @@
-"""Both limiters, in the process and in Redis, against an exact log of everything that was taken."""
+"""The sliding windows of Redis against an exact log of everything that was taken."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -11,8 +11,8 @@ from redis import Redis
 from shared.domain.quotas import Charge, Policy, QuotaStatus
 from shared.hooks import Hooks, Observers
 from shared.store.keys import Keys
+from shared.store.lua_constants import RATE_SLOTS as SLOTS
 from shared.store.rate_limits import RateLimiter
-from shared.store.sliding_window import SLOTS, LocalWindows
 from tests.conftest import RedisServer
 
 START = 1_790_000_000_123
@@ -37,13 +37,9 @@ class Alone(Hooks):
         self.decisions += 1
 
 
-@pytest.fixture(scope="module", params=["process", "redis"])
-def limiter(request: pytest.FixtureRequest, redis: Redis) -> Callable[[], Take]:
+@pytest.fixture(scope="module")
+def limiter(redis: Redis) -> Callable[[], Take]:
     """Makes limiters that nobody has used."""
-
-    def local() -> Take:
-        windows = LocalWindows()
-        return lambda charges, now: windows.take("c", charges, now)
 
     def shared() -> Take:
         clock = [0]
@@ -59,7 +55,7 @@ def limiter(request: pytest.FixtureRequest, redis: Redis) -> Callable[[], Take]:
 
         return take
 
-    return local if request.param == "process" else shared
+    return shared
 
 
 class Log:
@@ -166,12 +162,3 @@ def test_a_clock_that_was_far_ahead_locks_nobody_out(limiter: Callable[[], Take]
     assert take([Charge(policy)], START + 86_400_000)[0]
     assert take([Charge(policy)], START)[0]
     assert not take([Charge(policy)], START)[0]
-
-
-def test_a_process_forgets_whom_it_has_not_seen_for_longest() -> None:
-    windows, charge = LocalWindows(most=2), Charge(Policy("p", 1, 60))
-    for client in ("a", "b", "a", "c"):
-        windows.take(client, [charge], START)
-
-    assert not windows.take("a", [charge], START)[0]
-    assert windows.take("b", [charge], START)[0]

@@ -11,7 +11,7 @@ from shared.domain.records import Append, Finish, NewJob, Requeue, new_job_id
 from shared.domain.sharing import Share
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
-from shared.store.scripts import STEPS
+from shared.store.lua_constants import STEPS
 
 MODEL = "m"
 USAGE = b'{"prompt_tokens":8,"completion_tokens":32,"total_tokens":40,"run_ms":400.1,"attempts":1}'

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.params import TextGenerationParams, told
+from shared.domain.params import TextGenerationParams, without_defaults
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.sampler import Chosen, uniform
 from workers.engines.texts.sampling import Draw, Sampling
@@ -268,5 +268,5 @@ def test_a_worker_samples_as_it_would_if_it_were_told_all(
     engine: str, asked: dict[str, Any]
 ) -> None:
     params = TextGenerationParams(**asked).model_dump()
-    assert Sampling.of(told(engine, params), 7) == Sampling.of(params, 7)
-    assert told(engine, params).items() <= params.items()
+    assert Sampling.of(without_defaults(engine, params), 7) == Sampling.of(params, 7)
+    assert without_defaults(engine, params).items() <= params.items()

@@ -1,5 +1,6 @@
+--- include: lib/base
 -- The circuit breaker of a model and its retry budget: the twin of shared/store/breaker.py, which says what each
--- part is for. Put in front of every script, behind lib.lua. Its hash key.breaker(model) holds
+-- part is for. Its hash key.breaker(model) holds
 --   state                     closed | open | half_open; nothing there is closed
 --   consecutive window        failures in a row; 'slot successes failures,…' of the sliding window, the slot that
 --                             counted last first: most counts need not look at the others
@@ -10,8 +11,6 @@
 --   retry_at                  ms: when the retry budget is as full as if there had been no retry
 -- A policy is BreakerPolicy.packed. Verdicts are 'success', 'failure', 'lost', 'collateral', 'ignored'.
 
-local SLOTS = 10
-local MAX_DOUBLINGS = 30
 local BREAKER_TEXTS = {state = 'closed', window = '', probe = '', source = ''}
 local BREAKER_NUMBERS = {'consecutive', 'successes', 'failures', 'opened', 'streak', 'changed', 'until',
   'probe_until', 'source_at', 'other_at', 'retry_at'}
@@ -111,7 +110,7 @@ local function turn_window(b, slot)
     local other = tonumber(n)
     if other == slot then
       good, bad = tonumber(g), tonumber(f)
-    elseif other > slot - SLOTS and other < slot then
+    elseif other > slot - BREAKER_SLOTS and other < slot then
       kept = kept .. ',' .. n .. ' ' .. g .. ' ' .. f
     end
   end
@@ -119,13 +118,13 @@ local function turn_window(b, slot)
 end
 
 local function count_outcome(b, p, now, ok, source)
-  local slot = math.floor(now / math.floor(p.window / SLOTS))
+  local slot = math.floor(now / math.floor(p.window / BREAKER_SLOTS))
   if b.slot ~= slot then
     local newest, good, bad, rest = string.match(b.window, '^(%d+) (%d+) (%d+)()')
     if not b.slot and tonumber(newest) == slot then
       b.slot, b.good, b.bad, b.window = slot, tonumber(good), tonumber(bad), string.sub(b.window, rest)
     else
-      rarely() turn_window(b, slot)
+      turn_window(b, slot)
     end
   end
   if ok then
@@ -171,14 +170,12 @@ local function record_verdict(b, p, now, holder, verdict, source, workers)
   if b.state == 'closed' then
     count_outcome(b, p, now, ok, source)
     if ok then return end
-    rarely()
     if trips(b, p, now, workers) then
       if now - b.changed >= cooldown(p, b.streak) then b.streak = 0 end
       open_breaker(b, p, now)
     end
     return
   end
-  rarely()
   if probing and ok then
     close_breaker(b, now)
   elseif probing or (b.state == 'half_open' and verdict == 'lost' and workers < 2) then

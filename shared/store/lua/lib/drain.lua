@@ -1,4 +1,5 @@
--- How fast a model's queue drains, and what follows for those who wait. Behind lib.lua in every script.
+--- include: lib/lanes
+-- How fast a model's queue drains, and what follows for those who wait.
 -- Measured only while jobs wait from one claim to the next: then the workers take all they can, and what
 -- is counted is capacity, not demand. Fields of the hash key.queue(model):
 --   drained drain_ms    jobs handed out and the time it took, older ones fading

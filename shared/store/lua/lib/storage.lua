@@ -1,3 +1,4 @@
+--- include: lib/base
 -- What tenants make Redis hold, put in front of all other parts. Counted by when it goes, so that nothing has to
 -- look for what has expired.
 --   key.bytes(tenant)   hash: bytes by the second (Unix) in which they go, `total`: their sum, `next`: the first second
@@ -10,7 +11,6 @@ local JOB_BYTES, ENDED_BYTES, REFERRING_BYTES = 1130, 1850, 800
 local LOG_BYTES, LOG_ROOM, EVENT_BYTES = 4700, 3500, 30  -- A log takes the first at once, and has room in it.
 local IDEMPOTENCY_BYTES, RESULT_BYTES, DELIVERY_BYTES = 220, 300, 2400
 
-local function whole(value) return string.format('%d', value) end
 
 local function seconds_now() return tonumber(redis.call('TIME')[1]) end
 
@@ -79,17 +79,17 @@ local function write_ledgers()
     for second, bytes in pairs(ledger.sums) do
       -- What should have gone by now is counted no more.
       if second > now and bytes ~= 0 then
-        local name = whole(second)
+        local name = int(second)
         local before = ledger.known[second] or redis.call('HGET', ledger.key, name) or ''
         fresh = fresh or before == ''
         changes[#changes + 1] = name
-        changes[#changes + 1] = whole(tonumber(before == '' and 0 or before) + bytes)
+        changes[#changes + 1] = int(tonumber(before == '' and 0 or before) + bytes)
         ledger.total = ledger.total + bytes
         ledger.next = math.min(ledger.next > 0 and ledger.next or second, second)
       end
     end
     if #changes > 0 then
-      redis.call('HSET', ledger.key, 'total', whole(ledger.total), 'next', whole(ledger.next), unpack(changes))
+      redis.call('HSET', ledger.key, 'total', int(ledger.total), 'next', int(ledger.next), unpack(changes))
       if fresh then redis.call('EXPIRE', ledger.key, HORIZON) end
     end
   end

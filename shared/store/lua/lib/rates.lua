@@ -1,10 +1,11 @@
--- The sliding windows of clients, put behind lib.lua. The twin of shared/store/sliding_window.py, which says how
--- they count.
+--- include: lib/base
+-- The sliding windows of clients: counts in slots of a sixtieth of the window (RATE_SLOTS), which are never exceeded.
+-- A unit counts until its slot has left the window wholly. So in no span of the window's length is more taken than
+-- the quota, and a unit comes free at most one slot later than an exact log would free it.
 --   key.window(policy, client)  a string of doubles: quota, refused, units used, the newest slot that counts and its
 --     count (0: none does), then each older slot and its count, the oldest first. A request touches both ends alone.
 --   key.clients()               clients by the time of their last request (ms)
 
-local RATE_SLOTS = 60
 local WINDOW_HEAD, WINDOW_SLOT = '<ddddd', '<dd'
 local HEAD_BYTES, SLOT_BYTES = 40, 16
 local MOST_CLIENTS = 1000

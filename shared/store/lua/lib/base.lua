@@ -1,0 +1,28 @@
+-- The time, numbers as text, and expiries. Scripts build their keys from ids, so they need one primary (or
+-- Sentinel), not a cluster.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- '%.0f' takes three times as long. Needs a Redis of 64 bits.
+local function int(value) return string.format('%d', value) end
+
+local function keep(k, seconds)
+  if redis.call('TTL', k) < seconds / 2 then redis.call('EXPIRE', k, int(seconds)) end
+end
+
+-- A full Redis refuses a script whose first write takes memory. After one that takes none it lets the others pass:
+-- so do the scripts that end jobs and keep them going, which takes little and gives back much.
+local function write_though_full() redis.call('DEL', key.bell('')) end
+
+-- Redis makes every function of a script anew at each call. What few calls need is made when one does: this returns
+-- a function that calls `make` once and then gives what it has made, a table of functions.
+local function lazy(make)
+  local made
+  return function()
+    made = made or make()
+    return made
+  end
+end

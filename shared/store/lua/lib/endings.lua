@@ -1,0 +1,68 @@
+--- include: lib/events, lib/lanes, lib/statistics, lib/outputs, lib/outbox
+-- The end of a job.
+
+local DEAD_MAX = 10000
+
+-- Who shared its run is told in flights.lua, which ends jobs itself: whoever ends jobs includes that one.
+local flights
+
+-- What an ended job is counted with from now on; `kept`: bytes of its output, usage and request.
+local function count_ended(job, now, kept)
+  local logged = log_bytes(job.said)
+  local bytes = (job.refers and REFERRING_BYTES or ENDED_BYTES) + #(job.metadata or '') + #(job.webhook or '')
+    + logged + kept
+  count_bytes(job.tenant, job_going(job), -(job.bytes or 0) - logged)
+  count_bytes(job.tenant, ended_going(now), bytes)
+  put(job, 'bytes', int(bytes))
+  job.said = nil
+end
+
+-- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list, and its request,
+-- so that it can be tried again. `job.refers`: the output is one that it refers to.
+-- Whoever waits for the end at the process that made the job (`home`) gets all of it in one message.
+local function finish(job, target, now, output, failure, usage, retention, dead)
+  local waited = job.state == 'queued'
+  move(job, target)
+  if waited then
+    dequeue(job)
+    redis.call('ZREM', key.due(job.model), job.id)
+  else
+    leave(key.leases(job.model), job.id)
+  end
+  put(job, 'finished', int(now))
+  if job.refers then
+    put(job, 'output_of', outputs().refer(job.refers, job.tenant, ended_going(now)))
+  else
+    put(job, 'output', output)
+    put(job, 'usage', usage)
+  end
+  if failure ~= '' then put(job, 'error', failure) end
+  leave(key.deadlines(job.model), job.id)
+  if dead then
+    local letters = key.dead(job.tenant)
+    redis.call('ZADD', letters, int(now), job.id)
+    redis.call('ZREMRANGEBYRANK', letters, 0, -DEAD_MAX - 1)
+    keep(letters, HORIZON)
+  end
+  local used = account(job, now, usage)
+  count_end(job, target, now, not job.cached and used.completion_tokens)
+  log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
+  local kept = #failure + (job.refers and 0 or #output + #usage)
+  if dead then
+    redis.call('EXPIRE', key.request(job.id), int(retention))
+    kept = kept + redis.call('STRLEN', key.request(job.id))
+  else
+    redis.call('DEL', key.request(job.id))
+  end
+  count_ended(job, now, kept)
+  save(job)
+  redis.call('EXPIRE', key.job(job.id), int(retention))
+  redis.call('EXPIRE', key.log(job.id), int(retention))
+  if job.webhook then outbox().post(job, 'completed', now) end
+  if job.home then
+    redis.call('PUBLISH', key.ended(job.home), job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '
+      .. (job.started or '') .. ' ' .. int(now) .. ' ' .. (job.cached or '0') .. ' ' .. #output .. ' ' .. #failure
+      .. ' ' .. output .. failure .. usage)
+  end
+  if job.share then flights().fan_out(job, target, now, output, usage, retention) end
+end

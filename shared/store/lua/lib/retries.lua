@@ -1,0 +1,29 @@
+--- include: lib/events, lib/lanes
+-- Jobs that go back to the queue.
+
+-- Give a running job back to the queue, at once or when `delay` ms have passed. The rescuer, which
+-- leaves a running job's deadline to its worker for a while, minds it again.
+local function requeue(job, now, delay, reason)
+  move(job, 'queued')
+  redis.call('ZREM', key.leases(job.model), job.id)
+  redis.call('ZADD', key.deadlines(job.model), int(tonumber(job.deadline)), job.id)
+  log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
+  save(job)
+  if delay > 0 then
+    redis.call('ZADD', key.due(job.model), int(now + delay), job.id)
+    keep(key.due(job.model), HORIZON)
+  else
+    enqueue_and_notify(job)
+  end
+end
+
+-- Put retries whose time has come into their lanes.
+local function take_due(model, now, limit)
+  local ids = redis.call('ZRANGEBYSCORE', key.due(model), '-inf', int(now), 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', key.due(model), id)
+    local job = load(id)
+    if job and job.state == 'queued' then enqueue_and_notify(job) end
+  end
+  return #ids
+end

@@ -1,0 +1,42 @@
+--- include: lib/tallies
+-- What an ended job adds to the statistics of its model and to the usage of its tenant.
+
+local DAY_MS = 86400000
+
+-- What an ended job adds to its tenant's day (shared/store/usage.py reads it): itself by its state, its tokens,
+-- its time. A usage that cannot be read counts as none. Returns what the job used.
+local function account(job, now, usage)
+  local sums = tally(key.usage(int(math.floor(now / DAY_MS))), USAGE_SECONDS, ' ' .. job.model .. ' ' .. job.tenant)
+  add(sums, job.state, 1)
+  local readable, used = pcall(cjson.decode, usage)
+  if not readable or type(used) ~= 'table' then used = {} end
+  for _, figure in ipairs(FIGURES) do
+    local value = used[figure]
+    if type(value) == 'number' then add(sums, figure, value) end
+  end
+  if type(used.device_seconds) == 'number' then
+    add(sums, 'device_us', used.device_seconds * 1e6)
+  elseif not used.device_seconds then
+    add(sums, 'device_us', tonumber(job.device_us) or 0)
+  end
+  return used
+end
+
+-- The bucket of a duration in ms: number i ends at GAMMA^i (shared/store/stats.py).
+local function bucket(ms) return int(math.ceil(math.log(math.max(1, ms)) / math.log(GAMMA))) end
+
+-- What is counted in the statistics of this minute.
+local function minute(model, now)
+  return tally(key.stats(model, int(math.floor(now / 60000))), STATS_SECONDS, '')
+end
+
+-- Count an end.
+local function count_end(job, target, now, tokens)
+  local sums, created = minute(job.model, now), tonumber(job.created)
+  add(sums, 'n:' .. target, 1)
+  if job.started then add(sums, 'w' .. bucket(tonumber(job.started) - created), 1) end
+  if target == 'succeeded' then
+    add(sums, 'l' .. bucket(now - created), 1)
+    if type(tokens) == 'number' then add(sums, 'tokens', tokens) end
+  end
+end

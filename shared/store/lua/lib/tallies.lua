@@ -1,0 +1,41 @@
+--- include: lib/base, lib/storage
+-- What many jobs of one call add to or take away from the same keys, until `write_tallies` writes it.
+
+local MOST_COUNTED = 1e12  -- Of one job: what an engine says of itself may be anything.
+
+local tallies, leavers = {}, {}
+
+-- The sums that are added to fields of a hash that lives for so long; each field's name ends with `suffix`.
+local function tally(k, seconds, suffix)
+  local name = k .. suffix
+  local sums = tallies[name]
+  if not sums then
+    sums = {}
+    tallies[name] = sums
+    tallies[#tallies + 1] = {k = k, seconds = seconds, suffix = suffix, sums = sums}
+  end
+  return sums
+end
+
+-- Take a member out of a sorted set.
+local function leave(k, member)
+  leavers[k] = leavers[k] or {}
+  table.insert(leavers[k], member)
+end
+
+-- Every script that ends jobs or counts ends with this.
+local function write_tallies()
+  for _, counts in ipairs(tallies) do
+    local fresh = false
+    for field, n in pairs(counts.sums) do
+      fresh = redis.call('HINCRBY', counts.k, field .. counts.suffix, int(n)) == n or fresh
+    end
+    if fresh then redis.call('EXPIRE', counts.k, int(counts.seconds)) end
+  end
+  for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
+  if next(ledgers) then write_ledgers() end
+end
+
+local function add(sums, field, n)
+  if n > 0 then sums[field] = (sums[field] or 0) + math.floor(math.min(n, MOST_COUNTED) + 0.5) end
+end
