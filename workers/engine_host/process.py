@@ -17,7 +17,7 @@ from workers.host.messages import Command, Report
 from workers.host.progress import Call, Progress, new_page
 
 ROOT = Path(__file__).resolve().parents[2]
-REAPER = ROOT / "workers" / "engine_reaper.py"
+REAPER = Path(__file__).with_name("reaper.py")
 """Run, and never imported: the worker needs nothing of it."""
 END_SECONDS = 12.0
 """A little more than a reaper takes at most."""

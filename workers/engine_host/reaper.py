@@ -1,4 +1,4 @@
-"""Starts an engine host and ends all that came of it: `python -I -S engine_reaper.py DESCRIPTORS COMMAND...`.
+"""Starts an engine host and ends all that came of it: `python -I -S reaper.py DESCRIPTORS COMMAND...`.
 
 A model may start processes: a pool, ffmpeg, the workers of a data loader. A kernel ends none of them with
 their parent, and those that have put themselves into a group or a session of their own are found by no kill
