@@ -95,7 +95,7 @@ async def _steal_rings(arena: Arena, site: Site) -> None:
             if redis.brpop(queue, timeout=1):
                 count += 1
                 # As if the marker of the lost ring had expired: the next ring may come at once.
-                redis.delete(site.store.keys("notifier", MODEL))
+                redis.delete(site.store.keys("bell", MODEL))
                 totals.append(time.time())
         redis.close()
         return count

@@ -109,7 +109,7 @@ class RingProtocol(RuleBasedStateMachine):
 
     @rule()
     def time_passes_and_the_rescuer_looks(self) -> None:
-        self.store.redis.delete(self.store.keys("notifier", MODEL))
+        self.store.redis.delete(self.store.keys("bell", MODEL))
         self._rung(self.store.rescue(MODEL).ring)
         self.lost = False
         self.occasions += 1

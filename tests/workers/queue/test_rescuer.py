@@ -17,7 +17,7 @@ def test_a_lost_doorbell_is_rung_again(store: JobStore) -> None:
     rescuer = Rescuer(store, rung.append)
     submit(store)
     assert rescuer.tick()["m"].ring is False, "the first ring is still on its way"
-    store.redis.delete(store.keys("notifier", "m"))
+    store.redis.delete(store.keys("bell", "m"))
     rescuer.tick()
     assert rung == ["m"]
 
@@ -45,7 +45,7 @@ def test_the_timer_lives_through_faults(store: JobStore) -> None:
     rescuer.start()
     submit(store)
     for _ in range(2):
-        store.redis.delete(store.keys("notifier", "m"))
+        store.redis.delete(store.keys("bell", "m"))
         seen = len(calls)
         eventually(lambda seen=seen: len(calls) > seen)
     rescuer.stop()
