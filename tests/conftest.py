@@ -69,7 +69,13 @@ def require(found: object, what: str) -> None:
     pytest.skip(f"NOT TESTED: {what} is missing here")
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+PATIENCE = 60.0
+"""Seconds after which a test no longer waits. It measures nothing: on a machine that is busy with other work
+all may take ten times as long.
+"""
+
+
+def eventually(condition: Callable[[], object], seconds: float = PATIENCE, what: str = "") -> None:
     """Wait until `condition()` holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

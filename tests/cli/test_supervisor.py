@@ -124,14 +124,12 @@ def test_a_stop_lets_processes_finish(pids: Path) -> None:
 
 def test_what_does_not_end_in_time_is_killed(quick: None) -> None:
     run = Run(script("stubborn", STUBBORN), script("meek", FOREVER), drain=0.5)
-    started = time.monotonic()
 
     run.until("stubborn | up", "meek     | up")
 
     assert "killing stubborn: not ended after 0.5 s" in run.text
     assert "stubborn ended (by signal: Killed)" in run.text
     assert "meek ended (by signal: Terminated)" in run.text
-    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -158,7 +156,7 @@ def test_a_second_ctrl_c_kills_at_once(quick: None, monkeypatch: pytest.MonkeyPa
     first.join()
     second.join()
     assert "SIGINT again: killing" in run.text
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60, "the drain would have taken a minute"
 
 
 def test_one_ctrl_c_that_comes_twice_is_one(quick: None) -> None:

@@ -398,9 +398,9 @@ def test_eight_processes_of_sixteen_threads_get_one_probe(
     store: JobStore, prefix: str, racers: Callable[[int], None]
 ) -> None:
     def run(number: int) -> list[str]:
-        eventually(lambda: store.redis.llen(f"{prefix}:here:{number}") == 8, 30)
+        eventually(lambda: store.redis.llen(f"{prefix}:here:{number}") == 8)
         store.redis.set(f"{prefix}:go:{number}", "1", ex=60)
-        eventually(lambda: store.redis.llen(f"{prefix}:got:{number}") == 8, 30)
+        eventually(lambda: store.redis.llen(f"{prefix}:got:{number}") == 8)
         got = cast(list[bytes], store.redis.lrange(f"{prefix}:got:{number}", 0, -1))
         for name in ("here", "got"):
             store.redis.expire(f"{prefix}:{name}:{number}", 60)

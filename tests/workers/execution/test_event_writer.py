@@ -105,7 +105,7 @@ def test_what_redis_does_not_answer_holds_up_one_step_once(
     mine = threading.current_thread().name
     assert kept.callers.count(mine) == 1
     scribe.step([(two, PieceOut(two.ticket, "b", (2,)))], [(two, finish(two))])
-    eventually(lambda: kept.callers.count("scribe") > 1, 5)
+    eventually(lambda: kept.callers.count("scribe") > 1)
     assert kept.callers.count(mine) == 1 and not kept.calls
     kept.away = False
     assert scribe.flush(5)
@@ -125,7 +125,7 @@ def test_nobody_waits_for_a_write_that_another_thread_has_begun(
     one, two = attempt(1), attempt(2)
     first = threading.Thread(target=scribe.step, args=([], [(one, finish(one))]))
     first.start()
-    eventually(lambda: kept.callers, 5)
+    eventually(lambda: kept.callers)
     scribe.end(two, finish(two))
     assert not kept.calls and not scribe.flush(0)
     kept.open.set()
@@ -142,7 +142,7 @@ def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scribe: Even
     kept.open.clear()
     one, two = attempt(1), attempt(2)
     scribe.end(two, finish(two))
-    eventually(lambda: scribe._writing, 5)
+    eventually(lambda: scribe._writing)
     for word in ("a", "b", "c", "d"):
         scribe.step([(one, PieceOut(one.ticket, word, (ord(word),)))], [])
     kept.open.set()
