@@ -177,7 +177,7 @@ def test_the_event_channel_may_be_lost_more_often_than_the_pool_has_connections(
             for losses in range(10):
                 what = f"listens again after {losses} losses"
                 eventually(lambda: dict(admin.pubsub_numsub(name))[name.encode()] == 1, what=what)
-                admin.client_kill_filter(_type="pubsub")
+                assert admin.client_kill_filter(_type="pubsub") == 1
     finally:
         hub.stop()
         redis.close()

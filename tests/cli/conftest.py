@@ -37,10 +37,10 @@ def gone(*pids: int, within: float = PATIENCE) -> bool:
 
 
 def when(condition: Callable[[], bool], then: Callable[[], None]) -> threading.Thread:
-    """Do something from another thread once a condition holds."""
+    """Do something from another thread once a condition holds, or will not: a supervisor must be stopped."""
 
     def watch() -> None:
-        assert wait_until(condition, PATIENCE)
+        wait_until(condition, PATIENCE)
         then()
 
     thread = threading.Thread(target=watch)

@@ -31,10 +31,11 @@ class Run:
         return self.output.getvalue()
 
     def until(self, *words: str) -> None:
-        """Run, and stop once all of these have been printed."""
+        """Run, and stop once all of these have been printed, which they must be."""
         thread = when(lambda: all(word in self.text for word in words), self.supervisor.stop)
         self.supervisor.run()
         thread.join()
+        assert [word for word in words if word not in self.text] == []
 
 
 @pytest.fixture
@@ -55,11 +56,13 @@ def test_lines_carry_the_name_of_their_process() -> None:
 def test_output_that_is_not_utf_8_breaks_nothing() -> None:
     run = Run(script("one", r"os.write(1, b'\xff\xfe ok\n'); time.sleep(60)"))
     run.until(" ok")
+    assert "one    | \ufffd\ufffd ok" in run.text
 
 
 def test_no_shell_stays_between(pids: Path) -> None:
     run = Run(script("one", "say(f'parent {os.getppid()}'); time.sleep(60)"))
-    run.until(f"parent {os.getpid()}")
+    run.until("parent ")
+    assert f"parent {os.getpid()}\n" in run.text
 
 
 def test_a_process_that_dies_is_started_again_while_others_live_on(quick: None, pids: Path) -> None:
@@ -101,6 +104,7 @@ def test_a_process_that_lived_well_comes_back_quickly(
 def test_a_program_that_is_not_there_is_reported_and_tried_again(quick: None) -> None:
     run = Run(Spec("absent", ("/nowhere/program",)))
     run.until("absent ended (exit code 127); starts again in 0.1 s")
+    assert "absent ended (exit code 127); starts again in 0.05 s" in run.text
 
 
 def test_a_stop_lets_processes_finish(pids: Path) -> None:

@@ -19,7 +19,7 @@ from redis import Redis
 from client import ApiError, Client, text_of
 from shared.broker import DELIVERY_QUEUE, RESCUE_QUEUE, make_celery, queue_name
 from shared.settings import load_settings
-from tests.conftest import eventually, free_port
+from tests.conftest import PATIENCE, eventually, free_port
 from tests.integration.conftest import ECHO, SHARED
 from tests.integration.stack import TOKEN, Stack
 from workers.operations.flower import REDACTED
@@ -94,7 +94,8 @@ def test_the_engine_host_dies_with_its_worker(echo: Stack) -> None:
     eventually(lambda: worker.children(recursive=True))
     hosts = worker.children(recursive=True)
     echo.kill("worker-echo-3")
-    eventually(lambda: not any(host.is_running() for host in hosts), what="the host ends too")
+    _, alive = psutil.wait_procs(hosts, timeout=PATIENCE)
+    assert alive == []
 
 
 def test_redis_away_answers_503_and_comes_back_by_itself(

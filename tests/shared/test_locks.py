@@ -23,9 +23,12 @@ def test_who_was_woken_before_does_not_wait(kind: Callable[[], Wakeup]) -> None:
     wakeup = kind()
     wakeup.wake()
     wakeup.wake()
+    began = time.monotonic()
 
     wakeup.wait()
     wakeup.wait(LONG)
+
+    assert time.monotonic() - began < LONG, "it did not wait to the end"
 
 
 @KINDS
@@ -62,7 +65,8 @@ def test_a_greenlet_is_woken(timeout: float | None) -> None:
     wakeup.wake()
     wakeup.wake()
 
-    waiting.get(timeout=LONG / 2)
+    waiting.join(LONG / 2)
+    assert waiting.successful()
 
 
 def test_a_greenlet_that_is_killed_while_it_waits_is_not_woken_again() -> None:
@@ -134,8 +138,8 @@ from gevent import monkey
 monkey.patch_all()
 import _thread, threading
 from concurrent.futures import ThreadPoolExecutor
-from shared.connection import connect
-from shared.courier import ScriptPipeline
+from shared.redis.connection import connect
+from shared.redis.script_pipeline import ScriptPipeline
 from shared.greenlets import GreenletWakeup
 from shared.locks import brief_lock, brief_rlock, wakeups
 

@@ -182,7 +182,7 @@ from gevent import monkey
 monkey.patch_all()
 import os
 import gevent
-from api.metrics import OffTheLoop
+from api.routes.metrics import OffTheLoop
 heard, said = os.pipe()
 gevent.spawn(os.write, said, b"the loop goes on")
 print(OffTheLoop()(lambda: os.read(heard, 100)).decode())

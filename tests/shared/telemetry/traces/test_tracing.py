@@ -16,7 +16,7 @@ import logging, os, sys, threading, time
 sys.modules.update({"opentelemetry.metrics": None, "opentelemetry.sdk.metrics": None})
 from api.app import create_app
 from api.services import of
-from api.tracing import trace_requests
+from api.http.tracing import trace_requests
 from shared.settings import load_settings
 
 said = []
