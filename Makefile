@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
+.PHONY: help setup run demo test nightly explore chaos-long stress check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,24 @@ test: setup check ## Checks, then all tests with coverage
 .PHONY: test-vllm
 test-vllm: setup ## The vLLM engine against vLLM itself, minutes once .bench/environments holds its 3.5 GB
 	$(BIN)/python -m tests.real_vllm
+
+SEED ?= $(shell date +%s)
+SCALE ?= 0.25
+RUNS ?= 10
+OUT ?= .bench/stress
+
+nightly: explore chaos-long ## New seeds: every property with a thousand examples, then chaos at SCALE; hours (SEED=n repeats)
+
+explore: setup ## Every property and random search with a thousand examples and a new seed (SEED=n repeats)
+	@echo "seed $(SEED)"
+	$(BIN)/python -m pytest -m "hypothesis or explores" --hypothesis-profile=nightly --hypothesis-seed=$(SEED) \
+	  --timeout=7200 -n 2 || { echo "repeat with: make explore SEED=$(SEED)"; exit 1; }
+
+chaos-long: setup ## The campaign at a quarter of its full size (SCALE=1: all of it), with a new seed
+	$(BIN)/python -m tests.chaos --scale $(SCALE) --seed $(SEED) || { echo "repeat with: make chaos-long SCALE=$(SCALE) SEED=$(SEED)"; exit 1; }
+
+stress: setup ## The suite RUNS times with a busy loop a core beside it; what failed, run by run
+	$(BIN)/python -m tests.stress --runs $(RUNS) --out $(OUT)
 
 bench: setup ## Beside its peers on this machine, about 15 minutes
 	$(BIN)/python -m bench

@@ -18,7 +18,7 @@ from shared.domain.states import JobState
 from shared.store.breaker import Breaker, BreakerPolicy, BreakerState, Verdict, cooldown
 from shared.store.jobs import JobStore
 from shared.store.scripts import whole_script
-from tests.conftest import eventually
+from tests.conftest import eventually, examples
 from tests.shared.racer import race
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
@@ -227,7 +227,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(OPERATIONS, st.sampled_from([POLICY, replace(POLICY, threshold=50, volume=2, window=2000)]))
 def _agree(
     twin: Callable[..., Any],
@@ -256,6 +256,7 @@ def _agree(
         assert told == (wait, ours)
 
 
+@pytest.mark.explores
 def test_lua_and_python_agree(twin: Callable[..., Any]) -> None:
     _agree(twin)
 

@@ -1,6 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from workers.engines.text_generation.sampling.sampler import Sampling
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.sequence import NO_SLOT, Chunk, Sequence
@@ -71,7 +72,7 @@ def test_a_small_budget_never_starves_prompts() -> None:
     assert scheduler.plan()[-1].sequence.id == "late"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     slots=st.integers(1, 5),
     budget=st.integers(1, 40),
