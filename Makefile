@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-setup: $(READY) ## Make .venv with everything pinned in constraints.txt
+setup: $(READY) ## Make .venv with everything that constraints.txt pins
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12 setup")'
@@ -26,80 +26,80 @@ $(READY): pyproject.toml constraints.txt
 run: setup ## Start everything, stream one real job per demo model, keep serving
 	$(BIN)/truthgpt up --demo
 
-demo: setup ## One job per demo model against a running server, or one of its own
+demo: setup ## Run one job per demo model on a running server, or on one started for it
 	$(BIN)/truthgpt demo
 
-check: setup ## Lint, format, types, import rules
+check: setup ## Check lint, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: ## Known vulnerabilities of what constraints.txt pins (needs the network; for CI)
+audit: ## List known vulnerabilities of what constraints.txt pins (needs the network; for CI)
 	$(PYTHON) -m venv .audit
 	.audit/bin/python -m pip install --quiet pip-audit
 	.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-format: setup ## Put the code into its form
+format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup check ## Checks, then all tests with coverage
+test: setup check ## Run the checks, then all tests with coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
 .PHONY: test-vllm
-test-vllm: setup ## The vLLM engine against vLLM itself, minutes once .bench/environments holds its 3.5 GB
+test-vllm: setup ## Test the vLLM engine against vLLM itself, which is installed on the first run
 	$(BIN)/python -m tests.real_vllm
 
 SEED ?= $(shell date +%s)
 SCALE ?= 0.25
 RUNS ?= 10
-OUT ?= .bench/stress
 
-nightly: explore chaos-long ## New seeds: every property with a thousand examples, then chaos at SCALE; hours (SEED=n repeats)
+nightly: explore chaos-long ## Explore every property, then run chaos at SCALE, with new seeds; hours (SEED=n repeats)
 
-explore: setup ## Every property and random search with a thousand examples and a new seed (SEED=n repeats)
+explore: setup ## Run every property and random search with a thousand examples and a new seed (SEED=n repeats)
 	@echo "seed $(SEED)"
 	$(BIN)/python -m pytest -m "hypothesis or explores" --hypothesis-profile=nightly --hypothesis-seed=$(SEED) \
 	  --timeout=7200 -n 2 || { echo "repeat with: make explore SEED=$(SEED)"; exit 1; }
 
-chaos-long: setup ## The campaign at a quarter of its full size (SCALE=1: all of it), with a new seed
-	$(BIN)/python -m tests.chaos --scale $(SCALE) --seed $(SEED) || { echo "repeat with: make chaos-long SCALE=$(SCALE) SEED=$(SEED)"; exit 1; }
+chaos-long: setup ## Run the chaos campaign at a quarter of its full size, with a new seed (SCALE=1: full size)
+	$(BIN)/python -m tests.chaos --scale $(SCALE) --seed $(SEED) \
+	  || { echo "repeat with: make chaos-long SCALE=$(SCALE) SEED=$(SEED)"; exit 1; }
 
-stress: setup ## The suite RUNS times with a busy loop a core beside it; what failed, run by run
-	$(BIN)/python -m tests.stress --runs $(RUNS) --out $(OUT)
+stress: setup ## Run the suite RUNS times with a busy loop a core beside it, and print what failed in each run
+	$(BIN)/python -m tests.stress --runs $(RUNS)
 
-bench: setup ## Beside its peers on this machine, about 15 minutes
+bench: setup ## Compare with other stacks on this machine, about 15 minutes
 	$(BIN)/python -m bench
 
-bench-quick: setup ## The same in about 3 minutes
+bench-quick: setup ## Compare with other stacks in one short round, about 3 minutes
 	$(BIN)/python -m bench --quick
 
-bench-engines: setup ## The engines beside static batches and plain transformers, about 6 minutes
+bench-engines: setup ## Compare the engines with static batches and plain transformers, about 6 minutes
 	$(BIN)/python -m bench.engines
 
-bench-gpu: setup ## Text generation on a CUDA device beside the memory's bandwidth, under 8 minutes
+bench-gpu: setup ## Compare text generation on a CUDA device with the bandwidth of its memory, under 8 minutes
 	$(BIN)/python -m bench.gpu
 
-bench-overhead: setup ## What metrics, traces and logs together cost, about 5 minutes
+bench-overhead: setup ## Measure what metrics, traces and logs cost together, about 5 minutes
 	$(BIN)/python -m bench.overhead
 
-profile: setup ## Where each job's microseconds go, stage by stage, about 2 minutes
+profile: setup ## Print where a job's processor time goes, stage by stage, about 2 minutes
 	$(BIN)/python -m bench.profile
 
-show: setup ## Everything at once under load for a minute: metrics, dashboards, a trace, Flower, alerts
+show: setup ## Run everything under load for a minute and check metrics, dashboards, a trace, Flower, alerts
 	$(BIN)/python -m tests.show
 
-zoo: setup ## 130 tiny architectures through the text engine, with chunks, cancels and resumes, about 4 minutes
+zoo: setup ## Run 130 tiny architectures through the text engine, about 4 minutes
 	$(BIN)/python -m tests.zoo
 
-chaos: setup ## Kill, pause and cut everything many times, then judge what clients saw (long)
+chaos: setup ## Kill, pause and cut every process many times, then check what clients saw (hours)
 	$(BIN)/python -m tests.chaos
 
-chaos-quick: setup ## The same in a few minutes
+chaos-quick: setup ## Kill, pause and cut every process a few times, then check what clients saw (minutes)
 	$(BIN)/python -m tests.chaos --quick
 
 clean: ## Remove what setup and tests made
