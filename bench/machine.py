@@ -42,7 +42,7 @@ def look_around(packages: Sequence[str] = PACKAGES) -> Machine:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         redis=".".join(map(str, find_binary()[1])),
         packages=_versions(packages),
-        commit=_commit(),
+        commit=commit(),
         load=round(os.getloadavg()[0], 2),
     )
 
@@ -70,7 +70,7 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that is checked out, with a `+` when files differ from it."""
     git = ("git", "-C", str(REPOSITORY))
     try:
