@@ -44,9 +44,21 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup check ## Run the checks, then all tests with coverage
+# Two processes, the longest files first (tests/conftest.py).
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/clients
+
+test: setup check ## Run the checks, then the tests
+	$(BIN)/python $(PYTEST)
+	@echo "Not run: clients made by other people's generators (make test-clients), coverage (make coverage)"
+
+.PHONY: test-clients coverage
+test-clients: setup ## Test clients that code generators and linters make of the API's document (npm and pip install them)
+	$(BIN)/python -m pytest tests/clients
+
+# Counting lines takes half as much processor time again, so it has a target of its own.
+coverage: setup ## Run the tests and count the lines that they run, of which there must be 85 %
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 

@@ -13,6 +13,7 @@ import msgspec
 
 from bench.programs import REPOSITORY
 
+RESULTS = REPOSITORY / "bench" / "results"
 SCRATCH = REPOSITORY / ".bench"
 """What a benchmark needs while it runs: each has a folder below."""
 FAILED, INTERRUPTED = 1, 130
@@ -28,12 +29,7 @@ OFFLINE = {
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of `python -m MODULE`, which takes the folder that results are written to."""
     made = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    made.add_argument(
-        "--results",
-        type=Path,
-        default=REPOSITORY / "bench" / "results",
-        help="where the files are written",
-    )
+    made.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
     return made
 
 

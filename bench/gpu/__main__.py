@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from bench.command import OFFLINE, parser, publish, run, today
+from bench.command import OFFLINE, RESULTS, parser, publish, run, today
 
 os.environ.update(OFFLINE)
 
@@ -51,7 +51,7 @@ def _measure(options: argparse.Namespace) -> int:
         measured, plan.batches, plan.prompt, plan.new, plan.rounds, plan.budget, plan.copied
     )
     result = Result(today(), device, plan, bound, engines, rows)
-    if options.cpu_check:
+    if options.cpu_check and options.results == RESULTS:
         print(f"\n{render(result)}")
     else:
         publish(result, render(result), options.results, result.stem)

@@ -20,7 +20,7 @@ from tests.api.conftest import ROOT, TOKEN, Server
 from tests.conftest import RedisServer, eventually, examples
 
 FUZZED = examples(60)
-CASES = 1_000
+CASES = 800
 REPEATABLE = ("--generation-deterministic",) if settings.default.derandomize else ()
 REPLACED = "positive_data_acceptance,not_a_server_error"
 """Checks that stand in tests/api/schemathesis_hooks.py with what no schema can foresee."""
