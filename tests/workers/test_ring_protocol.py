@@ -168,7 +168,7 @@ def test_a_waiting_job_is_never_forgotten(store: JobStore) -> None:
     run_state_machine_as_test(
         RingProtocol,
         settings=settings(
-            max_examples=examples(120),
+            max_examples=examples(60),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -147,7 +147,7 @@ def test_nothing_that_fits_is_refused(which: int, text: str) -> None:
     tokenizer = BOUNDED[which]
     count = len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    prompt_bounds(tokenizer, max(1, count)).check([text])
+    assert prompt_bounds(tokenizer, max(1, count)).check([text]) is None
 
 
 def test_composing_characters_shrinks_no_text_below_a_quarter() -> None:
