@@ -21,7 +21,7 @@ import msgspec
 
 from bench.command import parser, publish, run, today
 from bench.figures import over, percentile
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from shared.domain.params import TextGenerationParams, told
 from shared.domain.records import Claim, NewJob, Requeue, new_job_id
 from shared.domain.sharing import Share
@@ -198,12 +198,11 @@ def _measure(name: str, short: JobStore, long: JobStore, rounds: int) -> Call:
 
 def render(result: Backlog) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# {result.jobs:,} waiting jobs, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. "
+        machine_lines(result.machine),
+        "",
         f"{result.tenants} tenants, requests of {result.request_bytes} bytes, {result.rounds} calls each, "
         f"taking turns with a queue of {FEW} in the same Redis.",
         "",

@@ -15,9 +15,8 @@ import msgspec
 
 from bench.command import SCRATCH, parser, publish, run, today
 from bench.figures import ratio
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from bench.programs import REPOSITORY
-from bench.report import machine_lines
 from bench.shapes import SHAPES, Shape
 from bench.subjects.ours import Ours
 from bench.table import table

@@ -19,7 +19,7 @@ import msgspec
 
 from bench.command import parser, publish, run, today
 from bench.figures import over, percentile
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from bench.programs import REPOSITORY
 from bench.subjects.ours import Ours
 from shared.domain.records import Append, Claim, Finish, NewJob, new_job_id
@@ -210,12 +210,12 @@ def _store() -> Iterator[JobStore]:
 
 def render(result: Cost) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# The result cache, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. {MODEL}, {TOKENS} new "
+        machine_lines(result.machine),
+        "",
+        f"{MODEL}, {TOKENS} new "
         f"tokens, greedy, {result.rounds} prompts, each asked twice on one connection.",
         "",
         "| backend | miss p50, ms | miss p99, ms | hit p50, ms | hit p99, ms | p50 miss / hit |",

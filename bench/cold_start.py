@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from bench.command import parser, publish, run, today
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from bench.programs import Program, programs
 from shared.embedded_redis import free_port
 
@@ -143,12 +143,11 @@ def _cpu(program: Program) -> float:
 
 def render(result: ColdStart) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# Cold starts, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. "
+        machine_lines(result.machine),
+        "",
         f"{len(result.starts[0].seconds)} rounds; files were read before.",
         "",
         "| start | s, median (low to high) | goal, s | processor s, median (low to high) |",

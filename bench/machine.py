@@ -47,6 +47,18 @@ def look_around(packages: Sequence[str] = PACKAGES) -> Machine:
     )
 
 
+def machine_lines(machine: Machine) -> str:
+    """Where and with what, in three lines."""
+    packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
+    return "\n".join(
+        (
+            f"- {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, {machine.system}",
+            f"- {machine.python}, Redis {machine.redis}, {packages}",
+            f"- commit {machine.commit}, load average before the first turn {machine.load}",
+        )
+    )
+
+
 def _has_affinity() -> bool:
     return hasattr(psutil.Process, "cpu_affinity")
 

@@ -15,8 +15,8 @@ import msgspec
 from bench.collector import Collector, collector
 from bench.command import SCRATCH, parser, publish, run, today
 from bench.figures import Spread, ratio
-from bench.machine import Machine, look_around
-from bench.report import machine_lines, spread_text
+from bench.machine import Machine, look_around, machine_lines
+from bench.report import spread_text
 from bench.subjects.ours import Ours
 from bench.table import table
 from bench.turn import Turn, TurnFailed, take_turn

@@ -17,7 +17,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from bench.command import parser, publish, run, today
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from bench.sleeper import STEP_SECONDS
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
@@ -136,12 +136,12 @@ def measure(workers: list[int], rounds: int, seconds: float) -> Scaling:
 
 def render(result: Scaling) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# Workers of an engine that sleeps {STEP_SECONDS * 1000:.0f} ms, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. {CLIENTS} clients a "
+        machine_lines(result.machine),
+        "",
+        f"{CLIENTS} clients a "
         f"worker in a closed loop, {result.seconds:g} s each, {len(result.points[0].rates)} rounds in turn.",
         "",
         f"Goal: ≥ {LEAST} × linear.",
