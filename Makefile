@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
+.PHONY: help setup run demo test nightly explore chaos-long stress check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,15 +44,45 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup check ## Run the checks, then all tests with coverage
+# Two processes, the longest files first (tests/conftest.py).
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/clients
+
+test: setup check ## Run the checks, then the tests
+	$(BIN)/python $(PYTEST)
+	@echo "Not run: clients made by other people's generators (make test-clients), coverage (make coverage)"
+
+.PHONY: test-clients coverage
+test-clients: setup ## Test clients that code generators and linters make of the API's document (npm and pip install them)
+	$(BIN)/python -m pytest tests/clients
+
+# Counting lines takes half as much processor time again, so it has a target of its own.
+coverage: setup ## Run the tests and count the lines that they run, of which there must be 85 %
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
 .PHONY: test-vllm
 test-vllm: setup ## Test the vLLM engine against vLLM itself, which is installed on the first run
 	$(BIN)/python -m tests.real_vllm
+
+SEED ?= $(shell date +%s)
+SCALE ?= 0.25
+RUNS ?= 10
+
+nightly: explore chaos-long ## Explore every property, then run chaos at SCALE, with new seeds; hours (SEED=n repeats)
+
+explore: setup ## Run every property and random search with a thousand examples and a new seed (SEED=n repeats)
+	@echo "seed $(SEED)"
+	$(BIN)/python -m pytest -m "hypothesis or explores" --hypothesis-profile=nightly --hypothesis-seed=$(SEED) \
+	  --timeout=7200 -n 2 || { echo "repeat with: make explore SEED=$(SEED)"; exit 1; }
+
+chaos-long: setup ## Run the chaos campaign at a quarter of its full size, with a new seed (SCALE=1: full size)
+	$(BIN)/python -m tests.chaos --scale $(SCALE) --seed $(SEED) \
+	  || { echo "repeat with: make chaos-long SCALE=$(SCALE) SEED=$(SEED)"; exit 1; }
+
+stress: setup ## Run the suite RUNS times with a busy loop a core beside it, and print what failed in each run
+	$(BIN)/python -m tests.stress --runs $(RUNS)
 
 bench: setup ## Compare with other stacks on this machine, about 15 minutes
 	$(BIN)/python -m bench

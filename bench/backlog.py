@@ -14,16 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from bench.command import parser, publish, run, today
 from bench.figures import over, percentile
-from bench.files import write
-from bench.machine import Machine, look_around
-from bench.programs import REPOSITORY
+from bench.machine import Machine, look_around, machine_lines
 from shared.domain.params import TextGenerationParams, without_defaults
 from shared.domain.records import Claim, NewJob, Requeue, new_job_id
 from shared.domain.sharing import Share
@@ -31,7 +29,6 @@ from shared.embedded_redis import EmbeddedRedis
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 
-RESULTS = REPOSITORY / "bench" / "results"
 MODEL, TENANTS, FEW = "demo-llama", 100, 100
 PROMPT = "word " * 40
 MOST_BYTES, MOST_RATIO = 1500, 1.2
@@ -69,6 +66,10 @@ class Backlog(msgspec.Struct, frozen=True):
 
 def main() -> int:
     options = _options()
+    return run(lambda: _measure_all(options))
+
+
+def _measure_all(options: argparse.Namespace) -> int:
     machine = look_around()
     with tempfile.TemporaryDirectory(prefix="backlog-") as folder:
         server = EmbeddedRedis(Path(folder))
@@ -86,7 +87,7 @@ def main() -> int:
         finally:
             server.stop()
     result = Backlog(
-        datetime.now(UTC).date().isoformat(),
+        today(),
         machine,
         options.jobs,
         TENANTS,
@@ -96,18 +97,15 @@ def main() -> int:
         grown_greedy,
         calls,
     )
-    text = render(result)
-    print(text)
-    write(result, text, options.results, f"{result.date}-backlog")
+    publish(result, render(result), options.results, f"{result.date}-backlog")
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=2_000)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    options = parser("bench.backlog", __doc__)
+    options.add_argument("--jobs", type=int, default=1_000_000)
+    options.add_argument("--rounds", type=int, default=2_000)
+    return options.parse_args()
 
 
 def _request(*, greedy: bool) -> bytes:
@@ -200,12 +198,11 @@ def _measure(name: str, short: JobStore, long: JobStore, rounds: int) -> Call:
 
 def render(result: Backlog) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# {result.jobs:,} waiting jobs, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. "
+        machine_lines(result.machine),
+        "",
         f"{result.tenants} tenants, requests of {result.request_bytes} bytes, {result.rounds} calls each, "
         f"taking turns with a queue of {FEW} in the same Redis.",
         "",

@@ -9,23 +9,20 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from bench.command import SCRATCH, parser, publish, run, today
 from bench.figures import ratio
-from bench.files import write
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from bench.programs import REPOSITORY
-from bench.report import machine_lines
 from bench.shapes import SHAPES, Shape
 from bench.subjects.ours import Ours
 from bench.table import table
 from bench.turn import Turn, TurnFailed, take_turn
 
-RESULTS = REPOSITORY / "bench" / "results"
-SCRATCH = REPOSITORY / ".bench" / "builds"
+FOLDER = SCRATCH / "builds"
 CLIENTS = (64, 1)
 WARM_UP = 3.0
 
@@ -66,7 +63,7 @@ def measure(against: Path, shapes: list[Shape], rounds: int, seconds: float) -> 
     pairs = [
         _pair(against, shape, clients, rounds, seconds) for shape in shapes for clients in CLIENTS
     ]
-    return Builds(datetime.now(UTC).date().isoformat(), machine, against.name, seconds, pairs)
+    return Builds(today(), machine, against.name, seconds, pairs)
 
 
 def _pair(against: Path, shape: Shape, clients: int, rounds: int, seconds: float) -> Pair:
@@ -85,10 +82,10 @@ def _pair(against: Path, shape: Shape, clients: int, rounds: int, seconds: float
 def _turn(subject: Ours, shape: Shape, clients: int, seconds: float) -> Turn:
     try:
         return take_turn(
-            subject, SCRATCH, clients=clients, warm_up=WARM_UP, seconds=seconds, shape=shape
+            subject, FOLDER, clients=clients, warm_up=WARM_UP, seconds=seconds, shape=shape
         )
     finally:
-        shutil.rmtree(SCRATCH, ignore_errors=True)
+        shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 def render(result: Builds) -> str:
@@ -124,27 +121,24 @@ def _row(pair: Pair, shown: str, of: Callable[[Turn], float]) -> tuple[str, str,
 def main() -> int:
     """0 when it ran; what came out is for people to judge."""
     options = _options()
-    try:
-        result = measure(options.against, options.shapes, options.rounds, options.seconds)
-    except TurnFailed as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    text = render(result)
-    print(f"\n{text}")
-    write(result, text, options.results, f"{result.date}-builds")
+    return run(lambda: _measure(options), TurnFailed)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    result = measure(options.against, options.shapes, options.rounds, options.seconds)
+    publish(result, render(result), options.results, f"{result.date}-builds")
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.builds", description=__doc__)
-    parser.add_argument(
+    options = parser("bench.builds", __doc__)
+    options.add_argument(
         "--against", type=_checkout, required=True, help="root of the other checkout"
     )
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["client", "same"])
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured in each turn")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
-    return parser.parse_args()
+    options.add_argument("--shapes", nargs="+", choices=SHAPES, default=["client", "same"])
+    options.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    options.add_argument("--seconds", type=float, default=5.0, help="measured in each turn")
+    return options.parse_args()
 
 
 def _checkout(path: str) -> Path:

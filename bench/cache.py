@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from bench.command import parser, publish, run, today
 from bench.figures import over, percentile
-from bench.files import write
-from bench.machine import Machine, look_around
+from bench.machine import Machine, look_around, machine_lines
 from bench.programs import REPOSITORY
 from bench.subjects.ours import Ours
 from shared.domain.records import Append, Claim, Finish, NewJob, new_job_id
@@ -30,7 +29,6 @@ from shared.embedded_redis import EmbeddedRedis
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 
-RESULTS = REPOSITORY / "bench" / "results"
 MODEL, TOKENS = "demo-llama", 32
 FOLDER = REPOSITORY / "models" / MODEL
 CATALOGUE = f"models: {{{MODEL}: {{engine: text-generation, path: {FOLDER}, threads: 1}}}}\n"
@@ -69,22 +67,22 @@ class Cost(msgspec.Struct, frozen=True):
 
 def main() -> int:
     options = _options()
+    return run(lambda: _measure_all(options))
+
+
+def _measure_all(options: argparse.Namespace) -> int:
     machine = look_around()
     latencies = [_latency(backend, options.rounds) for backend in ("redis", "memory")]
     calls = _calls(options.rounds)
-    today = datetime.now(UTC).date().isoformat()
-    result = Cost(today, machine, options.rounds, latencies, calls)
-    text = render(result)
-    print(text)
-    write(result, text, options.results, f"{result.date}-cache")
+    result = Cost(today(), machine, options.rounds, latencies, calls)
+    publish(result, render(result), options.results, f"{result.date}-cache")
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.cache", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=500)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    options = parser("bench.cache", __doc__)
+    options.add_argument("--rounds", type=int, default=500)
+    return options.parse_args()
 
 
 def _latency(backend: str, rounds: int) -> Latency:
@@ -212,12 +210,12 @@ def _store() -> Iterator[JobStore]:
 
 def render(result: Cost) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# The result cache, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. {MODEL}, {TOKENS} new "
+        machine_lines(result.machine),
+        "",
+        f"{MODEL}, {TOKENS} new "
         f"tokens, greedy, {result.rounds} prompts, each asked twice on one connection.",
         "",
         "| backend | miss p50, ms | miss p99, ms | hit p50, ms | hit p99, ms | p50 miss / hit |",

@@ -12,19 +12,17 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import msgspec
 import psutil
 
-from bench.files import write
-from bench.machine import Machine, look_around
-from bench.programs import REPOSITORY, Program, programs
+from bench.command import parser, publish, run, today
+from bench.machine import Machine, look_around, machine_lines
+from bench.programs import Program, programs
 from shared.embedded_redis import free_port
 
-RESULTS = REPOSITORY / "bench" / "results"
 TOKEN = "cold-start-bench-token-of-32-characters"
 PATIENCE, POLL = 120.0, 0.1
 
@@ -52,21 +50,22 @@ class ColdStart(msgspec.Struct, frozen=True):
 
 def main() -> int:
     options = _options()
+    return run(lambda: _measure_all(options), RuntimeError)
+
+
+def _measure_all(options: argparse.Namespace) -> int:
     machine = look_around()
     starts = [measure(name, options.rounds) for name in options.only or STARTS]
-    result = ColdStart(datetime.now(UTC).date().isoformat(), machine, starts)
-    text = render(result)
-    print(text)
-    write(result, text, options.results, f"{result.date}-cold-start")
+    result = ColdStart(today(), machine, starts)
+    publish(result, render(result), options.results, f"{result.date}-cold-start")
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.cold_start", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", action="append", choices=STARTS)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    options = parser("bench.cold_start", __doc__)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--only", action="append", choices=STARTS)
+    return options.parse_args()
 
 
 def measure(name: str, rounds: int) -> Start:
@@ -144,12 +143,11 @@ def _cpu(program: Program) -> float:
 
 def render(result: ColdStart) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# Cold starts, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. "
+        machine_lines(result.machine),
+        "",
         f"{len(result.starts[0].seconds)} rounds; files were read before.",
         "",
         "| start | s, median (low to high) | goal, s | processor s, median (low to high) |",

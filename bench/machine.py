@@ -42,8 +42,20 @@ def look_around(packages: Sequence[str] = PACKAGES) -> Machine:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         redis=".".join(map(str, find_binary()[1])),
         packages=_versions(packages),
-        commit=_commit(),
+        commit=commit(),
         load=round(os.getloadavg()[0], 2),
+    )
+
+
+def machine_lines(machine: Machine) -> str:
+    """Where and with what, in three lines."""
+    packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
+    return "\n".join(
+        (
+            f"- {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, {machine.system}",
+            f"- {machine.python}, Redis {machine.redis}, {packages}",
+            f"- commit {machine.commit}, load average before the first turn {machine.load}",
+        )
     )
 
 
@@ -70,7 +82,7 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that is checked out, with a `+` when files differ from it."""
     git = ("git", "-C", str(REPOSITORY))
     try:

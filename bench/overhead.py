@@ -7,31 +7,24 @@ collector on this machine at the default sampling, a JSON line a request and an 
 import argparse
 import os
 import shutil
-import signal
 import statistics
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from types import FrameType
 
 import msgspec
 
 from bench.collector import Collector, collector
+from bench.command import SCRATCH, parser, publish, run, today
 from bench.figures import Spread, ratio
-from bench.files import write
-from bench.machine import Machine, look_around
-from bench.programs import REPOSITORY
-from bench.report import machine_lines, spread_text
+from bench.machine import Machine, look_around, machine_lines
+from bench.report import spread_text
 from bench.subjects.ours import Ours
 from bench.table import table
 from bench.turn import Turn, TurnFailed, take_turn
 
-RESULTS = REPOSITORY / "bench" / "results"
-SCRATCH = REPOSITORY / ".bench" / "overhead"
+FOLDER = SCRATCH / "overhead"
 CLIENTS = 64
 WARM_UP = 5.0
 GOAL = 0.95
-INTERRUPTED = 130
 ON = {
     "metrics": {"ENABLE_METRICS": "true"},
     "traces": {"ENABLE_TRACING": "true"},
@@ -81,20 +74,15 @@ class Overhead(msgspec.Struct, frozen=True):
 def main() -> int:
     """0 when it ran; what came out is for people to judge."""
     options = _options()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _interrupt)
-    try:
-        result = measure(options.rounds, options.seconds, options.only or list(ON))
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return INTERRUPTED
-    except TurnFailed as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    text = render(result)
-    print(f"\n{text}")
+    return run(lambda: _measure(options), TurnFailed)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    result = measure(options.rounds, options.seconds, options.only or list(ON))
     if options.only is None:
-        write(result, text, options.results, f"{result.date}-overhead")
+        publish(result, render(result), options.results, f"{result.date}-overhead")
+    else:
+        print(f"\n{render(result)}")
     return 0
 
 
@@ -105,8 +93,7 @@ def measure(rounds: int, seconds: float, kinds: list[str]) -> Overhead:
     machine = look_around()
     with collector() as spans:
         taken = [_round(spans, seconds, kinds) for _ in range(rounds)]
-        date = datetime.now(UTC).date().isoformat()
-        return Overhead(date, machine, kinds, seconds, spans.received, taken)
+        return Overhead(today(), machine, kinds, seconds, spans.received, taken)
 
 
 def _round(spans: Collector, seconds: float, kinds: list[str]) -> Round:
@@ -128,9 +115,9 @@ def _round(spans: Collector, seconds: float, kinds: list[str]) -> Round:
 
 def _turn(subject: Ours, seconds: float) -> Turn:
     try:
-        return take_turn(subject, SCRATCH, clients=CLIENTS, warm_up=WARM_UP, seconds=seconds)
+        return take_turn(subject, FOLDER, clients=CLIENTS, warm_up=WARM_UP, seconds=seconds)
     finally:
-        shutil.rmtree(SCRATCH, ignore_errors=True)
+        shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 def render(result: Overhead) -> str:
@@ -185,18 +172,13 @@ def _median(values: list[float]) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
-    parser.add_argument(
+    options = parser("bench.overhead", __doc__)
+    options.add_argument("--rounds", type=int, default=5, help="turns of each")
+    options.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
+    options.add_argument(
         "--only", nargs="+", choices=list(ON), help="these alone; nothing is written then"
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
-    return parser.parse_args()
-
-
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return options.parse_args()
 
 
 if __name__ == "__main__":

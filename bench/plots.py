@@ -19,7 +19,17 @@ class PlotFailed(Exception):
 
 
 def draw(result: Result, folder: Path) -> Path:
-    """Write `<stem>.png`: medians as bars, from the smallest to the largest round. Raises `PlotFailed`."""
+    """Write `<stem>.png` and return its path. Raises `PlotFailed`."""
+    path = folder / f"{result.stem}.png"
+    plot(result).savefig(path, dpi=120)
+    return path
+
+
+def plot(result: Result) -> Any:
+    """A figure with a panel a contest: medians as bars, from the smallest to the largest round.
+
+    Raises `PlotFailed`.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -29,9 +39,7 @@ def draw(result: Result, folder: Path) -> Path:
     panels = figure.subplots(len(heights), squeeze=False, height_ratios=heights)
     for (panel,), outcome in zip(panels, result.outcomes, strict=True):
         _bars(panel, outcome)
-    path = folder / f"{result.stem}.png"
-    figure.savefig(path, dpi=120)
-    return path
+    return figure
 
 
 def _bars(panel: Any, outcome: Outcome) -> None:

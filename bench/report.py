@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.figures import spread
 from bench.goals import FIGURES
-from bench.machine import Machine
+from bench.machine import machine_lines
 from bench.result import Compared, Entry, Outcome, Result
 from bench.table import table
 from bench.turn import Turn
@@ -33,18 +33,6 @@ def render(result: Result, plot: str) -> str:
         *(_outcome(outcome) for outcome in result.outcomes),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def machine_lines(machine: Machine) -> str:
-    """Where and with what, in three lines."""
-    packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
-    return "\n".join(
-        (
-            f"- {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, {machine.system}",
-            f"- {machine.python}, Redis {machine.redis}, {packages}",
-            f"- commit {machine.commit}, load average before the first turn {machine.load}",
-        )
-    )
 
 
 def _outcome(outcome: Outcome) -> str:

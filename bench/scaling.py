@@ -11,15 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from redis.exceptions import RedisError
 
-from bench.files import write
-from bench.machine import Machine, look_around
-from bench.programs import REPOSITORY
+from bench.command import parser, publish, run, today
+from bench.machine import Machine, look_around, machine_lines
 from bench.sleeper import STEP_SECONDS
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
@@ -27,7 +25,6 @@ from bench.turn import Turn, TurnFailed, take_turn
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 
-RESULTS = REPOSITORY / "bench" / "results"
 MODEL = "sleeper"
 CATALOGUE = f"models: {{{MODEL}: {{engine: 'bench.sleeper:Sleeper', batch: {{max_size: 1}}}}}}\n"
 WORKERS = (1, 2, 4)
@@ -86,22 +83,23 @@ class Workers(Ours):
 
 def main() -> int:
     options = _options()
+    return run(lambda: _measure_all(options), TurnFailed)
+
+
+def _measure_all(options: argparse.Namespace) -> int:
     result = measure(options.workers, options.rounds, options.seconds)
-    text = render(result)
-    print(text)
-    write(result, text, options.results, f"{result.date}-scaling")
+    publish(result, render(result), options.results, f"{result.date}-scaling")
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
-    parser.add_argument(
+    options = parser("bench.scaling", __doc__)
+    options.add_argument(
         "--workers", type=int, nargs="+", default=WORKERS, help="the first is the measure"
     )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=10.0)
+    return options.parse_args()
 
 
 def measure(workers: list[int], rounds: int, seconds: float) -> Scaling:
@@ -133,17 +131,17 @@ def measure(workers: list[int], rounds: int, seconds: float) -> Scaling:
         errors = sum(sum(turn.report.errors.values()) for turn in taken)
         bound = statistics.median(rates) * STEP_SECONDS / count
         points.append(Point(count, rates, statistics.median(shares), bound, cpu, errors))
-    return Scaling(datetime.now(UTC).date().isoformat(), machine, seconds, points)
+    return Scaling(today(), machine, seconds, points)
 
 
 def render(result: Scaling) -> str:
     """The report, as Markdown."""
-    machine = result.machine
     lines = [
         f"# Workers of an engine that sleeps {STEP_SECONDS * 1000:.0f} ms, {result.date}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}, Redis "
-        f"{machine.redis}, commit {machine.commit}, load before {machine.load}. {CLIENTS} clients a "
+        machine_lines(result.machine),
+        "",
+        f"{CLIENTS} clients a "
         f"worker in a closed loop, {result.seconds:g} s each, {len(result.points[0].rates)} rounds in turn.",
         "",
         f"Goal: ≥ {LEAST} × linear.",

@@ -19,9 +19,19 @@ from shared.store.jobs import JobStore
 
 IN_CI = os.environ.get("CI") == "true"
 
-# The same examples in every run, so that main never fails by luck; `--hypothesis-profile=default` explores.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("repeatable")
+# CI takes the same examples in every run, so that main never fails by luck; everybody else explores a little,
+# and `make nightly` at length. What fails is printed with what repeats it.
+_always = hypothesis.settings(deadline=None, print_blob=True, max_examples=50)
+hypothesis.settings.register_profile("local", _always)
+hypothesis.settings.register_profile("ci", _always, derandomize=True)
+hypothesis.settings.register_profile("nightly", _always, max_examples=1000)
+hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+def examples(number: int) -> int:
+    """How many examples a property gets that deserves `number` where others have a hundred."""
+    return max(1, number * hypothesis.settings.default.max_examples // 100)
+
 
 LONGEST = (
     "api/test_contract.py",
@@ -69,7 +79,13 @@ def require(found: object, what: str) -> None:
     pytest.skip(f"NOT TESTED: {what} is missing here")
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+PATIENCE = 60.0
+"""Seconds after which a test no longer waits. It measures nothing: on a machine that is busy with other work
+all may take ten times as long.
+"""
+
+
+def eventually(condition: Callable[[], object], seconds: float = PATIENCE, what: str = "") -> None:
     """Wait until `condition()` holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,7 +1,8 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
 from bench.engines.result import Part, Result
-from bench.report import machine_lines, spread_text
+from bench.machine import machine_lines
+from bench.report import spread_text
 from bench.table import table
 
 QUICK_NOTE = (

@@ -2,17 +2,14 @@
 
 import os
 import platform
-import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 import msgspec
 import torch
 
 from bench.gpu.models import Size
 from bench.gpu.roofline import Bandwidth
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from bench.machine import commit
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -88,15 +85,6 @@ def look_around(device: torch.device) -> Device:
         transformers=version("transformers"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()}",
-        commit=_commit(),
+        commit=commit(),
         load=round(os.getloadavg()[0], 2),
     )
-
-
-def _commit() -> str:
-    git = ("git", "-C", str(REPOSITORY), "rev-parse", "--short=12", "HEAD")
-    try:
-        head = subprocess.run(git, capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return head.stdout.decode().strip() or "unknown"

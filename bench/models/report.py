@@ -1,7 +1,8 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
+from bench.machine import machine_lines
 from bench.models.result import Outcome, Result
-from bench.report import machine_lines, spread_text
+from bench.report import spread_text
 from bench.table import table
 
 

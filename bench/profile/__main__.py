@@ -9,26 +9,22 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 
 from redis import Redis
 
 from bench.accounting import Cost, Counters, cost, read
-from bench.files import write
+from bench.command import SCRATCH, parser, publish, run, today
 from bench.machine import look_around
 from bench.order import Mark, Order, Report
 from bench.profile import scripts, timeline
 from bench.profile.result import Profile, redis_stages, render, stages
 from bench.profile.sampler import Sampler
 from bench.profile.stages import SAMPLED
-from bench.programs import REPOSITORY
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
 from bench.turn import TurnFailed, put_load
 
-RESULTS = REPOSITORY / "bench" / "results"
-SCRATCH = REPOSITORY / ".bench" / "profile"
+FOLDER = SCRATCH / "profile"
 CLIENTS = 64
 WARM_UP = 3.0
 PATIENCE = 180.0
@@ -39,14 +35,12 @@ COMMANDS_SHOWN = 0.05
 def main() -> int:
     """0 when it ran; 1 with a line on stderr when it could not."""
     options = _options()
-    try:
-        profile = measure(options.seconds, options.requests)
-    except (TurnFailed, OSError, ValueError) as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    text = render(profile)
-    print(f"\n{text}")
-    write(profile, text, options.results, f"{profile.date}-profile")
+    return run(lambda: _measure(options), TurnFailed, OSError, ValueError)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    profile = measure(options.seconds, options.requests)
+    publish(profile, render(profile), options.results, f"{profile.date}-profile")
     return 0
 
 
@@ -59,7 +53,7 @@ def measure(seconds: float, requests: int) -> Profile:
     busy = whole.commands["evalsha"].microseconds
     shares["redis"] = redis_stages(whole.cpu_ms["redis"], busy, called)
     return Profile(
-        date=datetime.now(UTC).date().isoformat(),
+        date=today(),
         machine=machine,
         clients=CLIENTS,
         seconds=seconds,
@@ -84,7 +78,7 @@ def _unwatched(seconds: float) -> tuple[Report, Cost]:
 
 
 def _watched(seconds: float) -> tuple[dict[str, dict[str, float]], dict[str, scripts.Calls]]:
-    sampler = Sampler(SCRATCH / "stacks")
+    sampler = Sampler(FOLDER / "stacks")
     spent: dict[str, dict[str, float]] = {}
     called: dict[str, scripts.Calls] = {}
 
@@ -106,7 +100,7 @@ def _turn(
     mark: Callable[[str, Serving, "Redis"], None],
     env: Mapping[str, str] | None = None,
 ) -> Report:
-    subject, folder = Ours(env=env), SCRATCH / "stack"
+    subject, folder = Ours(env=env), FOLDER / "stack"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with subject.serve(folder) as serving, Redis.from_url(serving.redis_url or "") as redis:
@@ -121,7 +115,7 @@ def _turn(
 
 def _alone(requests: int) -> timeline.Timeline:
     """A turn of one client. The load generator's first answer says that all is up."""
-    subject, folder = Ours(), SCRATCH / "alone"
+    subject, folder = Ours(), FOLDER / "alone"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with subject.serve(folder) as serving, Redis.from_url(serving.redis_url or "") as redis:
@@ -133,11 +127,10 @@ def _alone(requests: int) -> timeline.Timeline:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
-    parser.add_argument("--requests", type=int, default=500, help="of the lone client")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are written")
-    return parser.parse_args()
+    options = parser("bench.profile", __doc__)
+    options.add_argument("--seconds", type=float, default=15.0, help="measured in each turn")
+    options.add_argument("--requests", type=int, default=500, help="of the lone client")
+    return options.parse_args()
 
 
 if __name__ == "__main__":

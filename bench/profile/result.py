@@ -2,10 +2,9 @@
 
 import msgspec
 
-from bench.machine import Machine
+from bench.machine import Machine, machine_lines
 from bench.profile.scripts import Calls
 from bench.profile.timeline import LEGS, Timeline
-from bench.report import machine_lines
 from bench.table import table
 
 REST = "reading, writing, append-only file"

@@ -1,6 +1,6 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
-from bench.report import machine_lines
+from bench.machine import machine_lines
 from bench.sse.result import MOST_KB, MOST_P99_MS, Result
 from bench.table import table
 

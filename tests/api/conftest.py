@@ -229,7 +229,7 @@ class Server:
             cwd=ROOT,
             stderr=subprocess.DEVNULL,
         )
-        eventually(self._up, 20, "gunicorn answers")
+        eventually(self._up, what="gunicorn answers")
         return self
 
     def terminate(self) -> None:

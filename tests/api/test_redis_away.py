@@ -1,4 +1,4 @@
-"""Redis is stopped, stuck, or not there: 503 within 2 s, and back to work by itself."""
+"""Redis is stopped, stuck, or not there: 503 to everybody who asks, and back to work by itself."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker, Reply, Server
 from tests.api.sse import Reader, text_of
-from tests.conftest import RedisServer, eventually, free_port
+from tests.conftest import PATIENCE, RedisServer, eventually, free_port
 
 ECHO = {"model": "echo", "prompt": "hello"}
 UNKNOWN = "job_" + "0" * 32
@@ -24,7 +24,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/v1/infer/stream", ECHO),
     ("GET", "/v1/jobs", None),
     ("GET", f"/v1/jobs/{UNKNOWN}", None),
-    ("GET", f"/v1/jobs/{UNKNOWN}?wait=30", None),
+    ("GET", f"/v1/jobs/{UNKNOWN}?wait=60", None),
     ("GET", f"/v1/jobs/{UNKNOWN}/events", None),
     ("POST", f"/v1/jobs/{UNKNOWN}/cancel", None),
     ("DELETE", f"/v1/jobs/{UNKNOWN}", None),
@@ -32,7 +32,8 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/v1/stats", None),
     ("GET", "/ready", None),
 ]
-LIMIT = 2.0
+LONGEST_WAIT = 30.0
+"""Seconds that a caller above was ready to wait for: no answer may take them while Redis is away."""
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +67,14 @@ def all_at_once(server: Server) -> list[tuple[Reply, float]]:
 
     def call(method: str, path: str, body: Any) -> None:
         started = time.monotonic()
-        reply = server.request(method, path, body)
+        reply = server.request(method, path, body, timeout=PATIENCE)
         answers.append((reply, time.monotonic() - started))
 
     threads = [threading.Thread(target=call, args=args) for args in CALLS]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert len(answers) == len(CALLS)
     return answers
 
@@ -82,7 +83,7 @@ def assert_away(server: Server) -> None:
     for reply, seconds in all_at_once(server):
         assert (reply.status, reply.json["code"]) == (503, "redis_unavailable")
         assert int(reply.headers["Retry-After"]) > 0
-        assert seconds < LIMIT
+        assert seconds < LONGEST_WAIT
     assert server.request("GET", "/health").status == 200
 
 
@@ -153,7 +154,7 @@ def test_a_reader_that_leaves_during_an_outage_still_ends_its_job(
     eventually(lambda: behind.request("GET", "/ready").json["code"] == "redis_unavailable")
     frail.process.send_signal(signal.SIGCONT)
 
-    eventually(lambda: worker.store.get(job_id).state == "canceled", 15, "the job is canceled")
+    eventually(lambda: worker.store.get(job_id).state == "canceled", what="the job is canceled")
 
 
 def by_ticket(server: Server, job_id: str) -> str:
@@ -175,13 +176,13 @@ def stuck(behind: Server, frail: RedisServer) -> Iterator[Callable[[], None]]:
     eventually(lambda: behind.request("GET", "/ready").status == 503, what="Redis is missed")
     yield go_on
     go_on()
-    eventually(lambda: works(behind), 20, "work goes on")
+    eventually(lambda: works(behind), what="work goes on")
 
 
 @pytest.fixture
 def read_before(behind: Server, worker: PlayedWorker) -> tuple[str, str, Claim]:
     """A job that has said one word: its id, the path of its events, its claim."""
-    eventually(lambda: works(behind), 20, "work goes on")
+    eventually(lambda: works(behind), what="work goes on")
     worker.store.redis.flushall()
     job_id = behind.request("POST", "/v1/jobs", ECHO).json["id"]
     path = by_ticket(behind, job_id)

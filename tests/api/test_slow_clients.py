@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import AUTH, PlayedWorker, Server
-from tests.conftest import RedisServer, eventually
+from tests.conftest import PATIENCE, RedisServer, eventually
 
 MANY = 100
 HEAD = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {AUTH['Authorization']}\r\n".encode()
@@ -72,14 +72,17 @@ def test_slow_clients_hold_nobody_up_and_are_cut_off(server: Server, served: Pla
     try:
         answered = 0
         begun = time.monotonic()
-        while heads.alive == MANY and time.monotonic() - begun < 20:
-            made = server.request("POST", "/v1/jobs", {"model": "echo", "prompt": "x"}, timeout=10)
+        while heads.alive == MANY and time.monotonic() - begun < PATIENCE:
+            made = server.request(
+                "POST", "/v1/jobs", {"model": "echo", "prompt": "x"}, timeout=PATIENCE
+            )
             assert made.status == 202
             answered += 1
             time.sleep(0.05)
 
-        assert answered > 5, "others were served while every slow client was still there"
-        eventually(lambda: heads.alive == bodies.alive == 0, 20, "the slow ones are cut off")
+        # The second has asked when the first was answered and every slow client was still there.
+        assert answered >= 2, "others were served meanwhile"
+        eventually(lambda: heads.alive == bodies.alive == 0, what="the slow ones are cut off")
     finally:
         heads.stop()
         bodies.stop()
@@ -103,6 +106,6 @@ def test_a_body_that_is_slow_but_in_time_is_taken(server: Server, served: Played
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
         sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body))
         for half in (body[:10], body[10:]):
-            time.sleep(0.2)
+            time.sleep(0.05)
             sock.sendall(half)
         assert sock.recv(4096).startswith(b"HTTP/1.1 202 ")

@@ -88,7 +88,7 @@ def test_a_process_samples_itself_while_it_is_wanted(tmp_path: Path) -> None:
 
     try:
         sampler.start()
-        eventually(spun, 20, "the busy function is among the samples")
+        eventually(spun, what="the busy function is among the samples")
         found = list(stacks(path))
     finally:
         process.kill()

@@ -1,5 +1,3 @@
-import math
-
 import msgspec
 
 from bench.accounting import Command, Cost
@@ -8,9 +6,8 @@ from bench.figures import Spread
 from bench.goals import DURABLE, Goal
 from bench.machine import Machine
 from bench.order import Latency, Report
-from bench.programs import REPOSITORY
 from bench.report import render
-from bench.result import Compared, Entry, Outcome, Result, best, compare
+from bench.result import Entry, Outcome, Result, best, compare
 from bench.turn import Turn
 
 
@@ -142,13 +139,3 @@ def test_a_result_survives_its_json() -> None:
 
     assert msgspec.json.decode(msgspec.json.encode(written), type=Result) == written
     assert written.stem == "2026-01-02-quick"
-
-
-def test_results_of_before_the_goals_are_still_read() -> None:
-    kept = REPOSITORY / "bench" / "results" / "2026-11-22-quick.json"
-
-    outcome = msgspec.json.decode(kept.read_bytes(), type=Result).outcomes[0]
-
-    assert outcome.contest == "infer"
-    assert outcome.compared[0] == Compared("Flask + Celery", "polled every 50 ms")
-    assert not any(math.isnan(rate) for rate in outcome.entries[0].values("rate"))

@@ -92,7 +92,7 @@ def test_a_fenced_end_is_told_as_fenced(make_bench: Callable[..., Bench]) -> Non
         return original(writes, *policy)
 
     bench.store.commit = stolen_before_the_end  # type: ignore[method-assign]
-    eventually(lambda: bench.diary.ends, 10, "the attempt is told to have ended")
+    eventually(lambda: bench.diary.ends, what="the attempt is told to have ended")
     eventually(lambda: not bench.runtime.executor.active)
     assert [state for _, state in bench.diary.ends] == ["fenced"]
 
@@ -176,8 +176,8 @@ def test_the_event_channel_may_be_lost_more_often_than_the_pool_has_connections(
         with hub.follow("job"):
             for losses in range(10):
                 what = f"listens again after {losses} losses"
-                eventually(lambda: dict(admin.pubsub_numsub(name))[name.encode()] == 1, 5, what)
-                admin.client_kill_filter(_type="pubsub")
+                eventually(lambda: dict(admin.pubsub_numsub(name))[name.encode()] == 1, what=what)
+                assert admin.client_kill_filter(_type="pubsub") == 1
     finally:
         hub.stop()
         redis.close()

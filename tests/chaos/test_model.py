@@ -4,6 +4,7 @@ import json
 import secrets
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,6 +25,7 @@ from shared.domain.states import TERMINAL, JobState
 from shared.store.events import EventLog
 from shared.store.jobs import JobStore
 from tests.chaos.model import CLASSES, Model
+from tests.conftest import examples
 
 MODEL = "m"
 DELAY = 3600.0
@@ -177,12 +179,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.store.redis.delete(*names)
 
 
+@pytest.mark.explores
 def test_the_scripts_do_what_the_model_says(store: JobStore) -> None:
     StoreAgainstModel.store = store
     run_state_machine_as_test(
         StoreAgainstModel,
         settings=settings(
-            max_examples=70,
+            max_examples=examples(70),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -10,11 +10,9 @@ from tests.chaos.row import table
 from tests.conftest import redis_binary, require
 
 SIZES = {
-    1: Size(100, 2),
-    3: Size(100, 1),
-    4: Size(100, 4),
-    9: Size(30, 4),
-    14: Size(4, 0),
+    1: Size(40, 2),
+    3: Size(40, 1),
+    9: Size(20, 4),
 }
 
 

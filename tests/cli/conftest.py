@@ -13,6 +13,7 @@ import pytest
 from cli.supervisor import Spec
 from shared.embedded_redis import wait_until
 from tests.client.conftest import server
+from tests.conftest import PATIENCE
 
 __all__ = ["server"]
 
@@ -23,7 +24,7 @@ def script(name: str, source: str, *arguments: str) -> Spec:
     return Spec(name, (sys.executable, "-c", prelude + textwrap.dedent(source), *arguments))
 
 
-def gone(*pids: int, within: float = 5.0) -> bool:
+def gone(*pids: int, within: float = PATIENCE) -> bool:
     """Whether these processes have ended; one that only waits to be reaped has."""
 
     def ended(pid: int) -> bool:
@@ -36,10 +37,10 @@ def gone(*pids: int, within: float = 5.0) -> bool:
 
 
 def when(condition: Callable[[], bool], then: Callable[[], None]) -> threading.Thread:
-    """Do something from another thread once a condition holds."""
+    """Do something from another thread once a condition holds, or will not: a supervisor must be stopped."""
 
     def watch() -> None:
-        assert wait_until(condition, 10)
+        wait_until(condition, PATIENCE)
         then()
 
     thread = threading.Thread(target=watch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from cli.lifeline import Lifeline
 from shared.embedded_redis import wait_until
 from tests.cli.conftest import gone
+from tests.conftest import PATIENCE
 
 OWNER = """
 import subprocess, sys, time
@@ -45,7 +46,9 @@ def own(log: Path, drain: float, *sources: str) -> tuple[subprocess.Popen[bytes]
     )
     assert owner.stdout is not None
     pids = [int(word) for word in owner.stdout.readline().split()]
-    assert wait_until(lambda: log.exists() and log.read_text().count("up") == len(sources), 10)
+    assert wait_until(
+        lambda: log.exists() and log.read_text().count("up") == len(sources), PATIENCE
+    )
     return owner, pids
 
 
@@ -60,7 +63,7 @@ def test_a_killed_owner_s_processes_end_stage_by_stage(tmp_path: Path) -> None:
     with owner:
         owner.kill()
 
-    assert gone(*pids, within=8)
+    assert gone(*pids)
     assert log.read_text().split()[-2:] == ["worker", "redis"]
 
 

@@ -31,10 +31,11 @@ class Run:
         return self.output.getvalue()
 
     def until(self, *words: str) -> None:
-        """Run, and stop once all of these have been printed."""
+        """Run, and stop once all of these have been printed, which they must be."""
         thread = when(lambda: all(word in self.text for word in words), self.supervisor.stop)
         self.supervisor.run()
         thread.join()
+        assert [word for word in words if word not in self.text] == []
 
 
 @pytest.fixture
@@ -55,11 +56,13 @@ def test_lines_carry_the_name_of_their_process() -> None:
 def test_output_that_is_not_utf_8_breaks_nothing() -> None:
     run = Run(script("one", r"os.write(1, b'\xff\xfe ok\n'); time.sleep(60)"))
     run.until(" ok")
+    assert "one    | \ufffd\ufffd ok" in run.text
 
 
 def test_no_shell_stays_between(pids: Path) -> None:
     run = Run(script("one", "say(f'parent {os.getppid()}'); time.sleep(60)"))
-    run.until(f"parent {os.getpid()}")
+    run.until("parent ")
+    assert f"parent {os.getpid()}\n" in run.text
 
 
 def test_a_process_that_dies_is_started_again_while_others_live_on(quick: None, pids: Path) -> None:
@@ -101,6 +104,7 @@ def test_a_process_that_lived_well_comes_back_quickly(
 def test_a_program_that_is_not_there_is_reported_and_tried_again(quick: None) -> None:
     run = Run(Spec("absent", ("/nowhere/program",)))
     run.until("absent ended (exit code 127); starts again in 0.1 s")
+    assert "absent ended (exit code 127); starts again in 0.05 s" in run.text
 
 
 def test_a_stop_lets_processes_finish(pids: Path) -> None:
@@ -124,14 +128,12 @@ def test_a_stop_lets_processes_finish(pids: Path) -> None:
 
 def test_what_does_not_end_in_time_is_killed(quick: None) -> None:
     run = Run(script("stubborn", STUBBORN), script("meek", FOREVER), drain=0.5)
-    started = time.monotonic()
 
     run.until("stubborn | up", "meek     | up")
 
     assert "killing stubborn: not ended after 0.5 s" in run.text
     assert "stubborn ended (by signal: Killed)" in run.text
     assert "meek ended (by signal: Terminated)" in run.text
-    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -158,7 +160,7 @@ def test_a_second_ctrl_c_kills_at_once(quick: None, monkeypatch: pytest.MonkeyPa
     first.join()
     second.join()
     assert "SIGINT again: killing" in run.text
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60, "the drain would have taken a minute"
 
 
 def test_one_ctrl_c_that_comes_twice_is_one(quick: None) -> None:

@@ -15,6 +15,7 @@ import pytest
 from client import Client, ClientError, text_of
 from shared.embedded_redis import free_port, wait_until
 from tests.cli.conftest import gone
+from tests.conftest import PATIENCE
 
 
 class Up:
@@ -79,7 +80,7 @@ def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[U
         jobs = [client.submit("echo", "word " * 40) for _ in range(60)]
     family = first.family()
     assert len(family) >= 5
-    assert wait_until(lambda: serving(first), 10)
+    assert wait_until(lambda: serving(first), PATIENCE)
 
     first.process.send_signal(signal.SIGINT)
 
@@ -90,7 +91,7 @@ def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[U
         ended = [client.get(job.id).wait(40) for job in jobs]
     assert {job.status for job in ended} == {"succeeded"}
     token = (second.state / "token").read_text().strip()
-    assert wait_until(lambda: len(serving(second)) == 2, 10)
+    assert wait_until(lambda: len(serving(second)) == 2, PATIENCE)
     facts = serving(second)[-1]
     assert token not in second.log.read_text()
     assert facts["api"] == second.url and facts["flower"] is None
@@ -107,4 +108,4 @@ def test_nothing_lives_on_when_up_itself_is_killed(tmp_path: Path, ups: list[Up]
     up.process.kill()
     up.process.wait()
 
-    assert gone(*family, within=30)
+    assert gone(*family)

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from client import Client, Job, JobFailed
@@ -20,12 +18,10 @@ def test_wait_polls_long_until_the_end(client: Client, server: ScriptedServer) -
 
 def test_wait_gives_up_after_its_timeout(client: Client, server: ScriptedServer) -> None:
     server.replies = [answer(job_json(status="running"))]
-    started = time.monotonic()
 
     with pytest.raises(TimeoutError, match=r"job_1 is still running after 0\.2 s"):
         Job.parse(job_json(), client).wait(timeout=0.2)
 
-    assert time.monotonic() - started < 2
     assert len(server.seen) <= 2
 
 

@@ -41,13 +41,13 @@ def promtool(*arguments: str) -> str:
 
 
 def test_promtool_takes_the_rules_and_the_configuration() -> None:
-    promtool("check", "rules", "alerts.yml")
-    promtool("check", "config", "--syntax-only", "prometheus.yml")
+    assert f"{len(rules())} rules found" in promtool("check", "rules", "alerts.yml")
+    assert "SUCCESS" in promtool("check", "config", "--syntax-only", "prometheus.yml")
 
 
 @pytest.mark.parametrize("file", TESTS)
 def test_alerts_fire_when_they_must_and_only_then(file: str) -> None:
-    promtool("test", "rules", file)
+    assert "SUCCESS" in promtool("test", "rules", file)
 
 
 def test_rules_are_evaluated_in_their_order() -> None:

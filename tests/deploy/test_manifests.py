@@ -28,16 +28,24 @@ def core(document: Document) -> bool:
 def test_schemas() -> None:
     rendered = [found for name in OVERLAYS for found in render(FOLDER / "overlays" / name)]
     different = {yaml.safe_dump(found): found for found in filter(core, rendered)}
+    assert different
     for version in VERSIONS:
         for document in different.values():
-            kubernetes_validate.validate(document, version, strict=True)
+            assert _fault(document, version) == ""
+
+
+def _fault(document: Document, version: str) -> str:
+    try:
+        kubernetes_validate.validate(document, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return str(error)
+    return ""
 
 
 def test_the_schemas_find_faults(documents: list[Document]) -> None:
     api = of_kind(documents, "Deployment")["api"]
     wrong = api | {"spec": api["spec"] | {"replica": 1}}
-    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
-        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+    assert "replica" in _fault(wrong, VERSIONS[0])
 
 
 @pytest.mark.skipif(

@@ -40,7 +40,7 @@ def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_the_schema() -> None:
-    assert {file.stem for file in FILES} == {"ci", "image", "release", "chaos"}
+    assert {file.stem for file in FILES} == {"ci", "image", "release", "nightly"}
     assert complaints("github-workflows", *FILES) == ""
 
 
@@ -60,7 +60,8 @@ def test_rights_are_given_job_by_job(workflow: dict[str, Any]) -> None:
 def test_runs_are_bounded_and_do_not_pile_up(workflow: dict[str, Any]) -> None:
     assert workflow["concurrency"]["group"]
     for job in workflow["jobs"].values():
-        assert job["timeout-minutes"] <= 60 if "steps" in job else job["uses"].startswith("./")
+        most = 350 if workflow["name"] == "nightly" else 60
+        assert job["timeout-minutes"] <= most if "steps" in job else job["uses"].startswith("./")
 
 
 def test_actions_have_a_version_and_leave_no_credentials(workflow: dict[str, Any]) -> None:
@@ -76,7 +77,7 @@ def test_commands_name_what_is_there(workflow: dict[str, Any]) -> None:
     for step in steps(workflow):
         words = step.get("run", "").split()
         if ".ci/run" in words:
-            assert words[-1] in targets
+            assert set(words[1:]) <= targets and len(words) > 1
         for word in words:
             if word.startswith(("deploy/", "docker-compose")):
                 assert (ROOT / word).exists(), word

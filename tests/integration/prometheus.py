@@ -42,7 +42,7 @@ class Prometheus:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )
             # fmt: on
-        eventually(self._ready, 30, f"Prometheus is ready; see {folder}")
+        eventually(self._ready, what=f"Prometheus is ready; see {folder}")
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._ask("query", query=promql)["result"]

@@ -83,7 +83,7 @@ class Stack:
             except ConnectionFailed:
                 return False
 
-        eventually(serving, 60, f"the server is ready; see {self.folder}")
+        eventually(serving, what=f"the server is ready; see {self.folder}")
 
     def client(self) -> Client:
         return Client(self.url, TOKEN, timeout=30)

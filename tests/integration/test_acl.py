@@ -78,7 +78,7 @@ def test_everything_runs_under_it_and_nothing_is_denied(stack: Stack, admin: "Re
         webhook = {"url": there.url, "events": ["started", "completed"]}
         job = client.submit("echo", "hello", webhook=webhook)
         assert client.get(job.id, wait=20).status == "succeeded"
-        eventually(lambda: len(there.got) >= 2, 20, "both webhooks arrive")
+        eventually(lambda: len(there.got) >= 2, what="both webhooks arrive")
         assert client.infer("echo", "hello").output
         assert list(client.stream("echo", "one two three"))
         slow = client.submit("echo", "x " * 200, params={"step_ms": 50})
@@ -93,12 +93,12 @@ def test_everything_runs_under_it_and_nothing_is_denied(stack: Stack, admin: "Re
         assert http.get("/metrics").status_code == 200
     flower = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("truthgpt", TOKEN), timeout=10)
     with flower:
-        eventually(lambda: _status(flower, "/healthcheck") == 200, 40, "flower answers")
+        eventually(lambda: _status(flower, "/healthcheck") == 200, what="flower answers")
         for page in ("/", "/broker", "/tasks", "/api/workers?refresh=1"):
             assert flower.get(page).status_code == 200, page
         # One that ends before Flower listens is never shown.
         run: list[str] = []
-        eventually(lambda: _shows_one(stack, flower, run), 60, "a job is in flower")
+        eventually(lambda: _shows_one(stack, flower, run), what="a job is in flower")
     made = command(stack, "keys", "create", "--tenant", "other", "--scopes", "jobs:write", "--json")
     command(stack, "keys", "revoke", json.loads(made)["id"])
     command(stack, "usage")

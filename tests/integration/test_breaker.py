@@ -40,12 +40,12 @@ def test_jobs_wait_uncharged_until_the_model_is_well_again(
         refused = httpx.post(f"{stack.url}/v1/infer", headers=HEADERS, json=BODY, timeout=10)
         assert (refused.status_code, refused.json()["code"]) == (503, "model_unavailable")
         assert 1 <= int(refused.headers["Retry-After"]) <= 2
-        late = client.submit("ill", "late", expires_in=0.5).wait(15)
+        late = client.submit("ill", "late", expires_in=0.5).wait(60)
         assert (late.status, late.attempt) == ("expired", 0)
         assert not any(client.get(job.id).done for job in jobs)
 
         (tmp_path / "ill").unlink()
-        ended = [job.wait(30) for job in jobs]
+        ended = [job.wait(60) for job in jobs]
         assert {job.status for job in ended} == {"succeeded"}
 
         runs = (tmp_path / "runs").read_text().splitlines()

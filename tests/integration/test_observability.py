@@ -47,7 +47,7 @@ def stack(make_stack: Callable[..., Stack], receiver: HttpReceiver) -> Stack:
         post(made, "warm up")
         return bool(receiver.received.all("attempt")) and bool(receiver.received.all("POST"))
 
-    eventually(traced, 30, "both processes have found the collector")
+    eventually(traced, what="both processes have found the collector")
     return made
 
 
@@ -68,7 +68,7 @@ def test_one_trace_from_the_caller_over_claim_and_batch_to_the_end(
     found = receiver.received
     answer = post(stack, "one two three", traceparent=TRACEPARENT, params={"step_ms": 5})
     job = answer.json()["id"]
-    eventually(lambda: found.all("attempt", job=job) and found.all("POST", job=job), 15)
+    eventually(lambda: found.all("attempt", job=job) and found.all("POST", job=job))
 
     request, attempt = (
         only(found.all("POST /v1/infer", job=job)),
@@ -90,7 +90,7 @@ def test_one_trace_from_the_caller_over_claim_and_batch_to_the_end(
     scripts = [span for span in found.trace(CALLER) if span.name == "EVALSHA"]
     assert scripts and all(span.parent_id == request.span_id for span in scripts)
 
-    eventually(lambda: [s for s in found.all("steps") if attempt.span_id in s.links], 15)
+    eventually(lambda: [s for s in found.all("steps") if attempt.span_id in s.links])
     claim = only([span for span in found.all("claim") if attempt.span_id in span.links])
     assert claim.trace_id != CALLER and claim.span_id in attempt.links
     assert claim.attributes["truthgpt.jobs"] == 1
@@ -115,13 +115,13 @@ def test_a_doorbell_is_answered_within_the_trace_that_rang(
             rang = time.monotonic()
         return bool(answered())
 
-    eventually(rung, 30, "a drain has ended whose doorbell a request rang")
+    eventually(rung, what="a drain has ended whose doorbell a request rang")
     drain = answered()[0]
 
     def rings() -> list[Seen]:
         return [s for s in receiver.received.all() if s.span_id == drain.parent_id]
 
-    eventually(rings, 15)
+    eventually(rings)
     request = only(rings())
     assert request.name == "POST /v1/infer" and request.trace_id == drain.trace_id
     assert drain.process == "truthgpt-worker-echo"
@@ -137,8 +137,8 @@ def test_the_trace_leads_to_the_webhook(stack: Stack, receiver: HttpReceiver) ->
             headers={**AUTH, "traceparent": f"00-{trace}-{'d4' * 8}-01"},
         )
         job = answer.json()["id"]
-        eventually(lambda: receiver.received.all("deliver webhook", job=job), 20)
-        eventually(lambda: receiver.received.all("POST /v1/jobs", job=job), 20)
+        eventually(lambda: receiver.received.all("deliver webhook", job=job))
+        eventually(lambda: receiver.received.all("POST /v1/jobs", job=job))
 
     sent = only(receiver.received.all("deliver webhook", job=job))
     request = only(receiver.received.all("POST /v1/jobs", job=job))
@@ -154,7 +154,7 @@ def test_what_the_caller_does_not_keep_is_not_kept(stack: Stack, receiver: HttpR
     loud = "e5" * 16
     post(stack, "x", traceparent=f"00-{loud}-{'d4' * 8}-01")
 
-    eventually(lambda: len(receiver.received.trace(loud)) >= 7, 15)
+    eventually(lambda: len(receiver.received.trace(loud)) >= 7)
     assert receiver.received.trace(quiet) == []
 
 
@@ -186,7 +186,7 @@ def test_a_request_and_its_job_are_found_by_id_in_the_logs(stack: Stack) -> None
             if row["event"] == event and row.get("request_id") == request_id
         ]
 
-    eventually(lambda: said("worker-echo-1", "job ended") and said("api", "request"), 15)
+    eventually(lambda: said("worker-echo-1", "job ended") and said("api", "request"))
     [access], [ended] = said("api", "request"), said("worker-echo-1", "job ended")
     assert (access["method"], access["route"], access["status"]) == ("POST", "/v1/infer", 200)
     assert access["duration_ms"] > 0 and access["bytes"] == len(answer.content)
@@ -211,7 +211,7 @@ def test_tickets_and_tokens_stay_out_of_logs_and_traces(
     def streamed() -> list[Seen]:
         return receiver.received.all("GET /v1/jobs/{job_id}/events")
 
-    eventually(streamed, 15)
+    eventually(streamed)
     route = "/v1/jobs/{job_id}/events"
     rows = [row for row in lines(stack, "api") if row.get("route") == route and "bytes" in row]
     assert rows and rows[-1]["bytes"] > 100
@@ -230,11 +230,11 @@ def test_a_retry_on_another_worker_stays_in_the_trace(stack: Stack, receiver: Ht
         eventually(lambda: client.get(job).status == "running")
         stack.kill("worker-echo-1")
         stack.worker("echo", 2)
-        eventually(lambda: client.get(job).attempt == 2, 30)
+        eventually(lambda: client.get(job).attempt == 2)
         assert client.get(job).wait(60).status == "succeeded"
 
-    eventually(lambda: found.all("attempt", job=job, state="succeeded"), 60)
-    eventually(lambda: found.all("POST /v1/jobs", job=job), 60)
+    eventually(lambda: found.all("attempt", job=job, state="succeeded"))
+    eventually(lambda: found.all("POST /v1/jobs", job=job))
     second = only(found.all("attempt", job=job, state="succeeded"))
     request = only(found.all("POST /v1/jobs", job=job))
     assert second.attributes["truthgpt.attempt"] == 2

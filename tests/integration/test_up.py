@@ -50,7 +50,7 @@ class Up:
                 start_new_session=True,
             )
         self.client = Client(f"http://127.0.0.1:{self.port}", TOKEN)
-        eventually(self._ready, 60, f"ready; see {self.log}")
+        eventually(self._ready, what=f"ready; see {self.log}")
         root = psutil.Process(self.process.pid)
         self.family = [root, *root.children(recursive=True)]
 

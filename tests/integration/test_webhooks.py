@@ -70,13 +70,13 @@ def replace_rescue(stack: Stack, fault: str | None = None) -> None:
 
 def killed(stack: Stack) -> None:
     victim = stack.processes["rescue"]
-    eventually(lambda: victim.poll() is not None, 30, "the worker kills itself")
+    eventually(lambda: victim.poll() is not None, what="the worker kills itself")
     assert victim.returncode == -signal.SIGKILL
 
 
 def test_a_job_is_told_of_its_start_and_its_end(client: Client, there: Receiver) -> None:
     job = submit(client, there, "started", "completed")
-    eventually(lambda: statuses(client, job) == ["delivered"] * 2, 20)
+    eventually(lambda: statuses(client, job) == ["delivered"] * 2)
 
     told = [Webhook(SECRET).verify(got.body, got.headers) for got in there.got]
     by_type = {message["type"]: message["data"] for message in told}
@@ -87,7 +87,7 @@ def test_a_job_is_told_of_its_start_and_its_end(client: Client, there: Receiver)
     assert ended["urls"]["get"] == f"{client.base_url}/v1/jobs/{job.id}"
 
     client.replay(job.id)
-    eventually(lambda: len(there.got) == 4, 20)
+    eventually(lambda: len(there.got) == 4)
     assert {got.id for got in there.got[2:]} == {got.id for got in there.got[:2]}
 
 
@@ -106,7 +106,7 @@ def test_a_delivery_worker_killed_after_the_claim_and_after_the_send_loses_nothi
 
     replace_rescue(stack)
     leases_end(stack)
-    eventually(lambda: statuses(client, job) == ["delivered"], 30)
+    eventually(lambda: statuses(client, job) == ["delivered"])
     assert len(there.got) == 2, "at least once"
     assert len({(got.id, got.body) for got in there.got}) == 1
 
@@ -116,7 +116,7 @@ def test_a_drained_delivery_worker_ends_what_it_sends(
 ) -> None:
     there.hanging.set()
     job = submit(client, there)
-    eventually(lambda: there.got, 30)
+    eventually(lambda: there.got)
     drained = stack.processes.pop("rescue")
     drained.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -71,7 +71,7 @@ def _webhooks(client: Client) -> None:
         with receiver(status(answer)) as there:
             webhook = {"url": there.url, "events": ["completed"]}
             job = client.submit("echo", WORDS, webhook=webhook)
-            eventually(lambda: [d.status for d in client.deliveries(job.id)] == [outcome], 30)  # noqa: B023
+            eventually(lambda: [d.status for d in client.deliveries(job.id)] == [outcome])  # noqa: B023
 
 
 def _refusals(stack: Stack) -> None:
@@ -87,7 +87,7 @@ def _failures(client: Client, folder: Path) -> None:
     assert (failed.status, failed.attempt) == ("failed", 2)
     # Each input counts once against the engine, however often it fails.
     *_, waits = [client.submit("ill", f"another {n}") for n in range(3)]
-    eventually(lambda: _breaker(client)["opened"], 60, "the breaker opens")
+    eventually(lambda: _breaker(client)["opened"], what="the breaker opens")
     (folder / "ill").unlink()
     assert waits.wait(60).status == "succeeded"
     assert _breaker(client)["state"] == "closed"

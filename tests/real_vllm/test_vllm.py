@@ -249,7 +249,7 @@ def test_an_engine_host_serves_with_it(folder: Path) -> None:
     for job_id, prompt in {"good": PROMPTS[2], "long": "x" * 5000}.items():
         request = {"content": prompt, "params": {"max_new_tokens": 4}, "seed": 1}
         client.send([Submit(job_id, msgspec.json.encode(request), 60, "expired")])
-    eventually(lambda: len(listener.outcomes) == 2, 60)
+    eventually(lambda: len(listener.outcomes) == 2)
     client.stop(10)
 
     ends = {outcome.ticket: (outcome.kind, outcome.code) for outcome in listener.outcomes}

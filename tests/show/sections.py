@@ -127,7 +127,7 @@ def revoke(site: Site, say: Say) -> bool:
     """A running job, revoked through Flower's API."""
     with site.client() as client:
         job = client.submit("echo", WORDS * 20, params={"step_ms": 200})
-        eventually(lambda: client.get(job.id).status == "running", 30, "it runs")
+        eventually(lambda: client.get(job.id).status == "running", what="it runs")
         say(f"{job.id} is running")
         refused = httpx.post(f"{site.flower.base_url}/api/task/revoke/{job.id}", timeout=10)
         say(f"POST /api/task/revoke/{job.id} without a password: {refused.status_code}")
@@ -140,7 +140,7 @@ def revoke(site: Site, say: Say) -> bool:
         info = site.flower.get(f"/api/task/info/{job.id}")
         return str(info.json()["state"]) if info.is_success else "unknown"
 
-    eventually(lambda: shown() == "REVOKED", 30, "Flower has heard of the end")
+    eventually(lambda: shown() == "REVOKED", what="Flower has heard of the end")
     say(f"GET /api/task/info/{job.id}: {shown()}")
     return refused.status_code == 401 and ended.status == "canceled"
 
@@ -156,7 +156,7 @@ def alerts(site: Site, say: Say) -> bool:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         say(f"promtool test rules {file.name}: {' '.join(lines[-1:])}")
         good &= done.returncode == 0
-    eventually(lambda: all(rule["health"] == "ok" for rule in site.prometheus.rules()), 30)
+    eventually(lambda: all(rule["health"] == "ok" for rule in site.prometheus.rules()))
     rules = site.prometheus.rules()
     firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
     say(f"{len(rules)} rules evaluated without fault; firing: {', '.join(firing) or 'none'}")

@@ -38,7 +38,7 @@ class Site:
         exits.callback(self.flower.close)
         self.prometheus = Prometheus(folder / "prometheus", self.stack.port)
         exits.callback(self.prometheus.stop)
-        eventually(self._watched, 60, "Flower, Prometheus and the trace receiver are at work")
+        eventually(self._watched, what="Flower, Prometheus and the trace receiver are at work")
 
     def _watched(self) -> bool:
         with suppress(httpx.HTTPError), self.stack.client() as client:

@@ -7,6 +7,7 @@ the steps they take (claim, sign off), doorbells as a bag of messages.
 import secrets
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
 from shared.domain.records import Finish, NewJob, new_job_id
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
+from tests.conftest import examples
 
 MODEL = "m"
 
@@ -160,12 +162,13 @@ class RingProtocol(RuleBasedStateMachine):
             redis.delete(*names)
 
 
+@pytest.mark.explores
 def test_a_waiting_job_is_never_forgotten(store: JobStore) -> None:
     RingProtocol.store = store
     run_state_machine_as_test(
         RingProtocol,
         settings=settings(
-            max_examples=120,
+            max_examples=examples(60),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -16,7 +16,7 @@ from shared.redis.connection import connect
 from shared.store.events import EventHub, follow_all
 from shared.store.jobs import JobStore
 from shared.store.usage import read_usage
-from tests.conftest import RedisServer, eventually
+from tests.conftest import PATIENCE, RedisServer, eventually
 from workers.engine_host.client import HostOptions
 from workers.host_protocol.messages import Cancel, Command, Submit
 from workers.queue.rescuer import Rescuer
@@ -94,7 +94,7 @@ class Bench:
             self.ring()
         return job.id
 
-    def ended(self, job_id: str, seconds: float = 15) -> Job:
+    def ended(self, job_id: str, seconds: float = PATIENCE) -> Job:
         eventually(lambda: self.store.get(job_id).terminal, seconds, f"{job_id} ends")
         return self.store.get(job_id).job()
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from api.http import body_bounds
 from api.http.body_bounds import decoded
 from shared.domain.errors import JobsError
+from tests.conftest import examples
 
 MOST = 100
 
@@ -80,7 +81,7 @@ def test_what_is_no_json_is_refused_all_the_same(body: bytes) -> None:
     assert refused(body).code in ("malformed_json", "invalid_request")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_a_member_named_twice_is_found_at_any_depth(data: st.DataObject) -> None:
     """Against a parser that keeps every pair it reads."""

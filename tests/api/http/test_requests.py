@@ -19,6 +19,7 @@ from shared.domain.params import TextGenerationParams
 from shared.domain.schemas import JobRequest, parse_request
 from shared.domain.wire import MAX_FAULTS_SHOWN
 from tests.api.conftest import PlayedWorker
+from tests.conftest import examples
 
 ECHO = {"model": "echo", "prompt": "hello"}
 JSON = "application/json"
@@ -492,7 +493,9 @@ BODIES = TREES | st.dictionaries(st.sampled_from(FIELDS), TREES, max_size=6).map
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(BODIES)
 def test_any_json_is_taken_or_refused_with_reasons(client: FlaskClient, body: Any) -> None:
@@ -510,7 +513,9 @@ def test_any_json_is_taken_or_refused_with_reasons(client: FlaskClient, body: An
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.binary(max_size=200))
 def test_any_bytes_are_taken_or_refused_with_reasons(client: FlaskClient, body: bytes) -> None:

@@ -45,7 +45,7 @@ def test_a_real_server_sends_its_spans_over_grpc_and_goes_on_without_a_collector
         server.request("GET", "/v1/jobs")
         return bool(found.all("GET /v1/jobs"))
 
-    eventually(traced, 20, "a span came over gRPC")
+    eventually(traced, what="a span came over gRPC")
     [span] = found.all("GET /v1/jobs")[:1]
     assert span.process == "truthgpt-api" and len(span.parent_id) == 0
 

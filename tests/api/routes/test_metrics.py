@@ -168,7 +168,7 @@ def test_a_redis_that_does_not_answer_costs_a_scrape_a_moment(
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         # What was found is kept for a second.
-        eventually(lambda: Scrape(page.render("")[1].decode()).sum("inference_redis_up") == 0, 5)
+        eventually(lambda: Scrape(page.render("")[1].decode()).sum("inference_redis_up") == 0)
         for _ in range(3):
             found = Scrape(page.render("")[1].decode())
             assert found.sum("inference_redis_up") == 0

@@ -270,6 +270,7 @@ def test_closing_a_stream_unfollows(client: FlaskClient) -> None:
     job_id = client.post("/v1/jobs", json=ECHO).json["id"]
     started = client.get(f"/v1/jobs/{job_id}/events", buffered=False)
     next(started.iter_encoded())
+    assert len(hub) == 1
     untouched = client.get(f"/v1/jobs/{job_id}/events", buffered=False)
 
     started.close()

@@ -25,7 +25,7 @@ from shared.embedded_redis.binaries import EmbeddedRedisFailed, Server, choose, 
 from shared.machine_memory import stores_part
 from shared.redis.connection import connect as connect_store
 from shared.store.jobs import JobStore
-from tests.conftest import require
+from tests.conftest import PATIENCE, require
 
 DATA = Path(__file__).parent / "data"
 
@@ -105,11 +105,11 @@ def test_data_survive_a_stop_and_a_start(tmp_path: Path) -> None:
 def test_a_killed_server_restarts_at_the_same_url(redis: EmbeddedRedis) -> None:
     with connect(redis) as client:
         client.set("job", "kept")
-        assert wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0, 5)
+        assert wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0, PATIENCE)
     url, pid = redis.url, redis.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not redis.alive, 5)
+    assert wait_until(lambda: not redis.alive, PATIENCE)
 
     redis.restart()
 
@@ -147,7 +147,7 @@ def test_a_server_that_outlived_its_owner_is_ended_first(
     successor = EmbeddedRedis(tmp_path)
     successor.start()
     try:
-        assert wait_until(lambda: not redis.alive, 5)
+        assert wait_until(lambda: not redis.alive, PATIENCE)
         assert successor.pid != stray
         with connect(successor) as client:
             assert client.get("job") == "kept"
@@ -235,10 +235,10 @@ def test_a_torn_end_is_cut_with_a_copy_beside_it_and_said(tmp_path: Path, end: b
 def test_a_server_that_died_in_the_middle_of_a_write_is_restarted(redis: EmbeddedRedis) -> None:
     with connect(redis) as client:
         client.set("job", "kept")
-        assert wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0, 5)
+        assert wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0, PATIENCE)
     assert redis.pid is not None
     os.kill(redis.pid, signal.SIGKILL)
-    assert wait_until(lambda: not redis.alive, 5)
+    assert wait_until(lambda: not redis.alive, PATIENCE)
     (file,) = redis.folder.rglob("*.incr.aof")
     with file.open("ab") as written:
         written.write(b"*2\r\n$3\r\nDEL\r\n$3\r\nj")

@@ -36,7 +36,7 @@ class Quorum:
             "sentinel failover-timeout main 2000\n",
             "--sentinel",
         )
-        eventually(lambda: self._replicas() == 1, 20, "the replica is known to the sentinel")
+        eventually(lambda: self._replicas() == 1, what="the replica is known to the sentinel")
         self.url = f"sentinel://127.0.0.1:{sentinel}/main/0"
 
     def _run(self, folder: Path, port: int, lines: str, *arguments: str) -> None:
@@ -92,7 +92,7 @@ def test_the_store_follows_a_failover(quorum: Quorum) -> None:
             return False
         return True
 
-    eventually(works, 30, "the new primary takes jobs")
+    eventually(works, what="the new primary takes jobs")
     assert store.get(first).id == first
 
 

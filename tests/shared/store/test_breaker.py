@@ -20,7 +20,7 @@ from shared.store.breaker import Breaker as WorkersOwn
 from shared.store.breaker import BreakerPolicy, cooldown
 from shared.store.jobs import JobStore
 from shared.store.scripts import whole_script
-from tests.conftest import eventually
+from tests.conftest import eventually, examples
 from tests.shared.racer import race
 from tests.shared.store.breaker_model import Breaker
 
@@ -281,7 +281,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(OPERATIONS, st.sampled_from([POLICY, replace(POLICY, threshold=50, volume=2, window=2000)]))
 def _agree(
     twin: Callable[..., Any],
@@ -311,6 +311,7 @@ def _agree(
         assert WorkersOwn.parse(fields).status(now) == ours.status(now)
 
 
+@pytest.mark.explores
 def test_the_model_in_redis_does_what_the_reference_says(twin: Callable[..., Any]) -> None:
     _agree(twin)
 
@@ -453,9 +454,9 @@ def test_eight_processes_of_sixteen_threads_get_one_probe(
     store: JobStore, prefix: str, racers: Callable[[int], None]
 ) -> None:
     def run(number: int) -> list[str]:
-        eventually(lambda: store.redis.llen(f"{prefix}:here:{number}") == 8, 30)
+        eventually(lambda: store.redis.llen(f"{prefix}:here:{number}") == 8)
         store.redis.set(f"{prefix}:go:{number}", "1", ex=60)
-        eventually(lambda: store.redis.llen(f"{prefix}:got:{number}") == 8, 30)
+        eventually(lambda: store.redis.llen(f"{prefix}:got:{number}") == 8)
         got = cast(list[bytes], store.redis.lrange(f"{prefix}:got:{number}", 0, -1))
         for name in ("here", "got"):
             store.redis.expire(f"{prefix}:{name}:{number}", 60)

@@ -278,7 +278,7 @@ def test_while_redis_is_away_a_reader_waits_and_then_goes_on(own_redis: RedisSer
             rest.extend([event] if event else [])
             return bool(rest) and rest[-1].terminal
 
-        eventually(ended, 20)
+        eventually(ended)
         assert names(rest) == ["1-2"]
     hub.stop()
 

@@ -13,7 +13,7 @@ from shared.hooks import Hooks, Observers
 from shared.store.keys import Keys
 from shared.store.lua_constants import RATE_SLOTS as SLOTS
 from shared.store.rate_limits import RateLimiter
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, examples
 
 START = 1_790_000_000_123
 Take = Callable[[Sequence[Charge], int], tuple[bool, Sequence[QuotaStatus]]]
@@ -82,7 +82,7 @@ steps = st.lists(
 # fmt: on
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(steps=steps, quota=st.integers(1, 12), seconds=st.sampled_from([1, 2, 7, 60]))
 def test_no_window_ever_holds_more_and_a_refusal_is_right_to_a_slot(
     limiter: Callable[[], Take], steps: list[tuple[int, int]], quota: int, seconds: int
@@ -102,7 +102,7 @@ def test_no_window_ever_holds_more_and_a_refusal_is_right_to_a_slot(
         assert log.within(now, span) <= status.used <= log.within(now, span + span / SLOTS)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(steps=steps, quota=st.integers(1, 6), seconds=st.sampled_from([1, 7, 60]))
 def test_who_waits_as_long_as_told_is_admitted_and_a_moment_earlier_is_not(
     limiter: Callable[[], Take], steps: list[tuple[int, int]], quota: int, seconds: int
@@ -119,7 +119,7 @@ def test_who_waits_as_long_as_told_is_admitted_and_a_moment_earlier_is_not(
             now += status.wait_ms
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(steps=steps, short=st.integers(1, 6), long=st.integers(1, 20))
 def test_a_refusal_by_one_policy_costs_nothing_of_the_others(
     limiter: Callable[[], Take], steps: list[tuple[int, int]], short: int, long: int

@@ -13,6 +13,7 @@ from shared.domain.records import Claim, Finish, NewJob, Requeue, new_job_id
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from shared.store.usage import DailyUsage, read_usage
+from tests.conftest import examples
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
@@ -123,7 +124,7 @@ JOBS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JOBS)
 def test_the_sums_are_those_of_the_jobs(store: JobStore, jobs: list[Any]) -> None:
     for name in store.redis.scan_iter(f"{store.keys.prefix}:*"):

@@ -148,9 +148,12 @@ def test_a_standard_error_that_nobody_reads_breaks_no_caller(
     written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
+    logger = logging.getLogger("workers.part")
+    logs.say(logger, logging.ERROR, "before", {})
+    assert "before" in written.getvalue(), "it is written there while somebody reads"
     written.close()
 
-    logs.say(logging.getLogger("workers.part"), logging.ERROR, "request", {"status": 200})
+    logs.say(logger, logging.ERROR, "request", {"status": 200})
 
 
 PROGRAM = f"""

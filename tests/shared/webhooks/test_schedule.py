@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.webhooks.schedule import Schedule, Sent
+from tests.conftest import examples
 
 DAY = 24 * 3600.0
 
@@ -60,7 +61,7 @@ def test_retry_after_is_honoured_within_bounds() -> None:
     assert delay(600, age=DAY - 10) == 10
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     first=st.floats(1, 60),
     longest=st.floats(1800, 4 * 3600),

@@ -127,7 +127,7 @@ def test_what_redis_does_not_answer_holds_up_one_step_once(kept: Store, scene: S
     mine = threading.current_thread().name
     assert kept.callers.count(mine) == 1
     scene.step([(two, PieceOut(two.ticket, "b", (2,)))], [(two, finish(two))])
-    eventually(lambda: kept.callers.count("turns") > 1, 5)
+    eventually(lambda: kept.callers.count("turns") > 1)
     assert kept.callers.count(mine) == 1 and not kept.calls
     kept.away = False
     assert scene.writer.flush(5)
@@ -145,7 +145,7 @@ def test_nobody_waits_for_a_write_that_another_thread_has_begun(kept: Store, sce
     one, two = attempt(1), attempt(2)
     first = threading.Thread(target=scene.step, args=([], [(one, finish(one))]))
     first.start()
-    eventually(lambda: kept.callers, 5)
+    eventually(lambda: kept.callers)
     scene.writer.end(two, finish(two))
     assert not kept.calls and not scene.writer.flush(0)
     kept.open.set()
@@ -162,7 +162,7 @@ def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scene: Scene
     kept.open.clear()
     one, two = attempt(1), attempt(2)
     scene.writer.end(two, finish(two))
-    eventually(lambda: scene.writer._writing, 5)
+    eventually(lambda: scene.writer._writing)
     for word in ("a", "b", "c", "d"):
         scene.step([(one, PieceOut(one.ticket, word, (ord(word),)))], [])
     kept.open.set()

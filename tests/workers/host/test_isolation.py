@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InputRefused
+from tests.conftest import examples
 from workers.engines.base import Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.faults import DeviceLost, Unprepared
@@ -392,7 +393,7 @@ def test_a_job_that_no_step_reaches_does_not_hold_up_the_search() -> None:
     assert search.trial == ["b"]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     st.integers(2, 24).flatmap(
         lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=n - 1))
@@ -412,7 +413,7 @@ def test_exactly_the_poisoned_are_blamed(case: tuple[int, set[int]], width: int,
         assert set(ran.codes().values()) <= {"poison_input"}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(
     st.integers(2, 64).flatmap(
         lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))
@@ -440,7 +441,7 @@ def test_a_search_finds_every_culprit_in_few_trials(case: tuple[int, set[int]]) 
     assert trials <= len(bad) * (math.log(size, 4 / 3) + 2) + 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(2, 40), st.data())
 def test_jobs_that_fail_only_together_are_not_to_blame(size: int, data: st.DataObject) -> None:
     one, other = data.draw(

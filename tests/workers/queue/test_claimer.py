@@ -12,8 +12,9 @@ from shared.domain.errors import StoreUnavailable
 from shared.domain.records import Claim, NewJob, new_job_id
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
-from tests.conftest import eventually
+from tests.conftest import PATIENCE, eventually
 from workers.execution.executor import Executor
+from workers.queue import claimer
 from workers.queue.claimer import Claimer
 
 MODEL, WORKER = "m", "w"
@@ -28,6 +29,8 @@ class Engine:
         self.space = 4
         self.taken: list[tuple[Claim, str]] = []
         self.done = 0
+        self.looks = 0
+        """How often the drain has looked for jobs."""
         self.breaker = SimpleNamespace(heard=lambda pause, change: None)
 
     @property
@@ -40,7 +43,8 @@ class Engine:
     def run(self, claims: list[Claim]) -> None:
         self.taken += [(claim, threading.current_thread().name) for claim in claims]
 
-    def advance(self) -> None: ...
+    def advance(self) -> None:
+        self.looks += 1
 
     def release_quarantine(self) -> None: ...
 
@@ -92,17 +96,17 @@ class Bench:
 
         def run_slowly(claims: list[Claim]) -> None:
             takes.set()
-            goes_on.wait(10)
+            assert goes_on.wait(PATIENCE)
             run(claims)
 
         self.engine.run = run_slowly  # type: ignore[method-assign]
         caller = threading.Thread(target=self.claimer.claim_now, name="control")
         caller.start()
-        assert takes.wait(5)
+        assert takes.wait(PATIENCE)
 
         def go_on() -> None:
             goes_on.set()
-            caller.join(5)
+            caller.join(PATIENCE)
 
         return go_on
 
@@ -110,10 +114,17 @@ class Bench:
         """A drain that has had a job and now waits for the next."""
         self.submit()
         self.drain.start()
-        eventually(lambda: self.engine.taken, 5)
+        eventually(lambda: self.engine.taken)
         self.engine.done = 1
+        self.look_again()
+        assert self.idle()
+
+    def look_again(self) -> None:
+        """Wake the drain, and come back when it has looked and waits again."""
+        looks = self.engine.looks
         self.claimer.look_again()
-        eventually(self.idle, 5)
+        eventually(lambda: self.engine.looks > looks)
+        assert self.claimer.await_claim(PATIENCE)
 
 
 @pytest.fixture
@@ -122,7 +133,7 @@ def bench(store: JobStore) -> Iterator[Bench]:
     yield bench
     bench.claimer.stop()
     if bench.drain.ident is not None:
-        bench.drain.join(5)
+        bench.drain.join(PATIENCE)
         assert not bench.drain.is_alive()
 
 
@@ -143,7 +154,7 @@ def test_what_there_is_no_room_for_is_the_drains(bench: Bench) -> None:
     assert len(bench.engine.taken) == 5
     bench.engine.space = 100
     bench.claimer.room_changed()
-    eventually(lambda: len(bench.engine.taken) == 7, 5)
+    eventually(lambda: len(bench.engine.taken) == 7)
     assert {claim.id for claim, _ in bench.engine.taken[1:]} == set(ids)
     assert [by for _, by in bench.engine.taken[5:]] == ["drain", "drain"]
 
@@ -167,19 +178,19 @@ def test_who_stops_it_waits_for_the_claim_that_is_under_way(bench: Bench) -> Non
 
     def slowly(claims: list[Claim]) -> None:
         begun.set()
-        assert may_end.wait(5)
+        assert may_end.wait(PATIENCE)
         take(claims)
 
     bench.engine.run = slowly  # type: ignore[method-assign]
     bench.submit()
     notified = threading.Thread(target=bench.claimer.claim_now)
     notified.start()
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE)
     bench.claimer.stop()
-    assert not bench.claimer.await_claim(0)
+    assert not bench.claimer.settle(0)
     may_end.set()
-    assert bench.claimer.await_claim(5) and len(bench.engine.taken) == 2
-    notified.join(5)
+    assert bench.claimer.settle(PATIENCE) and len(bench.engine.taken) == 2
+    notified.join(PATIENCE)
 
 
 def test_one_without_a_drain_rings(bench: Bench) -> None:
@@ -188,17 +199,25 @@ def test_one_without_a_drain_rings(bench: Bench) -> None:
     assert len(bench.rings) == 1 and not bench.engine.taken
 
 
-def test_a_drain_stays_while_others_claim_in_its_place(store: JobStore) -> None:
-    bench = Bench(store, idle_seconds=1.0)
+def test_a_drain_stays_while_others_claim_in_its_place(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(claimer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(claimer, "SLICE_SECONDS", 10.0**6)
+    bench = Bench(store, linger=3000)
     bench.start()
     for count in range(2, 10):
+        now[0] += 2000
         bench.submit()
         bench.claimer.claim_now()
         bench.engine.done = count
-        bench.drain.join(0.15)
+        bench.look_again()
     assert bench.drain.is_alive() and bench.claimer.drain_id
     assert [by for _, by in bench.engine.taken[1:]].count("drain") == 0
-    bench.drain.join(5)
+    now[0] += 3001
+    bench.claimer.look_again()
+    bench.drain.join(PATIENCE)
     assert not bench.drain.is_alive()
     assert not store.redis.zcard(store.keys("drains", MODEL))
 
@@ -212,10 +231,10 @@ def test_suspects_do_not_run_while_others_are_taken_over(
     seen: list[int] = []
     monkeypatch.setattr(bench.engine, "advance", lambda: seen.append(len(bench.engine.taken)))
     bench.claimer.look_again()
-    bench.drain.join(0.2)
+    eventually(lambda: not bench.claimer._woken.is_set(), what="the drain has begun to look")
     assert not seen
     go_on()
-    eventually(lambda: seen, 5)
+    eventually(lambda: seen)
     assert seen[0] == 2
 
 
@@ -248,10 +267,11 @@ def test_a_drain_that_ends_lets_go_of_what_was_claimed_in_its_place(
     log.addHandler(between)
     try:
         bench.claimer.look_again()
-        eventually(lambda: calls, 5)
+        eventually(lambda: calls)
+        # It cannot be seen waiting. A drain that did not wait would let go of them now.
         bench.drain.join(0.2)
         calls[0]()
-        bench.drain.join(5)
+        bench.drain.join(PATIENCE)
     finally:
         log.removeHandler(between)
     assert released and set(released) == {2}

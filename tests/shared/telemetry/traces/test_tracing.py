@@ -16,7 +16,7 @@ import logging, os, sys, threading, time
 sys.modules.update({"opentelemetry.metrics": None, "opentelemetry.sdk.metrics": None})
 from api.app import create_app
 from api.services import of
-from api.tracing import trace_requests
+from api.http.tracing import trace_requests
 from shared.settings import load_settings
 
 said = []
@@ -29,7 +29,7 @@ settings = load_settings()
 app = create_app(settings)
 trace_requests(app, settings)
 import workers.app
-until = time.monotonic() + 10
+until = time.monotonic() + 60
 while settings.enable_tracing and not said and time.monotonic() < until:
     time.sleep(0.01)
 app.test_client().get("/v1/jobs/job_x")

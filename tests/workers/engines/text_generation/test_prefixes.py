@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.domain.catalog import Batch, Limits, PrefixCache
+from tests.conftest import examples
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
@@ -63,7 +64,7 @@ def test_the_longest_beginning_is_found_until_it_is_overwritten() -> None:
     assert prefixes._where == {}
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.lists(st.integers(1, 2), max_size=4), st.integers(0, 4))

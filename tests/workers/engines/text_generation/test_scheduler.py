@@ -1,6 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.texts.sampling import Sampling
@@ -72,7 +73,7 @@ def test_a_small_budget_never_starves_prompts() -> None:
     assert scheduler.plan()[-1].sequence.id == "late"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     slots=st.integers(1, 5),
     budget=st.integers(1, 40),

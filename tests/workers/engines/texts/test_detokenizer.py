@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.tiny_models import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 from workers.engines.loading.vocabulary import REPLACEMENT
 from workers.engines.texts.detokenizer import Chunk, Detokenizer, Spoken
@@ -23,7 +24,7 @@ LETTER = {
     name: tokenizer("xa", add_special_tokens=False)["input_ids"][-1]
     for name, tokenizer in TOKENIZERS.items()
 }
-relaxed = settings(deadline=None, max_examples=150)
+relaxed = settings(deadline=None, max_examples=examples(150))
 
 
 @dataclass

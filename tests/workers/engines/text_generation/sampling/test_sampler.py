@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.params import TextGenerationParams, without_defaults
+from tests.conftest import examples
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.sampler import Chosen, uniform
 from workers.engines.texts.sampling import Draw, Sampling
@@ -137,7 +138,7 @@ def test_a_masked_token_is_never_drawn_and_a_row_of_nothing_else_is_broken() -> 
     assert set(frequencies(row, Sampling(0, 1.0, top_k=3), draws=50)) == {2}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(PARAMS, min_size=1, max_size=6), st.integers(0, 10_000))
 def test_a_draw_does_not_depend_on_its_company(params: list[Sampling], position: int) -> None:
     logits = random_logits(len(params))

@@ -80,16 +80,18 @@ def tokens(count: int, seed: int) -> list[int]:
 def test_logits_do_not_depend_on_company(kind: str, dtype: torch.dtype) -> None:
     with torch.inference_mode():
         runner = made(kind, dtype)
-        prompts = [tokens(10 + slot, slot) for slot in range(36)]
-        lone: list[Text] = []
-        for slot, prompt in enumerate(prompts):
-            lone.append(Text(slot, prompt, [len(prompt) - 6, *[1] * 6]))
-            run(runner, lone[-1:])
+        # More than fill two blocks. Those around their ends, and one within, are run alone as well.
+        prompts = [tokens(10 + slot, slot) for slot in range(2 * ROWS + 4)]
+        lone: dict[int, Text] = {}
+        for slot in (0, 7, ROWS - 1, ROWS, 2 * ROWS - 1, 2 * ROWS, 2 * ROWS + 3):
+            prompt = prompts[slot]
+            lone[slot] = Text(slot, prompt, [len(prompt) - 6, *[1] * 6])
+            run(runner, [lone[slot]])
         crowd = [Text(s, p, [len(p) - 6, *[1] * 6]) for s, p in enumerate(prompts)]
         run(runner, crowd)
 
-    for alone, together in zip(lone, crowd, strict=True):
-        assert torch.equal(torch.stack(alone.logits), torch.stack(together.logits))
+    for slot, alone in lone.items():
+        assert torch.equal(torch.stack(alone.logits), torch.stack(crowd[slot].logits))
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)

@@ -1,1 +1,0 @@
-"""The job protocol as a discrete-event model, its costs measured here. How: docs/scaling.md."""
