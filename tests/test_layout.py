@@ -14,6 +14,7 @@ SUBJECTS = {
     "api/test_access.py",
     "api/test_breaker.py",
     "api/test_contract.py",
+    "api/test_fuzz.py",
     "api/test_gunicorn.py",
     "api/test_redis_away.py",
     "api/test_slow_clients.py",

@@ -17,7 +17,7 @@ from tests.integration.stack import TOKEN, Stack
 from tests.otlp import HttpReceiver, Seen
 from tests.receivers import SECRET
 from tests.receivers import receiver as webhooks
-from workers.queue.claimer import LINGER_SECONDS
+from workers.queue.claimer import IDLE_SECONDS
 
 CALLER = "a1" * 16
 TRACEPARENT = f"00-{CALLER}-{'b2' * 8}-01"
@@ -109,7 +109,7 @@ def test_a_doorbell_is_answered_within_the_trace_that_rang(
 
     def rung() -> bool:
         nonlocal rang
-        if time.monotonic() - rang > LINGER_SECONDS + 1:
+        if time.monotonic() - rang > IDLE_SECONDS + 1:
             # The drain before has left by now, so this one rings.
             post(stack, "x")
             rang = time.monotonic()

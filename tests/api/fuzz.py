@@ -1,4 +1,4 @@
-"""`python -m tests.api.server.fuzz REDIS_URL`: random HTTP streams to our worker and to gunicorn's own.
+"""`python -m tests.api.fuzz REDIS_URL`: random HTTP streams to our worker and to gunicorn's own.
 
 One side is this server's worker with its fast path and its response class; the other is gunicorn's
 gevent worker as released, with every request going through Flask. Each has an app and keys of its own. Both

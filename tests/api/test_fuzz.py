@@ -1,6 +1,6 @@
 """Random streams of requests are answered as gunicorn's own worker and Flask answer them.
 
-The long form: `python -m tests.api.server.fuzz redis://… --streams 100000 --seed 2`.
+The long form: `python -m tests.api.fuzz redis://… --streams 100000 --seed 2`.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from tests.conftest import RedisServer
 
 
 def test_random_streams_are_answered_as_by_gunicorns_own_worker(redis_server: RedisServer) -> None:
-    command = [sys.executable, "-m", "tests.api.server.fuzz", redis_server.url, "--streams", "400"]
+    command = [sys.executable, "-m", "tests.api.fuzz", redis_server.url, "--streams", "400"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stdout + done.stderr
