@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from cli.jobs import as_json_option
 from cli.login import Login, pass_login
+from cli.options import as_json_option
 from cli.screen import breakers_table, console, echo_json
 from client import Model
 

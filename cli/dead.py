@@ -2,11 +2,9 @@
 
 import click
 
-from cli.jobs import as_json_option
 from cli.login import Login, pass_login
-from cli.screen import console, echo_json, job_lines, jobs_table
-
-LISTED = 20
+from cli.options import as_json_option, limit_option
+from cli.screen import console, echo_json, echo_list, job_lines, jobs_table
 
 
 @click.group()
@@ -15,21 +13,15 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.option(
-    "--limit", type=click.IntRange(1, 100), default=LISTED, show_default=True, help="How many."
-)
+@limit_option
 @as_json_option
 @pass_login
 def list_dead(login: Login, limit: int, as_json: bool) -> None:
     """List dead letters, newest first."""
     with login.client() as client:
         found = client.dead(limit=limit)
-    if as_json:
-        echo_json({"data": [job.raw for job in found]})
-    elif found:
-        console().print(jobs_table(found))
-    else:
-        click.echo("no dead letters")
+    rows = [job.raw for job in found]
+    echo_list(rows, lambda: jobs_table(found), "no dead letters", as_json=as_json)
 
 
 @dead.command()

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from shared.domain.schemas import rfc3339
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -23,6 +25,11 @@ class Duration(click.ParamType[float]):
         if unit is None or not (number.isascii() and number.isdigit()) or len(number) > 9:
             self.fail(f"{text!r} is not a number with s, m, h or d after it", param, ctx)
         return float(number) * unit
+
+
+def timestamp(moment: float | None) -> str | None:
+    """Unix seconds as RFC 3339, for JSON."""
+    return None if moment is None else rfc3339(int(moment * 1000))
 
 
 def day(moment: float | None) -> str:

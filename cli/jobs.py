@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from cli.login import Login, pass_login
+from cli.options import LISTED, as_json_option
 from cli.screen import (
     console,
     echo_json,
+    echo_list,
     harmless,
     job_lines,
     jobs_table,
@@ -20,10 +22,7 @@ from cli.screen import (
 )
 from client import Client, Event, Job, JobFailed
 
-LISTED = 20
 STATES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -156,12 +155,7 @@ def jobs(login: Login, status: str | None, model: str | None, limit: int, as_jso
     """List jobs, newest first."""
     with login.client() as client:
         found = list(client.jobs(status=status, model=model, limit=limit))
-    if as_json:
-        echo_json({"data": [job.raw for job in found]})
-    elif found:
-        console().print(jobs_table(found))
-    else:
-        click.echo("no jobs")
+    echo_list([job.raw for job in found], lambda: jobs_table(found), "no jobs", as_json=as_json)
 
 
 @click.command()

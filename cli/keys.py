@@ -11,13 +11,12 @@ import click
 from rich import box
 from rich.table import Table
 
-from cli.durations import Duration, day
-from cli.jobs import as_json_option
-from cli.screen import console, echo_json
+from cli.durations import Duration, day, timestamp
+from cli.options import as_json_option
+from cli.screen import echo_json, echo_list
 from cli.server_redis import server_redis
 from cli.sizes import Size
 from shared.domain.errors import ConfigError
-from shared.domain.schemas import rfc3339
 from shared.settings import key_secret, load_settings
 from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
 from shared.store.keys import Keys
@@ -65,12 +64,9 @@ def create(
 def list_keys(as_json: bool) -> None:
     """List the keys, those that ended in the last 30 days too."""
     found, now = _store().all(), time.time()
-    if as_json:
-        echo_json({"data": [_document(key, now) for key in found]})
-    elif found:
-        console().print(_table(found, now))
-    else:
-        click.echo("no keys but the server's own token")
+    rows = [_document(key, now) for key in found]
+    nothing = "no keys but the server's own token"
+    echo_list(rows, lambda: _table(found, now), nothing, as_json=as_json)
 
 
 @keys.command()
@@ -134,9 +130,9 @@ def _document(key: ApiKey, now: float) -> dict[str, Any]:
         "rph": grant.rph,
         "max_queued": grant.max_queued,
         "max_bytes": grant.max_bytes,
-        "created_at": rfc3339(int(key.created * 1000)),
-        "expires_at": None if grant.expires is None else rfc3339(int(grant.expires * 1000)),
-        "last_used_at": None if key.used is None else rfc3339(int(key.used * 1000)),
+        "created_at": timestamp(key.created),
+        "expires_at": timestamp(grant.expires),
+        "last_used_at": timestamp(key.used),
     }
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ def console() -> Console:
 
 
 def rendered(renderable: RenderableType) -> str:
-    """The same as text, with colours where standard output shows them."""
+    """Anything that rich can print as text, with colours where standard output shows them."""
     ours = console()
     buffer = io.StringIO()
     Console(file=buffer, width=ours.width, force_terminal=ours.is_terminal, highlight=False).print(
@@ -60,6 +60,18 @@ def rendered(renderable: RenderableType) -> str:
 def echo_json(value: Any) -> None:
     """One JSON document on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def echo_list(
+    rows: Sequence[Any], table: Callable[[], Table], nothing: str, *, as_json: bool
+) -> None:
+    """Rows as JSON for scripts; for people the table of them, or the words for none."""
+    if as_json:
+        echo_json({"data": list(rows)})
+    elif rows:
+        console().print(table())
+    else:
+        click.echo(nothing)
 
 
 def harmless(text: str) -> str:
@@ -84,7 +96,7 @@ def summary(facts: Summary) -> RenderableType:
 
 
 def summary_facts(facts: Summary) -> dict[str, Any]:
-    """The same for a log."""
+    """What the table at the end of a start says, as fields for a log."""
     models = [
         {
             "model": model.name,

@@ -1,4 +1,4 @@
-"""Connects to a server's Redis, for commands that change what no HTTP call may."""
+"""Connects to a server's Redis, for commands that do what no HTTP call may."""
 
 from redis import Redis
 
@@ -9,11 +9,11 @@ from shared.settings import Settings
 
 
 def server_redis(settings: Settings) -> Redis:
-    """That of `REDIS_URL`, else of the server in this state directory. Raises `ConfigError`."""
+    """The Redis of `REDIS_URL`, else of the server in this state directory. Raises `ConfigError`."""
     own = None if settings.redis_url else running_url(settings.state_dir)
     if own is None and not settings.redis_url:
         raise ConfigError(
             "REDIS_URL: not set, and no server has run in TRUTHGPT_STATE_DIR "
-            f"{settings.state_dir}; keys and secrets are kept in the server's Redis"
+            f"{settings.state_dir}; this command needs the server's Redis"
         )
     return connect(own or settings.require_redis(), settings.redis_timeout)

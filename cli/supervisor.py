@@ -51,7 +51,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The same thing said twice: `text` for people, `event` with its `facts` for a log."""
+    """Something to say in two ways: `text` for people, `event` with its `facts` for a log."""
 
     text: str
     event: str

@@ -8,11 +8,10 @@ from redis.exceptions import RedisError
 from rich import box
 from rich.table import Table
 
-from cli.jobs import as_json_option
+from cli.options import as_json_option
 from cli.screen import console, echo_json, harmless
-from shared.embedded_redis import running_url
-from shared.redis.connection import connect
-from shared.settings import Settings, load_settings
+from cli.server_redis import server_redis
+from shared.settings import load_settings
 from shared.store.jobs import JobStore
 from shared.store.lua_constants import USAGE_DAYS
 from shared.store.usage import DailyUsage, read_stored, read_usage
@@ -35,7 +34,7 @@ def usage(tenant: str | None, days: int, as_json: bool) -> None:
     """
     settings = load_settings()
     try:
-        with connect(_url(settings), settings.redis_timeout) as redis:
+        with server_redis(settings) as redis:
             store = JobStore(redis, settings.key_prefix)
             found, stored = read_usage(store, days, tenant), read_stored(store, tenant)
     except RedisError as error:
@@ -50,11 +49,6 @@ def usage(tenant: str | None, days: int, as_json: bool) -> None:
         click.echo("no jobs have ended in these days")
     for name, held in stored.items():
         click.echo(f"{harmless(name)} has {held:,} bytes stored")
-
-
-def _url(settings: Settings) -> str:
-    own = None if settings.redis_url else running_url(settings.state_dir)
-    return own or settings.require_redis()
 
 
 def _table(rows: Iterable[DailyUsage]) -> Table:

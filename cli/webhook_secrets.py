@@ -5,6 +5,7 @@ Kept in the server's Redis itself, as API keys are: it needs Redis' address and 
 
 import math
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,10 @@ import click
 from rich import box
 from rich.table import Table
 
-from cli.durations import Duration, day
-from cli.jobs import as_json_option
-from cli.screen import console, echo_json
+from cli.durations import Duration, day, timestamp
+from cli.options import as_json_option
+from cli.screen import echo_json, echo_list
 from cli.server_redis import server_redis
-from shared.domain.schemas import rfc3339
 from shared.settings import key_secret, load_settings
 from shared.store.keys import Keys
 from shared.webhooks.secrets import WebhookSecret, WebhookSecrets
@@ -55,15 +55,9 @@ def rotate(tenant: str, overlap: float, as_json: bool) -> None:
 def list_secrets(tenant: str, as_json: bool) -> None:
     """List a tenant's secrets by their ids, those that ended lately too."""
     found, now = _store().all(tenant), time.time()
-    if as_json:
-        echo_json({"data": [_document(known, now) for known in found]})
-    elif found:
-        table = Table("Secret", "State", "Made", "Ends", box=box.SIMPLE_HEAD, pad_edge=False)
-        for known in found:
-            table.add_row(known.id, _state(known, now), day(known.created), day(_end(known)))
-        console().print(table)
-    else:
-        click.echo(f"{tenant} has none of its own; WEBHOOK_HMAC_SECRET signs its webhooks")
+    rows = [_document(known, now) for known in found]
+    nothing = f"{tenant} has none of its own; WEBHOOK_HMAC_SECRET signs its webhooks"
+    echo_list(rows, lambda: _table(found, now), nothing, as_json=as_json)
 
 
 @secrets.command()
@@ -95,11 +89,17 @@ def _end(known: WebhookSecret) -> float | None:
     return None if math.isinf(known.ends) else known.ends
 
 
+def _table(found: Iterable[WebhookSecret], now: float) -> Table:
+    table = Table("Secret", "State", "Made", "Ends", box=box.SIMPLE_HEAD, pad_edge=False)
+    for known in found:
+        table.add_row(known.id, _state(known, now), day(known.created), day(_end(known)))
+    return table
+
+
 def _document(known: WebhookSecret, now: float) -> dict[str, Any]:
-    end = _end(known)
     return {
         "id": known.id,
         "state": _state(known, now),
-        "created_at": rfc3339(int(known.created * 1000)),
-        "ends_at": None if end is None else rfc3339(int(end * 1000)),
+        "created_at": timestamp(known.created),
+        "ends_at": timestamp(_end(known)),
     }

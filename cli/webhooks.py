@@ -2,12 +2,10 @@
 
 import click
 
-from cli.jobs import as_json_option
 from cli.login import Login, pass_login
-from cli.screen import console, deliveries_table, echo_json
+from cli.options import as_json_option, limit_option
+from cli.screen import deliveries_table, echo_json, echo_list
 from cli.webhook_secrets import secrets
-
-LISTED = 20
 
 
 @click.group()
@@ -20,21 +18,16 @@ webhooks.add_command(secrets)
 
 @webhooks.command("list")
 @click.argument("job_id", metavar="[ID]", required=False)
-@click.option(
-    "--limit", type=click.IntRange(1, 100), default=LISTED, show_default=True, help="How many."
-)
+@limit_option
 @as_json_option
 @pass_login
 def list_deliveries(login: Login, job_id: str | None, limit: int, as_json: bool) -> None:
     """List the deliveries of the job ID; without one those that were given up, newest first."""
     with login.client() as client:
         found = client.deliveries(job_id) if job_id else client.dead_deliveries(limit=limit)
-    if as_json:
-        echo_json({"data": [delivery.raw for delivery in found]})
-    elif found:
-        console().print(deliveries_table(found))
-    else:
-        click.echo("no deliveries" if job_id else "no dead deliveries")
+    rows = [delivery.raw for delivery in found]
+    nothing = "no deliveries" if job_id else "no dead deliveries"
+    echo_list(rows, lambda: deliveries_table(found), nothing, as_json=as_json)
 
 
 @webhooks.command()

@@ -10,7 +10,9 @@ from wsgiref.types import WSGIEnvironment
 
 from shared.domain.errors import JobsError
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(:[0-9]*)?")
+_LABEL = "[A-Za-z0-9_~-]{1,63}"
+# Labels that are empty or longer have no form in IDNA, and the router fails on them.
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(\.{_LABEL})*\.?)?(:[0-9]*)?")
 
 
 def fault_of(environ: WSGIEnvironment) -> str | None:

@@ -33,12 +33,12 @@ class Host:
 
     @property
     def call(self) -> Call:
-        """What it is at, or was when it ended."""
+        """The call that the host is in, or was in when it ended."""
         return self.progress.read()
 
     @property
     def pid(self) -> int | None:
-        """Its process, None before it said so."""
+        """The host's process id, None before it said so."""
         return self.call.pid or None
 
     def kill(self) -> None:
@@ -62,7 +62,7 @@ class Host:
             self.channel.close()
 
     def resident(self) -> int:
-        """Its resident memory in bytes; 0 when it is gone."""
+        """The host's resident memory in bytes; 0 when it is gone."""
         try:
             return int(psutil.Process(self.pid).memory_info().rss) if self.pid else 0
         except psutil.Error:

@@ -49,7 +49,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     @property
     def seconds(self) -> float:
-        """How long it has been in this worker's hands."""
+        """How long the attempt has been in this worker's hands."""
         return time.monotonic() - self.began
 
     @property
@@ -58,13 +58,13 @@ class Attempt(msgspec.Struct, eq=False):
         return max(0.0, self.claim.deadline - self.seconds)
 
     def note_first_token(self) -> float:
-        """Its first piece has come. Returns the seconds from the job's creation to it."""
+        """The attempt's first piece has come. Returns the seconds from the job's creation to it."""
         queued = (self.claim.claimed_ms - self.claim.created_ms) / 1000
         self.first_token = queued + self.seconds
         return self.first_token
 
     def ends(self, state: str, detail: str) -> AttemptEnd:
-        """Note how it ended."""
+        """Note how the attempt ended."""
         self.end = AttemptEnd(state, detail, self.seconds)
         return self.end
 

@@ -38,7 +38,7 @@ class Attempts:
             return list(self._by_ticket)
 
     def tickets_of(self, job_id: str) -> tuple[list[str], list[str]]:
-        """Those of a job: the ones that the engine never had, which leave the quarantine, and the others."""
+        """A job's tickets: those that the engine never had, which leave the quarantine, and the others."""
         with self._lock:
             found = [t for t, one in self._by_ticket.items() if one.claim.id == job_id]
             idle = [ticket for ticket in found if self._quarantine.remove(ticket)]
@@ -74,7 +74,7 @@ class Attempts:
             return [] if others > 0 else self._quarantine.next_group(capacity)
 
     def waiting(self) -> Sequence[Attempt]:
-        """Those in quarantine that the engine has never had."""
+        """The attempts in quarantine that the engine has never had."""
         with self._lock:
             return self._quarantine.waiting
 

@@ -85,7 +85,7 @@ class Isolation:
         self._budget: Budget | None = getattr(engine, "budget", None)
         self._jobs: dict[str, IsolatedJob] = {}
         self._inside: set[str] = set()
-        """Those of `_jobs` that the engine has."""
+        """The ids of `_jobs` that the engine has."""
         self._search: Search | None = None
         self._failed_once = False
         self._idle = False  # The last step took nobody: inputs are still being read.
@@ -188,7 +188,7 @@ class Isolation:
         self._judge(self._search)
 
     def _suspects(self) -> list[str]:
-        """Those whom the step took, where the engine tells; all that it has where it does not."""
+        """The jobs that the step took, where the engine tells; all that it has where it does not."""
         inside = [job for job in self._jobs if job in self._inside]
         taken = frozenset(getattr(self._engine, "taken", ()))
         return [job for job in inside if job in taken] or inside

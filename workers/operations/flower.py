@@ -48,7 +48,7 @@ IDLE_CONTROLS = {
 """Celery's control commands that do nothing here, and what to do instead."""
 
 TaskEvent = tuple[str, str, float, dict[str, Any]]
-"""Its type, the job's id, when it happened (s since 1970), its own fields."""
+"""An event's type, the job's id, when it happened (s since 1970), and fields of that type."""
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from shared.domain.errors import StoreUnavailable
+from shared.domain.records import Claimed
 from shared.faults import faults
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
@@ -85,8 +86,8 @@ class Claimer:
         try:
             if not self._at_work or self._executor.room() == 0:
                 return False
-            claimed, waiting, _ = self._claim()
-            return claimed > 0 and waiting == 0
+            claimed = self._claim()
+            return bool(claimed.claims) and claimed.waiting == 0
         except StoreUnavailable:
             return False
         finally:
@@ -166,15 +167,15 @@ class Claimer:
             self._changed.clear()
             with self._claiming:
                 self._executor.advance()
-                claimed, waiting, pause = self._claim()
+                claimed = self._claim()
             idle_since = max(idle_since, self._taken_at)
-            if claimed or self._executor.active:
+            if claimed.claims or self._executor.active:
                 idle_since = time.monotonic()
-            if claimed and waiting and self._executor.room():
+            if claimed.claims and claimed.waiting and self._executor.room():
                 continue
-            if pause and waiting:
+            if claimed.pause and claimed.waiting:
                 # Parked by the model's breaker. Should the message of its end be lost, we look ourselves.
-                self._changed.wait(min(pause, POLL_SECONDS))
+                self._changed.wait(min(claimed.pause, POLL_SECONDS))
                 continue
             if self._executor.active or self._executor.room() == 0:
                 self._changed.wait(POLL_SECONDS)
@@ -204,11 +205,8 @@ class Claimer:
     def _goes_on(self, until: float) -> bool:
         return not self._stopping.is_set() and self._executor.ready and time.monotonic() < until
 
-    def _claim(self) -> tuple[int, int, float]:
-        """Take as many jobs as there is room for, and ring for an idle worker when others have to wait.
-
-        Returns how many, how many still wait, and how long (s) the model's breaker makes them wait.
-        """
+    def _claim(self) -> Claimed:
+        """Take as many jobs as there is room for, and ring for an idle worker when others have to wait."""
         self._waiting = 1
         room = self._executor.room()
         began = time.monotonic()
@@ -231,4 +229,4 @@ class Claimer:
             self._observers.emit("batch_claimed", self._model, claimed.claims, took)
             faults.reach("claimed")
             self._executor.run(claimed.claims)
-        return len(claimed.claims), claimed.waiting, claimed.pause
+        return claimed

@@ -2,13 +2,12 @@
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable
 
-from shared.domain.errors import StoreUnavailable
 from shared.domain.records import Rescued
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
+from workers.periodic import Periodic
 
 INTERVAL_SECONDS = 1.0
 LIMIT = 200
@@ -16,7 +15,7 @@ LIMIT = 200
 _log = logging.getLogger(__name__)
 
 
-class Rescuer:
+class Rescuer(Periodic):
     """A timer that rescues every model. Several may run; the one with the lock works."""
 
     def __init__(
@@ -26,20 +25,11 @@ class Rescuer:
         interval: float = INTERVAL_SECONDS,
         observers: Observers | None = None,
     ) -> None:
+        super().__init__("rescuer", interval, self.tick, _log)
         self._store = store
         self._observers = observers or Observers()
         self._ring = ring
-        self._interval = interval
         self._owner = secrets.token_hex(8)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rescuer", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join(timeout=5)
 
     def tick(self) -> dict[str, Rescued]:
         """One round over all models. Empty when another rescuer has the lock.
@@ -62,12 +52,3 @@ class Rescuer:
                     rescued.failed,
                 )
         return found
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._interval):
-            try:
-                self.tick()
-            except StoreUnavailable as error:
-                _log.warning("cannot rescue: %s", error)
-            except Exception:  # noqa: BLE001 - the timer must outlive any fault
-                _log.exception("a rescue failed")

@@ -17,6 +17,7 @@ from shared.hooks import Observers
 from shared.webhooks.outbox import Message, Outbox, Recorded
 from shared.webhooks.schedule import Schedule, Sent
 from shared.webhooks.signing import Keyring
+from workers.periodic import Periodic
 from workers.webhooks.sender import Sender
 
 LOOK_SECONDS = 0.25
@@ -177,34 +178,17 @@ class Deliveries:
                 _log.warning("%s waits for its lease to end: %s", message.id, error)
 
 
-class DeliveryPoller:
+class DeliveryPoller(Periodic):
     """Looks at the outbox four times a second and rings when deliveries are due."""
 
     def __init__(self, outbox: Outbox, ring: Callable[[], object], longest_wait: float) -> None:
         """`longest_wait`: seconds after which what was never let through is given up."""
+        super().__init__("delivery poller", LOOK_SECONDS, self.look, _log)
         self._outbox = outbox
         self._ring = ring
         self._longest_wait = longest_wait
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="delivery-poller", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join(timeout=5)
 
     def look(self) -> None:
         """Ring if deliveries are due. Raises `StoreUnavailable`."""
         if self._outbox.ring_wanted(self._longest_wait):
             self._ring()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(LOOK_SECONDS):
-            try:
-                self.look()
-            except StoreUnavailable as error:
-                _log.warning("cannot look at the outbox: %s", error)
-            except Exception:  # noqa: BLE001 - the timer must outlive any fault
-                _log.exception("a look at the outbox failed")

@@ -32,7 +32,7 @@ TOKEN = "fuzz-" + "t" * 32
 ADDRESS = ("127.0.0.1", 8000)
 MASKED = re.compile(
     rb"job_[0-9a-z]+|req_[0-9a-f]+|\d{4}-\d\d-\d\dT[\d:.]+Z|ticket=[\w.-]+|Date: [^\r]+|Server: [^\r]+|"
-    rb";t=\d+|Content-Length: \d+"
+    rb"r=\d+;t=\d+|Content-Length: \d+"
 )
 REFUSED = re.compile(rb"HTTP/1\.[01] (4\d\d|501) ")
 HELLO = json.dumps({"model": "echo", "prompt": "hello"}).encode()
@@ -137,11 +137,15 @@ def served(worker: Any, pieces: list[bytes]) -> bytes:
     answers: list[bytes] = []
 
     def read() -> None:
-        try:
-            while data := mine.recv(65536):
-                answers.append(data)
-        except OSError:
-            pass
+        while True:
+            try:
+                data = mine.recv(65536)
+            except ConnectionResetError:
+                # The server closed before it had read all; what it had answered still comes.
+                continue
+            if not data:
+                return
+            answers.append(data)
 
     reading = gevent.spawn(read)
     try:
@@ -237,9 +241,11 @@ def main() -> int:
             here, there = (shown(served(worker, pieces)) for worker in (ours, theirs))
             seen.update(answer[:12] for answer in here)
             if here != there:
-                counted = ", ".join(
-                    f"{kind.decode()} {count}" for kind, count in sorted(seen.items())
+                say(
+                    f"stream {number} of seed {options.seed}: {pieces}\nhere:  {here}\nthere: {there}"
                 )
+                return 1
+    counted = ", ".join(f"{kind.decode()} {count}" for kind, count in sorted(seen.items()))
     say(f"{options.streams} streams alike: {counted}")
     return 0
 

@@ -27,6 +27,8 @@ class Sock:
     def send(self, data: bytes) -> int:
         return len(data)
 
+    def settimeout(self, seconds: float | None) -> None: ...
+
     def recv(self, size: int) -> bytes:
         return b"a" * size
 

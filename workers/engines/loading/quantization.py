@@ -23,7 +23,7 @@ SIDE_FILES = (
 )
 """Where tools write their method down, and transformers does not look."""
 OTHER_KEYS = ("compression_config", "quantization")
-"""The same in config.json: compressed-tensors of old, and MLX."""
+"""Keys of config.json under which compressed-tensors of old and MLX write their method down."""
 NAMES = ("quant_method", "quant_algo", "quant_type", "algorithm", "format", "bits", "w_bit")
 PACKED_TYPES = frozenset({"I8", "U8", "I16", "U16", "I32", "U32"})
 PACKED_NAMES = ("weight", "qweight", "packed", "blocks")

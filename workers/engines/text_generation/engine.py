@@ -200,19 +200,11 @@ class TextGeneration:
             self._finish(sequence, turn.reason, step)
 
     def _finish(self, sequence: Sequence, reason: str, step: Step) -> None:
-        """The end token is not counted: the completion's tokens are those of its text."""
         self._let_go(sequence, scrub=False)
-        usage = {
-            "prompt_tokens": sequence.prompt_length,
-            "completion_tokens": sequence.generated,
-            "total_tokens": len(sequence.tokens),
-            "cached_tokens": min(sequence.reused, sequence.prompt_length),
-            "batch_size": max(1, sequence.largest_batch),
-        }
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
         if sequence.sampling.logprobs is not None:
             output["logprobs"] = to_json(sequence.scores, self._name, alone=sequence.alone)
-        step.outcomes.append(Finished(sequence.id, output, usage))
+        step.outcomes.append(Finished(sequence.id, output, sequence.usage(sequence.reused)))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:
         del self._sequences[sequence.id]

@@ -136,7 +136,7 @@ class Detokenizer:
         return heard if heard.stopped else Heard(Spoken(), _joined(chunks))
 
     def _spelled_stops(self, stops: Items[str]) -> tuple[str, ...]:
-        """Those that hold a special token."""
+        """The stop strings that hold a special token."""
         return self._with_specials(tuple(stops)) if stops else ()
 
     def _holding_specials(self, stops: tuple[str, ...]) -> tuple[str, ...]:

@@ -63,6 +63,19 @@ class Sequence:
         """How many tokens may be run in one step: logits are large."""
         return len(self.tokens) if self.wanted == len(self.tokens) - 1 else REPLAY
 
+    def usage(self, cached: int) -> dict[str, int]:
+        """What the job used, once its text is complete: its end token is not counted.
+
+        `cached` tokens of the prompt or the text were not computed again.
+        """
+        return {
+            "prompt_tokens": self.prompt_length,
+            "completion_tokens": self.generated,
+            "total_tokens": len(self.tokens),
+            "cached_tokens": min(cached, self.prompt_length),
+            "batch_size": max(1, self.largest_batch),
+        }
+
     def draw(self, position: int) -> Draw:
         """What is to be done with the logits of a position, one of those from `wanted` on."""
         following = position + 1

@@ -251,18 +251,10 @@ class Vllm:
             text.said.clear()
 
     def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:
-        """The end token is not counted."""
         self._let_go(text, abort=abort)
         sequence = text.sequence
-        usage = {
-            "prompt_tokens": sequence.prompt_length,
-            "completion_tokens": sequence.generated,
-            "total_tokens": len(sequence.tokens),
-            "cached_tokens": min(text.cached, sequence.prompt_length),
-            "batch_size": max(1, sequence.largest_batch),
-        }
         output = {"text": "".join(sequence.text), "finish_reason": reason}
-        step.outcomes.append(Finished(sequence.id, output, usage))
+        step.outcomes.append(Finished(sequence.id, output, sequence.usage(text.cached)))
 
     def _let_go(self, text: Text, *, abort: bool) -> None:
         del self._texts[text.sequence.id]

@@ -36,7 +36,7 @@ layers. Scores scaled by 0.9 are off by 0.05 to 0.35, a sliding window left out 
 CHECK_TEXTS = ((5, 1, 1, 1, 1), (9, 8, 1, 1, 7), (1, 20, 1, 9, 1))
 """How three random texts are cut into steps: prefill, chunks after a prefix and decodes, mixed."""
 STATIC_TEXTS = ((6, 1, 1, 1, 1), (17, 1, 1, 1), (1, 1, 1, 1, 1))
-"""The same for one text after the other: a prompt is run whole there."""
+"""How texts are cut where one runs after the other: a prompt is run whole there."""
 GENERATED = 5
 """Tokens that transformers' own loop is asked for, where its cache does not do what a text alone does."""
 
