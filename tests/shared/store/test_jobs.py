@@ -557,6 +557,18 @@ def test_a_job_calls_the_drain_that_has_waited_longest(
     assert roused() == ["w1"]
 
 
+def test_a_called_drain_that_leaves_calls_the_next(
+    store: JobStore, roused: Callable[[], list[str]]
+) -> None:
+    for worker in ("w1", "w2"):
+        waits(store, worker)
+        time.sleep(0.002)
+    submit(store)
+    assert roused() == ["w1"]
+    assert store.sign_off(MODEL, "w1", "w1/d", force=True) == (True, False)
+    assert roused() == ["w2"]
+
+
 def test_who_does_not_hear_is_passed_over(store: JobStore, roused: Callable[[], list[str]]) -> None:
     for worker in ("gone", "w1"):
         waits(store, worker)
