@@ -48,7 +48,7 @@ def test_a_canceled_job_stops_within_a_step_and_frees_its_slot(echo: Stack) -> N
 
 @pytest.fixture(scope="module")
 def frail(make_stack: Callable[..., Stack]) -> Stack:
-    """Leases end early here, and the API waits briefly for readers. Tests cut its parts off from each other."""
+    """Leases end early here, and the API waits briefly for readers. Tests cut its parts off one another."""
     return make_stack(ECHO, STREAM_GRACE_SEC="0.5", JOB_LEASE_SEC="1").serve("echo")
 
 
