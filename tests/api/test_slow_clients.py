@@ -58,7 +58,7 @@ class Drips:
         return True
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(catalogue: Path, redis_server: RedisServer, server_prefix: str) -> Iterator[Server]:
     """A server that waits two seconds for a body."""
     server = Server(catalogue, redis_server.url, server_prefix, BODY_TIMEOUT_SEC="2").start()
