@@ -92,10 +92,10 @@ def problem(
 
 def register(app: Flask) -> None:
     """Turn every exception that leaves a view into a problem document."""
-    app.register_error_handler(Exception, lambda error: in_flask(told(error)))
+    app.register_error_handler(Exception, lambda error: in_flask(to_problem(error)))
 
 
-def told(error: Exception) -> Reply:
+def to_problem(error: Exception) -> Reply:
     """What a caller is told of an exception that left a view."""
     if isinstance(error, JobsError):
         return _jobs_error(error)

@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from werkzeug.wsgi import ClosingIterator
 
 from api.http import observation
-from api.http.errors import told
+from api.http.errors import to_problem
 from api.http.operations import Operation, View
 from api.http.reply import Answered, Reply
 from api.http.request_target import fault_of
@@ -78,7 +78,7 @@ class FastPath:
         try:
             answer = route.view()
         except Exception as error:  # noqa: BLE001 - as under Flask, whatever it is has an answer
-            answer = told(error)
+            answer = to_problem(error)
         observation.end(answer)
         self._end(answer)
         return answer

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from api.http.auth import Unauthorized, authenticate
 from api.http.caller import Access
-from api.http.errors import told
+from api.http.errors import to_problem
 from api.http.limits import (
     RequestCharges,
     charge_for_error,
@@ -215,4 +215,4 @@ class _Gate:
 def _problem(error: Exception, charges: RequestCharges) -> Answered:
     """The answer to a request that failed before its job was made, or makes none: it is charged too."""
     error, charges = charge_for_error(error, charges)
-    return with_quota_status(told(error), charges)
+    return with_quota_status(to_problem(error), charges)

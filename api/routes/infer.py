@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from api.http import requests
 from api.http.answers import answer, job_json, links
-from api.http.errors import problem, told
+from api.http.errors import problem, to_problem
 from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import EVENT_STREAM, Answer, Operations
 from api.http.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
@@ -175,7 +175,7 @@ def _rejection(job: NewJob, rejected: Rejected) -> Reply:
     """Why there is no job, unless what it would bring is here already."""
     if isinstance(rejected.error, StoreUnavailable) and (kept := _kept(job)) is not None:
         return answer(job_json(kept, links()))
-    return told(rejected.error)
+    return to_problem(rejected.error)
 
 
 def _answer(accepted: Accepted) -> Reply:
@@ -208,7 +208,7 @@ def _stream_new(
     try:
         presence = here.readers.track_reader(job.id, job.expires_in)
     except StoreUnavailable as error:
-        return with_quota_status(told(error), charges)
+        return with_quota_status(to_problem(error), charges)
     # Not `fresh`: on two connections the job may be made before the subscription, and what that loses
     # a reader would see only at the next event. Callers that wait for the end do not mind.
     follower = here.follow(job.id)
@@ -225,7 +225,7 @@ def _stream_new(
             presence.leave(watch=True)
         else:
             here.readers.forget(job.id)
-        return with_quota_status(told(placed.error), placed.charges)
+        return with_quota_status(to_problem(placed.error), placed.charges)
     outcome = placed.outcome
     if isinstance(outcome, Replayed):
         follower.close()
@@ -243,7 +243,7 @@ def _stream_again(job_id: str, tenant: str, cursor: EventId | None) -> Answered:
     try:
         response = resumed(services().store.get(job_id, tenant), cursor)
     except JobsError as error:
-        return told(error)
+        return to_problem(error)
     response.headers["Idempotent-Replayed"] = "true"
     response.headers["Location"] = links().job(job_id)
     return response

@@ -7,7 +7,7 @@ from flask import Response
 from api.http import request_context, requests
 from api.http.answers import answer, document, job_json, job_members, links
 from api.http.auth import tenant
-from api.http.errors import told
+from api.http.errors import to_problem
 from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import Answer, Operations, Parameter
 from api.http.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
@@ -90,7 +90,7 @@ def create_job(asked: Asked, charges: RequestCharges) -> Answered:
     wait = asked.wait
     accepted = submit(asked.submission, charges, wait or 0)
     if isinstance(accepted, Rejected):
-        return with_quota_status(told(accepted.error), accepted.charges)
+        return with_quota_status(to_problem(accepted.error), accepted.charges)
     applied = {} if wait is None else {"Preference_Applied": f"wait={wait}"}
     done = accepted.replayed or accepted.cached or (bool(wait) and accepted.record.terminal)
     reply = answer(accepted.json, 200 if done else 202, **applied, **accepted.headers)

@@ -81,7 +81,7 @@ def resumed(record: Record, cursor: EventId | None) -> Response:
     Raises `InvalidRequest`, `EventsExpired`, `StoreUnavailable`.
     """
     reading = Reading(services(), Connection(request_context.environ()), links(), cursor)
-    if reading.told(record):
+    if reading.has_all(record):
         return Response(status=204)
     if request_context.request().method == "HEAD":
         # Nobody would iterate over the stream, so nobody would close it either.
@@ -108,9 +108,9 @@ class Reading:
     def found(self, job_id: str) -> EventStream | None:
         """The events of a job, whoever owns it; None where the reader has them all. Raises as `resumed`."""
         record = self.services.store.get(job_id)
-        return None if self.told(record) else self.events(record)
+        return None if self.has_all(record) else self.events(record)
 
-    def told(self, record: Record) -> bool:
+    def has_all(self, record: Record) -> bool:
         """Whether there is nothing after the cursor, and never will be. Raises as `resumed`."""
         head = EventId.parse(record.head)
         if self.cursor is not None and self.cursor > head:

@@ -7,7 +7,7 @@ from api.http import request_context, requests
 from api.http.answers import answer
 from api.http.body_bounds import decoded
 from api.http.caller import DEFAULT_TENANT, Access, Client
-from api.http.errors import told
+from api.http.errors import to_problem
 from api.http.limits import (
     RequestCharges,
     charges_of,
@@ -87,7 +87,7 @@ def ingest() -> Answered:
     # In the order of what it costs. Until the signature is known to be good, everybody is a stranger.
     stranger = charges_of_address(ENDPOINT, Counted.SUBMIT).commit()
     if stranger.refused is not None:
-        return with_quota_status(told(stranger.refusal()), stranger)
+        return with_quota_status(to_problem(stranger.refusal()), stranger)
     slot = take_slot(stranger)
     try:
         return _verified(settings, stranger)
@@ -99,19 +99,19 @@ def _verified(settings: Settings, stranger: RequestCharges) -> Answered:
     try:
         message_id, body = _read(settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
-        return with_quota_status(told(error), stranger)
+        return with_quota_status(to_problem(error), stranger)
     request_context.current().client = CLIENT
     charges = charges_of(ENDPOINT, Counted.SUBMIT).commit()
     if charges.refused is not None:
-        return with_quota_status(told(charges.refusal()), charges)
+        return with_quota_status(to_problem(charges.refusal()), charges)
     try:
         data = _requested(decoded(body, settings.max_body_values))
         submission = submission_of(data, own_key("ingest", message_id), REQUESTED)
     except Exception as error:  # noqa: BLE001 - the same
-        return with_quota_status(told(error), charges)
+        return with_quota_status(to_problem(error), charges)
     accepted = submit(submission, charges, 0)
     if isinstance(accepted, Rejected):
-        return with_quota_status(told(accepted.error), accepted.charges)
+        return with_quota_status(to_problem(accepted.error), accepted.charges)
     reply = answer(accepted.json, 200 if accepted.replayed else 202, **accepted.headers)
     return with_quota_status(reply, accepted.charges)
 
