@@ -1,0 +1,32 @@
+"""Values of settings as people write them: lists, networks, limits of endpoints."""
+
+import re
+from ipaddress import ip_network
+from typing import Any
+
+_LIMIT = re.compile(r"(GET|POST|DELETE) +(/\S*) *= *([0-9]{1,9})")
+
+
+def listed(given: Any) -> list[str]:
+    return [item.strip() for item in given.split(",") if item.strip()]
+
+
+def networks(given: Any) -> Any:
+    return tuple(map(ip_network, listed(given))) if isinstance(given, str) else given
+
+
+def origins(given: Any) -> Any:
+    return tuple(listed(given)) if isinstance(given, str) else given
+
+
+def endpoint_limits(given: Any) -> Any:
+    """`POST /v1/infer=60, GET /v1/jobs=120` as a mapping."""
+    if not isinstance(given, str):
+        return given
+    found = {}
+    for item in listed(given):
+        match = _LIMIT.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item!r} is not like 'POST /v1/infer=60'")
+        found[f"{match[1]} {match[2]}"] = int(match[3])
+    return found
