@@ -22,4 +22,10 @@ def scripts(prefix: str, retention: int) -> Iterator[tuple[str, str]]:
 @cache
 def whole_script(path: Path, prefix: str, retention: int = RETENTION) -> str:
     """A script's whole text. Its digest, too, depends on the prefix and the retention."""
-    return spelled_out(linked(path, FOLDER, constants(retention)), prefix)
+    return spelled_out(_linked(path, retention), prefix)
+
+
+@cache
+def _linked(path: Path, retention: int) -> str:
+    """A script with what it includes, for keys under any prefix: most of what making one costs."""
+    return linked(path, FOLDER, constants(retention))
