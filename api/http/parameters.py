@@ -69,3 +69,12 @@ TRACEPARENT = Parameter(
     "W3C trace context; the job carries it on.",
     example="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 )
+
+SUBMISSION_PROBLEMS = (
+    *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
+    *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
+    *("queue_full", "tenant_queue_full", "deadline_unreachable"),
+    *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full", "webhook_lookups_busy"),
+    *("storage_quota_exceeded", "storage_full"),
+)
+"""Why a call that makes a job may make none."""

@@ -8,7 +8,13 @@ from api.http.answers import answer, job_json, links
 from api.http.errors import problem, to_problem
 from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import EVENT_STREAM, Answer, Operations
-from api.http.parameters import IDEMPOTENCY_KEY, LAST_EVENT_ID, TIMEOUT, TRACEPARENT
+from api.http.parameters import (
+    IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
+    SUBMISSION_PROBLEMS,
+    TIMEOUT,
+    TRACEPARENT,
+)
 from api.http.reply import Answered, Reply
 from api.http.request_context import services
 from api.intake.acceptance import Accepted, Rejected, accept, answered, submit
@@ -89,20 +95,10 @@ def _read_stream() -> AskedStream:
         ),
     },
     problems=(
-        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("invalid_parameter", "unknown_model", "idempotency_mismatch"),
-        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
-        *(
-            "webhook_refused",
-            "webhook_secret_missing",
-            "webhook_backlog_full",
-            "webhook_lookups_busy",
-        ),
-        *("storage_quota_exceeded", "storage_full"),
+        *SUBMISSION_PROBLEMS,
         *(
             "invalid_input",
             "poison_input",
-            "prompt_too_long",
             "output_too_large",
             "engine_error",
             "out_of_memory",
@@ -147,19 +143,7 @@ def infer_now(asked: Asked, charges: RequestCharges) -> Answered:
         ),
         204: Answer("A repeated request whose cursor is the terminal event."),
     },
-    problems=(
-        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
-        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
-        *("invalid_cursor", "events_expired", "model_unavailable"),
-        *(
-            "webhook_refused",
-            "webhook_secret_missing",
-            "webhook_backlog_full",
-            "webhook_lookups_busy",
-        ),
-        *("storage_quota_exceeded", "storage_full"),
-    ),
+    problems=(*SUBMISSION_PROBLEMS, "invalid_cursor", "events_expired", "model_unavailable"),
 )
 def infer_stream(asked: AskedStream, charges: RequestCharges) -> Answered:
     """Infer and stream the events

@@ -10,7 +10,15 @@ from api.http.auth import tenant
 from api.http.errors import to_problem
 from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import Answer, Operations, Parameter
-from api.http.parameters import CURSOR, IDEMPOTENCY_KEY, JOB_ID, PREFER, TRACEPARENT, WAIT
+from api.http.parameters import (
+    CURSOR,
+    IDEMPOTENCY_KEY,
+    JOB_ID,
+    PREFER,
+    SUBMISSION_PROBLEMS,
+    TRACEPARENT,
+    WAIT,
+)
 from api.http.reply import Answered, Reply
 from api.http.request_context import services
 from api.intake.acceptance import Rejected, submit
@@ -65,18 +73,7 @@ def _read() -> Asked:
             headers={"Idempotent-Replayed": "`true` where an earlier request had made the job."},
         ),
     },
-    problems=(
-        *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-        *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
-        *("queue_full", "tenant_queue_full", "deadline_unreachable"),
-        *(
-            "webhook_refused",
-            "webhook_secret_missing",
-            "webhook_backlog_full",
-            "webhook_lookups_busy",
-        ),
-        *("storage_quota_exceeded", "storage_full"),
-    ),
+    problems=SUBMISSION_PROBLEMS,
 )
 def create_job(asked: Asked, charges: RequestCharges) -> Answered:
     """Make a job
