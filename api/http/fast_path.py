@@ -52,7 +52,7 @@ class FastPath:
         begin: Callable[[WSGIEnvironment], None],
         end: Callable[[Answered], None],
     ) -> None:
-        self._stops = routes
+        self._routes = routes
         self._begin = begin
         self._end = end
 
@@ -60,7 +60,7 @@ class FastPath:
         """Where this request goes, None where Flask takes it."""
         if "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
             return None
-        return self._stops.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        return self._routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 
     def serve(
         self, route: Route, environ: WSGIEnvironment, start_response: StartResponse
