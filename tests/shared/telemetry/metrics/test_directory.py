@@ -15,8 +15,8 @@ from tests.shared.telemetry.conftest import Scrape, scrape
 MEMBER = """
 import os, sys
 from pathlib import Path
-from shared.telemetry.directory import Directory
-from shared.telemetry.instruments import Instruments
+from shared.telemetry.metrics.directory import Directory
+from shared.telemetry.metrics.instruments import Instruments
 Directory(Path(sys.argv[1])).join()
 metrics = Instruments()
 
