@@ -29,18 +29,11 @@ class Connection:
 
     Where there is no socket to look at (a test client, another server) the client counts as present and
     a failing write tells.
-
-    `pushes`: whether `push` can send at all: on a plain socket whose answer is sent in chunks.
     """
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._socket = environ.get("gunicorn.socket")
-        self.pushes = (
-            self._socket is not None
-            and environ["SERVER_PROTOCOL"] == "HTTP/1.1"
-            and environ["REQUEST_METHOD"] != "HEAD"
-            and environ["wsgi.url_scheme"] == "http"
-        )
+        self._environ = environ
         self._rest: Any = None
         self._looked = time.monotonic()
         self._gone = False
@@ -53,6 +46,16 @@ class Connection:
         self._looked = now
         self._gone = self._hung_up()
         return self._gone
+
+    @property
+    def pushes(self) -> bool:
+        """Whether `push` can send at all: on a plain socket, an answer that is sent in chunks."""
+        return (
+            self._socket is not None
+            and self._environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+            and self._environ["REQUEST_METHOD"] != "HEAD"
+            and self._environ["wsgi.url_scheme"] == "http"
+        )
 
     def push(self, frame: bytes) -> bool:
         """Send a part of a body that is under way, between two parts that the server sends; never waits.
