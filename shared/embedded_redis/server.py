@@ -8,10 +8,7 @@ has none; with a password in both cases.
 
 import os
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import quote
@@ -23,6 +20,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from shared.embedded_redis import append_only
+from shared.embedded_redis.addresses import free_port, holds_a_socket, wait_until
 from shared.embedded_redis.binaries import (
     Choice,
     EmbeddedRedisFailed,
@@ -34,10 +32,7 @@ from shared.embedded_redis.binaries import (
 from shared.machine_memory import stores_part
 
 PORT_TRIES = 3
-POLL = 0.02
 SOCKET = "redis.sock"
-LONGEST_SOCKET = 103
-"""Bytes of a socket's path: 107 on Linux, 103 on macOS."""
 
 
 class EmbeddedRedis:
@@ -284,34 +279,3 @@ def _quoted(path: Path) -> str:
     plain = bytes(range(ord(" "), ord("~") + 1)).translate(None, b'"\\')
     word = "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(path))
     return f'"{word}"'
-
-
-def holds_a_socket(path: Path) -> bool:
-    """Whether a server could listen at this path, and a URL name it. A socket of that name is removed."""
-    try:
-        if len(str(path).encode()) > LONGEST_SOCKET:
-            return False
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.bind(str(path))
-        path.unlink()
-    except (OSError, UnicodeEncodeError):
-        return False
-    return True
-
-
-def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
-    """A TCP port of `host` that nobody listens on now: `port`, or any for 0. Raises `OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
-        return int(listener.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], deadline: float) -> bool:
-    """Poll until `condition` holds; False when it does not within `deadline` seconds."""
-    end = time.monotonic() + deadline
-    while not condition():
-        if time.monotonic() >= end:
-            return False
-        time.sleep(POLL)
-    return True

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_a_path_too_long_for_a_socket_gets_a_port_of_loopback_and_it_is_said(
 
 
 def test_a_taken_port_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with embedded_redis.socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = [taken.getsockname()[1], free_port()]
         monkeypatch.setattr(embedded_redis, "free_port", lambda: ports.pop(0))
         redis = EmbeddedRedis(tmp_path, loopback=True)
