@@ -46,8 +46,7 @@ class NewJob(msgspec.Struct, frozen=True):
 
     `cost` is the work that the job is estimated to be, in the unit of its model (tokens, where it has
     them): what its tenant's share is charged.
-    `reply_channel` names that of a process which waits for the job's end (`shared.store.events.EventHub`),
-    `fallback_from` the model that was asked for, where `model` stands in for it,
+    `fallback_from` names the model that was asked for, where `model` stands in for it,
     `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
     `share` what it has in common with others that ask the same, None where it runs for itself,
     `expected` how many bytes it is expected to write: counted for its tenant until it has ended.
@@ -63,7 +62,6 @@ class NewJob(msgspec.Struct, frozen=True):
     metadata: Mapping[str, str] = {}
     traceparent: str = ""
     request_id: str = ""
-    reply_channel: str = ""
     fallback_from: str = ""
     webhook: str = ""
     share: Share | None = None
