@@ -1,6 +1,6 @@
 """The request that is being answered: one value, handed on from step to step."""
 
-import os
+import random
 import re
 from typing import NamedTuple, cast
 from wsgiref.types import WSGIEnvironment
@@ -72,7 +72,7 @@ def begin(
     """
     given = environ.get("HTTP_X_REQUEST_ID")
     if given is None or not _REQUEST_ID.fullmatch(given):
-        given = f"req_{os.urandom(12).hex()}"
+        given = f"req_{random.getrandbits(96):024x}"
     trace = environ.get("HTTP_TRACEPARENT", "")
     if trace and not _TRACEPARENT.fullmatch(trace):
         trace = ""

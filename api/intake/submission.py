@@ -17,7 +17,7 @@ from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.params import without_defaults
 from shared.domain.records import NewJob, new_job_id
-from shared.domain.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
+from shared.domain.schemas import DEFAULT_EXPIRES_IN, parse_request
 from shared.domain.sharing import Share
 
 
@@ -49,14 +49,15 @@ def submission_of(
     """A body as a job of the caller's; one with the same key and digest is the same job."""
     services, caller = here.services, here.caller
     wanted, spec, params = parse_request(body, services.catalog)
-    services.prompt_bounds.check(spec, wanted.content)
-    tokens = cost.estimated_tokens(spec, wanted.content, params)
+    content = wanted.content
+    services.prompt_bounds.check(spec, content)
+    tokens = cost.estimated_tokens(spec, content, params)
     seed = _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
         model=spec.name,
         tenant=caller.tenant,
-        request=_encoded(spec, wanted, params, seed),
+        request=_encoded(spec, content, params, seed),
         priority=wanted.priority,
         cost=cost.share(tokens),
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
@@ -65,9 +66,9 @@ def submission_of(
         request_id=here.request_id,
         idempotency_key=key,
         webhook=subscription(here, wanted.webhook),
-        share=_share(here, spec, wanted, params),
+        share=_share(here, spec, content, params),
         body_digest=digest,
-        expected=cost.expected_bytes(spec, wanted.content, params),
+        expected=cost.expected_bytes(spec, content, params),
     )
     context.bind(job=job.id, model=spec.name)
     return Submission(
@@ -100,9 +101,9 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
         job = replace(
             submission.job,
             model=spec.name,
-            request=_encoded(spec, wanted, params, submission.seed),
+            request=_encoded(spec, wanted.content, params, submission.seed),
             cost=cost.share(tokens),
-            share=_share(here, spec, wanted, params),
+            share=_share(here, spec, wanted.content, params),
             fallback_from=asked,
             expected=cost.expected_bytes(spec, wanted.content, params),
         )
@@ -110,16 +111,16 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
 
 
 def _share(
-    here: RequestContext, spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]
+    here: RequestContext, spec: ModelSpec, content: Any, params: dict[str, Any]
 ) -> Share | None:
     bypass, tenant = requests.no_store(here.environ), here.caller.tenant
-    return here.services.cache.share(spec, tenant, wanted.content, params, bypass=bypass)
+    return here.services.cache.share(spec, tenant, content, params, bypass=bypass)
 
 
-def _encoded(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:
+def _encoded(spec: ModelSpec, content: Any, params: dict[str, Any], seed: int) -> bytes:
     """What the worker gets."""
     return msgspec.json.encode(
-        {"content": wanted.content, "params": without_defaults(spec.engine, params), "seed": seed}
+        {"content": content, "params": without_defaults(spec.engine, params), "seed": seed}
     )
 
 
