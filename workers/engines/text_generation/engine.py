@@ -22,8 +22,9 @@ from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
-from workers.engines.text_generation.forward.packing import packed_runner, static_runner
+from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.forward.unpacked import static_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json

@@ -13,6 +13,7 @@ from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import packing
 from workers.engines.text_generation.forward.attention import SlotAttention
+from workers.engines.text_generation.forward.trial import TOLERANCE
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -42,7 +43,7 @@ def measured_error(
 def test_a_right_model_is_far_inside_the_tolerance(
     llama: Path, slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert measured_error(read(llama), monkeypatch) < packing.TOLERANCE[torch.float32] / 100
+    assert measured_error(read(llama), monkeypatch) < TOLERANCE[torch.float32] / 100
     with torch.inference_mode():
         assert packing.packed_runner(read(llama), CPU, slots, 64)[1] == slots
 
