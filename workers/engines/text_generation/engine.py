@@ -22,8 +22,9 @@ from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
-from workers.engines.text_generation.forward.packing import packed_runner, static_runner
+from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.forward.unpacked import static_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -80,11 +81,11 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs = 0
+        graphs, rewind = 0, None
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs = "packed", runner.graphs
+            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
         except Unpackable as error:
             self._runner = static_runner(model, placement, slots)
             batching, reason = "static", str(error)
@@ -99,7 +100,8 @@ class TextGeneration:
         )
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         shared = self._validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
-        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
+        public = public_names(shared)
+        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public, rewind=rewind)
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
