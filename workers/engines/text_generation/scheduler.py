@@ -107,7 +107,7 @@ class Scheduler:
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
 
     def _name_blocks(self, sequence: Sequence) -> None:
-        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public)
+        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public, sequence.adapter)
 
     def _newcomers(self, left: int, coming: set[bytes]) -> list[Chunk]:
         """Chunks of those who wait. `coming` are the blocks that this step computes; it is extended.
