@@ -16,7 +16,9 @@ class Scheduler:
 
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
-    slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
+    slot holds: one of its own tenant's, or one of the `public` blocks. With `copies` the runner can begin
+    where another slot has got to: then the prompt of a job with several texts is computed for one of them,
+    and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out.
     """
@@ -28,11 +30,13 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        copies: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._copies = copies
         self._prefixes = Prefixes(slots)
         self._free = list(range(slots))
         """With reuse, least recently used first; else in order, so that those in use stay close."""
@@ -106,10 +110,22 @@ class Scheduler:
         Whoever begins with one of them waits for it, a slot being kept: the next step copies it.
         """
         chunks: list[Chunk] = []
-        free, taken = list(self._free), set[int]()
+        free, taken, begun = list(self._free), set[int](), set[str]()
         for sequence, _ in zip(self._waiting, self._free, strict=False):
             if left <= 0:
                 break
+            if self._copies and sequence.siblings:
+                shared = sequence.shared_length
+                lead = _lead(sequence, shared)
+                if lead is not None and lead.cached >= shared:
+                    # Behind the prompt, which a text of the same job has computed.
+                    chunk = _chunk(sequence, free[0], shared, left, lead.slot)
+                    chunks.append(chunk)
+                    taken.add(free.pop(0))
+                    left -= chunk.length
+                    continue
+                if lead is not None or sequence.job in begun:
+                    continue
             names = sequence.blocks[: sequence.wanted // BLOCK]
             count, holders = self._prefixes.find(names, taken)
             if count < len(names) and names[count] in coming:
@@ -117,6 +133,7 @@ class Scheduler:
             slot, source = self._place(free, count, holders)
             chunk = _chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
+            begun.add(sequence.job)
             free.remove(slot)
             taken.add(slot)
             coming.update(sequence.blocks[: chunk.end // BLOCK])
@@ -144,6 +161,12 @@ class Scheduler:
         if chunk.source in self._free:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
+
+
+def _lead(sequence: Sequence, length: int) -> Sequence | None:
+    """Of its job's texts the one in a slot that has computed most of their first `length` tokens."""
+    running = [one for one in sequence.siblings if one.slot != NO_SLOT]
+    return max(running, key=lambda one: min(one.cached, length), default=None)
 
 
 def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
