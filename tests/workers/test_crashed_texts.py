@@ -21,11 +21,11 @@ from workers.engines.text_generation.engine import TextGeneration
 PROMPT = "The quick brown fox jumps over the lazy dog."
 JOBS: list[dict[str, Any]] = [
     {"n": 4, "temperature": 0.9},
-    {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 60, "ignore_eos": True},
+    {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 40, "ignore_eos": True},
     {"n": 2, "temperature": 0.8, "bad_words": ["a", " the"], "logit_bias": {"70": 3.5}},
     {"n": 2, "skip_special_tokens": False},
 ]
-LONGEST = 120
+LONGEST = 80
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Be
     store = running.store
     jobs = [_submit(running, params, seed) for seed, params in enumerate(JOBS)]
 
-    eventually(lambda: _said(store, jobs[0]) >= 60, 60, "a part is streamed")
+    eventually(lambda: _said(store, jobs[0]) >= 40, 60, "a part is streamed")
     host = running.runtime.executor.engine.pid
     assert host is not None
     os.kill(host, signal.SIGKILL)

@@ -9,10 +9,9 @@ from msgspec.structs import replace
 
 from shared.domain.catalog import Batch
 from shared.domain.errors import InputRefused
-from shared.domain.events import Prefix
-from tests.engine_driver import Ran, drive
+from tests.engine_driver import Ran, drive, prefix_of, resumed
 from tests.tiny_models import LLAMA, save_causal, text_spec
-from workers.engines.base import Failed, Piece, Work
+from workers.engines.base import Failed, Work
 from workers.engines.text_generation.engine import TextGeneration
 
 PROMPT = "The quick brown fox jumps over the lazy dog. " * 2
@@ -42,24 +41,8 @@ def work(n: int, job_id: str = "x", **params: Any) -> Work:
     return Work(job_id, PROMPT, SAMPLED | {"n": n} | params, seed=11)
 
 
-def streamed(pieces: list[Piece], choice: int) -> str:
-    return "".join(piece.text for piece in pieces if piece.choice == choice)
-
-
 def texts(ran: Ran, job_id: str = "x") -> list[str]:
     return [choice["text"] for choice in ran.finished(job_id).output["choices"]]
-
-
-def begun(one: Work, pieces: list[Piece], n: int) -> Work:
-    """The next attempt at a job of which these pieces were streamed."""
-    first, *further = (
-        Prefix(
-            streamed(pieces, choice),
-            tuple(t for piece in pieces if piece.choice == choice for t in piece.token_ids),
-        )
-        for choice in range(n)
-    )
-    return replace(one, text=first.text, token_ids=first.token_ids, further=tuple(further))
 
 
 def test_the_first_is_the_text_of_one_and_all_differ(engine: TextGeneration) -> None:
@@ -74,7 +57,7 @@ def test_the_first_is_the_text_of_one_and_all_differ(engine: TextGeneration) -> 
     assert output["choices"][0] == {"index": 0, **alone.output}
     assert len(set(texts(ran))) == 8
     for choice in range(8):
-        assert streamed(ran.pieces["x"], choice) == texts(ran)[choice]
+        assert ran.streamed("x", choice) == texts(ran)[choice]
     # Fewer choices are the first ones of more.
     assert texts(drive(engine, [work(3)])) == texts(ran)[:3]
 
@@ -147,7 +130,7 @@ def test_each_text_goes_on_where_it_was_whatever_was_streamed(
     pieces = whole.pieces["x"]
 
     for cut in range(0, len(pieces) + 1, 4 if kind == "packed" else 11):
-        ran = drive(used, [begun(one, pieces[:cut], 3)])
+        ran = drive(used, [resumed(one, pieces[:cut])])
         assert texts(ran) == texts(whole)
         assert (
             ran.finished("x").usage["completion_tokens"]
@@ -155,7 +138,7 @@ def test_each_text_goes_on_where_it_was_whatever_was_streamed(
         )
         for choice in range(3):
             both = [*pieces[:cut], *ran.pieces.get("x", [])]
-            assert streamed(both, choice) == texts(whole)[choice]
+            assert prefix_of(both, choice).text == texts(whole)[choice]
 
 
 def test_one_of_them_may_be_far_ahead(engine: TextGeneration) -> None:
@@ -163,7 +146,7 @@ def test_one_of_them_may_be_far_ahead(engine: TextGeneration) -> None:
     pieces = whole.pieces["x"]
     for ahead in range(3):
         said = [piece for piece in pieces if piece.choice == ahead]
-        ran = drive(engine, [begun(work(3), said, 3)])
+        ran = drive(engine, [resumed(work(3), said)])
         assert texts(ran) == texts(whole)
         assert not any(piece.choice == ahead for piece in ran.pieces["x"])
 
