@@ -48,7 +48,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
     """A body as a job of the caller's; one with the same key and digest is the same job."""
     here = services()
     wanted, spec, params = parse_request(body, here.catalog)
-    here.prompt_bounds.check(spec, wanted.content)
+    here.prompt_bounds.check(spec, wanted.content, wanted.params)
     tokens = cost.estimated_tokens(spec, wanted.content, params)
     seed = _seed(params.get("seed"))
     job = NewJob(
@@ -90,7 +90,7 @@ def stand_ins(submission: Submission) -> Iterator[Submission]:
     for spec in catalog.fallbacks(asked):
         try:
             wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
-            services().prompt_bounds.check(spec, wanted.content)
+            services().prompt_bounds.check(spec, wanted.content, wanted.params)
         except (InvalidRequest, InputRefused):
             continue
         tokens = cost.estimated_tokens(spec, wanted.content, params)

@@ -24,13 +24,14 @@ class KnownBounds:
         self._known: dict[str, tuple[float, list[PromptBounds]]] = {}
         """By model; bounded by the catalogue."""
 
-    def check(self, spec: ModelSpec, content: Any) -> None:
+    def check(self, spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> None:
         """Raise `InputRefused` for a prompt, a text of a list or a chat that no worker's model can take, with
         the widest bound.
 
         Where no worker lives, or one tells nothing, nothing is known: its engine will count the tokens.
+        Texts that `params` want cut can be of any length.
         """
-        if not _may_exceed(content, spec.limits.max_prompt_tokens):
+        if params.get("truncate") or not _may_exceed(content, spec.limits.max_prompt_tokens):
             return
         refused: InputRefused | None = None
         for bounds in self._of(spec.name):

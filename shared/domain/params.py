@@ -5,7 +5,7 @@ No torch here: the API validates with these models, the engines read their field
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Discriminator,
@@ -25,6 +25,8 @@ MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 512
 MAX_MESSAGES = 256
 MAX_PROMPT_NAME = 128
+MAX_PROMPT = 4096
+"""Characters of a prompt that a job brings for each of its texts."""
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -99,14 +101,53 @@ class TextGenerationParams(Params):
         return self
 
 
-class EmbeddingParams(Params):
+Name = Annotated[str, StringConstraints(max_length=MAX_PROMPT_NAME)]
+
+
+class TextParams(Params):
+    """How a text, or the first one of a pair, is put to an encoder."""
+
+    prompt_name: Name | None = Field(
+        default=None,
+        description="Which of the model's own prompts stands before each text; its default if left out.",
+    )
+    prompt: str | None = Field(
+        default=None,
+        max_length=MAX_PROMPT,
+        description="What stands before each text, instead of one of the model's own prompts.",
+    )
+    truncate: bool | Literal["left", "right"] = Field(
+        default=False,
+        description="Cuts a text that is too long, instead of refusing it: true on the side that the model's "
+        "tokenizer names, left or right on that one.",
+    )
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if self.prompt is not None and self.prompt_name is not None:
+            raise ValueError("Give at most one of prompt and prompt_name")
+        return self
+
+
+class EmbeddingParams(TextParams):
     """`normalize` overrides what the model's own configuration says."""
 
     normalize: bool | None = None
-    prompt_name: str | None = Field(
+    task: Name | None = Field(
         default=None,
-        max_length=MAX_PROMPT_NAME,
-        description="Which of the model's own prompts stands before each text; its default if left out.",
+        description="What the texts are for, such as query or document: chooses the way of a model that has "
+        "several, and the prompt of that name where none is given.",
+    )
+    dimensions: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Cuts each vector to so many numbers and normalizes it anew; at most the model's.",
+    )
+    encoding: Literal["float", "base64"] = Field(
+        default="float",
+        description="base64: each vector as the base64 of its numbers, little-endian: float32, or float16 of "
+        "a model that gives a vector for each token.",
     )
 
 

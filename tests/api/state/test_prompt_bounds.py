@@ -85,13 +85,14 @@ def test_the_widest_worker_decides(store: JobStore) -> None:
     tell(store, "m", "narrow", BOUND)
     tell(store, "m", "wide", {"tokens": 512, "bytes": 4096})
 
-    known.check(spec, "x" * 4096)
+    known.check(spec, "x" * 4096, {})
+    known.check(spec, "x" * 4097, {"truncate": "left"})
     with pytest.raises(InputRefused, match="4096"):
-        known.check(spec, "x" * 4097)
+        known.check(spec, "x" * 4097, {})
 
     tell(store, "m", "silent", None)
     now[0] = FRESH / 2
     with pytest.raises(InputRefused):
-        known.check(spec, "x" * 4097)
+        known.check(spec, "x" * 4097, {})
     now[0] = FRESH
-    known.check(spec, "x" * 4097)
+    known.check(spec, "x" * 4097, {})
