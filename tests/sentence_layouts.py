@@ -82,7 +82,9 @@ def words(*, lower: bool = False, typed: bool = True, **options: Any) -> PreTrai
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     names = ["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"]
     tokens = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))

@@ -24,6 +24,7 @@ MAX_STOP_TOKENS = 32
 MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 512
 MAX_MESSAGES = 256
+MAX_DOCUMENTS = 512
 MAX_PROMPT_NAME = 128
 MAX_PROMPT = 4096
 """Characters of a prompt that a job brings for each of its texts."""
@@ -151,6 +152,15 @@ class EmbeddingParams(TextParams):
     )
 
 
+class RankingParams(TextParams):
+    """`activation` overrides what the model's own configuration says of its scores."""
+
+    activation: Literal["none", "sigmoid", "softmax"] | None = Field(
+        default=None,
+        description="What scores are put through; the model's own function if left out.",
+    )
+
+
 class EchoParams(Params):
     """`step_ms` is the time one piece takes, `repeat` how often the prompt is said."""
 
@@ -174,6 +184,20 @@ class Chat(Wire):
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
 
+class Candidates(Wire):
+    """Documents to be ranked by their relevance to a query."""
+
+    query: str
+    documents: Annotated[list[str], FailFast()] = Field(min_length=1, max_length=MAX_DOCUMENTS)
+    top_n: int | None = Field(
+        default=None, ge=1, description="How many of the best are told; all if left out."
+    )
+
+
+TextPair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Pairs = Annotated[list[TextPair], Field(min_length=1, max_length=MAX_DOCUMENTS)]
+
+
 def _one_of(words: str) -> Discriminator:
     """Told apart by JSON type: a fault is then said of the kind that was sent, and only of it."""
     return Discriminator(
@@ -190,6 +214,27 @@ TextOrChat = Annotated[
 ]
 TextOrTexts = Annotated[
     _Text | Annotated[Texts, Tag("texts")], _one_of("a string or a list of strings")
+]
+
+
+def _ranking_kind(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "pairs"
+    kind = _KINDS.get(type(value), "")
+    return "candidates" if kind == "chat" else kind
+
+
+TextsToRank = Annotated[
+    _Text
+    | Annotated[Texts, Tag("texts")]
+    | Annotated[Pairs, Tag("pairs")]
+    | Annotated[Candidates, Tag("candidates")],
+    Discriminator(
+        _ranking_kind,
+        custom_error_type="input_type",
+        custom_error_message="Input should be an object with 'query' and 'documents', a list of pairs of "
+        "strings, a string or a list of strings",
+    ),
 ]
 
 
@@ -222,6 +267,7 @@ ENGINES: dict[str, EngineKind] = {
     "text-generation": _TEXT,
     "vllm": _TEXT,
     "embedding": EngineKind(TextOrTexts, EmbeddingParams, counts_tokens=True, deterministic=True),
+    "ranking": EngineKind(TextsToRank, RankingParams, counts_tokens=True, deterministic=True),
     "echo": EngineKind(str, EchoParams, needs_path=False, streams_text=True),
 }
 """The built-in engines. Any other takes any JSON as `input` and any object as `params`."""

@@ -60,7 +60,7 @@ class Model:
     `vocabulary` is how many token ids it knows, `longest` its longest text in tokens, `pad` its padding id,
     `first` where its position table begins to count. `typed`: its tokenizer gives token type ids. `output`
     is the field of its forward pass that has a vector for each token. `hides`: texts may have tokens that
-    the others do not look at.
+    the others do not look at. `end`: the token that each text has as its last one, and nowhere else.
     """
 
     model: Any
@@ -73,6 +73,7 @@ class Model:
     typed: bool = False
     output: str = "last_hidden_state"
     hides: bool = False
+    end: int | None = None
 
     def trial(self) -> list[TokenizedText]:
         """Random texts of several lengths."""
@@ -81,6 +82,8 @@ class Model:
         texts = []
         for size in (min(size, self.longest) for size in (*TRIAL, *self._beyond_windows())):
             ids = torch.randint(low, self.vocabulary, (size,), generator=generator).tolist()
+            if self.end is not None:
+                ids = [*(low if id_ == self.end else id_ for id_ in ids[:-1]), self.end]
             types = [0] * size if self.typed else None
             seen = (size + 1) // 2 if self.hides and size > 7 else None
             texts.append(TokenizedText(ids, types, seen=seen))
