@@ -25,6 +25,7 @@ MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 512
 MAX_MESSAGES = 256
 MAX_DOCUMENTS = 512
+MAX_LABELS = 256
 MAX_PROMPT_NAME = 128
 MAX_PROMPT = 4096
 """Characters of a prompt that a job brings for each of its texts."""
@@ -103,6 +104,7 @@ class TextGenerationParams(Params):
 
 
 Name = Annotated[str, StringConstraints(max_length=MAX_PROMPT_NAME)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class TextParams(Params):
@@ -158,6 +160,44 @@ class RankingParams(TextParams):
     activation: Literal["none", "sigmoid", "softmax"] | None = Field(
         default=None,
         description="What scores are put through; the model's own function if left out.",
+    )
+
+
+class PipelineParams(Params):
+    """Of all tasks; a model takes those of its own, which `parts` of `GET /v1/models/{model}` lists."""
+
+    top_k: int | None = Field(
+        default=None, ge=1, le=10_000, description="How many classes are told."
+    )
+    threshold: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="The least score of what is told."
+    )
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+    aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = Field(
+        default=None, description="How the tokens of one word or name are put together."
+    )
+    candidate_labels: list[Label] | None = Field(
+        default=None, min_length=1, max_length=MAX_LABELS, description="Classes to choose from."
+    )
+    hypothesis_template: str | None = Field(
+        default=None, max_length=MAX_PROMPT, description="A sentence with {} in a label's place."
+    )
+    multi_label: bool | None = Field(
+        default=None, description="Several labels may hold, each by a score of its own."
+    )
+    max_new_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    prefix: str | None = Field(
+        default=None, max_length=MAX_PROMPT, description="Stands before the text."
+    )
+    source_language: Name | None = Field(default=None, description="As the tokenizer spells it.")
+    target_language: Name | None = Field(default=None, description="As the tokenizer spells it.")
+    language: Name | None = Field(default=None, description="That is spoken.")
+    return_timestamps: bool | Literal["char", "word"] | None = None
+    chunk_length_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="Seconds of the parts that a recording is cut into.",
     )
 
 
@@ -217,6 +257,34 @@ TextOrTexts = Annotated[
 ]
 
 
+class ImageInput(Wire):
+    """An image as base64, or as a data: URL with it."""
+
+    image: str = Field(description="PNG, JPEG, WebP, GIF, BMP or TIFF in base64.")
+
+
+class AudioInput(Wire):
+    """A sound as base64, or as a data: URL with it."""
+
+    audio: str = Field(description="A WAV file (PCM) in base64.")
+
+
+def _medium(value: Any) -> str:
+    if isinstance(value, dict):
+        return "audio" if "audio" in value else "image"
+    return _KINDS.get(type(value), "") if isinstance(value, str) else ""
+
+
+TextOrFile = Annotated[
+    _Text | Annotated[ImageInput, Tag("image")] | Annotated[AudioInput, Tag("audio")],
+    Discriminator(
+        _medium,
+        custom_error_type="input_type",
+        custom_error_message="Input should be a string, or an object with 'image' or 'audio'",
+    ),
+]
+
+
 def _ranking_kind(value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], list):
         return "pairs"
@@ -268,6 +336,7 @@ ENGINES: dict[str, EngineKind] = {
     "vllm": _TEXT,
     "embedding": EngineKind(TextOrTexts, EmbeddingParams, counts_tokens=True, deterministic=True),
     "ranking": EngineKind(TextsToRank, RankingParams, counts_tokens=True, deterministic=True),
+    "pipeline": EngineKind(TextOrFile, PipelineParams),
     "echo": EngineKind(str, EchoParams, needs_path=False, streams_text=True),
 }
 """The built-in engines. Any other takes any JSON as `input` and any object as `params`."""

@@ -14,6 +14,7 @@ BUILT_IN: dict[str, str] = {
     "text-generation": "workers.engines.text_generation.engine:TextGeneration",
     "embedding": "workers.engines.embedding.engine:Embedding",
     "ranking": "workers.engines.ranking.engine:Ranking",
+    "pipeline": "workers.engines.pipeline.engine:PipelineEngine",
     "vllm": "workers.engines.vllm.adapter:Vllm",
 }
 METHODS = ("load", "admit", "cancel", "step", "pending", "batch_delay")

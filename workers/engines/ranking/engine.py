@@ -156,9 +156,9 @@ def read_content(content: Any) -> Content:
     if isinstance(content, dict) and set(content) <= {"query", "documents", "top_n"}:
         query, documents, top_n = (content.get(name) for name in ("query", "documents", "top_n"))
         counted = top_n is None or (isinstance(top_n, int) and top_n > 0)
-        if isinstance(query, str) and isinstance(documents, list) and documents and counted:
-            if _texts(documents):
-                return Content([(query, text) for text in documents], (), True, top_n)
+        listed = isinstance(documents, list) and bool(documents) and _texts(documents)
+        if isinstance(query, str) and listed and counted:
+            return Content([(query, text) for text in documents or ()], (), True, top_n)
     raise InputRefused(
         "The input must be {query, documents, top_n}, a list of pairs of texts, a text or a list of texts."
     )
