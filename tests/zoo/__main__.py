@@ -39,7 +39,7 @@ def main(names: list[str]) -> int:
 
 def _expected(name: str) -> list[str]:
     if name in LONG:
-        return ["packed", "static"]
+        return ["packed", "stacked", "static"]
     return [
         kind
         for kind, those in (("packed", PACKED), ("static", STATIC), ("refused", REFUSED))

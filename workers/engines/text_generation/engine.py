@@ -24,7 +24,7 @@ from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.forward.unpacked import static_runner
+from workers.engines.text_generation.forward.unpacked import unpacked_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -37,6 +37,9 @@ from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
+
+WAYS = {"stacked": "stacked", "static": "one by one"}
+"""How a model runs that is not packed, in words."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,15 +84,16 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs = 0
+        graphs = state_bytes = 0
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
             batching, graphs = "packed", runner.graphs
         except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
+            way = unpacked_runner(model, placement, slots, length)
+            self._runner, batching, slots = way.runner, way.batching, way.slots
+            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
+            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         detokenizer = Detokenizer.of(tokenizer)
@@ -100,7 +104,9 @@ class TextGeneration:
         )
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         shared = self._validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
-        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
+        self._scheduler = Scheduler(
+            slots, budget, reuse=reuse, public=public_names(shared), as_made=batching != "packed"
+        )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
@@ -113,6 +119,7 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "slot_state_bytes": state_bytes,
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,

@@ -18,7 +18,8 @@ class Scheduler:
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
     slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
-    the number of decodes leaves the youngest out.
+    the number of decodes leaves the youngest out. With `as_made` a text that an earlier attempt began is
+    read as it was made: its prompt, then a token a step.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        as_made: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._as_made = as_made
         self._prefixes = Prefixes(slots)
         self._free = list(range(slots))
         """With reuse, least recently used first; else in order, so that those in use stay close."""
@@ -73,7 +76,7 @@ class Scheduler:
         coming: set[bytes] = set()
         for sequence in self._running:
             if left > 0 and len(sequence.tokens) - sequence.cached > 1:
-                chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
+                chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
         return chunks + self._newcomers(left, coming)
@@ -115,7 +118,7 @@ class Scheduler:
             if count < len(names) and names[count] in coming:
                 continue
             slot, source = self._place(free, count, holders)
-            chunk = _chunk(sequence, slot, count * BLOCK, left, source)
+            chunk = self._chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
             free.remove(slot)
             taken.add(slot)
@@ -145,7 +148,10 @@ class Scheduler:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
 
-
-def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
-    length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
-    return Chunk(sequence, slot, start, length, source)
+    def _chunk(
+        self, sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT
+    ) -> Chunk:
+        length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+        if self._as_made:
+            length = min(length, max(1, sequence.prompt_length - start))
+        return Chunk(sequence, slot, start, length, source)
