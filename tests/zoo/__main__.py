@@ -10,7 +10,7 @@ import warnings
 
 import transformers
 
-from tests.zoo.table import LONG, MODELS, PACKED, REFUSED, STATIC
+from tests.zoo.table import LONG, MODELS, PACKED, REFUSED, STACKED, STATIC
 from tests.zoo.visit import LONG as TEXTS
 from tests.zoo.visit import visit
 
@@ -42,7 +42,12 @@ def _expected(name: str) -> list[str]:
         return ["packed", "stacked", "static"]
     return [
         kind
-        for kind, those in (("packed", PACKED), ("static", STATIC), ("refused", REFUSED))
+        for kind, those in (
+            ("packed", PACKED),
+            ("stacked", STACKED),
+            ("static", STATIC),
+            ("refused", REFUSED),
+        )
         if name in those
     ]
 

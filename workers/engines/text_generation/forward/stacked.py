@@ -59,6 +59,12 @@ class StackedRunner:
             self._attention.detach()
             raise
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The format of the model's numbers."""
+        found: torch.dtype = self._model.dtype
+        return found
+
     def run(self, chunks: Items[Chunk]) -> tuple[list[Row], torch.Tensor]:
         """See `Runner.run`. A prompt is read whole, when its last chunk is due."""
         due = [chunk for chunk in chunks if chunk.end >= chunk.sequence.prompt_length]

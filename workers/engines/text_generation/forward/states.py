@@ -46,6 +46,11 @@ def found_states(state: dict[str, Any], model: Any) -> dict[Path, torch.Tensor]:
     return found
 
 
+def keeps_anything(state: dict[str, Any]) -> bool:
+    """Whether there is a cache in which a text has left something."""
+    return next(_tensors(_caches(state), (), growing=True), None) is not None
+
+
 def leaves(
     one: dict[Path, torch.Tensor], two: dict[Path, torch.Tensor], longer: dict[Path, torch.Tensor]
 ) -> list[Leaf]:
@@ -148,14 +153,17 @@ def _caches(state: dict[str, Any]) -> dict[str, Any]:
     return {name: state[name] for name in ALL_CACHE_NAMES if state.get(name) is not None}
 
 
-def _tensors(node: Any, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
+def _tensors(
+    node: Any, path: Path, *, growing: bool = False
+) -> Iterator[tuple[Path, torch.Tensor]]:
+    """With `growing` the keys and values of attention layers too."""
     if isinstance(node, torch.Tensor):
         yield path, node
         return
     inside = _inside(node) if isinstance(node, dict | list | tuple) or _is_container(node) else {}
     for key, value in inside.items() if isinstance(inside, dict) else enumerate(inside):
-        if not (isinstance(node, DynamicLayer) and key in GROWING):
-            yield from _tensors(value, (*path, key))
+        if growing or not (isinstance(node, DynamicLayer) and key in GROWING):
+            yield from _tensors(value, (*path, key), growing=growing)
 
 
 def _inside(node: Any) -> Any:

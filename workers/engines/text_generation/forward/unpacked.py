@@ -10,10 +10,12 @@ import torch
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
 from workers.engines.text_generation.forward.memory import rows_that_fit
+from workers.engines.text_generation.forward.reading import empty_state, read
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
 from workers.engines.text_generation.forward.row_attention import Unstackable
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.stacked import StackedRunner
+from workers.engines.text_generation.forward.states import keeps_anything
 from workers.engines.text_generation.forward.static import StaticRunner
 from workers.engines.text_generation.forward.trial import (
     TOLERANCE,
@@ -28,6 +30,7 @@ CUTS = ((6, 1, 1, 1, 1, 1, 1), (0, 17, 1, 1, 1), (0, 0, 1, 1, 1, 1, 1, 1, 1))
 """How texts are cut into steps. They come and go at different times, and a prompt is run whole."""
 GENERATED = 5
 """Tokens that transformers' own loop is asked for, where its cache does not do what a text alone does."""
+REREADS = "every token reads its whole text again"
 
 R = TypeVar("R", StackedRunner, StaticRunner)
 
@@ -76,6 +79,10 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
         fault = f"stacked, {error}"
     try:
         alone = trial.of(lambda: StaticRunner(model, placement.device, lengths=lengths))
+        ids = torch.ones(1, 2, dtype=torch.long, device=placement.device)
+        _, state = read(model, empty_state(model), ids, 0, 1)
+        if not keeps_anything(state):
+            fault += f"; it has no cache, {REREADS}"
         return Way(alone, "static", fault, slots)
     except FAULTS as error:
         raise_out_of_memory(error)
@@ -83,7 +90,7 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
     except Unstackable as error:
         fault += f"; with a cache, {error}"
     rereading = StaticRunner(model, placement.device, cached=False, lengths=lengths)
-    return Way(rereading, "static", f"{fault}; every token reads its whole text again", slots)
+    return Way(rereading, "static", f"{fault}; {REREADS}", slots)
 
 
 class _Trial:
