@@ -27,7 +27,7 @@ from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import static_runner
+from workers.engines.text_generation.forward.unpacked import unpacked_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -41,6 +41,9 @@ from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
+
+WAYS = {"stacked": "stacked", "static": "one by one"}
+"""How a model runs that is not packed, in words."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, rewind = 0, None
+        graphs, state_bytes, rewind = 0, 0, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
@@ -100,12 +103,11 @@ class TextGeneration:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
-            adapters.refuse_all(
-                f"its base model runs one text at a time ({reason}), without adapters"
-            )
+            way = unpacked_runner(model, placement, slots, length)
+            self._runner, batching, slots = way.runner, way.batching, way.slots
+            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
+            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         if self._own in adapters.refused:
@@ -130,7 +132,13 @@ class TextGeneration:
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
         self._scheduler = Scheduler(
-            slots, budget, reuse=reuse, public=public, copies=packed, rewind=rewind
+            slots,
+            budget,
+            reuse=reuse,
+            public=public,
+            copies=packed,
+            rewind=rewind,
+            as_made=not packed,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -144,6 +152,7 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "slot_state_bytes": state_bytes,
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,

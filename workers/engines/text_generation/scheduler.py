@@ -22,7 +22,8 @@ class Scheduler:
     and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
-    has lost some of what its beginning needs.
+    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
+    it was made: its prompt, then a token a step.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Scheduler:
         public: frozenset[bytes] = frozenset(),
         copies: bool = False,
         rewind: int | None = None,
+        as_made: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
         self._copies = copies
+        self._as_made = as_made
         self._prefixes = Prefixes(slots)
         self._rewind = rewind
         self._written = [0] * slots
@@ -83,7 +86,7 @@ class Scheduler:
         coming: set[bytes] = set()
         for sequence in self._running:
             if left > 0 and len(sequence.tokens) - sequence.cached > 1:
-                chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
+                chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
         return chunks + self._newcomers(left, coming)
@@ -129,7 +132,7 @@ class Scheduler:
                 computed = lead is not None and lead.cached >= shared
                 if lead is not None and computed and self._keeps(lead.slot, shared):
                     # Behind the prompt, which a text of the same job has computed.
-                    chunk = _chunk(sequence, free[0], shared, left, lead.slot)
+                    chunk = self._chunk(sequence, free[0], shared, left, lead.slot)
                     chunks.append(chunk)
                     taken.add(free.pop(0))
                     left -= chunk.length
@@ -141,7 +144,7 @@ class Scheduler:
             if count < len(names) and names[count] in coming:
                 continue
             slot, source = self._place(free, count, holders)
-            chunk = _chunk(sequence, slot, count * BLOCK, left, source)
+            chunk = self._chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
             begun.add(sequence.job)
             free.remove(slot)
@@ -180,13 +183,16 @@ class Scheduler:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
 
+    def _chunk(
+        self, sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT
+    ) -> Chunk:
+        length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+        if self._as_made:
+            length = min(length, max(1, sequence.prompt_length - start))
+        return Chunk(sequence, slot, start, length, source)
+
 
 def _lead(sequence: Sequence, length: int) -> Sequence | None:
     """Of its job's texts the one in a slot that has computed most of their first `length` tokens."""
     running = [one for one in sequence.siblings if one.slot != NO_SLOT]
     return max(running, key=lambda one: min(one.cached, length), default=None)
-
-
-def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
-    length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
-    return Chunk(sequence, slot, start, length, source)

@@ -34,6 +34,9 @@ class Runner(Protocol):
     def release(self, slot: int, *, scrub: bool) -> None:
         """The sequence in `slot` is gone; `scrub` when it may have left numbers that are none."""
 
+    def detach(self) -> None:
+        """Give the model back as it was."""
+
 
 class PackedRunner:
     """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step.
@@ -132,5 +135,5 @@ class PackedRunner:
             self._cache.scrub(slot)
 
     def detach(self) -> None:
-        """Give the model its own attention back."""
+        """See `Runner.detach`."""
         packed_attention.detach(self._model, self._before)
