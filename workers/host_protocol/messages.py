@@ -28,7 +28,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
 
     `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and
     `token_ids` were streamed by earlier attempts. `salt` stands for the job's tenant, whom the host does not
-    know.
+    know. `adapter`: the entry that the job is for, where that is an adapter of the host's model.
     """
 
     ticket: str
@@ -38,6 +38,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     text: str = ""
     token_ids: tuple[int, ...] = ()
     salt: str = ""
+    adapter: str = ""
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -62,6 +63,8 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     dtype: str
     details: dict[str, Any]
     load_ms: float
+    adapters: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):

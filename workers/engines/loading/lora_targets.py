@@ -36,7 +36,9 @@ def targets(model: Any, config: Mapping[str, Any], where: str) -> set[str]:
             found.add(name)
         elif wanted != ALL and not isinstance(wanted, str):
             kind = type(module).__name__
-            raise ConfigError(f"{where}: it changes {name}, a {kind}; only linear layers are served")
+            raise ConfigError(
+                f"{where}: it changes {name}, a {kind}; only linear layers are served"
+            )
     return found
 
 
