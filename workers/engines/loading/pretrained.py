@@ -15,6 +15,7 @@ from workers.engines.loading.fit import Need, needed
 from workers.engines.loading.load_report import refuse_unread
 from workers.engines.loading.placement import Placement
 from workers.engines.loading.quantization import Quantization, quantization
+from workers.engines.loading.text_part import TextPart
 from workers.engines.loading.tokenizer_file import read_tokenizer
 
 FULL = 4
@@ -65,13 +66,16 @@ def read(auto_model: Any, path: Path, placement: Placement, where: str) -> tuple
 def _need(
     auto_model: Any, path: Path, placement: Placement, method: Quantization | None, where: str
 ) -> Need:
-    """What the model takes once it is loaded: in full precision where it is dequantised."""
+    """What the model takes once it is loaded: in full precision where it is dequantised, and without the
+    parts of it that are left out.
+    """
     need = needed(path, placement.dtype.itemsize, placement.tokens, where)
-    if method is None or not method.plain:
+    dequantised = method is not None and method.plain
+    if not dequantised and (method is not None or not isinstance(auto_model, TextPart)):
         return need
     numbers = sum(p.numel() for p in without_weights(auto_model, path, placement).parameters())
-    size = FULL if placement.device.type == "cpu" else placement.dtype.itemsize
-    return replace(need, weights=numbers * size)
+    full = dequantised and placement.device.type == "cpu"
+    return replace(need, weights=numbers * (FULL if full else placement.dtype.itemsize))
 
 
 def _spread(auto_model: Any, path: Path, placement: Placement, where: str) -> dict[str, Any]:
