@@ -17,7 +17,7 @@ from shared.domain.errors import ConfigError
 
 
 def several_senses(config: Any) -> str | None:
-    """The class for texts and images that a configuration asks for, by its name; None where it is for texts."""
+    """The class for texts and images that a configuration asks for, by its name; None where there is none."""
     if not isinstance(getattr(config, "text_config", None), transformers.PretrainedConfig):
         return None
     name = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(config.model_type)
