@@ -8,7 +8,7 @@ holds stays known when its sequence is gone, until another one overwrites it.
 """
 
 from array import array
-from collections.abc import Container
+from collections.abc import Callable, Container
 from collections.abc import Sequence as Items
 from hashlib import blake2b
 from itertools import product
@@ -65,14 +65,18 @@ class Prefixes:
         self._held: list[list[bytes]] = [[] for _ in range(slots)]
         self._where: dict[bytes, set[int]] = {}
 
-    def find(self, names: Items[bytes], without: set[int]) -> tuple[int, set[int]]:
-        """How many leading blocks some slot holds, and which slots do; `without` are not asked."""
+    def find(self, names: Items[bytes], usable: Callable[[int, int], bool]) -> tuple[int, set[int]]:
+        """How many leading blocks some slot holds and can give, and which slots do.
+
+        `usable` is asked of a slot and a number of blocks.
+        """
         count, slots = 0, set[int]()
-        for name in names:
-            found = self._where.get(name, set()) - without
-            if not found:
+        for number, name in enumerate(names, 1):
+            found = {slot for slot in self._where.get(name, ()) if usable(slot, number)}
+            if found:
+                count, slots = number, found
+            elif name not in self._where:
                 break
-            count, slots = count + 1, found
         return count, slots
 
     def hold(self, slot: int, names: Items[bytes]) -> None:

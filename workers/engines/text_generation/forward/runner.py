@@ -11,9 +11,10 @@ from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
-from workers.engines.text_generation.forward.attention import SlotAttention, lay_out
+from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.kv_cache import KvCache
 from workers.engines.text_generation.forward.ladder import Ladder
+from workers.engines.text_generation.forward.layout import lay_out
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import NO_SLOT
 
@@ -54,6 +55,16 @@ class PackedRunner:
     def graphs(self) -> int:
         """How many shapes of decode steps are replayed as CUDA graphs."""
         return len(self._ladder) if self._ladder and self._device.type == "cuda" else 0
+
+    @property
+    def climbed(self) -> bool:
+        """Whether steps of single tokens run in fixed shapes."""
+        return self._ladder is not None
+
+    @property
+    def rewind(self) -> int:
+        """See `KvCache.rewind`."""
+        return self._cache.rewind
 
     def climb(self) -> None:
         """From now on steps of single tokens run in fixed shapes; the cache's last slot is for that.
