@@ -51,21 +51,25 @@ class FastPath:
         self._routes = routes
         self._services = services
 
-    def route(self, environ: WSGIEnvironment) -> Route | None:
-        """Where this request goes, None where Flask takes it."""
-        if "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
-            return None
-        return self._routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-
     def serve(
-        self, route: Route, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        """The answer, as WSGI gives it."""
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes] | None:
+        """The answer, as WSGI gives it; None where the request goes through Flask."""
+        route = self.route(environ)
+        if route is None:
+            return None
         answer = self._answer(route, environ)
         start_response(answer.status, list(answer.headers.items()))
         if isinstance(answer, Reply):
             return Parts([answer.body], answer.close)
         return ClosingIterator(answer.iter_encoded(), answer.close)
+
+    def route(self, environ: WSGIEnvironment) -> Route | None:
+        """Which busy route the request is for; None where it goes through Flask."""
+        route = self._routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        if route is None or "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
+            return None
+        return route
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> Answered:
         here = observation.begin(self._services, route.operation, environ)

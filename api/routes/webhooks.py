@@ -101,13 +101,14 @@ def _verified(here: RequestContext, settings: Settings, stranger: RequestCharges
         message_id, body = _read(here, settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
         return with_quota_status(to_problem(here, error), stranger)
-    here.client = CLIENT
+    here.caller = CLIENT
     charges = charges_of(here, ENDPOINT, Counted.SUBMIT).commit()
     if charges.refused is not None:
         return with_quota_status(to_problem(here, charges.refusal()), charges)
     try:
         data = _requested(decoded(body, settings.max_body_values))
-        submission = submission_of(here, data, own_key("ingest", message_id), REQUESTED)
+        asked = requests.Sent(own_key("ingest", message_id), requests.no_store(here.environ), data)
+        submission = submission_of(here, asked, REQUESTED)
     except Exception as error:  # noqa: BLE001 - the same
         return with_quota_status(to_problem(here, error), charges)
     accepted = submit(here, submission, charges, 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from transformers import AutoModelForSequenceClassification
 
 from shared.domain.catalog import Batch, ModelSpec
 from shared.domain.errors import PROBLEMS, InputRefused
@@ -69,7 +70,7 @@ class Case:
 
     @property
     def says_text(self) -> bool:
-        return self.kind not in {"embedding", "one-shot"}
+        return self.kind not in {"embedding", "ranking", "one-shot"}
 
 
 def _defaults(engine: str, **params: Any) -> dict[str, Any]:
@@ -99,6 +100,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
         ),
+        "ranker": save_encoder(
+            tmp_path_factory.mktemp("ranker"),
+            kind=AutoModelForSequenceClassification,
+            num_labels=1,
+        ),
     }
 
 
@@ -110,6 +116,9 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return ModelSpec(name="own", engine=f"{__name__}:Spelling", device="cpu")
         case "embedding":
             return embedding_spec(folders["bert"])
+        case "ranking":
+            spec = embedding_spec(folders["ranker"])
+            return spec.model_copy(update={"engine": "ranking"})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
         case _:
@@ -137,6 +146,10 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
     "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
+    "ranking": lambda: (
+        _defaults("ranking"),
+        [7, [], [["fine", "word " * 100]], {"query": "fine", "documents": []}],
+    ),
 }
 
 
@@ -171,10 +184,16 @@ def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[C
     assert engine.pending() == 0
 
 
+def numbers(output: Any) -> list[float]:
+    """What an engine that says no text has computed of one text."""
+    found: list[float] = output["embeddings"][0] if "embeddings" in output else output["scores"]
+    return found
+
+
 def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
     output = ran.finished(work.id).output
     if not case.says_text:
-        assert len(output["embeddings"][0]) == output["dimensions"]
+        assert len(numbers(output)) == output.get("dimensions", 1)
         return
     assert work.text + ran.streamed(work.id) == output["text"]
     before = (work.prefix, *work.further, Prefix())
@@ -236,9 +255,7 @@ def test_jobs_that_come_one_by_one_get_what_they_get_alone(case: Case) -> None:
         if case.says_text:
             assert found == alone[work.id]
         else:
-            assert found["embeddings"][0] == pytest.approx(
-                alone[work.id]["embeddings"][0], abs=1e-5
-            )
+            assert numbers(found) == pytest.approx(numbers(alone[work.id]), abs=1e-5)
 
 
 def test_a_canceled_job_is_gone_and_the_others_do_not_notice(case: Case) -> None:

@@ -61,8 +61,9 @@ class Creation(Reading):
         of the job; the outcome says how it stands. `reply_channel` names that of a process which waits for
         the job's end (`shared.store.events.EventHub`). Raises `StoreUnavailable`.
         """
-        self._memory.admit()
-        most = self._memory.one_tenants if max_bytes is None else int(max_bytes)
+        most = self._memory.admit()
+        if max_bytes is not None:
+            most = int(max_bytes)
         digest = ""
         if job.idempotency_key is not None:
             digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
