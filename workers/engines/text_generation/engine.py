@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import torch
-from transformers import AutoModelForCausalLM
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
@@ -18,12 +17,13 @@ from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
+from workers.engines.loading.text_part import TextPart
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.adapter_check import check, samples
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.families import check_family
+from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
@@ -69,9 +69,11 @@ class TextGeneration:
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
-        check_family(path, where)
+        auto_model = auto_model_of(path, where)
         read_json(path / "generation_config.json", where)
-        tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
+        tokenizer, model = read(auto_model, path, placement, where)
+        if isinstance(auto_model, TextPart):
+            auto_model.check(model, where)
         return self.serve(tokenizer, model, placement)
 
     @torch.inference_mode()
