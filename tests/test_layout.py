@@ -19,6 +19,7 @@ SUBJECTS = {
     "api/test_redis_away.py",
     "api/test_slow_clients.py",
     "api/test_storage.py",
+    "api/test_way.py",
     # What a command may load.
     "cli/test_imports.py",
     # The store as a whole: who gets in, who shares, what it keeps, what an older version left.

@@ -16,6 +16,7 @@ from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
+    LLAMA,
     WAYS,
     WIDE_HEADS,
     embedding_spec,
