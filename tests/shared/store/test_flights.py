@@ -204,7 +204,7 @@ def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
     succeed(store, held)
 
     assert held.id == leader.id and claim(store) == []
-    assert before == [("hello", (1, 2), False)] * 2
+    assert before == [("hello", (1, 2), False, ())] * 2
     for job in (early, late):
         assert isinstance(job, Followed)
         assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
@@ -369,7 +369,7 @@ def test_a_reset_reaches_the_followers(store: JobStore) -> None:
     [held] = claim(store)
     say(store, held, 1, "he", 1)
     store.write([Append(held.id, 1, 2, "reset", b'{"attempt":1}')])
-    assert store.streamed(other.id) == ("", (), False)
+    assert store.streamed(other.id) == ("", (), False, ())
     late = ask(store)
     say(store, held, 3, "hello", 3)
     assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2

@@ -506,7 +506,7 @@ def test_streamed_text_is_read_back_since_the_last_reset(store: JobStore) -> Non
             Append(job_id, 1, 4, "token", json.dumps({"text": "w", "index": 2}).encode(), "4"),
         ]
     )
-    assert store.streamed(job_id) == ("néw", (2, 3, 4), False)
+    assert store.streamed(job_id) == ("néw", (2, 3, 4), False, ())
 
 
 def test_the_first_job_rings_and_the_next_do_not(store: JobStore) -> None:

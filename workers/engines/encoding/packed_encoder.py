@@ -30,7 +30,9 @@ class SegmentAttention:
 
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """See `PackedAttention`. A window reaches `window` - 1 tokens, to both sides where not causal."""
-        module, query, key, value, scale, window = call
+        module, query, key, value, scale, window, *bent = call
+        if any(each is not None for each in bent):
+            raise Unpackable("its attention wants a soft cap, sinks or a mask of its own")
         causal = bool(getattr(module, "is_causal", False))
         _, heads, total, _ = query.shape
         out = query.new_empty(total, heads, value.shape[-1])

@@ -21,7 +21,7 @@ from workers.engines.loading.load_report import refuse_unread
 from workers.engines.loading.local_model import check_directory, model_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
-from workers.engines.loading.tokenizer_file import VOCABULARIES, read_tokenizer
+from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.pipeline.generation import TextToText
 from workers.engines.pipeline.media import data_of, jsonable, read_image, read_sound
 from workers.engines.pipeline.tasks import Task, find_task, given_params
@@ -29,7 +29,6 @@ from workers.engines.pipeline.tasks import Task, find_task, given_params
 FAULTS = (
     AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError,
 )  # fmt: skip
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", *VOCABULARIES)
 RATE = 16_000
 """Samples a second, of a model that does not say."""
 
@@ -212,11 +211,9 @@ def _class(found: Any) -> Any:
 def _pipe(task: Task, model: Any, path: Path, placement: Placement, where: str) -> Any:
     given: dict[str, Any] = {}
     local = {"local_files_only": True, "trust_remote_code": False}
-    if any((path / name).exists() for name in TOKENIZERS):
+    if task.medium == "text" or (path / "tokenizer_config.json").exists():
         given["tokenizer"] = read_tokenizer(path, where)
     if task.made_here:
-        if not given:
-            raise ConfigError(f"{where}: {path} has no tokenizer: none of {', '.join(TOKENIZERS)}")
         return TextToText(task, model, given["tokenizer"])
     if task.medium == "image":
         given["image_processor"] = transformers.AutoImageProcessor.from_pretrained(
