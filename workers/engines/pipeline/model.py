@@ -145,6 +145,8 @@ class Pipeline:
         lacking = sorted(self.task.needed - set(given))
         if lacking:
             raise InputRefused(f"params: {self.task.name} needs {', '.join(lacking)}.")
+        if self.task.name == "text-classification":
+            given.setdefault("top_k", 1)  # without it the pipeline's answer has another form
         if not self.task.generates:
             return given
         wanted = given.pop("max_new_tokens", None)
@@ -177,7 +179,7 @@ def load_pipeline(spec: ModelSpec) -> Pipeline:
         config = transformers.AutoConfig.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False
         )
-        auto_model = _auto_class(task, config)
+        auto_model = auto_class(task, config)
         if auto_model is None:
             raise ConfigError(f"{where}: {path}: no model of {config.model_type} does {task.name}")
         model, report = auto_model.from_pretrained(
@@ -195,7 +197,7 @@ def load_pipeline(spec: ModelSpec) -> Pipeline:
     return Pipeline(task, pipe, placement, spec)
 
 
-def _auto_class(task: Task, config: Any) -> Any:
+def auto_class(task: Task, config: Any) -> Any:
     """The Auto class that has a model of this configuration for the task; None where none has."""
     if task.made_here:
         known: Sequence[Any] = (transformers.AutoModelForSeq2SeqLM,)
