@@ -38,6 +38,8 @@ class Work(msgspec.Struct, frozen=True):
     not. What jobs with different `salt`s, which stand for tenants, have in common must not show in what they
     are told or how long they take.
 
+    `adapter` is the LoRA adapter that the job is for, by its catalogue entry's name; "" for the model alone.
+
     `request` is what `content` and `params` were decoded from. Code that is not ours may change them, so
     whoever hands them to such code for a second time takes those of `anew`.
     """
@@ -51,6 +53,7 @@ class Work(msgspec.Struct, frozen=True):
     expires: float = math.inf
     salt: str = ""
     request: bytes = b""
+    adapter: str = ""
     further: tuple[Prefix, ...] = ()
 
     @property
@@ -133,7 +136,8 @@ class EngineInfo:
     """What an engine says of itself once loaded.
 
     `capacity`: jobs it can hold at once, those that wait for a slot inside it included.
-    `continues`: it can take up the text of an earlier attempt.
+    `continues`: it can take up the text of an earlier attempt. `adapters`: what it says of each adapter
+    of its entry, by name; `refused`: why one of them is not served, though the others and the model are.
     """
 
     capacity: int
@@ -141,6 +145,8 @@ class EngineInfo:
     device: str = "cpu"
     dtype: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    adapters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

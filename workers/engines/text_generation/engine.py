@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import torch
-from transformers import AutoModelForCausalLM
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
@@ -18,12 +17,17 @@ from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
+from workers.engines.loading.text_part import TextPart
 from workers.engines.packed_attention import Unpackable
+from workers.engines.text_generation.adapter_check import check, samples
+from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.families import check_family
-from workers.engines.text_generation.forward.packing import packed_runner, static_runner
+from workers.engines.text_generation.families import auto_model_of
+from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.forward.trial import TOLERANCE
+from workers.engines.text_generation.forward.unpacked import unpacked_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -38,6 +42,9 @@ from workers.engines.texts.sequence import NO_SLOT, Sequence
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
 
+WAYS = {"stacked": "stacked", "static": "one by one"}
+"""How a model runs that is not packed, in words."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +54,8 @@ class TextGeneration:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self.taken: Items[str] = ()
+        self._own = spec.name if spec.base is not None else ""
+        """The adapter of jobs that name none."""
         self._jobs: dict[str, Choices] = {}
         self._sequences: dict[str, Sequence] = {}
         """The texts that are being made, of all jobs."""
@@ -60,9 +69,11 @@ class TextGeneration:
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
-        check_family(path, where)
+        auto_model = auto_model_of(path, where)
         read_json(path / "generation_config.json", where)
-        tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
+        tokenizer, model = read(auto_model, path, placement, where)
+        if isinstance(auto_model, TextPart):
+            auto_model.check(model, where)
         return self.serve(tokenizer, model, placement)
 
     @torch.inference_mode()
@@ -83,27 +94,53 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs = 0
+        graphs, state_bytes, rewind = 0, 0, None
+        adapters = Adapters(model, self._spec.adapters, placement.device)
+        trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs = "packed", runner.graphs
+            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            if adapters:
+                runner.adapters = adapters
+                check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
+            way = unpacked_runner(model, placement, slots, length)
+            self._runner, batching, slots = way.runner, way.batching, way.slots
+            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
+            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
+        if self._own in adapters.refused:
+            raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
         self._listener = Listener(detokenizer)
-        self._validator = InputValidator(
+        validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
         )
-        reuse = self._spec.batch.prefix_reuse and batching == "packed"
-        shared = self._validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
+        self._validators = {"": validator} | {
+            one.name: validator
+            if one.limits == limits
+            else InputValidator(
+                tokenizer, detokenizer, one.limits, vocabulary, context, defaults, ends
+            )
+            for one in self._spec.adapters
+            if one.name in adapters.names
+        }
+        packed = batching == "packed"
+        reuse = self._spec.batch.prefix_reuse and packed
+        shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
+        public = public_names(shared, list(self._validators))
         self._scheduler = Scheduler(
-            slots, budget, reuse=reuse, public=public_names(shared), copies=batching == "packed"
+            slots,
+            budget,
+            reuse=reuse,
+            public=public,
+            copies=packed,
+            rewind=rewind,
+            as_made=not packed,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -117,24 +154,36 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "slot_state_bytes": state_bytes,
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
-                "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
-                "accepted": msgspec.to_builtins(self._validator.accepted),
+                "prompt_bounds": msgspec.to_builtins(validator.bounds),
+                "accepted": msgspec.to_builtins(validator.accepted),
                 "generation_config": defaults.to_json(),
             },
+            adapters={
+                name: {
+                    "adapter_rank": adapters.ranks[name],
+                    "prompt_bounds": msgspec.to_builtins(self._validators[name].bounds),
+                    "accepted": msgspec.to_builtins(self._validators[name].accepted),
+                }
+                for name in adapters.names
+            },
+            refused=adapters.refused,
         )
 
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
-        read = partial(self._validator.read, work)
+        if not work.adapter and self._own:
+            work = msgspec.structs.replace(work, adapter=self._own)
+        read = partial(self._validators[work.adapter].read, work)
         self._intake.admit(work, length_of(work.content), read)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
-        sequences = self._validator.sequences(work, prompt)
+        sequences = self._validators[work.adapter].sequences(work, prompt)
         self._jobs[work.id] = Choices(sequences)
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
