@@ -34,8 +34,10 @@ SUBJECTS = {
     "workers/engines/text_generation/test_architectures.py",
     "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
+    "workers/engines/text_generation/test_requested_texts.py",
     "workers/engines/text_generation/test_text_ends.py",
     "workers/engines/text_generation/test_text_part.py",
+    "workers/engines/texts/test_least_length.py",
     # The host's process: what it starts, says and is given.
     "workers/host/test_children.py",
     "workers/host/test_environment.py",

@@ -34,6 +34,7 @@ MAX_PROMPT_TOKENS = 1_000_000
 LARGEST_TOKEN_ID = 2**31 - 1
 MAX_DOCUMENTS = 512
 MAX_LABELS = 256
+MAX_PROMPT_NAME = 128
 MAX_PROMPT = 4096
 """Characters of a prompt that a job brings for each of its texts."""
 
