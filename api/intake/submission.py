@@ -49,6 +49,7 @@ def submission_of(body: dict[str, object], key: str | None, digest: str) -> Subm
     here = services()
     wanted, spec, params = parse_request(body, here.catalog)
     here.prompt_bounds.check(spec, wanted.content)
+    here.grammars.check(params)
     tokens = cost.estimated_tokens(spec, wanted.content, params)
     seed = _seed(params.get("seed"))
     job = NewJob(

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from shared.domain.grammars import Grammar, ResponseFormat
 from shared.domain.wire import Wire
 
 MAX_STOP_STRINGS = 8
@@ -91,12 +92,34 @@ class TextGenerationParams(Params):
         default=0, ge=0, le=MAX_TOP_LOGPROBS, description="Alternatives in each entry."
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    grammar: Grammar | None = Field(
+        default=None,
+        description="What the text must be made of: JSON by a schema, a regular expression, one of several "
+        "choices, a Lark grammar.",
+    )
+    response_format: ResponseFormat | None = Field(
+        default=None, description="OpenAI's way to ask for JSON; stands for a grammar."
+    )
+
+    @model_validator(mode="after")
+    def _one_grammar(self) -> "TextGenerationParams":
+        if self.grammar is not None and self.response_format is not None:
+            raise ValueError("Give grammar or response_format, not both")
+        return self
 
     @model_validator(mode="after")
     def _alternatives_of_something(self) -> "TextGenerationParams":
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
+
+    def as_stored(self) -> dict[str, Any]:
+        """Members that are kept in another form than they were given in."""
+        if self.grammar is not None:
+            grammar: dict[str, Any] | None = self.grammar.as_given()
+        else:
+            grammar = self.response_format.grammar if self.response_format is not None else None
+        return {"grammar": grammar, "response_format": None}
 
 
 class EmbeddingParams(Params):
@@ -202,7 +225,10 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not given:
         # The lists in it are shared, and nobody's to change.
         return dict(_DEFAULTS[engine])
-    found: dict[str, Any] = adapter.validate_python(given).model_dump()
+    made = adapter.validate_python(given)
+    found: dict[str, Any] = made.model_dump()
+    if isinstance(made, TextGenerationParams):
+        found |= made.as_stored()
     return found
 
 

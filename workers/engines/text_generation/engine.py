@@ -14,6 +14,7 @@ from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.intake import Intake
+from workers.engines.batching.reader import LONG
 from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
@@ -24,6 +25,8 @@ from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
 from workers.engines.text_generation.forward.packing import packed_runner, static_runner
 from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.grammar.masks import Masks
+from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -94,6 +97,9 @@ class TextGeneration:
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
         self._listener = Listener(detokenizer, ends)
+        self._ends = ends
+        self._grammars = Grammars(tokenizer, vocabulary, ends)
+        self._masks = Masks(self._grammars.words)
         self._validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults
         )
@@ -124,11 +130,20 @@ class TextGeneration:
     def admit(self, work: Work) -> None:
         if work.id in self._sequences or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
-        read = partial(self._validator.read, work)
-        self._intake.admit(work, length_of(work.content), read)
+        known = self._grammars.knows(work.params)
+        # A grammar is compiled where long inputs are read, so that no text waits for it.
+        size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
+        self._intake.admit(work, size, partial(self._read, work))
+
+    def _read(self, work: Work) -> list[int]:
+        self._grammars.compile(work.params)
+        return self._validator.read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequence = self._validator.sequence(work, prompt)
+        sequence.matcher = self._grammars.matcher(
+            work.params, sequence.tokens[sequence.prompt_length :], self._ends | sequence.ends
+        )
         self._sequences[sequence.id] = sequence
         if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
             self._ended[sequence.id] = sequence.ended
@@ -174,11 +189,15 @@ class TextGeneration:
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
+        masks = self._masks.begin(chunks)
         try:
             rows, logits = self._runner.run(chunks)
             draws = [row.sequence.draw(row.position) for row in rows]
-            return list(self._listener.turns(rows, sampler.choose(logits, draws)))
+            allowed = masks.join(rows) if masks is not None else None
+            return list(self._listener.turns(rows, sampler.choose(logits, draws, allowed)))
         except BaseException:
+            if masks is not None:
+                masks.abandon()
             self._runner.undo(chunks)
             raise
 
@@ -192,6 +211,8 @@ class TextGeneration:
         sequence.scores += turn.scores
         if turn.token is not None:
             sequence.tokens.append(turn.token)
+            if sequence.matcher is not None:
+                sequence.matcher.take(turn.token)
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)

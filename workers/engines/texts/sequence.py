@@ -1,6 +1,7 @@
 """One text in the making: its tokens, how the next one is chosen, and the text that they stand for."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from workers.engines.texts.detokenizer import Spoken
 from workers.engines.texts.sampling import Draw, Sampling, Score
@@ -42,6 +43,8 @@ class Sequence:
     """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
     salt: str = ""
     """Of its tenant: what `prefixes` shares is shared with nobody else."""
+    matcher: Any = None
+    """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
 
     @property
     def generated(self) -> int:
