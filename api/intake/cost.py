@@ -18,12 +18,15 @@ TOKEN_ENGINES = frozenset(name for name, kind in ENGINES.items() if kind.counts_
 
 
 def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
-    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be.
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be, for
+    each text that is to be made. A prompt of token ids is as long as it is.
 
     0 for an engine without tokens.
     """
     if spec.engine not in TOKEN_ENGINES:
         return 0
+    if spec.engine in TEXT_ENGINES and isinstance(content, list):
+        return len(content) + _new_tokens(spec, params)
     size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
     prompt = -(-size // BYTES_PER_TOKEN)
     if spec.engine not in TEXT_ENGINES:
@@ -35,7 +38,9 @@ def expected_bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> 
     """How much a job may write, by what was asked for, else by the model's limit; 0 where nobody can tell."""
     if spec.engine in TEXT_ENGINES:
         scores = 1 + int(params.get("top_logprobs") or 0) if params.get("logprobs") else 0
-        return _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+        new = _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+        # The first of several texts stands in the output twice.
+        return new if _choices(params) == 1 else new + new // _choices(params)
     if spec.engine == "embedding":
         return STORED_PER_EMBEDDING * (len(content) if isinstance(content, list) else 1)
     # It tells its input, once in the log and once in the output.
@@ -43,7 +48,12 @@ def expected_bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> 
 
 
 def _new_tokens(spec: ModelSpec, params: Mapping[str, Any]) -> int:
-    return int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
+    """Of all texts together."""
+    return _choices(params) * int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
+
+
+def _choices(params: Mapping[str, Any]) -> int:
+    return int(params.get("n") or 1)
 
 
 def share(tokens: int) -> int:

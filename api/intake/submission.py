@@ -16,8 +16,9 @@ from shared import context
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.params import without_defaults
+from shared.domain.parsing import parse_request
 from shared.domain.records import NewJob, new_job_id
-from shared.domain.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
+from shared.domain.schemas import DEFAULT_EXPIRES_IN, JobRequest
 from shared.domain.sharing import Share
 
 
@@ -49,7 +50,7 @@ def submission_of(
     """A body as a job of the caller's; one with the same key and digest is the same job."""
     services, caller = here.services, here.caller
     wanted, spec, params = parse_request(body, services.catalog)
-    services.prompt_bounds.check(spec, wanted.content)
+    services.prompt_bounds.check(spec, wanted.content, params)
     services.grammars.check(params)
     tokens = cost.estimated_tokens(spec, wanted.content, params)
     seed = _seed(params.get("seed"))
@@ -94,7 +95,7 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
     for spec in catalog.fallbacks(asked):
         try:
             wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
-            here.services.prompt_bounds.check(spec, wanted.content)
+            here.services.prompt_bounds.check(spec, wanted.content, params)
         except (InvalidRequest, InputRefused):
             continue
         tokens = cost.estimated_tokens(spec, wanted.content, params)

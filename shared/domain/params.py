@@ -3,32 +3,52 @@
 No torch here: the API validates with these models, the engines read their fields.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Discriminator,
-    FailFast,
     Field,
+    Strict,
     StringConstraints,
     Tag,
     TypeAdapter,
     model_validator,
 )
 
+from shared.domain.chats import Chat
 from shared.domain.grammars import Grammar, ResponseFormat
 from shared.domain.wire import Wire
 
 MAX_STOP_STRINGS = 8
 MAX_STOP_TOKENS = 32
 MAX_TOP_LOGPROBS = 20
+MAX_CHOICES = 8
+MAX_BIASES = 1024
+MAX_BAD_WORDS = 64
 MAX_TEXTS = 512
-MAX_MESSAGES = 256
+MAX_PROMPT_TOKENS = 1_000_000
 MAX_PROMPT_NAME = 128
+LARGEST_TOKEN_ID = 2**31 - 1
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TokenId = Annotated[int, Field(ge=0, le=LARGEST_TOKEN_ID)]
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+
+
+def _token_name(name: str) -> str:
+    """A token id as the name of a member, which in JSON is a text."""
+    if not _NUMBER.fullmatch(name) or int(name) > LARGEST_TOKEN_ID:
+        raise ValueError("names in logit_bias are token ids, such as 1734")
+    return name
+
+
+TokenName = Annotated[str, AfterValidator(_token_name)]
+Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
 
 
 class Params(Wire):
@@ -91,6 +111,33 @@ class TextGenerationParams(Params):
     top_logprobs: int = Field(
         default=0, ge=0, le=MAX_TOP_LOGPROBS, description="Alternatives in each entry."
     )
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_CHOICES,
+        description="How many texts to make of one prompt, each by a seed of its own; the first is the one "
+        "of n = 1. Each may have max_new_tokens.",
+    )
+    min_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="No token ends the text before it has so many, and stop strings count behind them only.",
+    )
+    ignore_eos: bool = Field(
+        default=False, description="The model's own end tokens do not end the text."
+    )
+    logit_bias: dict[TokenName, Bias] = Field(
+        default_factory=dict,
+        max_length=MAX_BIASES,
+        description="By token id, what is added to its score before anything else is done.",
+    )
+    bad_words: list[Stop] = Field(
+        default_factory=list,
+        max_length=MAX_BAD_WORDS,
+        description="Texts that the model must not write, with or without a space before them, as the "
+        "tokenizer cuts them.",
+    )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     grammar: Grammar | None = Field(
         default=None,
@@ -108,9 +155,11 @@ class TextGenerationParams(Params):
         return self
 
     @model_validator(mode="after")
-    def _alternatives_of_something(self) -> "TextGenerationParams":
+    def _together(self) -> "TextGenerationParams":
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        if self.max_new_tokens is not None and self.min_tokens > self.max_new_tokens:
+            raise ValueError("min_tokens must be at most max_new_tokens")
         return self
 
     def as_stored(self) -> dict[str, Any]:
@@ -140,20 +189,23 @@ class EchoParams(Params):
     repeat: int = Field(default=1, ge=1, le=100_000)
 
 
-class Message(Wire):
-    """One turn of a chat."""
-
-    role: Annotated[str, StringConstraints(pattern=r"^(system|user|assistant|tool)$")]
-    content: str
-
-
-class Chat(Wire):
-    """A conversation, put through the model's own chat template. Faults are told of its first bad turn."""
-
-    messages: Annotated[list[Message], FailFast()] = Field(min_length=1, max_length=MAX_MESSAGES)
-
-
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
+
+
+def _whole_ids(given: Any) -> Any:
+    """1.0 is an integer to JSON Schema, so it is one here."""
+    if isinstance(given, list) and any(type(value) is float for value in given):
+        return [int(v) if type(v) is float and v.is_integer() else v for v in given]
+    return given
+
+
+TokenIds = Annotated[
+    list[Annotated[int, Strict(), Field(ge=0, le=LARGEST_TOKEN_ID)]],
+    Field(min_length=1, max_length=MAX_PROMPT_TOKENS, fail_fast=True),
+    BeforeValidator(_whole_ids),
+]
+"""A prompt that is tokenised already."""
+TOKEN_IDS_SCHEMA = TypeAdapter(TokenIds).json_schema()
 
 
 def _one_of(words: str) -> Discriminator:
@@ -165,13 +217,14 @@ def _one_of(words: str) -> Discriminator:
     )
 
 
-_KINDS: dict[type, str] = {str: "text", list: "texts", dict: "chat"}
+_KINDS: dict[type, str] = {str: "text", list: "list", dict: "chat"}
 _Text = Annotated[str, Tag("text")]
-TextOrChat = Annotated[
-    _Text | Annotated[Chat, Tag("chat")], _one_of("a string or an object with 'messages'")
+Prompt = Annotated[
+    _Text | Annotated[TokenIds, Tag("list")] | Annotated[Chat, Tag("chat")],
+    _one_of("a string, a list of token ids or an object with 'messages'"),
 ]
 TextOrTexts = Annotated[
-    _Text | Annotated[Texts, Tag("texts")], _one_of("a string or a list of strings")
+    _Text | Annotated[Texts, Tag("list")], _one_of("a string or a list of strings")
 ]
 
 
@@ -194,7 +247,7 @@ class EngineKind:
 
 
 _TEXT = EngineKind(
-    TextOrChat,
+    Prompt,
     TextGenerationParams,
     generates_text=True,
     counts_tokens=True,

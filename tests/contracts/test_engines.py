@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from shared.domain.catalog import Batch, ModelSpec
 from shared.domain.errors import PROBLEMS, InputRefused
+from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
@@ -90,6 +91,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "Gemma2Config",
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
+        "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
         "static": save_causal(
             tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
         ),
@@ -126,6 +128,10 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         ["", "x" * 2000],
     ),
     "soft caps": lambda: (_defaults("text-generation", max_new_tokens=12), ["", "x" * 2000]),
+    "choices": lambda: (
+        _defaults("text-generation", max_new_tokens=6, temperature=0.8, n=2, min_tokens=3),
+        ["", "x" * 2000, [1, 400], [True], {"messages": []}],
+    ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
@@ -171,6 +177,10 @@ def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
         assert len(output["embeddings"][0]) == output["dimensions"]
         return
     assert work.text + ran.streamed(work.id) == output["text"]
+    before = (work.prefix, *work.further, Prefix())
+    for choice in output.get("choices", ()):
+        begun = before[min(choice["index"], len(before) - 1)].text
+        assert begun + ran.streamed(work.id, choice["index"]) == choice["text"]
     assert output["finish_reason"] in {"stop", "length"}
     assert all(piece.text and piece.token_ids for piece in ran.pieces.get(work.id, []))
 
@@ -181,7 +191,8 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
     meter, ids = Meter(), {work.id for work in works}
     for step in ran.steps:
         assert set(step.shares) <= ids
-        assert not step.shares or len(step.shares) == step.batch_size
+        texts = case.params.get("n", 1) * len(step.shares)
+        assert not step.shares or len(step.shares) <= step.batch_size <= texts
         meter.charge(step, 1.0, ids)
     assert all(meter.take(job_id) > 0 for job_id in ids)
 

@@ -36,6 +36,7 @@ from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.turns import Listener, Turn
+from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
@@ -55,10 +56,12 @@ class TextGeneration:
         self.taken: Items[str] = ()
         self._own = spec.name if spec.base is not None else ""
         """The adapter of jobs that name none."""
+        self._jobs: dict[str, Choices] = {}
         self._sequences: dict[str, Sequence] = {}
+        """The texts that are being made, of all jobs."""
         self._intake = Intake(self._begin)
         self._ended: dict[str, str] = {}
-        """Jobs that an earlier attempt had finished, with the reason; they need no step."""
+        """Texts that an earlier attempt had finished, with the reason; they need no step."""
 
     @torch.inference_mode()
     def load(self) -> EngineInfo:
@@ -112,22 +115,28 @@ class TextGeneration:
             raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
-        self._listener = Listener(detokenizer, ends)
-        self._ends = ends
         self._grammars = Grammars(tokenizer, vocabulary, ends)
         self._masks = Masks(self._grammars.words)
-        validator = InputValidator(tokenizer, detokenizer, limits, vocabulary, context, defaults)
+        self._listener = Listener(detokenizer)
+        validator = InputValidator(
+            tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
+        )
         self._validators = {"": validator} | {
             one.name: validator
             if one.limits == limits
-            else InputValidator(tokenizer, detokenizer, one.limits, vocabulary, context, defaults)
+            else InputValidator(
+                tokenizer, detokenizer, one.limits, vocabulary, context, defaults, ends
+            )
             for one in self._spec.adapters
             if one.name in adapters.names
         }
-        reuse = self._spec.batch.prefix_reuse and batching == "packed"
+        packed = batching == "packed"
+        reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
-        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public, rewind=rewind)
+        self._scheduler = Scheduler(
+            slots, budget, reuse=reuse, public=public, copies=packed, rewind=rewind
+        )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
@@ -145,12 +154,14 @@ class TextGeneration:
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(validator.bounds),
+                "accepted": msgspec.to_builtins(validator.accepted),
                 "generation_config": defaults.to_json(),
             },
             adapters={
                 name: {
                     "adapter_rank": adapters.ranks[name],
                     "prompt_bounds": msgspec.to_builtins(self._validators[name].bounds),
+                    "accepted": msgspec.to_builtins(self._validators[name].accepted),
                 }
                 for name in adapters.names
             },
@@ -158,7 +169,7 @@ class TextGeneration:
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._sequences or work.id in self._intake:
+        if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
@@ -172,20 +183,22 @@ class TextGeneration:
         return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
-        sequence = self._validators[work.adapter].sequence(work, prompt)
-        sequence.matcher = self._grammars.matcher(
-            work.params, sequence.tokens[sequence.prompt_length :], self._ends | sequence.ends
-        )
-        self._sequences[sequence.id] = sequence
-        if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
-            self._ended[sequence.id] = sequence.ended
-        else:
-            self._scheduler.add(sequence)
+        sequences = self._validators[work.adapter].sequences(work, prompt)
+        for sequence in sequences:
+            said = sequence.tokens[sequence.prompt_length :]
+            sequence.matcher = self._grammars.matcher(work.params, said, sequence.ends)
+        self._jobs[work.id] = Choices(sequences)
+        for sequence in sequences:
+            self._sequences[sequence.id] = sequence
+            if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
+                self._ended[sequence.id] = sequence.ended
+            else:
+                self._scheduler.add(sequence)
 
     def cancel(self, job_id: str) -> None:
         self._intake.cancel(job_id)
-        sequence = self._sequences.get(job_id)
-        if sequence is not None:
+        job = self._jobs.pop(job_id, None)
+        for sequence in job.living if job is not None else ():
             self._let_go(sequence, scrub=True)
 
     @torch.inference_mode()
@@ -195,29 +208,29 @@ class TextGeneration:
         self.taken = ()
         self._intake.take_in()
         chunks = self._scheduler.plan()
-        self.taken = [chunk.sequence.id for chunk in chunks]
+        self.taken = list(dict.fromkeys(chunk.sequence.job for chunk in chunks))
         self.budget.spend(sum(chunk.length for chunk in chunks), least=1)
         self._scheduler.begin(chunks)
         turns = self._turns(chunks) if chunks else []
         # Nothing above has changed any sequence, and nothing below can fail.
         self._scheduler.commit(chunks)
-        step = Step(
-            batch_size=len(chunks),
-            shares={chunk.sequence.id: chunk.length for chunk in chunks},
-        )
+        shares: dict[str, float] = {}
+        for chunk in chunks:
+            shares[chunk.sequence.job] = shares.get(chunk.sequence.job, 0.0) + chunk.length
+        step = Step(batch_size=len(chunks), shares=shares)
         step.outcomes.extend(self._intake.refusals())
-        for job_id, reason in list(self._ended.items()):
-            self._finish(self._sequences[job_id], reason, step)
+        for name, reason in list(self._ended.items()):
+            self._finish(self._sequences[name], reason, step)
         for turn in turns:
             self._commit(turn, step)
         return step
 
     def pending(self) -> int:
-        return len(self._sequences) + len(self._intake)
+        return len(self._jobs) + len(self._intake)
 
     def batch_delay(self) -> float:
         """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
-        return self._intake.batch_delay(busy=bool(self._sequences))
+        return self._intake.batch_delay(busy=bool(self._jobs))
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
@@ -235,10 +248,12 @@ class TextGeneration:
 
     def _commit(self, turn: Turn, step: Step) -> None:
         sequence = turn.sequence
+        if sequence.job not in self._jobs:
+            return  # Another one of its job's texts has failed in this step.
         if turn.broken:
-            self._let_go(sequence, scrub=True)
+            self.cancel(sequence.job)
             message = "The model's output for this job is not a number (NaN or infinity)."
-            step.outcomes.append(Failed(sequence.id, "engine_error", message))
+            step.outcomes.append(Failed(sequence.job, "engine_error", message))
             return
         sequence.scores += turn.scores
         if turn.token is not None:
@@ -248,7 +263,10 @@ class TextGeneration:
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)
-            step.pieces.append(Piece(sequence.id, turn.said.text, turn.said.token_ids))
+            said = turn.said
+            step.pieces.append(
+                Piece(sequence.job, said.text, said.token_ids, choice=sequence.choice)
+            )
         if turn.reason is not None:
             self._finish(sequence, turn.reason, step)
 
@@ -257,7 +275,11 @@ class TextGeneration:
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
         if sequence.sampling.logprobs is not None:
             output["logprobs"] = to_json(sequence.scores, self._name, alone=sequence.alone)
-        step.outcomes.append(Finished(sequence.id, output, sequence.usage(sequence.reused)))
+        job = self._jobs[sequence.job]
+        job.end(sequence, output)
+        if job.complete:
+            del self._jobs[sequence.job]
+            step.outcomes.append(Finished(sequence.job, job.output, job.usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:
         del self._sequences[sequence.id]

@@ -17,7 +17,9 @@ class Scheduler:
 
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
-    slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
+    slot holds: one of its own tenant's, or one of the `public` blocks. With `copies` the runner can begin
+    where another slot has got to: then the prompt of a job with several texts is computed for one of them,
+    and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
     has lost some of what its beginning needs.
@@ -30,12 +32,14 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        copies: bool = False,
         rewind: int | None = None,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._copies = copies
         self._prefixes = Prefixes(slots)
         self._rewind = rewind
         self._written = [0] * slots
@@ -115,10 +119,23 @@ class Scheduler:
         Whoever begins with one of them waits for it, a slot being kept: the next step copies it.
         """
         chunks: list[Chunk] = []
-        free, taken = list(self._free), set[int]()
+        free, taken, begun = list(self._free), set[int](), set[str]()
         for sequence, _ in zip(self._waiting, self._free, strict=False):
             if left <= 0:
                 break
+            if self._copies and sequence.siblings:
+                shared = sequence.shared_length
+                lead = _lead(sequence, shared)
+                computed = lead is not None and lead.cached >= shared
+                if lead is not None and computed and self._keeps(lead.slot, shared):
+                    # Behind the prompt, which a text of the same job has computed.
+                    chunk = _chunk(sequence, free[0], shared, left, lead.slot)
+                    chunks.append(chunk)
+                    taken.add(free.pop(0))
+                    left -= chunk.length
+                    continue
+                if (lead is not None and not computed) or sequence.job in begun:
+                    continue
             names = sequence.blocks[: sequence.wanted // BLOCK]
             count, holders = self._prefixes.find(names, partial(self._gives, taken))
             if count < len(names) and names[count] in coming:
@@ -126,6 +143,7 @@ class Scheduler:
             slot, source = self._place(free, count, holders)
             chunk = _chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
+            begun.add(sequence.job)
             free.remove(slot)
             taken.add(slot)
             coming.update(sequence.blocks[: chunk.end // BLOCK])
@@ -134,9 +152,11 @@ class Scheduler:
 
     def _gives(self, taken: set[int], slot: int, blocks: int) -> bool:
         """Whether a slot that holds these first blocks of a text can give them to another one."""
-        if slot in taken:
-            return False
-        return self._rewind is None or self._written[slot] - blocks * BLOCK <= self._rewind
+        return slot not in taken and self._keeps(slot, blocks * BLOCK)
+
+    def _keeps(self, slot: int, tokens: int) -> bool:
+        """Whether a slot still has all that the first `tokens` of its text need to be gone on with."""
+        return self._rewind is None or self._written[slot] - tokens <= self._rewind
 
     def _place(self, free: list[int], count: int, holders: set[int]) -> tuple[int, int]:
         """A free slot for a newcomer, and the slot with the first `count` blocks of its text.
@@ -159,6 +179,12 @@ class Scheduler:
         if chunk.source in self._free:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
+
+
+def _lead(sequence: Sequence, length: int) -> Sequence | None:
+    """Of its job's texts the one in a slot that has computed most of their first `length` tokens."""
+    running = [one for one in sequence.siblings if one.slot != NO_SLOT]
+    return max(running, key=lambda one: min(one.cached, length), default=None)
 
 
 def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:

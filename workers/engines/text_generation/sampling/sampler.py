@@ -12,6 +12,7 @@ import torch
 
 from workers.engines.text_generation.grammar.masks import Allowed
 from workers.engines.text_generation.sampling.cuts import Cuts, cut
+from workers.engines.text_generation.sampling.masks import add_bias, forbid
 from workers.engines.text_generation.sampling.scores import as_score, score
 from workers.engines.text_generation.transfer import download, upload
 from workers.engines.texts.rules import Rules
@@ -50,7 +51,7 @@ def choose(logits: torch.Tensor, draws: Items[Draw], allowed: Allowed | None = N
     groups: dict[bool, list[int]] = {}
     held: list[int] = []
     for row, draw in enumerate(draws):
-        if draw.known is None and not draw.sampling.plain:
+        if draw.known is None and not draw.plain:
             groups.setdefault(draw.sampling.cuts, []).append(row)
         elif draw.known is None and allowed is not None and row in allowed.places:
             held.append(row)
@@ -93,7 +94,9 @@ def _draw(
     """
     rules = [draw.sampling for draw in draws]
     _apply(scores, draws, lambda rules, row, d: rules.before(row, list(d.tokens), d.prompt_length))
+    add_bias(scores, draws)
     _penalise(scores, draws)
+    forbid(scores, draws)
     _apply(
         scores,
         draws,

@@ -137,6 +137,9 @@ PARAMS: Iterable[dict[str, Any]] = (
     {"temperature": 0.0, "repetition_penalty": 1.8, "presence_penalty": 1.5},
     {"temperature": 2.0, "top_k": 3},
     {"temperature": 1.5, "top_p": 0.3, "min_p": 0.05},
+    {"min_tokens": 40, "max_new_tokens": 50},
+    {"ignore_eos": True},
+    {"logit_bias": {"70": 100.0, "71": -100.0}, "temperature": 0.0},
 )
 
 
@@ -148,6 +151,28 @@ def test_a_grammar_holds_whatever_else_chooses_tokens(
 
     assert output["finish_reason"] == "stop"
     assert holds("choices", output["text"])
+
+
+def test_a_bad_word_leaves_a_grammar_its_other_ways(packed: TextGeneration) -> None:
+    only_fox = {"choices": ["fox", "dog"]}
+    for seed in range(4):
+        output = only(drive(packed, [work("a", only_fox, seed, bad_words=["d", "do", "dog"])]))
+        assert output == {"text": "fox", "finish_reason": "stop"}
+
+
+def test_each_text_of_a_prompt_follows_the_grammar_and_resumes_alone(
+    packed: TextGeneration,
+) -> None:
+    asked = work("a", GRAMMARS["json_schema"], n=3, max_new_tokens=48)
+
+    whole = drive(packed, [asked])
+
+    choices = only(whole)["choices"]
+    assert len(choices) == 3
+    for choice in choices:
+        assert choice["finish_reason"] == "length" or holds("json_schema", choice["text"])
+    again = drive(packed, [resumed(asked, whole.pieces["a"][: len(whole.pieces["a"]) // 2])])
+    assert only(again)["choices"] == choices
 
 
 def test_log_probabilities_are_the_models_own(packed: TextGeneration) -> None:
