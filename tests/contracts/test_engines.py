@@ -92,6 +92,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
         "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
+        "held": save_causal(tmp_path_factory.mktemp("held"), **LLAMA),
         "static": save_causal(
             tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
         ),
@@ -131,6 +132,12 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
     "choices": lambda: (
         _defaults("text-generation", max_new_tokens=6, temperature=0.8, n=2, min_tokens=3),
         ["", "x" * 2000, [1, 400], [True], {"messages": []}],
+    ),
+    "held": lambda: (
+        _defaults(
+            "text-generation", max_new_tokens=12, temperature=0.8, grammar={"regex": "[a-z ]{30,}"}
+        ),
+        ["", "x" * 2000],
     ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
