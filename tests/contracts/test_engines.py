@@ -97,6 +97,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
         "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
+        "held": save_causal(tmp_path_factory.mktemp("held"), **LLAMA),
         "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
@@ -147,6 +148,12 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         ["", "x" * 2000],
     ),
     "stacked, greedy": lambda: (_defaults("text-generation", max_new_tokens=6), [7]),
+    "held": lambda: (
+        _defaults(
+            "text-generation", max_new_tokens=12, temperature=0.8, grammar={"regex": "[a-z ]{30,}"}
+        ),
+        ["", "x" * 2000],
+    ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),

@@ -13,6 +13,7 @@ from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.intake import Intake
+from workers.engines.batching.reader import LONG
 from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
@@ -28,6 +29,8 @@ from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
 from workers.engines.text_generation.forward.unpacked import unpacked_runner
+from workers.engines.text_generation.grammar.masks import Masks
+from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -116,6 +119,8 @@ class TextGeneration:
             raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
+        self._grammars = Grammars(tokenizer, vocabulary, ends)
+        self._masks = Masks(self._grammars.words)
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -179,11 +184,20 @@ class TextGeneration:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
-        read = partial(self._validators[work.adapter].read, work)
-        self._intake.admit(work, length_of(work.content), read)
+        known = self._grammars.knows(work.params)
+        # A grammar is compiled where long inputs are read, so that no text waits for it.
+        size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
+        self._intake.admit(work, size, partial(self._read, work))
+
+    def _read(self, work: Work) -> list[int]:
+        self._grammars.compile(work.params)
+        return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validators[work.adapter].sequences(work, prompt)
+        for sequence in sequences:
+            said = sequence.tokens[sequence.prompt_length :]
+            sequence.matcher = self._grammars.matcher(work.params, said, sequence.ends)
         self._jobs[work.id] = Choices(sequences)
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
@@ -231,11 +245,15 @@ class TextGeneration:
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
+        masks = self._masks.begin(chunks)
         try:
             rows, logits = self._runner.run(chunks)
             draws = [row.sequence.draw(row.position) for row in rows]
-            return list(self._listener.turns(rows, sampler.choose(logits, draws)))
+            allowed = masks.join(rows) if masks is not None else None
+            return list(self._listener.turns(rows, sampler.choose(logits, draws, allowed)))
         except BaseException:
+            if masks is not None:
+                masks.abandon()
             self._runner.undo(chunks)
             raise
 
@@ -251,6 +269,8 @@ class TextGeneration:
         sequence.scores += turn.scores
         if turn.token is not None:
             sequence.tokens.append(turn.token)
+            if sequence.matcher is not None:
+                sequence.matcher.take(turn.token)
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)

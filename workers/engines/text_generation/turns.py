@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from workers.engines.text_generation.chunk import Row
-from workers.engines.text_generation.sampling.sampler import Chosen
+from workers.engines.text_generation.sampling.sampler import NOTHING, Chosen
 from workers.engines.texts.detokenizer import Chunk as Said
 from workers.engines.texts.detokenizer import Detokenizer, Spoken
 from workers.engines.texts.sampling import Score
@@ -51,8 +51,17 @@ class Listener:
             elif sequence.ended is not None:
                 reason = sequence.ended
                 yield Turn(sequence, sequence.spoken, scores=scores[:-1], reason=reason)
+            elif token == NOTHING:
+                yield self._dead_end(sequence, scores[:-1])
             else:
                 yield self._turn(sequence, token, scores)
+
+    def _dead_end(self, sequence: Sequence, scores: list[Score]) -> Turn:
+        """Its grammar knows no way on: the text is complete, or ends as it is."""
+        heard = self._detokenizer.flush(sequence.spoken, sequence.heeded)
+        complete = sequence.matcher is not None and sequence.matcher.complete
+        reason = "stop" if complete or heard.stopped else "grammar"
+        return Turn(sequence, heard.spoken, None, heard.chunk, reason, scores)
 
     def _turn(self, sequence: Sequence, token: int, scores: list[Score]) -> Turn:
         """What the token brings: an end, a piece of text, or nothing to show yet."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 from workers.engines.texts.detokenizer import Spoken
 from workers.engines.texts.sampling import Draw, Sampling, Score
@@ -54,6 +55,9 @@ class Sequence:
     """Which of its job's texts it is."""
     siblings: Items["Sequence"] = ()
     """All texts of its job, where there are several: they have one prompt, which is computed once."""
+
+    matcher: Any = None
+    """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
 
     def __post_init__(self) -> None:
         self.job = self.job or self.id
