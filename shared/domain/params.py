@@ -91,6 +91,10 @@ class TextGenerationParams(Params):
         default=0, ge=0, le=MAX_TOP_LOGPROBS, description="Alternatives in each entry."
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    speculation: bool = Field(
+        default=True,
+        description="false: never try several tokens at once. The text is the same either way.",
+    )
 
     @model_validator(mode="after")
     def _alternatives_of_something(self) -> "TextGenerationParams":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
@@ -100,6 +100,8 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return embedding_spec(folders["bert"])
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
+        case "lookup":
+            return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
         case _:
             return text_spec(folders[kind])
 
@@ -112,6 +114,7 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
     ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "lookup": lambda: (_defaults("text-generation", max_new_tokens=24), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),

@@ -28,6 +28,7 @@ from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
+from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
@@ -99,7 +100,13 @@ class TextGeneration:
         )
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
         shared = self._validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
-        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
+        if batching == "packed":
+            drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
+        else:
+            drafts = none(f"it needs a packed model, and this one is {batching}")
+        self._scheduler = Scheduler(
+            slots, budget, reuse=reuse, public=public_names(shared), drafter=drafts.drafter
+        )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
@@ -115,6 +122,7 @@ class TextGeneration:
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
+                "speculation": drafts.details,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
                 "generation_config": defaults.to_json(),
@@ -153,7 +161,7 @@ class TextGeneration:
         self._scheduler.begin(chunks)
         turns = self._turns(chunks) if chunks else []
         # Nothing above has changed any sequence, and nothing below can fail.
-        self._scheduler.commit(chunks)
+        self._scheduler.commit(chunks, _accepted(turns))
         step = Step(
             batch_size=len(chunks),
             shares={chunk.sequence.id: chunk.length for chunk in chunks},
@@ -176,8 +184,15 @@ class TextGeneration:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
         try:
             rows, logits = self._runner.run(chunks)
-            draws = [row.sequence.draw(row.position) for row in rows]
-            return list(self._listener.turns(rows, sampler.choose(logits, draws)))
+            draws = [row.sequence.draw(row.position, row.draft) for row in rows]
+            chosen = sampler.choose(logits, draws)
+            turns = list(self._listener.turns(rows, chosen))
+            if None in chosen.tokens:
+                # What is no number must not stay behind a text, where masked places are multiplied by 0.
+                right = _accepted(turns)
+                drafting = [chunk for chunk in chunks if chunk.draft]
+                self._runner.undo([c.behind(right[c.sequence.id]) for c in drafting])
+            return turns
         except BaseException:
             self._runner.undo(chunks)
             raise
@@ -190,8 +205,7 @@ class TextGeneration:
             step.outcomes.append(Failed(sequence.id, "engine_error", message))
             return
         sequence.scores += turn.scores
-        if turn.token is not None:
-            sequence.tokens.append(turn.token)
+        sequence.tokens += turn.tokens
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)
@@ -213,6 +227,11 @@ class TextGeneration:
         slot = self._scheduler.remove(sequence, forget=scrub)
         if slot != NO_SLOT:
             self._runner.release(slot, scrub=scrub)
+
+
+def _accepted(turns: Items[Turn]) -> dict[str, int]:
+    """How many tokens of each sequence's draft were right."""
+    return {turn.sequence.id: turn.accepted for turn in turns}
 
 
 def _eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,14 +1,17 @@
 """Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 SMALLEST_CHUNK = 16
 """Tokens of prefill that every step can take, however many sequences decode."""
+NONE: Mapping[str, int] = {}
 
 
 class Scheduler:
@@ -18,7 +21,7 @@ class Scheduler:
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
     slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
-    the number of decodes leaves the youngest out.
+    the number of decodes leaves the youngest out. What the budget has left goes into drafts of a `drafter`.
     """
 
     def __init__(
@@ -28,11 +31,13 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        drafter: Drafter | None = None,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._drafter = drafter
         self._prefixes = Prefixes(slots)
         self._free = list(range(slots))
         """With reuse, least recently used first; else in order, so that those in use stay close."""
@@ -52,6 +57,8 @@ class Scheduler:
 
         `forget`: what the slot holds must not be used again.
         """
+        if self._drafter is not None:
+            self._drafter.forget(sequence)
         slot, sequence.slot = sequence.slot, NO_SLOT
         if slot == NO_SLOT:
             self._waiting.remove(sequence)
@@ -76,7 +83,7 @@ class Scheduler:
                 chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
-        return chunks + self._newcomers(left, coming)
+        return self._with_drafts(chunks + self._newcomers(left, coming))
 
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
@@ -85,10 +92,17 @@ class Scheduler:
                 kept = chunk.start // BLOCK if chunk.source == chunk.slot else 0
                 self._prefixes.cut(chunk.slot, kept)
 
-    def commit(self, chunks: Items[Chunk]) -> None:
-        """The step has been run: newcomers own their slots, and what was run is cached."""
-        for chunk in chunks:
-            sequence = chunk.sequence
+    def commit(self, chunks: Items[Chunk], accepted: Mapping[str, int] = NONE) -> None:
+        """The step has been run: newcomers own their slots, and what was run is cached.
+
+        Of a draft those tokens are that were right, `accepted` by the sequence's id.
+        """
+        for planned in chunks:
+            sequence = planned.sequence
+            right = accepted.get(sequence.id, 0)
+            chunk = planned.drafting(planned.draft[:right])
+            if self._drafter is not None and planned.samples:
+                self._drafter.judge(sequence, len(planned.draft), right)
             if sequence.slot == NO_SLOT:
                 self._settle(chunk)
             sequence.cached = chunk.end
@@ -96,6 +110,23 @@ class Scheduler:
             if self._reuse and chunk.end // BLOCK > self._prefixes.count(chunk.slot):
                 self._name_blocks(sequence)
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
+
+    def _with_drafts(self, chunks: list[Chunk]) -> list[Chunk]:
+        """The step with drafts behind the texts that decode, oldest first, as far as the budget goes."""
+        if self._drafter is None:
+            return chunks
+        rows = sum(chunk.length for chunk in chunks)
+        mixed = any(chunk.length > 1 for chunk in chunks)
+        found: list[Chunk] = []
+        for chunk in chunks:
+            draft: tuple[int, ...] = ()
+            if chunk.length == 1 and chunk.samples and rows < self.budget:
+                room = self.budget - rows
+                draft = self._drafter.draft(chunk.sequence, room, rows, mixed=mixed)
+            found.append(chunk.drafting(draft) if draft else chunk)
+            rows += len(draft)
+            mixed = mixed or bool(draft)
+        return found
 
     def _name_blocks(self, sequence: Sequence) -> None:
         extend(sequence.blocks, sequence.tokens, sequence.salt, self._public)

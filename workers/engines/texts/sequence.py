@@ -1,5 +1,6 @@
 """One text in the making: its tokens, how the next one is chosen, and the text that they stand for."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from workers.engines.texts.detokenizer import Spoken
@@ -42,6 +43,11 @@ class Sequence:
     """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
     salt: str = ""
     """Of its tenant: what `prefixes` shares is shared with nobody else."""
+    speculates: bool = True
+    """Several tokens may be tried at once, where the engine can do that."""
+    drafted: int = 0
+    accepted: int = 0
+    """Tokens that were tried, and those of them that were right."""
 
     @property
     def generated(self) -> int:
@@ -63,23 +69,37 @@ class Sequence:
         """How many tokens may be run in one step: logits are large."""
         return len(self.tokens) if self.wanted == len(self.tokens) - 1 else REPLAY
 
+    @property
+    def decodes(self) -> bool:
+        """All that it lacks is the token behind its last one."""
+        last = len(self.tokens) - 1
+        return self.cached == last == self.wanted and self.ended is None
+
     def usage(self, cached: int) -> dict[str, int]:
         """What the job used, once its text is complete: its end token is not counted.
 
-        `cached` tokens of the prompt or the text were not computed again.
+        `cached` tokens of the prompt or the text were not computed again. Drafts are told of where there
+        were some.
         """
+        drafts = {"drafted_tokens": self.drafted, "accepted_tokens": self.accepted}
         return {
             "prompt_tokens": self.prompt_length,
             "completion_tokens": self.generated,
             "total_tokens": len(self.tokens),
             "cached_tokens": min(cached, self.prompt_length),
             "batch_size": max(1, self.largest_batch),
+            **(drafts if self.drafted else {}),
         }
 
-    def draw(self, position: int) -> Draw:
-        """What is to be done with the logits of a position, one of those from `wanted` on."""
+    def draw(self, position: int, draft: Items[int] = ()) -> Draw:
+        """What is to be done with the logits of a position, one of those from `wanted` on.
+
+        Behind the text's end it is chosen as if the text went on as the `draft` does.
+        """
         following = position + 1
         known = self.tokens[following] if following < len(self.tokens) else None
         drawn = following - self.prompt_length
         most = self.prompt_length + self.max_new_tokens
-        return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known, most)
+        ahead = following - len(self.tokens)
+        tokens = [*self.tokens, *draft[:ahead]] if ahead > 0 else self.tokens
+        return Draw(self.sampling, tokens, drawn, self.prompt_length, known, most)
