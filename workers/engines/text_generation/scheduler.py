@@ -83,7 +83,8 @@ class Scheduler:
                 chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
-        return self._with_drafts(chunks + self._newcomers(left, coming))
+        chunks += self._newcomers(left, coming)
+        return chunks if self._drafter is None else self._drafter.extend(chunks, self.budget)
 
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
@@ -110,23 +111,6 @@ class Scheduler:
             if self._reuse and chunk.end // BLOCK > self._prefixes.count(chunk.slot):
                 self._name_blocks(sequence)
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
-
-    def _with_drafts(self, chunks: list[Chunk]) -> list[Chunk]:
-        """The step with drafts behind the texts that decode, oldest first, as far as the budget goes."""
-        if self._drafter is None:
-            return chunks
-        rows = sum(chunk.length for chunk in chunks)
-        mixed = any(chunk.length > 1 for chunk in chunks)
-        found: list[Chunk] = []
-        for chunk in chunks:
-            draft: tuple[int, ...] = ()
-            if chunk.length == 1 and chunk.samples and rows < self.budget:
-                room = self.budget - rows
-                draft = self._drafter.draft(chunk.sequence, room, rows, mixed=mixed)
-            found.append(chunk.drafting(draft) if draft else chunk)
-            rows += len(draft)
-            mixed = mixed or bool(draft)
-        return found
 
     def _name_blocks(self, sequence: Sequence) -> None:
         extend(sequence.blocks, sequence.tokens, sequence.salt, self._public)

@@ -5,8 +5,20 @@ from dataclasses import dataclass
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 11, 15, 23, 31)
 """Lengths of drafts to choose from. 15 and the text's last token fill a block of rows."""
-LEAST_GAIN = 1.02
+LEAST_GAIN = 1.01
 """Of tokens a second by a draft: less than this is within the error of what was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A step that runs `rows` tokens, `worth` of which are hoped to be right: those of no draft all are.
+
+    `mixed`: it is not one of single tokens.
+    """
+
+    rows: int
+    worth: float
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +32,14 @@ class StepCosts:
     single: Mapping[int, float]
     mixed: Mapping[int, float]
 
-    def draft_length(self, rate: float, most: int, rows: int, *, mixed: bool) -> int:
-        """How many tokens of a draft to run beside `rows` others, when each is right at a `rate`.
+    def best(self, rate: float, most: int, step: Outlook) -> Outlook:
+        """The step with a draft of at most `most` tokens, each of which is right at a `rate`.
 
-        As many as make the most tokens a second, at most `most`; 0 when a draft does not pay. `mixed`: the
-        step is one of `StepCosts.mixed` already.
+        The one that makes the most tokens a second; `step` as it is when no draft pays.
         """
-        before = _between(self.mixed if mixed else self.single, rows)
-        best, found = LEAST_GAIN * rows / before, 0
-        hoped = 0.0
-        chance, length = 1.0, 0
+        before = _between(self.mixed if step.mixed else self.single, step.rows)
+        best, found = LEAST_GAIN * step.worth / before, step
+        hoped, chance, length = 0.0, 1.0, 0
         for count in LENGTHS:
             if count > most:
                 break
@@ -37,9 +47,10 @@ class StepCosts:
                 chance *= rate
                 hoped += chance
                 length += 1
-            gain = (rows + hoped) / _between(self.mixed, rows + count)
+            longer = Outlook(step.rows + count, step.worth + hoped, mixed=True)
+            gain = longer.worth / _between(self.mixed, longer.rows)
             if gain > best:
-                best, found = gain, count
+                best, found = gain, longer
         return found
 
 

@@ -1,8 +1,10 @@
 """Guesses the next tokens of each text by prompt look-up, as many as pay."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
-from workers.engines.text_generation.speculation.costs import StepCosts
+from workers.engines.text_generation.chunk import Chunk
+from workers.engines.text_generation.speculation.costs import Outlook, StepCosts
 from workers.engines.text_generation.speculation.ngrams import NGrams
 from workers.engines.texts.sequence import Sequence
 
@@ -37,23 +39,40 @@ class Drafter:
         self.longest = longest
         self._records: dict[str, _Record] = {}
 
-    def draft(self, sequence: Sequence, room: int, rows: int, *, mixed: bool) -> tuple[int, ...]:
-        """Tokens that may follow the text, at most `room`, in a step that runs `rows` tokens already.
+    def extend(self, chunks: Items[Chunk], budget: int) -> list[Chunk]:
+        """A step with drafts behind the texts that decode, oldest first, `budget` tokens in all.
 
-        Changes nothing that another call would find. A draft never reaches beyond the last token that the
-        text may have, whose successor nobody wants.
+        Changes nothing that another call would find.
         """
-        if not sequence.speculates or not sequence.decodes:
-            return ()
+        rows = sum(chunk.length for chunk in chunks)
+        outlook = Outlook(rows, rows, mixed=any(chunk.length > 1 for chunk in chunks))
+        found: list[Chunk] = []
+        for chunk in chunks:
+            room = budget - outlook.rows
+            if chunk.length == 1 and room > 0 and chunk.sequence.decodes:
+                draft, outlook = self._draft(chunk.sequence, room, outlook)
+                chunk = chunk.drafting(draft) if draft else chunk
+            found.append(chunk)
+        return found
+
+    def _draft(
+        self, sequence: Sequence, room: int, outlook: Outlook
+    ) -> tuple[tuple[int, ...], Outlook]:
+        """At most `room` tokens that may follow the text, and what the step is with them.
+
+        A draft never reaches beyond the last token that the text may have, whose successor nobody wants.
+        """
+        if not sequence.speculates:
+            return (), outlook
         record = self._records.get(sequence.id)
         if record is None:
             record = self._records[sequence.id] = _Record(NGrams(self.size))
         left = sequence.max_new_tokens - sequence.generated - 1
-        most = min(self.longest, room, left)
-        found = record.ngrams.guess(sequence.tokens, most)
+        found = record.ngrams.guess(sequence.tokens, min(self.longest, room, left))
         if not found:
-            return ()
-        return found[: self.costs.draft_length(record.rate, len(found), rows, mixed=mixed)]
+            return (), outlook
+        after = self.costs.best(record.rate, len(found), outlook)
+        return found[: after.rows - outlook.rows], after
 
     def judge(self, sequence: Sequence, drafted: int, accepted: int) -> None:
         """Of `drafted` tokens the first `accepted` were right. 0 drafted: no draft was run in this step."""

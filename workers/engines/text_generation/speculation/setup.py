@@ -12,7 +12,7 @@ from workers.engines.loading.placement import Placement
 from workers.engines.row_blocks import wants_fixed_rows
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.speculation.costs import StepCosts
+from workers.engines.text_generation.speculation.costs import Outlook, StepCosts
 from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.text_generation.transfer import download
 from workers.engines.texts.sampling import Sampling
@@ -23,6 +23,8 @@ MIXED = (2, 4, 8, 16)
 REPEATS = 3
 PATIENCE = 3.0
 """Seconds after which a size is measured once and not `REPEATS` times."""
+LONE = Outlook(1, 1.0)
+"""A step of one text alone."""
 TRIAL = (3, 1, 2, 0, 3)
 """A text that is computed token by token and at once, to see whether the bits are the same."""
 
@@ -62,7 +64,7 @@ def set_up(
     lookup = PromptLookup() if isinstance(wanted, str) else wanted
     costs = measure(runner, slots, length, budget)
     ratio = costs.mixed[max(MIXED)] / costs.single[1]
-    if isinstance(wanted, str) and not costs.draft_length(1.0, lookup.longest, 1, mixed=False):
+    if isinstance(wanted, str) and not costs.best(1.0, lookup.longest, LONE).mixed:
         return none(f"a step of {max(MIXED)} tokens costs {ratio:.1f} times one of a token")
     details = {
         "kind": lookup.kind,
@@ -81,9 +83,12 @@ def measure(runner: Runner, slots: int, length: int, budget: int) -> StepCosts:
     crowd = [_chunk(slot, start) for slot in range(slots)]
     single = {1: crowd[:1], slots: crowd}
     mixed = {size: [crowd[0].drafting((0,) * (size - 1))] for size in MIXED}
-    for rest in (1, max(MIXED)) if slots > 1 else ():
-        if slots + rest <= budget:
-            mixed[slots + rest] = [crowd[0].drafting((0,) * rest), *crowd[1:]]
+    if slots > 1:
+        longest = min(max(MIXED), budget // slots) - 1
+        for drafting, rest in {(1, 1), (1, longest), (slots, longest)}:
+            if rest > 0:
+                drafts = [chunk.drafting((0,) * rest) for chunk in crowd[:drafting]]
+                mixed[slots + drafting * rest] = [*drafts, *crowd[drafting:]]
 
     def seconds(chunks: Items[Chunk]) -> float:
         found = [_timed(runner, chunks)]

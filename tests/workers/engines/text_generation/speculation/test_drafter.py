@@ -1,4 +1,5 @@
 from tests.workers.engines.text_generation.speculation.conftest import FREE
+from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.speculation.costs import StepCosts
 from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.texts.sampling import Sampling
@@ -17,30 +18,37 @@ def looping(new: int = 100, **fields: object) -> Sequence:
     return sequence
 
 
+def draft(drafter: Drafter, sequence: Sequence, room: int = 99) -> tuple[int, ...]:
+    """What is drafted where it is the only text, and the budget has `room`."""
+    chunk = Chunk(sequence, 0, len(sequence.tokens) - 1, 1)
+    [found] = drafter.extend([chunk], 1 + room)
+    return found.draft
+
+
 def test_a_draft_ends_before_the_last_token_that_the_text_may_have() -> None:
     drafter = Drafter(FREE, 3, 15)
 
     for new, most in [(15, 0), (16, 0), (17, 1), (19, 3)]:
-        assert len(drafter.draft(looping(new), 99, 1, mixed=False)) == most
-    assert 3 < len(drafter.draft(looping(60), 99, 1, mixed=False)) <= 15
-    assert drafter.draft(looping(), 2, 1, mixed=False) == (1, 2)
+        assert len(draft(drafter, looping(new), 99)) == most
+    assert 3 < len(draft(drafter, looping(60), 99)) <= 15
+    assert draft(drafter, looping(), 2) == (1, 2)
 
 
 def test_only_texts_that_decode_and_may_be_drafted_are() -> None:
     drafter = Drafter(FREE, 3, 15)
 
-    assert drafter.draft(looping(speculates=False), 9, 1, mixed=False) == ()
-    assert drafter.draft(looping(cached=4), 9, 1, mixed=False) == ()
-    assert drafter.draft(looping(ended="stop"), 9, 1, mixed=False) == ()
-    assert drafter.draft(looping(), 0, 1, mixed=False) == ()
-    assert len(drafter.draft(looping(), 9, 1, mixed=False)) > 0
+    assert draft(drafter, looping(speculates=False), 9) == ()
+    assert draft(drafter, looping(cached=4), 9) == ()
+    assert draft(drafter, looping(ended="stop"), 9) == ()
+    assert draft(drafter, looping(), 0) == ()
+    assert len(draft(drafter, looping(), 9)) > 0
 
 
 def test_drafts_grow_while_they_are_right_and_cease_while_they_are_wrong() -> None:
     drafter, sequence = Drafter(DEAR, 3, 15), looping()
 
     def length() -> int:
-        return len(drafter.draft(sequence, 99, 1, mixed=False))
+        return len(draft(drafter, sequence, 99))
 
     first = length()
     for _ in range(8):
@@ -59,7 +67,7 @@ def test_drafts_grow_while_they_are_right_and_cease_while_they_are_wrong() -> No
 
 def test_nothing_is_kept_of_a_text_that_is_gone() -> None:
     drafter, sequence = Drafter(FREE, 3, 15), looping()
-    drafter.draft(sequence, 9, 1, mixed=False)
+    draft(drafter, sequence, 9)
 
     drafter.forget(sequence)
     drafter.judge(sequence, 4, 4)
