@@ -33,11 +33,10 @@ class Turn:
 
 
 class Listener:
-    """Turns tokens into turns. `ends` are the tokens that end any text of this model."""
+    """Turns tokens into turns."""
 
-    def __init__(self, detokenizer: Detokenizer, ends: frozenset[int]) -> None:
+    def __init__(self, detokenizer: Detokenizer) -> None:
         self._detokenizer = detokenizer
-        self._ends = ends
 
     def turns(self, rows: Items[Row], chosen: Chosen) -> Iterator[Turn]:
         """One for each sequence in this step that had logits; its rows stand side by side, in order."""
@@ -73,16 +72,17 @@ class Listener:
     def _after(self, turn: Turn, token: int, score: tuple[Score, ...]) -> Turn:
         """What one more token brings: an end, a piece of text, or nothing to show yet."""
         sequence, spoken = turn.sequence, turn.spoken
-        if token in self._ends or token in sequence.ends:
-            heard = self._detokenizer.flush(spoken, sequence.stops, end=token)
+        stops = sequence.heeded_behind(sequence.generated + len(turn.tokens))
+        if token in sequence.ends:
+            heard = self._detokenizer.flush(spoken, stops, end=token)
             said = _joined(turn.said, heard.chunk)
             return replace(turn, spoken=heard.spoken, said=said, reason="stop")
-        heard = self._detokenizer.push(spoken, token, sequence.stops)
+        heard = self._detokenizer.push(spoken, token, stops)
         said, stopped = _joined(turn.said, heard.chunk), heard.stopped
         tokens = (*turn.tokens, token)
         full = sequence.generated + len(tokens) >= sequence.max_new_tokens
         if full and not stopped:
-            heard = self._detokenizer.flush(heard.spoken, sequence.stops)
+            heard = self._detokenizer.flush(heard.spoken, stops)
             said, stopped = _joined(said, heard.chunk), heard.stopped
         reason = "stop" if stopped else "length" if full else None
         scores = (*turn.scores, *score)

@@ -34,6 +34,12 @@ PARAMS: list[dict[str, Any]] = [
     {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.02, "frequency_penalty": 0.05},
     {"temperature": 0.9, "top_k": 9, "logprobs": True, "top_logprobs": 2},
     {"stop": ["lazy", "quer", "いろ"]},
+    {
+        "stop": ["lazy", "quer", "いろ"],
+        "min_tokens": 20,
+        "bad_words": ["fox"],
+        "logit_bias": {"99": 2.0},
+    },
 ]
 
 
@@ -128,6 +134,19 @@ def test_a_resumed_text_is_the_undisturbed_one(
         ran = drive(with_lookup, [resumed(work, pieces[:cut]), *works(**params)[1:]])
         assert_same(ran.finished(work.id), right, bitwise=False)
         assert "".join(p.text for p in pieces[:cut]) + ran.streamed(work.id) == right.output["text"]
+
+
+def test_several_texts_of_a_prompt_are_what_they_are_without(
+    pair: tuple[TextGeneration, TextGeneration],
+) -> None:
+    without, with_lookup = pair
+    asked = works(n=3, temperature=0.9, min_tokens=6)[:2]
+
+    ran, right = drive(with_lookup, asked), drive(without, asked)
+
+    for work in asked:
+        assert ran.finished(work.id).output == right.finished(work.id).output
+    assert drafts(ran)[1] > 0
 
 
 def test_an_end_token_within_a_draft_ends_the_text(
