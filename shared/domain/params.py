@@ -143,6 +143,10 @@ class TextGenerationParams(Params):
         "tokenizer cuts them.",
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    speculation: bool = Field(
+        default=True,
+        description="false: never try several tokens at once. The text is the same either way.",
+    )
     grammar: Grammar | None = Field(
         default=None,
         description="What the text must be made of: JSON by a schema, a regular expression, one of several "

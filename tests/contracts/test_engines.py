@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from transformers import AutoModelForSequenceClassification
 
-from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
@@ -123,6 +123,8 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return spec.model_copy(update={"engine": "ranking"})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
+        case "lookup":
+            return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
         case _:
             return text_spec(folders[kind.removesuffix(", greedy")])
 
@@ -155,6 +157,7 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         ["", "x" * 2000],
     ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "lookup": lambda: (_defaults("text-generation", max_new_tokens=24), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),

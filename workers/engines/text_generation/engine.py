@@ -35,6 +35,7 @@ from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
+from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
@@ -138,6 +139,10 @@ class TextGeneration:
         reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
+        if packed:
+            drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
+        else:
+            drafts = none(f"it needs a packed model, and this one runs {batching}")
         self._scheduler = Scheduler(
             slots,
             budget,
@@ -146,6 +151,7 @@ class TextGeneration:
             copies=packed,
             rewind=rewind,
             as_made=not packed,
+            drafter=drafts.drafter,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -163,6 +169,7 @@ class TextGeneration:
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
+                "speculation": drafts.details,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(validator.bounds),
                 "accepted": msgspec.to_builtins(validator.accepted),
@@ -224,7 +231,7 @@ class TextGeneration:
         self._scheduler.begin(chunks)
         turns = self._turns(chunks) if chunks else []
         # Nothing above has changed any sequence, and nothing below can fail.
-        self._scheduler.commit(chunks)
+        self._scheduler.commit(chunks, _accepted(turns))
         shares: dict[str, float] = {}
         for chunk in chunks:
             shares[chunk.sequence.job] = shares.get(chunk.sequence.job, 0.0) + chunk.length
@@ -248,9 +255,16 @@ class TextGeneration:
         masks = self._masks.begin(chunks)
         try:
             rows, logits = self._runner.run(chunks)
-            draws = [row.sequence.draw(row.position) for row in rows]
+            draws = [row.sequence.draw(row.position, row.draft) for row in rows]
             allowed = masks.join(rows) if masks is not None else None
-            return list(self._listener.turns(rows, sampler.choose(logits, draws, allowed)))
+            chosen = sampler.choose(logits, draws, allowed)
+            turns = list(self._listener.turns(rows, chosen))
+            if None in chosen.tokens:
+                # What is no number must not stay behind a text, where masked places are multiplied by 0.
+                right = _accepted(turns)
+                drafting = [chunk for chunk in chunks if chunk.draft]
+                self._runner.undo([c.behind(right[c.sequence.id]) for c in drafting])
+            return turns
         except BaseException:
             if masks is not None:
                 masks.abandon()
@@ -267,10 +281,10 @@ class TextGeneration:
             step.outcomes.append(Failed(sequence.job, "engine_error", message))
             return
         sequence.scores += turn.scores
-        if turn.token is not None:
-            sequence.tokens.append(turn.token)
-            if sequence.matcher is not None:
-                sequence.matcher.take(turn.token)
+        sequence.tokens += turn.tokens
+        if sequence.matcher is not None:
+            for token in turn.tokens:
+                sequence.matcher.take(token)
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)
@@ -299,6 +313,11 @@ class TextGeneration:
         slot = self._scheduler.remove(sequence, forget=scrub)
         if slot != NO_SLOT:
             self._runner.release(slot, scrub=scrub)
+
+
+def _accepted(turns: Items[Turn]) -> dict[str, int]:
+    """How many tokens of each sequence's draft were right."""
+    return {turn.sequence.id: turn.accepted for turn in turns}
 
 
 def _eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
