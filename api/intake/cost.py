@@ -34,9 +34,13 @@ def estimated(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> Cost:
 
 
 def _tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
-    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be."""
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be, for
+    each text that is to be made. A prompt of token ids is as long as it is.
+    """
     if spec.engine not in TOKEN_ENGINES:
         return 0
+    if spec.engine in TEXT_ENGINES and isinstance(content, list):
+        return len(content) + _new_tokens(spec, params)
     size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
     prompt = -(-size // BYTES_PER_TOKEN)
     if spec.engine not in TEXT_ENGINES:
@@ -48,7 +52,9 @@ def _bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
     """By what was asked for, else by the model's limit."""
     if spec.engine in TEXT_ENGINES:
         scores = 1 + int(params.get("top_logprobs") or 0) if params.get("logprobs") else 0
-        return _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+        new = _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+        # The first of several texts stands in the output twice.
+        return new if _choices(params) == 1 else new + new // _choices(params)
     if spec.engine == "embedding":
         return STORED_PER_EMBEDDING * (len(content) if isinstance(content, list) else 1)
     # It tells its input, once in the log and once in the output.
@@ -56,4 +62,9 @@ def _bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
 
 
 def _new_tokens(spec: ModelSpec, params: Mapping[str, Any]) -> int:
-    return int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
+    """Of all texts together."""
+    return _choices(params) * int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
+
+
+def _choices(params: Mapping[str, Any]) -> int:
+    return int(params.get("n") or 1)

@@ -16,8 +16,9 @@ from shared import context
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.params import without_defaults
+from shared.domain.parsing import parse_request
 from shared.domain.records import NewJob, new_job_id
-from shared.domain.schemas import DEFAULT_EXPIRES_IN, parse_request
+from shared.domain.schemas import DEFAULT_EXPIRES_IN
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -46,7 +47,8 @@ def submission_of(here: RequestContext, asked: Sent, digest: str) -> Submission:
     services, caller = here.services, here.caller
     wanted, spec, params = parse_request(asked.body, services.catalog)
     content = wanted.content
-    services.prompt_bounds.check(spec, content)
+    services.prompt_bounds.check(spec, content, params)
+    services.grammars.check(params)
     cost, seed = estimated(spec, content, params), _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
@@ -88,7 +90,7 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
     for spec in services.catalog.fallbacks(submission.spec.name):
         try:
             wanted, _, params = parse_request({**asked.body, "model": spec.name}, services.catalog)
-            services.prompt_bounds.check(spec, wanted.content)
+            services.prompt_bounds.check(spec, wanted.content, params)
         except (InvalidRequest, InputRefused):
             continue
         cost = estimated(spec, wanted.content, params)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -19,9 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.domain.catalog import Catalog, ModelSpec
-from shared.domain.errors import InvalidRequest
-from shared.domain.params import INPUTS, TEXT_ENGINES, checked
+from shared.domain.params import LARGEST_TOKEN_ID, MAX_PROMPT_TOKENS, TOKEN_IDS_SCHEMA
 from shared.domain.request_faults import invalid
 from shared.domain.states import JobState
 from shared.domain.wire import NULL, Wire
@@ -41,6 +40,13 @@ MetadataValue = Annotated[
 
 Json = Annotated[JsonValue, SkipValidation]
 """What a JSON decoder has made, so nothing is left to check."""
+
+
+def _text_or_ids(given: Any) -> Any:
+    """A prompt. Which of the two a model takes, and what its ids may be, is its engine's to say."""
+    if isinstance(given, str | list):
+        return given
+    raise PydanticCustomError("string_type", "Input should be a string or a list of token ids")
 
 
 def _pairs(given: Any) -> Any:
@@ -75,7 +81,14 @@ class JobRequest(Wire):
     model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
         description="A name from `GET /v1/models`."
     )
-    prompt: str | None = Field(default=None, description="Text for the model.")
+    prompt: Annotated[
+        Any,
+        AfterValidator(_text_or_ids),
+        WithJsonSchema({"anyOf": [{"type": "string"}, TOKEN_IDS_SCHEMA, NULL]}),
+    ] = Field(
+        default=None,
+        description="Text for the model. A model that generates text also takes a list of its token ids.",
+    )
     input: Json = Field(
         default=None,
         description="Instead of `prompt`: whatever the model's engine takes, such as a list of texts "
@@ -112,7 +125,14 @@ class CheckedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=128)]
-    prompt: str | None = None
+    prompt: (
+        str
+        | Annotated[
+            list[Annotated[int, Meta(ge=0, le=LARGEST_TOKEN_ID)]],
+            Meta(min_length=1, max_length=MAX_PROMPT_TOKENS),
+        ]
+        | None
+    ) = None
     input: Any = None
     params: dict[str, Any] = {}
     priority: Priority = "normal"
@@ -156,7 +176,8 @@ class JobError(BaseModel):
 class Usage(BaseModel):
     """What a job used; token counts where the model has tokens.
 
-    `cached_tokens` of the prompt were not computed again. `first_token_ms` is the time from the job's
+    `cached_tokens` of the prompt were not computed again. Of `drafted_tokens` that were tried ahead, which
+    look-up decoding does, `accepted_tokens` were right. `first_token_ms` is the time from the job's
     creation to the first piece of its output. `device_seconds` is its share of the engine's steps, over
     all attempts that their worker could speak of.
     """
@@ -165,6 +186,8 @@ class Usage(BaseModel):
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
     queue_ms: float | None = None
     run_ms: float | None = None
     first_token_ms: float | None = None
@@ -220,50 +243,6 @@ class IngestEvent(Wire):
     type: Literal["inference.requested"]
     timestamp: str | None = Field(default=None, description="By the standard; not looked at.")
     data: JobRequest
-
-
-def parse_event(value: dict[str, Any]) -> dict[str, Any]:
-    """The job request in a message. Raises `InvalidRequest` with every fault found."""
-    try:
-        IngestEvent.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error) from None
-    data: dict[str, Any] = value["data"]
-    return data
-
-
-def parse_request(value: Any, catalog: Catalog) -> tuple[CheckedRequest, ModelSpec, dict[str, Any]]:
-    """Check a decoded body against the schema and its model's engine.
-
-    Returns the request, the model's entry, and the params with the engine's defaults filled in.
-    Raises `InvalidRequest` with every fault found, or `UnknownModel`.
-    """
-    request = CheckedRequest.of(value)
-    spec = catalog.get(request.model)
-    try:
-        params = checked(spec.engine, request.params)
-    except ValidationError as error:
-        raise invalid(error, ("params",)) from None
-    content = INPUTS.get(spec.engine)
-    if content is not None:
-        field = "prompt" if request.prompt is not None else "input"
-        try:
-            content.validate_python(request.content)
-        except ValidationError as error:
-            raise invalid(error, (field,), skip=1) from None
-    asked = params["max_new_tokens"] if spec.engine in TEXT_ENGINES else None
-    if asked is not None and asked > spec.limits.max_new_tokens:
-        raise InvalidRequest(
-            f"max_new_tokens must be at most {spec.limits.max_new_tokens} for {spec.name}.",
-            errors=[
-                {
-                    "loc": ["params", "max_new_tokens"],
-                    "msg": f"must be at most {spec.limits.max_new_tokens}",
-                    "type": "less_than_equal",
-                }
-            ],
-        )
-    return request, spec, params
 
 
 def rfc3339(epoch_ms: int) -> str:

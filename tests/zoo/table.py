@@ -1,6 +1,6 @@
 """The zoo's inmates: each architecture, and how it is expected to run.
 
-`packed` and `static` as `GET /v1/models` says it; `refused` with a part of the sentence.
+`packed`, `stacked` and `static` as `GET /v1/models` says it; `refused` with a part of the sentence.
 """
 
 from typing import Any
@@ -28,6 +28,10 @@ DELTA: dict[str, Any] = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+SHORT = {"sliding_window": 16}
+SOME = SHORT | {"use_sliding_window": True, "max_window_layers": 1}
+MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
+PER_LAYER = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 96}
 HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
 DECODER = {"is_decoder": True}
 ROBERTA = {"is_decoder": True, "pad_token_id": 1}
@@ -61,6 +65,40 @@ PACKED: dict[str, Model] = {
     "minicpm3": Model("minicpm3", MLA),
     "qwen2_moe": Model("qwen2_moe", {"shared_expert_intermediate_size": 24}),
     "youtu": Model("youtu", MLA),
+    # Layers that do not see all of a text, and rings that texts go around.
+    "cwm": Model("cwm", {"bos_token_id": 0, "sliding_window": 16}),
+    "gemma2": Model("gemma2", SHORT),
+    "gemma3n_text": Model(
+        "gemma3n_text",
+        SHORT
+        | PER_LAYER
+        | {
+            "num_hidden_layers": 4,
+            "layer_types": MIXED["layer_types"] * 2,
+            "num_kv_shared_layers": 2,
+            "laurel_rank": 8,
+            "activation_sparsity_pattern": [0.0] * 4,
+            "intermediate_size": 48,
+        },
+    ),
+    "gemma4_text": Model(
+        "gemma4_text",
+        SHORT | PER_LAYER | MIXED | {"head_dim": 8, "global_head_dim": 16},
+        ("num_experts", "num_experts_per_tok", "head_dim", "num_key_value_heads"),
+    ),
+    "gpt_oss": Model("gpt_oss", SHORT),
+    "mimo_v2_flash": Model("mimo_v2_flash", SHORT),
+    **{
+        f"{name}, window of 16": Model(name, SHORT)
+        for name in _names("cohere2 exaone4 gemma3_text mistral olmo3 phi3")
+    },
+    "llama4_text, chunks of 16": Model(
+        "llama4_text", {"attention_chunk_size": 16, "no_rope_layers": [1, 0]}
+    ),
+    "qwen2, window of 16 in a layer": Model("qwen2", SOME),
+    "smollm3, window of 16 in a layer": Model(
+        "smollm3", SOME | MIXED | {"no_rope_layer_interval": 2}
+    ),
     "llama, yarn": Model(
         "llama",
         {
@@ -74,46 +112,26 @@ PACKED: dict[str, Model] = {
         },
     ),
 }
-STATIC: dict[str, Model] = {
-    **_plain(
-        "biogpt bloom diffllama doge falcon_mamba gemma2 gpt_neox_japanese gpt_oss granite_swa"
-        " granitemoe_swa hrm_text mamba mimo_v2_flash minimax mpt olmo_hybrid openai-gpt rwkv"
-        " stablelm vaultgemma xglm"
-    ),
+STACKED: dict[str, Model] = {
+    **_plain("biogpt diffllama falcon_mamba hrm_text mamba minimax olmo_hybrid stablelm"),
+    "bailing_hybrid": Model("bailing_hybrid", MLA | HYBRID | {"n_group": 1, "topk_group": 1}),
     "bamba": Model("bamba", MAMBA | {"attn_layer_indices": [1]}),
-    "codegen": Model("codegen", {"rotary_dim": 4}),
-    "cwm": Model("cwm", {"bos_token_id": 0, "sliding_window": 16}),
-    "falcon": Model("falcon", {}, ("head_dim",)),
     "falcon_h1": Model("falcon_h1", MAMBA | {"mamba_d_ssm": 64}),
-    "gpt_neo": Model(
-        "gpt_neo",
-        {
-            "num_layers": 2,
-            "num_heads": 4,
-            "attention_types": [[["global", "local"], 1]],
-            "window_size": 16,
-        },
-        ("num_hidden_layers", "num_attention_heads"),
-    ),
-    "gptj": Model("gptj", {"rotary_dim": 4}),
     "granitemoehybrid": Model(
         "granitemoehybrid",
         MAMBA | {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
     ),
     "jamba": Model("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8}),
-    "llama, dynamic NTK": Model(
-        "llama",
-        {
-            "max_position_embeddings": WINDOW,
-            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
-        },
+    "kimi_linear": Model(
+        "kimi_linear",
+        MLA | HYBRID | {"linear_head_dim": 8, "linear_num_heads": 4, "n_group": 1},
     ),
-    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
+    "lfm3": Model("lfm3", {"layer_types": ["conv", "full_attention"]}),
+    "lfm2, convolutions": Model("lfm2", {"layer_types": ["conv", "full_attention"]}),
     "mamba2": Model(
         "mamba2",
         {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8},
     ),
-    "mistral, window of 16": Model("mistral", {"sliding_window": 16}),
     "nemotron_h": Model(
         "nemotron_h",
         {
@@ -127,15 +145,24 @@ STATIC: dict[str, Model] = {
         },
         ("num_hidden_layers",),
     ),
-    "phi3, longrope": Model(
-        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
-    ),
     "qwen3_5_text": Model("qwen3_5_text", DELTA | HYBRID),
     "qwen3_next": Model("qwen3_next", DELTA | HYBRID | {"shared_expert_intermediate_size": 24}),
     "recurrent_gemma": Model(
         "recurrent_gemma",
         {"block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 16},
     ),
+    "xlstm": Model("xlstm", {"hidden_size": 128, "num_heads": 4, "num_blocks": 2}, ("head_dim",)),
+    "zamba": Model(
+        "zamba",
+        {
+            "num_hidden_layers": 4,
+            "layers_block_type": ["mamba", "hybrid"] * 2,
+            "attention_head_dim": 16,
+            "mamba_d_state": 8,
+        },
+        ("head_dim",),
+    ),
+    "zaya": Model("zaya", {"num_experts_per_tok": 1}),
     "zamba2": Model(
         "zamba2",
         {
@@ -150,6 +177,35 @@ STATIC: dict[str, Model] = {
         ("head_dim",),
     ),
 }
+STATIC: dict[str, Model] = {
+    **_plain("bloom doge gpt_neox_japanese mpt openai-gpt rwkv xglm"),
+    "codegen": Model("codegen", {"rotary_dim": 4}),
+    "falcon": Model("falcon", {}, ("head_dim",)),
+    "gpt_neo": Model(
+        "gpt_neo",
+        {
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 16,
+        },
+        ("num_hidden_layers", "num_attention_heads"),
+    ),
+    "gptj": Model("gptj", {"rotary_dim": 4}),
+    "llama, dynamic NTK": Model(
+        "llama",
+        {
+            "max_position_embeddings": WINDOW,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
+        },
+    ),
+    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
+    "phi3, longrope": Model(
+        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
+    ),
+}
+REREADING = ("openai-gpt",)
+"""Of these the ones that transformers has no cache for."""
 REFUSED: dict[str, tuple[Model, str]] = {
     "bert": (Model("bert"), "looks at the tokens that follow"),
     "electra": (Model("electra"), "looks at the tokens that follow"),
@@ -162,13 +218,16 @@ LONG: dict[str, Model] = {
         " minimax_m3_vl_text moshi trocr deepseek_v4"
     ),
     **{
+        f"{name}, window of 16": Model(name, SHORT)
+        for name in _names(
+            "afmoe granite_swa granitemoe_swa ministral mixtral starcoder2 vaultgemma"
+        )
+    },
+    "qwen3, window of 16 in a layer": Model("qwen3", SOME),
+    **{
         f"{name}, decoder": Model(name, DECODER)
         for name in _names("bert-generation ernie megatron-bert rembert roformer electra")
     },
-    "kimi_linear": Model(
-        "kimi_linear",
-        MLA | HYBRID | {"linear_head_dim": 8, "linear_num_heads": 4, "n_group": 1},
-    ),
     "lfm2_moe": Model("lfm2_moe", {"layer_types": ["conv", "full_attention"]}),
     "phimoe, longrope": Model(
         "phimoe", {"rope_parameters": LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.4}}
@@ -181,6 +240,7 @@ LONG: dict[str, Model] = {
 
 MODELS: dict[str, Model] = {
     **PACKED,
+    **STACKED,
     **STATIC,
     **{name: model for name, (model, _) in REFUSED.items()},
     **LONG,
