@@ -9,6 +9,7 @@ import torch
 from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.chunk import Chunk, Row
+from workers.engines.text_generation.forward import few_rows
 from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.kv_cache import KvCache
 from workers.engines.text_generation.forward.ladder import Ladder
@@ -43,6 +44,7 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = packed_attention.attach(model, self._attention)
+        few_rows.attach(model, device)
         self._ladder: Ladder | None = None
 
     @property
@@ -120,5 +122,6 @@ class PackedRunner:
             self._cache.scrub(slot)
 
     def detach(self) -> None:
-        """Give the model its own attention back."""
+        """Give the model its own attention and products back."""
         packed_attention.detach(self._model, self._before)
+        few_rows.detach(self._model)
