@@ -193,7 +193,7 @@ def _follow(client: Client, events: Iterable[Event], as_json: bool) -> None:
         last = event
         if as_json:
             echo_json({"event": event.type, "id": event.id, "data": event.data})
-        elif event.type == "token":
+        elif event.type == "token" and event.choice == 0:
             click.echo(harmless(event.text), nl=False)
         elif event.type == "output":
             click.echo(json.dumps(event.data, ensure_ascii=False))

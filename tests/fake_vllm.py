@@ -68,6 +68,10 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = 16
     stop_token_ids: list[int] | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logit_bias: dict[int, float] | None = None
+    bad_words: list[str] | None = None
     detokenize: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
 

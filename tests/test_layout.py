@@ -31,6 +31,7 @@ SUBJECTS = {
     "shared/store/test_stored_before.py",
     # The text engine on devices, with architectures, at the end of a text.
     "workers/engines/text_generation/test_architectures.py",
+    "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
     "workers/engines/text_generation/test_text_ends.py",
     # The host's process: what it starts, says and is given.
@@ -39,6 +40,7 @@ SUBJECTS = {
     "workers/host/test_host_logs.py",
     # Worker and engine together.
     "workers/test_breaker.py",
+    "workers/test_crashed_texts.py",
     "workers/test_fault_outcomes.py",
     "workers/test_ring_protocol.py",
 }

@@ -170,6 +170,7 @@ MODELS: dict[str, Any] = {
             "id": TEXT_MODEL,
             "object": "model",
             "engine": "text-generation",
+            "base": None,
             "device": "cpu",
             "state": "ready",
             "limits": {

@@ -11,6 +11,7 @@ from bench.engines.generating import Answered, Continuous, Generator, Static, re
 from bench.engines.llama import save_llama
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
+from bench.engines.states import states
 from bench.engines.streaming import delays, system
 from bench.engines.workload import Demand, beginning_alike, demands, sentences
 from bench.figures import percentile
@@ -357,7 +358,7 @@ def _tell(part: str, line: str) -> None:
     print(f"{part}  {line}", flush=True)
 
 
-Measure = Callable[[Plan, Path], Part]
+Measure = Callable[[Plan, Path], Part | list[Part]]
 
 PARTS: dict[str, tuple[Measure, ...]] = {
     "generation": (generation,),
@@ -367,6 +368,7 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "embedding": (embedding,),
     "poison": (poison,),
     "stream": (stream, system_rate),
+    "states": (states,),
 }
 
 
@@ -374,6 +376,7 @@ def measure(name: str, plan: Plan, scratch: Path) -> list[Part]:
     """All parts under a name, with `scratch` for their files, which are removed afterwards."""
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        return [part(plan, scratch) for part in PARTS[name]]
+        parts = [part(plan, scratch) for part in PARTS[name]]
+        return [each for part in parts for each in (part if isinstance(part, list) else [part])]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

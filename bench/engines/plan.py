@@ -10,7 +10,8 @@ class Plan(msgspec.Struct, frozen=True):
     `alone` of them are. `identical` requests of at most `identical_tokens` are compared in a batch and
     alone. Prompts that begin alike want `shared_tokens` each. `clock_tokens` a stream are timed.
     `texts` are embedded; `demo_jobs` of `demo_tokens` go through the whole system. One job of
-    `poisoned` makes its model fail.
+    `poisoned` makes its model fail. Texts of models with states have prompts of at most
+    `states_prompt` tokens and want `states_tokens`.
     """
 
     rounds: int
@@ -27,6 +28,8 @@ class Plan(msgspec.Struct, frozen=True):
     demo_jobs: int
     demo_tokens: int
     poisoned: int
+    states_prompt: int
+    states_tokens: int
 
 
 QUICK = Plan(
@@ -44,6 +47,8 @@ QUICK = Plan(
     demo_jobs=64,
     demo_tokens=48,
     poisoned=200,
+    states_prompt=32,
+    states_tokens=16,
 )
 FULL = Plan(
     rounds=2,
@@ -60,4 +65,6 @@ FULL = Plan(
     demo_jobs=96,
     demo_tokens=96,
     poisoned=1000,
+    states_prompt=128,
+    states_tokens=96,
 )

@@ -18,6 +18,7 @@ from shared.domain.errors import ConfigError
 from workers.engines.loading.local_model import read_json
 
 FILE = "tokenizer.json"
+TEMPLATE = "chat_template.json"
 VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
 """What older models have instead, and packages that can read it."""
 PROBES = (
@@ -55,6 +56,9 @@ def read_tokenizer(path: Path, where: str) -> Any:
         backend.no_truncation()
         settings = read_json(path / "tokenizer_config.json", where)
         _follow(backend, _as_configured(file, settings), f"{where}: {file}")
+    if not getattr(tokenizer, "chat_template", None):
+        # Where processors of models that also see keep it, and tokenizers do not look.
+        tokenizer.chat_template = read_json(path / TEMPLATE, where).get("chat_template")
     return tokenizer
 
 

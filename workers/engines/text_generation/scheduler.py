@@ -17,10 +17,13 @@ class Scheduler:
 
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
-    slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
+    slot holds: one of its own tenant's, or one of the `public` blocks. With `copies` the runner can begin
+    where another slot has got to: then the prompt of a job with several texts is computed for one of them,
+    and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
-    has lost some of what its beginning needs.
+    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
+    it was made: its prompt, then a token a step.
     """
 
     def __init__(
@@ -30,12 +33,16 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        copies: bool = False,
         rewind: int | None = None,
+        as_made: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._copies = copies
+        self._as_made = as_made
         self._prefixes = Prefixes(slots)
         self._rewind = rewind
         self._written = [0] * slots
@@ -79,7 +86,7 @@ class Scheduler:
         coming: set[bytes] = set()
         for sequence in self._running:
             if left > 0 and len(sequence.tokens) - sequence.cached > 1:
-                chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
+                chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
         return chunks + self._newcomers(left, coming)
@@ -107,7 +114,7 @@ class Scheduler:
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
 
     def _name_blocks(self, sequence: Sequence) -> None:
-        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public)
+        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public, sequence.adapter)
 
     def _newcomers(self, left: int, coming: set[bytes]) -> list[Chunk]:
         """Chunks of those who wait. `coming` are the blocks that this step computes; it is extended.
@@ -115,17 +122,31 @@ class Scheduler:
         Whoever begins with one of them waits for it, a slot being kept: the next step copies it.
         """
         chunks: list[Chunk] = []
-        free, taken = list(self._free), set[int]()
+        free, taken, begun = list(self._free), set[int](), set[str]()
         for sequence, _ in zip(self._waiting, self._free, strict=False):
             if left <= 0:
                 break
+            if self._copies and sequence.siblings:
+                shared = sequence.shared_length
+                lead = _lead(sequence, shared)
+                computed = lead is not None and lead.cached >= shared
+                if lead is not None and computed and self._keeps(lead.slot, shared):
+                    # Behind the prompt, which a text of the same job has computed.
+                    chunk = self._chunk(sequence, free[0], shared, left, lead.slot)
+                    chunks.append(chunk)
+                    taken.add(free.pop(0))
+                    left -= chunk.length
+                    continue
+                if (lead is not None and not computed) or sequence.job in begun:
+                    continue
             names = sequence.blocks[: sequence.wanted // BLOCK]
             count, holders = self._prefixes.find(names, partial(self._gives, taken))
             if count < len(names) and names[count] in coming:
                 continue
             slot, source = self._place(free, count, holders)
-            chunk = _chunk(sequence, slot, count * BLOCK, left, source)
+            chunk = self._chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
+            begun.add(sequence.job)
             free.remove(slot)
             taken.add(slot)
             coming.update(sequence.blocks[: chunk.end // BLOCK])
@@ -134,9 +155,11 @@ class Scheduler:
 
     def _gives(self, taken: set[int], slot: int, blocks: int) -> bool:
         """Whether a slot that holds these first blocks of a text can give them to another one."""
-        if slot in taken:
-            return False
-        return self._rewind is None or self._written[slot] - blocks * BLOCK <= self._rewind
+        return slot not in taken and self._keeps(slot, blocks * BLOCK)
+
+    def _keeps(self, slot: int, tokens: int) -> bool:
+        """Whether a slot still has all that the first `tokens` of its text need to be gone on with."""
+        return self._rewind is None or self._written[slot] - tokens <= self._rewind
 
     def _place(self, free: list[int], count: int, holders: set[int]) -> tuple[int, int]:
         """A free slot for a newcomer, and the slot with the first `count` blocks of its text.
@@ -160,7 +183,16 @@ class Scheduler:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
 
+    def _chunk(
+        self, sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT
+    ) -> Chunk:
+        length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+        if self._as_made:
+            length = min(length, max(1, sequence.prompt_length - start))
+        return Chunk(sequence, slot, start, length, source)
 
-def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
-    length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
-    return Chunk(sequence, slot, start, length, source)
+
+def _lead(sequence: Sequence, length: int) -> Sequence | None:
+    """Of its job's texts the one in a slot that has computed most of their first `length` tokens."""
+    running = [one for one in sequence.siblings if one.slot != NO_SLOT]
+    return max(running, key=lambda one: min(one.cached, length), default=None)

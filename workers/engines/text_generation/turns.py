@@ -31,11 +31,10 @@ class Turn:
 
 
 class Listener:
-    """Turns tokens into turns. `ends` are the tokens that end any text of this model."""
+    """Turns tokens into turns."""
 
-    def __init__(self, detokenizer: Detokenizer, ends: frozenset[int]) -> None:
+    def __init__(self, detokenizer: Detokenizer) -> None:
         self._detokenizer = detokenizer
-        self._ends = ends
 
     def turns(self, rows: Items[Row], chosen: Chosen) -> Iterator[Turn]:
         """One for each sequence in this step that had logits; its rows stand side by side, in order."""
@@ -57,15 +56,15 @@ class Listener:
 
     def _turn(self, sequence: Sequence, token: int, scores: list[Score]) -> Turn:
         """What the token brings: an end, a piece of text, or nothing to show yet."""
-        spoken = sequence.spoken
-        if token in self._ends or token in sequence.ends:
-            heard = self._detokenizer.flush(spoken, sequence.stops, end=token)
+        spoken, stops = sequence.spoken, sequence.heeded
+        if token in sequence.ends:
+            heard = self._detokenizer.flush(spoken, stops, end=token)
             return Turn(sequence, heard.spoken, None, heard.chunk, "stop", scores[:-1])
-        heard = self._detokenizer.push(spoken, token, sequence.stops)
+        heard = self._detokenizer.push(spoken, token, stops)
         said, stopped = heard.chunk, heard.stopped
         full = sequence.generated + 1 >= sequence.max_new_tokens
         if full and not stopped:
-            rest = self._detokenizer.flush(heard.spoken, sequence.stops)
+            rest = self._detokenizer.flush(heard.spoken, stops)
             said = Said((*said.token_ids, *rest.chunk.token_ids), said.text + rest.chunk.text)
             heard, stopped = rest, rest.stopped
         reason = "stop" if stopped else "length" if full else None

@@ -1,5 +1,6 @@
 """One text in the making: its tokens, how the next one is chosen, and the text that they stand for."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from workers.engines.texts.detokenizer import Spoken
@@ -12,7 +13,7 @@ REPLAY = 64
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A job inside the engine. Only `scheduler` and `engine` change it, once a step has succeeded.
+    """A text of a job inside the engine. Only `scheduler` and `engine` change it, once a step has succeeded.
 
     `tokens` is the prompt followed by what was generated, by earlier attempts too; the keys and
     values of the first `cached` of them lie in `slot`. `scores` are those of the first generated tokens,
@@ -26,6 +27,7 @@ class Sequence:
     sampling: Sampling
     stops: tuple[str, ...] = ()
     ends: frozenset[int] = frozenset()
+    """Tokens that end it: the model's own, unless the job ignores them, and the job's."""
     spoken: Spoken = field(default_factory=Spoken)
     text: list[str] = field(default_factory=list)
     cached: int = 0
@@ -42,6 +44,19 @@ class Sequence:
     """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
     salt: str = ""
     """Of its tenant: what `prefixes` shares is shared with nobody else."""
+    adapter: str = ""
+    """The LoRA adapter that its rows run with; "" for the model alone."""
+    ignores_eos: bool = False
+    """The model's own end tokens are not among its `ends`."""
+    job: str = ""
+    """The id of its job: its own id where the job has one text."""
+    choice: int = 0
+    """Which of its job's texts it is."""
+    siblings: Items["Sequence"] = ()
+    """All texts of its job, where there are several: they have one prompt, which is computed once."""
+
+    def __post_init__(self) -> None:
+        self.job = self.job or self.id
 
     @property
     def generated(self) -> int:
@@ -59,22 +74,19 @@ class Sequence:
         return min(last, self.prompt_length - 1 + len(self.scores))
 
     @property
+    def shared_length(self) -> int:
+        """How many of its first tokens are its siblings' as well, and their logits are not wanted."""
+        return min(self.prompt_length - 1, self.wanted)
+
+    @property
     def longest_chunk(self) -> int:
         """How many tokens may be run in one step: logits are large."""
         return len(self.tokens) if self.wanted == len(self.tokens) - 1 else REPLAY
 
-    def usage(self, cached: int) -> dict[str, int]:
-        """What the job used, once its text is complete: its end token is not counted.
-
-        `cached` tokens of the prompt or the text were not computed again.
-        """
-        return {
-            "prompt_tokens": self.prompt_length,
-            "completion_tokens": self.generated,
-            "total_tokens": len(self.tokens),
-            "cached_tokens": min(cached, self.prompt_length),
-            "batch_size": max(1, self.largest_batch),
-        }
+    @property
+    def heeded(self) -> tuple[str, ...]:
+        """The stop strings that the next token may complete: none in a text that is too short to end."""
+        return self.stops if self.generated >= self.sampling.min_tokens else ()
 
     def draw(self, position: int) -> Draw:
         """What is to be done with the logits of a position, one of those from `wanted` on."""

@@ -7,7 +7,6 @@ import importlib
 import logging
 import math
 import os
-from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,17 +247,24 @@ def own_settings(path: Path, tokenizer: Any, where: str) -> tuple[frozenset[int]
     return ends, vocabulary, defaults
 
 
-def sampling(library: Library, sequence: Sequence, ends: Collection[int]) -> Any:
+def sampling(library: Library, sequence: Sequence) -> Any:
     """vLLM's parameters for what a text still lacks.
 
-    vLLM ends on tokens and length; stop strings are found on this side.
+    vLLM ends on tokens and length; stop strings are found on this side. Bad words it looks for in what it has
+    made itself: one that an earlier attempt has begun is not found.
     """
-    given = {name: getattr(sequence.sampling, name) for name in SAMPLING}
+    wanted = sequence.sampling
+    given = {name: getattr(wanted, name) for name in SAMPLING}
     return library.vllm.SamplingParams(
         **given,
-        seed=(sequence.sampling.seed + sequence.generated) % 2**63,
+        seed=(wanted.seed + sequence.generated) % 2**63,
         max_tokens=sequence.max_new_tokens - sequence.generated,
-        stop_token_ids=sorted(ends),
+        min_tokens=max(0, wanted.min_tokens - sequence.generated),
+        stop_token_ids=sorted(sequence.ends),
+        # Its own end token ends a text unless it is told to let it pass; others stand in `stop_token_ids`.
+        ignore_eos=sequence.ignores_eos,
+        logit_bias=dict(wanted.bias) or None,
+        bad_words=list(wanted.bad_words.words) if wanted.bad_words is not None else None,
         detokenize=False,
         output_kind=library.output_kinds.DELTA,
     )

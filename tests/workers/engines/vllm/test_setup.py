@@ -61,6 +61,7 @@ def test_it_says_what_it_is(llama: Path) -> None:
         "slots": 4,
         "context": 160,
         "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
+        "accepted": {"vocabulary": 400, "chat": ()},
         "generation_config": {"applied": {}, "not_applied": {}},
     }
 

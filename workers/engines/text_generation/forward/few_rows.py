@@ -34,8 +34,7 @@ def _linear(layer: nn.Linear, rows: torch.Tensor) -> torch.Tensor:
         return functional.linear(rows, layer.weight, layer.bias)
     columns = rows.reshape(count, -1).t()
     bias: torch.Tensor | None = layer.bias
-    if bias is None:
-        out = layer.weight @ columns
-    else:
-        out = torch.addmm(bias[:, None], layer.weight, columns)
+    out = layer.weight @ columns
+    if bias is not None:
+        out += bias[:, None]
     return out.t().contiguous().reshape(*rows.shape[:-1], -1)

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Sequence as Items
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
 
 from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows
+from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward import few_rows
 from workers.engines.text_generation.forward.attention import SlotAttention
@@ -33,11 +35,18 @@ class Runner(Protocol):
     def release(self, slot: int, *, scrub: bool) -> None:
         """The sequence in `slot` is gone; `scrub` when it may have left numbers that are none."""
 
+    def detach(self) -> None:
+        """Give the model back as it was."""
+
 
 class PackedRunner:
-    """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step."""
+    """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step.
+
+    `adapters`: those that sequences may ask for.
+    """
 
     def __init__(self, model: Any, cache: KvCache, device: torch.device) -> None:
+        self.adapters: Adapters | None = None
         self._model = model
         self._cache = cache
         self._device = device
@@ -83,7 +92,10 @@ class PackedRunner:
             if chunk.source not in (NO_SLOT, chunk.slot):
                 self._cache.copy(chunk.source, chunk.slot, chunk.start)
         packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
-        if self._ladder is not None and all(c.length == 1 and c.samples for c in packed):
+        adapted = self.adapters is not None and self.adapters.wants(packed)
+        decodes = all(c.length == 1 and c.samples for c in packed)
+        # A captured step has no adapters in it.
+        if self._ladder is not None and decodes and not adapted:
             logits = self._ladder.run(packed)
             return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
         self._attention.layout = layout = lay_out(packed, self._device)
@@ -99,7 +111,10 @@ class PackedRunner:
         at = upload(places or [0], torch.long, self._device)
         wanted = {"logits_to_keep": at} if self._picks_rows else {}
         try:
-            with fixed_rows(self._device, self._model.dtype):
+            with (
+                fixed_rows(self._device, self._model.dtype),
+                self.adapters.rows(packed) if adapted and self.adapters else nullcontext(),
+            ):
                 output = self._model(
                     input_ids=upload([tokens], torch.long, self._device),
                     position_ids=layout.positions[None],
@@ -122,6 +137,6 @@ class PackedRunner:
             self._cache.scrub(slot)
 
     def detach(self) -> None:
-        """Give the model its own attention and products back."""
+        """See `Runner.detach`."""
         packed_attention.detach(self._model, self._before)
         few_rows.detach(self._model)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from workers.engines.text_generation.sampling.cuts import Cuts, cut
+from workers.engines.text_generation.sampling.masks import add_bias, forbid
 from workers.engines.text_generation.sampling.scores import as_score, score
 from workers.engines.text_generation.transfer import download, upload
 from workers.engines.texts.rules import Rules
@@ -45,7 +46,7 @@ def choose(logits: torch.Tensor, draws: Items[Draw]) -> Chosen:
     best, tokens = logits.max(dim=-1)
     groups: dict[bool, list[int]] = {}
     for row, draw in enumerate(draws):
-        if draw.known is None and not draw.sampling.plain:
+        if draw.known is None and not draw.plain:
             groups.setdefault(draw.sampling.cuts, []).append(row)
     for cuts, rows in groups.items():
         at = upload(rows, torch.long, logits.device)
@@ -78,7 +79,9 @@ def _draw(scores: torch.Tensor, draws: Items[Draw], cuts: bool) -> torch.Tensor:
     """
     rules = [draw.sampling for draw in draws]
     _apply(scores, draws, lambda rules, row, d: rules.before(row, list(d.tokens), d.prompt_length))
+    add_bias(scores, draws)
     _penalise(scores, draws)
+    forbid(scores, draws)
     _apply(
         scores,
         draws,
