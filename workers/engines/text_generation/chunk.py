@@ -11,6 +11,8 @@ class Chunk:
     """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`.
 
     Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot.
+    `long`: each token is read as one of a long text, wherever it stands, where positions tell texts apart by
+    their length.
     """
 
     sequence: Sequence
@@ -18,6 +20,7 @@ class Chunk:
     start: int
     length: int
     source: int = NO_SLOT
+    long: bool = False
 
     @property
     def end(self) -> int:

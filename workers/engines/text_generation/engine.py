@@ -94,13 +94,14 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, state_bytes, rewind = 0, 0, None
+        graphs, state_bytes, rewind, lengths = 0, 0, None, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            batching, graphs = "packed", runner.graphs
+            rewind, lengths = runner.rewind, runner.lengths
             if adapters:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
@@ -141,6 +142,8 @@ class TextGeneration:
             copies=packed,
             rewind=rewind,
             as_made=not packed,
+            window=lengths.window if lengths else None,
+            restarts=lengths is not None and lengths.restarts,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
