@@ -26,10 +26,10 @@ class Scheduler:
     and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
-    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
-    it was made: its prompt, then a token a step. Texts of more than `window` tokens are long ones, with other
-    positions: a prompt that is longer is read so from its first token on; a text that grows longer goes on so,
-    or with `restarts` is read again from its first token.
+    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read
+    as it was made: its prompt, then a token a step. Texts of more than `window` tokens are long ones, with
+    other positions: a prompt that is longer is read so from its first token on; a text that grows longer goes
+    on so, or with `restarts` is read again from its first token.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ CHECK_TEXTS = ((5, 1, 1, 1, 1), (9, 8, 1, 1, 7), (1, 20, 1, 9, 1))
 SHORT_REACH = 8
 """Tokens that a layer sees which does not see all, for the time of a trial."""
 REACH_TEXTS = ((5, 1, 1), (9, 8, 1, 1, 7, 9), (1, 20, 1, 19, 1, 6))
-"""Long enough to cross several windows of `SHORT_REACH`, and to go around a ring that holds one; but the first."""
+"""All but the first cross several windows of `SHORT_REACH`, and go around a ring that holds one."""
 BOUNDS = ("sliding_window", "attention_chunk_size")
 """What transformers makes the masks of such layers of, whatever the architecture."""
 FIRST_LENGTH = "original_max_position_embeddings"
