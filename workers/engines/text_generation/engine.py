@@ -92,8 +92,10 @@ class TextGeneration:
         except Unpackable as error:
             way = unpacked_runner(model, placement, slots, length)
             self._runner, batching, slots = way.runner, way.batching, way.slots
-            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
-            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            reason, state_bytes = f"{error}; {way.reason}", way.state_bytes
+            _log.warning(
+                "%s is not packed, it runs %s: %s", self._spec.name, WAYS[batching], reason
+            )
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         detokenizer = Detokenizer.of(tokenizer)
