@@ -169,6 +169,7 @@ def save_encoder(
     *,
     pooling: str | None = None,
     normalize: bool = False,
+    kind: Any = AutoModel,
     **options: Any,
 ) -> Path:
     """A random encoder; with `pooling`, laid out as sentence-transformers does."""
@@ -184,7 +185,7 @@ def save_encoder(
     }
     made = getattr(transformers, config)(**(sizes | options))
     made.initializer_range = 0.1
-    AutoModel.from_config(made).save_pretrained(folder)
+    kind.from_config(made).save_pretrained(folder)
     wordpiece_tokenizer().save_pretrained(folder)
     if pooling is not None:
         _write(folder / "1_Pooling" / "config.json", {f"pooling_mode_{pooling}": True})

@@ -6,6 +6,10 @@ import msgspec
 
 from shared.locks import Wakeup
 
+TICK = 1.0
+"""Seconds between two ticks."""
+_FURTHER = msgspec.msgpack.Decoder(dict[str, str])
+
 
 class CompletionSource(Protocol):
     """What hears of completions: `shared.store.events.hub.EventHub`."""
@@ -22,12 +26,13 @@ class Completion(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, payload: bytes) -> "Completion":
-        """From the message of `finish` in shared/store/lua/lib/transitions.lua."""
+        """From the message of `finish` in shared/store/lua/lib/endings.lua."""
         *head, body = payload.split(b" ", 8)
         job_id, state, attempt, started, finished, cached, first, second = (
             b" ".join(head).decode().split(" ")
         )
         output, error = int(first), int(second)
+        usage, _, further = body[output + error :].partition(b"\0")
         return cls(
             job_id,
             {
@@ -38,7 +43,8 @@ class Completion(msgspec.Struct, frozen=True):
                 "cached": cached,
                 "output": body[:output].decode(),
                 "error": body[output : output + error].decode(),
-                "usage": body[output + error :].decode(),
+                "usage": usage.decode(),
+                **(_FURTHER.decode(further) if further else {}),
             },
         )
 
@@ -61,12 +67,20 @@ class CompletionWaiter:
         self._source.forget(self)
 
     def wait(self, timeout: float) -> Completion | None:
-        """The end, or None when it has not come within `timeout` seconds or has become stale.
+        """The end; None when it has become stale, or has not come within `timeout` seconds or by the next
+        tick, at which the caller may look whether it still has reason to wait.
 
         For one caller at a time.
         """
-        self._woken.wait(max(0.0, timeout))
+        self._woken.wait(max(0.0, timeout) if timeout < TICK else None)
+        if self._completion is None and not self.stale:
+            self._woken = Wakeup()
+        # Looked at last: it may have come since, and have woken the one before.
         return self._completion
+
+    def tick(self) -> None:
+        """Let whoever waits look around. One clock does so for all, for a timer each would cost more."""
+        self._woken.wake()
 
     def complete(self, completion: Completion) -> None:
         self._completion = completion

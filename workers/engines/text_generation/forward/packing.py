@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-from collections.abc import Callable
 from collections.abc import Sequence as Items
 from typing import Any
 
@@ -14,17 +13,21 @@ from workers.engines.packed_attention import FAULTS, Unpackable
 from workers.engines.text_generation.forward.attention import ShapeProbe
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
+from workers.engines.text_generation.forward.reach import FULL
 from workers.engines.text_generation.forward.rope import length_dependence
 from workers.engines.text_generation.forward.runner import PackedRunner
 from workers.engines.text_generation.forward.trial import (
     CHECK_TEXTS,
+    REACH_TEXTS,
     TOLERANCE,
     largest_error,
     plain_logits,
     raise_out_of_memory,
     random_texts,
+    short_reach,
     vocabulary_of,
 )
+from workers.engines.text_generation.scheduler import SMALLEST_CHUNK
 
 _log = logging.getLogger(__name__)
 
@@ -37,31 +40,67 @@ def packed_runner(
     `budget` is how many tokens a step may have: what they need of the memory is left free. Raises
     `Unpackable` with the reason otherwise; the model is then as it was.
     """
-    config = model.config.get_text_config()
-    _check_config(model, config, length)
+    _check_config(model, length)
+    device = placement.device
+    step = max(budget, slots + SMALLEST_CHUNK) if budget else 0
     try:
-        layers = _probe(model, placement.device, config.num_hidden_layers)
-        reserve = bytes_of_a_step(model, budget, slots, placement.device)
+        layers = _probe(model, device, length)
+        reserve = bytes_of_a_step(model, budget, slots, device)
     except FAULTS as error:
         raise_out_of_memory(error)
         raise Unpackable(f"a trial run failed: {error}") from error
-    scratch = 1 if fixed_shapes(placement.device) else 0
+    scratch = 1 if fixed_shapes(device) else 0
+    free = placement.free_bytes()
     slots = slots_that_fit(
-        layers,
-        slots,
-        length,
-        placement.dtype,
-        placement.free_bytes(),
-        placement.device,
-        reserve,
-        scratch,
+        layers, slots, length, placement.dtype, free, device, reserve, scratch, step
     )
-    texts = random_texts(vocabulary_of(model), CHECK_TEXTS, length)
+    shapes = _try_reach(model, placement, layers, length)
+    cache = KvCache(layers, slots + scratch, length, placement.dtype, device, step=step)
+    runner = _checked(model, cache, placement, CHECK_TEXTS, shapes=shapes)
+    return runner, slots
+
+
+def _try_reach(model: Any, placement: Placement, layers: Items[LayerShape], length: int) -> bool:
+    """Try layers that do not see all, over texts that they do not see all of; whether fixed shapes are right.
+
+    Windows are as long as texts, and the trial must be short. So they are shortened for its time, and read
+    off the masks again: what is tried is how a mask becomes a window, and a window attention.
+    """
+    bounded = [layer for layer, shape in enumerate(layers) if shape.reach != FULL]
+    if not bounded:
+        return fixed_shapes(placement.device)
+    within = min(length, max(map(sum, REACH_TEXTS)))
+    with short_reach(model):
+        short = _probe(model, placement.device, within)
+        for layer in bounded:
+            if short[layer].reach == FULL:
+                raise Unpackable(f"layer {layer} sees {layers[layer].reach}, which cannot be tried")
+        slots = len(REACH_TEXTS) + (1 if fixed_shapes(placement.device) else 0)
+        step = max(map(max, REACH_TEXTS))
+        cache = KvCache(
+            short, slots, within, placement.dtype, placement.device, step=step, rewind=0
+        )
+        runner = _checked(model, cache, placement, REACH_TEXTS)
+        runner.detach()
+    return runner.climbed
+
+
+def _checked(
+    model: Any,
+    cache: KvCache,
+    placement: Placement,
+    cuts: Items[Items[int]],
+    *,
+    shapes: bool = True,
+) -> PackedRunner:
+    """A runner over the cache whose logits are those of the model alone. Raises `Unpackable`."""
+    texts = random_texts(vocabulary_of(model), cuts, cache.length)
     expected = [plain_logits(model, text, placement.device) for text in texts]
-    cache = KvCache(layers, slots + scratch, length, placement.dtype, placement.device)
+    scratch = 1 if fixed_shapes(placement.device) else 0
+    slots = cache.slots - scratch
     runner = PackedRunner(model, cache, placement.device)
     try:
-        off = largest_error(texts, expected, runner, slots)
+        off = largest_error(texts, expected, runner, slots, cuts)
         if not off <= TOLERANCE[placement.dtype]:
             raise Unpackable(f"its packed logits are off by {off:.2g} standard deviations")
     except Unpackable:
@@ -71,9 +110,9 @@ def packed_runner(
         runner.detach()
         raise_out_of_memory(error)
         raise Unpackable(f"a packed trial run failed: {error}") from error
-    if scratch:
-        _climb(runner, texts, expected, slots, TOLERANCE[placement.dtype])
-    return runner, slots
+    if scratch and shapes:
+        _climb(runner, texts, expected, slots, cuts, TOLERANCE[placement.dtype])
+    return runner
 
 
 def fixed_shapes(device: torch.device) -> bool:
@@ -86,12 +125,13 @@ def _climb(
     texts: Items[Items[int]],
     expected: Items[torch.Tensor],
     slots: int,
+    cuts: Items[Items[int]],
     tolerance: float,
 ) -> None:
     """Fixed shapes if they work and are as right as the rest; without them a model is only slower."""
     try:
         runner.climb()
-        off = largest_error(texts, expected, runner, slots)
+        off = largest_error(texts, expected, runner, slots, cuts)
         fault = "" if off <= tolerance else f"logits are off by {off:.2g} standard deviations"
     except FAULTS as error:
         raise_out_of_memory(error)
@@ -101,33 +141,25 @@ def _climb(
         runner.step_down()
 
 
-def _check_config(model: Any, config: Any, length: int) -> None:
-    """What a short trial cannot show, since it only matters in long texts or in some layers."""
+def _check_config(model: Any, length: int) -> None:
+    """What a short trial cannot show, since it only matters in long texts."""
     parameters = inspect.signature(model.forward).parameters
     if "position_ids" not in parameters:
         raise Unpackable(f"{type(model).__name__} takes no position ids")
-    if not isinstance(getattr(config, "num_hidden_layers", None), int):
+    if not isinstance(getattr(model.config.get_text_config(), "num_hidden_layers", None), int):
         raise Unpackable("its configuration does not say how many layers it has")
-    bounds: dict[str, Callable[[], Any]] = {
-        "full_attention": lambda: length,
-        "sliding_attention": lambda: getattr(config, "sliding_window", None),
-        "chunked_attention": lambda: getattr(config, "attention_chunk_size", None),
-    }
-    for kind in sorted(set(getattr(config, "layer_types", None) or ())):
-        reach = bounds.get(kind, lambda: 0)() or 0
-        if reach < length:
-            raise Unpackable(f"its layers of {kind} reach {reach} of {length} tokens")
     lengths = length_dependence(model)
     if lengths is not None and length > lengths.window:
         raise Unpackable("its position encoding changes with the longest text of the batch")
 
 
-def _probe(model: Any, device: torch.device, layers: int) -> list[LayerShape]:
-    probe = ShapeProbe()
-    before = packed_attention.attach(model, probe)
+def _probe(model: Any, device: torch.device, length: int) -> list[LayerShape]:
+    """Shapes of every layer, and how far back it looks in texts of up to `length` tokens."""
+    probe = ShapeProbe(length)
+    before = packed_attention.attach(model, probe, packed_attention.MASKED)
     try:
         ids = torch.tensor([[0, 1]], device=device)
         model(input_ids=ids, position_ids=torch.tensor([[0, 1]], device=device), use_cache=False)
     finally:
         packed_attention.detach(model, before)
-    return probe.layers(layers)
+    return probe.layers(model.config.get_text_config().num_hidden_layers)

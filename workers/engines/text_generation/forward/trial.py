@@ -4,7 +4,9 @@ Logits and not tokens are compared: a model without its position bias can still 
 for a while.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,31 @@ layers. Scores scaled by 0.9 are off by 0.05 to 0.35, a sliding window left out 
 """
 CHECK_TEXTS = ((5, 1, 1, 1, 1), (9, 8, 1, 1, 7), (1, 20, 1, 9, 1))
 """How three random texts are cut into steps: prefill, chunks after a prefix and decodes, mixed."""
+SHORT_REACH = 8
+"""Tokens that a layer sees which does not see all, for the time of a trial."""
+REACH_TEXTS = ((5, 1, 1, 1, 1, 1, 1), (9, 8, 1, 1, 7, 9), (1, 20, 1, 19, 1, 6))
+"""Long enough to cross several windows of `SHORT_REACH`, and to go around a ring that holds one."""
+BOUNDS = ("sliding_window", "attention_chunk_size")
+"""What transformers makes the masks of such layers of, whatever the architecture."""
+
+
+@contextmanager
+def short_reach(model: Any) -> Iterator[None]:
+    """A model whose windows and chunks are `SHORT_REACH` tokens, so that short texts cross them."""
+    owners = [module.config for module in model.modules() if hasattr(module, "config")]
+    configs = {id(config): config for config in [*owners, model.config.get_text_config()]}
+    kept: list[tuple[Any, str, int]] = []
+    for config in configs.values():
+        for name in BOUNDS:
+            bound = getattr(config, name, None)
+            if isinstance(bound, int) and bound > SHORT_REACH:
+                kept.append((config, name, bound))
+                setattr(config, name, SHORT_REACH)
+    try:
+        yield
+    finally:
+        for config, name, bound in kept:
+            setattr(config, name, bound)
 
 
 def largest_error(
