@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import unpacked_runner
+from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 from workers.engines.text_generation.grammar.masks import Masks
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
@@ -110,10 +111,9 @@ class TextGeneration:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            way = unpacked_runner(model, placement, slots, length)
+            way = self._unpacked(model, placement, slots, length, error)
             self._runner, batching, slots = way.runner, way.batching, way.slots
-            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
-            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            reason, state_bytes = way.reason, way.state_bytes
             adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
@@ -190,6 +190,18 @@ class TextGeneration:
             },
             refused=adapters.refused,
         )
+
+    def _unpacked(
+        self, model: Any, placement: Placement, slots: int, length: int, error: Unpackable
+    ) -> Way:
+        name = self._spec.name
+        try:
+            way = unpacked_runner(model, placement, slots, length)
+        except ConfigError as fault:
+            raise ConfigError(f"models.{name}: {fault.detail}") from None
+        way = replace(way, reason=f"{error}; {way.reason}")
+        _log.warning("%s is not packed, it runs %s: %s", name, WAYS[way.batching], way.reason)
+        return way
 
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:

@@ -15,6 +15,7 @@ from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
 from workers.engines.text_generation.forward.row_attention import RowAttention, RowKeys
+from workers.engines.text_generation.forward.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.states import StateFrame, found_states, leaves
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import Sequence
@@ -48,6 +49,7 @@ class StackedRunner:
         self._model = model
         self._device = device
         self._attention = RowAttention(model)
+        self._spaces = StateSpaces(model)
         self._takes_positions = takes(model, "position_ids")
         self._pasts: dict[int, Past] = {}
         self._before: dict[int, Past | None] = {}
@@ -113,7 +115,8 @@ class StackedRunner:
         """A text's prompt alone, and its last token's logits, float32 [vocabulary]."""
         ids = torch.tensor([sequence.tokens[: sequence.prompt_length]], device=self._device)
         keys = self._attention.read()
-        logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
+        with self._spaces.short_chunks(sequence.prompt_length):
+            logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
         states = self._frame.states_of(state)
         return Past(sequence, sequence.prompt_length, keys, states, 0), logits[0, 0]
 
@@ -125,7 +128,7 @@ class StackedRunner:
         self._attention.decode([past.keys for past in rows], positions)
         self._frame.put(self._gathered(rows), max(positions))
         try:
-            with fixed_rows(self._device, self._model.dtype):
+            with fixed_rows(self._device, self._model.dtype), self._spaces.lean_updates():
                 output = self._model(
                     input_ids=upload(tokens, torch.long, self._device),
                     use_cache=True,
