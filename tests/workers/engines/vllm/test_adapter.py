@@ -197,9 +197,7 @@ def test_of_several_texts_each_goes_on_where_it_was(engine: Vllm) -> None:
     first, second = (
         [piece for piece in whole.pieces["a"] if piece.choice == choice] for choice in range(2)
     )
-    begun = resumed(work("a", n=2), first[:2])
-    told = resumed(work("a", n=2), second)
-    again = drive(engine, [replace(begun, further=(told.prefix,))])
+    again = drive(engine, [resumed(work("a", n=2), [*first[:2], *second])])
 
     assert again.finished("a").output == whole.finished("a").output
     assert again.finished("a").usage["completion_tokens"] == 24
