@@ -9,6 +9,7 @@ from bench.engines import encoding, generating, poisoning, windows
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
+from bench.engines.lookup import LOOKUP
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.states import states
@@ -364,6 +365,7 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "generation": (generation,),
     "identical": (identical,),
     "prefix": (prefix,),
+    "lookup": LOOKUP,
     "windows": (windows.windowed,),
     "embedding": (embedding,),
     "poison": (poison,),

@@ -10,13 +10,14 @@ import pytest
 from msgspec.structs import replace
 from transformers import AutoModelForSequenceClassification
 
-from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     LLAMA,
+    WAYS,
     WIDE_HEADS,
     embedding_spec,
     save_causal,
@@ -81,7 +82,10 @@ def _defaults(engine: str, **params: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
-        "packed": save_causal(tmp_path_factory.mktemp("llama"), **LLAMA),
+        **{
+            kind: save_causal(tmp_path_factory.mktemp(kind), config, **sizes)
+            for kind, (config, sizes) in WAYS.items()
+        },
         "sinks": save_causal(
             tmp_path_factory.mktemp("gpt-oss"),
             "GptOssConfig",
@@ -93,9 +97,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
         "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
-        "static": save_causal(
-            tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
-        ),
+        "held": save_causal(tmp_path_factory.mktemp("held"), **LLAMA),
         "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
@@ -121,8 +123,10 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return spec.model_copy(update={"engine": "ranking"})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
+        case "lookup":
+            return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
         case _:
-            return text_spec(folders[kind])
+            return text_spec(folders[kind.removesuffix(", greedy")])
 
 
 KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
@@ -141,7 +145,19 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         _defaults("text-generation", max_new_tokens=6, temperature=0.8, n=2, min_tokens=3),
         ["", "x" * 2000, [1, 400], [True], {"messages": []}],
     ),
+    "stacked": lambda: (
+        _defaults("text-generation", max_new_tokens=10, temperature=0.8, stop=["zq"]),
+        ["", "x" * 2000],
+    ),
+    "stacked, greedy": lambda: (_defaults("text-generation", max_new_tokens=6), [7]),
+    "held": lambda: (
+        _defaults(
+            "text-generation", max_new_tokens=12, temperature=0.8, grammar={"regex": "[a-z ]{30,}"}
+        ),
+        ["", "x" * 2000],
+    ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "lookup": lambda: (_defaults("text-generation", max_new_tokens=24), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
@@ -218,6 +234,8 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
 
 def test_an_engine_says_what_it_is(case: Case) -> None:
     assert case.info.capacity >= 4
+    if case.kind in WAYS:
+        assert case.info.details["batching"] == case.kind
     assert case.info.continues is case.says_text
     assert case.engine.batch_delay() == 0.0
 

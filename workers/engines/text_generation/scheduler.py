@@ -1,15 +1,18 @@
 """Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from functools import partial
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 SMALLEST_CHUNK = 16
 """Tokens of prefill that every step can take, however many sequences decode."""
+NONE: Mapping[str, int] = {}
 
 
 class Scheduler:
@@ -24,6 +27,7 @@ class Scheduler:
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
     has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
     it was made: its prompt, then a token a step.
+    What the budget has left goes into drafts of a `drafter`.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        drafter: Drafter | None = None,
         copies: bool = False,
         rewind: int | None = None,
         as_made: bool = False,
@@ -41,6 +46,7 @@ class Scheduler:
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._drafter = drafter
         self._copies = copies
         self._as_made = as_made
         self._prefixes = Prefixes(slots)
@@ -65,6 +71,8 @@ class Scheduler:
 
         `forget`: what the slot holds must not be used again.
         """
+        if self._drafter is not None:
+            self._drafter.forget(sequence)
         slot, sequence.slot = sequence.slot, NO_SLOT
         if slot == NO_SLOT:
             self._waiting.remove(sequence)
@@ -89,7 +97,8 @@ class Scheduler:
                 chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
-        return chunks + self._newcomers(left, coming)
+        chunks += self._newcomers(left, coming)
+        return chunks if self._drafter is None else self._drafter.extend(chunks, self.budget)
 
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
@@ -101,10 +110,17 @@ class Scheduler:
                 written = 0 if chunk.source == NO_SLOT else self._written[chunk.source]
             self._written[chunk.slot] = max(written, chunk.end)
 
-    def commit(self, chunks: Items[Chunk]) -> None:
-        """The step has been run: newcomers own their slots, and what was run is cached."""
-        for chunk in chunks:
-            sequence = chunk.sequence
+    def commit(self, chunks: Items[Chunk], accepted: Mapping[str, int] = NONE) -> None:
+        """The step has been run: newcomers own their slots, and what was run is cached.
+
+        Of a draft those tokens are that were right, `accepted` by the sequence's id.
+        """
+        for planned in chunks:
+            sequence = planned.sequence
+            right = accepted.get(sequence.id, 0)
+            chunk = planned.drafting(planned.draft[:right])
+            if self._drafter is not None and planned.samples:
+                self._drafter.judge(sequence, len(planned.draft), right)
             if sequence.slot == NO_SLOT:
                 self._settle(chunk)
             sequence.cached = chunk.end

@@ -98,6 +98,16 @@ def test_failures_by_code_and_retries_that_had_to_wait(worker: Worker) -> None:
     assert seen.sum("inference_retries_delayed_total", model="m") == 1
 
 
+def test_what_became_of_drafts(worker: Worker) -> None:
+    assert worker.seen().sum("inference_draft_tokens_total", model="m", outcome="rejected") == 0
+    for used in ({"drafted_tokens": 9, "accepted_tokens": 7}, {"prompt_tokens": 3}):
+        worker.step(0.1, outcomes=(Outcome("a/1", "finished", b"{}", used),))
+
+    seen = worker.seen()
+    assert seen.sum("inference_draft_tokens_total", model="m", outcome="accepted") == 7
+    assert seen.sum("inference_draft_tokens_total", model="m", outcome="rejected") == 2
+
+
 def test_what_tenants_use(worker: Worker) -> None:
     for name, tenant in (("job_a", "acme"), ("job_b", "zeta")):
         worker.claim(claim(name, tenant=tenant))
