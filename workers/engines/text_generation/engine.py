@@ -151,7 +151,7 @@ class TextGeneration:
             budget,
             reuse=reuse,
             public=public,
-            copies=packed,
+            copies=batching != "static",
             rewind=rewind,
             as_made=not packed,
             drafter=drafts.drafter,
