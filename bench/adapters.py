@@ -1,7 +1,7 @@
 """`python -m bench.adapters`: what LoRA adapters cost beside their base: memory of a host, processor time.
 
 Two real engine hosts of one random model of 24 million parameters: one without adapters, one with four of
-rank 16 on every linear layer. Both run texts of one length in turns; the second also with each text of another
+rank 16 on every linear layer. Both run the like texts in turns, the second also with each text of another
 adapter. Processor time is that of the host's process, so that a busy machine matters little.
 """
 
