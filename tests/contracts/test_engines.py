@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from transformers import AutoModelForSequenceClassification
 
-from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
@@ -18,6 +18,7 @@ from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_adapters import save_adapter, with_adapters
 from tests.tiny_models import (
     LLAMA,
+    WAYS,
     WIDE_HEADS,
     embedding_spec,
     save_causal,
@@ -81,10 +82,13 @@ def _defaults(engine: str, **params: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    llama = save_causal(tmp_path_factory.mktemp("llama"), **LLAMA)
+    ways = {
+        kind: save_causal(tmp_path_factory.mktemp(kind), config, **sizes)
+        for kind, (config, sizes) in WAYS.items()
+    }
     return {
-        "packed": llama,
-        "adapter": save_adapter(llama, tmp_path_factory.mktemp("adapter")),
+        **ways,
+        "adapter": save_adapter(ways["packed"], tmp_path_factory.mktemp("adapter")),
         "sinks": save_causal(
             tmp_path_factory.mktemp("gpt-oss"),
             "GptOssConfig",
@@ -96,9 +100,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
         "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
-        "static": save_causal(
-            tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
-        ),
+        "held": save_causal(tmp_path_factory.mktemp("held"), **LLAMA),
         "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
@@ -127,8 +129,10 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return spec.model_copy(update={"base": "llama", "adapter": folders["adapter"]})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
+        case "lookup":
+            return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
         case _:
-            return text_spec(folders[kind])
+            return text_spec(folders[kind.removesuffix(", greedy")])
 
 
 KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
@@ -151,7 +155,19 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         _defaults("text-generation", max_new_tokens=6, temperature=0.8, n=2, min_tokens=3),
         ["", "x" * 2000, [1, 400], [True], {"messages": []}],
     ),
+    "stacked": lambda: (
+        _defaults("text-generation", max_new_tokens=10, temperature=0.8, stop=["zq"]),
+        ["", "x" * 2000],
+    ),
+    "stacked, greedy": lambda: (_defaults("text-generation", max_new_tokens=6), [7]),
+    "held": lambda: (
+        _defaults(
+            "text-generation", max_new_tokens=12, temperature=0.8, grammar={"regex": "[a-z ]{30,}"}
+        ),
+        ["", "x" * 2000],
+    ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "lookup": lambda: (_defaults("text-generation", max_new_tokens=24), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
@@ -228,6 +244,8 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
 
 def test_an_engine_says_what_it_is(case: Case) -> None:
     assert case.info.capacity >= 4
+    if case.kind in WAYS:
+        assert case.info.details["batching"] == case.kind
     assert case.info.continues is case.says_text
     assert case.engine.batch_delay() == 0.0
 
