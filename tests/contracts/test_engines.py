@@ -15,6 +15,7 @@ from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_adapters import save_adapter, with_adapters
 from tests.tiny_models import (
     LLAMA,
     WAYS,
@@ -81,11 +82,13 @@ def _defaults(engine: str, **params: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    ways = {
+        kind: save_causal(tmp_path_factory.mktemp(kind), config, **sizes)
+        for kind, (config, sizes) in WAYS.items()
+    }
     return {
-        **{
-            kind: save_causal(tmp_path_factory.mktemp(kind), config, **sizes)
-            for kind, (config, sizes) in WAYS.items()
-        },
+        **ways,
+        "adapter": save_adapter(ways["packed"], tmp_path_factory.mktemp("adapter")),
         "sinks": save_causal(
             tmp_path_factory.mktemp("gpt-oss"),
             "GptOssConfig",
@@ -121,6 +124,9 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
         case "ranking":
             spec = embedding_spec(folders["ranker"])
             return spec.model_copy(update={"engine": "ranking"})
+        case "adapter":
+            spec = with_adapters(text_spec(folders["packed"]), tiny=folders["adapter"])
+            return spec.model_copy(update={"base": "llama", "adapter": folders["adapter"]})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
         case "lookup":
@@ -135,6 +141,10 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
     "packed": lambda: (
         _defaults("text-generation", max_new_tokens=12, temperature=0.8, stop=["zq"]),
         [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
+    ),
+    "adapter": lambda: (
+        _defaults("text-generation", max_new_tokens=12, temperature=0.8),
+        [7, "", "x" * 2000],
     ),
     "sinks": lambda: (
         _defaults("text-generation", max_new_tokens=12, temperature=0.8),
