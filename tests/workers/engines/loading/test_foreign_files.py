@@ -64,7 +64,7 @@ def test_safetensors_beside_other_formats_pass(tmp_path: Path) -> None:
 
     refuse_foreign(tmp_path, "models.m.path")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ConfigError, match="Pickled|ONNX"):
+    with pytest.raises(ConfigError, match=r"Pickled|ONNX"):
         refuse_foreign(tmp_path, "models.m.path")
 
 
