@@ -88,8 +88,8 @@ class ModelDetail(Model):
     schemas: ModelSchemas
     parts: dict[str, Any] | None = Field(
         default=None,
-        description="What a live worker says the model is made of: pooling, prompts, dimensions, tasks, labels."
-        " By its kind; null while none is loaded.",
+        description="What a live worker says that the model is made of, by its kind: pooling, prompts, "
+        "dimensions, tasks, labels; null while none is loaded.",
     )
 
 
