@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from shared.domain.chats import Chat
+from shared.domain.grammars import Grammar, ResponseFormat
 from shared.domain.wire import Wire
 
 MAX_STOP_STRINGS = 8
@@ -31,10 +32,10 @@ MAX_BIASES = 1024
 MAX_BAD_WORDS = 64
 MAX_TEXTS = 512
 MAX_PROMPT_TOKENS = 1_000_000
-MAX_PROMPT_NAME = 128
 LARGEST_TOKEN_ID = 2**31 - 1
 MAX_DOCUMENTS = 512
 MAX_LABELS = 256
+MAX_PROMPT_NAME = 128
 MAX_PROMPT = 4096
 """Characters of a prompt that a job brings for each of its texts."""
 
@@ -142,6 +143,24 @@ class TextGenerationParams(Params):
         "tokenizer cuts them.",
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    speculation: bool = Field(
+        default=True,
+        description="false: never try several tokens at once. The text is the same either way.",
+    )
+    grammar: Grammar | None = Field(
+        default=None,
+        description="What the text must be made of: JSON by a schema, a regular expression, one of several "
+        "choices, a Lark grammar.",
+    )
+    response_format: ResponseFormat | None = Field(
+        default=None, description="OpenAI's way to ask for JSON; stands for a grammar."
+    )
+
+    @model_validator(mode="after")
+    def _one_grammar(self) -> "TextGenerationParams":
+        if self.grammar is not None and self.response_format is not None:
+            raise ValueError("Give grammar or response_format, not both")
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> "TextGenerationParams":
@@ -150,6 +169,14 @@ class TextGenerationParams(Params):
         if self.max_new_tokens is not None and self.min_tokens > self.max_new_tokens:
             raise ValueError("min_tokens must be at most max_new_tokens")
         return self
+
+    def as_stored(self) -> dict[str, Any]:
+        """Members that are kept in another form than they were given in."""
+        if self.grammar is not None:
+            grammar: dict[str, Any] | None = self.grammar.as_given()
+        else:
+            grammar = self.response_format.grammar if self.response_format is not None else None
+        return {"grammar": grammar, "response_format": None}
 
 
 Name = Annotated[str, StringConstraints(max_length=MAX_PROMPT_NAME)]
@@ -260,20 +287,6 @@ class EchoParams(Params):
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
 
-class Candidates(Wire):
-    """Documents to be ranked by their relevance to a query."""
-
-    query: str
-    documents: list[str] = Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)
-    top_n: int | None = Field(
-        default=None, ge=1, description="How many of the best are told; all if left out."
-    )
-
-
-TextPair = Annotated[list[str], Field(min_length=2, max_length=2)]
-Pairs = Annotated[list[TextPair], Field(min_length=1, max_length=MAX_DOCUMENTS)]
-
-
 def _whole_ids(given: Any) -> Any:
     """1.0 is an integer to JSON Schema, so it is one here."""
     if isinstance(given, list) and any(type(value) is float for value in given):
@@ -288,6 +301,20 @@ TokenIds = Annotated[
 ]
 """A prompt that is tokenised already."""
 TOKEN_IDS_SCHEMA = TypeAdapter(TokenIds).json_schema()
+
+
+class Candidates(Wire):
+    """Documents to be ranked by their relevance to a query."""
+
+    query: str
+    documents: list[str] = Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)
+    top_n: int | None = Field(
+        default=None, ge=1, description="How many of the best are told; all if left out."
+    )
+
+
+TextPair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Pairs = Annotated[list[TextPair], Field(min_length=1, max_length=MAX_DOCUMENTS)]
 
 
 def _one_of(words: str) -> Discriminator:
@@ -411,7 +438,10 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not given:
         # The lists in it are shared, and nobody's to change.
         return dict(_DEFAULTS[engine])
-    found: dict[str, Any] = adapter.validate_python(given).model_dump()
+    made = adapter.validate_python(given)
+    found: dict[str, Any] = made.model_dump()
+    if isinstance(made, TextGenerationParams):
+        found |= made.as_stored()
     return found
 
 

@@ -207,7 +207,7 @@ def test_a_prompt_that_vllm_finds_too_long_is_bad_input(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where our own check has let it pass."""
-    begin = engine._validators[""].sequence
+    begin = engine._validator.sequence
 
     def longer(work: Work, prompt: list[int]) -> Any:
         sequence = begin(work, prompt)
@@ -215,7 +215,7 @@ def test_a_prompt_that_vllm_finds_too_long_is_bad_input(
         sequence.prompt_length = len(sequence.tokens)
         return sequence
 
-    monkeypatch.setattr(engine._validators[""], "sequence", longer)
+    monkeypatch.setattr(engine._validator, "sequence", longer)
     with pytest.raises(InputRefused, match="longer than the maximum model length of 160"):
         engine.admit(works()[0])
     assert engine.pending() == 0 and not engine._engine.has_unfinished_requests()

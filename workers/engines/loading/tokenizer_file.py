@@ -19,6 +19,7 @@ from workers.engines.loading.foreign_files import refuse_without_tokenizer
 from workers.engines.loading.local_model import read_json
 
 FILE = "tokenizer.json"
+TEMPLATE = "chat_template.json"
 VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
 """What older models have instead, and packages that can read it."""
 PROBES = (
@@ -57,6 +58,9 @@ def read_tokenizer(path: Path, where: str) -> Any:
         backend.no_padding()
         backend.no_truncation()
         _follow(backend, _as_configured(file, settings), f"{where}: {file}")
+    if not getattr(tokenizer, "chat_template", None):
+        # Where processors of models that also see keep it, and tokenizers do not look.
+        tokenizer.chat_template = read_json(path / TEMPLATE, where).get("chat_template")
     return tokenizer
 
 

@@ -4,6 +4,7 @@ The templates are of the kinds of Qwen and Hermes, Llama, Mistral and Gemma, in 
 """
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,50 +13,15 @@ from shared.domain.errors import InputRefused
 from tests.tiny_models import byte_level_tokenizer
 from workers.engines.texts.chat import ChatTemplate
 
-HERMES = """{%- if tools %}<|system|>
-{%- if messages[0].role == 'system' %}{{ messages[0].content }}
-{% endif %}# Tools
-{% for tool in tools %}{{ tool | tojson }}
-{% endfor %}<|end|>
-{%- endif %}
-{%- for m in messages %}
-{%- if m.role == 'assistant' and m.tool_calls %}<|assistant|>
-{%- if m.content %}{{ m.content }}{% endif %}
-{%- for call in m.tool_calls %}<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>{% endfor %}<|end|>
-{%- elif m.role == 'tool' %}<|user|><tool_response>{{ m.content }}</tool_response><|end|>
-{%- elif not (loop.first and tools and m.role == 'system') %}<|{{ m.role }}|>{{ m.content }}<|end|>
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}<|assistant|>
-{%- if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}
-{%- endif %}"""
-LLAMA_LIKE = """{{ bos_token }}
-{%- for m in messages %}
-{%- if 'tool_calls' in m %}
-{%- if m.tool_calls | length != 1 %}{{ raise_exception('one call at a time') }}{% endif %}
-{%- set f = m.tool_calls[0].function %}<h>assistant</h>{"name": "{{ f.name }}", "parameters": {{ f.arguments | tojson }}}<e>
-{%- elif m.role in ('tool', 'ipython') %}<h>ipython</h>{{ m.content | tojson }}<e>
-{%- else %}<h>{{ m.role }}</h>{{ m.content | trim }}<e>{% endif %}
-{%- endfor %}
-{%- if tools is not none %}{{ tools | length }} tools{% endif %}
-{%- if add_generation_prompt %}<h>assistant</h>{% endif %}"""
-MISTRAL = """{{ bos_token }}{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}
-{%- for m in rest %}
-{%- if m.role == 'user' %}[INST] {% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text | trim }};{% endfor %}{% endif %}[/INST]
-{%- elif m.tool_calls is defined %}[CALLS]{% for c in m.tool_calls %}{% if c.id | length != 9 %}{{ raise_exception('Tool call IDs must have nine characters') }}{% endif %}{{ c.function | tojson }}{% endfor %}
-{%- elif m.role == 'tool' %}[RESULT]{{ m.tool_call_id }}{{ m.content }}
-{%- elif m.role == 'assistant' %}{{ m.content }}{{ eos_token }}
-{%- else %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}
-{%- endfor %}"""
-GEMMA = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
-{%- for message in messages %}<turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}
-{{ message['content'] | trim }}</turn>
-{% endfor %}{% if add_generation_prompt %}<turn>model
-{% endif %}"""
-PARTS_ALONE = """{% for m in messages %}{{ m.role }}:{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}
-{% endfor %}"""
-TEXT_ARGUMENTS = """{% for m in messages %}{% if m.tool_calls %}{{ m.content + '|' }}{% for c in m.tool_calls %}{{ c.function.name + '(' + c.function.arguments + ')' }}{% endfor %}{% else %}{{ m.role + ': ' + m.content }}{% endif %}
-{% endfor %}"""
+FOLDER = Path(__file__).parent / "templates"
+
+
+def template(name: str) -> str:
+    return (FOLDER / f"{name}.jinja").read_text("utf-8")
+
+
+HERMES, LLAMA_LIKE, MISTRAL, GEMMA = map(template, ("hermes", "llama", "mistral", "gemma"))
+PARTS_ALONE, TEXT_ARGUMENTS = template("parts_alone"), template("text_arguments")
 TEMPLATES = {"hermes": HERMES, "llama": LLAMA_LIKE, "mistral": MISTRAL, "gemma": GEMMA}
 
 USER = {"role": "user", "content": " What is it? "}
@@ -75,7 +41,7 @@ CALL = {
 ANSWER = {"role": "tool", "tool_call_id": "abcdefghi", "name": "weather", "content": "rain"}
 
 
-def tokenizer(template: str) -> Any:
+def tokenizer(template: Any) -> Any:
     made = copy.deepcopy(byte_level_tokenizer())
     made.bos_token = "<s>"
     made.chat_template = template
@@ -140,6 +106,23 @@ def test_arguments_are_text_for_a_template_that_wants_text() -> None:
     sent = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     found = ours(TEXT_ARGUMENTS, [{"role": "user", "content": "x"}, sent])
     assert found == 'user: x|weather({"city": "Köln", "days": 2})'
+
+
+def test_a_template_that_asks_if_content_is_null_is_told_so() -> None:
+    """As DeepSeek's do. transformers leaves out what is null, and the call would vanish."""
+    asks = """{% for m in messages %}{% if m.role == 'assistant' and m.content is none %}
+{%- for c in m.tool_calls %}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}
+{%- else %}{{ m.role }}: {{ m.content }};{% endif %}{% endfor %}"""
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert ours(asks, [USER, call, ANSWER]) == (
+        'user:  What is it? ;<call>weather {"city": "Köln", "days": 2}tool: rain;'
+    )
+
+
+def test_a_call_that_the_template_leaves_out_is_refused() -> None:
+    leaves_out = "{% for m in messages if not m.tool_calls %}{{ m.content }}{% endfor %}"
+    with pytest.raises(InputRefused, match="leaves out calls"):
+        ours(leaves_out, [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}])
 
 
 def test_broken_arguments_of_an_earlier_answer_are_shown_as_they_are() -> None:

@@ -22,7 +22,9 @@ def unbounded(path: Path) -> TextGeneration:
     """An engine whose tokenizer may make anything vanish, so that tokens have to be counted."""
     engine = TextGeneration(text_spec(path))
     engine.load()
-    engine._validators[""].bounds = type(engine._validator.bounds)(engine._validator.bounds.tokens)
+    engine._validators[""].bounds = type(engine._validators[""].bounds)(
+        engine._validators[""].bounds.tokens
+    )
     return engine
 
 
@@ -112,7 +114,7 @@ def test_a_long_prompt_that_fits_is_served(tmp_path: Path) -> None:
     path = save_causal(tmp_path, **LLAMA)
     engine = unbounded(path)
     text = "".join(chr(0x100 + n % 50) for n in range(LONG + 1))
-    engine._validators[""]._limits = engine._validator._limits.model_copy(
+    engine._validators[""]._limits = engine._validators[""]._limits.model_copy(
         update={"max_prompt_tokens": 100_000, "max_new_tokens": 4}
     )
     engine._validators[""]._context = None
@@ -147,7 +149,7 @@ def test_what_breaks_while_a_prompt_is_read_ends_that_job_alone(llama: Path) -> 
     def breaks(work: Work) -> list[int]:
         raise RuntimeError("no more")
 
-    read, engine._validators[""].read = engine._validator.read, breaks  # type: ignore[method-assign]
+    read, engine._validators[""].read = engine._validators[""].read, breaks  # type: ignore[method-assign]
     engine.admit(Work("x", FILLER, {}, 0))
     engine._validators[""].read = read  # type: ignore[method-assign]
 
