@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.engines import encoding, generating, poisoning, windows
+from bench.engines import answers, encoding, generating, poisoning, ranking, windows
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
@@ -368,6 +368,8 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "lookup": LOOKUP,
     "windows": (windows.windowed,),
     "embedding": (embedding,),
+    "ranking": (ranking.ranking,),
+    "answers": (answers.answers,),
     "poison": (poison,),
     "stream": (stream, system_rate),
     "states": (states,),

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
+from shared.domain.outputs import OUTPUTS
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_adapters import save_adapter, with_adapters
@@ -259,6 +260,8 @@ def test_every_job_ends_once_and_its_pieces_make_its_text(case: Case) -> None:
     for work in works:
         assert_text_is_whole(case, ran, work)
         assert ran.finished(work.id).usage["batch_size"] >= 1
+        if case.kind in OUTPUTS:
+            OUTPUTS[case.kind].validate_python(ran.finished(work.id).output)
 
 
 def test_an_idle_engine_steps_without_effect(case: Case) -> None:
