@@ -1,7 +1,7 @@
 """What a request is estimated to cost before it runs: what rate limits and fair shares are charged."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,11 +17,25 @@ STORED_PER_EMBEDDING = 8 * 1024
 TOKEN_ENGINES = frozenset(name for name, kind in ENGINES.items() if kind.counts_tokens)
 
 
-def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+class Cost(NamedTuple):
+    """What a job is estimated to cost: tokens, 0 for an engine without; a share of its engine, which is
+    charged to its tenant, 1 without tokens; bytes that it may write, 0 where nobody can tell.
+    """
+
+    tokens: int
+    share: int
+    bytes: int
+
+
+def estimated(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> Cost:
+    """What a request is estimated to cost: pure, by its size and by what was asked for."""
+    tokens = _tokens(spec, content, params)
+    return Cost(tokens, max(1, tokens), _bytes(spec, content, params))
+
+
+def _tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
     """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be, for
     each text that is to be made. A prompt of token ids is as long as it is.
-
-    0 for an engine without tokens.
     """
     if spec.engine not in TOKEN_ENGINES:
         return 0
@@ -34,8 +48,8 @@ def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -
     return prompt + _new_tokens(spec, params)
 
 
-def expected_bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
-    """How much a job may write, by what was asked for, else by the model's limit; 0 where nobody can tell."""
+def _bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+    """By what was asked for, else by the model's limit."""
     if spec.engine in TEXT_ENGINES:
         scores = 1 + int(params.get("top_logprobs") or 0) if params.get("logprobs") else 0
         new = _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
@@ -54,8 +68,3 @@ def _new_tokens(spec: ModelSpec, params: Mapping[str, Any]) -> int:
 
 def _choices(params: Mapping[str, Any]) -> int:
     return int(params.get("n") or 1)
-
-
-def share(tokens: int) -> int:
-    """What a job of so many estimated tokens costs its tenant's share of the engine; without tokens, one."""
-    return max(1, tokens)

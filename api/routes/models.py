@@ -53,6 +53,10 @@ class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"
     engine: str
+    base: str | None = Field(
+        default=None,
+        description="Of a LoRA adapter: the model whose weights and engine hosts it shares.",
+    )
     device: str | None = None
     state: Literal["ready", "busy", "starting", "unhealthy", "failed", "offline"]
     limits: Limits
@@ -159,6 +163,7 @@ def describe(spec: ModelSpec, status: ModelStatus, *, operates: bool) -> Model:
     return Model(
         id=spec.name,
         engine=spec.engine,
+        base=spec.base,
         device=_device(spec, workers),
         state=summary(status),
         limits=spec.limits,

@@ -43,8 +43,11 @@ class KnownBounds:
         """Raise `InputRefused` for what no worker's model can take: a prompt, a text of a list or a chat that
         is too long, with the widest bound; token ids that it does not have; a chat that it cannot show.
 
-        Where no worker lives, or one tells nothing, nothing is known: its engine will check it.
+        Where no worker lives, or one tells nothing, nothing is known: its engine will check it. Texts that
+        `params` want cut can be of any length.
         """
+        if params.get("truncate"):
+            return
         if not _may_exceed(content, spec.limits.max_prompt_tokens) and not (
             spec.engine in TEXT_ENGINES and _asks(content, params)
         ):

@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from shared.domain.catalog import Catalog, ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.params import INPUTS, TEXT_ENGINES, checked
-from shared.domain.schemas import IngestEvent, JobRequest
-from shared.domain.wire import MAX_FAULTS_SHOWN
-
-MAX_NAME_SHOWN = 100
-"""Characters of a name of the caller's that a refusal repeats."""
+from shared.domain.request_faults import invalid
+from shared.domain.schemas import CheckedRequest, IngestEvent
 
 
 def parse_event(value: dict[str, Any]) -> dict[str, Any]:
@@ -21,33 +17,30 @@ def parse_event(value: dict[str, Any]) -> dict[str, Any]:
     try:
         IngestEvent.model_validate(value)
     except ValidationError as error:
-        raise _invalid(error, ()) from None
+        raise invalid(error) from None
     data: dict[str, Any] = value["data"]
     return data
 
 
-def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, dict[str, Any]]:
+def parse_request(value: Any, catalog: Catalog) -> tuple[CheckedRequest, ModelSpec, dict[str, Any]]:
     """Check a decoded body against the schema and its model's engine.
 
     Returns the request, the model's entry, and the params with the engine's defaults filled in.
     Raises `InvalidRequest` with every fault found, or `UnknownModel`.
     """
-    try:
-        request = JobRequest.model_validate(value)
-    except ValidationError as error:
-        raise _invalid(error, ()) from None
+    request = CheckedRequest.of(value)
     spec = catalog.get(request.model)
     try:
         params = checked(spec.engine, request.params)
     except ValidationError as error:
-        raise _invalid(error, ("params",)) from None
+        raise invalid(error, ("params",)) from None
     content = INPUTS.get(spec.engine)
     field = "prompt" if request.prompt is not None else "input"
     if content is not None:
         try:
             content.validate_python(request.content)
         except ValidationError as error:
-            raise _invalid(error, (field,), skip=1) from None
+            raise invalid(error, (field,), skip=1) from None
     elif isinstance(request.prompt, list):
         raise _fault(("prompt",), "Input should be a valid string", "string_type")
     if spec.engine in TEXT_ENGINES:
@@ -81,32 +74,4 @@ def _fault(place: tuple[str, ...], message: str, kind: str) -> InvalidRequest:
     return InvalidRequest(
         f"{'.'.join(place)}: {message}",
         errors=[{"loc": [*place], "msg": message, "type": kind}],
-    )
-
-
-def _invalid(error: ValidationError, prefix: tuple[str, ...], skip: int = 0) -> InvalidRequest:
-    """`skip`: how many of each path's first parts are not the caller's: the kind of an input."""
-    faults = [
-        (_message(row), [*prefix, *map(_shown, row["loc"][skip:])], row["type"])
-        for row in error.errors(include_url=False, include_input=False)[:MAX_FAULTS_SHOWN]
-    ]
-    message, place, _ = faults[0]
-    where = ".".join(map(str, place))
-    return InvalidRequest(
-        f"{where}: {message}" if where else message,
-        errors=[{"loc": loc, "msg": msg, "type": kind} for msg, loc, kind in faults],
-    )
-
-
-def _message(row: ErrorDetails) -> str:
-    """What is wrong; in our own words where one of our validators found it."""
-    return str(row["ctx"]["error"]) if row["type"] == "value_error" else row["msg"]
-
-
-def _shown(part: str | int) -> str | int:
-    """A part of a path, bounded: its names are the caller's."""
-    return (
-        part
-        if isinstance(part, int) or len(part) <= MAX_NAME_SHOWN
-        else part[:MAX_NAME_SHOWN] + "…"
     )

@@ -142,6 +142,7 @@ class Loop:
                 token_ids=submit.token_ids,
                 expires=job.until,
                 salt=submit.salt,
+                adapter=submit.adapter,
                 further=submit.further,
             )
             self._engine.admit(work)

@@ -30,7 +30,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
 
     `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and `token_ids`
     were streamed by earlier attempts, `further` of the job's texts after the first. `salt` stands for its
-    tenant, whom the host does not know.
+    tenant, whom the host does not know. `adapter`: the entry that it is for, where that is an adapter of the
+    host's model.
     """
 
     ticket: str
@@ -41,6 +42,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     token_ids: tuple[int, ...] = ()
     salt: str = ""
     further: tuple[Prefix, ...] = ()
+    adapter: str = ""
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -65,6 +67,8 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     dtype: str
     details: dict[str, Any]
     load_ms: float
+    adapters: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):

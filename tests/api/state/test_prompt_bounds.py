@@ -89,6 +89,7 @@ def test_the_widest_worker_decides(store: JobStore) -> None:
     tell(store, "m", "wide", {"tokens": 512, "bytes": 4096})
 
     known.check(spec, "x" * 4096, {})
+    known.check(spec, "x" * 4097, {"truncate": "left"})
     with pytest.raises(InputRefused, match="4096"):
         known.check(spec, "x" * 4097, {})
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import torch
-from transformers import AutoModelForCausalLM
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
@@ -19,22 +18,24 @@ from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
+from workers.engines.loading.text_part import TextPart
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.adapter_check import check, samples
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.families import check_family
+from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import static_runner
+from workers.engines.text_generation.forward.unpacked import unpacked_runner
 from workers.engines.text_generation.grammar.masks import Masks
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
+from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
@@ -44,6 +45,9 @@ from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
+
+WAYS = {"stacked": "stacked", "static": "one by one"}
+"""How a model runs that is not packed, in words."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,9 +73,11 @@ class TextGeneration:
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
-        check_family(path, where)
+        auto_model = auto_model_of(path, where)
         read_json(path / "generation_config.json", where)
-        tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
+        tokenizer, model = read(auto_model, path, placement, where)
+        if isinstance(auto_model, TextPart):
+            auto_model.check(model, where)
         return self.serve(tokenizer, model, placement)
 
     @torch.inference_mode()
@@ -92,7 +98,7 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, rewind = 0, None
+        graphs, state_bytes, rewind = 0, 0, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
@@ -103,12 +109,11 @@ class TextGeneration:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
-            adapters.refuse_all(
-                f"its base model runs one text at a time ({reason}), without adapters"
-            )
+            way = unpacked_runner(model, placement, slots, length)
+            self._runner, batching, slots = way.runner, way.batching, way.slots
+            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
+            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         if self._own in adapters.refused:
@@ -134,8 +139,19 @@ class TextGeneration:
         reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
+        if packed:
+            drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
+        else:
+            drafts = none(f"it needs a packed model, and this one runs {batching}")
         self._scheduler = Scheduler(
-            slots, budget, reuse=reuse, public=public, copies=packed, rewind=rewind
+            slots,
+            budget,
+            reuse=reuse,
+            public=public,
+            copies=packed,
+            rewind=rewind,
+            as_made=not packed,
+            drafter=drafts.drafter,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -149,9 +165,11 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "slot_state_bytes": state_bytes,
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
+                "speculation": drafts.details,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(validator.bounds),
                 "accepted": msgspec.to_builtins(validator.accepted),
@@ -213,7 +231,7 @@ class TextGeneration:
         self._scheduler.begin(chunks)
         turns = self._turns(chunks) if chunks else []
         # Nothing above has changed any sequence, and nothing below can fail.
-        self._scheduler.commit(chunks)
+        self._scheduler.commit(chunks, _accepted(turns))
         shares: dict[str, float] = {}
         for chunk in chunks:
             shares[chunk.sequence.job] = shares.get(chunk.sequence.job, 0.0) + chunk.length
@@ -237,9 +255,16 @@ class TextGeneration:
         masks = self._masks.begin(chunks)
         try:
             rows, logits = self._runner.run(chunks)
-            draws = [row.sequence.draw(row.position) for row in rows]
+            draws = [row.sequence.draw(row.position, row.draft) for row in rows]
             allowed = masks.join(rows) if masks is not None else None
-            return list(self._listener.turns(rows, sampler.choose(logits, draws, allowed)))
+            chosen = sampler.choose(logits, draws, allowed)
+            turns = list(self._listener.turns(rows, chosen))
+            if None in chosen.tokens:
+                # What is no number must not stay behind a text, where masked places are multiplied by 0.
+                right = _accepted(turns)
+                drafting = [chunk for chunk in chunks if chunk.draft]
+                self._runner.undo([c.behind(right[c.sequence.id]) for c in drafting])
+            return turns
         except BaseException:
             if masks is not None:
                 masks.abandon()
@@ -256,10 +281,10 @@ class TextGeneration:
             step.outcomes.append(Failed(sequence.job, "engine_error", message))
             return
         sequence.scores += turn.scores
-        if turn.token is not None:
-            sequence.tokens.append(turn.token)
-            if sequence.matcher is not None:
-                sequence.matcher.take(turn.token)
+        sequence.tokens += turn.tokens
+        if sequence.matcher is not None:
+            for token in turn.tokens:
+                sequence.matcher.take(token)
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)
@@ -288,6 +313,11 @@ class TextGeneration:
         slot = self._scheduler.remove(sequence, forget=scrub)
         if slot != NO_SLOT:
             self._runner.release(slot, scrub=scrub)
+
+
+def _accepted(turns: Items[Turn]) -> dict[str, int]:
+    """How many tokens of each sequence's draft were right."""
+    return {turn.sequence.id: turn.accepted for turn in turns}
 
 
 def _eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,15 +1,18 @@
 """Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from functools import partial
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 SMALLEST_CHUNK = 16
 """Tokens of prefill that every step can take, however many sequences decode."""
+NONE: Mapping[str, int] = {}
 
 
 class Scheduler:
@@ -22,7 +25,9 @@ class Scheduler:
     and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
-    has lost some of what its beginning needs.
+    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
+    it was made: its prompt, then a token a step.
+    What the budget has left goes into drafts of a `drafter`.
     """
 
     def __init__(
@@ -32,14 +37,18 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        drafter: Drafter | None = None,
         copies: bool = False,
         rewind: int | None = None,
+        as_made: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._drafter = drafter
         self._copies = copies
+        self._as_made = as_made
         self._prefixes = Prefixes(slots)
         self._rewind = rewind
         self._written = [0] * slots
@@ -62,6 +71,8 @@ class Scheduler:
 
         `forget`: what the slot holds must not be used again.
         """
+        if self._drafter is not None:
+            self._drafter.forget(sequence)
         slot, sequence.slot = sequence.slot, NO_SLOT
         if slot == NO_SLOT:
             self._waiting.remove(sequence)
@@ -83,10 +94,11 @@ class Scheduler:
         coming: set[bytes] = set()
         for sequence in self._running:
             if left > 0 and len(sequence.tokens) - sequence.cached > 1:
-                chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
+                chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
-        return chunks + self._newcomers(left, coming)
+        chunks += self._newcomers(left, coming)
+        return chunks if self._drafter is None else self._drafter.extend(chunks, self.budget)
 
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
@@ -98,10 +110,17 @@ class Scheduler:
                 written = 0 if chunk.source == NO_SLOT else self._written[chunk.source]
             self._written[chunk.slot] = max(written, chunk.end)
 
-    def commit(self, chunks: Items[Chunk]) -> None:
-        """The step has been run: newcomers own their slots, and what was run is cached."""
-        for chunk in chunks:
-            sequence = chunk.sequence
+    def commit(self, chunks: Items[Chunk], accepted: Mapping[str, int] = NONE) -> None:
+        """The step has been run: newcomers own their slots, and what was run is cached.
+
+        Of a draft those tokens are that were right, `accepted` by the sequence's id.
+        """
+        for planned in chunks:
+            sequence = planned.sequence
+            right = accepted.get(sequence.id, 0)
+            chunk = planned.drafting(planned.draft[:right])
+            if self._drafter is not None and planned.samples:
+                self._drafter.judge(sequence, len(planned.draft), right)
             if sequence.slot == NO_SLOT:
                 self._settle(chunk)
             sequence.cached = chunk.end
@@ -129,7 +148,7 @@ class Scheduler:
                 computed = lead is not None and lead.cached >= shared
                 if lead is not None and computed and self._keeps(lead.slot, shared):
                     # Behind the prompt, which a text of the same job has computed.
-                    chunk = _chunk(sequence, free[0], shared, left, lead.slot)
+                    chunk = self._chunk(sequence, free[0], shared, left, lead.slot)
                     chunks.append(chunk)
                     taken.add(free.pop(0))
                     left -= chunk.length
@@ -141,7 +160,7 @@ class Scheduler:
             if count < len(names) and names[count] in coming:
                 continue
             slot, source = self._place(free, count, holders)
-            chunk = _chunk(sequence, slot, count * BLOCK, left, source)
+            chunk = self._chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
             begun.add(sequence.job)
             free.remove(slot)
@@ -180,13 +199,16 @@ class Scheduler:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
 
+    def _chunk(
+        self, sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT
+    ) -> Chunk:
+        length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+        if self._as_made:
+            length = min(length, max(1, sequence.prompt_length - start))
+        return Chunk(sequence, slot, start, length, source)
+
 
 def _lead(sequence: Sequence, length: int) -> Sequence | None:
     """Of its job's texts the one in a slot that has computed most of their first `length` tokens."""
     running = [one for one in sequence.siblings if one.slot != NO_SLOT]
     return max(running, key=lambda one: min(one.cached, length), default=None)
-
-
-def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
-    length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
-    return Chunk(sequence, slot, start, length, source)

@@ -50,14 +50,19 @@ class Choices:
         """What the job used: its prompt once, and the tokens of all its texts, end tokens left out.
 
         `cached_tokens` of the prompt were not computed for this job: what its first text to run has found.
+        Drafts are told of where there were some.
         """
         prompt = self.sequences[0].prompt_length
         made = sum(one.generated for one in self.sequences)
         cached = min((one.reused for one in self.sequences if one.largest_batch), default=0)
+        drafted = sum(one.drafted for one in self.sequences)
+        accepted = sum(one.accepted for one in self.sequences)
+        drafts = {"drafted_tokens": drafted, "accepted_tokens": accepted} if drafted else {}
         return {
             "prompt_tokens": prompt,
             "completion_tokens": made,
             "total_tokens": prompt + made,
             "cached_tokens": min(cached, prompt),
             "batch_size": max(1, *(one.largest_batch for one in self.sequences)),
+            **drafts,
         }

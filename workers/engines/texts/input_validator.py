@@ -144,6 +144,7 @@ class InputValidator:
             text=[begun.text] if begun.text else [],
             alone=alone,
             salt=work.salt,
+            speculates=bool(params.get("speculation", True)),
             adapter=work.adapter,
             ignores_eos=bool(params.get("ignore_eos")),
             job=work.id,
@@ -176,8 +177,8 @@ class InputValidator:
             for more in ("a", "1 b"):
                 turns = [{"role": "system", "content": text}, {"role": "user", "content": more}]
                 try:
-                    text = self._template.render({"messages": turns})
-                    chats.append(self._tokens(text, special=False))
+                    chat = self._template.render({"messages": turns})
+                    chats.append(self._tokens(chat, special=False))
                 except InputRefused:
                     break
             found.append(_common(chats))

@@ -6,22 +6,30 @@ from typing import Any
 
 import torch
 
-from workers.engines.embedding.sentence_text import TokenizedText
+from workers.engines.encoding.tokenized_text import TokenizedText
 
 
 class PaddedEncoder:
     """Texts of like length together, padded to the longest of their group.
 
     `padding` is how many tokens may be run for each real one: 1.0 puts only texts of equal length together,
-    0.0 runs each alone.
+    0.0 runs each alone. `output` is the field of the forward pass that has a vector for each token.
     """
 
-    def __init__(self, model: Any, pad: int, device: torch.device, padding: float) -> None:
+    def __init__(
+        self,
+        model: Any,
+        pad: int,
+        device: torch.device,
+        padding: float,
+        output: str = "last_hidden_state",
+    ) -> None:
         self._model = model
         self._pad = pad
         self._device = device
         self._padding = padding
         self._takes = takes(model)
+        self._output = output
 
     def encode(self, texts: Sequence[TokenizedText]) -> list[torch.Tensor]:
         """See `encoder.Encoder.encode`."""
@@ -39,7 +47,7 @@ class PaddedEncoder:
         types = torch.zeros(len(texts), longest, dtype=torch.long)
         for row, text in enumerate(texts):
             ids[row, : len(text)] = torch.tensor(text.ids)
-            mask[row, : len(text)] = 1
+            mask[row, : text.visible] = 1
             if text.types is not None:
                 types[row, : len(text)] = torch.tensor(text.types)
         inputs = {"input_ids": ids}
@@ -48,7 +56,7 @@ class PaddedEncoder:
         if "token_type_ids" in self._takes and texts[0].types is not None:
             inputs["token_type_ids"] = types
         inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        hidden: torch.Tensor = self._model(**inputs).last_hidden_state
+        hidden: torch.Tensor = getattr(self._model(**inputs), self._output)
         return hidden.float()
 
 

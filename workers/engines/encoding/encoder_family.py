@@ -15,6 +15,14 @@ HEADS = (
     "ForNextSentencePrediction",
 )
 """Architectures whose training was for an answer of their own: rerankers, classifiers, taggers."""
+ENCODERS = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+    "switch_transformers": "SwitchTransformersEncoderModel",
+}
+"""Models with a decoder whose encoder transformers has by itself, by model type."""
 MEDIA = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """With one of these sentence-transformers reads texts by a processor for several media."""
 
@@ -32,8 +40,11 @@ def read_family(root: Path, where: str) -> Any:
         raise ConfigError(f"{where}: cannot load {root}: {error}") from error
     refusal = f"{where}: {root} is no encoder of texts"
     kind = config.model_type
-    if config.is_encoder_decoder:
-        raise ConfigError(f"{refusal}: {kind} is an encoder with a decoder (is_encoder_decoder)")
+    if config.is_encoder_decoder and encoder_class(config) is None:
+        raise ConfigError(
+            f"{refusal}: {kind} is an encoder with a decoder (is_encoder_decoder), of which only"
+            f" {', '.join(ENCODERS)} have an encoder to themselves"
+        )
     for part in ("vision_config", "audio_config"):
         if getattr(config, part, None) is not None:
             raise ConfigError(f"{refusal} alone: config.json has a {part}")
@@ -48,6 +59,12 @@ def read_family(root: Path, where: str) -> Any:
     return config
 
 
+def encoder_class(config: Any) -> Any:
+    """The class of the encoder alone, of a kind that has a decoder, too; None for any other."""
+    name = ENCODERS.get(config.model_type)
+    return None if name is None else getattr(transformers, name)
+
+
 def plain_pooling(config: Any, root: Path, where: str) -> tuple[str, ...]:
     """How sentence-transformers pools a transformer that no modules.json speaks of.
 
@@ -55,9 +72,11 @@ def plain_pooling(config: Any, root: Path, where: str) -> tuple[str, ...]:
     """
     architecture = next(iter(config.architectures or ()), "")
     if architecture.endswith(HEADS):
+        ranks = architecture.endswith("ForSequenceClassification")
+        remedy = "; serve it with engine: ranking" if ranks else ""
         raise ConfigError(
             f"{where}: {root} is no embedding model: config.json names {architecture}, a model for answers"
-            " of its own"
+            f" of its own{remedy}"
         )
     causal = architecture.endswith("ForCausalLM") and getattr(config, "is_causal", True)
     return ("lasttoken",) if causal else ("mean",)

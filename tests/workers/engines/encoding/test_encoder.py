@@ -8,8 +8,8 @@ from transformers import AutoModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from tests.sentence_layouts import SIZES
-from workers.engines.embedding.encoder import Model, choose_encoder
-from workers.engines.embedding.sentence_text import TokenizedText
+from workers.engines.encoding.encoder import Model, choose_encoder
+from workers.engines.encoding.tokenized_text import TokenizedText
 
 LENGTHS = (3, 3, 4, 17, 18, 19, 40)
 

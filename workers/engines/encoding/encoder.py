@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import torch
 
-from workers.engines.embedding.packed_encoder import PackedEncoder
-from workers.engines.embedding.padded_encoder import PaddedEncoder
-from workers.engines.embedding.sentence_text import TokenizedText
+from workers.engines.encoding.packed_encoder import PackedEncoder
+from workers.engines.encoding.padded_encoder import PaddedEncoder
+from workers.engines.encoding.tokenized_text import TokenizedText
 from workers.engines.loading.text_lengths import ScaledRotary, scaled_rotaries
 from workers.engines.packed_attention import FAULTS, Unpackable
 
@@ -19,6 +19,9 @@ WAYS = {"padded": 1.2, "equal lengths": 1.0, "alone": 0.0}
 """Ways to run a model as it is, quickest first, by how many tokens are run for each real one."""
 TRIAL = (2, 7, 7, 8, 29, 31, 131)
 """Tokens of the texts that are tried at load: some alike in length, some nearly so, some not."""
+BEYOND = 5
+"""Tokens by which a text of the trial is longer than what a layer's attention reaches."""
+LONGEST_TRIAL = 2048
 
 
 class Encoder(Protocol):
@@ -55,7 +58,9 @@ class Model:
     """A model with what its encoders must know.
 
     `vocabulary` is how many token ids it knows, `longest` its longest text in tokens, `pad` its padding id,
-    `first` where its position table begins to count. `typed`: its tokenizer gives token type ids.
+    `first` where its position table begins to count. `typed`: its tokenizer gives token type ids. `output`
+    is the field of its forward pass that has a vector for each token. `hides`: texts may have tokens that
+    the others do not look at. `end`: the token that each text has as its last one, and nowhere else.
     """
 
     model: Any
@@ -66,16 +71,29 @@ class Model:
     dtype: torch.dtype
     first: int = 0
     typed: bool = False
+    output: str = "last_hidden_state"
+    hides: bool = False
+    end: int | None = None
 
     def trial(self) -> list[TokenizedText]:
         """Random texts of several lengths."""
         generator = torch.Generator().manual_seed(0)
         low = min(self.pad + 1, self.vocabulary - 1)
         texts = []
-        for size in (min(size, self.longest) for size in TRIAL):
+        for size in (min(size, self.longest) for size in (*TRIAL, *self._beyond_windows())):
             ids = torch.randint(low, self.vocabulary, (size,), generator=generator).tolist()
-            texts.append(TokenizedText(ids, [0] * size if self.typed else None))
+            if self.end is not None:
+                ids = [*(low if id_ == self.end else id_ for id_ in ids[:-1]), self.end]
+            types = [0] * size if self.typed else None
+            seen = (size + 1) // 2 if self.hides and size > 7 else None
+            texts.append(TokenizedText(ids, types, seen=seen))
         return texts
+
+    def _beyond_windows(self) -> set[int]:
+        """Lengths at which it shows how far layers look that do not look at a whole text."""
+        found = {getattr(module, "sliding_window", None) for module in self.model.modules()}
+        windows = {window for window in found if isinstance(window, int) and window > 0}
+        return {window + BEYOND for window in windows if window < min(self.longest, LONGEST_TRIAL)}
 
 
 def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
@@ -86,7 +104,7 @@ def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
     """
     rotaries = scaled_rotaries(model.model)
     texts = model.trial()
-    alone = ByKind(PaddedEncoder(model.model, model.pad, model.device, WAYS["alone"]), rotaries)
+    alone = ByKind(_padded(model, "alone"), rotaries)
     expected = alone.encode(texts)
     if not all(bool(torch.isfinite(tokens).all()) for tokens in expected):
         raise ValueError(f"its vectors are not numbers (NaN or infinity) in {model.dtype}")
@@ -105,9 +123,13 @@ def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
 
 def _candidates(model: Model) -> Iterator[tuple[str, Callable[[], PackedEncoder | PaddedEncoder]]]:
     for first in sorted({0, model.first}):
-        yield "packed", partial(PackedEncoder, model.model, model.longest, model.device, first)
+        yield "packed", partial(PackedEncoder, model.model, model.device, first, model.output)
     for way in ("padded", "equal lengths"):
-        yield way, partial(PaddedEncoder, model.model, model.pad, model.device, WAYS[way])
+        yield way, partial(_padded, model, way)
+
+
+def _padded(model: Model, way: str) -> PaddedEncoder:
+    return PaddedEncoder(model.model, model.pad, model.device, WAYS[way], model.output)
 
 
 def _checked(
