@@ -212,18 +212,16 @@ def grammar(plan: Plan, scratch: Path) -> Part:
 def _compile() -> tuple[float, float]:
     """Milliseconds to compile a schema that nobody knows yet, and to begin a text with one that is known."""
     grammars = Grammars(words_tokenizer(VOCABULARY), VOCABULARY, {0})
-    grammars.compile({"grammar": {"regex": "a"}})
-    params = {"grammar": CATALOGUE}
-    once = _timed(lambda: grammars.compile(params))
-    return once, _timed(lambda: grammars.matcher(params, [], {0}))
+    grammars.compile({"regex": "a"})
+    once = _timed(lambda: grammars.compile(CATALOGUE))
+    return once, _timed(lambda: grammars.matcher(CATALOGUE, [], {0}))
 
 
 def _masks() -> tuple[list[float], list[float]]:
     """Milliseconds of each step's masks for all streams, and of spreading them to floats."""
     tokenizer = words_tokenizer(LARGE_VOCABULARY)
     grammars = Grammars(tokenizer, LARGE_VOCABULARY, {0})
-    params = {"grammar": ENDLESS}
-    matchers = [grammars.matcher(params, [], {0}) for _ in range(STREAMS)]
+    matchers = [grammars.matcher(ENDLESS, [], {0}) for _ in range(STREAMS)]
     words = np.zeros((STREAMS, grammars.words), dtype=np.int32)
     chance = random.Random(SEED)
     found, spread = [], []
