@@ -42,6 +42,7 @@ from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
@@ -123,6 +124,7 @@ class TextGeneration:
         self._name = namer(detokenizer.vocabulary)
         self._grammars = Grammars(tokenizer, vocabulary, ends)
         self._masks = Masks(self._grammars.words)
+        self._replies = Replies(getattr(tokenizer, "chat_template", None), detokenizer.vocabulary)
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -208,21 +210,22 @@ class TextGeneration:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
-        known = self._grammars.knows(work.params)
+        known = self._grammars.knows(self._replies.grammar(work))
         # A grammar is compiled where long inputs are read, so that no text waits for it.
         size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
         self._intake.admit(work, size, partial(self._read, work))
 
     def _read(self, work: Work) -> list[int]:
-        self._grammars.compile(work.params)
+        self._grammars.compile(self._replies.grammar(work))
         return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validators[work.adapter].sequences(work, prompt)
+        grammar = self._replies.grammar(work)
         for sequence in sequences:
             said = sequence.tokens[sequence.prompt_length :]
-            sequence.matcher = self._grammars.matcher(work.params, said, sequence.ends)
-        self._jobs[work.id] = Choices(sequences)
+            sequence.matcher = self._grammars.matcher(grammar, said, sequence.ends)
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
             if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
