@@ -28,10 +28,19 @@ JOBS: list[dict[str, Any]] = [
 LONGEST = 80
 
 
-@pytest.fixture
-def bench(store: JobStore, tmp_path: Path) -> Iterator[tuple[Bench, Any]]:
+KINDS: dict[str, dict[str, Any]] = {
+    "LlamaConfig": LLAMA,
+    # Windows in a ring that texts go around, and sinks.
+    "GptOssConfig": LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12},
+}
+
+
+@pytest.fixture(params=KINDS)
+def bench(
+    store: JobStore, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Bench, Any]]:
     spec = text_spec(
-        save_causal(tmp_path, **LLAMA),
+        save_causal(tmp_path, request.param, **KINDS[request.param]),
         batch=Batch(max_size=8, token_budget=64),
         limits=Limits(max_prompt_tokens=96, max_new_tokens=LONGEST, run_timeout=120),
     ).model_copy(update={"name": MODEL})
