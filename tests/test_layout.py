@@ -31,6 +31,7 @@ SUBJECTS = {
     "shared/store/test_storage.py",
     "shared/store/test_stored_before.py",
     # The text engine on devices, with architectures, at the end of a text.
+    "workers/engines/text_generation/speculation/test_lookup.py",
     "workers/engines/text_generation/test_architectures.py",
     "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",

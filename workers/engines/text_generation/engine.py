@@ -42,6 +42,7 @@ from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
@@ -99,13 +100,14 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, state_bytes, rewind = 0, 0, None
+        graphs, state_bytes, rewind, lengths = 0, 0, None, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            batching, graphs = "packed", runner.graphs
+            rewind, lengths = runner.rewind, runner.lengths
             if adapters:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
@@ -122,6 +124,7 @@ class TextGeneration:
         self._name = namer(detokenizer.vocabulary)
         self._grammars = Grammars(tokenizer, vocabulary, ends)
         self._masks = Masks(self._grammars.words)
+        self._replies = Replies(getattr(tokenizer, "chat_template", None), detokenizer.vocabulary)
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -139,7 +142,9 @@ class TextGeneration:
         reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
-        if packed:
+        if lengths is not None:
+            drafts = none("positions of this model depend on how long a text is")
+        elif packed:
             drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
         else:
             drafts = none(f"it needs a packed model, and this one runs {batching}")
@@ -148,10 +153,12 @@ class TextGeneration:
             budget,
             reuse=reuse,
             public=public,
-            copies=packed,
+            copies=batching != "static",
             rewind=rewind,
             as_made=not packed,
             drafter=drafts.drafter,
+            window=lengths.window if lengths else None,
+            restarts=lengths is not None and lengths.restarts,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -203,21 +210,22 @@ class TextGeneration:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
-        known = self._grammars.knows(work.params)
+        known = self._grammars.knows(self._replies.grammar(work))
         # A grammar is compiled where long inputs are read, so that no text waits for it.
         size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
         self._intake.admit(work, size, partial(self._read, work))
 
     def _read(self, work: Work) -> list[int]:
-        self._grammars.compile(work.params)
+        self._grammars.compile(self._replies.grammar(work))
         return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validators[work.adapter].sequences(work, prompt)
+        grammar = self._replies.grammar(work)
         for sequence in sequences:
             said = sequence.tokens[sequence.prompt_length :]
-            sequence.matcher = self._grammars.matcher(work.params, said, sequence.ends)
-        self._jobs[work.id] = Choices(sequences)
+            sequence.matcher = self._grammars.matcher(grammar, said, sequence.ends)
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
             if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:

@@ -28,7 +28,8 @@ PROBE = 5
 class Past:
     """What one sequence has been through. Its states lie in row `row` of `states`, one tensor for each leaf.
 
-    A step makes new tensors for all its rows, so a step that failed has changed nothing.
+    A step makes new tensors for all its rows, so a step that failed has changed nothing. `prompt` is what the
+    other texts of its job begin with.
     """
 
     sequence: Sequence
@@ -36,6 +37,21 @@ class Past:
     keys: list[RowKeys]
     states: list[torch.Tensor]
     row: int
+    prompt: "Prompt | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a prompt alone has left, with the logits of its last token, float32 [vocabulary]."""
+
+    keys: list[RowKeys]
+    states: list[torch.Tensor]
+    logits: torch.Tensor
+
+    def begin(self, sequence: Sequence) -> Past:
+        """Where a text of this prompt begins. Keys that are gone on with are copied by that."""
+        keys = [row.shared() for row in self.keys]
+        return Past(sequence, sequence.prompt_length, keys, self.states, 0, self)
 
 
 class StackedRunner:
@@ -76,7 +92,7 @@ class StackedRunner:
         for chunk in due:
             past = self._pasts.get(chunk.slot)
             if past is None or past.sequence is not chunk.sequence or past.length > chunk.start:
-                past, logits = self._prefill(chunk.sequence)
+                past, logits = self._begin(chunk)
                 found[Row(chunk.sequence, past.length - 1)] = logits
             pasts[chunk.slot] = past
         while behind := [c for c in due if pasts[c.slot].length < c.end]:
@@ -85,7 +101,9 @@ class StackedRunner:
             for chunk, past, line in zip(behind, rows, logits, strict=True):
                 found[Row(chunk.sequence, past.length)] = line
             for row, (chunk, past) in enumerate(zip(behind, rows, strict=True)):
-                pasts[chunk.slot] = Past(past.sequence, past.length + 1, past.keys, states, row)
+                pasts[chunk.slot] = Past(
+                    past.sequence, past.length + 1, past.keys, states, row, past.prompt
+                )
         self._pasts |= pasts
         self._part(pasts)
         wanted = [row for chunk in due for row in chunk.rows]
@@ -108,6 +126,17 @@ class StackedRunner:
     def detach(self) -> None:
         """See `Runner.detach`."""
         self._attention.detach()
+
+    def _begin(self, chunk: Chunk) -> tuple[Past, torch.Tensor]:
+        """A text's prompt, and its last token's logits: those of another text of its job where it has one."""
+        source = self._pasts.get(chunk.source)
+        prompt = source.prompt if source is not None else None
+        if prompt is None or source is None or source.sequence.job != chunk.sequence.job:
+            past, logits = self._prefill(chunk.sequence)
+            if not chunk.sequence.siblings:
+                return past, logits
+            prompt = Prompt(past.keys, past.states, logits)
+        return prompt.begin(chunk.sequence), prompt.logits
 
     def _prefill(self, sequence: Sequence) -> tuple[Past, torch.Tensor]:
         """A text's prompt alone, and its last token's logits, float32 [vocabulary]."""
@@ -163,7 +192,7 @@ class StackedRunner:
                 if tensor.shape[leaf.rows] > 1
             ]
             if own:
-                self._pasts[slot] = Past(past.sequence, past.length, past.keys, own, 0)
+                self._pasts[slot] = Past(past.sequence, past.length, past.keys, own, 0, past.prompt)
 
     def _understand(self) -> tuple[StateFrame, int, int]:
         """The frame of the model's cache, the bytes of a row's states, and those of a token's keys."""
