@@ -230,7 +230,7 @@ class Scheduler:
         length = min(left, end - start, sequence.longest_chunk)
         if self._as_made:
             length = min(length, max(1, sequence.prompt_length - start))
-        return Chunk(sequence, slot, start, length, source, long)
+        return Chunk(sequence, slot, start, length, source, long=long)
 
     def _long(self, sequence: Sequence) -> bool:
         """Whether the sequence's next chunk is read as a long text's from its first token on."""
