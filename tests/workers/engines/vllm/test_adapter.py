@@ -148,9 +148,34 @@ def test_what_vllm_refuses_is_refused(engine: Vllm) -> None:
     engine._engine.model_config.max_model_len = 1
     with pytest.raises(InputRefused, match="longer than the maximum model length of 1"):
         engine.admit(work("a"))
-    with pytest.raises(InputRefused, match="no logprobs"):
-        engine.admit(work("a", logprobs=True))
     assert engine.pending() == 0
+
+
+@pytest.mark.parametrize("stop", [[], ["e"]])
+def test_logprobs_are_told_of_each_token_by_any_attempt(engine: Vllm, stop: list[str]) -> None:
+    asked = work("a", logprobs=True, top_logprobs=2, stop=stop)
+    whole = drive(engine, [asked])
+
+    output = whole.finished("a").output
+    ids = [token for piece in whole.pieces["a"] for token in piece.token_ids]
+    assert len(output["logprobs"]) == whole.finished("a").usage["completion_tokens"]
+    assert [entry["token_id"] for entry in output["logprobs"]][: len(ids)] == ids
+    for entry in output["logprobs"]:
+        assert entry["top"][0] == {k: entry[k] for k in ("token", "token_id", "logprob")}
+        assert [other["logprob"] for other in entry["top"]] == [-1 / 8, -2 / 8]
+    for cut in range(len(whole.pieces["a"]) + 1):
+        again = drive(engine, [resumed(asked, whole.pieces["a"][:cut])])
+        assert again.finished("a").output == output
+
+
+def test_higher_classes_go_first(engine: Vllm) -> None:
+    ran = drive(
+        engine,
+        [replace(work(f"low-{n}"), priority="low") for n in range(3)]
+        + [replace(work("high"), priority="high"), work("normal")],
+    )
+
+    assert list(ran.outcomes)[:2] == ["high", "normal"]
 
 
 def test_parameters_reach_vllm(engine: Vllm) -> None:
@@ -197,9 +222,7 @@ def test_of_several_texts_each_goes_on_where_it_was(engine: Vllm) -> None:
     first, second = (
         [piece for piece in whole.pieces["a"] if piece.choice == choice] for choice in range(2)
     )
-    begun = resumed(work("a", n=2), first[:2])
-    told = resumed(work("a", n=2), second)
-    again = drive(engine, [replace(begun, further=(told.prefix,))])
+    again = drive(engine, [resumed(work("a", n=2), [*first[:2], *second])])
 
     assert again.finished("a").output == whole.finished("a").output
     assert again.finished("a").usage["completion_tokens"] == 24
@@ -215,10 +238,10 @@ def test_a_text_that_breaks_or_is_refused_takes_its_job_with_it(engine: Vllm) ->
     given = iter([None, ValueError("no more")])
     add = engine._engine.add_request
 
-    def refuses(*arguments: Any) -> str:
+    def refuses(*arguments: Any, **options: Any) -> str:
         if (error := next(given)) is not None:
             raise error
-        return add(*arguments)
+        return add(*arguments, **options)
 
     engine._engine.add_request = refuses  # type: ignore[method-assign]
     with pytest.raises(InputRefused, match="no more"):
