@@ -171,6 +171,7 @@ class _Request:
     params: SamplingParams
     salt: str | None
     priority: int
+    adapter: int = 0
     cached: int = 0
     spoiled: bool = False
     """It has read a block that was never written."""
@@ -245,7 +246,12 @@ class LLMEngine:
         self.params.append(params)
         self.prompts.append(prompt)
         self.requests[request_id] = _Request(
-            request_id, list(ids), params, prompt.get("cache_salt"), priority
+            request_id,
+            list(ids),
+            params,
+            prompt.get("cache_salt"),
+            priority,
+            lora_request.lora_int_id if lora_request is not None else 0,
         )
         return f"{request_id}-1a2b3c4d"
 
@@ -307,7 +313,7 @@ class LLMEngine:
             raise fault
 
     def _advance(self, request: _Request) -> RequestOutput:
-        token = (next_token(request.tokens) + request.spoiled) % 300
+        token = (next_token(request.tokens) + request.spoiled + request.adapter) % 300
         request.made.append(token)
         reason = None
         if token in (request.params.stop_token_ids or ()):

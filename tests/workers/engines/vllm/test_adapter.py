@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.catalog import Batch
+from shared.domain.catalog import Adapter, Batch, Limits
 from shared.domain.errors import ConfigError, InputRefused
 from tests import fake_vllm
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_adapters import save_adapter
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.engines.loading.test_tokenizer_file import TEXT, byte_level
 from workers.engines.base import Failed, Work
@@ -466,3 +467,33 @@ def test_a_text_that_cannot_be_read_ends_alone(
     assert ran.text("a") == ran.streamed("a") == expected(PROMPTS[0], 12)
     assert ran.text("c") == expected(PROMPTS[1], 12)
     assert engine._engine.requests == {}
+
+
+def test_adapters_are_served_beside_their_base(llama: Path, tmp_path: Path) -> None:
+    limits = Limits(max_prompt_tokens=96, max_new_tokens=6)
+    adapters = tuple(
+        Adapter(name=name, path=path, limits=limits)
+        for name, path in {
+            "first": save_adapter(llama, tmp_path / "first", r=4),
+            "second": save_adapter(llama, tmp_path / "second", r=12),
+            "none": tmp_path,
+        }.items()
+    )
+    engine = build(text_spec(llama, engine="vllm", adapters=adapters))
+    assert isinstance(engine, Vllm)
+    info = engine.load()
+    asked = [work("base"), *(replace(work(name), adapter=name) for name in ("first", "second"))]
+
+    ran = drive(engine, [replace(one, params={"max_new_tokens": 6}) for one in asked])
+
+    assert len({ran.text(one.id) for one in asked}) == 3
+    told = engine._engine.adapters
+    assert [(one.lora_name, one.lora_int_id) for one in told] == [("first", 1), ("second", 2)]
+    assert (engine._engine.args.max_loras, engine._engine.args.max_lora_rank) == (2, 16)
+    assert {name: said["adapter_rank"] for name, said in info.adapters.items()} == {
+        "first": 4,
+        "second": 12,
+    }
+    assert "no adapter_config.json" in info.refused["none"]
+    with pytest.raises(InputRefused, match="max_new_tokens must be from 1 to 6"):
+        engine.admit(replace(work("long"), adapter="first"))
