@@ -35,6 +35,7 @@ SUBJECTS = {
     "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
     "workers/engines/text_generation/test_requested_texts.py",
+    "workers/engines/text_generation/grammar/test_texts.py",
     "workers/engines/text_generation/test_text_ends.py",
     "workers/engines/text_generation/test_text_part.py",
     "workers/engines/texts/test_least_length.py",
