@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.engines import encoding, generating, poisoning, windows
+from bench.engines import answers, encoding, generating, grammars, poisoning, ranking, windows
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
+from bench.engines.lookup import LOOKUP
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.states import states
@@ -364,8 +365,12 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "generation": (generation,),
     "identical": (identical,),
     "prefix": (prefix,),
+    "lookup": LOOKUP,
     "windows": (windows.windowed,),
+    "grammar": (grammars.grammar,),
     "embedding": (embedding,),
+    "ranking": (ranking.ranking,),
+    "answers": (answers.answers,),
     "poison": (poison,),
     "stream": (stream, system_rate),
     "states": (states,),

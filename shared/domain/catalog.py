@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from shared.domain.adapters import with_base
 from shared.domain.errors import ConfigError, UnknownModel
@@ -54,6 +61,23 @@ class PrefixCache(Section):
     shared: list[Annotated[str, StringConstraints(min_length=1, max_length=65_536)]] = Field(
         default_factory=list, max_length=64
     )
+
+
+class PromptLookup(Section):
+    """Look-up decoding: what followed the text's last `ngram` tokens before is tried, at most `longest`
+    tokens in a step.
+    """
+
+    kind: Literal["prompt_lookup"] = "prompt_lookup"
+    ngram: int = Field(default=3, ge=1, le=16)
+    longest: int = Field(default=15, ge=1, le=31)
+
+
+def _as_word(value: Any) -> Any:
+    """YAML reads `on` and `off` as truth values."""
+    if isinstance(value, bool):
+        return "auto" if value else "none"
+    return value
 
 
 class Limits(Section):
@@ -143,6 +167,12 @@ class ModelSpec(Section):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
     prefix_cache: PrefixCache = PrefixCache()
+    speculation: Annotated[PromptLookup | Literal["auto", "none"], BeforeValidator(_as_word)] = (
+        Field(
+            default="auto",
+            description="Speculative decoding; auto: by prompt look-up, where it changes no bit and pays.",
+        )
+    )
     limits: Limits = Limits()
     breaker: Breaker = Breaker()
     retries: Retries = Retries()
@@ -268,6 +298,10 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
     _check_env(fields.get("env"), where)
     if fields.get("prefix_cache") and engine != "text-generation":
         raise ConfigError(f"{where}.prefix_cache: only the engine text-generation shares prefixes")
+    if fields.get("speculation", "none") not in ("none", False) and engine != "text-generation":
+        raise ConfigError(
+            f"{where}.speculation: only the engine text-generation has look-up decoding"
+        )
     try:
         return ModelSpec(name=name, **fields)
     except ValidationError as error:

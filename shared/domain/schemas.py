@@ -176,7 +176,8 @@ class JobError(BaseModel):
 class Usage(BaseModel):
     """What a job used; token counts where the model has tokens.
 
-    `cached_tokens` of the prompt were not computed again. `first_token_ms` is the time from the job's
+    `cached_tokens` of the prompt were not computed again. Of `drafted_tokens` that were tried ahead, which
+    look-up decoding does, `accepted_tokens` were right. `first_token_ms` is the time from the job's
     creation to the first piece of its output. `device_seconds` is its share of the engine's steps, over
     all attempts that their worker could speak of.
     """
@@ -185,6 +186,8 @@ class Usage(BaseModel):
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
     queue_ms: float | None = None
     run_ms: float | None = None
     first_token_ms: float | None = None

@@ -1,15 +1,18 @@
 """Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from functools import partial
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 SMALLEST_CHUNK = 16
 """Tokens of prefill that every step can take, however many sequences decode."""
+NONE: Mapping[str, int] = {}
 
 
 LONG = "\0long"
@@ -29,7 +32,8 @@ class Scheduler:
     has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read
     as it was made: its prompt, then a token a step. Texts of more than `window` tokens are long ones, with
     other positions: a prompt that is longer is read so from its first token on; a text that grows longer goes
-    on so, or with `restarts` is read again from its first token.
+    on so, or with `restarts` is read again from its first token. What the budget has left goes into drafts of
+    a `drafter`.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        drafter: Drafter | None = None,
         copies: bool = False,
         rewind: int | None = None,
         as_made: bool = False,
@@ -49,6 +54,7 @@ class Scheduler:
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._drafter = drafter
         self._copies = copies
         self._as_made = as_made
         self._prefixes = Prefixes(slots)
@@ -76,6 +82,8 @@ class Scheduler:
 
         `forget`: what the slot holds must not be used again.
         """
+        if self._drafter is not None:
+            self._drafter.forget(sequence)
         slot, sequence.slot = sequence.slot, NO_SLOT
         if slot == NO_SLOT:
             self._waiting.remove(sequence)
@@ -103,7 +111,8 @@ class Scheduler:
                 chunks.append(self._chunk(sequence, sequence.slot, start, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
-        return chunks + self._newcomers(left, coming)
+        chunks += self._newcomers(left, coming)
+        return chunks if self._drafter is None else self._drafter.extend(chunks, self.budget)
 
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
@@ -117,10 +126,17 @@ class Scheduler:
                 self._prefixes.cut(chunk.slot, 0)
             self._written[chunk.slot] = max(written, chunk.end)
 
-    def commit(self, chunks: Items[Chunk]) -> None:
-        """The step has been run: newcomers own their slots, and what was run is cached."""
-        for chunk in chunks:
-            sequence = chunk.sequence
+    def commit(self, chunks: Items[Chunk], accepted: Mapping[str, int] = NONE) -> None:
+        """The step has been run: newcomers own their slots, and what was run is cached.
+
+        Of a draft those tokens are that were right, `accepted` by the sequence's id.
+        """
+        for planned in chunks:
+            sequence = planned.sequence
+            right = accepted.get(sequence.id, 0)
+            chunk = planned.drafting(planned.draft[:right])
+            if self._drafter is not None and planned.samples:
+                self._drafter.judge(sequence, len(planned.draft), right)
             if sequence.slot == NO_SLOT:
                 self._settle(chunk)
             if chunk.long != sequence.long:
@@ -214,7 +230,7 @@ class Scheduler:
         length = min(left, end - start, sequence.longest_chunk)
         if self._as_made:
             length = min(length, max(1, sequence.prompt_length - start))
-        return Chunk(sequence, slot, start, length, source, long)
+        return Chunk(sequence, slot, start, length, source, long=long)
 
     def _long(self, sequence: Sequence) -> bool:
         """Whether the sequence's next chunk is read as a long text's from its first token on."""

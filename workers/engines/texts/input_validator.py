@@ -144,6 +144,7 @@ class InputValidator:
             text=[begun.text] if begun.text else [],
             alone=alone,
             salt=work.salt,
+            speculates=bool(params.get("speculation", True)),
             adapter=work.adapter,
             ignores_eos=bool(params.get("ignore_eos")),
             job=work.id,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 from workers.engines.texts.detokenizer import Spoken
 from workers.engines.texts.sampling import Draw, Sampling, Score
@@ -46,6 +47,11 @@ class Sequence:
     """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
     salt: str = ""
     """Of its tenant: what `prefixes` shares is shared with nobody else."""
+    speculates: bool = True
+    """Several tokens may be tried at once, where the engine can do that."""
+    drafted: int = 0
+    accepted: int = 0
+    """Tokens that were tried, and those of them that were right."""
     adapter: str = ""
     """The LoRA adapter that its rows run with; "" for the model alone."""
     ignores_eos: bool = False
@@ -56,6 +62,9 @@ class Sequence:
     """Which of its job's texts it is."""
     siblings: Items["Sequence"] = ()
     """All texts of its job, where there are several: they have one prompt, which is computed once."""
+
+    matcher: Any = None
+    """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
 
     def __post_init__(self) -> None:
         self.job = self.job or self.id
@@ -86,14 +95,29 @@ class Sequence:
         return len(self.tokens) if self.wanted == len(self.tokens) - 1 else REPLAY
 
     @property
-    def heeded(self) -> tuple[str, ...]:
-        """The stop strings that the next token may complete: none in a text that is too short to end."""
-        return self.stops if self.generated >= self.sampling.min_tokens else ()
+    def decodes(self) -> bool:
+        """All that it lacks is the token behind its last one."""
+        last = len(self.tokens) - 1
+        return self.cached == last == self.wanted and self.ended is None
 
-    def draw(self, position: int) -> Draw:
-        """What is to be done with the logits of a position, one of those from `wanted` on."""
+    @property
+    def heeded(self) -> tuple[str, ...]:
+        """The stop strings that the next token may complete."""
+        return self.heeded_behind(self.generated)
+
+    def heeded_behind(self, generated: int) -> tuple[str, ...]:
+        """Those that a token behind `generated` others may complete: none in a text too short to end."""
+        return self.stops if generated >= self.sampling.min_tokens else ()
+
+    def draw(self, position: int, draft: Items[int] = ()) -> Draw:
+        """What is to be done with the logits of a position, one of those from `wanted` on.
+
+        Behind the text's end it is chosen as if the text went on as the `draft` does.
+        """
         following = position + 1
         known = self.tokens[following] if following < len(self.tokens) else None
         drawn = following - self.prompt_length
         most = self.prompt_length + self.max_new_tokens
-        return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known, most)
+        ahead = following - len(self.tokens)
+        tokens = [*self.tokens, *draft[:ahead]] if ahead > 0 else self.tokens
+        return Draw(self.sampling, tokens, drawn, self.prompt_length, known, most)

@@ -7,6 +7,8 @@ versions of torch and transformers of its own, so it lives in another environmen
 
 import logging
 import traceback
+from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,20 +28,28 @@ from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.detokenizer import Chunk, Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
+from workers.engines.vllm.structured import structured
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Text:
-    """A text of a job and the request that stands for it in vLLM; `said` is what this step brought."""
+    """A text of a job and the request that stands for it in vLLM; `said` is what this step brought.
+
+    `structured`: what it must be made of, as vLLM's parameters. vLLM follows a grammar from a text's
+    beginning only, so such a text is made anew with its seed, and `repeats` must come again first.
+    """
 
     sequence: Sequence
     request: str
+    structured: Mapping[str, Any] | None = None
     cached: int = 0
     said: list[Chunk] = field(default_factory=list)
+    repeats: deque[int] = field(default_factory=deque)
 
 
 class Vllm:
@@ -95,9 +105,11 @@ class Vllm:
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validator.sequences(work, prompt)
-        self._jobs[work.id] = Choices(sequences)
+        grammar = self._replies.grammar(work)
+        held = structured(grammar) if grammar else None
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
-            text = self._texts[sequence.id] = Text(sequence, "")
+            text = self._texts[sequence.id] = Text(sequence, "", held)
             if sequence.ended is not None:
                 self._ended[sequence.id] = sequence.ended
                 continue
@@ -156,9 +168,13 @@ class Vllm:
         """Have vLLM go on where the text has come to. Raises what vLLM raises."""
         sequence = text.sequence
         text.request = f"{sequence.id}#{next(self._numbers)}"
+        begun = sequence.tokens
+        if text.structured is not None:
+            text.repeats = deque(begun[sequence.prompt_length :])
+            begun = begun[: sequence.prompt_length]
         # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
-        prompt = self._library.tokens_input(list(sequence.tokens), cache_salt=sequence.salt or None)
-        params = sampling(self._library, sequence)
+        prompt = self._library.tokens_input(list(begun), cache_salt=sequence.salt or None)
+        params = sampling(self._library, sequence, len(begun), text.structured)
         self._engine.add_request(text.request, prompt, params)
         self._requests[text.request] = text
 
@@ -205,6 +221,11 @@ class Vllm:
         sequence.largest_batch = max(sequence.largest_batch, step.batch_size)
         reason: str | None = None
         for token in completion.token_ids:
+            if text.repeats:
+                if token == text.repeats.popleft():
+                    continue
+                self._fail(text, "vLLM does not say again what it had said of this job.", step)
+                return
             reason = self._take(text, token)
             if reason is not None:
                 break
@@ -278,6 +299,8 @@ class Vllm:
         where = f"models.{self._spec.name}.path"
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
+        template = getattr(tokenizer, "chat_template", None)
+        self._replies = Replies(template, self._detokenizer.vocabulary)
         ends, size, self._own = own_settings(path, tokenizer, where)
         limits = self._spec.limits
         self._validator = InputValidator(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from workers.engines import packed_attention
-from workers.engines.row_blocks import fixed_rows
+from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward import few_rows
@@ -113,7 +113,8 @@ class PackedRunner:
         if self._ladder is not None and decodes and not adapted:
             logits = self._ladder.run(packed)
             return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
-        self._attention.layout = layout = lay_out(packed, self._device)
+        by_place = wants_fixed_rows(self._device, self._model.dtype)
+        self._attention.layout = layout = lay_out(packed, self._device, by_place=by_place)
         rows: list[Row] = []
         places: list[int] = []
         tokens: list[int] = []
