@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from api.http.body_bounds import MAX_INTEGER
 from shared.domain.catalog import Catalog, ModelSpec
+from shared.domain.outputs import OUTPUTS
 from shared.domain.params import INPUTS, PARAMS, TEXT_ENGINES, TOKEN_IDS_SCHEMA
 from shared.domain.wire import NULL, or_null
 
@@ -99,6 +100,12 @@ def _prompt_schema(spec: ModelSpec) -> dict[str, Any]:
         return _TEXT
     ids = {**TOKEN_IDS_SCHEMA, "maxItems": spec.limits.max_prompt_tokens}
     return {"anyOf": [_TEXT, ids]}
+
+
+def output_schema(spec: ModelSpec) -> dict[str, Any]:
+    """JSON schema of what a model's jobs answer; any JSON of an engine of one's own, or of a pipeline."""
+    made = OUTPUTS.get(spec.engine)
+    return {} if made is None else _whole(made)
 
 
 def by_model(catalog: Catalog) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
 from workers.engines.text_generation.forward.row_attention import RowAttention, RowKeys
+from workers.engines.text_generation.forward.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.states import StateFrame, found_states, leaves
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import Sequence
@@ -64,6 +65,7 @@ class StackedRunner:
         self._model = model
         self._device = device
         self._attention = RowAttention(model)
+        self._spaces = StateSpaces(model)
         self._takes_positions = takes(model, "position_ids")
         self._pasts: dict[int, Past] = {}
         self._before: dict[int, Past | None] = {}
@@ -95,12 +97,12 @@ class StackedRunner:
             pasts[chunk.slot] = past
         while behind := [c for c in due if pasts[c.slot].length < c.end]:
             rows = [pasts[chunk.slot] for chunk in behind]
-            logits = self._decode(rows)
+            logits, states = self._decode(rows)
             for chunk, past, line in zip(behind, rows, logits, strict=True):
                 found[Row(chunk.sequence, past.length)] = line
             for row, (chunk, past) in enumerate(zip(behind, rows, strict=True)):
                 pasts[chunk.slot] = Past(
-                    past.sequence, past.length + 1, past.keys, self._states, row, past.prompt
+                    past.sequence, past.length + 1, past.keys, states, row, past.prompt
                 )
         self._pasts |= pasts
         self._part(pasts)
@@ -140,19 +142,20 @@ class StackedRunner:
         """A text's prompt alone, and its last token's logits, float32 [vocabulary]."""
         ids = torch.tensor([sequence.tokens[: sequence.prompt_length]], device=self._device)
         keys = self._attention.read()
-        logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
+        with self._spaces.short_chunks(sequence.prompt_length):
+            logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
         states = self._frame.states_of(state)
         return Past(sequence, sequence.prompt_length, keys, states, 0), logits[0, 0]
 
-    def _decode(self, rows: Items[Past]) -> torch.Tensor:
-        """The next token of each row; float32 [rows, vocabulary]. Leaves the new states in `_states`."""
+    def _decode(self, rows: Items[Past]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The next token of each row: logits, float32 [rows, vocabulary], and the rows' new states."""
         positions = [past.length for past in rows]
         tokens = [[past.sequence.tokens[past.length]] for past in rows]
         at = upload([[position] for position in positions], torch.long, self._device)
         self._attention.decode([past.keys for past in rows], positions)
         self._frame.put(self._gathered(rows), max(positions))
         try:
-            with fixed_rows(self._device, self._model.dtype):
+            with fixed_rows(self._device, self._model.dtype), self._spaces.lean_updates():
                 output = self._model(
                     input_ids=upload(tokens, torch.long, self._device),
                     use_cache=True,
@@ -161,9 +164,8 @@ class StackedRunner:
                     **self._frame.caches,
                 )
         finally:
-            self._states = self._frame.take()
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
+            states = self._frame.take()
+        return output.logits[:, -1].float(), states
 
     def _gathered(self, rows: Items[Past]) -> list[torch.Tensor]:
         """The rows' states side by side, in memory of their own: a model may write where it reads."""
