@@ -7,6 +7,7 @@ from typing import cast
 from flask import Flask
 
 from api.state.cache import Cache
+from api.state.grammars import Grammars
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits
 from api.state.notifier import Notifier
@@ -59,6 +60,7 @@ class Services:
     limits: Limits
     cache: Cache
     prompt_bounds: KnownBounds
+    grammars: Grammars = field(default_factory=Grammars)
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

@@ -57,6 +57,14 @@ class RequestOutputKind(enum.Enum):
 
 
 @dataclass(kw_only=True)
+class StructuredOutputsParams:
+    json: str | dict[str, Any] | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+
+
+@dataclass(kw_only=True)
 class SamplingParams:
     temperature: float = 1.0
     top_p: float = 1.0
@@ -76,6 +84,7 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     detokenize: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
+    structured_outputs: StructuredOutputsParams | None = None
 
 
 @dataclass
@@ -142,6 +151,7 @@ class EngineArgs:
     enable_prefix_caching: bool = True
     tensor_parallel_size: int = 1
     disable_log_stats: bool = False
+    structured_outputs_config: dict[str, Any] | None = None
     scheduling_policy: str = "fcfs"
     enable_lora: bool = False
     max_loras: int = 1
@@ -358,7 +368,10 @@ def modules(kind: str = "cpu") -> dict[str, ModuleType]:
         "vllm": globals(),
         "vllm.inputs": {"tokens_input": tokens_input},
         "vllm.lora.request": {"LoRARequest": LoRARequest},
-        "vllm.sampling_params": {"RequestOutputKind": RequestOutputKind},
+        "vllm.sampling_params": {
+            "RequestOutputKind": RequestOutputKind,
+            "StructuredOutputsParams": StructuredOutputsParams,
+        },
         "vllm.platforms": {"current_platform": SimpleNamespace(device_type=kind)},
         "vllm.exceptions": {"VLLMError": VLLMError, "VLLMClientError": VLLMClientError},
     }

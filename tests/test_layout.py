@@ -19,6 +19,7 @@ SUBJECTS = {
     "api/test_redis_away.py",
     "api/test_slow_clients.py",
     "api/test_storage.py",
+    "api/test_way.py",
     # What a command may load.
     "cli/test_imports.py",
     # The store as a whole: who gets in, who shares, what it keeps, what an older version left.
@@ -34,7 +35,11 @@ SUBJECTS = {
     "workers/engines/text_generation/test_architectures.py",
     "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
+    "workers/engines/text_generation/grammar/test_texts.py",
+    "workers/engines/text_generation/test_requested_texts.py",
     "workers/engines/text_generation/test_text_ends.py",
+    "workers/engines/text_generation/test_text_part.py",
+    "workers/engines/texts/test_least_length.py",
     # The host's process: what it starts, says and is given.
     "workers/host/test_children.py",
     "workers/host/test_environment.py",
@@ -44,6 +49,7 @@ SUBJECTS = {
     "workers/test_crashed_texts.py",
     "workers/test_fault_outcomes.py",
     "workers/test_ring_protocol.py",
+    "workers/test_shared_host.py",
 }
 CHECKS = {"raises", "warns", "fail", "eventually", "run_state_machine_as_test"}
 """Calls that fail a test themselves, beside `assert`."""

@@ -6,7 +6,7 @@ another origin goes through Flask, where what answers browsers hangs, and so doe
 target.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -24,17 +24,11 @@ from api.services import Services
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
 
 
-class Parts:
+class Parts(list[bytes]):
     """An answer that is all here, and what is to be done when it is out."""
 
-    __slots__ = ("_parts", "close")
-
-    def __init__(self, parts: Iterable[bytes], close: Callable[[], None]) -> None:
-        self._parts = parts
-        self.close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._parts)
+    __slots__ = ("close",)
+    close: Callable[[], None]
 
 
 class Route(NamedTuple):
@@ -61,7 +55,9 @@ class FastPath:
         answer = self._answer(route, environ)
         start_response(answer.status, list(answer.headers.items()))
         if isinstance(answer, Reply):
-            return Parts([answer.body], answer.close)
+            parts = Parts((answer.body,))
+            parts.close = answer.close
+            return parts
         return ClosingIterator(answer.iter_encoded(), answer.close)
 
     def route(self, environ: WSGIEnvironment) -> Route | None:

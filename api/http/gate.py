@@ -13,7 +13,6 @@ from api.http.limits import (
     charge_for_error,
     charges_of,
     charges_of_stranger,
-    take_slot,
     with_quota_status,
 )
 from api.http.reply import Answered
@@ -59,8 +58,9 @@ class Gate:
                 if charges.refused is not None:
                     return _problem(here, charges.refusal(), charges)
             try:
-                slot = take_slot(charges)
+                slot = here.services.slots.enter(charges.client)
             except RateLimited as error:
+                charges.emit_refusal("open")
                 return _problem(here, error, charges)
             try:
                 answer = self._answer(view, here, charges, path)

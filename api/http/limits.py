@@ -14,7 +14,6 @@ from api.http.reply import Answered
 from api.http.request_context import RequestContext
 from api.services import Services
 from api.state.limit_plan import Counted
-from api.state.slots import Slot
 from shared.domain.errors import RateLimited
 from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
 
@@ -103,15 +102,6 @@ def charge_for_error(error: Exception, charges: RequestCharges) -> tuple[Excepti
     """
     charges = charges.commit()
     return (charges.refusal() if charges.refused is not None else error), charges
-
-
-def take_slot(charges: RequestCharges) -> Slot:
-    """A place for a request beside its client's others that are open. Raises `RateLimited`."""
-    try:
-        return charges.services.slots.enter(charges.client)
-    except RateLimited:
-        charges.emit_refusal("open")
-        raise
 
 
 def client_name(here: RequestContext) -> str:

@@ -20,17 +20,21 @@ _WAIT = re.compile(r'wait[ \t]*(=[ \t]*("?)([0-9]*)\2)?', re.IGNORECASE)
 
 
 class Sent(NamedTuple):
-    """A submission as it was sent: `Idempotency-Key`, whether it asks for a result of its own, its body."""
+    """A submission as it was sent: `Idempotency-Key`, whether it asks for a result of its own, its body, and
+    how many seconds it would wait for the job's end.
+    """
 
     key: str | None
     no_store: bool
     body: dict[str, Any]
+    wait: int | None = None
 
 
 def sent(here: RequestContext) -> Sent:
     """What a request for a job says. Raises `JobsError`."""
     environ = here.environ
-    return Sent(idempotency_key(environ), no_store(environ), json_object(here))
+    wait = preferred_wait(environ)
+    return Sent(idempotency_key(environ), no_store(environ), json_object(here), wait)
 
 
 def idempotency_key(environ: WSGIEnvironment) -> str | None:

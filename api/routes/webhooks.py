@@ -12,7 +12,6 @@ from api.http.limits import (
     RequestCharges,
     charges_of,
     charges_of_address,
-    take_slot,
     with_quota_status,
 )
 from api.http.operations import Answer, Operations, Parameter
@@ -23,7 +22,7 @@ from api.intake.acceptance import Rejected, submit
 from api.intake.submission import submission_of
 from api.openapi import examples
 from api.state.limit_plan import Counted
-from shared.domain.errors import JobsError
+from shared.domain.errors import JobsError, RateLimited
 from shared.domain.parsing import parse_event
 from shared.domain.records import own_key
 from shared.domain.schemas import IngestEvent, Job
@@ -89,7 +88,11 @@ def ingest(here: RequestContext) -> Answered:
     stranger = charges_of_address(here, ENDPOINT, Counted.SUBMIT).commit()
     if stranger.refused is not None:
         return with_quota_status(to_problem(here, stranger.refusal()), stranger)
-    slot = take_slot(stranger)
+    try:
+        slot = here.services.slots.enter(stranger.client)
+    except RateLimited:
+        stranger.emit_refusal("open")
+        raise
     try:
         return _verified(here, settings, stranger)
     finally:

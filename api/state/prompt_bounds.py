@@ -46,8 +46,9 @@ class KnownBounds:
         Where no worker lives, or one tells nothing, nothing is known: its engine will check it. Texts that
         `params` want cut can be of any length.
         """
-        too_long = _may_exceed(content, spec.limits.max_prompt_tokens)
-        if (params.get("truncate") or not too_long) and not (
+        if params.get("truncate"):
+            return
+        if not _may_exceed(content, spec.limits.max_prompt_tokens) and not (
             spec.engine in TEXT_ENGINES and _asks(content, params)
         ):
             return

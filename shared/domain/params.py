@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from shared.domain.chats import Chat
+from shared.domain.grammars import Grammar, ResponseFormat
 from shared.domain.wire import Wire
 
 MAX_STOP_STRINGS = 8
@@ -146,6 +147,20 @@ class TextGenerationParams(Params):
         default=True,
         description="false: never try several tokens at once. The text is the same either way.",
     )
+    grammar: Grammar | None = Field(
+        default=None,
+        description="What the text must be made of: JSON by a schema, a regular expression, one of several "
+        "choices, a Lark grammar.",
+    )
+    response_format: ResponseFormat | None = Field(
+        default=None, description="OpenAI's way to ask for JSON; stands for a grammar."
+    )
+
+    @model_validator(mode="after")
+    def _one_grammar(self) -> "TextGenerationParams":
+        if self.grammar is not None and self.response_format is not None:
+            raise ValueError("Give grammar or response_format, not both")
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> "TextGenerationParams":
@@ -154,6 +169,14 @@ class TextGenerationParams(Params):
         if self.max_new_tokens is not None and self.min_tokens > self.max_new_tokens:
             raise ValueError("min_tokens must be at most max_new_tokens")
         return self
+
+    def as_stored(self) -> dict[str, Any]:
+        """Members that are kept in another form than they were given in."""
+        if self.grammar is not None:
+            grammar: dict[str, Any] | None = self.grammar.as_given()
+        else:
+            grammar = self.response_format.grammar if self.response_format is not None else None
+        return {"grammar": grammar, "response_format": None}
 
 
 Name = Annotated[str, StringConstraints(max_length=MAX_PROMPT_NAME)]
@@ -415,7 +438,10 @@ def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not given:
         # The lists in it are shared, and nobody's to change.
         return dict(_DEFAULTS[engine])
-    found: dict[str, Any] = adapter.validate_python(given).model_dump()
+    made = adapter.validate_python(given)
+    found: dict[str, Any] = made.model_dump()
+    if isinstance(made, TextGenerationParams):
+        found |= made.as_stored()
     return found
 
 

@@ -13,10 +13,13 @@ from transformers import AutoModelForSequenceClassification
 from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
+from shared.domain.outputs import OUTPUTS
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_adapters import save_adapter, with_adapters
 from tests.tiny_models import (
     LLAMA,
+    WAYS,
     WIDE_HEADS,
     embedding_spec,
     save_causal,
@@ -70,7 +73,7 @@ class Case:
 
     @property
     def says_text(self) -> bool:
-        return self.kind not in {"embedding", "ranking", "one-shot"}
+        return self.kind not in {"embedding", "ranking", "pipeline", "one-shot"}
 
 
 def _defaults(engine: str, **params: Any) -> dict[str, Any]:
@@ -80,8 +83,13 @@ def _defaults(engine: str, **params: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    ways = {
+        kind: save_causal(tmp_path_factory.mktemp(kind), config, **sizes)
+        for kind, (config, sizes) in WAYS.items()
+    }
     return {
-        "packed": save_causal(tmp_path_factory.mktemp("llama"), **LLAMA),
+        **ways,
+        "adapter": save_adapter(ways["packed"], tmp_path_factory.mktemp("adapter")),
         "sinks": save_causal(
             tmp_path_factory.mktemp("gpt-oss"),
             "GptOssConfig",
@@ -93,9 +101,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
         "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
-        "static": save_causal(
-            tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
-        ),
+        "held": save_causal(tmp_path_factory.mktemp("held"), **LLAMA),
         "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
@@ -116,15 +122,21 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return ModelSpec(name="own", engine=f"{__name__}:Spelling", device="cpu")
         case "embedding":
             return embedding_spec(folders["bert"])
+        case "pipeline":
+            spec = embedding_spec(folders["ranker"], options={"task": "text-classification"})
+            return spec.model_copy(update={"engine": "pipeline"})
         case "ranking":
             spec = embedding_spec(folders["ranker"])
             return spec.model_copy(update={"engine": "ranking"})
+        case "adapter":
+            spec = with_adapters(text_spec(folders["packed"]), tiny=folders["adapter"])
+            return spec.model_copy(update={"base": "llama", "adapter": folders["adapter"]})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
         case "lookup":
             return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
         case _:
-            return text_spec(folders[kind])
+            return text_spec(folders[kind.removesuffix(", greedy")])
 
 
 KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
@@ -133,6 +145,10 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
     "packed": lambda: (
         _defaults("text-generation", max_new_tokens=12, temperature=0.8, stop=["zq"]),
         [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
+    ),
+    "adapter": lambda: (
+        _defaults("text-generation", max_new_tokens=12, temperature=0.8),
+        [7, "", "x" * 2000],
     ),
     "sinks": lambda: (
         _defaults("text-generation", max_new_tokens=12, temperature=0.8),
@@ -143,12 +159,25 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         _defaults("text-generation", max_new_tokens=6, temperature=0.8, n=2, min_tokens=3),
         ["", "x" * 2000, [1, 400], [True], {"messages": []}],
     ),
+    "stacked": lambda: (
+        _defaults("text-generation", max_new_tokens=10, temperature=0.8, stop=["zq"]),
+        ["", "x" * 2000],
+    ),
+    "stacked, greedy": lambda: (_defaults("text-generation", max_new_tokens=6), [7]),
+    # An unknown grammar is compiled beside the loop, so what is refused is told as an outcome.
+    "held": lambda: (
+        _defaults(
+            "text-generation", max_new_tokens=12, temperature=0.8, grammar={"regex": "[a-z ]{30,}"}
+        ),
+        [],
+    ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
     "lookup": lambda: (_defaults("text-generation", max_new_tokens=24), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
     "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
+    "pipeline": lambda: (_defaults("pipeline"), [7, "", {"image": "AAAA"}, "word " * 100]),
     "ranking": lambda: (
         _defaults("ranking"),
         [7, [], [["fine", "word " * 100]], {"query": "fine", "documents": []}],
@@ -189,6 +218,8 @@ def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[C
 
 def numbers(output: Any) -> list[float]:
     """What an engine that says no text has computed of one text."""
+    if isinstance(output, list):
+        return [row["score"] for row in output]
     found: list[float] = output["embeddings"][0] if "embeddings" in output else output["scores"]
     return found
 
@@ -196,7 +227,8 @@ def numbers(output: Any) -> list[float]:
 def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
     output = ran.finished(work.id).output
     if not case.says_text:
-        assert len(numbers(output)) == output.get("dimensions", 1)
+        dimensions = output.get("dimensions", 1) if isinstance(output, dict) else 1
+        assert len(numbers(output)) == dimensions
         return
     assert work.text + ran.streamed(work.id) == output["text"]
     before = (work.prefix, *work.further, Prefix())
@@ -221,6 +253,8 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
 
 def test_an_engine_says_what_it_is(case: Case) -> None:
     assert case.info.capacity >= 4
+    if case.kind in WAYS:
+        assert case.info.details["batching"] == case.kind
     assert case.info.continues is case.says_text
     assert case.engine.batch_delay() == 0.0
 
@@ -234,6 +268,8 @@ def test_every_job_ends_once_and_its_pieces_make_its_text(case: Case) -> None:
     for work in works:
         assert_text_is_whole(case, ran, work)
         assert ran.finished(work.id).usage["batch_size"] >= 1
+        if case.kind in OUTPUTS:
+            OUTPUTS[case.kind].validate_python(ran.finished(work.id).output)
 
 
 def test_an_idle_engine_steps_without_effect(case: Case) -> None:

@@ -74,7 +74,7 @@ class Creation(Reading):
             digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
-            job.request, share, int(bool(reply_channel)), most, job.footprint,
+            job.request, share, int(bool(reply_channel)), most, _footprint(job),
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
@@ -145,6 +145,12 @@ class Creation(Reading):
     def tenants_share(self) -> int:
         """Bytes that one tenant may store where nothing else is said; 0 while that is not known."""
         return self._memory.one_tenants
+
+
+def _footprint(job: NewJob) -> int:
+    """Bytes that the job takes in Redis beside what every job does."""
+    metadata = sum(len(name) + len(value) for name, value in job.metadata.items())
+    return len(job.request) + len(job.webhook) + metadata + job.expected
 
 
 def _outcome(job: NewJob, reply: list[Any], quota: Decision | None, most: int) -> Outcome:

@@ -119,6 +119,8 @@ class JobMetrics(Hooks):
             for piece in step.pieces:
                 tokens = len(piece.token_ids)
                 generated += tokens
+                if piece.choice:
+                    continue  # Texts of one job speak at once: the first one shows how fast they are.
                 before = self._spoke.get(piece.ticket)
                 self._spoke[piece.ticket] = now
                 if before is not None and tokens:

@@ -11,15 +11,19 @@ SMALL = 1024
 """Bytes; a Git LFS pointer has less, whatever it points to."""
 LARGE_FILES = ("*.safetensors", "tokenizer.json", "*.model")
 """Files that repositories keep in Git LFS."""
-TOKENIZERS = (
+VOCABULARIES = (
     "tokenizer.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tiktoken.model",
-    "vocab.json",
-    "vocab.txt",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+    "*vocab*",
+    "merges.txt",
+    "*.bpe",
+    "*.codes",
 )
+"""Where a tokenizer's vocabulary lies."""
+WITHOUT = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+"""Tokenizers of bytes or characters, which have none."""
 OTHERS = {
     "*.onnx": "ONNX",
     "*.gguf": "GGUF, the format of llama.cpp",
@@ -75,15 +79,18 @@ def refuse_foreign(path: Path, where: str) -> None:
             )
 
 
-def refuse_without_tokenizer(path: Path, where: str) -> None:
-    """Raise `ConfigError` for a directory of a text model without what a tokenizer is read from."""
-    if any((path / name).exists() for name in TOKENIZERS):
+def refuse_without_tokenizer(path: Path, tokenizer_class: str, where: str) -> None:
+    """Raise `ConfigError` for a text model's directory without what a tokenizer is read from.
+
+    `tokenizer_class` is what its tokenizer_config.json names, if anything.
+    """
+    if tokenizer_class in WITHOUT or any(any(path.glob(name)) for name in VOCABULARIES):
         return
-    settings = " (tokenizer_config.json alone holds no vocabulary)"
-    half = settings if (path / "tokenizer_config.json").exists() else ""
+    half = (path / "tokenizer_config.json").exists()
+    alone = ": tokenizer_config.json alone holds no vocabulary" if half else ""
     raise ConfigError(
-        f"{where}: {path} has no tokenizer{half}: none of {', '.join(TOKENIZERS)}; fetch them from where the"
-        " model is from"
+        f"{where}: {path} lacks its tokenizer{alone}; fetch tokenizer.json (or tokenizer.model, vocab.txt,"
+        " vocab.json and merges.txt) from where the model is from"
     )
 
 

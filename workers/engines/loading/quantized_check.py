@@ -92,8 +92,7 @@ def _dequantiser(module: nn.Module) -> Dequantise | None:
         from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
         return lambda: dequantize_bnb_weight(weight, getattr(module, "state", None))
-    kind = type(weight.data)
-    if kind is not torch.Tensor and kind.dequantize is not torch.Tensor.dequantize:
-        # Subclasses of tensors, as torchao's.
-        return lambda: torch.Tensor(weight.data.dequantize())
+    if type(weight).dequantize is not torch.Tensor.dequantize:
+        # A subclass of tensors, as torchao's.
+        return lambda: torch.as_tensor(weight.dequantize())
     return None

@@ -21,7 +21,7 @@ from workers.engines.loading.load_report import refuse_unread
 from workers.engines.loading.local_model import check_directory, model_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
-from workers.engines.loading.tokenizer_file import VOCABULARIES, read_tokenizer
+from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.pipeline.generation import TextToText
 from workers.engines.pipeline.media import data_of, jsonable, read_image, read_sound
 from workers.engines.pipeline.tasks import Task, find_task, given_params
@@ -29,7 +29,6 @@ from workers.engines.pipeline.tasks import Task, find_task, given_params
 FAULTS = (
     AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError,
 )  # fmt: skip
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", *VOCABULARIES)
 RATE = 16_000
 """Samples a second, of a model that does not say."""
 
@@ -146,6 +145,8 @@ class Pipeline:
         lacking = sorted(self.task.needed - set(given))
         if lacking:
             raise InputRefused(f"params: {self.task.name} needs {', '.join(lacking)}.")
+        if self.task.name == "text-classification":
+            given.setdefault("top_k", 1)  # without it the pipeline's answer has another form
         if not self.task.generates:
             return given
         wanted = given.pop("max_new_tokens", None)
@@ -178,7 +179,7 @@ def load_pipeline(spec: ModelSpec) -> Pipeline:
         config = transformers.AutoConfig.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False
         )
-        auto_model = _auto_class(task, config)
+        auto_model = auto_class(task, config)
         if auto_model is None:
             raise ConfigError(f"{where}: {path}: no model of {config.model_type} does {task.name}")
         model, report = auto_model.from_pretrained(
@@ -196,7 +197,7 @@ def load_pipeline(spec: ModelSpec) -> Pipeline:
     return Pipeline(task, pipe, placement, spec)
 
 
-def _auto_class(task: Task, config: Any) -> Any:
+def auto_class(task: Task, config: Any) -> Any:
     """The Auto class that has a model of this configuration for the task; None where none has."""
     if task.made_here:
         known: Sequence[Any] = (transformers.AutoModelForSeq2SeqLM,)
@@ -212,11 +213,9 @@ def _class(found: Any) -> Any:
 def _pipe(task: Task, model: Any, path: Path, placement: Placement, where: str) -> Any:
     given: dict[str, Any] = {}
     local = {"local_files_only": True, "trust_remote_code": False}
-    if any((path / name).exists() for name in TOKENIZERS):
+    if task.medium == "text" or (path / "tokenizer_config.json").exists():
         given["tokenizer"] = read_tokenizer(path, where)
     if task.made_here:
-        if not given:
-            raise ConfigError(f"{where}: {path} has no tokenizer: none of {', '.join(TOKENIZERS)}")
         return TextToText(task, model, given["tokenizer"])
     if task.medium == "image":
         given["image_processor"] = transformers.AutoImageProcessor.from_pretrained(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.intake import Intake
+from workers.engines.batching.reader import LONG
 from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
@@ -27,7 +29,9 @@ from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import unpacked_runner
+from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
+from workers.engines.text_generation.grammar.masks import Masks
+from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.scheduler import Scheduler
@@ -38,6 +42,7 @@ from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
@@ -95,21 +100,21 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, state_bytes, rewind = 0, 0, None
+        graphs, state_bytes, rewind, lengths = 0, 0, None, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            batching, graphs = "packed", runner.graphs
+            rewind, lengths = runner.rewind, runner.lengths
             if adapters:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            way = unpacked_runner(model, placement, slots, length)
+            way = self._unpacked(model, placement, slots, length, error)
             self._runner, batching, slots = way.runner, way.batching, way.slots
-            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
-            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            reason, state_bytes = way.reason, way.state_bytes
             adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
@@ -117,6 +122,9 @@ class TextGeneration:
             raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
+        self._grammars = Grammars(tokenizer, vocabulary, ends)
+        self._masks = Masks(self._grammars.words)
+        self._replies = Replies(getattr(tokenizer, "chat_template", None), detokenizer.vocabulary)
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -134,7 +142,9 @@ class TextGeneration:
         reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
-        if packed:
+        if lengths is not None:
+            drafts = none("positions of this model depend on how long a text is")
+        elif packed:
             drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
         else:
             drafts = none(f"it needs a packed model, and this one runs {batching}")
@@ -143,10 +153,12 @@ class TextGeneration:
             budget,
             reuse=reuse,
             public=public,
-            copies=packed,
+            copies=batching != "static",
             rewind=rewind,
             as_made=not packed,
             drafter=drafts.drafter,
+            window=lengths.window if lengths else None,
+            restarts=lengths is not None and lengths.restarts,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -181,17 +193,39 @@ class TextGeneration:
             refused=adapters.refused,
         )
 
+    def _unpacked(
+        self, model: Any, placement: Placement, slots: int, length: int, error: Unpackable
+    ) -> Way:
+        name = self._spec.name
+        try:
+            way = unpacked_runner(model, placement, slots, length)
+        except ConfigError as fault:
+            raise ConfigError(f"models.{name}: {fault.detail}") from None
+        way = replace(way, reason=f"{error}; {way.reason}")
+        _log.warning("%s is not packed, it runs %s: %s", name, WAYS[way.batching], way.reason)
+        return way
+
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
-        read = partial(self._validators[work.adapter].read, work)
-        self._intake.admit(work, length_of(work.content), read)
+        known = self._grammars.knows(self._replies.grammar(work))
+        # A grammar is compiled where long inputs are read, so that no text waits for it.
+        size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
+        self._intake.admit(work, size, partial(self._read, work))
+
+    def _read(self, work: Work) -> list[int]:
+        self._grammars.compile(self._replies.grammar(work))
+        return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validators[work.adapter].sequences(work, prompt)
-        self._jobs[work.id] = Choices(sequences)
+        grammar = self._replies.grammar(work)
+        for sequence in sequences:
+            said = sequence.tokens[sequence.prompt_length :]
+            sequence.matcher = self._grammars.matcher(grammar, said, sequence.ends)
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
             if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
@@ -238,10 +272,12 @@ class TextGeneration:
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
+        masks = self._masks.begin(chunks)
         try:
             rows, logits = self._runner.run(chunks)
             draws = [row.sequence.draw(row.position, row.draft) for row in rows]
-            chosen = sampler.choose(logits, draws)
+            allowed = masks.join(rows) if masks is not None else None
+            chosen = sampler.choose(logits, draws, allowed)
             turns = list(self._listener.turns(rows, chosen))
             if None in chosen.tokens:
                 # What is no number must not stay behind a text, where masked places are multiplied by 0.
@@ -250,6 +286,8 @@ class TextGeneration:
                 self._runner.undo([c.behind(right[c.sequence.id]) for c in drafting])
             return turns
         except BaseException:
+            if masks is not None:
+                masks.abandon()
             self._runner.undo(chunks)
             raise
 
@@ -264,6 +302,9 @@ class TextGeneration:
             return
         sequence.scores += turn.scores
         sequence.tokens += turn.tokens
+        if sequence.matcher is not None:
+            for token in turn.tokens:
+                sequence.matcher.take(token)
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)

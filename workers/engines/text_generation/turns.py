@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from workers.engines.text_generation.chunk import Row
-from workers.engines.text_generation.sampling.sampler import Chosen
+from workers.engines.text_generation.sampling.sampler import NOTHING, Chosen
 from workers.engines.texts.detokenizer import Chunk as Said
 from workers.engines.texts.detokenizer import Detokenizer, Spoken
 from workers.engines.texts.sampling import Score
@@ -62,12 +62,23 @@ class Listener:
             if token is None:
                 # It broke behind a right token, which is run again by itself.
                 return replace(turn, accepted=max(0, number - 1))
+            if token == NOTHING:
+                return self._dead_end(turn)
             score = (chosen.scores[place],) if place in chosen.scores else ()
             turn = self._after(turn, token, score)
             if turn.reason is not None or draft[number : number + 1] != (token,):
                 break
             turn = replace(turn, accepted=number + 1)
         return turn
+
+    def _dead_end(self, turn: Turn) -> Turn:
+        """Its grammar knows no way on: the text is complete, or ends as it is."""
+        sequence = turn.sequence
+        heard = self._detokenizer.flush(turn.spoken, sequence.heeded)
+        complete = sequence.matcher is not None and sequence.matcher.complete
+        reason = "stop" if complete or heard.stopped else "grammar"
+        said = _joined(turn.said, heard.chunk)
+        return replace(turn, spoken=heard.spoken, said=said, reason=reason)
 
     def _after(self, turn: Turn, token: int, score: tuple[Score, ...]) -> Turn:
         """What one more token brings: an end, a piece of text, or nothing to show yet."""

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from jinja2.exceptions import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from shared.domain.accepted import CHAT_PARTS
 from shared.domain.errors import InputRefused
@@ -22,6 +23,7 @@ FAULTS = (TemplateError, AttributeError, LookupError, TypeError, ValueError)
 LONGEST_REASON = 500
 """Characters of what a template says that a refusal repeats."""
 _SHOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
+_LEFT_OUT = object()
 _PROBE = "what is this"
 _WRITTEN_OUT = re.compile(r"""["']type["']: ?["']text["']""")
 """Parts that a template has shown as a list, because it knows texts alone."""
@@ -48,47 +50,65 @@ class ChatTemplate:
         if not self.shows:
             raise InputRefused("This model has no chat template; give it a prompt.")
         goes_on = bool(chat.get("continue_final_message"))
-        options = dict(chat.get("chat_template_kwargs") or {})
+        called = _called(chat["messages"])
         refusal: Exception | None = None
-        for messages in self._forms(chat["messages"]):
+        for messages in self._forms(chat["messages"], calls=bool(called)):
             try:
-                return self._apply(
+                text = self._apply(
                     messages,
-                    tools=chat.get("tools") or None,
+                    tools=(chat.get("tool_choice") != "none" and chat.get("tools")) or None,
                     documents=chat.get("documents") or None,
                     add_generation_prompt=not goes_on,
                     continue_final_message=goes_on,
-                    **options,
+                    **(chat.get("chat_template_kwargs") or {}),
                 )
             except FAULTS as error:
                 # What it says of the first form is what transformers would say.
                 refusal = refusal or error
+            else:
+                if all(name in text for name in called):
+                    return text
+        if refusal is None:
+            raise InputRefused(
+                "The chat template leaves out calls of tools that these messages make."
+            )
         said = str(refusal).partition("\n")[0][:LONGEST_REASON]
         raise InputRefused(f"The chat template refuses these messages: {said}")
 
-    def _apply(self, messages: list[dict[str, Any]], **options: Any) -> str:
-        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    def _apply(self, messages: list[dict[str, Any]], tools: Any = None, **options: Any) -> str:
+        tokenizer = self._tokenizer
+        if not any(value is None for message in messages for value in message.values()):
+            text: str = tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, **options
+            )
+            return text
+        # `apply_chat_template` would leave out what is null.
+        [text], _ = render_jinja_template(
+            conversations=[messages],
+            tools=tools,
+            chat_template=tokenizer.get_chat_template(None, tools),
+            **{**tokenizer.special_tokens_map, **options},
+        )
         return text
 
-    def _forms(self, messages: list[Any]) -> Iterator[list[dict[str, Any]]]:
+    def _forms(self, messages: list[Any], *, calls: bool) -> Iterator[list[dict[str, Any]]]:
         """The messages in each form that a template may want, the one of transformers' documentation first.
 
-        A call's arguments are an object there, some templates want the string; where a call has no content
-        it is left out, some templates want an empty one.
+        A call's arguments are an object there, some templates want the string. Where a call has no content
+        it is left out; some templates want an empty one, and some ask if it is null.
         """
-        calls = any(isinstance(m, Mapping) and m.get("tool_calls") for m in messages)
-        forms = product((False, True), (False, True)) if calls else [(False, False)]
+        forms = product((False, True), (_LEFT_OUT, "", None)) if calls else [(False, _LEFT_OUT)]
         for as_text, empty in forms:
             yield [self._message(m, as_text=as_text, empty=empty) for m in messages]
 
-    def _message(self, given: Mapping[str, Any], *, as_text: bool, empty: bool) -> dict[str, Any]:
+    def _message(self, given: Mapping[str, Any], *, as_text: bool, empty: Any) -> dict[str, Any]:
         message = {name: given[name] for name in _SHOWN if given.get(name) not in (None, [])}
         if message.get("role") == "developer" and not self._knows_developer:
             message["role"] = "system"
         if "content" in message:
             message["content"] = self._content(message["role"], message["content"])
-        elif empty:
-            message["content"] = ""
+        elif empty is not _LEFT_OUT:
+            message["content"] = empty
         if "tool_calls" in message:
             message["tool_calls"] = [_call(call, as_text=as_text) for call in message["tool_calls"]]
         return message
@@ -121,6 +141,12 @@ class ChatTemplate:
             return self._apply(chat, add_generation_prompt=False)
         except Exception:  # noqa: BLE001 - a template is a program: it may refuse this one
             return None
+
+
+def _called(messages: list[Any]) -> set[str]:
+    """The names of all functions that the messages call."""
+    calls = [m["tool_calls"] for m in messages if isinstance(m, Mapping) and m.get("tool_calls")]
+    return {str(call["function"]["name"]) for made in calls for call in made}
 
 
 def _parts(text: str) -> list[dict[str, str]]:

@@ -97,7 +97,9 @@ class Detokenizer:
         window = (*spoken.window, *token_ids)
         full = self._text(spoken, window)
         spelled = self._spelled(spoken, window, full)
-        skipped, skipped_spelled = self._unheeded(spoken, token_ids[:unheeded])
+        skipped, skipped_spelled = len(full), len(spelled)
+        if len(token_ids) > unheeded:
+            skipped, skipped_spelled = self._unheeded(spoken, token_ids[:unheeded])
         fresh, fresh_spelled = full[skipped:], spelled[skipped_spelled:]
         stopped = first_stop(fresh, stops) is not None
         stopped = stopped or first_stop(fresh_spelled, self._spelled_stops(stops)) is not None
@@ -151,8 +153,6 @@ class Detokenizer:
         while ids and (self._cut(text, ids) or self._in_bytes(ids, spoken.specials)):
             ids.pop()
             text = self._text(spoken, (*spoken.window, *ids))
-        if not ids:
-            return spoken.shown, spoken.spelled
         return len(text), len(self._spelled(spoken, (*spoken.window, *ids), text))
 
     def _spelled_stops(self, stops: Items[str]) -> tuple[str, ...]:

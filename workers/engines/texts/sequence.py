@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 from workers.engines.texts.detokenizer import Spoken
 from workers.engines.texts.sampling import Draw, Sampling, Score
@@ -31,6 +32,8 @@ class Sequence:
     spoken: Spoken = field(default_factory=Spoken)
     text: list[str] = field(default_factory=list)
     cached: int = 0
+    long: bool = False
+    """What is cached was read as a long text, where positions tell texts apart by their length."""
     slot: int = NO_SLOT
     largest_batch: int = 0
     scores: list[Score] = field(default_factory=list)
@@ -59,6 +62,9 @@ class Sequence:
     """Which of its job's texts it is."""
     siblings: Items["Sequence"] = ()
     """All texts of its job, where there are several: they have one prompt, which is computed once."""
+
+    matcher: Any = None
+    """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
 
     def __post_init__(self) -> None:
         self.job = self.job or self.id

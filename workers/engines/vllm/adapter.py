@@ -7,6 +7,8 @@ versions of torch and transformers of its own, so it lives in another environmen
 
 import logging
 import traceback
+from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +30,7 @@ from workers.engines.texts.choices import Choices
 from workers.engines.texts.detokenizer import Chunk, Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.adapters import read_adapters
 from workers.engines.vllm.setup import (
@@ -38,6 +41,7 @@ from workers.engines.vllm.setup import (
     scores_of,
     start,
 )
+from workers.engines.vllm.structured import structured
 
 _log = logging.getLogger(__name__)
 
@@ -46,14 +50,18 @@ _log = logging.getLogger(__name__)
 class Text:
     """A text of a job and the request that stands for it in vLLM; `said` is what this step brought.
 
-    Those of the lowest `priority` go first.
+    Those of the lowest `priority` go first. `structured`: what it must be made of, as vLLM's parameters. vLLM
+    follows a grammar from a text's beginning only, so such a text is made anew with its seed, and `repeats`
+    must come again first.
     """
 
     sequence: Sequence
     request: str
     priority: int
+    structured: Mapping[str, Any] | None = None
     cached: int = 0
     said: list[Chunk] = field(default_factory=list)
+    repeats: deque[int] = field(default_factory=deque)
 
 
 class Vllm:
@@ -123,9 +131,12 @@ class Vllm:
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validators[work.adapter].sequences(work, prompt)
-        self._jobs[work.id] = Choices(sequences)
+        grammar = self._replies.grammar(work)
+        held = structured(grammar) if grammar else None
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
-            text = self._texts[sequence.id] = Text(sequence, "", CLASSES.index(work.priority))
+            text = Text(sequence, "", CLASSES.index(work.priority), held)
+            self._texts[sequence.id] = text
             if sequence.ended is not None and not self._scores_anew(sequence):
                 self._ended[sequence.id] = sequence.ended
                 continue
@@ -184,13 +195,16 @@ class Vllm:
         """Have vLLM go on where the text has come to. Raises what vLLM raises."""
         sequence = text.sequence
         text.request = f"{sequence.id}#{next(self._numbers)}"
+        begun = sequence.tokens
+        if text.structured is not None:
+            text.repeats = deque(begun[sequence.prompt_length :])
+            begun = begun[: sequence.prompt_length]
         # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
-        prompt = self._library.tokens_input(list(sequence.tokens), cache_salt=sequence.salt or None)
-        params = sampling(self._library, sequence)
+        prompt = self._library.tokens_input(list(begun), cache_salt=sequence.salt or None)
         self._engine.add_request(
             text.request,
             prompt,
-            params,
+            sampling(self._library, sequence, len(begun), text.structured),
             lora_request=self._adapters.requests.get(sequence.adapter),
             priority=text.priority,
         )
@@ -241,7 +255,14 @@ class Vllm:
         if count is not None:
             self._score(text, output, count)
         reason: str | None = sequence.ended
-        for token in completion.token_ids if reason is None else ():
+        for token in completion.token_ids:
+            if text.repeats:
+                if token == text.repeats.popleft():
+                    continue
+                self._fail(text, "vLLM does not say again what it had said of this job.", step)
+                return
+            if reason is not None:
+                break
             reason = self._take(text, token)
             if reason is not None:
                 break
@@ -267,7 +288,7 @@ class Vllm:
         """Note how likely the tokens were that have come, and those that an earlier attempt had said."""
         sequence, [completion] = text.sequence, output.outputs
         again = sequence.tokens[sequence.prompt_length + len(sequence.scores) :]
-        if again and output.prompt_logprobs:
+        if again and output.prompt_logprobs and text.structured is None:
             sequence.scores += scores_of(output.prompt_logprobs[-len(again) :], again, count)
         if completion.token_ids:
             sequence.scores += scores_of(completion.logprobs, completion.token_ids, count)
@@ -335,6 +356,8 @@ class Vllm:
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(self._detokenizer.vocabulary)
+        template = getattr(tokenizer, "chat_template", None)
+        self._replies = Replies(template, self._detokenizer.vocabulary)
         ends, size, self._settings = own_settings(path, tokenizer, where)
         limits = {"": self._spec.limits} | {
             one.name: one.limits

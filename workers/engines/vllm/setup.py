@@ -24,6 +24,7 @@ from workers.engines.texts.logprobs import LEAST
 from workers.engines.texts.sampling import Score
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.adapters import VllmAdapters
+from workers.engines.vllm.structured import SETTINGS
 
 SWITCHES = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -73,7 +74,9 @@ class Library:
             self.tokens_input = importlib.import_module("vllm.inputs").tokens_input
             self.platform = importlib.import_module("vllm.platforms").current_platform
             self.lora = importlib.import_module("vllm.lora.request").LoRARequest
-            self.output_kinds = importlib.import_module("vllm.sampling_params").RequestOutputKind
+            params = importlib.import_module("vllm.sampling_params")
+            self.output_kinds = params.RequestOutputKind
+            self.structured_outputs = params.StructuredOutputsParams
             exceptions = importlib.import_module("vllm.exceptions")
             self.error: type[Exception] = exceptions.VLLMError
             self.client_error: type[Exception] = exceptions.VLLMClientError
@@ -155,6 +158,7 @@ def engine_arguments(spec: ModelSpec, path: Path, kind: str) -> dict[str, Any]:
         "enable_prefix_caching": spec.batch.prefix_reuse,
         "tensor_parallel_size": 1 if isinstance(spec.device, str) else len(spec.device),
         "disable_log_stats": True,
+        "structured_outputs_config": dict(SETTINGS),
         "scheduling_policy": "priority",
     }
     if spec.memory_share < 1:
@@ -272,20 +276,25 @@ def _finite(logprob: float) -> float:
     return max(float(logprob), LEAST)
 
 
-def sampling(library: Library, sequence: Sequence) -> Any:
-    """vLLM's parameters for what a text still lacks.
+def sampling(
+    library: Library, sequence: Sequence, begun: int, held: Mapping[str, Any] | None = None
+) -> Any:
+    """vLLM's parameters for what a text still lacks behind its first `begun` tokens, prompt included. `held`:
+    of its structured outputs.
 
     vLLM ends on tokens and length; stop strings are found on this side. Bad words it looks for in what it has
     made itself: one that an earlier attempt has begun is not found.
     """
-    wanted = sequence.sampling
+    wanted, said = sequence.sampling, begun - sequence.prompt_length
     given = {name: getattr(wanted, name) for name in SAMPLING}
+    if held is not None:
+        given["structured_outputs"] = library.structured_outputs(**held)
     return library.vllm.SamplingParams(
         **given,
-        seed=(wanted.seed + sequence.generated) % 2**63,
+        seed=(wanted.seed + said) % 2**63,
         # One more of a text that has ended already, and is run for its log-probabilities.
-        max_tokens=max(1, sequence.max_new_tokens - sequence.generated),
-        min_tokens=max(0, wanted.min_tokens - sequence.generated),
+        max_tokens=max(1, sequence.max_new_tokens - said),
+        min_tokens=max(0, wanted.min_tokens - said),
         stop_token_ids=sorted(sequence.ends),
         # Its own end token ends a text unless it is told to let it pass; others stand in `stop_token_ids`.
         ignore_eos=sequence.ignores_eos,
@@ -293,7 +302,7 @@ def sampling(library: Library, sequence: Sequence) -> Any:
         bad_words=list(wanted.bad_words.words) if wanted.bad_words is not None else None,
         logprobs=wanted.logprobs,
         # What an earlier attempt has said is scored again, as a part of the prompt.
-        prompt_logprobs=wanted.logprobs if sequence.generated else None,
+        prompt_logprobs=wanted.logprobs if said else None,
         detokenize=False,
         output_kind=library.output_kinds.DELTA,
     )

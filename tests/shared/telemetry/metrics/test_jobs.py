@@ -142,6 +142,17 @@ def test_a_fenced_attempt_is_a_fenced_write(worker: Worker) -> None:
     assert worker.seen().sum("inference_retries_total") == 0
 
 
+def test_of_several_texts_of_a_job_the_first_shows_its_rhythm(worker: Worker) -> None:
+    both = [PieceOut("a/1", "x", (1,), choice=choice) for choice in range(2)]
+    worker.step(0.0, *both)
+    worker.step(0.1, *both)
+
+    seen = worker.seen()
+    between = "inference_time_between_tokens_seconds"
+    assert (seen.sum(f"{between}_count"), seen.sum(f"{between}_sum")) == (1, pytest.approx(0.1))
+    assert seen.sum("inference_tokens_total", direction="completion") == 4
+
+
 def test_tokens_and_the_time_between_them(worker: Worker) -> None:
     worker.emit("batch_spoke_first", "m", [0.3])
     worker.step(0.0, PieceOut("a/1", "x", (1,)), PieceOut("b/1", "x", (1,)))

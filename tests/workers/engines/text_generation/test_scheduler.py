@@ -54,6 +54,20 @@ def test_decodes_come_first_and_prefill_fills_the_budget() -> None:
     ]
 
 
+def test_a_text_that_was_begun_is_read_as_it_was_made() -> None:
+    scheduler = Scheduler(slots=2, budget=18, as_made=True)
+    begun = Sequence("begun", [1] * 24, 20, 9, Sampling(seed=0))
+    scheduler.add(begun)
+
+    spans = []
+    for _ in range(7):
+        [chunk] = chunks = scheduler.plan()
+        spans.append((chunk.start, chunk.end))
+        run(scheduler, chunks)
+
+    assert spans == [(0, 18), (18, 20), (20, 21), (21, 22), (22, 23), (23, 24), (24, 25)]
+
+
 def test_planning_changes_nothing() -> None:
     scheduler = Scheduler(slots=2, budget=20)
     for n in range(3):

@@ -108,6 +108,23 @@ def test_arguments_are_text_for_a_template_that_wants_text() -> None:
     assert found == 'user: x|weather({"city": "Köln", "days": 2})'
 
 
+def test_a_template_that_asks_if_content_is_null_is_told_so() -> None:
+    """As DeepSeek's do. transformers leaves out what is null, and the call would vanish."""
+    asks = """{% for m in messages %}{% if m.role == 'assistant' and m.content is none %}
+{%- for c in m.tool_calls %}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}
+{%- else %}{{ m.role }}: {{ m.content }};{% endif %}{% endfor %}"""
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert ours(asks, [USER, call, ANSWER]) == (
+        'user:  What is it? ;<call>weather {"city": "Köln", "days": 2}tool: rain;'
+    )
+
+
+def test_a_call_that_the_template_leaves_out_is_refused() -> None:
+    leaves_out = "{% for m in messages if not m.tool_calls %}{{ m.content }}{% endfor %}"
+    with pytest.raises(InputRefused, match="leaves out calls"):
+        ours(leaves_out, [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}])
+
+
 def test_broken_arguments_of_an_earlier_answer_are_shown_as_they_are() -> None:
     broken = {**CALL, "function": {"name": "weather", "arguments": '{"city": '}}
     found = ours(LLAMA_LIKE, [USER, {"role": "assistant", "tool_calls": [broken]}])

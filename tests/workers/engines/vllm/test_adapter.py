@@ -71,6 +71,52 @@ def expected(prompt: str, length: int) -> str:
     return text.rstrip("\ufffd")
 
 
+@pytest.mark.parametrize(
+    ("grammar", "passed"),
+    [
+        (
+            {"json_schema": {"type": "number", "exclusiveMaximum": 1, "title": "t"}},
+            {"json": {"type": "number", "maximum": 0.999999999999999}},
+        ),
+        ({"regex": "^a+?$"}, {"regex": "(?:(?:a){1,})"}),
+        ({"choices": ["a", "b"]}, {"choice": ["a", "b"]}),
+        ({"lark": 'start: "a"'}, {"grammar": 'start: "a"'}),
+    ],
+)
+def test_a_grammar_is_passed_as_structured_outputs(
+    engine: Vllm, grammar: dict[str, Any], passed: dict[str, Any]
+) -> None:
+    drive(engine, [work("a", grammar=grammar), work("b")])
+
+    held, plain = engine._engine.params[-2:]
+    assert held.structured_outputs == fake_vllm.StructuredOutputsParams(**passed)
+    assert plain.structured_outputs is None
+    assert engine._engine.args.structured_outputs_config["backend"] == "guidance"
+
+
+def test_a_held_text_is_made_anew_up_to_where_it_was(engine: Vllm) -> None:
+    asked = work("a", grammar={"lark": "start: /.*/"})
+    whole = drive(engine, [asked])
+    half = whole.pieces["a"][: len(whole.pieces["a"]) // 2]
+
+    again = drive(engine, [resumed(asked, half)])
+
+    assert again.text("a") == whole.text("a")
+    assert again.streamed("a") == whole.text("a")[len("".join(piece.text for piece in half)) :]
+    other = drive(engine, [resumed(replace(asked, content="another prompt"), half)])
+    outcome = other.outcomes["a"]
+    assert isinstance(outcome, Failed)
+    assert outcome.code == "engine_error"
+
+
+def test_a_grammar_that_cannot_be_enforced_is_refused(engine: Vllm) -> None:
+    with pytest.raises(InputRefused) as caught:
+        engine.admit(work("a", grammar={"json_schema": {"not": {}}}))
+
+    assert caught.value.code == "invalid_grammar"
+    assert engine.pending() == 0
+
+
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_texts_are_whole_and_stream_piece_by_piece(engine: Vllm, prompt: str) -> None:
     ran = drive(engine, [work("a", prompt)])
@@ -304,19 +350,19 @@ def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     engine.load()
 
-    assert engine._validators[""].read(work("a", TEXT)) == file.encode(TEXT).ids
+    assert engine._validator.read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 def test_others_go_on_while_a_long_prompt_is_read(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, read = threading.Event(), engine._validators[""].read
+    go, read = threading.Event(), engine._validator.read
 
     def slowly(work: Work) -> list[int]:
         assert work.id != "long" or go.wait(10)
         return read(work)
 
-    monkeypatch.setattr(engine._validators[""], "read", slowly)
+    monkeypatch.setattr(engine._validator, "read", slowly)
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.admit(work("short"))
     ran = Ran()
@@ -336,7 +382,7 @@ def test_a_prompt_that_is_being_read_can_be_canceled(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(engine._validators[""], "read", lambda _: [5] if go.wait(10) else [])
+    monkeypatch.setattr(engine._validator, "read", lambda _: [5] if go.wait(10) else [])
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.cancel("long")
     assert engine.pending() == 0

@@ -93,7 +93,8 @@ class StateFrame:
     def states_of(self, state: dict[str, Any]) -> list[torch.Tensor]:
         """One tensor for each leaf of a cache that a prompt has just been read into."""
         caches = _caches(state)
-        return _taken([self._place(caches, leaf.path) for leaf in self.leaves])
+        places = [self._place(caches, leaf.path) for leaf in self.leaves]
+        return _taken(places, [leaf.path[0] == MODULE for leaf in self.leaves])
 
     def put(self, tensors: Items[torch.Tensor], longest: int) -> None:
         """One tensor for each leaf, and how many tokens the longest row has."""
@@ -103,7 +104,7 @@ class StateFrame:
 
     def take(self) -> list[torch.Tensor]:
         """The tensors that the pass has left, in place of those that were put in."""
-        return _taken(self._places)
+        return _taken(self._places, [True] * len(self._places))
 
     def _place(self, caches: Any, path: Path) -> tuple[Any, Any]:
         kind, *steps, key = path
@@ -141,11 +142,12 @@ class StateFrame:
         return key, value
 
 
-def _taken(places: Items[tuple[Any, Any]]) -> list[torch.Tensor]:
-    """Nothing is left behind: a model's modules must not go on with somebody else's states."""
+def _taken(places: Items[tuple[Any, Any]], emptied: Items[bool]) -> list[torch.Tensor]:
+    """What lies there. A model's modules must not go on with somebody else's states."""
     taken = [container[key] for container, key in places]
-    for container, key in places:
-        container[key] = None
+    for (container, key), gone in zip(places, emptied, strict=True):
+        if gone:
+            container[key] = None
     return taken
 
 

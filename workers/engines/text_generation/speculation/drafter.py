@@ -62,7 +62,8 @@ class Drafter:
 
         A draft never reaches beyond the last token that the text may have, whose successor nobody wants.
         """
-        if not sequence.speculates:
+        # What a grammar allows behind a token is known once the token is.
+        if not sequence.speculates or sequence.matcher is not None:
             return (), outlook
         record = self._records.get(sequence.id)
         if record is None:
