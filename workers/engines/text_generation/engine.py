@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import unpacked_runner
+from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 from workers.engines.text_generation.grammar.masks import Masks
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
@@ -99,21 +100,21 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, state_bytes, rewind = 0, 0, None
+        graphs, state_bytes, rewind, lengths = 0, 0, None, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            batching, graphs = "packed", runner.graphs
+            rewind, lengths = runner.rewind, runner.lengths
             if adapters:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            way = unpacked_runner(model, placement, slots, length)
+            way = self._unpacked(model, placement, slots, length, error)
             self._runner, batching, slots = way.runner, way.batching, way.slots
-            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
-            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            reason, state_bytes = way.reason, way.state_bytes
             adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
@@ -141,7 +142,9 @@ class TextGeneration:
         reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
-        if packed:
+        if lengths is not None:
+            drafts = none("positions of this model depend on how long a text is")
+        elif packed:
             drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
         else:
             drafts = none(f"it needs a packed model, and this one runs {batching}")
@@ -150,10 +153,12 @@ class TextGeneration:
             budget,
             reuse=reuse,
             public=public,
-            copies=packed,
+            copies=batching != "static",
             rewind=rewind,
             as_made=not packed,
             drafter=drafts.drafter,
+            window=lengths.window if lengths else None,
+            restarts=lengths is not None and lengths.restarts,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -187,6 +192,18 @@ class TextGeneration:
             },
             refused=adapters.refused,
         )
+
+    def _unpacked(
+        self, model: Any, placement: Placement, slots: int, length: int, error: Unpackable
+    ) -> Way:
+        name = self._spec.name
+        try:
+            way = unpacked_runner(model, placement, slots, length)
+        except ConfigError as fault:
+            raise ConfigError(f"models.{name}: {fault.detail}") from None
+        way = replace(way, reason=f"{error}; {way.reason}")
+        _log.warning("%s is not packed, it runs %s: %s", name, WAYS[way.batching], way.reason)
+        return way
 
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
