@@ -117,6 +117,13 @@ ADVICE: dict[str, str] = {
         "`detail` says which. Sign the raw body with an active secret at the time of sending;"
         " check the clock."
     ),
+    "grammars_busy": (
+        "Grammars are compiled before a job is stored, a few at a time. Try again after `Retry-After`."
+    ),
+    "invalid_grammar": (
+        "`detail` and `errors` name the keyword that cannot be enforced, or the bound. Leave it out, or ask "
+        "for less."
+    ),
     "webhook_lookups_busy": (
         "Look-ups of your webhooks' host names hang, and no more may at once. Try again after "
         "`Retry-After`, give hosts whose name service answers, or submit without `webhook` and poll."
