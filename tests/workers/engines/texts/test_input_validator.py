@@ -146,12 +146,15 @@ def test_a_job_may_leave_while_it_is_read_and_come_again(llama: Path) -> None:
 def test_what_breaks_while_a_prompt_is_read_ends_that_job_alone(llama: Path) -> None:
     engine = unbounded(llama)
 
-    def breaks(work: Work) -> list[int]:
-        raise RuntimeError("no more")
+    read = engine._validators[""].read
 
-    read, engine._validators[""].read = engine._validators[""].read, breaks  # type: ignore[method-assign]
+    def breaks(work: Work) -> list[int]:
+        if work.id == "x":
+            raise RuntimeError("no more")
+        return read(work)
+
+    engine._validators[""].read = breaks  # type: ignore[method-assign]
     engine.admit(Work("x", FILLER, {}, 0))
-    engine._validators[""].read = read  # type: ignore[method-assign]
 
     ran = drive(engine, [Work("y", "a", {"max_new_tokens": 2}, 0)])
 
