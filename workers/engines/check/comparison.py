@@ -13,6 +13,7 @@ import transformers
 from shared.domain.errors import ConfigError
 from workers.engines.check.directory import Found
 from workers.engines.check.trial import NEW_TOKENS
+from workers.engines.loading.text_part import several_senses
 from workers.engines.pipeline.media import data_of, jsonable, read_image, read_sound
 from workers.engines.pipeline.tasks import TASKS
 
@@ -72,7 +73,12 @@ def _ranking(path: Path, content: Any, output: Any) -> dict[str, Any]:
 
 def _generation(path: Path, content: str, output: Any) -> dict[str, Any]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
+    config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
+    whole = several_senses(config) is not None
+    auto_model = (
+        transformers.AutoModelForImageTextToText if whole else transformers.AutoModelForCausalLM
+    )
+    model = auto_model.from_pretrained(
         str(path), local_files_only=True, use_safetensors=True
     ).eval()
     ids = tokenizer(content, return_tensors="pt").input_ids

@@ -10,6 +10,7 @@ from shared.domain.errors import ConfigError
 from workers.engines.loading.fit import header, weight_bytes
 from workers.engines.loading.foreign_files import refuse_foreign
 from workers.engines.loading.local_model import read_json
+from workers.engines.loading.text_part import several_senses
 from workers.engines.pipeline.model import auto_class
 from workers.engines.pipeline.tasks import TASKS
 
@@ -110,6 +111,9 @@ def _engine(path: Path) -> tuple[str, str, dict[str, Any]]:
         return f"{name} of transformers", engine, {}
     if task:
         return f"{name} of transformers", "pipeline", {"task": task}
+    known = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
+    if several_senses(known) == name:
+        return f"the language part of {name} of transformers", "text-generation", {}
     raise ConfigError(
         f"{PLACE}: {path / 'config.json'} names {name or 'no architecture'}, which no engine takes"
     )
