@@ -12,6 +12,7 @@ import msgspec
 
 from shared.domain.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
 from shared.grammars import numbers
+from shared.grammars.formats import PATTERNS
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused, Place
 
@@ -51,6 +52,10 @@ COUNTS |= {"maxProperties"}
 ONE = ("items", "additionalProperties")
 LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 NAMED = ("properties", "patternProperties", "$defs", "definitions")
+GUIDANCE = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
+"""What llguidance is told of every schema. No blanks between the parts of JSON, for small models would write
+nothing else. And no `\\u0061`: a name that is spelled so would pass for one that `properties` does not have.
+"""
 UNSUPPORTED = "this keyword cannot be enforced"
 
 Schema = dict[str, Any]
@@ -59,12 +64,18 @@ Schema = dict[str, Any]
 def enforceable_schema(
     schema: Mapping[str, Any], place: Place, base: tuple[str, ...] = ("params", "grammar")
 ) -> Schema:
-    """A copy of the schema for llguidance. `place` is where it stands in that part of the request.
+    """A copy of the schema for llguidance; `with_guidance` adds its options. `place` is where it stands in
+    that part of the request.
 
     Raises `GrammarRefused` with the keyword, or the bound, that stands against it.
     """
     _check_size(schema, place, base)
     return _Checker(place, base).check(schema)
+
+
+def with_guidance(schema: Mapping[str, Any]) -> Schema:
+    """An enforceable schema that is to stand as a whole."""
+    return {"x-guidance": GUIDANCE, **schema}
 
 
 class _Checker:
@@ -219,6 +230,12 @@ class _Checker:
             if len(sure) < least:
                 why = "more than the required properties cannot be enforced"
                 raise self._refused(place, "minProperties", why)
+        if (exact := PATTERNS.get(found.get("format", ""))) is not None:
+            del found["format"]
+            if "pattern" in found:
+                found["allOf"] = [*found.get("allOf", ()), {"pattern": enforceable(exact)}]
+            else:
+                found["pattern"] = enforceable(exact)
         return numbers.narrowed(found)
 
     def _check_products(self, found: Schema, place: Place) -> None:

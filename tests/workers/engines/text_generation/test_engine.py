@@ -438,7 +438,10 @@ def test_messages_go_through_the_chat_template(llama: Path, tmp_path: Path) -> N
     ran = drive(engine, [Work("x", chat, {"max_new_tokens": 9}, 0)])
 
     plain = Work("x", "user: hello\nassistant:", {"max_new_tokens": 9}, 0)
-    assert ran.finished("x") == drive(loaded(llama), [plain]).finished("x")
+    output = dict(ran.finished("x").output)
+    assert output.pop("message") == {"role": "assistant", "content": output["text"]}
+    alone = drive(loaded(llama), [plain]).finished("x")
+    assert (output, ran.finished("x").usage) == (alone.output, alone.usage)
 
 
 TURNS = [

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from shared.domain.catalog import Adapter, Batch, Limits
 from shared.domain.errors import ConfigError, InputRefused
+from shared.grammars.json_schemas import GUIDANCE
 from tests import fake_vllm
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
@@ -76,7 +77,7 @@ def expected(prompt: str, length: int) -> str:
     [
         (
             {"json_schema": {"type": "number", "exclusiveMaximum": 1, "title": "t"}},
-            {"json": {"type": "number", "maximum": 0.999999999999999}},
+            {"json": {"x-guidance": GUIDANCE, "type": "number", "maximum": 0.999999999999999}},
         ),
         ({"regex": "^a+?$"}, {"regex": "(?:(?:a){1,})"}),
         ({"choices": ["a", "b"]}, {"choice": ["a", "b"]}),
