@@ -261,23 +261,6 @@ def test_logprobs_are_those_of_the_model_by_any_attempt(engine: Vllm, folder: Pa
             assert entry["logprob"] == pytest.approx(other["logprob"], abs=1e-3)
 
 
-def test_an_adapter_is_served_beside_its_base(
-    folder: Path, undisturbed: Ran, tmp_path: Path
-) -> None:
-    limits = Limits(max_prompt_tokens=120, max_new_tokens=40)
-    path = save_adapter(tmp_path / "adapter")
-    engine = load(folder, adapters=(Adapter(name="tuned", path=path, limits=limits),))
-    info = engine.load()
-    base = works()[2:]
-    tuned = [msgspec.structs.replace(one, id=f"tuned-{one.id}", adapter="tuned") for one in base]
-
-    ran = drive(engine, [*base, *tuned])
-
-    assert info.adapters["tuned"]["adapter_rank"] == 4 and not info.refused
-    for one in base:
-        assert ran.text(one.id) == undisturbed.text(one.id) != ran.text(f"tuned-{one.id}")
-
-
 def test_nothing_that_it_is_given_is_deprecated(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,3 +313,21 @@ def test_the_context_is_what_vllm_makes_of_the_rope_scaling(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(json.dumps(config))
 
     assert load(tmp_path).load().details["context"] == 160
+
+
+def test_an_adapter_is_served_beside_its_base(
+    folder: Path, undisturbed: Ran, tmp_path: Path
+) -> None:
+    # Last in this file: an engine that ends takes the process's groups of devices with it.
+    limits = Limits(max_prompt_tokens=120, max_new_tokens=40)
+    path = save_adapter(tmp_path / "adapter")
+    engine = load(folder, adapters=(Adapter(name="tuned", path=path, limits=limits),))
+    info = engine.load()
+    base = works()[2:]
+    tuned = [msgspec.structs.replace(one, id=f"tuned-{one.id}", adapter="tuned") for one in base]
+
+    ran = drive(engine, [*base, *tuned])
+
+    assert info.adapters["tuned"]["adapter_rank"] == 4 and not info.refused
+    for one in base:
+        assert ran.text(one.id) == undisturbed.text(one.id) != ran.text(f"tuned-{one.id}")

@@ -536,7 +536,7 @@ def test_adapters_are_served_beside_their_base(llama: Path, tmp_path: Path) -> N
     assert len({ran.text(one.id) for one in asked}) == 3
     told = engine._engine.adapters
     assert [(one.lora_name, one.lora_int_id) for one in told] == [("first", 1), ("second", 2)]
-    assert (engine._engine.args.max_loras, engine._engine.args.max_lora_rank) == (2, 16)
+    assert (engine._engine.args.max_loras, engine._engine.args.max_lora_rank) == (3, 16)
     assert {name: said["adapter_rank"] for name, said in info.adapters.items()} == {
         "first": 4,
         "second": 12,
