@@ -22,6 +22,9 @@ from workers.engines.pipeline.model import Prepared, load_pipeline
 WINDOW = 4
 """Batches' worth of jobs that wait inside the engine, made ready while the model runs."""
 
+MOST_ON_CPU = 8
+"""Inputs of a pass there: more do not make one cheaper, what is between the layers only leaves the cache."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +43,7 @@ class PipelineEngine:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self._most = spec.batch.max_size
         self.taken: Sequence[str] = ()
         self._intake: Intake[Prepared] = Intake(self._begin)
         self._rows: dict[str, Row] = {}
@@ -52,6 +56,8 @@ class PipelineEngine:
         """See `Engine.load`."""
         self._pipeline = load_pipeline(self._spec)
         placement, task = self._pipeline.placement, self._pipeline.task
+        if placement.device.type == "cpu":
+            self._most = min(self._most, MOST_ON_CPU)
         parts: dict[str, Any] = {
             "tasks": [task.name],
             "input": task.medium,
@@ -92,7 +98,7 @@ class PipelineEngine:
         self._intake.take_in()
         waiting = list(self._rows.values())
         alike = [row for row in waiting if row.key == waiting[0].key]
-        batch = alike[: self._spec.batch.max_size]
+        batch = alike[: self._most]
         self.taken = [row.id for row in batch]
         if not batch:
             return Step(outcomes=[*self._intake.refusals()])
@@ -118,7 +124,7 @@ class PipelineEngine:
         oldest = next(iter(self._rows.values()))
         return wait(
             len(self._rows),
-            self._spec.batch.max_size,
+            self._most,
             self._cost,
             self._arrivals,
             waited=now - max(oldest.came, self._free_since),
