@@ -13,14 +13,23 @@ from shared.grammars.json_schemas import enforceable_schema, with_guidance
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused
 
-LIMITS = LLParserLimits(
-    initial_lexer_fuel=500_000,
-    step_lexer_fuel=100_000,
-    step_max_items=25_000,
-    max_lexer_states=50_000,
-    max_grammar_size=100_000,
-    verbose_errors=False,
-)
+
+def _limits(items: int) -> LLParserLimits:
+    return LLParserLimits(
+        max_items_in_row=items,
+        initial_lexer_fuel=500_000,
+        step_lexer_fuel=100_000,
+        step_max_items=25_000,
+        max_lexer_states=50_000,
+        max_grammar_size=100_000,
+        verbose_errors=False,
+    )
+
+
+# A token of an ambiguous grammar costs the square of its items: some 5 ms at 500. Schemas are not ambiguous,
+# and one of 400 properties that may be left out has 1,600 items.
+LIMITS, LARK_LIMITS = _limits(2000), _limits(500)
+OPENED = ord("{")
 MAX_LARK_REPEAT = 1000
 _TOLD = (
     ("oneOf", "oneOf"),
@@ -55,7 +64,8 @@ def source_of(grammar: Mapping[str, Any]) -> str:
 
 def compiled(source: str, tokenizer: LLTokenizer) -> LLMatcher:
     """The source for a tokenizer, at the beginning of a text. Its state says whether it is of use."""
-    return LLMatcher(tokenizer, source, log_level=0, limits=LIMITS)
+    schemas = source.startswith("{") or "%json" in source
+    return LLMatcher(tokenizer, source, log_level=0, limits=LIMITS if schemas else LARK_LIMITS)
 
 
 class ByteTokenizer:
@@ -84,6 +94,10 @@ def check(grammar: Mapping[str, Any]) -> None:
     base = ("input", "tools") if kind == "calls" else ("params", "grammar")
     matcher = compiled(source_of(grammar), BYTES)
     mask = b"" if matcher.is_error() else matcher.compute_bitmask()
+    if kind == "json_schema" and not matcher.is_error() and mask[OPENED // 8] >> OPENED % 8 & 1:
+        # All members that may come first stand side by side here.
+        matcher.consume_token(OPENED)
+        mask = matcher.compute_bitmask()
     if matcher.is_error():
         raise GrammarRefused((kind,), _keyword(kind, matcher.get_error()), _words(matcher), base)
     if not any(mask):

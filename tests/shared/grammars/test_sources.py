@@ -6,7 +6,7 @@ import pytest
 
 from shared.domain.grammars import MAX_GRAMMAR
 from shared.grammars.refusal import GrammarRefused
-from shared.grammars.sources import check, source_of
+from shared.grammars.sources import BYTES, check, compiled, source_of
 from tests.shared.grammars.walks import Unfinished, walk
 
 REGEXES = (
@@ -111,3 +111,23 @@ def test_a_source_is_the_same_each_time() -> None:
     assert source_of(grammar) == source_of(grammar)
     assert grammar["json_schema"]["properties"]["a"] == {"pattern": "^x"}  # type: ignore[index]
     assert len(source_of(grammar)) < MAX_GRAMMAR
+
+
+def test_an_ambiguous_grammar_ends_its_text_before_its_tokens_become_dear() -> None:
+    matcher = compiled(source_of({"lark": 'start: a\na: a a | "x" | a a a\n'}), BYTES)
+
+    said = 0
+    while not matcher.is_error() and said < 400:
+        matcher.compute_bitmask()
+        matcher.consume_token(ord("x"))
+        said += 1
+
+    assert 20 < said < 400
+
+
+def test_more_optional_properties_than_a_text_could_follow_are_refused_at_once() -> None:
+    few, many = ({"properties": {f"p{n}": {} for n in range(count)}} for count in (300, 540))
+
+    check({"json_schema": few})
+    with pytest.raises(GrammarRefused):
+        check({"json_schema": many})
