@@ -34,8 +34,8 @@ class VllmAdapters:
         largest = max(self.ranks.values())
         return {
             "enable_lora": True,
-            # One more than there are: on a CPU vLLM gives rows without an adapter the share of its last place,
-            # which then stays empty.
+            # One more than there are: on a CPU vLLM gives rows without an adapter the share of its last
+            # place, which then stays empty.
             "max_loras": len(self.ranks) + 1,
             "max_lora_rank": next(rank for rank in RANKS if rank >= largest),
         }
