@@ -29,7 +29,6 @@ from shared.store.jobs.calls import UNBOUNDED
 from shared.store.jobs.reading import Reading
 from shared.store.rate_limits import decided, packed
 
-IDEMPOTENCY_TTL = 24 * 3600
 UNKNOWN_WAIT = 5
 """Seconds to try again after, while nothing is known of how fast a queue drains."""
 MOST_WAIT = 3600
@@ -68,10 +67,11 @@ class Creation(Reading):
         # fmt: off
         reply = _unpack(self._call(
             "create", job.id, int(job.expires_in * 1000), self.retention, max_queued,
-            digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
+            digest, job.body_digest, job.key_ttl, int(urgent), tenant_max or UNBOUNDED,
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
             job.request, share, int(bool(job.reply_channel)), most, job.footprint,
+            int(job.takes_key),
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
