@@ -15,6 +15,7 @@ from api.http.request_context import services
 from api.http.sse.awaited_stream import AwaitedStream
 from api.http.sse.connection import Connection
 from api.http.sse.event_stream import EventStream
+from api.http.sse.form import Form, NativeForm
 from api.openapi import examples
 from api.services import Services
 from api.state.readers import ReaderPresence

@@ -1,0 +1,34 @@
+"""A client's retry joins the job that its first try made, so that a lost answer does not run twice.
+
+No client of OpenAI's API sends an Idempotency-Key. Each retry is a new POST with the same body, which says by
+`x-stainless-retry-count` that it is one. So every job's own key is what was asked by whom, which the last job
+that asked it holds; a retry looks there, and a first try takes the key for its own job.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.domain.records import own_key
+
+RETRY_COUNT = "HTTP_X_STAINLESS_RETRY_COUNT"
+KEY_TTL = 3600
+"""Seconds in which a retry finds the job. Clients try again within seconds after a call of ten minutes."""
+
+
+def is_retry(environ: Mapping[str, Any]) -> bool:
+    """Whether a request says that it was sent before."""
+    count: str = environ.get(RETRY_COUNT, "")
+    return count.isascii() and count.isdigit() and int(count[:9]) > 0
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """Of a decoded body, whatever the order of its members."""
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def key(caller: str, path: str, body_digest: str) -> str:
+    """The idempotency key of what `caller` (a key's id) asks of `path`."""
+    return own_key("openai", f"{caller} {path} {body_digest}")
