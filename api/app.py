@@ -13,9 +13,7 @@ from api.http import errors, observation, request_context
 from api.http.fast_path import BUSY, FastPath, Route
 from api.http.operations import TABLE
 from api.http.protection import protect, share
-from api.http.reply import Answered
 from api.http.request_target import require_plain
-from api.http.requests import request_id, traceparent
 from api.openapi.document import openapi
 from api.routes.dead_letters import dead_letters
 from api.routes.deliveries import deliveries
@@ -37,7 +35,7 @@ from api.state.notifier import Notifier, Ring
 from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
 from api.tickets import Tickets
-from shared import broker, context
+from shared import broker
 from shared.domain.errors import ConfigError
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.hooks import Observers
@@ -97,7 +95,7 @@ def create_app(
         operation for group in GROUPS for operation in group.table
     )
     _check_endpoints(settings, {operation.endpoint for operation in table})
-    _watch_over(app, partial(_begin, here))
+    _watch_over(app, here)
     share(app, settings.cors_origins)
     views = {endpoint: view for group in GROUPS for endpoint, view in group.views.items()}
     app.fast_path = FastPath(
@@ -106,8 +104,7 @@ def create_app(
             for operation in table
             if operation.endpoint in BUSY
         },
-        partial(_begin, here),
-        _end,
+        here,
     )
     return app
 
@@ -160,7 +157,7 @@ def _check_endpoints(settings: Settings, known: set[str]) -> None:
             )
 
 
-def _watch_over(app: Flask, begin: Callable[[WSGIEnvironment, Request], None]) -> None:
+def _watch_over(app: Flask, services: Services) -> None:
     """Let Flask do at each request's begin and end what the fast path does."""
     operations = {
         (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
@@ -168,30 +165,22 @@ def _watch_over(app: Flask, begin: Callable[[WSGIEnvironment, Request], None]) -
 
     def before() -> None:
         asked: Request = _flask_request._get_current_object()
-        begin(asked.environ, asked)
         rule = asked.url_rule
         method = "GET" if asked.method == "HEAD" else asked.method
-        observation.begin(operations.get((method, rule.rule if rule is not None else "")))
+        operation = operations.get((method, rule.rule if rule is not None else ""))
+        asked.environ[request_context.KEY] = observation.begin(
+            services, operation, asked.environ, asked
+        )
         require_plain(asked.environ)
         if asked.environ["PATH_INFO"].startswith("//"):
             # The router would take them for one; a proxy's rules about paths would not.
             raise NotFound
 
     def after(response: Response) -> Response:
-        observation.end(response)
-        _end(response)
+        here = request_context.of(_flask_request.environ)
+        observation.end(here, response)
+        protect(response, here.request_id)
         return response
 
     app.before_request(before)
     app.after_request(after)
-
-
-def _begin(here: Services, environ: WSGIEnvironment, asked: Request | None = None) -> None:
-    handling = request_context.begin(here, environ, asked)
-    handling.request_id = request_id()
-    context.begin(request_id=handling.request_id, traceparent=traceparent())
-
-
-def _end(answer: Answered) -> None:
-    answer.headers["X-Request-ID"] = request_context.current().request_id
-    protect(answer)

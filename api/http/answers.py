@@ -8,8 +8,8 @@ import msgspec
 from werkzeug.sansio.utils import get_host
 
 from api.client_address import Network, trusted_hops
-from api.http import request_context
 from api.http.reply import Reply
+from api.http.request_context import RequestContext
 from api.tickets import Tickets
 from shared.domain.records import Record
 
@@ -45,12 +45,11 @@ class Links(msgspec.Struct, frozen=True):
         return {"get": url, "events": events, "cancel": f"{url}/cancel"}
 
 
-def links() -> Links:
-    """Links as the current request's caller reaches this server.
+def links(here: RequestContext) -> Links:
+    """Links as the caller of a request reaches this server.
 
     By `TRUTHGPT_PUBLIC_URL`; else by what a trusted proxy says of scheme and host; else by `Host`.
     """
-    here = request_context.current()
     settings, said = here.services.settings, here.environ
     scheme, host = said["wsgi.url_scheme"], said.get("HTTP_HOST")
     if settings.public_url is not None:

@@ -2,9 +2,9 @@
 
 import hmac
 
-from api.http import request_context
 from api.http.caller import DEFAULT_CLIENT, DEFAULT_TENANT, SCRAPER, TICKET_CLIENT, Access, Client
-from api.http.request_context import services
+from api.http.request_context import RequestContext
+from api.services import Services
 from shared.domain.errors import JobsError
 from shared.store.api_keys import Scope
 
@@ -17,56 +17,40 @@ class Forbidden(JobsError):
     code = "forbidden"
 
 
-def authenticate(access: Access, scope: Scope) -> None:
-    """Put the caller into `g.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
-    if access is Access.OPEN:
-        return
-    caller = request_context.current().client = _client(access)
+def authenticate(here: RequestContext, access: Access, scope: Scope) -> None:
+    """Find out who sends it: `here.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
+    here.client = caller = _client(here, access)
     if access is Access.METRICS and caller.tenant != DEFAULT_TENANT:
         raise Forbidden("These are of every tenant: it takes a key of the default tenant.")
     if not caller.may(scope):
         raise Forbidden(f"This key lacks the scope '{scope}' that this call needs.")
 
 
-def client() -> Client:
-    """Who makes the current request."""
-    found = request_context.current().client
-    assert found is not None, "asked on a route that anybody may call"
-    return found
-
-
-def require_operator() -> None:
+def require_operator(here: RequestContext) -> None:
     """Raises `Forbidden` unless the server's own administrator calls."""
-    if not client().operates:
+    if not here.caller.operates:
         raise Forbidden("This touches every tenant: it takes a key of the default tenant.")
 
 
-def tenant() -> str:
-    """The tenant of the current request."""
-    return client().tenant
-
-
-def _client(access: Access) -> Client:
-    here = request_context.current()
+def _client(here: RequestContext, access: Access) -> Client:
     header = here.environ.get("HTTP_AUTHORIZATION")
     if header is None and access is Access.TICKET and "ticket" in here.request.args:
         job_id = (here.request.view_args or {}).get("job_id", "")
-        if not services().tickets.admits(here.request.args["ticket"], job_id):
+        if not here.services.tickets.admits(here.request.args["ticket"], job_id):
             raise Unauthorized(
                 "This ticket has expired or is not for this job. Get the job again for a new one."
             )
         return TICKET_CLIENT
     scheme, _, token = (header or "").partition(" ")
-    found = _holder(token.strip(), access) if scheme.lower() == "bearer" else None
+    found = _holder(here.services, token.strip(), access) if scheme.lower() == "bearer" else None
     if found is None:
         # One answer for a missing token, a wrong one and one that has ended: none tells what exists.
         raise Unauthorized("Send a valid token as 'Authorization: Bearer <token>'.")
     return found
 
 
-def _holder(token: str, access: Access) -> Client | None:
+def _holder(here: Services, token: str, access: Access) -> Client | None:
     """Who holds this token. Raises `StoreUnavailable` where only Redis could tell."""
-    here = services()
     if _is(token, here.token):
         return DEFAULT_CLIENT
     if access is Access.METRICS and _is(token, here.settings.metrics_token):

@@ -4,12 +4,12 @@ import logging
 from typing import Any
 
 import msgspec
-from flask import Flask
+from flask import Flask, request
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.http import request_context
 from api.http.reply import Reply, in_flask
+from api.http.request_context import RequestContext, of
 from shared.domain.errors import PROBLEMS, InvalidRequest, JobsError, TryLater
 
 MEDIA_TYPE = "application/problem+json"
@@ -63,6 +63,7 @@ class Problem(BaseModel):
 
 
 def problem(
+    here: RequestContext,
     code: str,
     detail: str,
     *,
@@ -78,7 +79,7 @@ def problem(
         "status": status or known.status,
         "detail": detail,
         "code": code,
-        "request_id": request_context.current().request_id,
+        "request_id": here.request_id,
         **{name: value for name, value in members.items() if value is not None},
     }
     reply = Reply(msgspec.json.encode(document), status or known.status, MEDIA_TYPE)
@@ -92,43 +93,45 @@ def problem(
 
 def register(app: Flask) -> None:
     """Turn every exception that leaves a view into a problem document."""
-    app.register_error_handler(Exception, lambda error: in_flask(to_problem(error)))
+    app.register_error_handler(
+        Exception, lambda error: in_flask(to_problem(of(request.environ), error))
+    )
 
 
-def to_problem(error: Exception) -> Reply:
+def to_problem(here: RequestContext, error: Exception) -> Reply:
     """What a caller is told of an exception that left a view."""
     if isinstance(error, JobsError):
-        return _jobs_error(error)
+        return _jobs_error(here, error)
     if isinstance(error, HTTPException):
-        return _http_error(error)
-    return _unexpected(error)
+        return _http_error(here, error)
+    return _unexpected(here, error)
 
 
-def _jobs_error(error: JobsError) -> Reply:
+def _jobs_error(here: RequestContext, error: JobsError) -> Reply:
     if error.__cause__ is not None:
-        asked = request_context.current().request_id
-        _log.debug("request %s: %s from %r", asked, error.code, error.__cause__)
+        _log.debug("request %s: %s from %r", here.request_id, error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TryLater) else None
-    return problem(error.code, error.detail, headers=headers, errors=errors)
+    return problem(here, error.code, error.detail, headers=headers, errors=errors)
 
 
-def _http_error(error: HTTPException) -> Reply:
+def _http_error(here: RequestContext, error: HTTPException) -> Reply:
     status = error.code or 500
     if status >= 500:
-        return _unexpected(error)
+        return _unexpected(here, error)
     code = _HTTP_CODES.get(status, "bad_request")
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         detail = f"This path takes {allowed}." if allowed else "This path takes other methods."
-        return problem(code, detail, headers={"Allow": allowed})
-    return problem(code, _DETAILS.get(code, error.name), status=status)
+        return problem(here, code, detail, headers={"Allow": allowed})
+    return problem(here, code, _DETAILS.get(code, error.name), status=status)
 
 
-def _unexpected(error: Exception) -> Reply:
-    here, asked = request_context.current(), request_context.request()
+def _unexpected(here: RequestContext, error: Exception) -> Reply:
+    asked = here.request
     _log.error("request %s: %s %s broke", here.request_id, asked.method, asked.path, exc_info=error)
     return problem(
+        here,
         "internal_error",
         "The server has logged what happened under this request id. Trying again may help.",
     )

@@ -14,9 +14,12 @@ from werkzeug.wsgi import ClosingIterator
 
 from api.http import observation
 from api.http.errors import to_problem
-from api.http.operations import Operation, View
+from api.http.gate import View
+from api.http.operations import Operation
+from api.http.protection import protect
 from api.http.reply import Answered, Reply
 from api.http.request_target import fault_of
+from api.services import Services
 
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
 
@@ -42,19 +45,11 @@ class Route(NamedTuple):
 
 
 class FastPath:
-    """Answers requests for `routes`, by method and path. `begin` and `end` are what every request meets first
-    and every answer last.
-    """
+    """Answers requests for `routes`, by method and path, with `services`."""
 
-    def __init__(
-        self,
-        routes: Mapping[tuple[str, str], Route],
-        begin: Callable[[WSGIEnvironment], None],
-        end: Callable[[Answered], None],
-    ) -> None:
+    def __init__(self, routes: Mapping[tuple[str, str], Route], services: Services) -> None:
         self._routes = routes
-        self._begin = begin
-        self._end = end
+        self._services = services
 
     def route(self, environ: WSGIEnvironment) -> Route | None:
         """Where this request goes, None where Flask takes it."""
@@ -73,12 +68,11 @@ class FastPath:
         return ClosingIterator(answer.iter_encoded(), answer.close)
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> Answered:
-        self._begin(environ)
-        observation.begin(route.operation)
+        here = observation.begin(self._services, route.operation, environ)
         try:
-            answer = route.view()
+            answer = route.view(here)
         except Exception as error:  # noqa: BLE001 - as under Flask, whatever it is has an answer
-            answer = to_problem(error)
-        observation.end(answer)
-        self._end(answer)
+            answer = to_problem(here, error)
+        observation.end(here, answer)
+        protect(answer, here.request_id)
         return answer

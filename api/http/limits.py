@@ -5,16 +5,16 @@ its answer gets the headers of draft-ietf-httpapi-ratelimit-headers-11. docs/lim
 """
 
 from functools import lru_cache
+from wsgiref.types import WSGIEnvironment
 
 import msgspec
 
 from api.client_address import client_address
-from api.http import request_context
-from api.http.auth import client
 from api.http.caller import TICKET_CLIENT
 from api.http.reply import Answered
-from api.http.request_context import services
-from api.state.limit_plan import Counted, Limits
+from api.http.request_context import RequestContext
+from api.services import Services
+from api.state.limit_plan import Counted
 from api.state.slots import Slot
 from shared.domain.errors import RateLimited
 from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
@@ -30,6 +30,7 @@ class RequestCharges(msgspec.Struct, frozen=True):
     no room, None where everything fitted.
     """
 
+    services: Services
     endpoint: str
     client: str
     due: tuple[Charge, ...] = ()
@@ -46,11 +47,11 @@ class RequestCharges(msgspec.Struct, frozen=True):
         if decision is None:
             return self
         said = self.quota_status + decision.quota_status
-        return RequestCharges(self.endpoint, self.client, (), said, decision.refused)
+        return RequestCharges(self.services, self.endpoint, self.client, (), said, decision.refused)
 
     def with_tokens(self, tokens: int) -> "RequestCharges":
         """With the estimated tokens of a submission due as well."""
-        policies = _limits().plan.tokens() if tokens else ()
+        policies = self.services.limits.plan.tokens() if tokens else ()
         if not policies:
             return self
         charges = tuple(Charge(policy, tokens) for policy in policies)
@@ -60,41 +61,47 @@ class RequestCharges(msgspec.Struct, frozen=True):
         """Take what is due now, in a call of its own."""
         if not self.due:
             return self
-        return self.after(_limits().limiter.take(self.client, self.due))
+        return self.after(self.services.limits.limiter.take(self.client, self.due))
 
     def refusal(self) -> RateLimited:
         """What to answer where a charge had no room. Observers are told."""
         assert self.refused is not None, "asked of a request that was admitted"
         policy, seconds = self.refused.policy, _seconds(self.refused.wait_ms)
-        emit_limited(self.endpoint, policy.name)
+        self.emit_refusal(policy.name)
         return RateLimited(
             f"The limit {policy.name!r} is {policy.quota} {policy.unit} in {policy.seconds} s. "
             f"Try again in {seconds} s.",
             retry_after=max(1, seconds),
         )
 
-
-def charges_of(endpoint: str, counted: Counted) -> RequestCharges:
-    """What the current request is to be charged, all of it due."""
-    caller = client()
-    due = _limits().charges(endpoint, counted, caller.rpm, caller.rph)
-    return RequestCharges(endpoint, client_name(), due)
+    def emit_refusal(self, policy: str) -> None:
+        """Tell observers that the request was refused by this policy."""
+        method, _, path = self.endpoint.partition(" ")
+        self.services.observers.emit("request_limited", method, path, policy)
 
 
-def charges_of_address(endpoint: str, counted: Counted) -> RequestCharges:
+def charges_of(here: RequestContext, endpoint: str, counted: Counted) -> RequestCharges:
+    """What a request of a known caller is to be charged, all of it due."""
+    caller, services = here.caller, here.services
+    due = services.limits.charges(endpoint, counted, caller.rpm, caller.rph)
+    return RequestCharges(services, endpoint, client_name(here), due)
+
+
+def charges_of_address(here: RequestContext, endpoint: str, counted: Counted) -> RequestCharges:
     """What a request of somebody unknown is to be charged, to the address as if that were a client."""
-    return RequestCharges(endpoint, _address(), _limits().charges(endpoint, counted, None, None))
+    due = here.services.limits.charges(endpoint, counted, None, None)
+    return RequestCharges(here.services, endpoint, _address(here), due)
 
 
-def charges_of_stranger(endpoint: str) -> RequestCharges:
+def charges_of_stranger(here: RequestContext, endpoint: str) -> RequestCharges:
     """What a request without a valid token is to be charged to its address."""
-    policies = _limits().plan.strangers()
-    return RequestCharges(endpoint, _address(), tuple(map(Charge, policies)))
+    due = tuple(map(Charge, here.services.limits.plan.strangers()))
+    return RequestCharges(here.services, endpoint, _address(here), due)
 
 
-def light() -> bool:
-    """Whether the current request's body is small enough to be read before it is charged."""
-    length = request_context.environ().get("CONTENT_LENGTH") or ""
+def light(environ: WSGIEnvironment) -> bool:
+    """Whether a request's body is small enough to be read before it is charged."""
+    length = environ.get("CONTENT_LENGTH") or ""
     return length.isdigit() and int(length) <= LIGHT
 
 
@@ -107,24 +114,18 @@ def charge_for_error(error: Exception, charges: RequestCharges) -> tuple[Excepti
 
 
 def take_slot(charges: RequestCharges) -> Slot:
-    """A place for the current request beside its client's others that are open. Raises `RateLimited`."""
+    """A place for a request beside its client's others that are open. Raises `RateLimited`."""
     try:
-        return services().slots.enter(charges.client)
+        return charges.services.slots.enter(charges.client)
     except RateLimited:
-        emit_limited(charges.endpoint, "open")
+        charges.emit_refusal("open")
         raise
 
 
-def emit_limited(endpoint: str, policy: str) -> None:
-    """Tell observers that a request was refused by this policy."""
-    method, _, path = endpoint.partition(" ")
-    services().observers.emit("request_limited", method, path, policy)
-
-
-def client_name() -> str:
-    """Whom the current request counts for: a key by its id; an address where a ticket stands for one."""
-    caller = client()
-    return _address() if caller is TICKET_CLIENT else f"key:{caller.key_id}"
+def client_name(here: RequestContext) -> str:
+    """Whom a request counts for: a key by its id; an address where a ticket stands for one."""
+    caller = here.caller
+    return _address(here) if caller is TICKET_CLIENT else f"key:{caller.key_id}"
 
 
 def with_quota_status(answer: Answered, charges: RequestCharges) -> Answered:
@@ -150,11 +151,7 @@ def _seconds(milliseconds: int) -> int:
     return -(-milliseconds // 1000)
 
 
-def _address() -> str:
-    request = request_context.request()
+def _address(here: RequestContext) -> str:
+    request, proxies = here.request, here.services.limits.proxies
     forwarded = request.headers.getlist("X-Forwarded-For")
-    return f"ip:{client_address(request.remote_addr, forwarded, _limits().proxies)}"
-
-
-def _limits() -> Limits:
-    return services().limits
+    return f"ip:{client_address(request.remote_addr, forwarded, proxies)}"

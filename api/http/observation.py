@@ -2,14 +2,15 @@
 
 import time
 from functools import partial
+from wsgiref.types import WSGIEnvironment
 
-from flask import Flask
+from flask import Flask, Request
 
 from api.http import request_context
 from api.http.operations import TABLE, Operation
 from api.http.reply import Answered
-from api.http.request_context import Observed
-from api.services import of
+from api.http.request_context import Observed, RequestContext
+from api.services import Services, of
 from shared import context
 from shared.hooks import Hooks, Observers
 
@@ -29,26 +30,34 @@ def observe(app: Flask, *observers: Hooks) -> None:
         of(app).observers.add(observer)
 
 
-def begin(operation: Operation | None) -> None:
-    """The current request is for this operation; without one it counts as `other`, whatever its path."""
-    if operation is not None and operation.tag == UNSEEN:
-        return
-    here = request_context.current()
-    seen = (operation.method, operation.path) if operation is not None else (OTHER, OTHER)
-    here.observed = Observed(*seen, time.perf_counter())
-    context.bind(route=seen[1])
-    here.services.observers.emit("request_began", *seen)
+def begin(
+    services: Services,
+    operation: Operation | None,
+    environ: WSGIEnvironment,
+    request: Request | None = None,
+) -> RequestContext:
+    """Begin to answer a request for this operation; one without counts as `other`, whatever its path."""
+    if operation is None:
+        method, path = OTHER, OTHER
+    elif operation.tag == UNSEEN:
+        return request_context.begin(services, environ, request)
+    else:
+        method, path = operation.method, operation.path
+    here = request_context.begin(services, environ, request, path)
+    here.observed = Observed(method, path, time.perf_counter())
+    services.observers.emit("request_began", method, path)
+    return here
 
 
-def end(answer: Answered) -> None:
-    """The current request is answered thus."""
-    here = request_context.current()
+def end(here: RequestContext, answer: Answered) -> None:
+    """The request is answered thus."""
     if here.observed is None:
         return
     if here.client is not None:
         context.bind(tenant=here.client.tenant)
-    everyone = here.services.observers
-    answer.call_on_close(partial(_ended, everyone, here.observed, answer.status_code))
+    answer.call_on_close(
+        partial(_ended, here.services.observers, here.observed, answer.status_code)
+    )
 
 
 def _ended(everyone: Observers, observed: Observed, status: int) -> None:

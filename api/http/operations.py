@@ -5,36 +5,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
-from api.http.auth import Unauthorized, authenticate
 from api.http.caller import Access
-from api.http.errors import to_problem
-from api.http.limits import (
-    RequestCharges,
-    charge_for_error,
-    charges_of,
-    charges_of_stranger,
-    light,
-    take_slot,
-    with_quota_status,
-)
-from api.http.reply import Answered, in_flask
-from api.http.requests import known_query
+from api.http.gate import Gate, Reads, View
+from api.http.reply import in_flask
+from api.http.request_context import of
 from api.state.limit_plan import Counted
-from shared.domain.errors import RateLimited
 from shared.store.api_keys import Scope
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 TABLE = "truthgpt.operations"
 """Where a Flask app has its routes, among its extensions."""
-
-View = Callable[..., Answered]
-Reads = Callable[[], object]
-"""Reads and checks a submission. What it returns is the first argument of the view that makes the job; the
-second is what is still to be charged, with the job (`RequestCharges`). Until it has returned nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +124,7 @@ class Operations(Blueprint):
             )
             query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
-            gate = _Gate(access, needed, query, f"{method} {path}", counted, reads, charged_first)
+            gate = Gate(access, needed, query, f"{method} {path}", counted, reads, charged_first)
             guarded = view if access is Access.OPEN else gate.guard(view)
             self.views[f"{method} {path}"] = guarded
             self.add_url_rule(rule, view.__name__, _for_flask(guarded), methods=[method])
@@ -152,67 +136,6 @@ class Operations(Blueprint):
 def _for_flask(view: View) -> Callable[..., Response]:
     @functools.wraps(view)
     def answered(**path: str) -> Response:
-        return in_flask(view(**path))
+        return in_flask(view(of(request.environ), **path))
 
     return answered
-
-
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """What a request passes before its view: token, scope, rate limits, a slot, its query's names."""
-
-    access: Access
-    scope: Scope
-    query: frozenset[str]
-    endpoint: str
-    counted: Counted
-    reads: Reads | None
-    charged_first: bool
-
-    def guard(self, view: View) -> View:
-        """The view behind this gate. What is answered says how the client stands with its rate limits."""
-
-        @functools.wraps(view)
-        def guarded(**path: str) -> Answered:
-            try:
-                authenticate(self.access, self.scope)
-            except Unauthorized as error:
-                return _problem(error, charges_of_stranger(self.endpoint))
-            charges = charges_of(self.endpoint, self.counted)
-            if self.reads is None or self.charged_first or not light():
-                charges = charges.commit()
-                if charges.refused is not None:
-                    return _problem(charges.refusal(), charges)
-            return self._in_a_slot(view, charges, path)
-
-        return guarded
-
-    def _in_a_slot(self, view: View, charges: RequestCharges, path: dict[str, str]) -> Answered:
-        try:
-            slot = take_slot(charges)
-        except RateLimited as error:
-            return _problem(error, charges)
-        try:
-            answer = self._answer(view, charges, path)
-        except BaseException:
-            slot.leave()
-            raise
-        # A stream is open until its last byte is out or its reader has gone.
-        answer.call_on_close(slot.leave)
-        return answer
-
-    def _answer(self, view: View, charges: RequestCharges, path: dict[str, str]) -> Answered:
-        try:
-            known_query(self.query)
-            if self.reads is None:
-                return with_quota_status(view(**path), charges)
-            asked = self.reads()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer and was charged
-            return _problem(error, charges)
-        return view(asked, charges)
-
-
-def _problem(error: Exception, charges: RequestCharges) -> Answered:
-    """The answer to a request that failed before its job was made, or makes none: it is charged too."""
-    error, charges = charge_for_error(error, charges)
-    return with_quota_status(to_problem(error), charges)

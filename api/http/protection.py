@@ -25,8 +25,9 @@ TOLD = (
 """Response headers that it may read."""
 
 
-def protect(answer: Answered) -> None:
-    """Add the headers that the view did not choose itself."""
+def protect(answer: Answered, request_id: str) -> None:
+    """Add the headers that every answer has, of which the view may have chosen some itself."""
+    answer.headers["X-Request-ID"] = request_id
     for name, value in PROTECTION:
         answer.headers.setdefault(name, value)
 

@@ -1,17 +1,21 @@
-"""The request that this thread or greenlet handles, and what is noted while it lasts.
+"""The request that is being answered: one value, handed on from step to step."""
 
-Flask's proxies find theirs anew at each attribute, which costs more than most of what is asked of them.
-"""
-
-from collections.abc import Callable
-from contextvars import ContextVar
-from typing import NamedTuple
+import os
+import re
+from typing import NamedTuple, cast
 from wsgiref.types import WSGIEnvironment
 
 from flask import Request
 
 from api.http.caller import Client
 from api.services import Services
+from shared import context
+
+KEY = "truthgpt.request"
+"""Where Flask's way keeps it in the WSGI environment, from which a view gets it."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Observed(NamedTuple):
@@ -23,19 +27,23 @@ class Observed(NamedTuple):
 
 
 class RequestContext:
-    """One request: what it is, who sends it, and under which id it is logged."""
+    """What the request is, who sends it, and under which id it is logged."""
 
     __slots__ = ("_request", "client", "environ", "observed", "request_id", "services")
 
     def __init__(
-        self, services: Services, environ: WSGIEnvironment, request: Request | None
+        self,
+        services: Services,
+        environ: WSGIEnvironment,
+        request_id: str,
+        request: Request | None = None,
     ) -> None:
         self.services = services
         self.environ = environ
-        self._request = request
-        self.request_id = ""
+        self.request_id = request_id
         self.client: Client | None = None
         self.observed: Observed | None = None
+        self._request = request
 
     @property
     def request(self) -> Request:
@@ -44,33 +52,34 @@ class RequestContext:
             self._request = Request(self.environ)
         return self._request
 
-
-_current: ContextVar[RequestContext] = ContextVar("request")
+    @property
+    def caller(self) -> Client:
+        """Who sends it."""
+        assert self.client is not None, "asked on a route that anybody may call"
+        return self.client
 
 
 def begin(
-    services: Services, environ: WSGIEnvironment, request: Request | None = None
+    services: Services,
+    environ: WSGIEnvironment,
+    request: Request | None = None,
+    route: str = "",
 ) -> RequestContext:
-    """Handle this request from now on, until the next one begins."""
-    begun = RequestContext(services, environ, request)
-    _current.set(begun)
-    return begun
+    """Begin to answer a request: from now on log lines name it. `route` is the path of its route.
+
+    Its id is the caller's `X-Request-ID` when that is a sane one, else a new one; its trace that of the
+    caller's `traceparent`, if it is well-formed.
+    """
+    given = environ.get("HTTP_X_REQUEST_ID")
+    if given is None or not _REQUEST_ID.fullmatch(given):
+        given = f"req_{os.urandom(12).hex()}"
+    trace = environ.get("HTTP_TRACEPARENT", "")
+    if trace and not _TRACEPARENT.fullmatch(trace):
+        trace = ""
+    context.begin(request_id=given, traceparent=trace, route=route)
+    return RequestContext(services, environ, given, request)
 
 
-current: Callable[[], RequestContext] = _current.get
-"""The request that is being handled."""
-
-
-def environ() -> WSGIEnvironment:
-    """What the client sent, and how, as the server says it."""
-    return _current.get().environ
-
-
-def request() -> Request:
-    """What the client sent, as Flask has it."""
-    return _current.get().request
-
-
-def services() -> Services:
-    """The services of the app that handles the current request."""
-    return _current.get().services
+def of(environ: WSGIEnvironment) -> RequestContext:
+    """The request that Flask answers."""
+    return cast(RequestContext, environ[KEY])

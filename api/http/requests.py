@@ -1,61 +1,47 @@
 """Reading requests: bodies within bounds, headers and parameters checked, each fault a 4xx that helps."""
 
-import os
 import re
-from typing import Any, cast
+from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from werkzeug.http import parse_list_header
 
-from api.http import request_context
 from api.http.body_bounds import decoded
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.http.sse.connection import deadline
 from shared.domain.errors import InvalidRequest, JobsError
 
 MAX_WAIT = 60
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 _SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 _WAIT = re.compile(r'wait[ \t]*(=[ \t]*("?)([0-9]*)\2)?', re.IGNORECASE)
 
 
-def request_id() -> str:
-    """The caller's `X-Request-ID` when it is a sane one, else a new one."""
-    given = request_context.current().environ.get("HTTP_X_REQUEST_ID")
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return cast(str, given)
-    return f"req_{os.urandom(12).hex()}"
-
-
-def traceparent() -> str:
-    """The W3C trace context of the caller, '' where there is none or it is malformed."""
-    given: str = request_context.current().environ.get("HTTP_TRACEPARENT", "")
-    return given if given and _TRACEPARENT.fullmatch(given) else ""
-
-
-def idempotency_key() -> str | None:
+def idempotency_key(environ: WSGIEnvironment) -> str | None:
     """The `Idempotency-Key`. Raises `InvalidRequest` for one that is not 1-255 printable ASCII."""
-    given = request_context.current().environ.get("HTTP_IDEMPOTENCY_KEY")
+    given: str | None = environ.get("HTTP_IDEMPOTENCY_KEY")
     if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
         raise _bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
     return given
 
 
-def no_store() -> bool:
+def no_store(environ: WSGIEnvironment) -> bool:
     """Whether the caller asks for a result of its own: `no-store` among the `Cache-Control` directives."""
-    given = request_context.current().environ.get("HTTP_CACHE_CONTROL", "")
-    return any(_name(directive) == "no-store" for directive in parse_list_header(given))
+    given = environ.get("HTTP_CACHE_CONTROL")
+    return given is not None and any(
+        _name(directive) == "no-store" for directive in parse_list_header(given)
+    )
 
 
-def preferred_wait() -> int | None:
+def preferred_wait(environ: WSGIEnvironment) -> int | None:
     """Seconds of `Prefer: wait=N` (RFC 7240), at most `MAX_WAIT`; None where it is not asked for.
 
     Without a number it is as long as the server allows. What cannot be read is a preference that is not
     known, and those are ignored; of several only the first counts.
     """
-    for preference in parse_list_header(request_context.current().environ.get("HTTP_PREFER", "")):
+    given = environ.get("HTTP_PREFER")
+    for preference in parse_list_header(given) if given is not None else ():
         if _name(preference) == "wait":
             found = _WAIT.fullmatch(preference.partition(";")[0].strip())
             if found is None:
@@ -69,11 +55,11 @@ def _name(item: str) -> str:
     return re.split("[=;]", item, maxsplit=1)[0].strip().lower()
 
 
-def known_query(names: frozenset[str]) -> None:
+def known_query(here: RequestContext, names: frozenset[str]) -> None:
     """Refuse parameters that mean nothing here, and those given twice. Raises `InvalidRequest`."""
-    if not request_context.current().environ.get("QUERY_STRING"):
+    if not here.environ.get("QUERY_STRING"):
         return
-    for name, values in request_context.request().args.lists():
+    for name, values in here.request.args.lists():
         if name not in names:
             known = ", ".join(sorted(names))
             takes = f"it takes {known}" if known else "it takes none"
@@ -82,15 +68,17 @@ def known_query(names: frozenset[str]) -> None:
             raise _bad_parameter(f"'{name}' is given {len(values)} times. Give it once.")
 
 
-def _parameter(name: str) -> str | None:
-    if not request_context.current().environ.get("QUERY_STRING"):
+def _parameter(here: RequestContext, name: str) -> str | None:
+    if not here.environ.get("QUERY_STRING"):
         return None
-    return request_context.request().args.get(name)
+    return here.request.args.get(name)
 
 
-def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -> float:
+def seconds(
+    here: RequestContext, name: str, *, default: float, maximum: float, clamp: bool = False
+) -> float:
     """A duration from the query. Raises `InvalidRequest`."""
-    given = _parameter(name)
+    given = _parameter(here, name)
     if given is None:
         return default
     if not _SECONDS.fullmatch(given):
@@ -101,9 +89,9 @@ def seconds(name: str, *, default: float, maximum: float, clamp: bool = False) -
     return min(value, maximum)
 
 
-def count(name: str, *, default: int, maximum: int) -> int:
+def count(here: RequestContext, name: str, *, default: int, maximum: int) -> int:
     """A number from 1 to `maximum` from the query. Raises `InvalidRequest`."""
-    given = _parameter(name)
+    given = _parameter(here, name)
     if given is None:
         return default
     if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= maximum):
@@ -111,18 +99,18 @@ def count(name: str, *, default: int, maximum: int) -> int:
     return int(given)
 
 
-def json_object() -> dict[str, Any]:
+def json_object(here: RequestContext) -> dict[str, Any]:
     """The body as a JSON object, within the bounds of `decoded`. Raises `JobsError`."""
-    require_json()
-    settings = services().settings
-    return decoded(raw_body(settings.max_body_bytes), settings.max_body_values)
+    require_json(here)
+    settings = here.services.settings
+    return decoded(raw_body(here, settings.max_body_bytes), settings.max_body_values)
 
 
-def require_json() -> None:
+def require_json(here: RequestContext) -> None:
     """Raises `JobsError` for a body that says to be anything else than JSON in UTF-8."""
-    if request_context.current().environ.get("CONTENT_TYPE") == "application/json":
+    if here.environ.get("CONTENT_TYPE") == "application/json":
         return
-    request = request_context.request()
+    request = here.request
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
         raise JobsError(
@@ -131,38 +119,35 @@ def require_json() -> None:
         )
 
 
-def raw_body(limit: int) -> bytes:
+def raw_body(here: RequestContext, limit: int) -> bytes:
     """The whole body, of at most `limit` bytes. Raises `JobsError`.
 
     (werkzeug's own bound cuts an unsized body off at the limit, without a word.)
     """
-    length = _length()
+    length = _length(here)
     if length is not None and length > limit:
         raise _too_large(limit)
     if length is not None:
-        body = _read(length)
+        body = _read(here, length)
         if len(body) < length:
             raise JobsError("The body is shorter than its Content-Length.", code="bad_request")
         return body
     # Chunked, which only a server that ends the input by itself can hand over.
-    body = (
-        _read(limit + 1) if request_context.current().environ.get("wsgi.input_terminated") else b""
-    )
+    body = _read(here, limit + 1) if here.environ.get("wsgi.input_terminated") else b""
     if len(body) > limit:
         raise _too_large(limit)
     return body
 
 
-def _length() -> int | None:
-    environ = request_context.current().environ
+def _length(here: RequestContext) -> int | None:
+    environ = here.environ
     given = environ.get("CONTENT_LENGTH", "")
     if "HTTP_TRANSFER_ENCODING" not in environ and given.isascii() and given.isdigit():
         return int(given)
-    return request_context.request().content_length
+    return here.request.content_length
 
 
-def _read(length: int) -> bytes:
-    here = request_context.current()
+def _read(here: RequestContext, length: int) -> bytes:
     environ, seconds = here.environ, here.services.settings.body_timeout
     try:
         with deadline(environ, seconds):

@@ -8,8 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 from api.http.answers import Links, job_json, links
-from api.http.limits import RequestCharges, emit_limited
-from api.http.request_context import services
+from api.http.limits import RequestCharges
+from api.http.request_context import RequestContext
 from api.intake.submission import Submission, stand_ins
 from api.intake.waiting import await_completion, wait_for_end
 from shared.domain.creation import (
@@ -76,50 +76,57 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 def submit(
-    submission: Submission, charges: RequestCharges, wait: float, *, urgent: bool = False
+    here: RequestContext,
+    submission: Submission,
+    charges: RequestCharges,
+    wait: float,
+    *,
+    urgent: bool = False,
 ) -> Accepted | Rejected:
     """Take a job in (see `accept`) and give it `wait` seconds to end."""
     if wait <= 0:
-        placed = accept(submission, charges, urgent=urgent)
-        return placed if isinstance(placed, Rejected) else _accepted(placed, 0)
+        placed = accept(here, submission, charges, urgent=urgent)
+        return placed if isinstance(placed, Rejected) else _accepted(here, placed, 0)
     # Expect the end before the job exists: then it cannot be missed, and nothing is read again.
-    here = services()
+    services = here.services
     try:
-        waiter = here.expect(submission.job.id)
+        waiter = services.expect(submission.job.id)
     except StoreUnavailable as error:
         return _rejected(error, charges)
     with waiter:
-        job = replace(submission.job, reply_channel=here.hub.reply_channel)
-        placed = accept(replace(submission, job=job), charges, urgent=urgent)
+        job = replace(submission.job, reply_channel=services.hub.reply_channel)
+        placed = accept(here, replace(submission, job=job), charges, urgent=urgent)
         if isinstance(placed, Rejected):
             return placed
         outcome, completion = placed.outcome, None
         if isinstance(outcome, Created | Followed):
-            completion = await_completion(waiter, wait)
+            completion = await_completion(here, waiter, wait)
     if completion is None or isinstance(outcome, Cached | Replayed):
-        return _accepted(placed, wait)
+        return _accepted(here, placed, wait)
     record = Record({**_fields_of(placed.job, outcome.created_ms), **completion.fields})
-    here.remember(record)
-    return Accepted(record, False, links(), placed.charges)
+    services.remember(record)
+    return Accepted(record, False, links(here), placed.charges)
 
 
-def accept(submission: Submission, charges: RequestCharges, *, urgent: bool) -> Placed | Rejected:
+def accept(
+    here: RequestContext, submission: Submission, charges: RequestCharges, *, urgent: bool
+) -> Placed | Rejected:
     """Store the job, with a model that stands in for its own while that one's breaker is open, and ring.
 
     Where none can run it now, an `urgent` one is rejected with `ModelUnavailable`, and any other waits for
     the model that it asked for.
     """
     charges = charges.with_tokens(submission.tokens)
-    if not urgent and services().catalog.get(submission.job.model).fallback is None:
-        return _store(submission, charges, urgent=False)
-    placed = _store(submission, charges, urgent=True)
+    if not urgent and here.services.catalog.get(submission.job.model).fallback is None:
+        return _store(here, submission, charges, urgent=False)
+    placed = _store(here, submission, charges, urgent=True)
     if isinstance(placed, Placed) or not isinstance(placed.error, ModelUnavailable):
         return placed
-    for other in stand_ins(submission):
-        instead = _store(other, placed.charges, urgent=True)
+    for other in stand_ins(here, submission):
+        instead = _store(here, other, placed.charges, urgent=True)
         if isinstance(instead, Placed) or not isinstance(instead.error, TryLater):
             return instead
-    return placed if urgent else _store(submission, placed.charges, urgent=False)
+    return placed if urgent else _store(here, submission, placed.charges, urgent=False)
 
 
 def answered(job: NewJob, at_ms: int, result: Result) -> Record:
@@ -136,16 +143,18 @@ def answered(job: NewJob, at_ms: int, result: Result) -> Record:
     )
 
 
-def _store(submission: Submission, charges: RequestCharges, *, urgent: bool) -> Placed | Rejected:
-    here, job = services(), submission.job
+def _store(
+    here: RequestContext, submission: Submission, charges: RequestCharges, *, urgent: bool
+) -> Placed | Rejected:
+    services, job = here.services, submission.job
     try:
-        outcome = here.store.create(
+        outcome = services.store.create(
             job,
             max_queued=submission.max_queued,
             tenant_max=submission.tenant_max,
             max_bytes=submission.max_bytes,
             urgent=urgent,
-            known=here.cache.known(job.share),
+            known=services.cache.known(job.share),
             charges=charges.pending,
         )
     except StoreUnavailable as error:
@@ -158,13 +167,13 @@ def _store(submission: Submission, charges: RequestCharges, *, urgent: bool) -> 
             return Rejected(outcome.to_error(), charges)
         case Refused():
             if outcome.reason is Reason.STORAGE_QUOTA_EXCEEDED:
-                emit_limited(charges.endpoint, "storage")
+                charges.emit_refusal("storage")
             return Rejected(outcome.to_error(), charges)
     faults.reach("created")
     if isinstance(outcome, Created) and outcome.ring:
-        here.notifier.ring(job.model)
+        services.notifier.ring(job.model)
     if job.share is not None and not isinstance(outcome, Replayed):
-        here.observers.emit("result_looked_up", job.model, _found(outcome))
+        services.observers.emit("result_looked_up", job.model, _found(outcome))
     return Placed(job, outcome, charges)
 
 
@@ -183,29 +192,29 @@ def _rejected(error: JobsError, charges: RequestCharges) -> Rejected:
     return Rejected(charges.refusal() if charges.refused is not None else error, charges)
 
 
-def _accepted(placed: Placed, wait: float) -> Accepted | Rejected:
+def _accepted(here: RequestContext, placed: Placed, wait: float) -> Accepted | Rejected:
     """The job as it is answered: one that an earlier request made is given `wait` seconds to end."""
     try:
-        record = _record(placed, wait)
+        record = _record(here, placed, wait)
     except JobsError as error:
         return Rejected(error, placed.charges)
-    return Accepted(record, isinstance(placed.outcome, Replayed), links(), placed.charges)
+    return Accepted(record, isinstance(placed.outcome, Replayed), links(here), placed.charges)
 
 
-def _record(placed: Placed, wait: float) -> Record:
+def _record(here: RequestContext, placed: Placed, wait: float) -> Record:
     job, outcome = placed.job, placed.outcome
     match outcome:
         case Cached():
             return answered(job, outcome.created_ms, outcome.result)
         case Replayed():
-            return wait_for_end(outcome.id, wait)
+            return wait_for_end(here, outcome.id, wait)
         case Followed() if wait <= 0:
             return Record(_fields_of(job, outcome.created_ms))
         case Created() if wait <= 0 and outcome.position is not None:
             fields = _fields_of(job, outcome.created_ms)
             return Record(fields, outcome.position, outcome.start)
     try:
-        return services().store.get(job.id)
+        return here.services.store.get(job.id)
     except StoreUnavailable:
         # The job is in, so this is never an error: it is answered with what is known of it.
         return Record(_fields_of(job, outcome.created_ms))

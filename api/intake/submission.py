@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from api.http import request_context, requests
-from api.http.auth import client, tenant
-from api.http.request_context import services
+from api.http import requests
+from api.http.request_context import RequestContext
 from api.intake import cost
 from api.intake.subscriptions import subscription
 from shared import context
@@ -37,60 +36,64 @@ class Submission(msgspec.Struct, frozen=True):
     seed: int
 
 
-def read_submission() -> Submission:
-    """The current request as a job. Raises `JobsError` for everything that is wrong with it."""
-    key = requests.idempotency_key()
-    body = requests.json_object()
-    return submission_of(body, key, _digest(body) if key is not None else "")
+def read_submission(here: RequestContext) -> Submission:
+    """A request as a job. Raises `JobsError` for everything that is wrong with it."""
+    key = requests.idempotency_key(here.environ)
+    body = requests.json_object(here)
+    return submission_of(here, body, key, _digest(body) if key is not None else "")
 
 
-def submission_of(body: dict[str, object], key: str | None, digest: str) -> Submission:
+def submission_of(
+    here: RequestContext, body: dict[str, Any], key: str | None, digest: str
+) -> Submission:
     """A body as a job of the caller's; one with the same key and digest is the same job."""
-    here = services()
-    wanted, spec, params = parse_request(body, here.catalog)
-    here.prompt_bounds.check(spec, wanted.content)
+    services, caller = here.services, here.caller
+    wanted, spec, params = parse_request(body, services.catalog)
+    services.prompt_bounds.check(spec, wanted.content)
     tokens = cost.estimated_tokens(spec, wanted.content, params)
     seed = _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
         model=spec.name,
-        tenant=tenant(),
+        tenant=caller.tenant,
         request=_encoded(spec, wanted, params, seed),
         priority=wanted.priority,
         cost=cost.share(tokens),
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
         traceparent=context.traceparent(),
-        request_id=request_context.current().request_id,
+        request_id=here.request_id,
         idempotency_key=key,
-        webhook=subscription(wanted.webhook),
-        share=_share(spec, wanted, params),
+        webhook=subscription(here, wanted.webhook),
+        share=_share(here, spec, wanted, params),
         body_digest=digest,
         expected=cost.expected_bytes(spec, wanted.content, params),
     )
     context.bind(job=job.id, model=spec.name)
-    return Submission(job, spec.limits.max_queued, tenant_max(), tenant_bytes(), tokens, body, seed)
+    return Submission(
+        job, spec.limits.max_queued, tenant_max(here), tenant_bytes(here), tokens, body, seed
+    )
 
 
-def tenant_max() -> int | None:
+def tenant_max(here: RequestContext) -> int | None:
     """How many jobs of the caller's tenant may wait for one model."""
-    own = client().max_queued
-    return services().settings.tenant_max_queued if own is None else own
+    own = here.caller.max_queued
+    return here.services.settings.tenant_max_queued if own is None else own
 
 
-def tenant_bytes() -> int | None:
+def tenant_bytes(here: RequestContext) -> int | None:
     """How many bytes the caller's tenant may store; 0: no limit, None: the store's own."""
-    own = client().max_bytes
-    return services().settings.tenant_max_bytes if own is None else own
+    own = here.caller.max_bytes
+    return here.services.settings.tenant_max_bytes if own is None else own
 
 
-def stand_ins(submission: Submission) -> Iterator[Submission]:
+def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submission]:
     """The same job for each fallback that takes such a request: one id, one Idempotency-Key."""
-    catalog, asked = services().catalog, submission.job.model
+    catalog, asked = here.services.catalog, submission.job.model
     for spec in catalog.fallbacks(asked):
         try:
             wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
-            services().prompt_bounds.check(spec, wanted.content)
+            here.services.prompt_bounds.check(spec, wanted.content)
         except (InvalidRequest, InputRefused):
             continue
         tokens = cost.estimated_tokens(spec, wanted.content, params)
@@ -99,16 +102,18 @@ def stand_ins(submission: Submission) -> Iterator[Submission]:
             model=spec.name,
             request=_encoded(spec, wanted, params, submission.seed),
             cost=cost.share(tokens),
-            share=_share(spec, wanted, params),
+            share=_share(here, spec, wanted, params),
             fallback_from=asked,
             expected=cost.expected_bytes(spec, wanted.content, params),
         )
         yield replace(submission, job=job, max_queued=spec.limits.max_queued)
 
 
-def _share(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]) -> Share | None:
-    bypass = requests.no_store()
-    return services().cache.share(spec, tenant(), wanted.content, params, bypass=bypass)
+def _share(
+    here: RequestContext, spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]
+) -> Share | None:
+    bypass, tenant = requests.no_store(here.environ), here.caller.tenant
+    return here.services.cache.share(spec, tenant, wanted.content, params, bypass=bypass)
 
 
 def _encoded(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:

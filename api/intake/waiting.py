@@ -2,9 +2,7 @@
 
 import time
 
-from api.http import request_context
-from api.http.auth import tenant
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.http.sse.connection import Connection
 from api.services import Services
 from shared.domain.errors import StoreUnavailable
@@ -16,39 +14,41 @@ POLL = 1.0
 """Seconds between two looks at whether anybody still waits for a held answer."""
 
 
-def await_completion(waiter: CompletionWaiter, wait: float) -> Completion | None:
+def await_completion(
+    here: RequestContext, waiter: CompletionWaiter, wait: float
+) -> Completion | None:
     """How the job ended; None when it has not within `wait` seconds, or the store must be asked."""
-    here, connection = services(), Connection(request_context.current().environ)
+    services, connection = here.services, Connection(here.environ)
     deadline = time.monotonic() + wait
-    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
+    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(services, connection):
         completion = waiter.wait(min(left, POLL))
         if completion is not None:
             return completion
         if waiter.stale:
             # The channel broke meanwhile; from here on the log tells.
-            with here.follow(waiter.job_id) as follower:
-                until_end(follower, deadline - time.monotonic())
+            with services.follow(waiter.job_id) as follower:
+                until_end(here, follower, deadline - time.monotonic())
             return None
     return None
 
 
-def wait_for_end(job_id: str, wait: float) -> Record:
+def wait_for_end(here: RequestContext, job_id: str, wait: float) -> Record:
     """A job of the caller's, once it has ended or `wait` seconds have passed."""
-    store = services().store
-    record = store.get(job_id, tenant())
+    services, tenant = here.services, here.caller.tenant
+    record = services.store.get(job_id, tenant)
     if not record.terminal and wait > 0:
-        with services().follow(job_id, EventId.parse(record.head)) as follower:
-            until_end(follower, wait)
-        record = store.get(job_id, tenant())
-    services().remember(record)
+        with services.follow(job_id, EventId.parse(record.head)) as follower:
+            until_end(here, follower, wait)
+        record = services.store.get(job_id, tenant)
+    services.remember(record)
     return record
 
 
-def until_end(follower: Follower, wait: float) -> None:
+def until_end(here: RequestContext, follower: Follower, wait: float) -> None:
     """Return when the job has ended, after `wait` seconds, or when waiting has become pointless."""
-    here, connection = services(), Connection(request_context.current().environ)
+    services, connection = here.services, Connection(here.environ)
     deadline = time.monotonic() + wait
-    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(here, connection):
+    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(services, connection):
         try:
             event = follower.next(min(left, POLL))
         except StoreUnavailable:
@@ -57,5 +57,5 @@ def until_end(follower: Follower, wait: float) -> None:
             return
 
 
-def _worth_waiting(here: Services, connection: Connection) -> bool:
-    return not here.lifecycle.draining and not connection.gone()
+def _worth_waiting(services: Services, connection: Connection) -> bool:
+    return not services.lifecycle.draining and not connection.gone()

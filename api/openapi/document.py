@@ -14,6 +14,7 @@ from api.http.caller import Access
 from api.http.errors import MEDIA_TYPE, RETRY_AFTER, Problem
 from api.http.operations import TABLE, Answer, Operation, Operations, Parameter
 from api.http.reply import Reply
+from api.http.request_context import RequestContext
 from api.openapi.example_models import ExampleModels
 from api.openapi.request_schema import (
     JSON_INPUT,
@@ -49,7 +50,7 @@ openapi = Operations("openapi", __name__, tag="health")
     access=Access.OPEN,
     answers={200: Answer("OpenAPI 3.1.", example={"openapi": "3.1.0"})},
 )
-def openapi_document() -> Reply:
+def openapi_document(_here: RequestContext) -> Reply:
     """This interface, described for machines"""
     return answer(cached_document(current_app))
 

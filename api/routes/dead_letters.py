@@ -2,11 +2,10 @@
 
 from api.http import requests
 from api.http.answers import answer, document, job_json, job_members, links
-from api.http.auth import tenant
 from api.http.operations import Answer, Operations
 from api.http.parameters import JOB_ID, LIMIT, PAGE
 from api.http.reply import Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.intake.submission import tenant_bytes, tenant_max
 from api.openapi import examples
 from api.state.limit_plan import Counted
@@ -23,15 +22,15 @@ dead_letters = Operations("dead_letters", __name__, tag="dead letters")
     answers={200: Answer("The newest of them.", JobList, examples.LISTING)},
     problems=("invalid_parameter",),
 )
-def list_dead_letters() -> Reply:
+def list_dead_letters(here: RequestContext) -> Reply:
     """List dead letters, newest first
 
     Jobs that failed with `engine_error`, `out_of_memory`, `worker_crashed` or `run_timeout` and were not
     tried again since.
     """
-    limit = requests.count("limit", default=PAGE, maximum=PAGE)
-    records = services().store.dead(tenant(), limit)
-    urls = links()
+    limit = requests.count(here, "limit", default=PAGE, maximum=PAGE)
+    records = here.services.store.dead(here.caller.tenant, limit)
+    urls = links(here)
     return document(
         {"data": [job_members(record, urls) for record in records], "next_cursor": None}
     )
@@ -59,29 +58,29 @@ def list_dead_letters() -> Reply:
         *("storage_quota_exceeded", "storage_full"),
     ),
 )
-def retry_job(job_id: str) -> Reply:
+def retry_job(here: RequestContext, job_id: str) -> Reply:
     """Try a failed job again
 
     Makes a new job of the same request; its `metadata.retry_of` names this one, which stays as it ended.
     May be repeated. The input of a job that it was the fault of is not kept, so such a job cannot be tried
     again.
     """
-    here = services()
-    spec = here.catalog.get(here.store.get(job_id, tenant()).fields["model"])
-    outcome = here.store.retry(
+    services, tenant = here.services, here.caller.tenant
+    spec = services.catalog.get(services.store.get(job_id, tenant).fields["model"])
+    outcome = services.store.retry(
         job_id,
-        tenant(),
+        tenant,
         max_queued=spec.limits.max_queued,
-        tenant_max=tenant_max(),
-        max_bytes=tenant_bytes(),
+        tenant_max=tenant_max(here),
+        max_bytes=tenant_bytes(here),
     )
     if isinstance(outcome, Refused | Mismatched):
         raise outcome.to_error()
     if isinstance(outcome, Created) and outcome.ring:
-        here.notifier.ring(spec.name)
-    urls, replayed = links(), isinstance(outcome, Replayed)
+        services.notifier.ring(spec.name)
+    urls, replayed = links(here), isinstance(outcome, Replayed)
     return answer(
-        job_json(here.store.get(outcome.id), urls),
+        job_json(services.store.get(outcome.id), urls),
         200 if replayed else 202,
         Location=urls.job(outcome.id),
         **({"Idempotent_Replayed": "true"} if replayed else {}),

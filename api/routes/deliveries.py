@@ -2,11 +2,10 @@
 
 from api.http import requests
 from api.http.answers import document
-from api.http.auth import tenant
 from api.http.operations import Answer, Operations
 from api.http.parameters import JOB_ID, LIMIT, PAGE
 from api.http.reply import Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.openapi import examples
 from shared.domain.schemas import Delivery, DeliveryList
 
@@ -20,12 +19,12 @@ deliveries = Operations("deliveries", __name__, tag="webhooks")
     answers={200: Answer("At most one an event.", DeliveryList, examples.DELIVERIES)},
     problems=("job_not_found",),
 )
-def list_deliveries(job_id: str) -> Reply:
+def list_deliveries(here: RequestContext, job_id: str) -> Reply:
     """List the webhook deliveries of a job
 
     There is one from the moment that its event happened. They may outlive the job.
     """
-    return _answer(services().outbox.of_job(job_id, tenant()))
+    return _answer(here.services.outbox.of_job(job_id, here.caller.tenant))
 
 
 @deliveries.operation(
@@ -35,13 +34,13 @@ def list_deliveries(job_id: str) -> Reply:
     answers={202: Answer("They are due now.", DeliveryList, examples.REPLAYED)},
     problems=("job_not_found",),
 )
-def replay_deliveries(job_id: str) -> Reply:
+def replay_deliveries(here: RequestContext, job_id: str) -> Reply:
     """Deliver the webhooks of a job again
 
     Under the same `webhook-id` and with the same body, whether they were delivered, given up or wait for
     a retry. A receiver that had been failing is tried at once.
     """
-    return _answer(services().outbox.replay(job_id, tenant()), 202)
+    return _answer(here.services.outbox.replay(job_id, here.caller.tenant), 202)
 
 
 @deliveries.operation(
@@ -51,13 +50,13 @@ def replay_deliveries(job_id: str) -> Reply:
     answers={200: Answer("The newest of them.", DeliveryList, examples.DELIVERIES)},
     problems=("invalid_parameter",),
 )
-def list_dead_deliveries() -> Reply:
+def list_dead_deliveries(here: RequestContext) -> Reply:
     """List webhook deliveries that were given up, newest first
 
     Replay those of a job with `POST /v1/jobs/{job_id}/deliveries/replay`.
     """
-    limit = requests.count("limit", default=PAGE, maximum=PAGE)
-    return _answer(services().outbox.undelivered(tenant(), limit))
+    limit = requests.count(here, "limit", default=PAGE, maximum=PAGE)
+    return _answer(here.services.outbox.undelivered(here.caller.tenant, limit))
 
 
 def _answer(found: list[Delivery], status: int = 200) -> Reply:

@@ -10,6 +10,7 @@ from flask import Response
 
 from api.http.caller import Access
 from api.http.operations import Answer, Operations
+from api.http.request_context import RequestContext
 
 _PAGE = Path(__file__).parent / "docs.html"
 
@@ -19,7 +20,7 @@ docs = Operations("docs", __name__, tag="health")
 @docs.operation(
     "GET", "/docs", access=Access.OPEN, answers={200: Answer("A page.", media="text/html")}
 )
-def docs_page() -> Response:
+def docs_page(_here: RequestContext) -> Response:
     """This interface, described for people"""
     page, policy = _page()
     response = Response(page, content_type="text/html; charset=utf-8")

@@ -10,7 +10,7 @@ from api.http.caller import Access
 from api.http.errors import problem
 from api.http.operations import Answer, Operations
 from api.http.reply import Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.openapi import examples
 from api.routes.models import SERVING, summary
 from api.services import Services
@@ -68,7 +68,7 @@ class Readiness(BaseModel):
         )
     },
 )
-def about() -> Reply:
+def about(_here: RequestContext) -> Reply:
     """What this is"""
     return document(
         {"name": NAME, "version": VERSION, "documentation": "/docs", "openapi": "/openapi.json"}
@@ -81,7 +81,7 @@ def about() -> Reply:
     access=Access.OPEN,
     answers={200: Answer("It is.", Health, {"status": "ok", "version": "0.1.0"})},
 )
-def is_up() -> Reply:
+def is_up(_here: RequestContext) -> Reply:
     """Is the process up
 
     Asks nobody else; for a liveness probe.
@@ -96,20 +96,23 @@ def is_up() -> Reply:
     answers={200: Answer("It can.", Readiness, examples.READY)},
     problems=("redis_unavailable", "model_unavailable"),
 )
-def is_ready() -> Reply:
+def is_ready(here: RequestContext) -> Reply:
     """Can it serve
 
     Redis answers, and at least one model has a live worker that is ready and whose consumer takes what
     comes through the broker. Otherwise 503, with what failed in `checks`; for a readiness probe.
     """
-    checks = _checks(services())
+    checks = _checks(here.services)
     shown = checks.model_dump(mode="json", exclude_none=True)
     if not checks.redis.ok:
-        return problem("redis_unavailable", "Redis does not answer.", checks=shown)
+        return problem(here, "redis_unavailable", "Redis does not answer.", checks=shown)
     if not any(check.ok for check in checks.models.values()):
         states = ", ".join(_said(name, check) for name, check in checks.models.items())
         return problem(
-            "model_unavailable", f"No model has a worker that is ready: {states}.", checks=shown
+            here,
+            "model_unavailable",
+            f"No model has a worker that is ready: {states}.",
+            checks=shown,
         )
     return document({"status": "ready", "checks": shown})
 

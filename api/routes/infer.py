@@ -16,7 +16,7 @@ from api.http.parameters import (
     TRACEPARENT,
 )
 from api.http.reply import Answered, Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.intake.acceptance import Accepted, Rejected, accept, answered, submit
 from api.intake.submission import Submission, read_submission
 from api.openapi import examples
@@ -59,14 +59,14 @@ class AskedStream(NamedTuple):
     submission: Submission
 
 
-def _read() -> Asked:
-    timeout = requests.seconds("timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
-    return Asked(timeout, read_submission())
+def _read(here: RequestContext) -> Asked:
+    timeout = requests.seconds(here, "timeout", default=DEFAULT_TIMEOUT, maximum=MAX_TIMEOUT)
+    return Asked(timeout, read_submission(here))
 
 
-def _read_stream() -> AskedStream:
-    cursor = cursor_asked_for()
-    submission = read_submission()
+def _read_stream(here: RequestContext) -> AskedStream:
+    cursor = cursor_asked_for(here)
+    submission = read_submission(here)
     if cursor is not None and submission.job.idempotency_key is None:
         raise InvalidRequest(
             "Last-Event-ID alone names no job, and this request would make another one. Send it to "
@@ -108,7 +108,7 @@ def _read_stream() -> AskedStream:
         *("job_canceled", "job_expired", "model_unavailable"),
     ),
 )
-def infer_now(asked: Asked, charges: RequestCharges) -> Answered:
+def infer_now(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answered:
     """Infer and wait for the result
 
     The job is an ordinary one: when it is not done within `timeout`, the answer is 202 with the job, which
@@ -116,11 +116,11 @@ def infer_now(asked: Asked, charges: RequestCharges) -> Answered:
     open and no fallback can run the job, the answer is 503 `model_unavailable` at once. `cached` says that
     the result is an earlier request's; `Cache-Control: no-store` asks for one of its own.
     """
-    accepted = submit(asked.submission, charges, asked.timeout, urgent=True)
+    accepted = submit(here, asked.submission, charges, asked.timeout, urgent=True)
     if isinstance(accepted, Rejected):
-        reply = _rejection(asked.submission.job, accepted)
+        reply = _rejection(here, asked.submission.job, accepted)
     else:
-        reply = _answer(accepted)
+        reply = _answer(here, accepted)
     return with_quota_status(reply, accepted.charges)
 
 
@@ -145,62 +145,60 @@ def infer_now(asked: Asked, charges: RequestCharges) -> Answered:
     },
     problems=(*SUBMISSION_PROBLEMS, "invalid_cursor", "events_expired", "model_unavailable"),
 )
-def infer_stream(asked: AskedStream, charges: RequestCharges) -> Answered:
+def infer_stream(here: RequestContext, asked: AskedStream, charges: RequestCharges) -> Answered:
     """Infer and stream the events
 
     The same events as `GET /v1/jobs/{job_id}/events`, on this connection. The job lives as long as
     somebody reads it: when the client goes away and nobody reads its events within the grace period, the
     job is canceled. Come back to `{Location}/events` with `Last-Event-ID`.
     """
-    return _stream_new(asked.submission, asked.cursor, charges)
+    return _stream_new(here, asked.submission, asked.cursor, charges)
 
 
-def _rejection(job: NewJob, rejected: Rejected) -> Reply:
+def _rejection(here: RequestContext, job: NewJob, rejected: Rejected) -> Reply:
     """Why there is no job, unless what it would bring is here already."""
-    if isinstance(rejected.error, StoreUnavailable) and (kept := _kept(job)) is not None:
-        return answer(job_json(kept, links()))
-    return to_problem(rejected.error)
+    if isinstance(rejected.error, StoreUnavailable) and (kept := _kept(here, job)) is not None:
+        return answer(job_json(kept, links(here)))
+    return to_problem(here, rejected.error)
 
 
-def _answer(accepted: Accepted) -> Reply:
+def _answer(here: RequestContext, accepted: Accepted) -> Reply:
     if not accepted.record.terminal:
         return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
     if accepted.record.state is not JobState.SUCCEEDED:
-        return _failure(accepted)
+        return _failure(here, accepted)
     # No Location: the answer is the result, and werkzeug's handling of that header costs 4 % of the call.
     replayed = {"Idempotent_Replayed": "true"} if accepted.replayed else {}
     return answer(accepted.json, 200, **replayed)
 
 
-def _kept(job: NewJob) -> Record | None:
+def _kept(here: RequestContext, job: NewJob) -> Record | None:
     """What can be answered without the store: a result that is here, to whom asks for no more than that."""
-    here = services()
     if job.webhook or job.idempotency_key is not None:
         return None
-    if (result := here.cache.kept(job.share)) is None:
+    if (result := here.services.cache.kept(job.share)) is None:
         return None
-    here.observers.emit("result_looked_up", job.model, "hit")
+    here.services.observers.emit("result_looked_up", job.model, "hit")
     return answered(job, int(time.time() * 1000), result.borrowed)
 
 
 def _stream_new(
-    submission: Submission, cursor: EventId | None, charges: RequestCharges
+    here: RequestContext, submission: Submission, cursor: EventId | None, charges: RequestCharges
 ) -> Answered:
-    job = submission.job
-    here = services()
+    services, job = here.services, submission.job
     # In this order no crash of ours leaves a job that nobody watches over and nobody reads.
     try:
-        presence = here.readers.track_reader(job.id, job.expires_in)
+        presence = services.readers.track_reader(job.id, job.expires_in)
     except StoreUnavailable as error:
-        return with_quota_status(to_problem(error), charges)
+        return with_quota_status(to_problem(here, error), charges)
     # Not `fresh`: on two connections the job may be made before the subscription, and what that loses
     # a reader would see only at the next event. Callers that wait for the end do not mind.
-    follower = here.follow(job.id)
+    follower = services.follow(job.id)
     try:
-        placed = accept(submission, charges, urgent=True)
+        placed = accept(here, submission, charges, urgent=True)
     except Exception:
         follower.close()
-        here.readers.forget(job.id)
+        services.readers.forget(job.id)
         raise
     if isinstance(placed, Rejected):
         follower.close()
@@ -208,37 +206,37 @@ def _stream_new(
             # The job may be in all the same; nobody can read it, so it must not run.
             presence.leave(watch=True)
         else:
-            here.readers.forget(job.id)
-        return with_quota_status(to_problem(placed.error), placed.charges)
+            services.readers.forget(job.id)
+        return with_quota_status(to_problem(here, placed.error), placed.charges)
     outcome = placed.outcome
     if isinstance(outcome, Replayed):
         follower.close()
-        here.readers.forget(job.id)
-        again = _stream_again(outcome.id, job.tenant, cursor)
+        services.readers.forget(job.id)
+        again = _stream_again(here, outcome.id, cursor)
         return with_quota_status(again, placed.charges)
-    urls = links()
-    response = stream(follower, presence, urls)
+    urls = links(here)
+    response = stream(here, follower, presence, urls)
     response.headers["Location"] = urls.job(outcome.id)
     return with_quota_status(response, placed.charges)
 
 
-def _stream_again(job_id: str, tenant: str, cursor: EventId | None) -> Answered:
+def _stream_again(here: RequestContext, job_id: str, cursor: EventId | None) -> Answered:
     """The events of a job that an earlier request made."""
     try:
-        response = resumed(services().store.get(job_id, tenant), cursor)
+        response = resumed(here, here.services.store.get(job_id, here.caller.tenant), cursor)
     except JobsError as error:
-        return to_problem(error)
+        return to_problem(here, error)
     response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Location"] = links().job(job_id)
+    response.headers["Location"] = links(here).job(job_id)
     return response
 
 
-def _failure(accepted: Accepted) -> Reply:
+def _failure(here: RequestContext, accepted: Accepted) -> Reply:
     """A job that ended without success, as a problem document."""
     error = _error_of(accepted.record)
     code = error.code if error.code in PROBLEMS else "engine_error"
     headers = {name.replace("_", "-"): value for name, value in accepted.headers.items()}
-    return problem(code, error.message, headers=headers, job_id=accepted.record.id)
+    return problem(here, code, error.message, headers=headers, job_id=accepted.record.id)
 
 
 def _error_of(record: Record) -> JobError:

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 from flask import Response
 
-from api.http import request_context, requests
+from api.http import requests
 from api.http.answers import answer, document, job_json, job_members, links
-from api.http.auth import tenant
 from api.http.errors import to_problem
 from api.http.limits import RequestCharges, with_quota_status
 from api.http.operations import Answer, Operations, Parameter
@@ -20,7 +19,7 @@ from api.http.parameters import (
     WAIT,
 )
 from api.http.reply import Answered, Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import Submission, read_submission
 from api.intake.waiting import wait_for_end
@@ -43,8 +42,8 @@ class Asked(NamedTuple):
     submission: Submission
 
 
-def _read() -> Asked:
-    return Asked(requests.preferred_wait(), read_submission())
+def _read(here: RequestContext) -> Asked:
+    return Asked(requests.preferred_wait(here.environ), read_submission(here))
 
 
 @jobs.operation(
@@ -75,7 +74,7 @@ def _read() -> Asked:
     },
     problems=SUBMISSION_PROBLEMS,
 )
-def create_job(asked: Asked, charges: RequestCharges) -> Answered:
+def create_job(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answered:
     """Make a job
 
     Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
@@ -85,9 +84,9 @@ def create_job(asked: Asked, charges: RequestCharges) -> Answered:
     `Cache-Control: no-store`.
     """
     wait = asked.wait
-    accepted = submit(asked.submission, charges, wait or 0)
+    accepted = submit(here, asked.submission, charges, wait or 0)
     if isinstance(accepted, Rejected):
-        return with_quota_status(to_problem(accepted.error), accepted.charges)
+        return with_quota_status(to_problem(here, accepted.error), accepted.charges)
     applied = {} if wait is None else {"Preference_Applied": f"wait={wait}"}
     done = accepted.replayed or accepted.cached or (bool(wait) and accepted.record.terminal)
     reply = answer(accepted.json, 200 if done else 202, **applied, **accepted.headers)
@@ -108,14 +107,14 @@ def create_job(asked: Asked, charges: RequestCharges) -> Answered:
     },
     problems=("job_not_found", "invalid_parameter"),
 )
-def get_job(job_id: str) -> Reply:
+def get_job(here: RequestContext, job_id: str) -> Reply:
     """Get a job
 
     With `wait` the answer is held until the job ends or so many seconds have passed.
     """
-    wait = requests.seconds("wait", default=0, maximum=requests.MAX_WAIT, clamp=True)
-    record = wait_for_end(job_id, wait)
-    response = answer(job_json(record, links()))
+    wait = requests.seconds(here, "wait", default=0, maximum=requests.MAX_WAIT, clamp=True)
+    record = wait_for_end(here, job_id, wait)
+    response = answer(job_json(record, links(here)))
     if not record.terminal:
         response.headers["Retry-After"] = "1"
     return response
@@ -145,21 +144,21 @@ def get_job(job_id: str) -> Reply:
     answers={200: Answer("A page of jobs.", JobList, examples.LISTING)},
     problems=("invalid_parameter", "invalid_cursor"),
 )
-def list_jobs() -> Reply:
+def list_jobs(here: RequestContext) -> Reply:
     """List jobs, newest first
 
     Only the caller's own. Follow `next_cursor` until it is null; a page may hold fewer jobs than `limit`
     and still have a next one.
     """
-    query = request_context.request().args
-    records, cursor = services().store.listing(
-        tenant(),
-        state=_state(),
+    query = here.request.args
+    records, cursor = here.services.store.listing(
+        here.caller.tenant,
+        state=_state(query.get("status")),
         model=query.get("model"),
-        limit=requests.count("limit", default=PAGE, maximum=MAX_PAGE),
+        limit=requests.count(here, "limit", default=PAGE, maximum=MAX_PAGE),
         cursor=query.get("cursor"),
     )
-    urls = links()
+    urls = links(here)
     return document(
         {"data": [job_members(record, urls) for record in records], "next_cursor": cursor}
     )
@@ -175,15 +174,15 @@ def list_jobs() -> Reply:
     },
     problems=("job_not_found",),
 )
-def cancel_job(job_id: str) -> Reply:
+def cancel_job(here: RequestContext, job_id: str) -> Reply:
     """Cancel a job
 
     May be repeated. A job is shown as `canceled` only after its work has really stopped.
     """
-    store = services().store
-    store.cancel(job_id, tenant())
-    record = store.get(job_id, tenant())
-    return answer(job_json(record, links()), 200 if record.terminal else 202)
+    store, tenant = here.services.store, here.caller.tenant
+    store.cancel(job_id, tenant)
+    record = store.get(job_id, tenant)
+    return answer(job_json(record, links(here)), 200 if record.terminal else 202)
 
 
 @jobs.operation(
@@ -193,15 +192,14 @@ def cancel_job(job_id: str) -> Reply:
     answers={204: Answer("The job, its output and its events are gone.")},
     problems=("job_not_found", "job_not_terminal"),
 )
-def delete_job(job_id: str) -> Response:
+def delete_job(here: RequestContext, job_id: str) -> Response:
     """Delete a job that has ended"""
-    here = services()
-    here.cache.forget(here.store.delete(job_id, tenant()))
+    services = here.services
+    services.cache.forget(services.store.delete(job_id, here.caller.tenant))
     return Response(status=204)
 
 
-def _state() -> JobState | None:
-    given = request_context.request().args.get("status")
+def _state(given: str | None) -> JobState | None:
     if given is None:
         return None
     try:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app
 
 from api.http.caller import Access
 from api.http.errors import problem
 from api.http.observation import observe, routes
 from api.http.operations import Answer, Operations
 from api.http.reply import Answered
+from api.http.request_context import RequestContext
 from api.services import of
 from shared.settings import Settings
 from shared.store.api_keys import Scope
@@ -38,7 +39,7 @@ class Exposition(Protocol):
     answers={200: Answer("All metrics.", media="text/plain", example=EXAMPLE)},
     problems=("not_found",),
 )
-def show_metrics() -> Answered:
+def show_metrics(here: RequestContext) -> Answered:
     """Metrics
 
     For Prometheus: of the API and of the workers on the same machine, and of every tenant. Takes the token of
@@ -46,8 +47,8 @@ def show_metrics() -> Answered:
     """
     exposition = cast(Exposition | None, current_app.extensions.get(EXPOSITION))
     if exposition is None:
-        return problem("not_found", "This server keeps no metrics: ENABLE_METRICS is off.")
-    content_type, body = exposition.render(request.headers.get("Accept", ""))
+        return problem(here, "not_found", "This server keeps no metrics: ENABLE_METRICS is off.")
+    content_type, body = exposition.render(here.request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)
 
 

@@ -5,10 +5,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.http.answers import document
-from api.http.auth import client, require_operator
+from api.http.auth import require_operator
 from api.http.operations import Answer, Operations, Parameter
 from api.http.reply import Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.openapi import examples
 from api.openapi.request_schema import DIALECT, model_schemas
 from shared.domain.breaker import BreakerState, BreakerStatus
@@ -95,15 +95,16 @@ class ModelList(BaseModel):
 @models.operation(
     "GET", "/v1/models", answers={200: Answer("The models.", ModelList, examples.MODELS)}
 )
-def list_models() -> Reply:
+def list_models(here: RequestContext) -> Reply:
     """List the models
 
     Every model of the catalogue, with its limits, its live workers and its queue.
     """
-    here = services()
-    operates = client().operates
+    services = here.services
+    operates = here.caller.operates
     found = [
-        describe(spec, here.store.status(spec.name), operates=operates) for spec in here.catalog
+        describe(spec, services.store.status(spec.name), operates=operates)
+        for spec in services.catalog
     ]
     return document(ModelList(data=found).model_dump(mode="json"))
 
@@ -115,14 +116,14 @@ def list_models() -> Reply:
     answers={200: Answer("The model.", ModelDetail, examples.MODEL)},
     problems=("unknown_model",),
 )
-def get_model(model: str) -> Reply:
+def get_model(here: RequestContext, model: str) -> Reply:
     """Read a model
 
     With the JSON schemas of what its jobs take as `params` and `input`.
     """
-    here = services()
-    spec = here.catalog.get(model)
-    found = describe(spec, here.store.status(spec.name), operates=client().operates)
+    services = here.services
+    spec = services.catalog.get(model)
+    found = describe(spec, services.store.status(spec.name), operates=here.caller.operates)
     shown = found.model_dump(mode="json")
     made = {name: {"$schema": DIALECT, **one} for name, one in model_schemas(spec).items()}
     return document({**shown, "schemas": made})
@@ -136,17 +137,17 @@ def get_model(model: str) -> Reply:
     answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
     problems=("unknown_model",),
 )
-def reset_breaker(model: str) -> Reply:
+def reset_breaker(here: RequestContext, model: str) -> Reply:
     """Close a model's circuit breaker
 
     And those of its workers, for an operator who knows that the fault is mended. May be repeated. All
     tenants share the breaker, so this takes the scope `admin` and the default tenant.
     """
-    require_operator()
-    here = services()
-    spec = here.catalog.get(model)
-    here.store.reset_breaker(spec.name)
-    found = describe(spec, here.store.status(spec.name), operates=True)
+    require_operator(here)
+    services = here.services
+    spec = services.catalog.get(model)
+    services.store.reset_breaker(spec.name)
+    found = describe(spec, services.store.status(spec.name), operates=True)
     return document(found.model_dump(mode="json"))
 
 

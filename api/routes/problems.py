@@ -8,6 +8,7 @@ from werkzeug.exceptions import NotFound
 
 from api.http.caller import Access
 from api.http.operations import Answer, Operations, Parameter
+from api.http.request_context import RequestContext
 from shared.domain.advice import ADVICE
 from shared.domain.errors import PROBLEMS
 
@@ -34,7 +35,7 @@ problems = Operations("problems", __name__, tag="health")
     },
     problems=("not_found",),
 )
-def problem_page(slug: str) -> Response:
+def problem_page(_here: RequestContext, slug: str) -> Response:
     """What a problem means"""
     code = slug.replace("-", "_")
     if code not in PROBLEMS or "_" in slug:

@@ -4,11 +4,10 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from api.http.answers import document
-from api.http.auth import client, tenant
 from api.http.limits import client_name
 from api.http.operations import Answer, Operations
 from api.http.reply import Reply
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.intake.submission import tenant_bytes
 from api.openapi import examples
 from api.routes.models import Breaker, describe
@@ -99,22 +98,22 @@ class Stats(BaseModel):
     "/v1/stats",
     answers={200: Answer("The last minutes.", Stats, examples.STATS)},
 )
-def show_stats() -> Reply:
+def show_stats(here: RequestContext) -> Reply:
     """Live statistics
 
     Of all models, over the last five to six minutes. Rate limits are the caller's own; a key with the scope
     `admin` sees those of the hundred clients seen last.
     """
-    here = services()
-    counted = _counted(here)
-    left = read_leftovers(here.store, tenant())
+    services = here.services
+    counted = _counted(services)
+    left = read_leftovers(services.store, here.caller.tenant)
     found = Stats(
-        models=_models(here, counted),
+        models=_models(services, counted),
         webhooks=WebhookActivity(
             waiting=left.webhooks, oldest_ms=left.oldest_webhook, given_up=left.undelivered
         ),
         dead_letters=left.dead_letters,
-        cache=_cache(here, counted),
+        cache=_cache(services, counted),
         limits=_limits(here),
         storage=_storage(here),
     )
@@ -167,20 +166,20 @@ def _cache(here: Services, counted: list[ModelStats]) -> CacheActivity | None:
     )
 
 
-def _storage(here: Services) -> Storage:
-    most = tenant_bytes()
-    most = here.store.tenants_share if most is None else most
-    return Storage(held_bytes=here.store.held_bytes(tenant()), max_bytes=most or None)
+def _storage(here: RequestContext) -> Storage:
+    store, most = here.services.store, tenant_bytes(here)
+    most = store.tenants_share if most is None else most
+    return Storage(held_bytes=store.held_bytes(here.caller.tenant), max_bytes=most or None)
 
 
-def _limits(here: Services) -> list[LimitUsage]:
-    caller = client()
-    policies = here.limits.plan.all(caller.rpm, caller.rph)
+def _limits(here: RequestContext) -> list[LimitUsage]:
+    caller, limits = here.caller, here.services.limits
+    policies = limits.plan.all(caller.rpm, caller.rph)
     if not policies:
         return []
-    whose = None if caller.operates else client_name()
+    whose = None if caller.operates else client_name(here)
     try:
-        return [_usage(row) for row in here.limits.limiter.usage(policies, whose)]
+        return [_usage(row) for row in limits.limiter.usage(policies, whose)]
     except RedisError as error:
         raise unavailable(error) from error
 

@@ -5,13 +5,11 @@ from functools import partial
 
 from flask import Response
 
-from api.http import request_context
 from api.http.answers import Links, links
-from api.http.auth import client, tenant
 from api.http.caller import TICKET_CLIENT, Access
 from api.http.operations import EVENT_STREAM, Answer, Operations, Parameter
 from api.http.parameters import EVENT_ID, JOB_ID, LAST_EVENT_ID
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.http.sse.awaited_stream import AwaitedStream
 from api.http.sse.connection import Connection
 from api.http.sse.event_stream import EventStream
@@ -48,7 +46,7 @@ streams = Operations("streams", __name__)
     },
     problems=("job_not_found", "invalid_cursor", "events_expired"),
 )
-def job_events(job_id: str) -> Response:
+def job_events(here: RequestContext, job_id: str) -> Response:
     """Follow a job's events
 
     Server-sent events, replayed from the cursor and then live, each exactly once. The texts of all
@@ -56,45 +54,44 @@ def job_events(job_id: str) -> Response:
     connection breaks, come back with the id of the last event; browsers do so by themselves. With a ticket
     the stream opens even while the job store is away, and waits for it.
     """
-    cursor = cursor_asked_for()
-    here = services()
+    cursor, services = cursor_asked_for(here), here.services
     try:
-        record = here.store.get(job_id, tenant())
+        record = services.store.get(job_id, here.caller.tenant)
     except StoreUnavailable:
-        if client() is not TICKET_CLIENT or request_context.request().method == "HEAD":
+        if here.caller is not TICKET_CLIENT or here.request.method == "HEAD":
             raise
         # Browsers' readers, who come with a ticket, give up for good at any answer but 200.
-        reading = Reading(here, Connection(request_context.environ()), links(), cursor)
-        return _answer(AwaitedStream(here, reading.connection, partial(reading.found, job_id)))
-    return resumed(record, cursor)
+        reading = Reading(services, Connection(here.environ), links(here), cursor)
+        return _answer(AwaitedStream(services, reading.connection, partial(reading.found, job_id)))
+    return resumed(here, record, cursor)
 
 
-def cursor_asked_for() -> EventId | None:
+def cursor_asked_for(here: RequestContext) -> EventId | None:
     """From `Last-Event-ID`, else `?after=`. Raises `InvalidRequest`."""
-    request = request_context.request()
+    request = here.request
     given = request.headers.get("Last-Event-ID") or request.args.get("after")
     return EventId.parse(given) if given else None
 
 
-def resumed(record: Record, cursor: EventId | None) -> Response:
+def resumed(here: RequestContext, record: Record, cursor: EventId | None) -> Response:
     """The events of an existing job after a cursor.
 
     Raises `InvalidRequest`, `EventsExpired`, `StoreUnavailable`.
     """
-    reading = Reading(services(), Connection(request_context.environ()), links(), cursor)
+    reading = Reading(here.services, Connection(here.environ), links(here), cursor)
     if reading.has_all(record):
         return Response(status=204)
-    if request_context.request().method == "HEAD":
+    if here.request.method == "HEAD":
         # Nobody would iterate over the stream, so nobody would close it either.
         return Response(content_type=EVENT_STREAM)
     return _answer(reading.events(record))
 
 
-def stream(follower: Follower, presence: ReaderPresence | None, urls: Links) -> Response:
+def stream(
+    here: RequestContext, follower: Follower, presence: ReaderPresence | None, urls: Links
+) -> Response:
     """A follower's events as a response that lasts until the job ends or the reader goes."""
-    return _answer(
-        EventStream(services(), follower, Connection(request_context.environ()), urls, presence)
-    )
+    return _answer(EventStream(here.services, follower, Connection(here.environ), urls, presence))
 
 
 @dataclass(frozen=True, slots=True)

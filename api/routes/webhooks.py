@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from api.http import request_context, requests
+from api.http import requests
 from api.http.answers import answer
 from api.http.body_bounds import decoded
 from api.http.caller import DEFAULT_TENANT, Access, Client
@@ -18,7 +18,7 @@ from api.http.limits import (
 from api.http.operations import Answer, Operations, Parameter
 from api.http.parameters import TRACEPARENT
 from api.http.reply import Answered
-from api.http.request_context import services
+from api.http.request_context import RequestContext
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import submission_of
 from api.openapi import examples
@@ -72,56 +72,56 @@ webhooks = Operations("webhooks", __name__)
         *("storage_quota_exceeded", "storage_full", "webhook_lookups_busy"),
     ),
 )
-def ingest() -> Answered:
+def ingest(here: RequestContext) -> Answered:
     """Make a job by webhook
 
     By Standard Webhooks, signed with a secret of `WEBHOOK_HMAC_SECRET`; no token is needed. The job
     belongs to the default tenant.
     """
-    settings = services().settings
+    settings = here.services.settings
     if not settings.keyring:
         raise JobsError(
             "This server takes in no webhooks: its WEBHOOK_HMAC_SECRET is not set.",
             code="ingest_not_configured",
         )
     # In the order of what it costs. Until the signature is known to be good, everybody is a stranger.
-    stranger = charges_of_address(ENDPOINT, Counted.SUBMIT).commit()
+    stranger = charges_of_address(here, ENDPOINT, Counted.SUBMIT).commit()
     if stranger.refused is not None:
-        return with_quota_status(to_problem(stranger.refusal()), stranger)
+        return with_quota_status(to_problem(here, stranger.refusal()), stranger)
     slot = take_slot(stranger)
     try:
-        return _verified(settings, stranger)
+        return _verified(here, settings, stranger)
     finally:
         slot.leave()
 
 
-def _verified(settings: Settings, stranger: RequestCharges) -> Answered:
+def _verified(here: RequestContext, settings: Settings, stranger: RequestCharges) -> Answered:
     try:
-        message_id, body = _read(settings)
+        message_id, body = _read(here, settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
-        return with_quota_status(to_problem(error), stranger)
-    request_context.current().client = CLIENT
-    charges = charges_of(ENDPOINT, Counted.SUBMIT).commit()
+        return with_quota_status(to_problem(here, error), stranger)
+    here.client = CLIENT
+    charges = charges_of(here, ENDPOINT, Counted.SUBMIT).commit()
     if charges.refused is not None:
-        return with_quota_status(to_problem(charges.refusal()), charges)
+        return with_quota_status(to_problem(here, charges.refusal()), charges)
     try:
         data = _requested(decoded(body, settings.max_body_values))
-        submission = submission_of(data, own_key("ingest", message_id), REQUESTED)
+        submission = submission_of(here, data, own_key("ingest", message_id), REQUESTED)
     except Exception as error:  # noqa: BLE001 - the same
-        return with_quota_status(to_problem(error), charges)
-    accepted = submit(submission, charges, 0)
+        return with_quota_status(to_problem(here, error), charges)
+    accepted = submit(here, submission, charges, 0)
     if isinstance(accepted, Rejected):
-        return with_quota_status(to_problem(accepted.error), accepted.charges)
+        return with_quota_status(to_problem(here, accepted.error), accepted.charges)
     reply = answer(accepted.json, 200 if accepted.replayed else 202, **accepted.headers)
     return with_quota_status(reply, accepted.charges)
 
 
-def _read(settings: Settings) -> tuple[str, bytes]:
+def _read(here: RequestContext, settings: Settings) -> tuple[str, bytes]:
     """The id and the body of a message whose signature is good."""
-    headers, now = dict(request_context.request().headers), time.time()
+    headers, now = dict(here.request.headers), time.time()
     signing.claimed(headers, now=now, window=settings.webhook_window)
-    requests.require_json()
-    body = requests.raw_body(settings.webhook_max_body_bytes)
+    requests.require_json(here)
+    body = requests.raw_body(here, settings.webhook_max_body_bytes)
     message_id = settings.keyring.verify(headers, body, now=now, window=settings.webhook_window)
     return message_id, body
 

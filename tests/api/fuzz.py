@@ -196,6 +196,7 @@ def workers(url: str, folder: Path) -> tuple[Any, Any]:
     from api.server import gunicorn_conf
     from api.server.access_log import Logger
     from api.server.worker import Worker
+    from api.services import of
     from shared.settings import load_settings
 
     cfg = Config()
@@ -217,7 +218,7 @@ def workers(url: str, folder: Path) -> tuple[Any, Any]:
         worker.alive, worker.nr, worker.max_requests = True, 0, sys.maxsize
         worker._connections = {}
         made.append(worker)
-    made[1].wsgi.fast_path = FastPath({}, lambda _: None, lambda _: None)
+    made[1].wsgi.fast_path = FastPath({}, of(made[1].wsgi))
     return made[0], made[1]
 
 

@@ -36,7 +36,7 @@ def both_ways(app: Flask, **request: Any) -> tuple[Any, Any]:
     lane = app.fast_path  # type: ignore[attr-defined]
     app.test_client().open(**request)  # An Idempotency-Key makes all others a repeat of this one.
     short = shape(app.test_client().open(**request))
-    app.fast_path = FastPath({}, lane._begin, lane._end)  # type: ignore[attr-defined]
+    app.fast_path = FastPath({}, lane._services)  # type: ignore[attr-defined]
     try:
         return short, shape(app.test_client().open(**request))
     finally:

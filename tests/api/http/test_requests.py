@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from api.http import body_bounds, request_context, requests
+from api.http.request_context import RequestContext
 from api.services import of
 from shared.domain.errors import PROBLEMS, InvalidRequest
 from shared.domain.params import TextGenerationParams
@@ -26,11 +27,10 @@ JSON = "application/json"
 
 
 @contextmanager
-def reading(app: Flask, **request: Any) -> Iterator[None]:
+def reading(app: Flask, **request: Any) -> Iterator[RequestContext]:
     """While a request is being handled, as far as it is read."""
     with app.test_request_context(**request) as flask:
-        request_context.begin(of(app), flask.request.environ)
-        yield
+        yield request_context.begin(of(app), flask.request.environ)
 
 
 def post(client: FlaskClient, body: Any, **kw: Any) -> TestResponse:
@@ -322,8 +322,8 @@ def test_odd_prompts_are_fine(client: FlaskClient, prompt: str) -> None:
     ],
 )
 def test_prefer_is_read_as_rfc_7240_says(app: Flask, value: str, wait: int | None) -> None:
-    with reading(app, headers={"Prefer": value}):
-        assert requests.preferred_wait() == wait
+    with reading(app, headers={"Prefer": value}) as here:
+        assert requests.preferred_wait(here.environ) == wait
 
 
 @pytest.mark.parametrize("value", ["wait=x", "wait=-1", "foo", "return=minimal", "wait=1e9", ",;="])
@@ -358,8 +358,8 @@ def test_a_wait_without_a_number_is_as_long_as_the_server_waits(
     ],
 )
 def test_no_store_is_found_among_other_directives(app: Flask, value: str, asked: bool) -> None:
-    with reading(app, headers={"Cache-Control": value}):
-        assert requests.no_store() is asked
+    with reading(app, headers={"Cache-Control": value}) as here:
+        assert requests.no_store(here.environ) is asked
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "ü"])
@@ -445,8 +445,8 @@ def test_another_request_id_is_replaced(client: FlaskClient, given: str) -> None
 
 def test_depth_and_integers_are_bounded_exactly(app: Flask) -> None:
     def read(value: Any) -> Any:
-        with reading(app, method="POST", data=json.dumps(value), content_type=JSON):
-            return requests.json_object()
+        with reading(app, method="POST", data=json.dumps(value), content_type=JSON) as here:
+            return requests.json_object(here)
 
     deepest: Any = 1
     for _ in range(body_bounds.MAX_DEPTH - 1):
