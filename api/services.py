@@ -12,6 +12,7 @@ from api.state.limit_plan import Limits
 from api.state.notifier import Notifier
 from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
+from api.state.sampling_defaults import SamplingDefaults
 from api.state.slots import Slots
 from api.tickets import Tickets
 from shared.domain.catalog import Catalog
@@ -59,6 +60,7 @@ class Services:
     limits: Limits
     cache: Cache
     prompt_bounds: KnownBounds
+    sampling_defaults: SamplingDefaults
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

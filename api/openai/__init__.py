@@ -1,1 +1,1 @@
-"""The OpenAI dialect: requests become job requests, jobs its JSON, events its chunks. Nothing is kept here."""
+"""OpenAI's dialect: requests become job requests, jobs its JSON, events its chunks. No state is kept here."""

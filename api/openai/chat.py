@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from api.openai.ids import created, named
 from api.openai.sampling import TIERS, Ignored, TextRequest
 from api.openai.usage import usage
 from shared.domain.schemas import Json, Priority
@@ -85,13 +86,12 @@ class ChatRequest(TextRequest):
         return {**said, **(self.chat_template_kwargs or {})}
 
 
-def completion(job: Mapping[str, Any], created: int, priority: Priority) -> dict[str, Any]:
-    """A job that succeeded as a chat completion. `created` is in seconds since 1970."""
-    output = job["output"]
+def completion(job: Mapping[str, Any], priority: Priority) -> dict[str, Any]:
+    """A job that succeeded as a chat completion."""
     return {
-        "id": PREFIX + job["id"].removeprefix("job_"),
+        "id": named(PREFIX, job["id"]),
         "object": "chat.completion",
-        "created": created,
+        "created": created(job["id"]),
         "model": job["model"],
         "choices": [
             {
@@ -100,9 +100,21 @@ def completion(job: Mapping[str, Any], created: int, priority: Priority) -> dict
                 "logprobs": logprobs(choice),
                 "finish_reason": finish_reason(choice),
             }
-            for index, choice in enumerate(choices(output))
+            for index, choice in enumerate(choices(job["output"]))
         ],
         "usage": usage(job["usage"] or {}),
+        "service_tier": TIERS[priority],
+        "system_fingerprint": None,
+    }
+
+
+def chunk_head(job_id: str, model: str, priority: Priority) -> dict[str, Any]:
+    """The members of every chunk of a chat's stream."""
+    return {
+        "id": named(PREFIX, job_id),
+        "object": "chat.completion.chunk",
+        "created": created(job_id),
+        "model": model,
         "service_tier": TIERS[priority],
         "system_fingerprint": None,
     }

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from api.openai.chat import choices
+from api.openai.ids import created, named
 from api.openai.sampling import Ignored, TextRequest
 from api.openai.usage import usage
 from shared.domain.schemas import Json
@@ -57,13 +58,10 @@ def _ids(given: Sequence[Any]) -> bool:
     return bool(given) and isinstance(given[0], int)
 
 
-def completion(job: Mapping[str, Any], created: int) -> dict[str, Any]:
-    """A job that succeeded as a completion. `created` is in seconds since 1970."""
+def completion(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job that succeeded as a completion."""
     return {
-        "id": PREFIX + job["id"].removeprefix("job_"),
-        "object": "text_completion",
-        "created": created,
-        "model": job["model"],
+        **chunk_head(job["id"], job["model"]),
         "choices": [
             {
                 "index": index,
@@ -74,6 +72,16 @@ def completion(job: Mapping[str, Any], created: int) -> dict[str, Any]:
             for index, choice in enumerate(choices(job["output"]))
         ],
         "usage": usage(job["usage"] or {}),
+    }
+
+
+def chunk_head(job_id: str, model: str) -> dict[str, Any]:
+    """The members of a completion, and of every chunk of its stream."""
+    return {
+        "id": named(PREFIX, job_id),
+        "object": "text_completion",
+        "created": created(job_id),
+        "model": model,
         "system_fingerprint": None,
     }
 

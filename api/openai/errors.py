@@ -38,24 +38,32 @@ FINAL_STREAM_TYPE = INVALID
 
 
 def to_openai(answer: Reply) -> Reply:
-    """A problem document, with OpenAI's `error` member beside those of RFC 9457."""
-    document = msgspec.json.decode(answer.body)
-    status = status_of(document["code"], answer.status_code)
-    document["status"] = status
-    document["error"] = error(document["code"], document["detail"], status, document.get("errors"))
-    reply = Reply(msgspec.json.encode(document), status, "application/json")
+    """An answer that is a problem document, as these routes give it."""
+    document = told(msgspec.json.decode(answer.body))
+    reply = Reply(msgspec.json.encode(document), document["status"], "application/json")
     for name, value in answer.headers.items():
         if name not in ("Content-Type", "Content-Length"):
             reply.headers[name] = value
     if "Retry-After" in reply.headers:
         reply.headers["Retry-After"] = str(min(int(reply.headers["Retry-After"]), MOST_WAIT))
-    if final(document["code"], status):
+    if final(document["code"], document["status"]):
         reply.headers["x-should-retry"] = "false"
     return reply
 
 
-def status_of(code: str, status: int) -> int:
+def told(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem document with its status here, and with OpenAI's `error` member beside its own."""
+    code, faults = document["code"], document.get("errors")
+    status = _status(code, document["status"])
+    return {**document, "status": status, "error": error(code, document["detail"], status, faults)}
+
+
+def status_of(code: str) -> int:
     """The HTTP status of a problem here: what clients must not try again has one that they do not."""
+    return _status(code, PROBLEMS[code].status)
+
+
+def _status(code: str, status: int) -> int:
     if code in ENDED:
         return FINAL_STATUS
     return 400 if status in (409, 422) else status
@@ -85,7 +93,7 @@ def error(
 
 def stream_error(code: str, detail: str) -> dict[str, Any]:
     """The `error` member in a stream, after which nothing comes. It is never tried again."""
-    status = status_of(code, PROBLEMS[code].status) if code in PROBLEMS else FINAL_STATUS
+    status = status_of(code) if code in PROBLEMS else FINAL_STATUS
     return {**error(code, detail, status), "type": FINAL_STREAM_TYPE}
 
 

@@ -217,7 +217,7 @@ def parse_event(value: dict[str, Any]) -> dict[str, Any]:
     try:
         IngestEvent.model_validate(value)
     except ValidationError as error:
-        raise _invalid(error, ()) from None
+        raise invalid(error, ()) from None
     data: dict[str, Any] = value["data"]
     return data
 
@@ -231,19 +231,19 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
     try:
         request = JobRequest.model_validate(value)
     except ValidationError as error:
-        raise _invalid(error, ()) from None
+        raise invalid(error, ()) from None
     spec = catalog.get(request.model)
     try:
         params = checked(spec.engine, request.params)
     except ValidationError as error:
-        raise _invalid(error, ("params",)) from None
+        raise invalid(error, ("params",)) from None
     content = INPUTS.get(spec.engine)
     if content is not None:
         field = "prompt" if request.prompt is not None else "input"
         try:
             content.validate_python(request.content)
         except ValidationError as error:
-            raise _invalid(error, (field,), skip=1) from None
+            raise invalid(error, (field,), skip=1) from None
     asked = params["max_new_tokens"] if spec.engine in TEXT_ENGINES else None
     if asked is not None and asked > spec.limits.max_new_tokens:
         raise InvalidRequest(
@@ -259,8 +259,10 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, 
     return request, spec, params
 
 
-def _invalid(error: ValidationError, prefix: tuple[str, ...], skip: int = 0) -> InvalidRequest:
-    """`skip`: how many of each path's first parts are not the caller's: the kind of an input."""
+def invalid(error: ValidationError, prefix: tuple[str, ...] = (), skip: int = 0) -> InvalidRequest:
+    """The faults of a body that does not fit its schema, at `prefix` in what the caller has sent.
+
+    `skip`: how many of each path's first parts are not the caller's: the kind of an input."""
     faults = [
         (_message(row), [*prefix, *map(_shown, row["loc"][skip:])], row["type"])
         for row in error.errors(include_url=False, include_input=False)[:MAX_FAULTS_SHOWN]

@@ -1,6 +1,5 @@
 """Making jobs, and charging their clients: what becomes of each is a value (shared/domain/creation.py)."""
 
-import hashlib
 import math
 from typing import Any, cast
 
@@ -25,7 +24,7 @@ from shared.domain.records import NewJob, new_job_id, own_key
 from shared.domain.sharing import Result
 from shared.domain.states import JobState
 from shared.redis.connection import reachable
-from shared.store.jobs.calls import UNBOUNDED
+from shared.store.jobs.calls import UNBOUNDED, key_digest
 from shared.store.jobs.reading import Reading
 from shared.store.rate_limits import decided, packed
 
@@ -62,7 +61,7 @@ class Creation(Reading):
         most = self._memory.one_tenants if max_bytes is None else int(max_bytes)
         digest = ""
         if job.idempotency_key is not None:
-            digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
+            digest = key_digest(job.idempotency_key)
         share, speaks = job.share.packed if job.share is not None else ("", 0)
         # fmt: off
         reply = _unpack(self._call(

@@ -9,8 +9,10 @@ from api.openai.chat import ChatRequest, completion
 from api.openai.sampling import DEFAULTS
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
+ID = f"{1_764_500_000_123:012x}" + "a" * 20
+"""Of a job whose id was made at that millisecond."""
 JOB = {
-    "id": "job_" + "a" * 32,
+    "id": "job_" + ID,
     "model": "llama",
     "status": "succeeded",
     "output": {"text": "Hi there", "finish_reason": "stop"},
@@ -121,8 +123,8 @@ def test_what_would_change_the_meaning_is_refused(given: dict[str, Any], words: 
 
 
 def test_a_job_as_a_completion() -> None:
-    assert completion(JOB, 1_764_500_000, "high") == {
-        "id": "chatcmpl-" + "a" * 32,
+    assert completion(JOB, "high") == {
+        "id": "chatcmpl-" + ID,
         "object": "chat.completion",
         "created": 1_764_500_000,
         "model": "llama",
@@ -161,7 +163,7 @@ def test_choices_reasoning_and_calls() -> None:
             },
         ],
     }
-    first, second = completion({**JOB, "output": output}, 1, "normal")["choices"]
+    first, second = completion({**JOB, "output": output}, "normal")["choices"]
 
     assert (first["message"]["content"], first["finish_reason"]) == ("a", "length")
     assert second["message"] == {
@@ -180,7 +182,7 @@ def test_logprobs_have_bytes_and_alternatives() -> None:
     job = {**JOB, "output": {**JOB["output"], "logprobs": rows}}
     token = {"token": "é", "bytes": [0xC3, 0xA9], "logprob": -0.1}
 
-    assert completion(job, 1, "normal")["choices"][0]["logprobs"] == {
+    assert completion(job, "normal")["choices"][0]["logprobs"] == {
         "content": [{**token, "top_logprobs": [token]}],
         "refusal": None,
     }

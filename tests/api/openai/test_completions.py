@@ -58,15 +58,15 @@ def test_a_job_as_a_completion() -> None:
         {"token": " time", "token_id": 2, "logprob": -0.7, "top": []},
     ]
     job = {
-        "id": "job_" + "b" * 32,
+        "id": f"job_{3_000:012x}" + "b" * 20,
         "model": "llama",
         "output": {"text": " a time", "finish_reason": "length", "logprobs": rows},
         "usage": None,
     }
-    said = completion(job, 3)
+    said = completion(job)
 
     assert (said["id"], said["object"], said["created"]) == (
-        "cmpl-" + "b" * 32,
+        f"cmpl-{3_000:012x}" + "b" * 20,
         "text_completion",
         3,
     )

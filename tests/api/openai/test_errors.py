@@ -8,7 +8,7 @@ from api.openai.errors import FINAL_STATUS, to_openai
 from shared.domain.errors import PROBLEMS
 
 
-def told(code: str, detail: str = "Why.", retry_after: str = "", **members: object) -> Reply:
+def answered(code: str, detail: str = "Why.", retry_after: str = "", **members: object) -> Reply:
     status = PROBLEMS[code].status
     document = {"code": code, "detail": detail, "status": status, "title": "T", **members}
     answer = Reply(msgspec.json.encode(document), status, "application/problem+json")
@@ -19,7 +19,7 @@ def told(code: str, detail: str = "Why.", retry_after: str = "", **members: obje
 
 def test_the_error_member_stands_beside_those_of_the_problem() -> None:
     faults = [{"loc": ["input", "messages", 0, "role"], "msg": "bad", "type": "x"}]
-    answer = told("invalid_request", "input.messages.0.role: bad", errors=faults)
+    answer = answered("invalid_request", "input.messages.0.role: bad", errors=faults)
     document = msgspec.json.decode(answer.body)
 
     assert answer.status_code == document["status"] == 400
@@ -37,9 +37,9 @@ def test_the_error_member_stands_beside_those_of_the_problem() -> None:
 @pytest.mark.parametrize("code", sorted(PROBLEMS))
 def test_what_would_bring_the_same_again_is_tried_by_no_client(code: str) -> None:
     """The AI SDK looks at the status alone, the OpenAI clients at the header first."""
-    status = told(code).status_code
+    status = answered(code).status_code
     tried_again = status in (408, 409, 429) or status >= 500
-    final = told(code).headers.get("x-should-retry") == "false"
+    final = answered(code).headers.get("x-should-retry") == "false"
 
     assert tried_again is not final
 
@@ -48,21 +48,21 @@ def test_what_would_bring_the_same_again_is_tried_by_no_client(code: str) -> Non
     "code", ["job_canceled", "run_timeout", "job_expired", "worker_crashed", "engine_error"]
 )
 def test_a_job_that_has_ended_is_not_asked_for_again(code: str) -> None:
-    assert told(code).status_code == FINAL_STATUS
+    assert answered(code).status_code == FINAL_STATUS
 
 
 @pytest.mark.parametrize(
     "code", ["queue_full", "rate_limited", "redis_unavailable", "model_unavailable"]
 )
 def test_what_may_be_tried_again_says_when(code: str) -> None:
-    answer = told(code, retry_after="3600")
+    answer = answered(code, retry_after="3600")
 
     assert answer.status_code == PROBLEMS[code].status
     assert answer.headers["Retry-After"] == "60"
 
 
 def test_a_prompt_that_is_too_long_has_the_words_that_langchain_looks_for() -> None:
-    error = msgspec.json.decode(told("prompt_too_long", "It has 9 tokens.").body)["error"]
+    error = msgspec.json.decode(answered("prompt_too_long", "It has 9 tokens.").body)["error"]
 
     assert error["code"] == "context_length_exceeded"
     assert "prompt is too long" in error["message"]
@@ -79,4 +79,4 @@ def test_a_prompt_that_is_too_long_has_the_words_that_langchain_looks_for() -> N
     ],
 )
 def test_types(code: str, kind: str) -> None:
-    assert msgspec.json.decode(told(code).body)["error"]["type"] == kind
+    assert msgspec.json.decode(answered(code).body)["error"]["type"] == kind
