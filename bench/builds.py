@@ -16,7 +16,6 @@ import msgspec
 from bench.command import SCRATCH, parser, publish, run, today
 from bench.figures import ratio
 from bench.machine import Machine, look_around, machine_lines
-from bench.programs import REPOSITORY
 from bench.shapes import SHAPES, Shape
 from bench.subjects.ours import Ours
 from bench.table import table
@@ -57,20 +56,26 @@ class Builds(msgspec.Struct, frozen=True):
     pairs: list[Pair]
 
 
-def measure(against: Path, shapes: list[Shape], rounds: int, seconds: float) -> Builds:
-    """All rounds of all pairs. Raises `TurnFailed`."""
+def measure(
+    against: Path, shapes: list[Shape], rounds: int, seconds: float, packages: Path | None = None
+) -> Builds:
+    """All rounds of all pairs; `packages` are for this code alone. Raises `TurnFailed`."""
     machine = look_around()
     pairs = [
-        _pair(against, shape, clients, rounds, seconds) for shape in shapes for clients in CLIENTS
+        _pair(Ours(packages=packages), against, shape, clients, rounds, seconds)
+        for shape in shapes
+        for clients in CLIENTS
     ]
     return Builds(today(), machine, against.name, seconds, pairs)
 
 
-def _pair(against: Path, shape: Shape, clients: int, rounds: int, seconds: float) -> Pair:
-    pair = Pair(shape, clients, [], [])
+def _pair(
+    ours: Ours, against: Path, shape: Shape, clients: int, rounds: int, seconds: float
+) -> Pair:
+    pair, other = Pair(shape, clients, [], []), Ours(checkout=against)
     for _ in range(rounds):
-        for turns, checkout in ((pair.here, REPOSITORY), (pair.there, against)):
-            turns.append(_turn(Ours(checkout=checkout), shape, clients, seconds))
+        for turns, subject in ((pair.here, ours), (pair.there, other)):
+            turns.append(_turn(subject, shape, clients, seconds))
         print(
             f"{shape}, {clients} clients: {pair.here[-1].report.rate:,.0f} jobs/s here, "
             f"{pair.there[-1].report.rate:,.0f} there",
@@ -125,7 +130,9 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    result = measure(options.against, options.shapes, options.rounds, options.seconds)
+    result = measure(
+        options.against, options.shapes, options.rounds, options.seconds, options.packages
+    )
     publish(result, render(result), options.results, f"{result.date}-builds")
     return 0
 
@@ -134,6 +141,12 @@ def _options() -> argparse.Namespace:
     options = parser("bench.builds", __doc__)
     options.add_argument(
         "--against", type=_checkout, required=True, help="root of the other checkout"
+    )
+    options.add_argument(
+        "--packages",
+        type=Path,
+        help="a folder of packages for this code's side alone, as `pip install --target` makes it: with "
+        "gunicorn_h1c in it that side has what the extra `fast` installs",
     )
     options.add_argument("--shapes", nargs="+", choices=SHAPES, default=["client", "same"])
     options.add_argument("--rounds", type=int, default=3, help="turns of each side")

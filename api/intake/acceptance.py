@@ -5,13 +5,13 @@ in the call that makes the job.
 """
 
 import msgspec
-from msgspec.structs import replace
 
 from api.http.answers import Links, job_json, links
 from api.http.limits import RequestCharges
 from api.http.request_context import RequestContext
 from api.intake.submission import Submission, stand_ins
 from api.intake.waiting import await_completion, wait_for_end
+from api.services import Services
 from shared.domain.creation import (
     Cached,
     Created,
@@ -94,8 +94,9 @@ def submit(
     except StoreUnavailable as error:
         return _rejected(error, charges)
     with waiter:
-        job = replace(submission.job, reply_channel=services.hub.reply_channel)
-        placed = accept(here, replace(submission, job=job), charges, urgent=urgent)
+        placed = accept(
+            here, submission, charges, urgent=urgent, reply_channel=services.hub.reply_channel
+        )
         if isinstance(placed, Rejected):
             return placed
         outcome, completion = placed.outcome, None
@@ -109,24 +110,31 @@ def submit(
 
 
 def accept(
-    here: RequestContext, submission: Submission, charges: RequestCharges, *, urgent: bool
+    here: RequestContext,
+    submission: Submission,
+    charges: RequestCharges,
+    *,
+    urgent: bool,
+    reply_channel: str = "",
 ) -> Placed | Rejected:
     """Store the job, with a model that stands in for its own while that one's breaker is open, and ring.
 
     Where none can run it now, an `urgent` one is rejected with `ModelUnavailable`, and any other waits for
-    the model that it asked for.
+    the model that it asked for. `reply_channel`: who waits for its end, see `JobStore.create`.
     """
-    charges = charges.with_tokens(submission.tokens)
-    if not urgent and here.services.catalog.get(submission.job.model).fallback is None:
-        return _store(here, submission, charges, urgent=False)
-    placed = _store(here, submission, charges, urgent=True)
+    services, charges = here.services, charges.with_tokens(submission.tokens)
+    if not urgent and services.catalog.get(submission.job.model).fallback is None:
+        return _store(services, submission, charges, reply_channel, urgent=False)
+    placed = _store(services, submission, charges, reply_channel, urgent=True)
     if isinstance(placed, Placed) or not isinstance(placed.error, ModelUnavailable):
         return placed
     for other in stand_ins(here, submission):
-        instead = _store(here, other, placed.charges, urgent=True)
+        instead = _store(services, other, placed.charges, reply_channel, urgent=True)
         if isinstance(instead, Placed) or not isinstance(instead.error, TryLater):
             return instead
-    return placed if urgent else _store(here, submission, placed.charges, urgent=False)
+    if urgent:
+        return placed
+    return _store(services, submission, placed.charges, reply_channel, urgent=False)
 
 
 def answered(job: NewJob, at_ms: int, result: Result) -> Record:
@@ -144,9 +152,14 @@ def answered(job: NewJob, at_ms: int, result: Result) -> Record:
 
 
 def _store(
-    here: RequestContext, submission: Submission, charges: RequestCharges, *, urgent: bool
+    services: Services,
+    submission: Submission,
+    charges: RequestCharges,
+    reply_channel: str,
+    *,
+    urgent: bool,
 ) -> Placed | Rejected:
-    services, job = here.services, submission.job
+    job = submission.job
     try:
         outcome = services.store.create(
             job,
@@ -156,6 +169,7 @@ def _store(
             urgent=urgent,
             known=services.cache.known(job.share),
             charges=charges.pending,
+            reply_channel=reply_channel,
         )
     except StoreUnavailable as error:
         return _rejected(error, charges)

@@ -7,24 +7,22 @@ twice a second, so no request starts a timer.
 
 import logging
 import secrets
-import socket
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 import gevent
 import msgspec
-from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers import ggevent
 
+from api.server import environ as environs
+from api.server.connection import Connection
+from api.server.plain_config import PlainConfig
 from api.server.response import Response
 from shared.domain.errors import PROBLEMS
 
-HEAD_SECONDS = 5.0
-"""How long a request's line and headers may take from their first byte, however they drip."""
 STALLED_SECONDS = 60.0
 """A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
 LOOK_SECONDS = 0.5
@@ -33,83 +31,15 @@ _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields
 _log = logging.getLogger(__name__)
 
 
-class Connection:
-    """A client's socket that knows when it began to wait for a request, and when one began to come.
-
-    As a context it lasts while the head of a request is read. All else is the socket's.
-    """
-
-    def __init__(self, sock: Any) -> None:
-        self.sock = sock
-        self.send = sock.send
-        self.settimeout = sock.settimeout
-        self._held = b""
-        self._waits_since: float | None = time.monotonic()
-        self._began: float | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.sock, name)
-
-    def __enter__(self) -> None:
-        self._waits_since = time.monotonic()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._waits_since = self._began = None
-
-    def recv(self, *args: Any) -> bytes:
-        """The socket's `recv`."""
-        data: bytes = self.sock.recv(*args)
-        if self._waits_since is not None and self._began is None:
-            self._began = time.monotonic()
-        return data
-
-    def hold(self, data: bytes) -> None:
-        """Send this with what is sent next."""
-        self._held += data
-
-    def release(self) -> None:
-        """Send what is held, if nothing has been sent since."""
-        if self._held:
-            self.sendall(b"")
-
-    def sendall(self, data: bytes) -> None:
-        """The socket's `sendall`, behind what is held."""
-        held, self._held = self._held, b""
-        whole = held + data if held else data
-        # gevent's `sendall` asks the kernel for the size of its buffer first, each time.
-        sent = self.send(whole)
-        if sent < len(whole):
-            self.sock.sendall(memoryview(whole)[sent:])
-
-    def overdue(self, now: float, keepalive: float) -> bool:
-        """Whether its request has not begun within `keepalive` seconds, or has not come in time."""
-        if self._began is not None:
-            return now - self._began > HEAD_SECONDS
-        return self._waits_since is not None and now - self._waits_since > keepalive
-
-    @property
-    def idle(self) -> bool:
-        """Whether it waits for a request of which nothing has come."""
-        return self._waits_since is not None and self._began is None
-
-    def end_input(self) -> None:
-        """Make whoever reads from it find its end."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RD)
-
-
 class Worker(ggevent.GeventWorker):  # type: ignore[misc]
     """Requests that never reach the app are refused here; a drain closes connections as they fall idle."""
 
     alive: bool
+    cfg: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.cfg = PlainConfig(self.cfg)
         self._connections: dict[Any, Connection] = {}
 
     def run(self) -> None:
@@ -126,6 +56,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
             super().handle(listener, connection, addr)
         finally:
             del self._connections[here]
+            connection.common = None  # It names the connection in its turn.
 
     def timeout_ctx(self) -> AbstractContextManager[object]:
         """Around the reading of each head."""
@@ -149,9 +80,12 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def _answer(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         began = time.perf_counter()
-        response, environ = wsgi.create(
-            req, sock, addr, listener_name, self.cfg, response_class=Response
-        )
+        if sock.common is None:
+            several = self.cfg.workers > 1
+            sock.common = environs.of_connection(sock, addr, listener_name, multiprocess=several)
+        response, environ = Response(req, sock, self.cfg), environs.of_request(sock.common, req)
+        if req._expected_100_continue:
+            sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")

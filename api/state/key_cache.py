@@ -2,13 +2,13 @@
 
 import hmac
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.domain.errors import StoreUnavailable
+from shared.locks import brief_lock
 from shared.store.api_keys import ApiKey, ApiKeys, Signer, key_id_of
 
 FRESH = 1.0
@@ -43,7 +43,7 @@ class KeyCache:
         self._keys = keys
         self._signer = signer
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
 
     def check(self, token: str) -> ApiKey | None:

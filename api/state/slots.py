@@ -4,9 +4,8 @@ Streams and held answers are cheap and last long, so limits of requests alone wo
 connection of a process.
 """
 
-import threading
-
 from shared.domain.errors import RateLimited
+from shared.locks import brief_lock
 
 MOST = 8192
 """Connections of a process, where its server says nothing else."""
@@ -17,7 +16,7 @@ class Slots:
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._held: dict[str, int] = {}
         self._open = 0
 

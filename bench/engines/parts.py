@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.engines import encoding, generating, poisoning
+from bench.engines import encoding, generating, poisoning, windows
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
@@ -363,6 +363,7 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "generation": (generation,),
     "identical": (identical,),
     "prefix": (prefix,),
+    "windows": (windows.windowed,),
     "embedding": (embedding,),
     "poison": (poison,),
     "stream": (stream, system_rate),

@@ -1,5 +1,6 @@
 """This project as it is shipped: API, one worker with its engine host, the rescue worker, Redis."""
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,11 +33,14 @@ class Ours:
         env: Mapping[str, str] | None = None,
         submit_only: bool = False,
         checkout: Path = REPOSITORY,
+        packages: Path | None = None,
     ) -> None:
         """`processes` is the number of Celery workers, each with an engine host of `model`; `env` are
         settings of all processes. `submit_only` is without a worker: what counts is a job's id. `checkout`
-        is whose code runs, with the packages of this environment.
+        is whose code runs, with the packages of this environment and, before them, those in `packages`, a
+        folder that `pip install --target` has made.
         """
+        self._path = os.pathsep.join(map(str, filter(None, (checkout, packages))))
         self._checkout = checkout
         self.variant = "POST /v1/jobs" if submit_only else variant
         self._submit_only = submit_only
@@ -88,7 +92,7 @@ class Ours:
                 "TRUTHGPT_STATE_DIR": str(folder),
                 "RATE_LIMIT_RPM": NO_LIMIT,
                 "WEB_CONCURRENCY": str(CORES),
-                "PYTHONPATH": str(self._checkout),
+                "PYTHONPATH": self._path,
                 **self._env,
             }
 

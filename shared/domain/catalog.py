@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from shared.domain.adapters import with_base
 from shared.domain.errors import ConfigError, UnknownModel
 from shared.domain.params import ENGINES
 
@@ -99,12 +100,27 @@ class Cache(Section):
     deterministic: bool = False
 
 
+class Adapter(Section):
+    """A LoRA adapter as the host of its base knows it: `name` is its catalogue entry's."""
+
+    name: Name
+    path: Path
+    limits: Limits
+
+
 class ModelSpec(Section):
-    """One line of the catalogue. `path` is absolute once read."""
+    """One line of the catalogue. `path` and `adapter` are absolute once read.
+
+    An entry with a `base` has all that it does not say itself of that entry, and runs in its engine hosts.
+    `adapters` are those that a host of this entry serves: a base's, or an adapter's own.
+    """
 
     name: Name
     engine: str
     path: Path | None = None
+    base: Name | None = None
+    adapter: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
     version: str = Field(default="", description="Change it to let no older result be used again.")
     device: str | list[str] = "auto"
     dtype: str = "auto"
@@ -159,6 +175,14 @@ class Catalog:
             chain.append(self.get(name))
         return chain
 
+    def served_with(self, name: str) -> list[ModelSpec]:
+        """The entries that a worker of this one serves from one engine host: itself, then its adapters.
+
+        Raises `UnknownModel`.
+        """
+        spec = self.get(name)
+        return [spec, *(self.get(one.name) for one in spec.adapters if one.name != name)]
+
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._models.values())
 
@@ -181,10 +205,36 @@ def load_catalog(path: Path | None = None) -> Catalog:
     models = document.get("models") if isinstance(document, dict) else None
     if not isinstance(models, dict) or not models:
         raise ConfigError(f"TRUTHGPT_CONFIG: {source} needs a mapping 'models' with an entry")
-    specs = {str(name): _spec(str(name), entry, source) for name, entry in models.items()}
+    entries = {str(name): entry for name, entry in models.items()}
+    where = f"TRUTHGPT_CONFIG: {source}: models"
+    full = {name: with_base(name, entries, where) for name in entries}
+    specs = {name: _spec(name, entry, source) for name, entry in full.items()}
     for name in specs:
-        _check_fallbacks(name, specs, f"TRUTHGPT_CONFIG: {source}: models.{name}.fallback")
-    return Catalog(specs, source)
+        _check_fallbacks(name, specs, f"{where}.{name}.fallback")
+    return Catalog(_with_adapters(specs, where), source)
+
+
+def _with_adapters(specs: dict[str, ModelSpec], where: str) -> dict[str, ModelSpec]:
+    """Tell each base of its adapters. Raises `ConfigError` for one that takes more than its base does."""
+    found: dict[str, list[Adapter]] = {}
+    for name, spec in specs.items():
+        if spec.base is None or spec.adapter is None:
+            continue
+        base = specs[spec.base].limits
+        for limit in ("max_prompt_tokens", "max_new_tokens"):
+            most, wanted = getattr(base, limit), getattr(spec.limits, limit)
+            if wanted > most:
+                raise ConfigError(
+                    f"{where}.{name}.limits.{limit}: {wanted} is more than the {most} of its base"
+                    f" {spec.base}, whose cache it uses; raise the base's"
+                )
+        one = Adapter(name=name, path=spec.adapter, limits=spec.limits)
+        found.setdefault(spec.base, []).append(one)
+        found[name] = [one]
+    return {
+        name: spec.model_copy(update={"adapters": tuple(found[name])}) if name in found else spec
+        for name, spec in specs.items()
+    }
 
 
 def _check_fallbacks(name: str, specs: dict[str, ModelSpec], where: str) -> None:
@@ -207,9 +257,10 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
     if not isinstance(engine, str) or (engine not in BUILT_IN_ENGINES and ":" not in engine):
         known = ", ".join(sorted(BUILT_IN_ENGINES))
         raise ConfigError(f"{where}.engine: {engine!r} is neither {known} nor package.module:Class")
-    if fields.get("path") is not None:
-        fields["path"] = _resolve(str(fields["path"]), source.parent, where)
-    elif engine in ENGINES and ENGINES[engine].needs_path:
+    for field in ("path", "adapter"):
+        if fields.get(field) is not None:
+            fields[field] = _resolve(str(fields[field]), source.parent, f"{where}.{field}")
+    if fields.get("path") is None and engine in ENGINES and ENGINES[engine].needs_path:
         raise ConfigError(f"{where}.path: the engine {engine} needs a local model directory")
     if fields.get("python") is not None:
         # Not resolved: an environment's interpreter is a link that must be followed by its name.
@@ -242,10 +293,10 @@ def _resolve(value: str, folder: Path, where: str) -> Path:
         package, _, inside = value.removeprefix("package:").partition("/")
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise ConfigError(f"{where}.path: the package {package!r} is not installed")
+            raise ConfigError(f"{where}: the package {package!r} is not installed")
         path = Path(found.submodule_search_locations[0]) / inside
     else:
         path = (folder / value).resolve()
     if not path.is_dir():
-        raise ConfigError(f"{where}.path: there is no directory {path}")
+        raise ConfigError(f"{where}: there is no directory {path}")
     return path

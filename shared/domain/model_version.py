@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,10 +22,13 @@ _SAYS = {"engine", "path", "version", "device", "device_map", "dtype", "options"
 
 
 def fingerprint(spec: ModelSpec) -> str:
-    """Of the entry, and of names, sizes and times of all files in its folder where this machine has it."""
+    """Of the entry, and of names, sizes and times of all files in its folders where this machine has them."""
     files = sorted(_files(spec.path)) if spec.path is not None else []
-    entry = spec.model_dump(mode="json", include=_SAYS)
-    return hashlib.sha256(msgspec.json.encode([entry, files], order="sorted")).hexdigest()
+    parts: list[Any] = [spec.model_dump(mode="json", include=_SAYS), files]
+    if spec.adapter is not None:
+        # A part of its own: the versions of other models stay as they were before there were adapters.
+        parts.append([str(spec.adapter), sorted(_files(spec.adapter))])
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
 def _files(folder: Path, depth: int = 0) -> list[tuple[str, int, int, int]]:

@@ -20,6 +20,8 @@ _JSON = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 _NULL = msgspec.Raw(b"null")
 _NO_METADATA = msgspec.Raw(b"{}")
+_FURTHER: dict[str, Any] = {}
+"""Members of a job's document that mean nothing to the store, with their defaults: filled in below."""
 _NO_USAGE = {
     **dict.fromkeys(name for name in Usage.model_fields if name != "attempts"),
     "attempts": 0,
@@ -46,8 +48,7 @@ class NewJob(msgspec.Struct, frozen=True):
 
     `cost` is the work that the job is estimated to be, in the unit of its model (tokens, where it has
     them): what its tenant's share is charged.
-    `reply_channel` names that of a process which waits for the job's end (`shared.store.events.EventHub`),
-    `fallback_from` the model that was asked for, where `model` stands in for it,
+    `fallback_from` names the model that was asked for, where `model` stands in for it,
     `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
     `share` what it has in common with others that ask the same, None where it runs for itself,
     `expected` how many bytes it is expected to write: counted for its tenant until it has ended.
@@ -65,7 +66,6 @@ class NewJob(msgspec.Struct, frozen=True):
     metadata: Mapping[str, str] = {}
     traceparent: str = ""
     request_id: str = ""
-    reply_channel: str = ""
     fallback_from: str = ""
     webhook: str = ""
     share: Share | None = None
@@ -136,6 +136,8 @@ class Finish(msgspec.Struct, frozen=True):
     `dead` keeps the job in its tenant's dead-letter list, from where it can be tried again; `verdict` is
     what the model's breaker makes of it. `seq` is the number of its event: where the log ends before the
     one in front of it, Redis has forgotten what it had answered, and the end is refused. 0: whatever is next.
+    `further` are other members of `shared.domain.schemas.Job` by name, each in JSON: what a worker says of a
+    job beside its usage needs no more than to be declared there and put in here.
     """
 
     id: str
@@ -147,6 +149,7 @@ class Finish(msgspec.Struct, frozen=True):
     dead: bool = False
     verdict: Verdict = "ignored"
     seq: int = 0
+    further: Mapping[str, str] = {}
 
 
 class Requeue(msgspec.Struct, frozen=True):
@@ -285,6 +288,8 @@ class Record(msgspec.Struct, frozen=True):
         }
         if get("fallback_from"):
             members["fallback_from"] = fields["fallback_from"]
+        for name, default in _FURTHER.items():
+            members[name] = msgspec.Raw(told.encode()) if (told := get(name)) else default
         members["urls"] = urls
         return members
 
@@ -299,3 +304,13 @@ class Record(msgspec.Struct, frozen=True):
 
 def _raw(stored: str | None, otherwise: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(stored.encode()) if stored else otherwise
+
+
+_BLANK = Record(
+    {"id": "", "model": "", "state": "queued", "created": "0", "attempt": "0", "fallback_from": "-"}
+)
+_FURTHER.update(
+    (name, field.get_default(call_default_factory=True))
+    for name, field in Job.model_fields.items()
+    if name not in _BLANK.members()
+)

@@ -8,7 +8,6 @@ Since only one batch is on its way at a time it keeps a connection: taking one f
 call costs redis-py more than the call itself (docs/performance.md).
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.locks import Wakeup
+from shared.locks import Wakeup, brief_lock
 
 MOST = 64
 """Calls in one pipeline: how long a call may wait for those before it is bounded by as many scripts."""
@@ -55,16 +54,17 @@ class ScriptPipeline:
         self.around: Callable[[], AbstractContextManager[object]] | None = None
         self._redis = redis
         self._connection: Any = None
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._waiting: list[_PendingCall] = []
         self._under_way = False
 
     def call(self, script: Script, args: tuple[Any, ...], keys: tuple[str, ...] = ()) -> Any:
         """The script's answer. Raises what redis-py raises."""
+        call = _PendingCall(script, args, keys)
         if self.around is None:
-            return self._call(_PendingCall(script, args, keys))
+            return self._call(call)
         with self.around():
-            return self._call(_PendingCall(script, args, keys))
+            return self._call(call)
 
     def _call(self, call: _PendingCall) -> Any:
         with self._lock:
@@ -106,14 +106,15 @@ class ScriptPipeline:
         for call in leader.batch:
             if call is not leader:
                 call.turn.wake()
+        late: list[_PendingCall] = []
         with self._lock:
             if isinstance(leader.done, RedisTimeoutError):
-                for call in self._waiting:
-                    call.done = leader.done
-                    call.turn.wake()
-                self._waiting = []
+                late, self._waiting = self._waiting, []
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             self._under_way = bool(batch)
+        for call in late:
+            call.done = leader.done
+            call.turn.wake()
         if batch:
             batch[0].batch = batch
             batch[0].turn.wake()

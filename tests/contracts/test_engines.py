@@ -80,8 +80,18 @@ def _defaults(engine: str, **params: Any) -> dict[str, Any]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "packed": save_causal(tmp_path_factory.mktemp("llama"), **LLAMA),
+        "sinks": save_causal(
+            tmp_path_factory.mktemp("gpt-oss"),
+            "GptOssConfig",
+            **LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 16},
+        ),
+        "soft caps": save_causal(
+            tmp_path_factory.mktemp("gemma2"),
+            "Gemma2Config",
+            **LLAMA | {"head_dim": 16, "sliding_window": 16},
+        ),
         "static": save_causal(
-            tmp_path_factory.mktemp("mistral"), "MistralConfig", **LLAMA, sliding_window=16
+            tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
         ),
         "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
@@ -111,6 +121,11 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         _defaults("text-generation", max_new_tokens=12, temperature=0.8, stop=["zq"]),
         [7, "", {"messages": [{"role": "user", "content": "no template"}]}, "x" * 2000],
     ),
+    "sinks": lambda: (
+        _defaults("text-generation", max_new_tokens=12, temperature=0.8),
+        ["", "x" * 2000],
+    ),
+    "soft caps": lambda: (_defaults("text-generation", max_new_tokens=12), ["", "x" * 2000]),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),

@@ -69,7 +69,7 @@ class Model:
         """A model in eval mode, the same each time."""
         config_class = CONFIG_MAPPING[self.type]
         known = config_class()
-        sizes = {n: v for n, v in SIZES.items() if hasattr(known, n) and n not in self.without}
+        sizes = {n: v for n, v in SIZES.items() if n not in self.without and hasattr(known, n)}
         config = config_class(**(sizes | dict(self.own)))
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

@@ -28,6 +28,10 @@ DELTA: dict[str, Any] = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+SHORT = {"sliding_window": 16}
+SOME = SHORT | {"use_sliding_window": True, "max_window_layers": 1}
+MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
+PER_LAYER = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 96}
 HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
 DECODER = {"is_decoder": True}
 ROBERTA = {"is_decoder": True, "pad_token_id": 1}
@@ -61,6 +65,40 @@ PACKED: dict[str, Model] = {
     "minicpm3": Model("minicpm3", MLA),
     "qwen2_moe": Model("qwen2_moe", {"shared_expert_intermediate_size": 24}),
     "youtu": Model("youtu", MLA),
+    # Layers that do not see all of a text, and rings that texts go around.
+    "cwm": Model("cwm", {"bos_token_id": 0, "sliding_window": 16}),
+    "gemma2": Model("gemma2", SHORT),
+    "gemma3n_text": Model(
+        "gemma3n_text",
+        SHORT
+        | PER_LAYER
+        | {
+            "num_hidden_layers": 4,
+            "layer_types": MIXED["layer_types"] * 2,
+            "num_kv_shared_layers": 2,
+            "laurel_rank": 8,
+            "activation_sparsity_pattern": [0.0] * 4,
+            "intermediate_size": 48,
+        },
+    ),
+    "gemma4_text": Model(
+        "gemma4_text",
+        SHORT | PER_LAYER | MIXED | {"head_dim": 8, "global_head_dim": 16},
+        ("num_experts", "num_experts_per_tok", "head_dim", "num_key_value_heads"),
+    ),
+    "gpt_oss": Model("gpt_oss", SHORT),
+    "mimo_v2_flash": Model("mimo_v2_flash", SHORT),
+    **{
+        f"{name}, window of 16": Model(name, SHORT)
+        for name in _names("cohere2 exaone4 gemma3_text mistral olmo3 phi3")
+    },
+    "llama4_text, chunks of 16": Model(
+        "llama4_text", {"attention_chunk_size": 16, "no_rope_layers": [1, 0]}
+    ),
+    "qwen2, window of 16 in a layer": Model("qwen2", SOME),
+    "smollm3, window of 16 in a layer": Model(
+        "smollm3", SOME | MIXED | {"no_rope_layer_interval": 2}
+    ),
     "llama, yarn": Model(
         "llama",
         {
@@ -76,13 +114,11 @@ PACKED: dict[str, Model] = {
 }
 STATIC: dict[str, Model] = {
     **_plain(
-        "biogpt bloom diffllama doge falcon_mamba gemma2 gpt_neox_japanese gpt_oss granite_swa"
-        " granitemoe_swa hrm_text mamba mimo_v2_flash minimax mpt olmo_hybrid openai-gpt rwkv"
-        " stablelm vaultgemma xglm"
+        "biogpt bloom diffllama doge falcon_mamba gpt_neox_japanese hrm_text mamba minimax mpt"
+        " olmo_hybrid openai-gpt rwkv stablelm xglm"
     ),
     "bamba": Model("bamba", MAMBA | {"attn_layer_indices": [1]}),
     "codegen": Model("codegen", {"rotary_dim": 4}),
-    "cwm": Model("cwm", {"bos_token_id": 0, "sliding_window": 16}),
     "falcon": Model("falcon", {}, ("head_dim",)),
     "falcon_h1": Model("falcon_h1", MAMBA | {"mamba_d_ssm": 64}),
     "gpt_neo": Model(
@@ -113,7 +149,6 @@ STATIC: dict[str, Model] = {
         "mamba2",
         {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8},
     ),
-    "mistral, window of 16": Model("mistral", {"sliding_window": 16}),
     "nemotron_h": Model(
         "nemotron_h",
         {
@@ -161,6 +196,13 @@ LONG: dict[str, Model] = {
         "beam exaone_moe flint hy_v3 inkling_text iquestcoder kolibri1 laguna mellum"
         " minimax_m3_vl_text moshi trocr deepseek_v4"
     ),
+    **{
+        f"{name}, window of 16": Model(name, SHORT)
+        for name in _names(
+            "afmoe granite_swa granitemoe_swa ministral mixtral starcoder2 vaultgemma"
+        )
+    },
+    "qwen3, window of 16 in a layer": Model("qwen3", SOME),
     **{
         f"{name}, decoder": Model(name, DECODER)
         for name in _names("bert-generation ernie megatron-bert rembert roformer electra")

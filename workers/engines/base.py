@@ -37,6 +37,8 @@ class Work(msgspec.Struct, frozen=True):
     different `salt`s, which stand for tenants, have in common must not show in what they are told or how
     long they take.
 
+    `adapter` is the LoRA adapter that the job is for, by its catalogue entry's name; "" for the model alone.
+
     `request` is what `content` and `params` were decoded from. Code that is not ours may change them, so
     whoever hands them to such code for a second time takes those of `anew`.
     """
@@ -50,6 +52,7 @@ class Work(msgspec.Struct, frozen=True):
     expires: float = math.inf
     salt: str = ""
     request: bytes = b""
+    adapter: str = ""
 
     @classmethod
     def of(cls, job_id: str, request: bytes, **fields: Any) -> Self:
@@ -124,7 +127,8 @@ class EngineInfo:
     """What an engine says of itself once loaded.
 
     `capacity`: jobs it can hold at once, those that wait for a slot inside it included.
-    `continues`: it can take up the text of an earlier attempt.
+    `continues`: it can take up the text of an earlier attempt. `adapters`: what it says of each adapter
+    of its entry, by name; `refused`: why one of them is not served, though the others and the model are.
     """
 
     capacity: int
@@ -132,6 +136,8 @@ class EngineInfo:
     device: str = "cpu"
     dtype: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    adapters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -9,18 +9,26 @@ The mechanism is transformers' AttentionInterface:
 https://huggingface.co/docs/transformers/attention_interface
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 
 NAME = "truthgpt-packed"
+"""The implementation that runs: transformers makes no masks for it."""
+MASKED = "truthgpt-packed-masked"
+"""The implementation that asks: each layer is handed the mask that transformers makes for it."""
 HOOK = "packed_attention"
-UNSUPPORTED = ("softcap", "s_aux", "position_bias", "head_mask")
+RULE = "truthgpt_rule"
+UNSUPPORTED = ("position_bias", "head_mask")
 """Arguments that some architectures pass and that change the result: better refused than ignored."""
 
 FAULTS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """What a model raises that is run in a way it was not written for."""
+
+MaskRule = Callable[[Any, Any, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of a batch, a head, positions of tokens and positions that they might look at: whether they may."""
 
 
 class Unpackable(Exception):
@@ -31,7 +39,8 @@ class AttentionCall(NamedTuple):
     """What a layer asks of attention over a packed row of T tokens.
 
     `query` is [1, heads, T, d]; `key` and `value` are [1, kv heads, T, d]. `module` is the layer, `scale`
-    multiplies the scores, `window` is how many tokens back the layer may look.
+    multiplies the scores, `window` is how many tokens back the layer says that it may look. `softcap` bounds
+    the scores; `sinks` [heads] are scores of a token that has no value. `mask` is what the layer was given.
     """
 
     module: torch.nn.Module
@@ -40,6 +49,19 @@ class AttentionCall(NamedTuple):
     value: torch.Tensor
     scale: float | None = None
     window: int | None = None
+    softcap: float | None = None
+    sinks: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+
+    @property
+    def rule(self) -> MaskRule | None:
+        """How transformers made the mask, None when the layer has none. Raises `Unpackable`."""
+        if self.mask is None:
+            return None
+        rule: MaskRule | None = getattr(self.mask, RULE, None)
+        if rule is None:
+            raise Unpackable("it builds an attention mask of its own")
+        return rule
 
 
 class PackedAttention(Protocol):
@@ -49,14 +71,14 @@ class PackedAttention(Protocol):
         """Returns [1, T, heads, d]. Raises `Unpackable` for what it cannot do."""
 
 
-def attach(model: Any, attention: PackedAttention) -> str:
+def attach(model: Any, attention: PackedAttention, name: str = NAME) -> str:
     """Route a model's attention through `attention`; returns the implementation it had before."""
     before: str = model.config._attn_implementation
     if not getattr(model, "_supports_attention_backend", False):
         raise Unpackable(f"{type(model).__name__} has no exchangeable attention")
     for module in model.modules():
         setattr(module, HOOK, attention)
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(name)
     return before
 
 
@@ -81,12 +103,28 @@ def _packed(
     for name in UNSUPPORTED:
         if options.get(name) is not None:
             raise Unpackable(f"its attention wants {name}")
-    if attention_mask is not None:
-        raise Unpackable("it builds an attention mask of its own")
     attention: PackedAttention = getattr(module, HOOK)
-    window = options.get("sliding_window")
-    call = AttentionCall(module, query, key, value, scaling, window)
+    call = AttentionCall(
+        module,
+        query,
+        key,
+        value,
+        scaling,
+        options.get("sliding_window"),
+        options.get("softcap"),
+        options.get("s_aux"),
+        attention_mask,
+    )
     return attention.attend(call), None
 
 
+def _mask(q_length: int, kv_length: int, mask_function: MaskRule, **options: Any) -> torch.Tensor:
+    """A mask whose values nobody reads, with the rule by which transformers would fill it in."""
+    mask = torch.ones(1, 1, q_length, kv_length, dtype=torch.bool, device=options.get("device"))
+    setattr(mask, RULE, mask_function)
+    return mask
+
+
 AttentionInterface.register(NAME, _packed)
+AttentionInterface.register(MASKED, _packed)
+AttentionMaskInterface.register(MASKED, _mask)

@@ -14,13 +14,12 @@ PUSHED = 4096
 def deadline(environ: Mapping[str, Any], seconds: float) -> AbstractContextManager[object]:
     """Bound the whole of a read from the client, however it drips. Raises `TimeoutError`.
 
-    Only under gevent's worker: another one has no way to end a read between two bytes.
+    Only on a connection of this server's worker: another one has no way to end a read between two bytes.
     """
-    if "gunicorn.socket" not in environ:
+    within = getattr(environ.get("gunicorn.socket"), "within", None)
+    if within is None:
         return nullcontext()
-    from gevent import Timeout
-
-    bound: AbstractContextManager[object] = Timeout(seconds, TimeoutError)
+    bound: AbstractContextManager[object] = within(seconds)
     return bound
 
 

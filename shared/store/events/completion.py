@@ -6,6 +6,8 @@ import msgspec
 
 from shared.locks import Wakeup
 
+_FURTHER = msgspec.msgpack.Decoder(dict[str, str])
+
 
 class CompletionSource(Protocol):
     """What hears of completions: `shared.store.events.hub.EventHub`."""
@@ -22,12 +24,13 @@ class Completion(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, payload: bytes) -> "Completion":
-        """From the message of `finish` in shared/store/lua/lib/transitions.lua."""
+        """From the message of `finish` in shared/store/lua/lib/endings.lua."""
         *head, body = payload.split(b" ", 8)
         job_id, state, attempt, started, finished, cached, first, second = (
             b" ".join(head).decode().split(" ")
         )
         output, error = int(first), int(second)
+        usage, _, further = body[output + error :].partition(b"\0")
         return cls(
             job_id,
             {
@@ -38,7 +41,8 @@ class Completion(msgspec.Struct, frozen=True):
                 "cached": cached,
                 "output": body[:output].decode(),
                 "error": body[output : output + error].decode(),
-                "usage": body[output + error :].decode(),
+                "usage": usage.decode(),
+                **(_FURTHER.decode(further) if further else {}),
             },
         )
 

@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from shared.domain.records import (
     Append,
     Beat,
@@ -19,6 +21,7 @@ from shared.store.breaker import BreakerPolicy
 from shared.store.jobs.calls import ScriptCalls, parse_change
 from shared.store.lua_constants import CLAIM_FIELDS
 
+_pack = msgspec.msgpack.Encoder().encode
 CLAIM_BUDGET = 2**53
 CLAIM_VALUES = len(CLAIM_FIELDS) + 1
 """Of one job in the reply of claim.lua."""
@@ -79,7 +82,7 @@ class Attempts(ScriptCalls):
             elif isinstance(item, Finish):
                 values += ["finish", item.id, item.attempt, item.state]
                 values += [item.output, item.error, item.usage, int(item.dead)]
-                values += [item.verdict, item.seq]
+                values += [item.verdict, item.seq, _pack(item.further) if item.further else b""]
             else:
                 values += ["requeue", item.id, item.attempt, int(item.delay * 1000)]
                 values += [item.charge, item.reason, round(item.device_seconds * 1e6)]

@@ -47,6 +47,7 @@ class Creation(Reading):
         urgent: bool = False,
         known: Result | None = None,
         charges: ClientCharges | None = None,
+        reply_channel: str = "",
     ) -> Outcome:
         """Take a job in, if fewer than `max_queued` jobs wait for its model, `tenant_max` of its tenant's.
 
@@ -55,7 +56,8 @@ class Creation(Reading):
         One that can be `share`d ends at once with a result that is there already (`known` to the caller
         or to the store), and otherwise waits for a job that works on the same. An `urgent` one is refused
         while the model's breaker would let it wait. Its client is charged in the same call, whatever becomes
-        of the job; the outcome says how it stands. Raises `StoreUnavailable`.
+        of the job; the outcome says how it stands. `reply_channel` names that of a process which waits for
+        the job's end (`shared.store.events.EventHub`). Raises `StoreUnavailable`.
         """
         self._memory.admit()
         most = self._memory.one_tenants if max_bytes is None else int(max_bytes)
@@ -69,14 +71,14 @@ class Creation(Reading):
             digest, job.body_digest, job.key_ttl, int(urgent), tenant_max or UNBOUNDED,
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
-            job.request, share, int(bool(job.reply_channel)), most, job.footprint,
+            job.request, share, int(bool(reply_channel)), most, job.footprint,
             int(job.takes_key),
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
-            *(("home", job.reply_channel) if job.reply_channel else ()),
+            *(("home", reply_channel) if reply_channel else ()),
             *(("fallback_from", job.fallback_from) if job.fallback_from else ()),
             *(("webhook", job.webhook) if job.webhook else ()),
         ))

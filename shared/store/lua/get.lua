@@ -4,26 +4,17 @@
 -- Returns {position or -1, estimated start (ms) or -1, field, value, …}, or {} when there is no such job
 -- of this tenant. An output that the job refers to stands there as its own.
 local id, tenant = ARGV[1], ARGV[2]
-local SHOWN = {'model', 'tenant', 'class', 'state', 'cost', 'created', 'deadline', 'attempt',
-  'failures', 'crashes', 'head', 'started', 'finished', 'worker', 'cancel_requested', 'output', 'error',
-  'usage', 'fallback_from', 'metadata', 'request_id', 'traceparent', 'cached', 'share', 'follows'}
-local REFERENCE = 'output_of'
-local UNSAID = {failures = '0', crashes = '0'}
-local values = redis.call('HMGET', key.job(id), REFERENCE, unpack(SHOWN))
-local reference = table.remove(values, 1)
-if not values[1] then return {} end
-local job, record = {}, {}
-for i, field in ipairs(SHOWN) do
-  local value = values[i] or UNSAID[field]
-  if value then
-    job[field] = value
-    record[#record + 1] = field
-    record[#record + 1] = value
+local record, job = redis.call('HGETALL', key.job(id)), {}
+for i = 1, #record, 2 do job[record[i]] = record[i + 1] end
+if not job.model or tenant ~= '*' and job.tenant ~= tenant then return {} end
+for _, count in ipairs({'failures', 'crashes'}) do
+  if not job[count] then
+    record[#record + 1] = count
+    record[#record + 1] = '0'
   end
 end
-if tenant ~= '*' and job.tenant ~= tenant then return {} end
-if reference then
-  local output, usage = outputs().referred(reference)
+if job.output_of then
+  local output, usage = outputs().referred(job.output_of)
   record[#record + 1] = 'output'
   record[#record + 1] = output or ''
   if not job.usage then

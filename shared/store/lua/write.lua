@@ -5,7 +5,7 @@
 --   each a kind and its values:
 --   'append', id, attempt, seq, kind, data, token ids ('' where there are none)
 --   'finish', id, attempt, target state, output JSON, error JSON, usage JSON, '1' for the dead letters,
---     verdict, seq of its event or 0
+--     verdict, seq of its event or 0, further members of its document by name, packed as msgpack, or ''
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
 --     device time of all attempts so far (microseconds), verdict, seq of its event or 0
 -- Returns what became of the breaker ('old new', or ''), then one WriteResult a record (shared/domain/records.py).
@@ -48,10 +48,11 @@ local function append(job, attempt, seq, kind, data, tokens)
   return job.cancel_requested and WRITE_CANCEL_REQUESTED or WRITE_DONE
 end
 
-local function ended(job, target, output, failure, usage, dead, verdict, seq)
+local function ended(job, target, output, failure, usage, dead, verdict, seq, further)
   if job.state == target then return WRITE_DONE end
   if job.state ~= 'running' then return WRITE_FENCED end
   if seq > next_seq(job) then return WRITE_MISSING_EVENT end
+  job.further = further
   finish(job, target, now, output, failure, usage, retention, dead == '1')
   judged(job, verdict)
   return WRITE_DONE
@@ -70,7 +71,7 @@ local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   return ring_wanted(job.model, now) == 1 and WRITE_SHOULD_NOTIFY or WRITE_DONE
 end
 
-local LENGTH = {append = 7, finish = 10, requeue = 9}
+local LENGTH = {append = 7, finish = 11, requeue = 9}
 local i = 4
 while i <= #ARGV do
   local kind, job = ARGV[i], find(ARGV[i + 1])
@@ -80,7 +81,7 @@ while i <= #ARGV do
     out[#out + 1] = append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   elseif kind == 'finish' then
     out[#out + 1] = ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
-      ARGV[i + 8], tonumber(ARGV[i + 9]))
+      ARGV[i + 8], tonumber(ARGV[i + 9]), ARGV[i + 10])
   else
     out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6],
       ARGV[i + 7], tonumber(ARGV[i + 8]))

@@ -7,8 +7,8 @@ from gunicorn.config import Config
 from gunicorn.http.errors import InvalidResponseHeader
 from gunicorn.http.parser import RequestParser
 
+from api.server.connection import Connection
 from api.server.response import Response
-from api.server.worker import Connection
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -18,7 +18,7 @@ class Sock:
 
     def __init__(self) -> None:
         self.calls: list[bytes] = []
-        self.settimeout = None
+        self.settimeout = self.gettimeout = None
 
     def send(self, data: bytes) -> int:
         self.calls.append(bytes(data))
@@ -76,6 +76,20 @@ def test_who_asks_for_the_end_of_the_connection_is_promised_it() -> None:
     assert b"Connection: close\r\n" in sent
 
 
-def test_a_header_cannot_bring_others_along() -> None:
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("X-A", "b\r\nX-Evil: c"),
+        ("X-A", "b\r\n\r\n<html>"),
+        ("X-A", "b\nX-Evil: c"),
+        ("X-A", "b\rc"),
+        ("X-A", "b\x00"),
+        ("X-A", "b\u0100"),
+        ("X A", "b"),
+        ("", "b"),
+        ("X-A: b\r\nX-Evil", "c"),
+    ],
+)
+def test_a_header_cannot_bring_others_along(header: tuple[str, str]) -> None:
     with pytest.raises(InvalidResponseHeader):
-        answered([b""], [("X-A", "b\r\nX-Evil: c")])
+        answered([b""], [("X-First", "a"), header])

@@ -1,5 +1,6 @@
 """The catalogue: defaults, paths, and errors that name the place and the value."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -104,3 +105,62 @@ def test_an_interpreter_is_found_beside_the_catalogue_and_its_link_kept(tmp_path
     file.write_text("models: {m: {engine: echo, python: env/none}}")
     with pytest.raises(ConfigError, match=r"models\.m\.python: there is no interpreter"):
         load_catalog(file)
+
+
+ADAPTERS = """
+models:
+  base: {engine: text-generation, path: m, dtype: bf16, version: '1', fallback: other,
+         limits: {max_prompt_tokens: 100, run_timeout: 7}, batch: {max_size: 3}}
+  french: {base: base, adapter: a, limits: {max_new_tokens: 9}}
+  german: {base: base, adapter: b, cache: {enabled: false}, fallback: base}
+  other: {engine: echo}
+"""
+
+
+def test_an_adapter_has_all_else_of_its_base_and_its_host(tmp_path: Path) -> None:
+    for name in ("m", "a", "b"):
+        (tmp_path / name).mkdir()
+
+    catalog = load_catalog(write(tmp_path, ADAPTERS))
+
+    base, french, german = (catalog.get(name) for name in ("base", "french", "german"))
+    assert (french.engine, french.path, french.dtype) == ("text-generation", tmp_path / "m", "bf16")
+    assert (french.adapter, french.batch.max_size, french.version) == (tmp_path / "a", 3, "")
+    assert (french.limits.max_prompt_tokens, french.limits.max_new_tokens) == (100, 9)
+    assert (french.limits.run_timeout, french.fallback, german.fallback) == (7, None, "base")
+    assert german.cache.enabled is False and base.cache.enabled is True
+    assert [(one.name, one.path) for one in base.adapters] == [
+        ("french", tmp_path / "a"),
+        ("german", tmp_path / "b"),
+    ]
+    assert [one.name for one in french.adapters] == ["french"]
+    assert [spec.name for spec in catalog.served_with("base")] == ["base", "french", "german"]
+    assert [spec.name for spec in catalog.served_with("french")] == ["french"]
+    assert [spec.name for spec in catalog.served_with("other")] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{base: gone, adapter: .}", "models.x.base: no model 'gone'"),
+        ("{base: e, adapter: .}", "models.x.base: e has engine 'echo'"),
+        ("{base: y, adapter: .}", "models.x.base: y is an adapter itself; name its base, t"),
+        ("{base: t}", "models.x.adapter: name the directory"),
+        ("{base: t, adapter: gone}", "models.x.adapter: there is no directory"),
+        ("{base: t, adapter: ., dtype: bf16}", "models.x.dtype: an adapter has this of its base"),
+        ("{base: t, adapter: ., env: [A]}", "models.x.env: an adapter has this of its base"),
+        ("{engine: text-generation, path: ., adapter: .}", "models.x.adapter: name the entry"),
+        ("{engine: echo, adapters: []}", "models.x.adapters: give each adapter an entry"),
+        (
+            "{base: t, adapter: ., limits: {max_new_tokens: 513}}",
+            "models.x.limits.max_new_tokens: 513 is more than the 512 of its base t",
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_served_is_refused(tmp_path: Path, entry: str, said: str) -> None:
+    text = (
+        "models: {t: {engine: text-generation, path: .}, e: {engine: echo},"
+        f" y: {{base: t, adapter: .}}, x: {entry}}}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_catalog(write(tmp_path, text))

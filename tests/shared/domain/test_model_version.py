@@ -74,3 +74,19 @@ def test_a_linked_file_counts_as_what_it_leads_to(spec: ModelSpec, tmp_path: Pat
     blob.write_text("another")
 
     assert fingerprint(spec) != before
+
+
+def test_an_adapter_and_its_files_are_part_of_its_models_version(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    versions = [fingerprint(spec)]
+    for name in ("a", "b"):
+        folder = tmp_path.parent / f"{tmp_path.name}-{name}"
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_text("1")
+        adapted = spec.model_copy(update={"adapter": folder})
+        versions.append(fingerprint(adapted))
+    (folder / "adapter_model.safetensors").write_text("22")
+    versions.append(fingerprint(adapted))
+
+    assert len(set(versions)) == 4

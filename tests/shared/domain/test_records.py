@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.domain import records
 from shared.domain.records import Record
 from shared.domain.schemas import Job, JobUrls
 
@@ -48,3 +49,15 @@ def test_the_document_is_one_line_and_says_what_is_stored() -> None:
     assert job.error is not None and job.error.retryable
     assert job.usage is not None and (job.usage.run_ms, job.usage.prompt_tokens) == (1.5, None)
     assert job.cached and job.cancel_requested and job.queue_position is None
+
+
+def test_a_member_that_only_the_schema_knows_is_shown_as_it_was_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(records._FURTHER, "spans", [])
+
+    told = Record({**ENDED, "spans": '[{"ms":1}]'}).members(URLS)
+    silent = Record(ENDED).members(URLS)
+
+    assert msgspec.json.decode(msgspec.json.encode(told))["spans"] == [{"ms": 1}]
+    assert silent["spans"] == [] and list(silent)[-1] == "urls"

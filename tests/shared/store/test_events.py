@@ -290,3 +290,20 @@ def test_followers_of_one_job_share_a_subscription(store: JobStore, hub: EventHu
     for follower in followers:
         follower.close()
     eventually(lambda: len(hub) == 0)
+
+
+def test_who_waits_for_an_end_hears_all_that_was_said_of_it(store: JobStore, hub: EventHub) -> None:
+    job_id, further = new_job_id(), {"route": '"fast"', "spans": '[{"ms":1}]'}
+    with hub.expect(job_id) as waiter:
+        store.create(
+            NewJob(job_id, MODEL, "t", b"{}"), max_queued=10, reply_channel=hub.reply_channel
+        )
+        store.claim(MODEL, 1, "w")
+        end = Finish(job_id, 1, JobState.SUCCEEDED, b'"a b"', b"", b'{"run_ms":1}', further=further)
+        store.write([end])
+        told = waiter.wait(5)
+
+    read = store.get(job_id).fields
+    assert told is not None
+    assert told.fields.items() >= {"output": '"a b"', "usage": '{"run_ms":1}', **further}.items()
+    assert read.items() >= told.fields.items() - {("error", ""), ("cached", "0")}

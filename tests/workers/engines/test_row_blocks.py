@@ -7,7 +7,9 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
+    GptOssConfig,
     LlamaConfig,
     MixtralConfig,
     PreTrainedConfig,
@@ -37,6 +39,10 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "gpt2": GPT2Config(
         n_embd=512, n_layer=2, n_head=8, vocab_size=211, bos_token_id=0, eos_token_id=0
     ),
+    "windows and sinks": GptOssConfig(
+        **WIDE, head_dim=64, num_local_experts=4, sliding_window=12, eos_token_id=None
+    ),
+    "windows and soft caps": Gemma2Config(**WIDE, head_dim=64, sliding_window=12),
 }
 
 

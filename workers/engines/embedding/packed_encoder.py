@@ -22,7 +22,9 @@ class SegmentAttention:
 
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """See `PackedAttention`."""
-        module, query, key, value, scale, window = call
+        module, query, key, value, scale, window, *bent = call
+        if any(each is not None for each in bent):
+            raise Unpackable("its attention wants a soft cap, sinks or a mask of its own")
         if window is not None and window < self._longest:
             raise Unpackable(f"its attention reaches {window} of {self._longest} tokens")
         causal = bool(getattr(module, "is_causal", False))

@@ -50,7 +50,7 @@ def check_directory(path: Path, where: str) -> None:
     if not (path / "config.json").is_file():
         raise ConfigError(f"{where}: {path} has no config.json")
     if (path / "adapter_config.json").exists():
-        raise ConfigError(f"{where}: {path} is an adapter; merge it into its base model first")
+        raise ConfigError(f"{where}: {path} is an adapter; give it an entry with base and adapter")
     config = read_json(path / "config.json", where)
     tokenizer = read_json(path / "tokenizer_config.json", where)
     brought = {

@@ -8,7 +8,7 @@ import torch
 from shared.domain.errors import ConfigError
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
-from workers.engines.text_generation.forward.packing import TOLERANCE
+from workers.engines.text_generation.forward.trial import TOLERANCE
 
 TOKENS = 12
 KEPT = 8

@@ -19,11 +19,15 @@ from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
 from workers.engines.packed_attention import Unpackable
+from workers.engines.text_generation.adapter_check import check, samples
+from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import check_family
-from workers.engines.text_generation.forward.packing import packed_runner, static_runner
+from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.forward.trial import TOLERANCE
+from workers.engines.text_generation.forward.unpacked import static_runner
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
@@ -46,6 +50,8 @@ class TextGeneration:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self.taken: Items[str] = ()
+        self._own = spec.name if spec.base is not None else ""
+        """The adapter of jobs that name none."""
         self._sequences: dict[str, Sequence] = {}
         self._intake = Intake(self._begin)
         self._ended: dict[str, str] = {}
@@ -80,26 +86,42 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs = 0
+        graphs, rewind = 0, None
+        adapters = Adapters(model, self._spec.adapters, placement.device)
+        trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs = "packed", runner.graphs
+            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            if adapters:
+                runner.adapters = adapters
+                check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
             self._runner = static_runner(model, placement, slots)
             batching, reason = "static", str(error)
             _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
+            adapters.refuse_all(
+                f"its base model runs one text at a time ({reason}), without adapters"
+            )
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
+        if self._own in adapters.refused:
+            raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
         self._listener = Listener(detokenizer, ends)
-        self._validator = InputValidator(
-            tokenizer, detokenizer, limits, vocabulary, context, defaults
-        )
+        validator = InputValidator(tokenizer, detokenizer, limits, vocabulary, context, defaults)
+        self._validators = {"": validator} | {
+            one.name: validator
+            if one.limits == limits
+            else InputValidator(tokenizer, detokenizer, one.limits, vocabulary, context, defaults)
+            for one in self._spec.adapters
+            if one.name in adapters.names
+        }
         reuse = self._spec.batch.prefix_reuse and batching == "packed"
-        shared = self._validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
-        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public_names(shared))
+        shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
+        public = public_names(shared, list(self._validators))
+        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public, rewind=rewind)
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
@@ -116,19 +138,29 @@ class TextGeneration:
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "cuda_graphs": graphs,
-                "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
+                "prompt_bounds": msgspec.to_builtins(validator.bounds),
                 "generation_config": defaults.to_json(),
             },
+            adapters={
+                name: {
+                    "adapter_rank": adapters.ranks[name],
+                    "prompt_bounds": msgspec.to_builtins(self._validators[name].bounds),
+                }
+                for name in adapters.names
+            },
+            refused=adapters.refused,
         )
 
     def admit(self, work: Work) -> None:
         if work.id in self._sequences or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
-        read = partial(self._validator.read, work)
+        if not work.adapter and self._own:
+            work = msgspec.structs.replace(work, adapter=self._own)
+        read = partial(self._validators[work.adapter].read, work)
         self._intake.admit(work, length_of(work.content), read)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
-        sequence = self._validator.sequence(work, prompt)
+        sequence = self._validators[work.adapter].sequence(work, prompt)
         self._sequences[sequence.id] = sequence
         if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
             self._ended[sequence.id] = sequence.ended

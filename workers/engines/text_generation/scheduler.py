@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence as Items
+from functools import partial
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
@@ -18,7 +19,8 @@ class Scheduler:
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
     slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
-    the number of decodes leaves the youngest out.
+    the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
+    has lost some of what its beginning needs.
     """
 
     def __init__(
@@ -28,12 +30,16 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        rewind: int | None = None,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
         self._prefixes = Prefixes(slots)
+        self._rewind = rewind
+        self._written = [0] * slots
+        """How many tokens of a text were written into each slot, by steps that have failed as well."""
         self._free = list(range(slots))
         """With reuse, least recently used first; else in order, so that those in use stay close."""
         self._waiting: deque[Sequence] = deque()
@@ -81,9 +87,12 @@ class Scheduler:
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
         for chunk in chunks:
+            written = self._written[chunk.slot]
             if chunk.sequence.slot == NO_SLOT:
                 kept = chunk.start // BLOCK if chunk.source == chunk.slot else 0
                 self._prefixes.cut(chunk.slot, kept)
+                written = 0 if chunk.source == NO_SLOT else self._written[chunk.source]
+            self._written[chunk.slot] = max(written, chunk.end)
 
     def commit(self, chunks: Items[Chunk]) -> None:
         """The step has been run: newcomers own their slots, and what was run is cached."""
@@ -98,7 +107,7 @@ class Scheduler:
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
 
     def _name_blocks(self, sequence: Sequence) -> None:
-        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public)
+        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public, sequence.adapter)
 
     def _newcomers(self, left: int, coming: set[bytes]) -> list[Chunk]:
         """Chunks of those who wait. `coming` are the blocks that this step computes; it is extended.
@@ -111,7 +120,7 @@ class Scheduler:
             if left <= 0:
                 break
             names = sequence.blocks[: sequence.wanted // BLOCK]
-            count, holders = self._prefixes.find(names, taken)
+            count, holders = self._prefixes.find(names, partial(self._gives, taken))
             if count < len(names) and names[count] in coming:
                 continue
             slot, source = self._place(free, count, holders)
@@ -122,6 +131,12 @@ class Scheduler:
             coming.update(sequence.blocks[: chunk.end // BLOCK])
             left -= chunk.length
         return chunks
+
+    def _gives(self, taken: set[int], slot: int, blocks: int) -> bool:
+        """Whether a slot that holds these first blocks of a text can give them to another one."""
+        if slot in taken:
+            return False
+        return self._rewind is None or self._written[slot] - blocks * BLOCK <= self._rewind
 
     def _place(self, free: list[int], count: int, holders: set[int]) -> tuple[int, int]:
         """A free slot for a newcomer, and the slot with the first `count` blocks of its text.

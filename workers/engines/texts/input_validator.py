@@ -94,6 +94,7 @@ class InputValidator:
             text=[work.text] if work.text else [],
             alone=alone,
             salt=work.salt,
+            adapter=work.adapter,
         )
         if heard.stopped:
             sequence.ended = "stop"

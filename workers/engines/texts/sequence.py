@@ -42,6 +42,8 @@ class Sequence:
     """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
     salt: str = ""
     """Of its tenant: what `prefixes` shares is shared with nobody else."""
+    adapter: str = ""
+    """The LoRA adapter that its rows run with; "" for the model alone."""
 
     @property
     def generated(self) -> int:

@@ -18,7 +18,8 @@ local function count_ended(job, now, kept)
 end
 
 -- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list, and its request,
--- so that it can be tried again. `job.refers`: the output is one that it refers to.
+-- so that it can be tried again. `job.refers`: the output is one that it refers to. `job.further`: what else its
+-- worker says of it, by name, packed: JSON members of its document.
 -- The process that made the job and waits for its end (`home`) gets all of it in one message.
 local function finish(job, target, now, output, failure, usage, retention, dead)
   local waited = job.state == 'queued'
@@ -37,6 +38,10 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     put(job, 'usage', usage)
   end
   if failure ~= '' then put(job, 'error', failure) end
+  local further = job.further or ''
+  if further ~= '' then
+    for name, value in pairs(cmsgpack.unpack(further)) do put(job, name, value) end
+  end
   leave(key.deadlines(job.model), job.id)
   if dead then
     local letters = key.dead(job.tenant)
@@ -47,7 +52,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   local used = account(job, now, usage)
   count_end(job, target, now, not job.cached and used.completion_tokens)
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
-  local kept = #failure + (job.refers and 0 or #output + #usage)
+  local kept = #failure + #further + (job.refers and 0 or #output + #usage)
   if dead then
     redis.call('EXPIRE', key.request(job.id), int(retention))
     kept = kept + redis.call('STRLEN', key.request(job.id))
@@ -62,7 +67,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   if job.home then
     redis.call('PUBLISH', key.ended(job.home), job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '
       .. (job.started or '') .. ' ' .. int(now) .. ' ' .. (job.cached or '0') .. ' ' .. #output .. ' ' .. #failure
-      .. ' ' .. output .. failure .. usage)
+      .. ' ' .. output .. failure .. usage .. (further ~= '' and '\0' .. further or ''))
   end
   if job.share then flights().fan_out(job, target, now, output, usage, retention) end
 end

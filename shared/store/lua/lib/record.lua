@@ -8,6 +8,7 @@
 --   head                                 id of the last event in the log
 --   started finished                     ms, once known
 --   worker cancel_requested output error usage
+--   any other member of a job's document   as JSON, under its own name: what its worker said of its end
 --   device_us                            device time of the attempts that were given back
 --   parked                               '1' while its worker holds it without running it
 --   home                                 the process that made it and waits for its end

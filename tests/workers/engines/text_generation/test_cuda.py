@@ -12,7 +12,7 @@ from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward.packing import TOLERANCE
+from workers.engines.text_generation.forward.trial import TOLERANCE
 
 if not torch.cuda.is_available():
     pytest.skip(

@@ -22,7 +22,7 @@ from tests.tiny_models import (
 from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward import attention
+from workers.engines.text_generation.forward import layout
 from workers.engines.text_generation.sampling import sampler
 from workers.host.loop import Loop
 from workers.host_protocol.messages import Command, Stepped, Stop, Submit
@@ -341,7 +341,7 @@ def test_a_step_that_fails_leaves_no_numbers_that_are_none_in_a_newcomers_slot(
     llama: Path, monkeypatch: pytest.MonkeyPatch, reuse: bool
 ) -> None:
     # One call for all single tokens: whoever decodes beside a slot looks over its masked places.
-    monkeypatch.setattr(attention, "together", lambda _: True)
+    monkeypatch.setattr(layout, "together", lambda _: True)
     engine = loaded(llama, batch=Batch(max_size=4, token_budget=200, prefix_reuse=reuse))
     expected = drive(engine, works(4))
     run = engine._runner.run

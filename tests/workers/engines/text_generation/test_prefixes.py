@@ -23,6 +23,7 @@ from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend, public_names
 
 SYSTEM = "You answer briefly, and in rhymes, whatever it is that a user may want to know of you: "
+BLOOM = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400}
 ENDS = ["why", "the fox", "naïve?", "def f():", "é", "jump over", "dog", "a list"]
 
 
@@ -31,6 +32,10 @@ def names(*tokens: int) -> list[bytes]:
     found: list[bytes] = []
     extend(found, [token for token in tokens for _ in range(BLOCK)])
     return found
+
+
+def anywhere(_slot: int, _blocks: int) -> bool:
+    return True
 
 
 def test_equal_names_mean_equal_texts_from_the_start() -> None:
@@ -50,17 +55,18 @@ def test_the_longest_beginning_is_found_until_it_is_overwritten() -> None:
     prefixes.hold(0, names(1))
     prefixes.hold(1, names(1, 2, 3))
 
-    assert prefixes.find(names(1, 2, 9), set()) == (2, {1})
-    assert prefixes.find(names(1, 9), set()) == (1, {0, 1})
-    assert prefixes.find(names(1, 2, 9), {1}) == (1, {0})
-    assert prefixes.find(names(9), set()) == (0, set())
+    assert prefixes.find(names(1, 2, 9), anywhere) == (2, {1})
+    assert prefixes.find(names(1, 9), anywhere) == (1, {0, 1})
+    assert prefixes.find(names(1, 2, 9), lambda slot, _: slot != 1) == (1, {0})
+    assert prefixes.find(names(1, 2, 9), lambda _, blocks: blocks > 1) == (2, {1})
+    assert prefixes.find(names(9), anywhere) == (0, set())
 
     prefixes.cut(1, 1)
 
-    assert prefixes.find(names(1, 2, 3), set()) == (1, {0, 1})
+    assert prefixes.find(names(1, 2, 3), anywhere) == (1, {0, 1})
     prefixes.cut(0, 0)
     prefixes.cut(1, 0)
-    assert prefixes.find(names(1), set()) == (0, set())
+    assert prefixes.find(names(1), anywhere) == (0, set())
     assert prefixes._where == {}
 
 
@@ -91,7 +97,7 @@ def test_what_is_found_is_what_some_slot_holds(
             ]
             longest = max(lengths)
             holders = {n for n, length in enumerate(lengths) if length == longest and longest}
-            assert prefixes.find(names(*wanted), set()) == (longest, holders)
+            assert prefixes.find(names(*wanted), anywhere) == (longest, holders)
 
 
 def loaded(
@@ -237,8 +243,62 @@ def test_a_resumed_text_is_found_too_and_scored_where_that_is_wanted(llama: Path
     assert len(ran.finished("job-0").output["logprobs"]) == 12
 
 
+def test_a_window_that_has_moved_on_cannot_be_continued_from_its_beginning(tmp_path: Path) -> None:
+    windowed = LLAMA | {"sliding_window": 12}
+    path = save_causal(tmp_path, "MistralConfig", **windowed)
+    engine = loaded(path)
+    assert engine._runner.rewind == 12 + 40  # type: ignore[attr-defined]
+    [first, second, third, *_] = works(max_new_tokens=4)
+    longer = replace(first, params={"max_new_tokens": 60})
+    expected = texts(drive(loaded(path, reuse=False), [first, second, third]))
+
+    ran = drive(engine, [first])
+    assert drive(engine, [second]).finished("job-1").usage["cached_tokens"] >= 48
+    ran = drive(engine, [longer])
+    assert ran.finished("job-0").usage["cached_tokens"] >= 48
+    # The slots of the short texts go to others; the long one's still knows its blocks.
+    drive(engine, [Work(str(n), chr(97 + n) * 80, {"max_new_tokens": 2}, 0) for n in range(3)])
+    again = drive(engine, [second, third])
+
+    assert again.finished("job-1").usage["cached_tokens"] == 0
+    # The one before has just computed it.
+    assert again.finished("job-2").usage["cached_tokens"] >= 48
+    assert texts(again)["job-1"] == expected["job-1"]
+    assert texts(again)["job-2"] == expected["job-2"]
+
+
+def test_texts_with_windows_are_the_same_whatever_is_reused_and_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}
+    path = save_causal(tmp_path, "GptOssConfig", **options)
+    expected = texts(drive(loaded(path, reuse=False), works(max_new_tokens=50)))
+    engine = loaded(path, slots=3, budget=24)
+    run, calls = engine._runner.run, 0
+
+    def faulty(chunks: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        ran = run(chunks)
+        if calls % 3 == 0:
+            raise RuntimeError("a device broke")
+        return ran
+
+    monkeypatch.setattr(engine._runner, "run", faulty)
+    for _ in range(2):
+        ran = Ran()
+        for work in works(max_new_tokens=50):
+            engine.admit(work)
+        while engine.pending():
+            try:
+                ran.take(engine.step())
+            except RuntimeError:
+                continue
+        assert texts(ran) == expected
+
+
 def test_a_model_that_is_not_packed_shares_nothing_and_says_so(tmp_path: Path) -> None:
-    path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
+    path = save_causal(tmp_path, "BloomConfig", **BLOOM)
 
     assert loaded(path)._scheduler._reuse is False
     assert set(cached(drive(loaded(path), works()))) == {0}

@@ -11,13 +11,8 @@ from typing import Any
 import torch
 
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.forward.attention import (
-    DENSE,
-    Layout,
-    SlotAttention,
-    Window,
-    look_back,
-)
+from workers.engines.text_generation.forward.attention import SlotAttention
+from workers.engines.text_generation.forward.layout import DENSE, Layout, Window
 from workers.engines.text_generation.transfer import upload
 
 SHORTEST_WINDOW = 256
@@ -164,7 +159,6 @@ class GraphBucket:
     def layout(self) -> Layout:
         """How attention reads the buffers; part of what is captured."""
         rows, longest = self.shape.rows, self.shape.window
-        mask = look_back(self.positions, longest)
         slots: slice | torch.Tensor = self.slots if self.shape.gather else slice(0, rows)
-        window = Window(slots, rows, None, longest, mask)
+        window = Window(slots, rows, None, longest, self.positions)
         return Layout(self.slots, self.positions, rows, window, ())

@@ -2,16 +2,19 @@
 
 import inspect
 from collections.abc import Sequence as Items
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
 
 from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows
+from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
-from workers.engines.text_generation.forward.attention import SlotAttention, lay_out
+from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.kv_cache import KvCache
 from workers.engines.text_generation.forward.ladder import Ladder
+from workers.engines.text_generation.forward.layout import lay_out
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import NO_SLOT
 
@@ -33,9 +36,13 @@ class Runner(Protocol):
 
 
 class PackedRunner:
-    """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step."""
+    """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step.
+
+    `adapters`: those that sequences may ask for.
+    """
 
     def __init__(self, model: Any, cache: KvCache, device: torch.device) -> None:
+        self.adapters: Adapters | None = None
         self._model = model
         self._cache = cache
         self._device = device
@@ -48,6 +55,16 @@ class PackedRunner:
     def graphs(self) -> int:
         """How many shapes of decode steps are replayed as CUDA graphs."""
         return len(self._ladder) if self._ladder and self._device.type == "cuda" else 0
+
+    @property
+    def climbed(self) -> bool:
+        """Whether steps of single tokens run in fixed shapes."""
+        return self._ladder is not None
+
+    @property
+    def rewind(self) -> int:
+        """See `KvCache.rewind`."""
+        return self._cache.rewind
 
     def climb(self) -> None:
         """From now on steps of single tokens run in fixed shapes; the cache's last slot is for that.
@@ -70,7 +87,10 @@ class PackedRunner:
             if chunk.source not in (NO_SLOT, chunk.slot):
                 self._cache.copy(chunk.source, chunk.slot, chunk.start)
         packed = sorted(chunks, key=lambda chunk: (chunk.length > 1, chunk.slot))
-        if self._ladder is not None and all(c.length == 1 and c.samples for c in packed):
+        adapted = self.adapters is not None and self.adapters.wants(packed)
+        decodes = all(c.length == 1 and c.samples for c in packed)
+        # A captured step has no adapters in it.
+        if self._ladder is not None and decodes and not adapted:
             logits = self._ladder.run(packed)
             return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
         self._attention.layout = layout = lay_out(packed, self._device)
@@ -86,7 +106,10 @@ class PackedRunner:
         at = upload(places or [0], torch.long, self._device)
         wanted = {"logits_to_keep": at} if self._picks_rows else {}
         try:
-            with fixed_rows(self._device, self._model.dtype):
+            with (
+                fixed_rows(self._device, self._model.dtype),
+                self.adapters.rows(packed) if adapted and self.adapters else nullcontext(),
+            ):
                 output = self._model(
                     input_ids=upload([tokens], torch.long, self._device),
                     position_ids=layout.positions[None],

@@ -58,6 +58,8 @@ def texts(ran: Ran) -> dict[str, Any]:
         ("LlamaConfig", LLAMA),
         ("GPT2Config", {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400}),
         ("Phi3Config", LLAMA | {"pad_token_id": 0}),
+        ("GptOssConfig", LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}),
+        ("Gemma2Config", LLAMA | {"head_dim": 16, "sliding_window": 12}),
     ],
 )
 def test_texts_are_those_of_the_steps_without_fixed_shapes(

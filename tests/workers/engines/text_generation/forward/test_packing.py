@@ -11,8 +11,10 @@ from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward import packing
+from workers.engines.text_generation.forward import packing, trial
 from workers.engines.text_generation.forward.attention import SlotAttention
+from workers.engines.text_generation.forward.reach import Reach
+from workers.engines.text_generation.forward.trial import TOLERANCE
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -42,7 +44,7 @@ def measured_error(
 def test_a_right_model_is_far_inside_the_tolerance(
     llama: Path, slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert measured_error(read(llama), monkeypatch) < packing.TOLERANCE[torch.float32] / 100
+    assert measured_error(read(llama), monkeypatch) < TOLERANCE[torch.float32] / 100
     with torch.inference_mode():
         assert packing.packed_runner(read(llama), CPU, slots, 64)[1] == slots
 
@@ -78,6 +80,38 @@ def test_wrong_logits_are_noticed(llama: Path, fault: str, monkeypatch: pytest.M
         packing.packed_runner(model, CPU, slots=3, length=64)
 
     assert model.config._attn_implementation == before
+
+
+WINDOWED = LLAMA | {"sliding_window": 40}
+
+
+@pytest.mark.parametrize("fault", ["first", "firsts"])
+def test_a_wrong_window_is_noticed_though_the_trial_is_shorter_than_it(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read(save_causal(tmp_path, "MistralConfig", **WINDOWED))
+    with torch.inference_mode():
+        packing.packed_runner(model, CPU, slots=3, length=64, budget=8)[0].detach()
+    right = getattr(Reach, fault)
+    monkeypatch.setattr(Reach, fault, lambda self, position: right(self, position - 1))
+
+    noticed = pytest.raises(Unpackable, match=r"off by|a layer's mask")
+    with noticed, torch.inference_mode():
+        packing.packed_runner(model, CPU, slots=3, length=64, budget=8)
+
+    assert model.config.sliding_window == 40
+
+
+def test_a_window_that_no_short_text_can_show_is_not_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read(save_causal(tmp_path, "MistralConfig", **WINDOWED | {"sliding_window": 50}))
+    monkeypatch.setattr(trial, "BOUNDS", ())
+
+    with pytest.raises(Unpackable, match="sees a window of 50 tokens, which cannot be tried"):
+        packing.packed_runner(model, CPU, slots=3, length=64)
+    with torch.inference_mode():
+        packing.packed_runner(model, CPU, slots=3, length=50)
 
 
 def test_a_model_that_fails_the_check_is_served_without_packing(

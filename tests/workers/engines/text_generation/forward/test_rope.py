@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.table import STATIC, WINDOW
+from tests.zoo.table import MODELS, WINDOW
 from tests.zoo.visit import visit
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
 
@@ -22,12 +22,12 @@ ACROSS = ((WINDOW - 14, 30), (WINDOW, 9), (WINDOW - 1, 9), (WINDOW + 6, 14), (5,
     ],
 )
 def test_how_a_model_depends_on_length_is_asked_of_itself(name: str, expected: Any) -> None:
-    assert length_dependence(STATIC[name].make()) == expected
+    assert length_dependence(MODELS[name].make()) == expected
 
 
 @pytest.mark.parametrize("name", ["phi3, longrope", "llama, longrope", "llama, dynamic NTK"])
 def test_texts_that_cross_the_window_are_those_of_generate_and_can_be_resumed(name: str) -> None:
-    found = visit(STATIC[name], ACROSS, long=True)
+    found = visit(MODELS[name], ACROSS, long=True)
 
     assert found.batching == "static"
     assert found.wrong == ()
