@@ -70,9 +70,8 @@ class App(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """Answer one request."""
-        if (route := self.fast_path.route(environ)) is not None:
-            return self.fast_path.serve(route, environ, start_response)
-        return super().wsgi_app(environ, start_response)
+        answered = self.fast_path.serve(environ, start_response)
+        return super().wsgi_app(environ, start_response) if answered is None else answered
 
 
 def create_app(

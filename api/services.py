@@ -7,6 +7,7 @@ from typing import cast
 from flask import Flask
 
 from api.state.cache import Cache
+from api.state.grammars import Grammars
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits
 from api.state.notifier import Notifier
@@ -61,6 +62,7 @@ class Services:
     cache: Cache
     prompt_bounds: KnownBounds
     sampling_defaults: SamplingDefaults
+    grammars: Grammars = field(default_factory=Grammars)
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

@@ -1,4 +1,4 @@
-"""The commands `submit`, `stream`, `get`, `cancel`, `jobs` and `models`, each a call of the HTTP API."""
+"""The commands `submit`, `stream`, `get`, `cancel` and `jobs`, each a call of the HTTP API."""
 
 import json
 import sys
@@ -16,7 +16,6 @@ from cli.screen import (
     harmless,
     job_lines,
     jobs_table,
-    models_table,
     output_text,
     usage_line,
 )
@@ -158,19 +157,6 @@ def jobs(login: Login, status: str | None, model: str | None, limit: int, as_jso
     echo_list([job.raw for job in found], lambda: jobs_table(found), "no jobs", as_json=as_json)
 
 
-@click.command()
-@as_json_option
-@pass_login
-def models(login: Login, as_json: bool) -> None:
-    """List the models that the server knows."""
-    with login.client() as client:
-        found = client.models()
-    if as_json:
-        echo_json({"data": [model.raw for model in found]})
-    else:
-        console().print(models_table(found))
-
-
 def _param(value: str) -> Any:
     """`--param temperature=0.7` is a number, `--param stop='["."]'` a list, anything else a string."""
     try:
@@ -193,7 +179,7 @@ def _follow(client: Client, events: Iterable[Event], as_json: bool) -> None:
         last = event
         if as_json:
             echo_json({"event": event.type, "id": event.id, "data": event.data})
-        elif event.type == "token":
+        elif event.type == "token" and event.choice == 0:
             click.echo(harmless(event.text), nl=False)
         elif event.type == "output":
             click.echo(json.dumps(event.data, ensure_ascii=False))

@@ -18,7 +18,7 @@ COMMANDS = {
     "get": "cli.jobs",
     "cancel": "cli.jobs",
     "jobs": "cli.jobs",
-    "models": "cli.jobs",
+    "models": "cli.models",
     "top": "cli.top",
     "dead": "cli.dead",
     "usage": "cli.usage",

@@ -29,6 +29,9 @@ def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[s
     """The names of all processes, as in the Procfile, and each one's arguments to `python -m cli`."""
     lines: dict[str, tuple[str, ...]] = {"api": ("api",)}
     for spec in catalog:
+        if spec.base is not None:
+            # The worker of its base serves it too, from the same engine host.
+            continue
         lines[f"worker-{spec.name}"] = ("worker", "--model", spec.name)
     lines["rescue"] = ("rescue",)
     if flower:
@@ -71,14 +74,15 @@ def api(host: str, port: int, workers: int) -> None:
 @click.command()
 @click.option("--model", envvar="TRUTHGPT_MODEL", required=True, help="A name in the catalogue.")
 def worker(model: str) -> None:
-    """Run one worker, which serves one model (needs REDIS_URL)."""
+    """Run one worker, which serves one model and its adapters (needs REDIS_URL)."""
     from shared import broker
 
     settings = load_settings()
     settings.require_redis()
-    settings.catalog.get(model)
+    served = settings.catalog.served_with(model)
     os.environ["TRUTHGPT_MODEL"] = model
-    _work([broker.queue_name(model)], node=model, threads=1)
+    # A drain keeps its thread while jobs come: none may wait for another model's.
+    _work([broker.queue_name(spec.name) for spec in served], node=model, threads=len(served))
 
 
 @click.command()

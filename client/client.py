@@ -6,7 +6,7 @@ with Client() as client:
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import TracebackType
@@ -69,7 +69,7 @@ class Client:
     def submit(
         self,
         model: str,
-        prompt: str | None = None,
+        prompt: str | Sequence[int] | None = None,
         *,
         webhook: Mapping[str, Any] | None = None,
         wait: int | None = None,
@@ -91,7 +91,9 @@ class Client:
         )
         return self._job(response)
 
-    def infer(self, model: str, prompt: str | None = None, **fields: Unpack[JobFields]) -> Job:
+    def infer(
+        self, model: str, prompt: str | Sequence[int] | None = None, **fields: Unpack[JobFields]
+    ) -> Job:
         """Make a job and return it once it has succeeded. `fields` are those of `JobFields`.
 
         Raises `ApiError` with its `job_id` when the job fails. A job that outlasts the server's patience
@@ -105,7 +107,7 @@ class Client:
         return job if job.done else job.wait()
 
     def stream(
-        self, model: str, prompt: str | None = None, **fields: Unpack[JobFields]
+        self, model: str, prompt: str | Sequence[int] | None = None, **fields: Unpack[JobFields]
     ) -> Iterator[Event]:
         """Make a job that lives as long as somebody reads it, and follow it to its `done`.
 

@@ -19,8 +19,13 @@ class Event:
 
     @property
     def text(self) -> str:
-        """The piece of text that a `token` event brings, else ''."""
+        """The piece of text that a `token` event brings, else ''. `choice` says of which text it is one."""
         return str(self.data.get("text", "")) if self.type == "token" else ""
+
+    @property
+    def choice(self) -> int:
+        """Which of the job's texts the event is about; 0 where the job has one."""
+        return int(self.data.get("choice", 0)) if self.type == "token" else 0
 
     @classmethod
     def parse(cls, event: ServerEvent) -> "Event":
@@ -34,12 +39,14 @@ class Event:
         return cls(event.event, data, event.id)
 
 
-def text_of(events: Iterable[Event]) -> str:
-    """The token texts after the last `reset`, joined: equals `output.text` of a job that succeeded."""
+def text_of(events: Iterable[Event], choice: int = 0) -> str:
+    """The token texts of a choice after the last `reset`, joined: equals its text in the output of a job that
+    succeeded, `output.text` for the first.
+    """
     pieces: list[str] = []
     for event in events:
         if event.type == "reset":
             pieces.clear()
-        elif event.type == "token":
+        elif event.type == "token" and event.choice == choice:
             pieces.append(event.text)
     return "".join(pieces)

@@ -1,7 +1,7 @@
 """A request for a job as it goes over the wire: the same for submitting, inferring and streaming."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -9,8 +9,9 @@ from typing import Any, TypedDict
 class JobFields(TypedDict, total=False):
     """What a job may be given beside its model and prompt; None and a missing one are the same.
 
-    `input` is for models that take no prompt. `expires_in` is in seconds. Whatever is sent again under the
-    same `idempotency_key` makes no second job; without one, the client makes one up.
+    A prompt is a text, or the model's own token ids; `input` is for models that take none, and for chats.
+    `expires_in` is in seconds. Whatever is sent again under the same `idempotency_key` makes no second job;
+    without one, the client makes one up.
     """
 
     input: Any
@@ -32,7 +33,7 @@ class JobRequest:
     def of(
         cls,
         model: str,
-        prompt: str | None,
+        prompt: str | Sequence[int] | None,
         fields: JobFields,
         webhook: Mapping[str, Any] | None = None,
     ) -> "JobRequest":

@@ -2,7 +2,9 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache, partial
 from typing import Any
 
 
@@ -18,6 +20,23 @@ def brief_lock() -> AbstractContextManager[object]:
     return lock
 
 
+@cache
+def _made_held() -> Callable[[], Any]:
+    """What makes a lock that is held. Under gevent it is a semaphore: its lock is Python around one."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        from gevent.lock import Semaphore
+
+        return partial(Semaphore, 0)
+
+    def made() -> threading.Lock:
+        lock = threading.Lock()
+        lock.acquire()
+        return lock
+
+    return made
+
+
 class Wakeup:
     """Lets one thread wait for another, once. A lock that is released once: an Event is three of them."""
 
@@ -25,13 +44,12 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._awake = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        self._lock = _made_held()()
 
     def wait(self, timeout: float | None = None) -> None:
         """Return when it was woken, be it before, or after `timeout` seconds. For one caller at a time."""
         if not self._awake:
-            self._lock.acquire(timeout=-1 if timeout is None else timeout)
+            self._lock.acquire() if timeout is None else self._lock.acquire(True, timeout)
 
     def wake(self) -> None:
         """Wake who waits, or whoever will. Only the first time means something."""

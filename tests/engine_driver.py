@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from shared.domain.events import Prefix
 from workers.engines.base import Engine, Failed, Finished, Piece, Step, Work
 
 MOST_STEPS = 5000
@@ -38,8 +39,8 @@ class Ran:
         text: str = self.finished(job_id).output["text"]
         return text
 
-    def streamed(self, job_id: str) -> str:
-        return "".join(piece.text for piece in self.pieces.get(job_id, []))
+    def streamed(self, job_id: str, choice: int = 0) -> str:
+        return prefix_of(self.pieces.get(job_id, []), choice).text
 
 
 def drive(engine: Engine, works: Iterable[Work] = ()) -> Ran:
@@ -58,8 +59,15 @@ def drive(engine: Engine, works: Iterable[Work] = ()) -> Ran:
 def resumed(work: Work, pieces: Iterable[Piece]) -> Work:
     """The next attempt at a job whose earlier one has streamed these pieces."""
     said = list(pieces)
-    return replace(
-        work,
-        text="".join(piece.text for piece in said),
-        token_ids=tuple(token for piece in said for token in piece.token_ids),
+    count = 1 + max((piece.choice for piece in said), default=0)
+    first, *further = (prefix_of(said, choice) for choice in range(count))
+    return replace(work, text=first.text, token_ids=first.token_ids, further=tuple(further))
+
+
+def prefix_of(pieces: Iterable[Piece], choice: int = 0) -> Prefix:
+    """What these pieces make of one text of their job."""
+    said = [piece for piece in pieces if piece.choice == choice]
+    return Prefix(
+        "".join(piece.text for piece in said),
+        tuple(token for piece in said for token in piece.token_ids),
     )

@@ -57,6 +57,14 @@ class RequestOutputKind(enum.Enum):
 
 
 @dataclass(kw_only=True)
+class StructuredOutputsParams:
+    json: str | dict[str, Any] | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+
+
+@dataclass(kw_only=True)
 class SamplingParams:
     temperature: float = 1.0
     top_p: float = 1.0
@@ -68,8 +76,13 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = 16
     stop_token_ids: list[int] | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logit_bias: dict[int, float] | None = None
+    bad_words: list[str] | None = None
     detokenize: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
+    structured_outputs: StructuredOutputsParams | None = None
 
 
 @dataclass
@@ -117,6 +130,7 @@ class EngineArgs:
     enable_prefix_caching: bool = True
     tensor_parallel_size: int = 1
     disable_log_stats: bool = False
+    structured_outputs_config: dict[str, Any] | None = None
 
     def create_model_config(self) -> ModelConfig:
         config = json.loads((Path(self.model) / "config.json").read_text("utf-8"))
@@ -289,7 +303,10 @@ def modules(kind: str = "cpu") -> dict[str, ModuleType]:
     parts: dict[str, dict[str, Any]] = {
         "vllm": globals(),
         "vllm.inputs": {"tokens_input": tokens_input},
-        "vllm.sampling_params": {"RequestOutputKind": RequestOutputKind},
+        "vllm.sampling_params": {
+            "RequestOutputKind": RequestOutputKind,
+            "StructuredOutputsParams": StructuredOutputsParams,
+        },
         "vllm.platforms": {"current_platform": SimpleNamespace(device_type=kind)},
         "vllm.exceptions": {"VLLMError": VLLMError, "VLLMClientError": VLLMClientError},
     }

@@ -82,7 +82,9 @@ def words(*, lower: bool = False, typed: bool = True, **options: Any) -> PreTrai
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     names = ["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"]
     tokens = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
@@ -450,11 +452,6 @@ def longformer(folder: Path) -> None:
 # What is refused.
 
 
-@refused("modules.json.*Dense")
-def dense(folder: Path) -> None:
-    old_layout(folder, more=("Dense",))
-
-
 @refused("modules.json.*Normalize, Pooling")
 def normalize_before_pooling(folder: Path) -> None:
     old_layout(folder, more=("Normalize",))
@@ -486,8 +483,8 @@ def unknown_pooling_mode(folder: Path) -> None:
     old_layout(folder, pooling={"word_embedding_dimension": 32, "pooling_mode": "median"})
 
 
-@refused("module_input_name must be sentence_embedding")
-def normalized_tokens(folder: Path) -> None:
+@refused("modules.json must list .* got Transformer, Pooling, Normalize")
+def tokens_normalized_after_pooling(folder: Path) -> None:
     old_layout(folder, more=("Normalize",))
     write(folder / "2_Normalize" / "config.json", {"module_input_name": "token_embeddings"})
 
@@ -504,7 +501,7 @@ def default_prompt_that_is_not_there(folder: Path) -> None:
     )
 
 
-@refused("model_type 'CrossEncoder'")
+@refused("model_type 'CrossEncoder' .* engine: ranking")
 def cross_encoder(folder: Path) -> None:
     kind = transformers.AutoModelForSequenceClassification
     source = save_transformer(folder / "source", kind=kind, num_labels=1)
@@ -561,8 +558,8 @@ def padding_of_a_lone_text(folder: Path) -> None:
     old_layout(folder, processing_kwargs={"text": {"pad_to_multiple_of": 8}})
 
 
-@refused("query_expansion is not supported")
-def late_interaction(folder: Path) -> None:
+@refused("query_expansion is supported before a MultiVectorMask alone, not before Pooling")
+def queries_filled_up_before_pooling(folder: Path) -> None:
     old_layout(folder, query_expansion={"strategy": "fixed", "length": 32})
 
 
@@ -571,7 +568,7 @@ def tokenizer_from_elsewhere(folder: Path) -> None:
     old_layout(folder, tokenizer_name_or_path="bert-base-uncased")
 
 
-@refused("BertForSequenceClassification")
+@refused("BertForSequenceClassification.* engine: ranking")
 def plain_classifier(folder: Path) -> None:
     kind = transformers.AutoModelForSequenceClassification
     save_transformer(folder, kind=kind, num_labels=1)

@@ -19,6 +19,7 @@ SUBJECTS = {
     "api/test_redis_away.py",
     "api/test_slow_clients.py",
     "api/test_storage.py",
+    "api/test_way.py",
     # What a command may load.
     "cli/test_imports.py",
     # The store as a whole: who gets in, who shares, what it keeps, what an older version left.
@@ -31,16 +32,22 @@ SUBJECTS = {
     "shared/store/test_stored_before.py",
     # The text engine on devices, with architectures, at the end of a text.
     "workers/engines/text_generation/test_architectures.py",
+    "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
+    "workers/engines/text_generation/test_requested_texts.py",
     "workers/engines/text_generation/test_text_ends.py",
+    "workers/engines/text_generation/test_text_part.py",
+    "workers/engines/texts/test_least_length.py",
     # The host's process: what it starts, says and is given.
     "workers/host/test_children.py",
     "workers/host/test_environment.py",
     "workers/host/test_host_logs.py",
     # Worker and engine together.
     "workers/test_breaker.py",
+    "workers/test_crashed_texts.py",
     "workers/test_fault_outcomes.py",
     "workers/test_ring_protocol.py",
+    "workers/test_shared_host.py",
 }
 CHECKS = {"raises", "warns", "fail", "eventually", "run_state_machine_as_test"}
 """Calls that fail a test themselves, beside `assert`."""

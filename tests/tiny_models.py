@@ -35,6 +35,15 @@ LLAMA: dict[str, Any] = {
 }
 WIDE_HEADS: dict[str, Any] = LLAMA | {"num_attention_heads": 2, "num_key_value_heads": 1}
 """Heads of 32, the smallest that vLLM serves on a CPU."""
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "packed": ("LlamaConfig", LLAMA),
+    "stacked": ("Lfm2Config", LLAMA | {"layer_types": ["conv", "full_attention"]}),
+    "static": (
+        "BloomConfig",
+        {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400, "seq_length": 256},
+    ),
+}
+"""A small model that runs in each way that `GET /v1/models` names, and its sizes."""
 
 
 @cache
@@ -160,6 +169,7 @@ def save_encoder(
     *,
     pooling: str | None = None,
     normalize: bool = False,
+    kind: Any = AutoModel,
     **options: Any,
 ) -> Path:
     """A random encoder; with `pooling`, laid out as sentence-transformers does."""
@@ -175,7 +185,7 @@ def save_encoder(
     }
     made = getattr(transformers, config)(**(sizes | options))
     made.initializer_range = 0.1
-    AutoModel.from_config(made).save_pretrained(folder)
+    kind.from_config(made).save_pretrained(folder)
     wordpiece_tokenizer().save_pretrained(folder)
     if pooling is not None:
         _write(folder / "1_Pooling" / "config.json", {f"pooling_mode_{pooling}": True})

@@ -1,11 +1,12 @@
 """The `celery -A workers.app` target: builds the app from the environment and wires Celery's signals.
 
-`TRUTHGPT_MODEL` makes it the worker of that model; without it, it rescues (and delivers).
+`TRUTHGPT_MODEL` makes it the worker of that model, and of its adapters; without it, it rescues (and
+delivers).
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from celery import signals
 from shared import broker
 from shared.domain.errors import ConfigError
 from shared.faults import faults
-from shared.hooks import Hooks, Observers
+from shared.hooks import Observers
 from shared.redis.connection import connect
 from shared.redis.guard import require_fit
 from shared.settings import Settings, key_secret, load_settings
@@ -23,8 +24,9 @@ from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
 from shared.telemetry.traces.tracing import keep_traces
 from workers.engine_host.client import HostOptions
+from workers.engine_host.shared_host import SharedHost
 from workers.operations.flower import FlowerEvents, answer_revoke, refuse_idle_controls
-from workers.runtime import Runtime
+from workers.runtime import Runtime, stop_all
 from workers.tasks import register_deliver, register_drain
 
 if TYPE_CHECKING:
@@ -62,17 +64,14 @@ def _log(**_: Any) -> None:
         logs.configure(settings, os.environ.get("TRUTHGPT_ROLE", "celery"))
 
 
-def _keep_metrics(
-    name: str, observers: Observers, watching: Callable[["Site"], Sequence[Hooks]]
-) -> None:
-    """Metrics of this process, `watching` made of them. For a worker that starts: Flower imports this too."""
+def _keep_metrics(name: str, watch: Callable[["Site"], None]) -> None:
+    """Metrics of this process, once it starts: Flower imports this too. `watch` hangs them on its work."""
     if not settings.enable_metrics:
         return
     from shared.telemetry.metrics.site import Site
 
     site = Site(settings, name)
-    for observer in watching(site):
-        observers.add(observer)
+    watch(site)
     site.start(serving=True)
     signals.worker_shutdown.connect(lambda **_: site.stop(), weak=False)
 
@@ -88,57 +87,73 @@ def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> None:
     signals.worker_shutdown.connect(lambda **_: stop(), weak=False)
 
 
-def _serve_model(model: str) -> None:
-    """Wire a model's worker into Celery's life cycle."""
-    consumer: list[Any] = []
-
-    def dispatcher() -> Any:
-        return getattr(consumer[0], "event_dispatcher", None) if consumer else None
-
-    events = FlowerEvents(model, dispatcher)
-    runtime = Runtime(
+def _runtime(model: str, host: SharedHost, events: FlowerEvents) -> Runtime:
+    return Runtime(
         store,
         settings.catalog.get(model),
         f"{model}-{os.uname().nodename}-{os.getpid()}",
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
         hooks=[events, JobLog(prompts=settings.log_prompts)],
-        host=HostOptions(
-            settings.engine_memory_limit,
-            settings.state_dir.expanduser(),
-            int(settings.max_output_bytes),
-        ),
+        host=host,
         probe=partial(broker.ring_unless_rung, app, model),
     )
-    register_drain(app, runtime)
+
+
+def _serve_model(model: str) -> None:
+    """Wire the worker of a model, and of adapters in its engine host, into Celery's life cycle."""
+    consumer: list[Any] = []
+
+    def dispatcher() -> Any:
+        return getattr(consumer[0], "event_dispatcher", None) if consumer else None
+
+    own, *adapters = settings.catalog.served_with(model)
+    options = HostOptions(
+        settings.engine_memory_limit,
+        settings.state_dir.expanduser(),
+        int(settings.max_output_bytes),
+    )
+    host = SharedHost(own, options)
+    events = {spec.name: FlowerEvents(spec.name, dispatcher) for spec in (own, *adapters)}
+    runtimes = {name: _runtime(name, host, each) for name, each in events.items()}
+    register_drain(app, runtimes)
+
+    def watching(site: "Site") -> None:
+        site.process(f"engine-{model}", lambda: host.client.pid)
+        for name, runtime in runtimes.items():
+            runtime.observers.add(site.jobs(name))
+
+    def watch(spans: "Spans") -> None:
+        for name, runtime in runtimes.items():
+            runtime.observers.add(spans.jobs(name))
 
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         _log()
         answer_revoke(store)
         refuse_idle_controls()
-        _keep_metrics(
-            f"worker-{model}",
-            runtime.observers,
-            lambda site: [site.jobs(model, lambda: runtime.executor.engine.pid)],
-        )
-        _keep_traces(f"worker-{model}", lambda spans: runtime.observers.add(spans.jobs(model)))
-        runtime.start()
-        events.start()
+        _keep_metrics(f"worker-{model}", watching)
+        _keep_traces(f"worker-{model}", watch)
+        for name, runtime in runtimes.items():
+            runtime.start()
+            events[name].start()
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _ready(sender: Any, **_: Any) -> None:
         consumer.append(sender)
-        broker.ring(app, model)
+        for name in runtimes:
+            broker.ring(app, name)
 
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def _stop_claiming(**_: Any) -> None:
-        runtime.stop_claiming()
+        for runtime in runtimes.values():
+            runtime.stop_claiming()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def _end(**_: Any) -> None:
-        runtime.stop()
-        events.stop()
+        stop_all(list(runtimes.values()))
+        for each in events.values():
+            each.stop()
 
 
 def _serve_rescue() -> None:
@@ -176,13 +191,17 @@ def _serve_rescue() -> None:
     poller = DeliveryPoller(outbox, partial(broker.ring_deliveries, app), longest_wait)
     register_deliver(app, deliveries)
 
+    def watching(site: "Site") -> None:
+        observers.add(site.rescues())
+        observers.add(site.deliveries())
+
     # Not when the broker has answered: jobs are rescued where it never does.
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _begin(**_: Any) -> None:
         _log()
         answer_revoke(store)
         refuse_idle_controls()
-        _keep_metrics("rescue", observers, lambda site: [site.rescues(), site.deliveries()])
+        _keep_metrics("rescue", watching)
         _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
         rescuer.start()
         poller.start()

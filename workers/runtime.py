@@ -1,6 +1,7 @@
 """A model's worker without Celery: executor, claimer and lease renewer, started and stopped as one."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -8,6 +9,7 @@ from shared.domain.catalog import ModelSpec
 from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
 from workers.engine_host.client import HostOptions
+from workers.engine_host.shared_host import SharedHost
 from workers.execution.executor import Executor
 from workers.queue.claimer import IDLE_SECONDS, Claimer
 from workers.queue.control_listener import ControlListener
@@ -37,7 +39,7 @@ class BreakerLog(Hooks):
 
 class Runtime:
     """Serves one model in this process. `ring` pushes a doorbell for it, `probe` one unless one waits;
-    `drain` answers one.
+    `drain` answers one. `host`: the engine host that it shares with others, or how its own is to be.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Runtime:
         drain_time: float = 20.0,
         idle_seconds: float = IDLE_SECONDS,
         hooks: Sequence[Hooks] = (),
-        host: HostOptions | None = None,
+        host: SharedHost | HostOptions | None = None,
         probe: Callable[[], object] | None = None,
     ) -> None:
         self._drain_time = drain_time
@@ -124,3 +126,12 @@ class Runtime:
     def _engine_changed(self) -> None:
         self.claimer.look_again()
         self.lease_renewer.soon()
+
+
+def stop_all(runtimes: Sequence[Runtime]) -> None:
+    """Stop several at once: each may take the whole drain time."""
+    threads = [threading.Thread(target=runtime.stop, name="stopping") for runtime in runtimes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -3,6 +3,7 @@
 They send no task events: in Flower's list stand jobs, and doorbells would hide them.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     from workers.webhooks.deliveries import Deliveries
 
 
-def register_drain(app: Celery, runtime: Runtime) -> None:
-    """The doorbell's task: claim batches of the model's jobs until nothing is left."""
+def register_drain(app: Celery, runtimes: Mapping[str, Runtime]) -> None:
+    """The doorbell's task: claim batches of jobs of the model that it names until nothing is left."""
 
     @app.task(name=DRAIN, send_events=False)  # type: ignore[untyped-decorator]
-    def drain(_model: str) -> int:
-        return runtime.drain()
+    def drain(model: str) -> int:
+        return runtimes[model].drain()
 
 
 def register_deliver(app: Celery, deliveries: "Deliveries") -> None:

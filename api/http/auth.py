@@ -18,8 +18,8 @@ class Forbidden(JobsError):
 
 
 def authenticate(here: RequestContext, access: Access, scope: Scope) -> None:
-    """Find out who sends it: `here.client`. Raises `Unauthorized`, or `Forbidden` without the scope."""
-    here.client = caller = _client(here, access)
+    """Find out who sends it: `here.caller`. Raises `Unauthorized`, or `Forbidden` without the scope."""
+    here.caller = caller = _client(here, access)
     if access is Access.METRICS and caller.tenant != DEFAULT_TENANT:
         raise Forbidden("These are of every tenant: it takes a key of the default tenant.")
     if not caller.may(scope):

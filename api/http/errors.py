@@ -18,6 +18,7 @@ RETRY_AFTER = {
     "model_unavailable": 5,
     "queue_full": 5,
     "tenant_queue_full": 5,
+    "grammars_busy": 2,
     "deadline_unreachable": 5,
     "rate_limited": 1,
     "webhook_backlog_full": 30,

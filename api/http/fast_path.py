@@ -6,7 +6,7 @@ another origin goes through Flask, where what answers browsers hangs, and so doe
 target.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -24,17 +24,11 @@ from api.services import Services
 BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
 
 
-class Parts:
+class Parts(list[bytes]):
     """An answer that is all here, and what is to be done when it is out."""
 
-    __slots__ = ("_parts", "close")
-
-    def __init__(self, parts: Iterable[bytes], close: Callable[[], None]) -> None:
-        self._parts = parts
-        self.close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._parts)
+    __slots__ = ("close",)
+    close: Callable[[], None]
 
 
 class Route(NamedTuple):
@@ -51,21 +45,27 @@ class FastPath:
         self._routes = routes
         self._services = services
 
-    def route(self, environ: WSGIEnvironment) -> Route | None:
-        """Where this request goes, None where Flask takes it."""
-        if "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
-            return None
-        return self._routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-
     def serve(
-        self, route: Route, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        """The answer, as WSGI gives it."""
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes] | None:
+        """The answer, as WSGI gives it; None where the request goes through Flask."""
+        route = self.route(environ)
+        if route is None:
+            return None
         answer = self._answer(route, environ)
         start_response(answer.status, list(answer.headers.items()))
         if isinstance(answer, Reply):
-            return Parts([answer.body], answer.close)
+            parts = Parts((answer.body,))
+            parts.close = answer.close
+            return parts
         return ClosingIterator(answer.iter_encoded(), answer.close)
+
+    def route(self, environ: WSGIEnvironment) -> Route | None:
+        """Which busy route the request is for; None where it goes through Flask."""
+        route = self._routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        if route is None or "HTTP_ORIGIN" in environ or fault_of(environ) is not None:
+            return None
+        return route
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> Answered:
         here = observation.begin(self._services, route.operation, environ)

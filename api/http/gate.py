@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from wsgiref.types import WSGIEnvironment
 
 from api.http.auth import Unauthorized, authenticate
 from api.http.caller import Access
@@ -12,8 +13,6 @@ from api.http.limits import (
     charge_for_error,
     charges_of,
     charges_of_stranger,
-    light,
-    take_slot,
     with_quota_status,
 )
 from api.http.reply import Answered
@@ -28,6 +27,8 @@ View = Callable[..., Answered]
 Reads = Callable[[RequestContext], object]
 """Reads and checks a submission. What it returns is an argument of the view that makes the job, as is what is
 still to be charged, with the job (`RequestCharges`). Until it has returned nothing is."""
+LIGHT = 16 * 1024
+"""Bytes of a body that is read before its request is charged: no more than a look at it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,14 @@ class Gate:
             except Unauthorized as error:
                 return _problem(here, error, charges_of_stranger(here, self.endpoint))
             charges = charges_of(here, self.endpoint, self.counted)
-            if self.reads is None or self.charged_first or not light(here.environ):
+            if self.reads is None or self.charged_first or not _light(here.environ):
                 charges = charges.commit()
                 if charges.refused is not None:
                     return _problem(here, charges.refusal(), charges)
             try:
-                slot = take_slot(charges)
+                slot = here.services.slots.enter(charges.client)
             except RateLimited as error:
+                charges.emit_refusal("open")
                 return _problem(here, error, charges)
             try:
                 answer = self._answer(view, here, charges, path)
@@ -75,13 +77,20 @@ class Gate:
         self, view: View, here: RequestContext, charges: RequestCharges, path: dict[str, str]
     ) -> Answered:
         try:
-            known_query(here, self.query)
+            if here.environ.get("QUERY_STRING"):
+                known_query(here.request, self.query)
             if self.reads is None:
                 return with_quota_status(view(here, **path), charges)
             asked = self.reads(here)
         except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer and was charged
             return _problem(here, error, charges)
         return view(here, asked, charges)
+
+
+def _light(environ: WSGIEnvironment) -> bool:
+    """Whether a request's body is small enough to be read before it is charged."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    return length.isdigit() and int(length) <= LIGHT
 
 
 def _problem(here: RequestContext, error: Exception, charges: RequestCharges) -> Answered:

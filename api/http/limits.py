@@ -5,7 +5,6 @@ its answer gets the headers of draft-ietf-httpapi-ratelimit-headers-11. docs/lim
 """
 
 from functools import lru_cache
-from wsgiref.types import WSGIEnvironment
 
 import msgspec
 
@@ -15,53 +14,47 @@ from api.http.reply import Answered
 from api.http.request_context import RequestContext
 from api.services import Services
 from api.state.limit_plan import Counted
-from api.state.slots import Slot
 from shared.domain.errors import RateLimited
 from shared.domain.quotas import Charge, ClientCharges, Decision, Policy, QuotaStatus
-
-LIGHT = 16 * 1024
-"""Bytes of a body that is read before its request is charged: no more than a look at it costs."""
 
 
 class RequestCharges(msgspec.Struct, frozen=True):
     """What a request to `endpoint` ("POST /v1/jobs") takes of the quotas of `client`.
 
-    `due` is still to be taken. `quota_status` is how the client stands with what was; `refused` is what had
-    no room, None where everything fitted.
+    `pending` is still to be taken, None where nothing is. `quota_status` is how the client stands with what
+    was; `refused` is what had no room, None where everything fitted.
     """
 
     services: Services
     endpoint: str
     client: str
-    due: tuple[Charge, ...] = ()
+    pending: ClientCharges | None
     quota_status: tuple[QuotaStatus, ...] = ()
     refused: QuotaStatus | None = None
-
-    @property
-    def pending(self) -> ClientCharges | None:
-        """What a job's creation is to take along, None where nothing is due."""
-        return ClientCharges(self.client, self.due) if self.due else None
 
     def after(self, decision: Decision | None) -> "RequestCharges":
         """Once `pending` was decided on; None: nothing was."""
         if decision is None:
             return self
         said = self.quota_status + decision.quota_status
-        return RequestCharges(self.services, self.endpoint, self.client, (), said, decision.refused)
+        return RequestCharges(
+            self.services, self.endpoint, self.client, None, said, decision.refused
+        )
 
     def with_tokens(self, tokens: int) -> "RequestCharges":
         """With the estimated tokens of a submission due as well."""
-        policies = self.services.limits.plan.tokens() if tokens else ()
+        policies = self.services.limits.plan.tokens()
         if not policies:
             return self
-        charges = tuple(Charge(policy, tokens) for policy in policies)
-        return msgspec.structs.replace(self, due=self.due + charges)
+        due = self.pending.charges if self.pending is not None else ()
+        due += tuple(Charge(policy, tokens) for policy in policies)
+        return msgspec.structs.replace(self, pending=ClientCharges(self.client, due))
 
     def commit(self) -> "RequestCharges":
         """Take what is due now, in a call of its own."""
-        if not self.due:
+        if self.pending is None:
             return self
-        return self.after(self.services.limits.limiter.take(self.client, self.due))
+        return self.after(self.services.limits.limiter.take(self.client, self.pending.charges))
 
     def refusal(self) -> RateLimited:
         """What to answer where a charge had no room. Observers are told."""
@@ -84,25 +77,23 @@ def charges_of(here: RequestContext, endpoint: str, counted: Counted) -> Request
     """What a request of a known caller is to be charged, all of it due."""
     caller, services = here.caller, here.services
     due = services.limits.charges(endpoint, counted, caller.rpm, caller.rph)
-    return RequestCharges(services, endpoint, client_name(here), due)
+    return _due(services, endpoint, client_name(here), due)
 
 
 def charges_of_address(here: RequestContext, endpoint: str, counted: Counted) -> RequestCharges:
     """What a request of somebody unknown is to be charged, to the address as if that were a client."""
     due = here.services.limits.charges(endpoint, counted, None, None)
-    return RequestCharges(here.services, endpoint, _address(here), due)
+    return _due(here.services, endpoint, _address(here), due)
 
 
 def charges_of_stranger(here: RequestContext, endpoint: str) -> RequestCharges:
     """What a request without a valid token is to be charged to its address."""
     due = tuple(map(Charge, here.services.limits.plan.strangers()))
-    return RequestCharges(here.services, endpoint, _address(here), due)
+    return _due(here.services, endpoint, _address(here), due)
 
 
-def light(environ: WSGIEnvironment) -> bool:
-    """Whether a request's body is small enough to be read before it is charged."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    return length.isdigit() and int(length) <= LIGHT
+def _due(services: Services, endpoint: str, client: str, due: tuple[Charge, ...]) -> RequestCharges:
+    return RequestCharges(services, endpoint, client, ClientCharges(client, due) if due else None)
 
 
 def charge_for_error(error: Exception, charges: RequestCharges) -> tuple[Exception, RequestCharges]:
@@ -111,15 +102,6 @@ def charge_for_error(error: Exception, charges: RequestCharges) -> tuple[Excepti
     """
     charges = charges.commit()
     return (charges.refusal() if charges.refused is not None else error), charges
-
-
-def take_slot(charges: RequestCharges) -> Slot:
-    """A place for a request beside its client's others that are open. Raises `RateLimited`."""
-    try:
-        return charges.services.slots.enter(charges.client)
-    except RateLimited:
-        charges.emit_refusal("open")
-        raise
 
 
 def client_name(here: RequestContext) -> str:

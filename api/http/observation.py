@@ -53,8 +53,9 @@ def end(here: RequestContext, answer: Answered) -> None:
     """The request is answered thus."""
     if here.observed is None:
         return
-    if here.client is not None:
-        context.bind(tenant=here.client.tenant)
+    caller = getattr(here, "caller", None)
+    if caller is not None:
+        context.bind(tenant=caller.tenant)
     answer.call_on_close(
         partial(_ended, here.services.observers, here.observed, answer.status_code)
     )

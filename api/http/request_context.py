@@ -1,6 +1,6 @@
 """The request that is being answered: one value, handed on from step to step."""
 
-import os
+import random
 import re
 from typing import NamedTuple, cast
 from wsgiref.types import WSGIEnvironment
@@ -27,9 +27,13 @@ class Observed(NamedTuple):
 
 
 class RequestContext:
-    """What the request is, who sends it, and under which id it is logged."""
+    """What the request is, who sends it, and under which id it is logged.
 
-    __slots__ = ("_request", "client", "environ", "observed", "request_id", "services")
+    `caller` is there once somebody is known to send it: not on a route that anybody may call.
+    """
+
+    __slots__ = ("_request", "caller", "environ", "observed", "request_id", "services")
+    caller: Client
 
     def __init__(
         self,
@@ -41,7 +45,6 @@ class RequestContext:
         self.services = services
         self.environ = environ
         self.request_id = request_id
-        self.client: Client | None = None
         self.observed: Observed | None = None
         self._request = request
 
@@ -51,12 +54,6 @@ class RequestContext:
         if self._request is None:
             self._request = Request(self.environ)
         return self._request
-
-    @property
-    def caller(self) -> Client:
-        """Who sends it."""
-        assert self.client is not None, "asked on a route that anybody may call"
-        return self.client
 
 
 def begin(
@@ -72,7 +69,7 @@ def begin(
     """
     given = environ.get("HTTP_X_REQUEST_ID")
     if given is None or not _REQUEST_ID.fullmatch(given):
-        given = f"req_{os.urandom(12).hex()}"
+        given = f"req_{random.getrandbits(96):024x}"
     trace = environ.get("HTTP_TRACEPARENT", "")
     if trace and not _TRACEPARENT.fullmatch(trace):
         trace = ""

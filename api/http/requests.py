@@ -1,9 +1,10 @@
 """Reading requests: bodies within bounds, headers and parameters checked, each fault a 4xx that helps."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from wsgiref.types import WSGIEnvironment
 
+from flask import Request
 from werkzeug.http import parse_list_header
 
 from api.http.body_bounds import decoded
@@ -16,6 +17,24 @@ MAX_WAIT = 60
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 _SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 _WAIT = re.compile(r'wait[ \t]*(=[ \t]*("?)([0-9]*)\2)?', re.IGNORECASE)
+
+
+class Sent(NamedTuple):
+    """A submission as it was sent: `Idempotency-Key`, whether it asks for a result of its own, its body, and
+    how many seconds it would wait for the job's end.
+    """
+
+    key: str | None
+    no_store: bool
+    body: dict[str, Any]
+    wait: int | None = None
+
+
+def sent(here: RequestContext) -> Sent:
+    """What a request for a job says. Raises `JobsError`."""
+    environ = here.environ
+    wait = preferred_wait(environ)
+    return Sent(idempotency_key(environ), no_store(environ), json_object(here), wait)
 
 
 def idempotency_key(environ: WSGIEnvironment) -> str | None:
@@ -55,11 +74,9 @@ def _name(item: str) -> str:
     return re.split("[=;]", item, maxsplit=1)[0].strip().lower()
 
 
-def known_query(here: RequestContext, names: frozenset[str]) -> None:
+def known_query(request: Request, names: frozenset[str]) -> None:
     """Refuse parameters that mean nothing here, and those given twice. Raises `InvalidRequest`."""
-    if not here.environ.get("QUERY_STRING"):
-        return
-    for name, values in here.request.args.lists():
+    for name, values in request.args.lists():
         if name not in names:
             known = ", ".join(sorted(names))
             takes = f"it takes {known}" if known else "it takes none"

@@ -122,8 +122,10 @@ def accept(
     Where none can run it now, an `urgent` one is rejected with `ModelUnavailable`, and any other waits for
     the model that it asked for. `reply_channel`: who waits for its end, see `JobStore.create`.
     """
-    services, charges = here.services, charges.with_tokens(submission.tokens)
-    if not urgent and services.catalog.get(submission.job.model).fallback is None:
+    services = here.services
+    if submission.tokens:
+        charges = charges.with_tokens(submission.tokens)
+    if not urgent and submission.spec.fallback is None:
         return _store(services, submission, charges, reply_channel, urgent=False)
     placed = _store(services, submission, charges, reply_channel, urgent=True)
     if isinstance(placed, Placed) or not isinstance(placed.error, ModelUnavailable):
@@ -163,11 +165,11 @@ def _store(
     try:
         outcome = services.store.create(
             job,
-            max_queued=submission.max_queued,
+            max_queued=submission.spec.limits.max_queued,
             tenant_max=submission.tenant_max,
             max_bytes=submission.max_bytes,
             urgent=urgent,
-            known=services.cache.known(job.share),
+            known=services.cache.known(job.share) if job.share is not None else None,
             charges=charges.pending,
             reply_channel=reply_channel,
         )

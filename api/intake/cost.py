@@ -1,7 +1,7 @@
 """What a request is estimated to cost before it runs: what rate limits and fair shares are charged."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,13 +17,30 @@ STORED_PER_EMBEDDING = 8 * 1024
 TOKEN_ENGINES = frozenset(name for name, kind in ENGINES.items() if kind.counts_tokens)
 
 
-def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
-    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be.
+class Cost(NamedTuple):
+    """What a job is estimated to cost: tokens, 0 for an engine without; a share of its engine, which is
+    charged to its tenant, 1 without tokens; bytes that it may write, 0 where nobody can tell.
+    """
 
-    0 for an engine without tokens.
+    tokens: int
+    share: int
+    bytes: int
+
+
+def estimated(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> Cost:
+    """What a request is estimated to cost: pure, by its size and by what was asked for."""
+    tokens = _tokens(spec, content, params)
+    return Cost(tokens, max(1, tokens), _bytes(spec, content, params))
+
+
+def _tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+    """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be, for
+    each text that is to be made. A prompt of token ids is as long as it is.
     """
     if spec.engine not in TOKEN_ENGINES:
         return 0
+    if spec.engine in TEXT_ENGINES and isinstance(content, list):
+        return len(content) + _new_tokens(spec, params)
     size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
     prompt = -(-size // BYTES_PER_TOKEN)
     if spec.engine not in TEXT_ENGINES:
@@ -31,11 +48,13 @@ def estimated_tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -
     return prompt + _new_tokens(spec, params)
 
 
-def expected_bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
-    """How much a job may write, by what was asked for, else by the model's limit; 0 where nobody can tell."""
+def _bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
+    """By what was asked for, else by the model's limit."""
     if spec.engine in TEXT_ENGINES:
         scores = 1 + int(params.get("top_logprobs") or 0) if params.get("logprobs") else 0
-        return _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+        new = _new_tokens(spec, params) * (STORED_PER_NEW_TOKEN + scores * STORED_PER_SCORE)
+        # The first of several texts stands in the output twice.
+        return new if _choices(params) == 1 else new + new // _choices(params)
     if spec.engine == "embedding":
         return STORED_PER_EMBEDDING * (len(content) if isinstance(content, list) else 1)
     # It tells its input, once in the log and once in the output.
@@ -43,9 +62,9 @@ def expected_bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> 
 
 
 def _new_tokens(spec: ModelSpec, params: Mapping[str, Any]) -> int:
-    return int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
+    """Of all texts together."""
+    return _choices(params) * int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
 
 
-def share(tokens: int) -> int:
-    """What a job of so many estimated tokens costs its tenant's share of the engine; without tokens, one."""
-    return max(1, tokens)
+def _choices(params: Mapping[str, Any]) -> int:
+    return int(params.get("n") or 1)

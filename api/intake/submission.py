@@ -8,71 +8,68 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from api.http import requests
 from api.http.request_context import RequestContext
-from api.intake import cost
+from api.http.requests import Sent, sent
+from api.intake.cost import estimated
 from api.intake.subscriptions import subscription
 from shared import context
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.params import without_defaults
+from shared.domain.parsing import parse_request
 from shared.domain.records import NewJob, new_job_id
-from shared.domain.schemas import DEFAULT_EXPIRES_IN, JobRequest, parse_request
-from shared.domain.sharing import Share
+from shared.domain.schemas import DEFAULT_EXPIRES_IN
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A checked request, ready to be stored. `max_queued` is its model's limit, `tenant_max` its tenant's,
-    `max_bytes` what that one may store; `tokens` is what it is estimated to be charged; `body` and `seed` are
-    what the same request for another model is made of.
+    """A checked request, ready to be stored. `spec` is its model, `tenant_max` its tenant's limit of waiting
+    jobs, `max_bytes` what that one may store; `tokens` is what it is estimated to be charged; `asked` and
+    `seed` are what the same request for another model is made of.
     """
 
     job: NewJob
-    max_queued: int
+    spec: ModelSpec
     tenant_max: int | None
     max_bytes: int | None
     tokens: int
-    body: dict[str, Any]
+    asked: Sent
     seed: int
 
 
 def read_submission(here: RequestContext) -> Submission:
     """A request as a job. Raises `JobsError` for everything that is wrong with it."""
-    key = requests.idempotency_key(here.environ)
-    body = requests.json_object(here)
-    return submission_of(here, body, key, _digest(body) if key is not None else "")
+    asked = sent(here)
+    return submission_of(here, asked, _digest(asked.body) if asked.key is not None else "")
 
 
-def submission_of(
-    here: RequestContext, body: dict[str, Any], key: str | None, digest: str
-) -> Submission:
-    """A body as a job of the caller's; one with the same key and digest is the same job."""
+def submission_of(here: RequestContext, asked: Sent, digest: str) -> Submission:
+    """What was sent as a job of the caller's; one with the same key and digest is the same job."""
     services, caller = here.services, here.caller
-    wanted, spec, params = parse_request(body, services.catalog)
-    services.prompt_bounds.check(spec, wanted.content)
-    tokens = cost.estimated_tokens(spec, wanted.content, params)
-    seed = _seed(params.get("seed"))
+    wanted, spec, params = parse_request(asked.body, services.catalog)
+    content = wanted.content
+    services.prompt_bounds.check(spec, content, params)
+    services.grammars.check(params)
+    cost, seed = estimated(spec, content, params), _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
         model=spec.name,
         tenant=caller.tenant,
-        request=_encoded(spec, wanted, params, seed),
+        request=_encoded(spec, content, params, seed),
         priority=wanted.priority,
-        cost=cost.share(tokens),
+        cost=cost.share,
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
         metadata=wanted.metadata,
         traceparent=context.traceparent(),
         request_id=here.request_id,
-        idempotency_key=key,
-        webhook=subscription(here, wanted.webhook),
-        share=_share(here, spec, wanted, params),
+        idempotency_key=asked.key,
+        webhook=subscription(here, wanted.webhook) if wanted.webhook is not None else "",
+        share=services.cache.share(spec, caller.tenant, content, params, bypass=asked.no_store),
         body_digest=digest,
-        expected=cost.expected_bytes(spec, wanted.content, params),
+        expected=cost.bytes,
     )
     context.bind(job=job.id, model=spec.name)
-    return Submission(
-        job, spec.limits.max_queued, tenant_max(here), tenant_bytes(here), tokens, body, seed
-    )
+    own_max, own_bytes = tenant_max(here), tenant_bytes(here)
+    return Submission(job, spec, own_max, own_bytes, cost.tokens, asked, seed)
 
 
 def tenant_max(here: RequestContext) -> int | None:
@@ -89,37 +86,32 @@ def tenant_bytes(here: RequestContext) -> int | None:
 
 def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submission]:
     """The same job for each fallback that takes such a request: one id, one Idempotency-Key."""
-    catalog, asked = here.services.catalog, submission.job.model
-    for spec in catalog.fallbacks(asked):
+    services, asked = here.services, submission.asked
+    for spec in services.catalog.fallbacks(submission.spec.name):
         try:
-            wanted, _, params = parse_request({**submission.body, "model": spec.name}, catalog)
-            here.services.prompt_bounds.check(spec, wanted.content)
+            wanted, _, params = parse_request({**asked.body, "model": spec.name}, services.catalog)
+            services.prompt_bounds.check(spec, wanted.content, params)
         except (InvalidRequest, InputRefused):
             continue
-        tokens = cost.estimated_tokens(spec, wanted.content, params)
+        cost = estimated(spec, wanted.content, params)
         job = replace(
             submission.job,
             model=spec.name,
-            request=_encoded(spec, wanted, params, submission.seed),
-            cost=cost.share(tokens),
-            share=_share(here, spec, wanted, params),
-            fallback_from=asked,
-            expected=cost.expected_bytes(spec, wanted.content, params),
+            request=_encoded(spec, wanted.content, params, submission.seed),
+            cost=cost.share,
+            share=services.cache.share(
+                spec, here.caller.tenant, wanted.content, params, bypass=asked.no_store
+            ),
+            fallback_from=submission.spec.name,
+            expected=cost.bytes,
         )
-        yield replace(submission, job=job, max_queued=spec.limits.max_queued)
+        yield replace(submission, job=job, spec=spec)
 
 
-def _share(
-    here: RequestContext, spec: ModelSpec, wanted: JobRequest, params: dict[str, Any]
-) -> Share | None:
-    bypass, tenant = requests.no_store(here.environ), here.caller.tenant
-    return here.services.cache.share(spec, tenant, wanted.content, params, bypass=bypass)
-
-
-def _encoded(spec: ModelSpec, wanted: JobRequest, params: dict[str, Any], seed: int) -> bytes:
+def _encoded(spec: ModelSpec, content: Any, params: dict[str, Any], seed: int) -> bytes:
     """What the worker gets."""
     return msgspec.json.encode(
-        {"content": wanted.content, "params": without_defaults(spec.engine, params), "seed": seed}
+        {"content": content, "params": without_defaults(spec.engine, params), "seed": seed}
     )
 
 

@@ -7,13 +7,11 @@ from shared.domain.schemas import WebhookRequest
 from shared.webhooks.outbox import Subscription
 
 
-def subscription(here: RequestContext, wanted: WebhookRequest | None) -> str:
-    """The webhook as the job's record holds it, '' for none.
+def subscription(here: RequestContext, wanted: WebhookRequest) -> str:
+    """The webhook as the job's record holds it.
 
     Raises `WebhookRefused`, `LookupsBusy`, `BacklogFull`, and `InvalidRequest` where nothing could sign it.
     """
-    if wanted is None:
-        return ""
     services, tenant = here.services, here.caller.tenant
     if not (services.settings.keyring or services.webhook_secrets.keyring(tenant)):
         raise InvalidRequest(

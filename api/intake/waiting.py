@@ -21,7 +21,7 @@ def await_completion(
     services, connection = here.services, Connection(here.environ)
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0 and _worth_waiting(services, connection):
-        completion = waiter.wait(min(left, POLL))
+        completion = waiter.wait(left)
         if completion is not None:
             return completion
         if waiter.stale:

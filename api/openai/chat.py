@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from api.openai.ids import created, named
 from api.openai.sampling import TIERS, Ignored, TextRequest
 from api.openai.usage import usage
+from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS, Message, Tool
+from shared.domain.grammars import ResponseFormat
 from shared.domain.schemas import Json, Priority
 
 PREFIX = "chatcmpl-"
@@ -26,14 +28,16 @@ REFUSED = {
 class ChatRequest(TextRequest):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: list[Json] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    tools: list[Json] | None = None
-    tool_choice: Json = None
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
+    tool_choice: Literal["auto", "none"] | None = Field(
+        default=None, description="That a tool is called cannot be forced here."
+    )
     parallel_tool_calls: bool | None = None
-    response_format: Json = None
+    response_format: ResponseFormat | None = None
     reasoning_effort: str | None = Field(default=None, max_length=64)
     modalities: list[Literal["text"]] | None = None
     chat_template_kwargs: dict[str, Json] | None = None
@@ -61,11 +65,13 @@ class ChatRequest(TextRequest):
             raise ValueError("top_logprobs needs logprobs: true")
         return self
 
-    def body(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        """The body of `POST /v1/jobs` that asks the same. `model`: see `TextRequest.params`."""
-        chat: dict[str, Any] = {"messages": self.messages}
+    def body(self, given: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of `POST /v1/jobs` that asks the same. `given` is what was parsed; `model`: see
+        `TextRequest.params`.
+        """
+        chat: dict[str, Any] = {"messages": given["messages"]}
         if self.tools and self.tool_choice != "none":
-            chat["tools"] = self.tools
+            chat["tools"] = given["tools"]
         if kwargs := self._template_kwargs():
             chat["chat_template_kwargs"] = kwargs
         if self.continue_final_message:
@@ -73,6 +79,8 @@ class ChatRequest(TextRequest):
         params = self.params(model)
         if self.max_completion_tokens is not None:
             params["max_new_tokens"] = self.max_completion_tokens
+        if self.response_format is not None:
+            params["response_format"] = given["response_format"]
         if self.logprobs:
             params |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
         return self.job_request(input=chat, params=params)

@@ -16,6 +16,7 @@ from api.http.operations import Answer, Dialect, Operations
 from api.http.parameters import SUBMISSION_PROBLEMS, TRACEPARENT
 from api.http.reply import Answered
 from api.http.request_context import RequestContext
+from api.http.requests import Sent, no_store
 from api.http.sse.form import Form
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import Submission, submission_of
@@ -30,7 +31,7 @@ from api.routes.infer import failure, stream_new
 from api.state.limit_plan import Counted
 from shared.domain.errors import InvalidRequest
 from shared.domain.params import ENGINES
-from shared.domain.schemas import invalid
+from shared.domain.request_faults import invalid
 from shared.domain.states import JobState
 from shared.domain.wire import Wire
 
@@ -59,7 +60,7 @@ def _read_chat(here: RequestContext) -> Asked:
     given = requests.json_object(here)
     asked = _parsed(ChatRequest, given)
     _require_text(here, asked.model)
-    body = asked.body(here.services.sampling_defaults.of(asked.model))
+    body = asked.body(given, here.services.sampling_defaults.of(asked.model))
     form_of = lambda job_id: ChatChunks(  # noqa: E731
         chat.chunk_head(job_id, asked.model, asked.priority),
         asked.n or 1,
@@ -171,7 +172,7 @@ def _submission(here: RequestContext, given: dict[str, Any], body: dict[str, Any
     """The job of a call. `given` is what was sent, `body` the same as a native request."""
     digest = retries.digest(given)
     key = retries.key(here.caller.key_id, here.environ["PATH_INFO"], digest)
-    made = submission_of(here, body, key, digest)
+    made = submission_of(here, Sent(key, no_store(here.environ), body), digest)
     joins = retries.is_retry(here.environ) and retries.joinable(
         here.services.store.named_by(key, here.caller.tenant)
     )

@@ -40,6 +40,57 @@ REQUESTS: dict[str, Any] = {
         "model": TEXT_MODEL,
         "input": {"messages": [{"role": "user", "content": "What is a generator?"}]},
     },
+    "several": {
+        "model": TEXT_MODEL,
+        "prompt": "The function returns",
+        "params": {"max_new_tokens": 16, "temperature": 0.8, "n": 3, "seed": 7},
+    },
+    "tokens": {
+        "model": TEXT_MODEL,
+        "prompt": [87, 412, 9, 301],
+        "params": {
+            "max_new_tokens": 16,
+            "min_tokens": 4,
+            "logit_bias": {"301": -100},
+            "bad_words": ["return"],
+        },
+    },
+    "tools": {
+        "model": TEXT_MODEL,
+        "input": {
+            "messages": [
+                {"role": "developer", "content": "Answer in one word."},
+                {"role": "user", "content": [{"type": "text", "text": "How is the weather?"}]},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {
+                            "id": "call_1",
+                            "type": "function",
+                            "function": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+            ],
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": "weather",
+                        "description": "The weather in a city, now.",
+                        "parameters": {
+                            "type": "object",
+                            "properties": {"city": {"type": "string"}},
+                            "required": ["city"],
+                        },
+                    },
+                }
+            ],
+            "chat_template_kwargs": {"enable_thinking": False},
+        },
+    },
     "webhook": {
         "model": TEXT_MODEL,
         "prompt": "The function returns",
@@ -172,6 +223,7 @@ MODELS: dict[str, Any] = {
             "created": 1_763_000_000,
             "owned_by": "truthgpt",
             "engine": "text-generation",
+            "base": None,
             "device": "cpu",
             "state": "ready",
             "limits": {

@@ -19,7 +19,7 @@ from shared.domain.wire import NULL, or_null
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ONE_INPUT = {
-    "if": {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+    "if": {"required": ["prompt"], "properties": {"prompt": {"not": NULL}}},
     "then": {"properties": {"input": NULL}},
     "else": {"required": ["input"], "properties": {"input": {"not": NULL}}},
 }

@@ -7,7 +7,7 @@ from api.http.parameters import JOB_ID, LIMIT, PAGE
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from api.openapi import examples
-from shared.domain.schemas import Delivery, DeliveryList
+from shared.domain.deliveries import Delivery, DeliveryList
 
 deliveries = Operations("deliveries", __name__, tag="webhooks")
 

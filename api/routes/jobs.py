@@ -1,7 +1,5 @@
 """Jobs: make, read, list, cancel and delete them."""
 
-from typing import NamedTuple
-
 from flask import Response
 
 from api.http import requests
@@ -35,22 +33,11 @@ MAX_PAGE = 100
 jobs = Operations("jobs", __name__)
 
 
-class Asked(NamedTuple):
-    """A request for a new job: how long to wait for its end, None where that was not said, and the job."""
-
-    wait: int | None
-    submission: Submission
-
-
-def _read(here: RequestContext) -> Asked:
-    return Asked(requests.preferred_wait(here.environ), read_submission(here))
-
-
 @jobs.operation(
     "POST",
     "/v1/jobs",
     counted=Counted.SUBMIT,
-    reads=_read,
+    reads=read_submission,
     parameters=(PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=JobRequest,
     body_examples=examples.REQUESTS,
@@ -74,7 +61,7 @@ def _read(here: RequestContext) -> Asked:
     },
     problems=SUBMISSION_PROBLEMS,
 )
-def create_job(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answered:
+def create_job(here: RequestContext, submission: Submission, charges: RequestCharges) -> Answered:
     """Make a job
 
     Once this answers the job is safe: it outlives the connection, this server and its workers. Send an
@@ -83,8 +70,8 @@ def create_job(here: RequestContext, asked: Asked, charges: RequestCharges) -> A
     has only one possible answer may get that of an earlier one (`cached`), unless it comes with
     `Cache-Control: no-store`.
     """
-    wait = asked.wait
-    accepted = submit(here, asked.submission, charges, wait or 0)
+    wait = submission.asked.wait
+    accepted = submit(here, submission, charges, wait or 0)
     if isinstance(accepted, Rejected):
         return with_quota_status(to_problem(here, accepted.error), accepted.charges)
     applied = {} if wait is None else {"Preference_Applied": f"wait={wait}"}

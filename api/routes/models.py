@@ -55,6 +55,10 @@ class Model(BaseModel):
     created: int = Field(description="When the catalogue was written, in seconds since 1970.")
     owned_by: Literal["truthgpt"] = "truthgpt"
     engine: str
+    base: str | None = Field(
+        default=None,
+        description="Of a LoRA adapter: the model whose weights and engine hosts it shares.",
+    )
     device: str | None = None
     state: Literal["ready", "busy", "starting", "unhealthy", "failed", "offline"]
     limits: Limits
@@ -165,6 +169,7 @@ def describe(catalog: Catalog, model: str, status: ModelStatus, *, operates: boo
         id=spec.name,
         created=catalog.written,
         engine=spec.engine,
+        base=spec.base,
         device=_device(spec, workers),
         state=summary(status),
         limits=spec.limits,

@@ -12,7 +12,6 @@ from api.http.limits import (
     RequestCharges,
     charges_of,
     charges_of_address,
-    take_slot,
     with_quota_status,
 )
 from api.http.operations import Answer, Operations, Parameter
@@ -23,9 +22,10 @@ from api.intake.acceptance import Rejected, submit
 from api.intake.submission import submission_of
 from api.openapi import examples
 from api.state.limit_plan import Counted
-from shared.domain.errors import JobsError
+from shared.domain.errors import JobsError, RateLimited
+from shared.domain.parsing import parse_event
 from shared.domain.records import own_key
-from shared.domain.schemas import IngestEvent, Job, parse_event
+from shared.domain.schemas import IngestEvent, Job
 from shared.settings import Settings
 from shared.store.api_keys import Scope
 from shared.webhooks import signing
@@ -88,7 +88,11 @@ def ingest(here: RequestContext) -> Answered:
     stranger = charges_of_address(here, ENDPOINT, Counted.SUBMIT).commit()
     if stranger.refused is not None:
         return with_quota_status(to_problem(here, stranger.refusal()), stranger)
-    slot = take_slot(stranger)
+    try:
+        slot = here.services.slots.enter(stranger.client)
+    except RateLimited:
+        stranger.emit_refusal("open")
+        raise
     try:
         return _verified(here, settings, stranger)
     finally:
@@ -100,13 +104,14 @@ def _verified(here: RequestContext, settings: Settings, stranger: RequestCharges
         message_id, body = _read(here, settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
         return with_quota_status(to_problem(here, error), stranger)
-    here.client = CLIENT
+    here.caller = CLIENT
     charges = charges_of(here, ENDPOINT, Counted.SUBMIT).commit()
     if charges.refused is not None:
         return with_quota_status(to_problem(here, charges.refusal()), charges)
     try:
         data = _requested(decoded(body, settings.max_body_values))
-        submission = submission_of(here, data, own_key("ingest", message_id), REQUESTED)
+        asked = requests.Sent(own_key("ingest", message_id), requests.no_store(here.environ), data)
+        submission = submission_of(here, asked, REQUESTED)
     except Exception as error:  # noqa: BLE001 - the same
         return with_quota_status(to_problem(here, error), charges)
     accepted = submit(here, submission, charges, 0)

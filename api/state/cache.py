@@ -39,7 +39,7 @@ class Cache:
             speaks=spec.engine in SPEAKS,
         )
 
-    def known(self, share: Share | None) -> Result | None:
+    def known(self, share: Share) -> Result | None:
         """A result that the store is to be told, where it keeps none itself."""
         return self.kept(share) if not self._in_redis else None
 

@@ -27,6 +27,8 @@ class Driven:
     broke: dict[str, str] = field(default_factory=dict)
     completion_tokens: int = 0
     cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     seconds: float = 0.0
 
 
@@ -61,5 +63,7 @@ def drive(
             driven.outputs[outcome.id] = outcome.output
             driven.completion_tokens += outcome.usage.get("completion_tokens", 0)
             driven.cached_tokens += outcome.usage.get("cached_tokens", 0)
+            driven.drafted_tokens += outcome.usage.get("drafted_tokens", 0)
+            driven.accepted_tokens += outcome.usage.get("accepted_tokens", 0)
     driven.seconds = time.perf_counter() - began
     return driven

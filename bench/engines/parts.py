@@ -9,8 +9,10 @@ from bench.engines import encoding, generating, poisoning, windows
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
+from bench.engines.lookup import LOOKUP
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
+from bench.engines.states import states
 from bench.engines.streaming import delays, system
 from bench.engines.workload import Demand, beginning_alike, demands, sentences
 from bench.figures import percentile
@@ -357,16 +359,18 @@ def _tell(part: str, line: str) -> None:
     print(f"{part}  {line}", flush=True)
 
 
-Measure = Callable[[Plan, Path], Part]
+Measure = Callable[[Plan, Path], Part | list[Part]]
 
 PARTS: dict[str, tuple[Measure, ...]] = {
     "generation": (generation,),
     "identical": (identical,),
     "prefix": (prefix,),
+    "lookup": LOOKUP,
     "windows": (windows.windowed,),
     "embedding": (embedding,),
     "poison": (poison,),
     "stream": (stream, system_rate),
+    "states": (states,),
 }
 
 
@@ -374,6 +378,7 @@ def measure(name: str, plan: Plan, scratch: Path) -> list[Part]:
     """All parts under a name, with `scratch` for their files, which are removed afterwards."""
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        return [part(plan, scratch) for part in PARTS[name]]
+        parts = [part(plan, scratch) for part in PARTS[name]]
+        return [each for part in parts for each in (part if isinstance(part, list) else [part])]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -44,6 +44,14 @@ def beginning_alike(count: int, *, shared: int, wanted: int, seed: int) -> list[
     return [Demand(beginning + some(chance.randint(8, 40)), wanted) for _ in range(count)]
 
 
+def documents(count: int, *, length: int, again: int) -> list[tuple[int, ...]]:
+    """Prompts of `length` tokens: different ones in any order, and then the first `again` of them again."""
+    chance = random.Random(2)
+    words = range(FIRST_TOKEN, VOCABULARY)
+    found = [tuple(chance.sample(words, length - again)) for _ in range(count)]
+    return [prompt + prompt[:again] for prompt in found]
+
+
 def useful_tokens(asked: Sequence[Demand]) -> int:
     """The tokens that somebody wants; what a padded batch makes beyond them does not count."""
     return sum(demand.wanted for demand in asked)

@@ -83,7 +83,7 @@ class Ours:
 
     def leave(self) -> None:
         """Give the model its own attention back and the cache's memory free."""
-        self._engine._runner.detach()  # type: ignore[attr-defined]
+        self._engine._runner.detach()
         del self._engine
 
 

@@ -56,6 +56,16 @@ class PrefixCache(Section):
     )
 
 
+class PromptLookup(Section):
+    """Look-up decoding: what followed the text's last `ngram` tokens before is tried, at most `longest`
+    tokens in a step.
+    """
+
+    kind: Literal["prompt_lookup"] = "prompt_lookup"
+    ngram: int = Field(default=3, ge=1, le=16)
+    longest: int = Field(default=15, ge=1, le=31)
+
+
 class Limits(Section):
     """Tokens, seconds and jobs. `run_timeout` bounds one attempt, `step_timeout` one engine step."""
 
@@ -143,6 +153,10 @@ class ModelSpec(Section):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
     prefix_cache: PrefixCache = PrefixCache()
+    speculation: PromptLookup | Literal["auto", "none"] = Field(
+        default="auto",
+        description="Speculative decoding; auto: by prompt look-up, where it changes no bit and pays.",
+    )
     limits: Limits = Limits()
     breaker: Breaker = Breaker()
     retries: Retries = Retries()
@@ -270,6 +284,10 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
     _check_env(fields.get("env"), where)
     if fields.get("prefix_cache") and engine != "text-generation":
         raise ConfigError(f"{where}.prefix_cache: only the engine text-generation shares prefixes")
+    if fields.get("speculation", "none") != "none" and engine != "text-generation":
+        raise ConfigError(
+            f"{where}.speculation: only the engine text-generation has look-up decoding"
+        )
     try:
         return ModelSpec(name=name, **fields)
     except ValidationError as error:

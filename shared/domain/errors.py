@@ -56,6 +56,7 @@ PROBLEMS: dict[str, Problem] = {
     "storage_full": Problem(503, "The job store is full", retryable=True),
     "queue_full": Problem(503, "The queue of this model is full", retryable=True),
     "tenant_queue_full": Problem(503, "Too many of your jobs wait for this model", retryable=True),
+    "grammars_busy": Problem(503, "Too many grammars are being checked", retryable=True),
     "deadline_unreachable": Problem(
         503, "The job would expire before its turn came", retryable=True
     ),
@@ -65,6 +66,7 @@ PROBLEMS: dict[str, Problem] = {
     "internal_error": Problem(500, "Something broke on this server", retryable=True),
     # how a job may end without success
     "invalid_input": Problem(422, "The model cannot take this input"),
+    "invalid_grammar": Problem(422, "The text cannot be held to this grammar"),
     "prompt_too_long": Problem(422, "The prompt is longer than the model takes"),
     "poison_input": Problem(422, "The model fails on this input"),
     "output_too_large": Problem(422, "The output is larger than this server keeps"),

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+import msgspec
+
 from shared.domain.errors import InvalidRequest
 
 _ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
@@ -37,6 +39,26 @@ class EventId(NamedTuple):
 
 
 START = EventId(0, 0)
+
+
+class Prefix(msgspec.Struct, frozen=True, array_like=True):
+    """How far a text has been streamed: exactly the text of its token ids."""
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+
+
+class Streamed(NamedTuple):
+    """What earlier attempts of a job have streamed since the last reset.
+
+    `text` and `token_ids` are those of its first text, `further` those of the others in order; `other`: an
+    engine's own output was sent.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    other: bool
+    further: tuple[Prefix, ...] = ()
 
 
 _LINES = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))

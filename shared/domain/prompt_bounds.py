@@ -37,9 +37,18 @@ class PromptBounds(msgspec.Struct, frozen=True, omit_defaults=True):
             self._refuse(self.words, "words", self.words, more=True)
 
     def check_content(self, content: Any) -> None:
-        """Of a job: a text, a list of texts that must fit one by one, or a chat. Raises `InputRefused`."""
+        """Of a job: a text, its token ids, a list of texts that must fit one by one, or a chat.
+
+        Raises `InputRefused`.
+        """
         if isinstance(content, str):
             self.check([content])
+        elif isinstance(content, list) and content and isinstance(content[0], int):
+            if len(content) > self.tokens:
+                raise InputRefused(
+                    f"The prompt has {len(content)} tokens; this model takes {self.tokens}.",
+                    code="prompt_too_long",
+                )
         elif isinstance(content, list):
             for text in content:
                 if isinstance(text, str):
@@ -51,9 +60,7 @@ class PromptBounds(msgspec.Struct, frozen=True, omit_defaults=True):
         """What comes whole into a chat's text, but for spaces around it: templates strip them."""
         for message in messages if isinstance(messages, list) else ():
             if isinstance(message, Mapping) and message.get("role") in self.roles:
-                content = message.get("content")
-                if isinstance(content, str):
-                    yield content.strip()
+                yield text_of(message.get("content")).strip()
 
     def _refuse(self, found: int, what: str, most: int, *, more: bool = False) -> None:
         has = f"more than {found}" if more else str(found)
@@ -62,6 +69,15 @@ class PromptBounds(msgspec.Struct, frozen=True, omit_defaults=True):
             f" at most {most}.",
             code="prompt_too_long",
         )
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: itself, or that of its parts; none for anything else."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def bounds_of(report: Mapping[str, Any]) -> PromptBounds | None:

@@ -75,12 +75,6 @@ class NewJob(msgspec.Struct, frozen=True):
     takes_key: bool = False
     expected: int = 0
 
-    @property
-    def footprint(self) -> int:
-        """Bytes that the job takes in Redis beside what every job does."""
-        metadata = sum(len(name) + len(value) for name, value in self.metadata.items())
-        return len(self.request) + len(self.webhook) + metadata + self.expected
-
 
 class Claim(msgspec.Struct, frozen=True):
     """One attempt handed to a worker. `deadline` is in seconds from the moment of the claim.

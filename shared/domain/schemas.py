@@ -4,7 +4,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -15,17 +18,14 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from shared.domain.catalog import Catalog, ModelSpec
-from shared.domain.errors import InvalidRequest
-from shared.domain.params import INPUTS, TEXT_ENGINES, checked
+from shared.domain.params import LARGEST_TOKEN_ID, MAX_PROMPT_TOKENS, TOKEN_IDS_SCHEMA
+from shared.domain.request_faults import invalid
 from shared.domain.states import JobState
-from shared.domain.wire import MAX_FAULTS_SHOWN, NULL, Wire
+from shared.domain.wire import NULL, Wire
 
 MAX_METADATA = 16
-MAX_NAME_SHOWN = 100
-"""Characters of a name of the caller's that a refusal repeats."""
 MAX_EXPIRES_IN = 7 * 24 * 3600
 DEFAULT_EXPIRES_IN = 24 * 3600
 
@@ -40,6 +40,13 @@ MetadataValue = Annotated[
 
 Json = Annotated[JsonValue, SkipValidation]
 """What a JSON decoder has made, so nothing is left to check."""
+
+
+def _text_or_ids(given: Any) -> Any:
+    """A prompt. Which of the two a model takes, and what its ids may be, is its engine's to say."""
+    if isinstance(given, str | list):
+        return given
+    raise PydanticCustomError("string_type", "Input should be a string or a list of token ids")
 
 
 def _pairs(given: Any) -> Any:
@@ -74,7 +81,14 @@ class JobRequest(Wire):
     model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
         description="A name from `GET /v1/models`."
     )
-    prompt: str | None = Field(default=None, description="Text for the model.")
+    prompt: Annotated[
+        Any,
+        AfterValidator(_text_or_ids),
+        WithJsonSchema({"anyOf": [{"type": "string"}, TOKEN_IDS_SCHEMA, NULL]}),
+    ] = Field(
+        default=None,
+        description="Text for the model. A model that generates text also takes a list of its token ids.",
+    )
     input: Json = Field(
         default=None,
         description="Instead of `prompt`: whatever the model's engine takes, such as a list of texts "
@@ -102,10 +116,53 @@ class JobRequest(Wire):
             raise ValueError("Give exactly one of 'prompt' and 'input'")
         return self
 
+
+class CheckedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A body in which `JobRequest` finds no fault.
+
+    What most bodies hold is checked by this type itself, for a tenth of what pydantic takes. It refuses more
+    than that one, and never takes what that one refuses (`tests/shared/domain/test_schemas.py`).
+    """
+
+    model: Annotated[str, Meta(min_length=1, max_length=128)]
+    prompt: (
+        str
+        | Annotated[
+            list[Annotated[int, Meta(ge=0, le=LARGEST_TOKEN_ID)]],
+            Meta(min_length=1, max_length=MAX_PROMPT_TOKENS),
+        ]
+        | None
+    ) = None
+    input: Any = None
+    params: dict[str, Any] = {}
+    priority: Priority = "normal"
+    expires_in: Annotated[float, Meta(gt=0, le=MAX_EXPIRES_IN)] | None = None
+    webhook: WebhookRequest | None = None
+    metadata: Annotated[
+        dict[
+            Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]
+        ],
+        Meta(max_length=MAX_METADATA),
+    ] = {}
+
     @property
-    def content(self) -> JsonValue:
+    def content(self) -> Any:
         """The prompt or the input, whichever was given."""
         return self.prompt if self.prompt is not None else self.input
+
+    @classmethod
+    def of(cls, value: Any) -> "CheckedRequest":
+        """Check a decoded body. Raises `InvalidRequest` with every fault found."""
+        try:
+            found = msgspec.convert(value, cls)
+            if (found.prompt is None) != (found.input is None):
+                return found
+        except msgspec.ValidationError:
+            pass
+        try:
+            return cls(**dict(JobRequest.model_validate(value)))
+        except ValidationError as error:
+            raise invalid(error) from None
 
 
 class JobError(BaseModel):
@@ -119,7 +176,8 @@ class JobError(BaseModel):
 class Usage(BaseModel):
     """What a job used; token counts where the model has tokens.
 
-    `cached_tokens` of the prompt were not computed again. `first_token_ms` is the time from the job's
+    `cached_tokens` of the prompt were not computed again. Of `drafted_tokens` that were tried ahead, which
+    look-up decoding does, `accepted_tokens` were right. `first_token_ms` is the time from the job's
     creation to the first piece of its output. `device_seconds` is its share of the engine's steps, over
     all attempts that their worker could speak of.
     """
@@ -128,6 +186,8 @@ class Usage(BaseModel):
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
     queue_ms: float | None = None
     run_ms: float | None = None
     first_token_ms: float | None = None
@@ -177,116 +237,12 @@ class JobList(BaseModel):
     next_cursor: str | None = None
 
 
-class Delivery(BaseModel):
-    """A webhook of a job, and what became of it. What the receiver answered is not kept."""
-
-    id: str = Field(description="The `webhook-id`; the same at every attempt.")
-    object: Literal["delivery"] = "delivery"
-    job_id: str
-    type: Literal["job.started", "job.completed"]
-    url: str
-    status: Literal["pending", "delivered", "dead"]
-    attempts: int
-    created_at: str
-    last_attempt_at: str | None = None
-    next_attempt_at: str | None = None
-    delivered_at: str | None = None
-    response_status: int | None = Field(default=None, description="The HTTP status it last got.")
-    error: str | None = Field(
-        default=None,
-        description="Why the last attempt failed: `dns`, `address` (not public), `connect`, `tls`, "
-        "`timeout`, `protocol`, `redirect`, `status`, `unsigned` (the server has no "
-        "secret any more), or `too_late` when its receiver was never well enough to be tried again.",
-    )
-
-
-class DeliveryList(BaseModel):
-    data: list[Delivery]
-
-
 class IngestEvent(Wire):
     """The body of `POST /webhooks/ingest`."""
 
     type: Literal["inference.requested"]
     timestamp: str | None = Field(default=None, description="By the standard; not looked at.")
     data: JobRequest
-
-
-def parse_event(value: dict[str, Any]) -> dict[str, Any]:
-    """The job request in a message. Raises `InvalidRequest` with every fault found."""
-    try:
-        IngestEvent.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error, ()) from None
-    data: dict[str, Any] = value["data"]
-    return data
-
-
-def parse_request(value: Any, catalog: Catalog) -> tuple[JobRequest, ModelSpec, dict[str, Any]]:
-    """Check a decoded body against the schema and its model's engine.
-
-    Returns the request, the model's entry, and the params with the engine's defaults filled in.
-    Raises `InvalidRequest` with every fault found, or `UnknownModel`.
-    """
-    try:
-        request = JobRequest.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error, ()) from None
-    spec = catalog.get(request.model)
-    try:
-        params = checked(spec.engine, request.params)
-    except ValidationError as error:
-        raise invalid(error, ("params",)) from None
-    content = INPUTS.get(spec.engine)
-    if content is not None:
-        field = "prompt" if request.prompt is not None else "input"
-        try:
-            content.validate_python(request.content)
-        except ValidationError as error:
-            raise invalid(error, (field,), skip=1) from None
-    asked = params["max_new_tokens"] if spec.engine in TEXT_ENGINES else None
-    if asked is not None and asked > spec.limits.max_new_tokens:
-        raise InvalidRequest(
-            f"max_new_tokens must be at most {spec.limits.max_new_tokens} for {spec.name}.",
-            errors=[
-                {
-                    "loc": ["params", "max_new_tokens"],
-                    "msg": f"must be at most {spec.limits.max_new_tokens}",
-                    "type": "less_than_equal",
-                }
-            ],
-        )
-    return request, spec, params
-
-
-def invalid(error: ValidationError, prefix: tuple[str, ...] = (), skip: int = 0) -> InvalidRequest:
-    """The faults of a body that does not fit its schema, at `prefix` in what the caller has sent.
-
-    `skip`: how many of each path's first parts are not the caller's: the kind of an input."""
-    faults = [
-        (_message(row), [*prefix, *map(_shown, row["loc"][skip:])], row["type"])
-        for row in error.errors(include_url=False, include_input=False)[:MAX_FAULTS_SHOWN]
-    ]
-    message, place, _ = faults[0]
-    where = ".".join(map(str, place))
-    return InvalidRequest(
-        f"{where}: {message}" if where else message,
-        errors=[{"loc": loc, "msg": msg, "type": kind} for msg, loc, kind in faults],
-    )
-
-
-def _message(row: ErrorDetails) -> str:
-    """What is wrong; in our own words where one of our validators found it."""
-    return str(row["ctx"]["error"]) if row["type"] == "value_error" else row["msg"]
-
-
-def _shown(part: str | int) -> str | int:
-    """A part of a path, bounded: its names are the caller's."""
-    return (
-        part
-        if isinstance(part, int) or len(part) <= MAX_NAME_SHOWN
-        else part[:MAX_NAME_SHOWN] + "…"
-    )
 
 
 def rfc3339(epoch_ms: int) -> str:

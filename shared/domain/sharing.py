@@ -68,6 +68,9 @@ def digest_of(
     if spec.engine in TEXT_ENGINES:
         if told["temperature"] == 0:
             del told["seed"]
+        if told.get("grammar") is not None:
+            # The order of a schema's members is that of the text's.
+            told["grammar"] = msgspec.json.encode(told["grammar"]).decode()
         if told.get("max_new_tokens") is None:
             told["limit"] = spec.limits.max_new_tokens
     asked = [tenant, spec.name, version, content, told]

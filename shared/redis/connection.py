@@ -111,7 +111,7 @@ class _Reachable:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RedisError) and (meaning := _meaning(error)):
+        if isinstance(error, RedisError) and (meaning := meaning_of(error)):
             raise meaning from error
 
 
@@ -125,10 +125,10 @@ def reachable() -> AbstractContextManager[None]:
 
 def unavailable(error: RedisError) -> StoreUnavailable:
     """A fault of Redis as an answer, where it is one of Redis' whatever it is."""
-    return _meaning(error) or StoreUnavailable(AWAY)
+    return meaning_of(error) or StoreUnavailable(AWAY)
 
 
-def _meaning(error: RedisError) -> StoreUnavailable | None:
+def meaning_of(error: RedisError) -> StoreUnavailable | None:
     """What a fault means to who asked; None for what a script or a command says is wrong with itself."""
     if isinstance(error, OutOfMemoryError):
         return StorageFull("Redis takes no writes now (memory is full).")

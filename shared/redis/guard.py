@@ -243,13 +243,17 @@ class MemoryGuard:
         self._look_now_and_then()
         return self._one_tenants
 
-    def admit(self) -> None:
-        """Raises `StorageFull` when used memory is over `FULL` of maxmemory."""
+    def admit(self) -> int:
+        """How many bytes one tenant may take, as `one_tenants`.
+
+        Raises `StorageFull` when used memory is over `FULL` of maxmemory.
+        """
         self._look_now_and_then()
         if self._full:
             raise StorageFull(
                 "Redis is nearly full, and what is left is kept for running jobs. Try again later."
             )
+        return self._one_tenants
 
     def _look_now_and_then(self) -> None:
         now = time.monotonic()

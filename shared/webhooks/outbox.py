@@ -13,9 +13,10 @@ from typing import Any, Literal, cast
 import msgspec
 
 from shared.context import TRACEPARENT
+from shared.domain.deliveries import Delivery
 from shared.domain.errors import JobsError
 from shared.domain.records import JOB_ID, Record, delivery_ids
-from shared.domain.schemas import Delivery, rfc3339
+from shared.domain.schemas import rfc3339
 from shared.redis.connection import reachable
 from shared.store.jobs import UNBOUNDED, JobStore
 from shared.webhooks.urls import Target

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import ApiError, Client, ConnectionFailed, Job, stream, text_of
+from client import ApiError, Client, ConnectionFailed, Event, Job, stream, text_of
 from tests.client.conftest import (
     ScriptedServer,
     answer,
@@ -31,6 +31,16 @@ def tokens(*numbers: int) -> bytes:
 
 def last_ids(server: ScriptedServer) -> list[str | None]:
     return [seen.headers.get("Last-Event-ID") for seen in server.seen]
+
+
+def test_the_texts_of_several_choices_are_told_apart() -> None:
+    told = [("a", None), ("x", 1), ("b", 0), ("y", 1)]
+    received = [
+        Event("token", {"text": text} | ({} if choice is None else {"choice": choice}), f"1-{n}")
+        for n, (text, choice) in enumerate(told)
+    ]
+    assert [event.choice for event in received] == [0, 1, 0, 1]
+    assert [text_of(received, choice) for choice in range(3)] == ["ab", "xy", ""]
 
 
 def test_a_stream_ends_with_done(client: Client, server: ScriptedServer) -> None:

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from transformers import AutoModelForSequenceClassification
 
-from shared.domain.catalog import Batch, ModelSpec
+from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
+from shared.domain.events import Prefix
 from shared.domain.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     LLAMA,
+    WAYS,
     WIDE_HEADS,
     embedding_spec,
     save_causal,
@@ -68,7 +71,7 @@ class Case:
 
     @property
     def says_text(self) -> bool:
-        return self.kind not in {"embedding", "one-shot"}
+        return self.kind not in {"embedding", "ranking", "one-shot"}
 
 
 def _defaults(engine: str, **params: Any) -> dict[str, Any]:
@@ -79,7 +82,10 @@ def _defaults(engine: str, **params: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
-        "packed": save_causal(tmp_path_factory.mktemp("llama"), **LLAMA),
+        **{
+            kind: save_causal(tmp_path_factory.mktemp(kind), config, **sizes)
+            for kind, (config, sizes) in WAYS.items()
+        },
         "sinks": save_causal(
             tmp_path_factory.mktemp("gpt-oss"),
             "GptOssConfig",
@@ -90,12 +96,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "Gemma2Config",
             **LLAMA | {"head_dim": 16, "sliding_window": 16},
         ),
-        "static": save_causal(
-            tmp_path_factory.mktemp("bloom"), "BloomConfig", hidden_size=64, n_layer=2, n_head=4
-        ),
+        "choices": save_causal(tmp_path_factory.mktemp("choices"), **LLAMA),
+        "held": save_causal(tmp_path_factory.mktemp("held"), **LLAMA),
         "vllm": save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS),
         "bert": save_encoder(
             tmp_path_factory.mktemp("bert"), pooling="mean_tokens", normalize=True
+        ),
+        "ranker": save_encoder(
+            tmp_path_factory.mktemp("ranker"),
+            kind=AutoModelForSequenceClassification,
+            num_labels=1,
         ),
     }
 
@@ -108,10 +118,15 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return ModelSpec(name="own", engine=f"{__name__}:Spelling", device="cpu")
         case "embedding":
             return embedding_spec(folders["bert"])
+        case "ranking":
+            spec = embedding_spec(folders["ranker"])
+            return spec.model_copy(update={"engine": "ranking"})
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
+        case "lookup":
+            return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
         case _:
-            return text_spec(folders[kind])
+            return text_spec(folders[kind.removesuffix(", greedy")])
 
 
 KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
@@ -126,11 +141,31 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
         ["", "x" * 2000],
     ),
     "soft caps": lambda: (_defaults("text-generation", max_new_tokens=12), ["", "x" * 2000]),
+    "choices": lambda: (
+        _defaults("text-generation", max_new_tokens=6, temperature=0.8, n=2, min_tokens=3),
+        ["", "x" * 2000, [1, 400], [True], {"messages": []}],
+    ),
+    "stacked": lambda: (
+        _defaults("text-generation", max_new_tokens=10, temperature=0.8, stop=["zq"]),
+        ["", "x" * 2000],
+    ),
+    "stacked, greedy": lambda: (_defaults("text-generation", max_new_tokens=6), [7]),
+    "held": lambda: (
+        _defaults(
+            "text-generation", max_new_tokens=12, temperature=0.8, grammar={"regex": "[a-z ]{30,}"}
+        ),
+        ["", "x" * 2000],
+    ),
     "static": lambda: (_defaults("text-generation", max_new_tokens=6), ["", "x" * 2000]),
+    "lookup": lambda: (_defaults("text-generation", max_new_tokens=24), ["", "x" * 2000]),
     # Greedy: vLLM's random numbers do not depend on the position alone.
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
     "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
+    "ranking": lambda: (
+        _defaults("ranking"),
+        [7, [], [["fine", "word " * 100]], {"query": "fine", "documents": []}],
+    ),
 }
 
 
@@ -165,12 +200,22 @@ def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[C
     assert engine.pending() == 0
 
 
+def numbers(output: Any) -> list[float]:
+    """What an engine that says no text has computed of one text."""
+    found: list[float] = output["embeddings"][0] if "embeddings" in output else output["scores"]
+    return found
+
+
 def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
     output = ran.finished(work.id).output
     if not case.says_text:
-        assert len(output["embeddings"][0]) == output["dimensions"]
+        assert len(numbers(output)) == output.get("dimensions", 1)
         return
     assert work.text + ran.streamed(work.id) == output["text"]
+    before = (work.prefix, *work.further, Prefix())
+    for choice in output.get("choices", ()):
+        begun = before[min(choice["index"], len(before) - 1)].text
+        assert begun + ran.streamed(work.id, choice["index"]) == choice["text"]
     assert output["finish_reason"] in {"stop", "length"}
     assert all(piece.text and piece.token_ids for piece in ran.pieces.get(work.id, []))
 
@@ -181,13 +226,16 @@ def test_a_step_is_charged_to_jobs_that_are_there(case: Case) -> None:
     meter, ids = Meter(), {work.id for work in works}
     for step in ran.steps:
         assert set(step.shares) <= ids
-        assert not step.shares or len(step.shares) == step.batch_size
+        texts = case.params.get("n", 1) * len(step.shares)
+        assert not step.shares or len(step.shares) <= step.batch_size <= texts
         meter.charge(step, 1.0, ids)
     assert all(meter.take(job_id) > 0 for job_id in ids)
 
 
 def test_an_engine_says_what_it_is(case: Case) -> None:
     assert case.info.capacity >= 4
+    if case.kind in WAYS:
+        assert case.info.details["batching"] == case.kind
     assert case.info.continues is case.says_text
     assert case.engine.batch_delay() == 0.0
 
@@ -225,9 +273,7 @@ def test_jobs_that_come_one_by_one_get_what_they_get_alone(case: Case) -> None:
         if case.says_text:
             assert found == alone[work.id]
         else:
-            assert found["embeddings"][0] == pytest.approx(
-                alone[work.id]["embeddings"][0], abs=1e-5
-            )
+            assert numbers(found) == pytest.approx(numbers(alone[work.id]), abs=1e-5)
 
 
 def test_a_canceled_job_is_gone_and_the_others_do_not_notice(case: Case) -> None:

@@ -13,7 +13,7 @@ import yaml
 from api.app import create_app
 from api.openapi.document import TABLE
 from shared.domain.catalog import load_catalog
-from shared.domain.schemas import parse_request
+from shared.domain.parsing import parse_request
 from shared.settings import load_settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, steps
 from tests.docs.test_pages import exists, name

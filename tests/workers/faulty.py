@@ -19,14 +19,16 @@ MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `salt`, `half a token`,
-    `segfault`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`, `environment`, `slow N`,
+    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `salt`, `adapter`,
+    `half a token`, `segfault`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`,
+    `environment`, `slow N`,
     `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`;
     others echo.
     Before the model runs: `refuse`, `hang on admission`, `raise on admission`, `quit on admission`,
     `exit on admission`, `device assert on admission`.
 
-    `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`.
+    `options`: `load` (`refuse`, `raise`), `continues`, `once` (a file), `budget` with `memory`, `refused`
+    (adapters).
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -42,7 +44,13 @@ class Faulty:
             raise ConfigError("this model cannot be served")
         if self._options.get("load") == "raise":
             raise RuntimeError("loading broke")
-        return EngineInfo(capacity=8, continues=bool(self._options.get("continues")))
+        return EngineInfo(
+            capacity=8,
+            continues=bool(self._options.get("continues")),
+            details={"way": "slowly"},
+            adapters={"french": {"rank": 4}},
+            refused=self._options.get("refused", {}),
+        )
 
     def admit(self, work: Work) -> None:
         match work.content:
@@ -123,6 +131,8 @@ class Faulty:
                 raise RuntimeError("the step broke")
             case "salt":
                 return Finished(work.id, {"text": work.salt})
+            case "adapter":
+                return Finished(work.id, {"text": work.adapter})
             case "break":
                 return Failed(work.id, "engine_error", "this row broke")
             case "object":

@@ -10,7 +10,7 @@ import warnings
 
 import transformers
 
-from tests.zoo.table import LONG, MODELS, PACKED, REFUSED, STATIC
+from tests.zoo.table import LONG, MODELS, PACKED, REFUSED, STACKED, STATIC
 from tests.zoo.visit import LONG as TEXTS
 from tests.zoo.visit import visit
 
@@ -39,10 +39,15 @@ def main(names: list[str]) -> int:
 
 def _expected(name: str) -> list[str]:
     if name in LONG:
-        return ["packed", "static"]
+        return ["packed", "stacked", "static"]
     return [
         kind
-        for kind, those in (("packed", PACKED), ("static", STATIC), ("refused", REFUSED))
+        for kind, those in (
+            ("packed", PACKED),
+            ("stacked", STACKED),
+            ("static", STATIC),
+            ("refused", REFUSED),
+        )
         if name in those
     ]
 

@@ -1,6 +1,6 @@
 """The zoo's inmates: each architecture, and how it is expected to run.
 
-`packed` and `static` as `GET /v1/models` says it; `refused` with a part of the sentence.
+`packed`, `stacked` and `static` as `GET /v1/models` says it; `refused` with a part of the sentence.
 """
 
 from typing import Any
@@ -112,39 +112,22 @@ PACKED: dict[str, Model] = {
         },
     ),
 }
-STATIC: dict[str, Model] = {
-    **_plain(
-        "biogpt bloom diffllama doge falcon_mamba gpt_neox_japanese hrm_text mamba minimax mpt"
-        " olmo_hybrid openai-gpt rwkv stablelm xglm"
-    ),
+STACKED: dict[str, Model] = {
+    **_plain("biogpt diffllama falcon_mamba hrm_text mamba minimax olmo_hybrid stablelm"),
+    "bailing_hybrid": Model("bailing_hybrid", MLA | HYBRID | {"n_group": 1, "topk_group": 1}),
     "bamba": Model("bamba", MAMBA | {"attn_layer_indices": [1]}),
-    "codegen": Model("codegen", {"rotary_dim": 4}),
-    "falcon": Model("falcon", {}, ("head_dim",)),
     "falcon_h1": Model("falcon_h1", MAMBA | {"mamba_d_ssm": 64}),
-    "gpt_neo": Model(
-        "gpt_neo",
-        {
-            "num_layers": 2,
-            "num_heads": 4,
-            "attention_types": [[["global", "local"], 1]],
-            "window_size": 16,
-        },
-        ("num_hidden_layers", "num_attention_heads"),
-    ),
-    "gptj": Model("gptj", {"rotary_dim": 4}),
     "granitemoehybrid": Model(
         "granitemoehybrid",
         MAMBA | {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
     ),
     "jamba": Model("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8}),
-    "llama, dynamic NTK": Model(
-        "llama",
-        {
-            "max_position_embeddings": WINDOW,
-            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
-        },
+    "kimi_linear": Model(
+        "kimi_linear",
+        MLA | HYBRID | {"linear_head_dim": 8, "linear_num_heads": 4, "n_group": 1},
     ),
-    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
+    "lfm3": Model("lfm3", {"layer_types": ["conv", "full_attention"]}),
+    "lfm2, convolutions": Model("lfm2", {"layer_types": ["conv", "full_attention"]}),
     "mamba2": Model(
         "mamba2",
         {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8},
@@ -162,15 +145,24 @@ STATIC: dict[str, Model] = {
         },
         ("num_hidden_layers",),
     ),
-    "phi3, longrope": Model(
-        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
-    ),
     "qwen3_5_text": Model("qwen3_5_text", DELTA | HYBRID),
     "qwen3_next": Model("qwen3_next", DELTA | HYBRID | {"shared_expert_intermediate_size": 24}),
     "recurrent_gemma": Model(
         "recurrent_gemma",
         {"block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 16},
     ),
+    "xlstm": Model("xlstm", {"hidden_size": 128, "num_heads": 4, "num_blocks": 2}, ("head_dim",)),
+    "zamba": Model(
+        "zamba",
+        {
+            "num_hidden_layers": 4,
+            "layers_block_type": ["mamba", "hybrid"] * 2,
+            "attention_head_dim": 16,
+            "mamba_d_state": 8,
+        },
+        ("head_dim",),
+    ),
+    "zaya": Model("zaya", {"num_experts_per_tok": 1}),
     "zamba2": Model(
         "zamba2",
         {
@@ -185,6 +177,35 @@ STATIC: dict[str, Model] = {
         ("head_dim",),
     ),
 }
+STATIC: dict[str, Model] = {
+    **_plain("bloom doge gpt_neox_japanese mpt openai-gpt rwkv xglm"),
+    "codegen": Model("codegen", {"rotary_dim": 4}),
+    "falcon": Model("falcon", {}, ("head_dim",)),
+    "gpt_neo": Model(
+        "gpt_neo",
+        {
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 16,
+        },
+        ("num_hidden_layers", "num_attention_heads"),
+    ),
+    "gptj": Model("gptj", {"rotary_dim": 4}),
+    "llama, dynamic NTK": Model(
+        "llama",
+        {
+            "max_position_embeddings": WINDOW,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
+        },
+    ),
+    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
+    "phi3, longrope": Model(
+        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
+    ),
+}
+REREADING = ("openai-gpt",)
+"""Of these the ones that transformers has no cache for."""
 REFUSED: dict[str, tuple[Model, str]] = {
     "bert": (Model("bert"), "looks at the tokens that follow"),
     "electra": (Model("electra"), "looks at the tokens that follow"),
@@ -207,10 +228,6 @@ LONG: dict[str, Model] = {
         f"{name}, decoder": Model(name, DECODER)
         for name in _names("bert-generation ernie megatron-bert rembert roformer electra")
     },
-    "kimi_linear": Model(
-        "kimi_linear",
-        MLA | HYBRID | {"linear_head_dim": 8, "linear_num_heads": 4, "n_group": 1},
-    ),
     "lfm2_moe": Model("lfm2_moe", {"layer_types": ["conv", "full_attention"]}),
     "phimoe, longrope": Model(
         "phimoe", {"rope_parameters": LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.4}}
@@ -223,6 +240,7 @@ LONG: dict[str, Model] = {
 
 MODELS: dict[str, Model] = {
     **PACKED,
+    **STACKED,
     **STATIC,
     **{name: model for name, (model, _) in REFUSED.items()},
     **LONG,

@@ -1,17 +1,18 @@
-"""Architectures that run one text after the other, and those that are no causal language models."""
+"""Architectures that stack, those that run one text after the other, and what is no causal language model."""
 
 import pytest
 
-from tests.zoo.table import MODELS, REFUSED, STATIC
+from tests.zoo.table import MODELS, REFUSED, REREADING, STACKED, STATIC
 from tests.zoo.visit import visit
 
 
-@pytest.mark.parametrize("name", STATIC)
+@pytest.mark.parametrize("name", STACKED | STATIC)
 def test_texts_in_company_are_those_of_generate_alone(name: str) -> None:
-    found = visit(STATIC[name])
+    found = visit(MODELS[name])
 
     assert found.wrong == ()
-    assert found.batching == "static"
+    assert found.batching == ("stacked" if name in STACKED else "static"), found.reason
+    assert ("reads its whole text again" in found.reason) == (name in REREADING)
 
 
 @pytest.mark.parametrize("name", REFUSED)

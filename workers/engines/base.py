@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from shared.domain.catalog import ModelSpec
+from shared.domain.events import Prefix
 
 
 class Request(msgspec.Struct):
@@ -29,13 +30,13 @@ _encode = msgspec.json.Encoder().encode
 class Work(msgspec.Struct, frozen=True):
     """One attempt at a job, as an engine sees it.
 
-    `text` and `token_ids` are what earlier attempts have streamed already: an engine that can continue
-    takes them as a forced prefix and says only what comes after. `text` is then exactly the text of
-    `token_ids`. An engine that cannot continue never gets them. Sampling must depend on nothing but
-    `seed` and the position in the text. `expires` is when the host takes the job out again, by
-    `time.monotonic`; an engine may use it to choose whom to serve first, and need not. What jobs with
-    different `salt`s, which stand for tenants, have in common must not show in what they are told or how
-    long they take.
+    `text` and `token_ids` are what earlier attempts have streamed already, `further` that of the job's second
+    text and those after it. An engine that can continue takes them as a forced prefix and says only what
+    comes after; `text` is exactly the text of `token_ids`. An engine that cannot never gets them. Sampling
+    must depend on nothing but `seed`, the text's number and the position in it. `expires` is when the host
+    takes the job out again, by `time.monotonic`; an engine may use it to choose whom to serve first, and need
+    not. What jobs with different `salt`s, which stand for tenants, have in common must not show in what they
+    are told or how long they take.
 
     `adapter` is the LoRA adapter that the job is for, by its catalogue entry's name; "" for the model alone.
 
@@ -53,6 +54,12 @@ class Work(msgspec.Struct, frozen=True):
     salt: str = ""
     request: bytes = b""
     adapter: str = ""
+    further: tuple[Prefix, ...] = ()
+
+    @property
+    def prefix(self) -> Prefix:
+        """What was streamed of the first text."""
+        return Prefix(self.text, self.token_ids)
 
     @classmethod
     def of(cls, job_id: str, request: bytes, **fields: Any) -> Self:
@@ -78,12 +85,14 @@ class Piece(msgspec.Struct, frozen=True):
     `token_ids` (whole tokens; only the last piece of a text may be shorter, cut at a stop string or before
     a character that is not whole).
     Other engines: `output` is any JSON value, `text` is empty.
+    Of a job with several texts `choice` says which one it is a piece of.
     """
 
     id: str
     text: str = ""
     token_ids: tuple[int, ...] = ()
     output: Any = None
+    choice: int = 0
 
 
 class Finished(msgspec.Struct, frozen=True):

@@ -13,6 +13,8 @@ BUILT_IN: dict[str, str] = {
     "echo": "workers.engines.echo:Echo",
     "text-generation": "workers.engines.text_generation.engine:TextGeneration",
     "embedding": "workers.engines.embedding.engine:Embedding",
+    "ranking": "workers.engines.ranking.engine:Ranking",
+    "pipeline": "workers.engines.pipeline.engine:PipelineEngine",
     "vllm": "workers.engines.vllm.adapter:Vllm",
 }
 METHODS = ("load", "admit", "cancel", "step", "pending", "batch_delay")

@@ -10,11 +10,14 @@ import msgspec
 
 from shared.domain.catalog import Limits
 from shared.domain.errors import StoreUnavailable
+from shared.domain.events import Streamed
 from shared.domain.records import Claim
 from shared.store.jobs import JobStore
 from workers.execution.attempt import Attempt
 from workers.execution.transient import transient
 from workers.host_protocol.messages import Submit
+
+NOTHING = Streamed("", (), False)
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -44,15 +47,16 @@ class Admission:
         Raises `StoreUnavailable` where it cannot be learned what earlier attempts have streamed.
         """
         claim = attempt.claim
-        text, token_ids, reset = self._resume(attempt, continues=continues)
+        begun, reset = self._resume(attempt, continues=continues)
         left, run_timeout = attempt.seconds_left, self._limits.run_timeout
         submit = Submit(
             ticket=attempt.ticket,
             request=claim.request,
             seconds=min(left, run_timeout),
             limit="expired" if left <= run_timeout else "run_timeout",
-            text=text,
-            token_ids=token_ids,
+            text=begun.text,
+            token_ids=begun.token_ids,
+            further=begun.further,
             salt=blake2b(claim.tenant.encode(), key=self._salt_key, digest_size=16).hexdigest(),
         )
         return Prepared(submit, reset)
@@ -67,14 +71,14 @@ class Admission:
         except StoreUnavailable as error:
             _log.warning("%d jobs could not be marked as waiting: %s", len(claims), error)
 
-    def _resume(self, attempt: Attempt, *, continues: bool) -> tuple[str, tuple[int, ...], bytes]:
-        """What the engine continues, as text and as tokens; the data of a `reset` event where it cannot."""
+    def _resume(self, attempt: Attempt, *, continues: bool) -> tuple[Streamed, bytes]:
+        """What the engine continues; the data of a `reset` event where it cannot."""
         if attempt.claim.attempt == 1:
-            return "", (), b""
-        text, token_ids, other = transient()(self._store.streamed, attempt.claim.id)
-        attempt.resumed = bool(text or other)
-        if continues and not other:
-            attempt.index = len(token_ids)
-            return text, token_ids, b""
-        reset = _encode({"attempt": attempt.claim.attempt}) if text or other else b""
-        return "", (), reset
+            return NOTHING, b""
+        begun = transient()(self._store.streamed, attempt.claim.id)
+        attempt.resumed = bool(begun.text or begun.other or begun.further)
+        if continues and not begun.other:
+            texts = (begun.token_ids, *(prefix.token_ids for prefix in begun.further))
+            attempt.indexes = {choice: len(ids) for choice, ids in enumerate(texts)}
+            return begun, b""
+        return NOTHING, _encode({"attempt": attempt.claim.attempt}) if attempt.resumed else b""

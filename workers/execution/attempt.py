@@ -23,7 +23,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, eq=False):
-    """A claimed attempt. `began` is by `time.monotonic`; `seq` and `index` are what its next event gets.
+    """A claimed attempt. `began` is by `time.monotonic`; `seq` is what its next event gets, `indexes` by
+    choice how many tokens of that text came before it.
 
     `resumed`: earlier attempts have streamed already. `first_token`: seconds from the job's creation to
     the first piece of its output. `written`: its last events, as they were written. `fenced`: it is no
@@ -34,7 +35,7 @@ class Attempt(msgspec.Struct, eq=False):
     ticket: str
     began: float
     seq: int = 1
-    index: int = 0
+    indexes: dict[int, int] = {}
     batch_size: int = 0
     resumed: bool = False
     first_token: float | None = None

@@ -11,7 +11,7 @@ from shared.domain.records import Claim, Finish, Requeue, Write, WriteResult
 from shared.domain.states import JobState
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
-from workers.engine_host.client import EngineClient
+from workers.engine_host.shared_host import HostMember
 from workers.execution.attempt import Attempt
 from workers.execution.attempts import Attempts
 from workers.execution.event_writer import Answer, AttemptEnding, AttemptPiece, EventWriter
@@ -42,7 +42,7 @@ class Completer:
         worker: str,
         attempts: Attempts,
         breaker: WorkerBreaker,
-        engine: EngineClient,
+        engine: HostMember,
         observers: Observers,
         ring: Callable[[], None],
         changed: Callable[[], None],

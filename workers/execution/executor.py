@@ -16,8 +16,9 @@ from shared.domain.records import Claim, LeaseResult
 from shared.hooks import Observers
 from shared.store.breaker import BreakerPolicy
 from shared.store.jobs import JobStore
-from workers.engine_host.client import EngineClient, HostOptions
+from workers.engine_host.client import HostOptions
 from workers.engine_host.events import Cause, EngineState
+from workers.engine_host.shared_host import SharedHost
 from workers.execution import outcome as outcomes
 from workers.execution.admission import Admission
 from workers.execution.attempt import Attempt
@@ -33,8 +34,7 @@ _log = logging.getLogger(__name__)
 
 class Executor:
     """`changed` is called when there may be more room, `engine_changed` when the engine host's state is
-    another, `ring` when a doorbell is wanted.
-    """
+    another, `ring` when a doorbell is wanted. `host`: the one that it shares, or how its own is to be."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Executor:
         ring: Callable[[], None],
         changed: Callable[[], None],
         engine_changed: Callable[[], None],
-        host: HostOptions | None = None,
+        host: SharedHost | HostOptions | None = None,
     ) -> None:
         self._store = store
         self._spec = spec
         self._worker = worker
         self._observers = observers
-        self._changed = changed
+        self.room_changed = changed
         self._engine_has_changed = engine_changed
         self._attempts = Attempts()
         self._admission = Admission(store, spec.limits)
@@ -59,7 +59,7 @@ class Executor:
         self.breaker = WorkerBreaker(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout
         )
-        self.engine = EngineClient(spec, self, host)
+        self.engine = SharedHost.of(spec, host).join(spec, self)
         self.completer = Completer(
             store,
             spec.name,
@@ -85,11 +85,11 @@ class Executor:
     def room(self) -> int:
         """How many more jobs the engine can take now; 0 while it is not ready."""
         info = self.engine.info
-        if info is None or not self.ready or self._attempts.quarantined:
+        if info is None or not self.ready or self._attempts.quarantined or self.engine.reserved:
             return 0
         if self.breaker.state is BreakerState.HALF_OPEN:
             return 0 if self.active else 1
-        return max(0, info.capacity - self.active)
+        return self.engine.room(self.active)
 
     @property
     def ready(self) -> bool:
@@ -135,11 +135,11 @@ class Executor:
     def advance(self) -> None:
         """Let the next ones in quarantine run, if the engine is free of others."""
         info = self.engine.info
-        if info is None or not self._attempts.quarantined:
+        if info is None or not self._attempts.quarantined or self.engine.shared:
             return
         group = self._attempts.next_group(info.capacity)
         self._admission.park([attempt.claim for attempt in group], parked=False)
-        self._submit(group)
+        self._submit(group, alone=True)
 
     def release_quarantine(self) -> None:
         """Give back those who still wait in quarantine: nobody is there to let them run."""
@@ -173,7 +173,7 @@ class Executor:
             self._end(ticket, "returned")
         self.engine.send([Cancel(ticket) for ticket in tickets])
 
-    def _submit(self, attempts: Sequence[Attempt]) -> None:
+    def _submit(self, attempts: Sequence[Attempt], *, alone: bool = False) -> None:
         info = self.engine.info
         submits: list[Submit] = []
         for attempt in attempts:
@@ -189,7 +189,7 @@ class Executor:
                 self.completer.event(attempt, "reset", reset)
             submits.append(submit)
             self._observers.emit("job_admitted", attempt.claim)
-        if submits and not self.engine.send(submits):
+        if submits and not self.engine.send(submits, alone=alone):
             for submit in submits:
                 self._end(submit.ticket, "returned")
 
@@ -215,7 +215,7 @@ class Executor:
         if first:
             self._observers.emit("batch_spoke_first", self._spec.name, first)
         if ends:
-            self._changed()
+            self.room_changed()
         self.completer.step(pieces, ends)
 
     def engine_lost(self, reason: str, cause: Cause, culprit: str) -> None:
@@ -239,7 +239,7 @@ class Executor:
             kind: Kind = "crashed" if cause == "crash" and ticket in suspects else "returned"
             self._end(ticket, kind, Outcome(ticket, "failed", message=reason), verdict)
             verdict = "ignored" if cause == "drained" else "collateral"
-        self._changed()
+        self.room_changed()
 
     def engine_changed(self, state: EngineState, detail: str) -> None:
         self._observers.emit("engine_changed", self._spec.name, state.value, detail)

@@ -20,16 +20,17 @@ _encode = msgspec.json.Encoder().encode
 class PendingEvents(msgspec.Struct):
     """Of one attempt, in the order in which it came; `end` comes last."""
 
-    text: list[str] = []
-    token_ids: list[int] = []
+    said: dict[int, tuple[list[str], list[int]]] = {}
+    """By choice, the pieces of text that have gathered, and their tokens."""
     events: list[tuple[str, bytes, str]] = []
     """Kind, data as JSON, token ids separated by commas."""
     end: Finish | Requeue | None = None
 
     def add_piece(self, attempt: Attempt, piece: PieceOut) -> None:
         if piece.text:
-            self.text.append(piece.text)
-            self.token_ids += piece.token_ids
+            text, token_ids = self.said.setdefault(piece.choice, ([], []))
+            text.append(piece.text)
+            token_ids += piece.token_ids
         else:
             self.add_event(attempt, "output", piece.output)
 
@@ -53,14 +54,15 @@ class PendingEvents(msgspec.Struct):
         return appends, msgspec.structs.replace(self.end, seq=seq)
 
     def _end_text(self, attempt: Attempt) -> None:
-        """Make one event of the text that has gathered."""
-        if not self.text:
-            return
-        data = _encode({"text": "".join(self.text), "index": attempt.index})
-        tokens = ",".join(map(str, self.token_ids))
-        attempt.index += max(1, len(self.token_ids))
-        self.text, self.token_ids = [], []
-        self.events.append(("token", data, tokens))
+        """Make one event of the text that has gathered, of each choice that has said something."""
+        for choice, (text, token_ids) in self.said.items():
+            index = attempt.indexes.get(choice, 0)
+            data: dict[str, str | int] = {"text": "".join(text), "index": index}
+            if choice:
+                data["choice"] = choice
+            attempt.indexes[choice] = index + max(1, len(token_ids))
+            self.events.append(("token", _encode(data), ",".join(map(str, token_ids))))
+        self.said = {}
 
 
 def writes_of(batch: Mapping[Attempt, PendingEvents]) -> list[AttemptWrite]:

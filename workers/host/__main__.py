@@ -236,7 +236,14 @@ def _recall(
 
 def _ready(info: EngineInfo, load_ms: float) -> Ready:
     return Ready(
-        info.capacity, info.continues, info.device, info.dtype, dict(info.details), load_ms
+        info.capacity,
+        info.continues,
+        info.device,
+        info.dtype,
+        dict(info.details),
+        load_ms,
+        {name: dict(said) for name, said in info.adapters.items()},
+        dict(info.refused),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from shared.domain.events import Prefix
 from workers.engines.base import Engine, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.admission import refused
 from workers.engines.batching.budget import Budget
@@ -29,18 +30,19 @@ class IsolatedJob(msgspec.Struct):
     """A job that has had no outcome yet, and what it said since it was admitted first."""
 
     work: Work
-    text: list[str] = []
-    token_ids: list[int] = []
+    said: dict[int, tuple[list[str], list[int]]] = {}
+    """By choice, pieces of text and their tokens."""
     outputs: int = 0
 
     @property
     def heard(self) -> bool:
-        return bool(self.text or self.outputs)
+        return bool(self.said or self.outputs)
 
     def say(self, piece: Piece) -> None:
         if piece.text:
-            self.text.append(piece.text)
-            self.token_ids += piece.token_ids
+            text, token_ids = self.said.setdefault(piece.choice, ([], []))
+            text.append(piece.text)
+            token_ids += piece.token_ids
         else:
             self.outputs += 1
 
@@ -50,11 +52,17 @@ class IsolatedJob(msgspec.Struct):
         All that was streamed is its forced prefix.
         """
         work = self.work.anew()
-        if not self.text:
+        if not self.said:
             return work
-        text = work.text + "".join(self.text)
-        token_ids = (*work.token_ids, *self.token_ids)
-        return msgspec.structs.replace(work, text=text, token_ids=token_ids)
+        before = [work.prefix, *work.further]
+        before += [Prefix()] * (1 + max(self.said) - len(before))
+        for choice, (text, token_ids) in self.said.items():
+            begun = before[choice]
+            before[choice] = Prefix(begun.text + "".join(text), (*begun.token_ids, *token_ids))
+        first, *further = before
+        return msgspec.structs.replace(
+            work, text=first.text, token_ids=first.token_ids, further=tuple(further)
+        )
 
 
 class Isolation:
@@ -266,7 +274,7 @@ class Isolation:
             self._inside.remove(job)
             self._engine.cancel(job)
             kept = self._jobs[job]
-            if kept.outputs or (kept.text and not self._continues):
+            if kept.outputs or (kept.said and not self._continues):
                 message = f"The model failed, and cannot go on with this job's stream: {self._fault.summary}"
                 self._drop(Failed(job, "engine_error", message))
 

@@ -142,6 +142,8 @@ class Loop:
                 token_ids=submit.token_ids,
                 expires=job.until,
                 salt=submit.salt,
+                adapter=submit.adapter,
+                further=submit.further,
             )
             self._engine.admit(work)
         except DeviceLost:
@@ -221,7 +223,8 @@ class Loop:
         if piece.text:
             try:
                 job.said += len(piece.text.encode())
-                said = PieceOut(piece.id, piece.text, tuple(map(index, piece.token_ids)))
+                token_ids = tuple(map(index, piece.token_ids))
+                said = PieceOut(piece.id, piece.text, token_ids, choice=index(piece.choice))
             except (TypeError, UnicodeEncodeError) as error:
                 raise BadOutput(f"The engine's text cannot be sent: {error}") from None
         else:

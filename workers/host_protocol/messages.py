@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from shared.domain.events import Prefix
+
 PULSE_SECONDS = 1.0
 
 Doubt = Literal["", "known", "new"]
@@ -26,9 +28,10 @@ class Load(msgspec.Struct, tag=True, frozen=True):
 class Submit(msgspec.Struct, tag=True, frozen=True):
     """Run an attempt. `ticket` names it; `request` is the job's JSON {content, params, seed}.
 
-    `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and
-    `token_ids` were streamed by earlier attempts. `salt` stands for the job's tenant, whom the host does not
-    know.
+    `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and `token_ids`
+    were streamed by earlier attempts, `further` of the job's texts after the first. `salt` stands for its
+    tenant, whom the host does not know. `adapter`: the entry that it is for, where that is an adapter of the
+    host's model.
     """
 
     ticket: str
@@ -38,6 +41,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     text: str = ""
     token_ids: tuple[int, ...] = ()
     salt: str = ""
+    further: tuple[Prefix, ...] = ()
+    adapter: str = ""
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -62,6 +67,8 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     dtype: str
     details: dict[str, Any]
     load_ms: float
+    adapters: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -82,12 +89,16 @@ class Lost(msgspec.Struct, tag=True, frozen=True):
 
 
 class PieceOut(msgspec.Struct, frozen=True, array_like=True):
-    """A piece of one attempt: text with its token ids, or another engine's output as JSON."""
+    """A piece of one attempt: text with its token ids, or another engine's output as JSON.
+
+    `choice`: which of the job's texts it belongs to.
+    """
 
     ticket: str
     text: str = ""
     token_ids: tuple[int, ...] = ()
     output: bytes = b""
+    choice: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

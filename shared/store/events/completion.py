@@ -6,6 +6,8 @@ import msgspec
 
 from shared.locks import Wakeup
 
+TICK = 1.0
+"""Seconds between two ticks."""
 _FURTHER = msgspec.msgpack.Decoder(dict[str, str])
 
 
@@ -65,12 +67,20 @@ class CompletionWaiter:
         self._source.forget(self)
 
     def wait(self, timeout: float) -> Completion | None:
-        """The end, or None when it has not come within `timeout` seconds or has become stale.
+        """The end; None when it has become stale, or has not come within `timeout` seconds or by the next
+        tick, at which the caller may look whether it still has reason to wait.
 
         For one caller at a time.
         """
-        self._woken.wait(max(0.0, timeout))
+        self._woken.wait(max(0.0, timeout) if timeout < TICK else None)
+        if self._completion is None and not self.stale:
+            self._woken = Wakeup()
+        # Looked at last: it may have come since, and have woken the one before.
         return self._completion
+
+    def tick(self) -> None:
+        """Let whoever waits look around. One clock does so for all, for a timer each would cost more."""
+        self._woken.wake()
 
     def complete(self, completion: Completion) -> None:
         self._completion = completion

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from shared.domain.errors import StoreUnavailable
 from shared.domain.events import START, Event, EventId
 from shared.redis.connection import heard, subscriber
-from shared.store.events.completion import Completion, CompletionWaiter
+from shared.store.events.completion import TICK, Completion, CompletionWaiter
 from shared.store.events.follower import READY_SECONDS, RESYNC_SECONDS, Follower
 from shared.store.events.log import EventLog
 from shared.store.keys import Keys
@@ -65,6 +65,7 @@ class EventHub:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="event-hub", daemon=True)
                 self._thread.start()
+                threading.Thread(target=self._tick, name="completion-clock", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -135,6 +136,13 @@ class EventHub:
         except (RedisError, OSError):
             # The reading thread meets the same fault, connects anew and subscribes to everything.
             _log.debug("sending %s failed", command, exc_info=True)
+
+    def _tick(self) -> None:
+        over = False
+        while not over:
+            over = self._stopped.wait(TICK)
+            for waiter in list(self._waiters.values()):
+                waiter.tick()
 
     def _run(self) -> None:
         shortest, longest = RECONNECT_SECONDS

@@ -49,21 +49,26 @@ class EventLog:
     def _unlogged(self, job_id: str, head: EventId, after: EventId) -> list[Event]:
         """The events of a job that ended with another one's result when it was made: nothing was logged."""
         told = [CREATED, Event(head, "done", b'{"status":"succeeded"}')]
-        text = EventId(0, head.seq - 1)
-        if CREATED.id < text and after < text:
-            told.insert(1, Event(text, "token", self._text(job_id)))
+        seqs = range(CREATED.id.seq + 1, head.seq)
+        if seqs and after < EventId(0, seqs[-1]):
+            # As many as the script has counted: fewer only where the output has gone meanwhile.
+            texts = zip(seqs, self._texts(job_id), strict=False)
+            told[1:1] = [Event(EventId(0, seq), "token", data) for seq, data in texts]
         return [event for event in told if event.id > after]
 
-    def _text(self, job_id: str) -> bytes:
-        """The text of the output that a job refers to, as one event."""
+    def _texts(self, job_id: str) -> list[bytes]:
+        """The texts of the output that a job refers to, each as one event; `speaks_of` counts them."""
         try:
             reference: Any = self._redis.hget(self._keys("job", job_id), "output_of")
             output_id = (reference or b"").decode().partition(" ")[0]
             output: Any = self._redis.hget(self._keys("output", output_id), "output")
         except RedisError as error:
             raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
-        text = msgspec.json.decode(output)["text"] if output else ""
-        return msgspec.json.encode({"text": text, "index": 0})
+        if not output:
+            return [_token("", 0)]
+        told = msgspec.json.decode(output)
+        choices = enumerate(told.get("choices") or [told])
+        return [_token(one["text"], choice) for choice, one in choices if one["text"]]
 
     @staticmethod
     def _ask(pipe: Any) -> Any:
@@ -74,6 +79,12 @@ class EventLog:
 
 
 _HEAD = ("head", "unlogged")
+
+
+def _token(text: str, choice: int) -> bytes:
+    """The data of the event that brings all of a text."""
+    data: dict[str, str | int] = {"text": text, "index": 0}
+    return msgspec.json.encode({**data, "choice": choice} if choice else data)
 
 
 def _is_created(head: bytes | None) -> bool:

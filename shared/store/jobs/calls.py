@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
-from shared.redis.connection import reachable
+from shared.redis.connection import meaning_of, reachable
 from shared.redis.guard import MemoryGuard
 from shared.redis.script_pipeline import ScriptPipeline
 from shared.store.keys import Keys
@@ -57,8 +58,12 @@ class ScriptCalls:
             self.redis.ping()
 
     def _call(self, name: str, *args: Any) -> Any:
-        with reachable():
+        try:
             return self._pipeline.call(self._scripts[name], args)
+        except RedisError as error:
+            if (meaning := meaning_of(error)) is not None:
+                raise meaning from error
+            raise
 
 
 def parse_change(text: bytes) -> tuple[str, str] | None:

@@ -59,8 +59,9 @@ class Creation(Reading):
         of the job; the outcome says how it stands. `reply_channel` names that of a process which waits for
         the job's end (`shared.store.events.EventHub`). Raises `StoreUnavailable`.
         """
-        self._memory.admit()
-        most = self._memory.one_tenants if max_bytes is None else int(max_bytes)
+        most = self._memory.admit()
+        if max_bytes is not None:
+            most = int(max_bytes)
         digest = ""
         if job.idempotency_key is not None:
             digest = key_digest(job.idempotency_key)
@@ -71,7 +72,7 @@ class Creation(Reading):
             digest, job.body_digest, job.key_ttl, int(urgent), tenant_max or UNBOUNDED,
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
-            job.request, share, int(bool(reply_channel)), most, job.footprint,
+            job.request, share, int(bool(reply_channel)), most, _footprint(job),
             int(job.takes_key),
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
@@ -143,6 +144,12 @@ class Creation(Reading):
     def tenants_share(self) -> int:
         """Bytes that one tenant may store where nothing else is said; 0 while that is not known."""
         return self._memory.one_tenants
+
+
+def _footprint(job: NewJob) -> int:
+    """Bytes that the job takes in Redis beside what every job does."""
+    metadata = sum(len(name) + len(value) for name, value in job.metadata.items())
+    return len(job.request) + len(job.webhook) + metadata + job.expected
 
 
 def _outcome(job: NewJob, reply: list[Any], quota: Decision | None, most: int) -> Outcome:

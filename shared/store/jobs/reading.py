@@ -6,6 +6,7 @@ from typing import Any, cast
 import msgspec
 
 from shared.domain.errors import InvalidRequest, JobNotFound
+from shared.domain.events import Prefix, Streamed
 from shared.domain.records import JOB_ID, ModelStatus, Record
 from shared.domain.states import JobState
 from shared.redis.connection import reachable
@@ -127,26 +128,26 @@ class Reading(ScriptCalls):
                 self.redis.zrem(key, *gone)
         return found
 
-    def streamed(self, job_id: str) -> tuple[str, tuple[int, ...], bool]:
-        """What earlier attempts of a job have streamed since the last reset.
-
-        Returns the text, its token ids, and whether anything else (an engine's own output) was sent.
-        """
-        text: list[str] = []
-        tokens: list[int] = []
+    def streamed(self, job_id: str) -> Streamed:
+        """What earlier attempts of a job have streamed since the last reset."""
+        said: dict[int, tuple[list[str], list[int]]] = {}
         other = False
         with reachable():
             entries = cast(list[Any], self.redis.xrange(self.keys("log", job_id)))
         for _, entry in entries:
             kind = entry[b"e"]
             if kind == b"reset":
-                text, tokens, other = [], [], False
+                said, other = {}, False
             elif kind == b"token":
-                text.append(msgspec.json.decode(entry[b"d"])["text"])
+                data = msgspec.json.decode(entry[b"d"])
+                text, tokens = said.setdefault(data.get("choice", 0), ([], []))
+                text.append(data["text"])
                 tokens += map(int, entry[b"t"].split(b",")) if entry.get(b"t") else ()
             elif kind == b"output":
                 other = True
-        return "".join(text), tuple(tokens), other
+        texts = [said.get(choice, ([], [])) for choice in range(1 + max(said, default=0))]
+        first, *further = (Prefix("".join(text), tuple(tokens)) for text, tokens in texts)
+        return Streamed(first.text, first.token_ids, other, tuple(further))
 
     def models(self) -> list[str]:
         """The models that have had jobs within the horizon."""

@@ -143,7 +143,7 @@ if share ~= '' then
     -- Nobody reads its events before it has ended, and its record can tell them all.
     job.unlogged = '1'
     put(job, 'unlogged', '1')
-    if speaks and outputs().speaks_of(refers, output) then job.head = '0-2' end
+    if speaks then job.head = '0-' .. int(1 + outputs().speaks_of(refers, output)) end
     flights().lend(job, now, output, usage, retention, refers)
     add(minute(model, now), 'hits', 1)
     return answer({'cached', int(now), output, usage})

@@ -77,6 +77,12 @@ METRICS = (
         "inference_tokens_total", "counter", "Tokens read and generated.", ("model", "direction")
     ),
     Metric(
+        "inference_draft_tokens_total",
+        "counter",
+        "Tokens that look-up decoding tried ahead, by what became of them, counted as each attempt ends.",
+        ("model", "outcome"),
+    ),
+    Metric(
         "inference_time_to_first_token_seconds",
         "histogram",
         "From the creation of a job to the first piece of its output.",

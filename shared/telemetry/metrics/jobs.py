@@ -61,6 +61,7 @@ class JobMetrics(Hooks):
             way: spread("inference_start_estimate_error_seconds", way) for way in ("late", "early")
         }
         self._tokens = by("inference_tokens_total", ("prompt", "completion"))
+        self._drafts = by("inference_draft_tokens_total", ("accepted", "rejected"))
         self._ends = by("inference_attempts_total", ENDS)
         self._reasons = by("inference_retries_total", REASONS)
         self._delayed = one("inference_retries_delayed_total")
@@ -118,6 +119,8 @@ class JobMetrics(Hooks):
             for piece in step.pieces:
                 tokens = len(piece.token_ids)
                 generated += tokens
+                if piece.choice:
+                    continue  # Texts of one job speak at once: the first one shows how fast they are.
                 before = self._spoke.get(piece.ticket)
                 self._spoke[piece.ticket] = now
                 if before is not None and tokens:
@@ -132,6 +135,9 @@ class JobMetrics(Hooks):
         self._spoke.pop(outcome.ticket, None)
         self._device.inc(outcome.device_seconds)
         self._tokens["prompt"].inc(outcome.usage.get("prompt_tokens", 0))
+        accepted = outcome.usage.get("accepted_tokens", 0)
+        self._drafts["accepted"].inc(accepted)
+        self._drafts["rejected"].inc(outcome.usage.get("drafted_tokens", 0) - accepted)
         if (tenant := self._running.get(outcome.ticket)) is not None:
             self._tenants.used(tenant, outcome.usage, outcome.device_seconds)
 

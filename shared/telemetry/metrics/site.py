@@ -50,22 +50,25 @@ class Site:
         self._ticks: list[Callable[[], None]] = [process.tick]
         self._ticker: Ticker | None = None
         self._unserve: Callable[[], None] = lambda: None
-        self._write: Callable[[], None] = lambda: None
+        self._writes: list[Callable[[], None]] = []
 
     def requests(self, routes: Collection[tuple[str, str]]) -> Hooks:
         """The API's observer. `routes` are (method, path template) pairs."""
         models = [spec.name for spec in self._settings.catalog]
         observer = RequestMetrics(self._instruments, routes, models)
         self._ticks.append(observer.tick)
-        self._write = observer.tick
+        self._writes.append(observer.tick)
         return observer
 
-    def jobs(self, model: str, engine_pid: Callable[[], int | None]) -> Hooks:
-        """A model worker's observer. `engine_pid` tells its engine host's process now."""
+    def process(self, name: str, pid: Callable[[], int | None]) -> None:
+        """Another process that this one looks after; `pid` tells which it is now."""
+        self._ticks.append(ProcessMetrics(self._instruments, name, pid).tick)
+
+    def jobs(self, model: str) -> Hooks:
+        """A worker's observer of one of its models."""
         observer = JobMetrics(self._instruments, model)
-        engine = ProcessMetrics(self._instruments, f"engine-{model}", engine_pid)
-        self._ticks += [observer.tick, engine.tick]
-        self._write = observer.tick
+        self._ticks.append(observer.tick)
+        self._writes.append(observer.tick)
         return observer
 
     def rescues(self) -> Hooks:
@@ -90,6 +93,10 @@ class Site:
         if self._source is None:
             return Exposition(self._instruments.registry, live=queues, first=self._write)
         return Exposition(self._source, live=queues, aside=aside, first=self._write)
+
+    def _write(self) -> None:
+        for write in self._writes:
+            write()
 
     def start(self, *, serving: bool) -> None:
         """Keep gauges up to date; `serving`: show this process's own metrics at `METRICS_PORT`."""

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.http.limits import LIGHT
+from api.http.gate import LIGHT
 from api.services import of
 from shared.domain.errors import ConfigError, StoreUnavailable
 from shared.hooks import Hooks

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.intake.cost import estimated_tokens, expected_bytes, share
+from api.intake.cost import estimated
 from shared.domain.catalog import Limits, ModelSpec
 from shared.store.jobs import JobStore
 
@@ -27,22 +27,22 @@ def test_tokens_are_estimated_from_bytes(
 ) -> None:
     spec = ModelSpec(name="m", engine=engine, limits=Limits(max_new_tokens=64))
 
-    assert estimated_tokens(spec, content, params) == tokens
+    assert estimated(spec, content, params).tokens == tokens
 
 
 def test_a_job_that_names_no_length_is_expected_to_write_as_much_as_the_model_may() -> None:
     spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
 
-    asked = expected_bytes(spec, "x", {"max_new_tokens": 64})
-    assert asked > expected_bytes(spec, "x", {"max_new_tokens": 1}) > 0
-    assert expected_bytes(spec, "x", {"max_new_tokens": None}) == asked
+    asked = estimated(spec, "x", {"max_new_tokens": 64}).bytes
+    assert asked > estimated(spec, "x", {"max_new_tokens": 1}).bytes > 0
+    assert estimated(spec, "x", {"max_new_tokens": None}).bytes == asked
 
 
 def test_scores_of_tokens_are_expected_too() -> None:
     spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
 
     plain, own, twenty = (
-        expected_bytes(spec, "x", {"max_new_tokens": 10, **more})
+        estimated(spec, "x", {"max_new_tokens": 10, **more}).bytes
         for more in ({}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 20})
     )
     assert own > plain
@@ -50,7 +50,12 @@ def test_scores_of_tokens_are_expected_too() -> None:
 
 
 def test_no_job_is_free() -> None:
-    assert [share(tokens) for tokens in (0, 1, 500)] == [1, 1, 500]
+    free, dear = (
+        estimated(ModelSpec(name="m", engine=engine), "x" * 400, {})
+        for engine in ("echo", "embedding")
+    )
+    assert (free.tokens, free.share) == (0, 1)
+    assert (dear.tokens, dear.share) == (100, 100)
 
 
 @pytest.mark.parametrize(

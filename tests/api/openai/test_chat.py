@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from api.openai.chat import ChatRequest, completion
 from api.openai.sampling import DEFAULTS
 
+JSON = {"type": "json_object"}
+CALLED = {"name": "weather", "arguments": "{}"}
 MESSAGES = [{"role": "user", "content": "Hello"}]
 ID = f"{1_764_500_000_123:012x}" + "a" * 20
 """Of a job whose id was made at that millisecond."""
@@ -23,7 +25,7 @@ JOB = {
 def asked(**members: Any) -> dict[str, Any]:
     """The job request that a chat request becomes, for a model that says nothing of sampling."""
     given = {"model": "llama", "messages": MESSAGES, **members}
-    return ChatRequest.model_validate(given).body({})
+    return ChatRequest.model_validate(given).body(given, {})
 
 
 def test_a_plain_chat_becomes_a_job_with_openais_defaults() -> None:
@@ -38,7 +40,7 @@ def test_a_plain_chat_becomes_a_job_with_openais_defaults() -> None:
 def test_messages_and_tools_go_to_the_template_as_they_came() -> None:
     messages = [
         {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": CALLED}]},
     ]
     tools = [{"type": "function", "function": {"name": "weather"}}]
 
@@ -62,6 +64,7 @@ def test_messages_and_tools_go_to_the_template_as_they_came() -> None:
         ({"logprobs": True}, {"logprobs": True, "top_logprobs": 0}),
         ({"logprobs": True, "top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
         ({"top_k": 40, "min_p": 0.1}, {"top_k": 40, "min_p": 0.1}),
+        ({"response_format": JSON}, {"response_format": JSON}),
     ],
 )
 def test_params_by_their_native_names(given: dict[str, Any], native: dict[str, Any]) -> None:
@@ -114,6 +117,7 @@ def test_what_cannot_mean_anything_here_is_left_out(ignored: dict[str, Any]) -> 
         ({"top_logprobs": 2}, "logprobs: true"),
         ({"stream_options": {"include_usage": True}}, "stream: true"),
         ({"temprature": 1}, "temprature"),
+        ({"tool_choice": "required"}, "tool_choice"),
     ],
 )
 def test_what_would_change_the_meaning_is_refused(given: dict[str, Any], words: str) -> None:

@@ -11,6 +11,9 @@ from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
 from shared.store.jobs import JobStore
 
+USER = {"role": "user", "content": "hi"}
+IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}
+TOOL = {"type": "function", "function": {"name": "f"}}
 BOUND = {"tokens": 512, "bytes": 2048}
 
 
@@ -85,13 +88,40 @@ def test_the_widest_worker_decides(store: JobStore) -> None:
     tell(store, "m", "narrow", BOUND)
     tell(store, "m", "wide", {"tokens": 512, "bytes": 4096})
 
-    known.check(spec, "x" * 4096)
+    known.check(spec, "x" * 4096, {})
+    known.check(spec, "x" * 4097, {"truncate": "left"})
     with pytest.raises(InputRefused, match="4096"):
-        known.check(spec, "x" * 4097)
+        known.check(spec, "x" * 4097, {})
 
     tell(store, "m", "silent", None)
     now[0] = FRESH / 2
     with pytest.raises(InputRefused):
-        known.check(spec, "x" * 4097)
+        known.check(spec, "x" * 4097, {})
     now[0] = FRESH
-    known.check(spec, "x" * 4097)
+    known.check(spec, "x" * 4097, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"prompt": [1, 400]}, "invalid_input"),
+        ({"prompt": [1] * 9}, "prompt_too_long"),
+        ({"prompt": "a", "params": {"logit_bias": {"400": 1}}}, "invalid_input"),
+        ({"prompt": "a", "params": {"stop_token_ids": [400]}}, "invalid_input"),
+        ({"input": {"messages": [USER], "tools": [TOOL]}}, "invalid_input"),
+        ({"prompt": "a", "params": {"n": 9}}, "invalid_request"),
+        ({"input": {"messages": [IMAGE]}}, "invalid_request"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused_and_leaves_nothing_behind(
+    client: FlaskClient, store: JobStore, body: dict[str, Any], code: str
+) -> None:
+    accepted = {"vocabulary": 400, "chat": ["messages"]}
+    engine = {"prompt_bounds": {"tokens": 8}, "accepted": accepted}
+    store.beat("llama", "w", msgspec.json.encode({"state": "ready", "engine": engine}), [])
+
+    answer = client.post("/v1/jobs", json={"model": "llama", **body})
+
+    assert (answer.status_code, answer.json["code"]) == (422, code)
+    assert waiting(store, "llama") == 0
+    assert not list(store.redis.scan_iter(f"{store.keys('job', '')}*"))

@@ -301,9 +301,19 @@ def test_who_waits_for_an_end_hears_all_that_was_said_of_it(store: JobStore, hub
         store.claim(MODEL, 1, "w")
         end = Finish(job_id, 1, JobState.SUCCEEDED, b'"a b"', b"", b'{"run_ms":1}', further=further)
         store.write([end])
-        told = waiter.wait(5)
+        eventually(lambda: waiter.wait(5), what="the end")
+        told = waiter.wait(0)
 
     read = store.get(job_id).fields
     assert told is not None
     assert told.fields.items() >= {"output": '"a b"', "usage": '{"run_ms":1}', **further}.items()
     assert read.items() >= told.fields.items() - {("error", ""), ("cached", "0")}
+
+
+def test_who_waits_may_look_around_at_each_tick(store: JobStore, hub: EventHub) -> None:
+    hub.start()
+    with hub.expect(new_job_id()) as waiter:
+        assert waiter.wait(60) is None
+        assert waiter.wait(60) is None
+        hub.stop()
+        assert waiter.wait(60) is None

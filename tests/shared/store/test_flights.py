@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from shared.domain.creation import Cached, Created, Followed, Outcome, Replayed
+from shared.domain.events import Prefix
 from shared.domain.records import Append, Claim, Finish, NewJob, Record, WriteResult, new_job_id
 from shared.domain.sharing import Result, Share
 from shared.domain.states import JobState
@@ -204,12 +205,28 @@ def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
     succeed(store, held)
 
     assert held.id == leader.id and claim(store) == []
-    assert before == [("hello", (1, 2), False)] * 2
+    assert before == [("hello", (1, 2), False, ())] * 2
     for job in (early, late):
         assert isinstance(job, Followed)
         assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
         assert store.streamed(job.id)[0] == "hello"
     assert [kind for _, kind in kinds(store, late)] == ["status", "token", "token", "done"]
+
+
+def test_followers_are_told_each_text_of_a_job_apart(store: JobStore) -> None:
+    leader, early = ask(store), ask(store)
+    [held] = claim(store)
+    said = [("a", 0), ("x", 1), ("b", 0), ("y", 1), ("z", 1)]
+    for seq, (text, choice) in enumerate(said, 1):
+        if seq == 4:
+            late = ask(store)
+        data = json.dumps({"text": text, "index": 0} | ({"choice": choice} if choice else {}))
+        store.write([Append(held.id, held.attempt, seq, "token", data.encode(), str(seq))])
+
+    told = store.streamed(leader.id)
+    assert told == ("ab", (1, 3), False, (Prefix("xyz", (2, 4, 5)),))
+    assert [store.streamed(job.id) for job in (early, late)] == [told] * 2
+    assert len(kinds(store, late)) == 1 + 2 + 2
 
 
 def test_a_repeated_create_of_a_follower_makes_no_second(store: JobStore) -> None:
@@ -369,7 +386,7 @@ def test_a_reset_reaches_the_followers(store: JobStore) -> None:
     [held] = claim(store)
     say(store, held, 1, "he", 1)
     store.write([Append(held.id, 1, 2, "reset", b'{"attempt":1}')])
-    assert store.streamed(other.id) == ("", (), False)
+    assert store.streamed(other.id) == ("", (), False, ())
     late = ask(store)
     say(store, held, 3, "hello", 3)
     assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2

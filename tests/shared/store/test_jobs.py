@@ -17,6 +17,7 @@ from shared.domain.errors import (
     JobNotTerminal,
     StoreUnavailable,
 )
+from shared.domain.events import Prefix
 from shared.domain.quotas import Charge, ClientCharges, Policy
 from shared.domain.records import (
     Append,
@@ -506,7 +507,28 @@ def test_streamed_text_is_read_back_since_the_last_reset(store: JobStore) -> Non
             Append(job_id, 1, 4, "token", json.dumps({"text": "w", "index": 2}).encode(), "4"),
         ]
     )
-    assert store.streamed(job_id) == ("néw", (2, 3, 4), False)
+    assert store.streamed(job_id) == ("néw", (2, 3, 4), False, ())
+
+
+def test_texts_of_one_job_are_read_back_apart(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    said = [("a", 0, "1"), ("x", 2, "7"), ("b", 0, "2,3"), ("y", 2, "8")]
+    store.write(
+        [
+            Append(
+                job_id,
+                1,
+                seq,
+                "token",
+                json.dumps({"text": text, "index": 0} | ({"choice": n} if n else {})).encode(),
+                tokens,
+            )
+            for seq, (text, n, tokens) in enumerate(said, 1)
+        ]
+    )
+    further = (Prefix(), Prefix("xy", (7, 8)))
+    assert store.streamed(job_id) == ("ab", (1, 2, 3), False, further)
 
 
 def test_the_first_job_rings_and_the_next_do_not(store: JobStore) -> None:

@@ -91,6 +91,24 @@ def test_the_events_of_an_answer_are_told_without_a_log(store: JobStore) -> None
     assert log.exists(job_id) and not store.redis.exists(store.keys("log", job_id))
 
 
+def test_each_text_of_an_answer_has_an_event_of_its_own(store: JobStore) -> None:
+    choices = [{"index": n, "text": text} for n, text in enumerate(("a", "", "c"))]
+    ask(store)
+    succeed(store, claim(store)[0], json.dumps({"text": "a", "choices": choices}).encode())
+    [job_id] = hits(store, 1)
+
+    log = EventLog(store.redis, store.keys)
+    told = log.read(job_id)
+
+    assert [str(event.id) for event in told] == ["0-1", "0-2", "0-3", "0-4"]
+    assert [json.loads(event.data) for event in told[1:3]] == [
+        {"text": "a", "index": 0},
+        {"text": "c", "index": 0, "choice": 2},
+    ]
+    assert [str(event.id) for event in log.read(job_id, EventId(0, 2))] == ["0-3", "0-4"]
+    assert [event.kind for event in log.read(job_id, EventId(0, 3))] == ["done"]
+
+
 def test_an_answer_without_a_text_has_no_event_for_one(store: JobStore) -> None:
     created = ask(store)
     succeed(store, claim(store)[0], b'{"embeddings":[[1.0]]}')

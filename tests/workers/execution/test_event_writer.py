@@ -172,6 +172,26 @@ def test_text_that_gathers_during_a_write_is_one_event(kept: Store, scene: Scene
     assert said[0].data == b'{"text":"abcd","index":0}' and said[0].tokens == "97,98,99,100"
 
 
+def test_each_text_of_a_job_has_events_of_its_own(kept: Store, scene: Scene) -> None:
+    one = attempt(1)
+    for words in ("abc", "de"):
+        pieces = [
+            PieceOut(one.ticket, word, (ord(word),), choice=choice)
+            for choice, word in enumerate(words)
+        ]
+        scene.step([(one, piece) for piece in [*pieces, *pieces]], [])
+    assert scene.writer.flush(5)
+    said = [write for writes in kept.calls for write in writes if isinstance(write, Append)]
+    assert [write.data for write in said] == [
+        b'{"text":"aa","index":0}',
+        b'{"text":"bb","index":0,"choice":1}',
+        b'{"text":"cc","index":0,"choice":2}',
+        b'{"text":"dd","index":2}',
+        b'{"text":"ee","index":2,"choice":1}',
+    ]
+    assert [write.tokens for write in said][:2] == ["97,97", "98,98"]
+
+
 def test_pieces_without_text_stay_in_their_order(kept: Store, scene: Scene) -> None:
     one = attempt(1)
     said = [PieceOut(one.ticket, "a", (1,)), PieceOut(one.ticket, output=b"[2]")]

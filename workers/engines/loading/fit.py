@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.domain.errors import ConfigError
-from workers.engines.loading.local_model import INDEX, read_json
+from workers.engines.loading.foreign_files import INDEX
+from workers.engines.loading.local_model import read_json
 
 CAST = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Bytes of the formats that loading turns into the wanted one."""

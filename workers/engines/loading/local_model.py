@@ -14,9 +14,7 @@ import transformers
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
-
-INDEX = "model.safetensors.index.json"
-PICKLED = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+from workers.engines.loading.foreign_files import INDEX, refuse_foreign
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +38,8 @@ def model_directory(spec: ModelSpec) -> Path:
     path = spec.path
     if path is None:
         raise ConfigError(f"{where}: the engine {spec.engine} needs a local model directory")
+    if path.is_file():
+        raise ConfigError(f"{where}: {path} is a file; name the directory that it is in")
     if not path.is_dir():
         raise ConfigError(f"{where}: there is no directory {path}")
     return path
@@ -47,6 +47,7 @@ def model_directory(spec: ModelSpec) -> Path:
 
 def check_directory(path: Path, where: str) -> None:
     """Raise `ConfigError` unless `path` holds a config, safetensors, and nothing that runs."""
+    refuse_foreign(path, where)
     if not (path / "config.json").is_file():
         raise ConfigError(f"{where}: {path} has no config.json")
     if (path / "adapter_config.json").exists():
@@ -121,9 +122,7 @@ def _check_weights(path: Path, where: str) -> None:
     if (path / "model.safetensors").is_file():
         return
     if not (path / INDEX).is_file():
-        pickled = sorted(file.name for file in path.iterdir() if file.suffix in PICKLED)
-        found = f" Pickled weights are never loaded: {', '.join(pickled)}." if pickled else ""
-        raise ConfigError(f"{where}: {path} has no model.safetensors and no {INDEX}.{found}")
+        raise ConfigError(f"{where}: {path} has no model.safetensors and no {INDEX}.")
     shards = read_json(path / INDEX, where).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise ConfigError(f"{where}: {path / INDEX} has no weight_map")

@@ -1,6 +1,7 @@
 """Reads tokenizer and model from a directory that was found safe; nothing is fetched, no code is run."""
 
 import atexit
+import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,11 @@ from workers.engines.loading.fit import Need, needed
 from workers.engines.loading.load_report import refuse_unread
 from workers.engines.loading.placement import Placement
 from workers.engines.loading.quantization import Quantization, quantization
+from workers.engines.loading.quantized_check import check_kernels
+from workers.engines.loading.text_part import TextPart
 from workers.engines.loading.tokenizer_file import read_tokenizer
+
+_log = logging.getLogger(__name__)
 
 FULL = 4
 """Bytes of a number that was dequantised, before it is made smaller."""
@@ -59,19 +64,26 @@ def read(auto_model: Any, path: Path, placement: Placement, where: str) -> tuple
     if method is not None and method.plain:
         # What comes out of dequantising has its own format, whatever was asked for.
         model = model.to(placement.dtype)
-    return tokenizer, (model.to(placement.device) if whole else model).eval()
+    model = (model.to(placement.device) if whole else model).eval()
+    if method is not None and not method.plain:
+        layers = check_kernels(model, placement.device, where)
+        _log.info("%s: %d layers run with kernels for %s", where, layers, method.method)
+    return tokenizer, model
 
 
 def _need(
     auto_model: Any, path: Path, placement: Placement, method: Quantization | None, where: str
 ) -> Need:
-    """What the model takes once it is loaded: in full precision where it is dequantised."""
+    """What the model takes once it is loaded: in full precision where it is dequantised, and without the
+    parts of it that are left out.
+    """
     need = needed(path, placement.dtype.itemsize, placement.tokens, where)
-    if method is None or not method.plain:
+    dequantised = method is not None and method.plain
+    if not dequantised and (method is not None or not isinstance(auto_model, TextPart)):
         return need
     numbers = sum(p.numel() for p in without_weights(auto_model, path, placement).parameters())
-    size = FULL if placement.device.type == "cpu" else placement.dtype.itemsize
-    return replace(need, weights=numbers * size)
+    full = dequantised and placement.device.type == "cpu"
+    return replace(need, weights=numbers * (FULL if full else placement.dtype.itemsize))
 
 
 def _spread(auto_model: Any, path: Path, placement: Placement, where: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ SIDE_FILES = (
 OTHER_KEYS = ("compression_config", "quantization")
 """Keys of config.json under which compressed-tensors of old and MLX write their method down."""
 NAMES = ("quant_method", "quant_algo", "quant_type", "algorithm", "format", "bits", "w_bit")
+READ_HERE = "fp8, mxfp4 or compressed-tensors"
+"""Methods that need no kernels: on a CPU their weights are dequantised when they are loaded."""
 PACKED_TYPES = frozenset({"I8", "U8", "I16", "U16", "I32", "U32"})
 PACKED_NAMES = ("weight", "qweight", "packed", "blocks")
 
@@ -80,8 +82,15 @@ def _known(path: Path, said: Any, on_cpu: bool, where: str) -> Quantization:
         quantizer.validate_environment(device_map=None)
     except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{where}: {path} is quantised by {method}, which cannot be read here: {error}"
+            f"{where}: {path} is quantised by {method}, which cannot be read here: {str(error).rstrip('.')};"
+            f" have its kernels installed, or take a checkpoint that is not quantised, or by {READ_HERE}"
         ) from error
+    if getattr(config, "load_in_8bit", False) and config.llm_int8_threshold:
+        raise ConfigError(
+            f"{where}: {path} is quantised by bitsandbytes with llm_int8_threshold"
+            f" {config.llm_int8_threshold:g}, by which the texts of a batch change one another; set it to 0"
+            " in its config.json"
+        )
     return Quantization(method, config, bool(getattr(config, "dequantize", False)))
 
 

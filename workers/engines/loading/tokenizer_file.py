@@ -15,9 +15,11 @@ import transformers
 from tokenizers import Tokenizer
 
 from shared.domain.errors import ConfigError
+from workers.engines.loading.foreign_files import refuse_without_tokenizer
 from workers.engines.loading.local_model import read_json
 
 FILE = "tokenizer.json"
+TEMPLATE = "chat_template.json"
 VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
 """What older models have instead, and packages that can read it."""
 PROBES = (
@@ -43,6 +45,8 @@ def read_tokenizer(path: Path, where: str) -> Any:
     Raises `ConfigError` for one that cannot be read here, naming the package that is missing, and whatever
     transformers raises.
     """
+    settings = read_json(path / "tokenizer_config.json", where)
+    refuse_without_tokenizer(path, str(settings.get("tokenizer_class") or ""), where)
     _check_packages(path, where)
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         str(path), local_files_only=True, trust_remote_code=False
@@ -53,8 +57,10 @@ def read_tokenizer(path: Path, where: str) -> Any:
         # A file may bring both; transformers sets them anew for every text that it is given.
         backend.no_padding()
         backend.no_truncation()
-        settings = read_json(path / "tokenizer_config.json", where)
         _follow(backend, _as_configured(file, settings), f"{where}: {file}")
+    if not getattr(tokenizer, "chat_template", None):
+        # Where processors of models that also see keep it, and tokenizers do not look.
+        tokenizer.chat_template = read_json(path / TEMPLATE, where).get("chat_template")
     return tokenizer
 
 

@@ -1,7 +1,7 @@
 """The part of a sequence that goes into one step, and the rows of logits that are wanted of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
@@ -10,7 +10,8 @@ from workers.engines.texts.sequence import NO_SLOT, Sequence
 class Chunk:
     """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`.
 
-    Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot.
+    Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot. The
+    last of them may be a `draft`: tokens that the text does not have yet, and that may be wrong.
     """
 
     sequence: Sequence
@@ -18,6 +19,7 @@ class Chunk:
     start: int
     length: int
     source: int = NO_SLOT
+    draft: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
@@ -25,23 +27,34 @@ class Chunk:
 
     @property
     def samples(self) -> bool:
-        """The chunk ends where the text ends: its last logits choose the next token."""
-        return self.end == len(self.sequence.tokens)
+        """The chunk reaches the text's end: its logits choose the next token, or more with a draft."""
+        return self.end - len(self.draft) == len(self.sequence.tokens)
 
     @property
     def tokens(self) -> list[int]:
-        return self.sequence.tokens[self.start : self.end]
+        return [*self.sequence.tokens[self.start : self.end], *self.draft]
 
     @property
     def rows(self) -> "Iterator[Row]":
         """Where logits are wanted."""
         for position in range(max(self.start, self.sequence.wanted), self.end):
-            yield Row(self.sequence, position)
+            yield Row(self.sequence, position, self.draft)
+
+    def drafting(self, draft: tuple[int, ...]) -> "Chunk":
+        """The chunk with a draft behind it, in place of the one that it has."""
+        length = self.length - len(self.draft) + len(draft)
+        return replace(self, length=length, draft=draft)
+
+    def behind(self, accepted: int) -> "Chunk":
+        """The part of the draft behind its first `accepted` tokens."""
+        rest = self.draft[accepted:]
+        return replace(self, start=self.end - len(rest), length=len(rest), draft=rest)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A position in a sequence whose logits were wanted."""
+    """A position in a sequence, or in the `draft` behind it, whose logits were wanted."""
 
     sequence: Sequence
     position: int
+    draft: tuple[int, ...] = ()

@@ -7,32 +7,37 @@ from typing import Any
 
 import msgspec
 import torch
-from transformers import AutoModelForCausalLM
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.intake import Intake
+from workers.engines.batching.reader import LONG
 from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
+from workers.engines.loading.text_part import TextPart
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.adapter_check import check, samples
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.families import check_family
+from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import static_runner
+from workers.engines.text_generation.forward.unpacked import unpacked_runner
+from workers.engines.text_generation.grammar.masks import Masks
+from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
+from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
+from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
@@ -40,6 +45,9 @@ from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
 """Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
+
+WAYS = {"stacked": "stacked", "static": "one by one"}
+"""How a model runs that is not packed, in words."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,10 +60,12 @@ class TextGeneration:
         self.taken: Items[str] = ()
         self._own = spec.name if spec.base is not None else ""
         """The adapter of jobs that name none."""
+        self._jobs: dict[str, Choices] = {}
         self._sequences: dict[str, Sequence] = {}
+        """The texts that are being made, of all jobs."""
         self._intake = Intake(self._begin)
         self._ended: dict[str, str] = {}
-        """Jobs that an earlier attempt had finished, with the reason; they need no step."""
+        """Texts that an earlier attempt had finished, with the reason; they need no step."""
 
     @torch.inference_mode()
     def load(self) -> EngineInfo:
@@ -63,9 +73,11 @@ class TextGeneration:
         path = trusted_directory(self._spec)
         placement = place(self._spec)
         where = f"models.{self._spec.name}.path"
-        check_family(path, where)
+        auto_model = auto_model_of(path, where)
         read_json(path / "generation_config.json", where)
-        tokenizer, model = read(AutoModelForCausalLM, path, placement, where)
+        tokenizer, model = read(auto_model, path, placement, where)
+        if isinstance(auto_model, TextPart):
+            auto_model.check(model, where)
         return self.serve(tokenizer, model, placement)
 
     @torch.inference_mode()
@@ -86,7 +98,7 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, rewind = 0, None
+        graphs, state_bytes, rewind = 0, 0, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
@@ -97,31 +109,50 @@ class TextGeneration:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            self._runner = static_runner(model, placement, slots)
-            batching, reason = "static", str(error)
-            _log.warning("%s is not packed, it runs one by one: %s", self._spec.name, reason)
-            adapters.refuse_all(
-                f"its base model runs one text at a time ({reason}), without adapters"
-            )
+            way = unpacked_runner(model, placement, slots, length)
+            self._runner, batching, slots = way.runner, way.batching, way.slots
+            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
+            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
         if self._own in adapters.refused:
             raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
-        self._listener = Listener(detokenizer, ends)
-        validator = InputValidator(tokenizer, detokenizer, limits, vocabulary, context, defaults)
+        self._grammars = Grammars(tokenizer, vocabulary, ends)
+        self._masks = Masks(self._grammars.words)
+        self._listener = Listener(detokenizer)
+        validator = InputValidator(
+            tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
+        )
         self._validators = {"": validator} | {
             one.name: validator
             if one.limits == limits
-            else InputValidator(tokenizer, detokenizer, one.limits, vocabulary, context, defaults)
+            else InputValidator(
+                tokenizer, detokenizer, one.limits, vocabulary, context, defaults, ends
+            )
             for one in self._spec.adapters
             if one.name in adapters.names
         }
-        reuse = self._spec.batch.prefix_reuse and batching == "packed"
+        packed = batching == "packed"
+        reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
-        self._scheduler = Scheduler(slots, budget, reuse=reuse, public=public, rewind=rewind)
+        if packed:
+            drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
+        else:
+            drafts = none(f"it needs a packed model, and this one runs {batching}")
+        self._scheduler = Scheduler(
+            slots,
+            budget,
+            reuse=reuse,
+            public=public,
+            copies=packed,
+            rewind=rewind,
+            as_made=not packed,
+            drafter=drafts.drafter,
+        )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
             # A few more than there are slots, so that a slot that falls free is taken in the next step.
@@ -134,17 +165,21 @@ class TextGeneration:
                 "reason": reason,
                 "slots": slots,
                 "slot_tokens": length,
+                "slot_state_bytes": state_bytes,
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
+                "speculation": drafts.details,
                 "cuda_graphs": graphs,
                 "prompt_bounds": msgspec.to_builtins(validator.bounds),
+                "accepted": msgspec.to_builtins(validator.accepted),
                 "generation_config": defaults.to_json(),
             },
             adapters={
                 name: {
                     "adapter_rank": adapters.ranks[name],
                     "prompt_bounds": msgspec.to_builtins(self._validators[name].bounds),
+                    "accepted": msgspec.to_builtins(self._validators[name].accepted),
                 }
                 for name in adapters.names
             },
@@ -152,25 +187,36 @@ class TextGeneration:
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._sequences or work.id in self._intake:
+        if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
-        read = partial(self._validators[work.adapter].read, work)
-        self._intake.admit(work, length_of(work.content), read)
+        known = self._grammars.knows(work.params)
+        # A grammar is compiled where long inputs are read, so that no text waits for it.
+        size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
+        self._intake.admit(work, size, partial(self._read, work))
+
+    def _read(self, work: Work) -> list[int]:
+        self._grammars.compile(work.params)
+        return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
-        sequence = self._validators[work.adapter].sequence(work, prompt)
-        self._sequences[sequence.id] = sequence
-        if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
-            self._ended[sequence.id] = sequence.ended
-        else:
-            self._scheduler.add(sequence)
+        sequences = self._validators[work.adapter].sequences(work, prompt)
+        for sequence in sequences:
+            said = sequence.tokens[sequence.prompt_length :]
+            sequence.matcher = self._grammars.matcher(work.params, said, sequence.ends)
+        self._jobs[work.id] = Choices(sequences)
+        for sequence in sequences:
+            self._sequences[sequence.id] = sequence
+            if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
+                self._ended[sequence.id] = sequence.ended
+            else:
+                self._scheduler.add(sequence)
 
     def cancel(self, job_id: str) -> None:
         self._intake.cancel(job_id)
-        sequence = self._sequences.get(job_id)
-        if sequence is not None:
+        job = self._jobs.pop(job_id, None)
+        for sequence in job.living if job is not None else ():
             self._let_go(sequence, scrub=True)
 
     @torch.inference_mode()
@@ -180,54 +226,72 @@ class TextGeneration:
         self.taken = ()
         self._intake.take_in()
         chunks = self._scheduler.plan()
-        self.taken = [chunk.sequence.id for chunk in chunks]
+        self.taken = list(dict.fromkeys(chunk.sequence.job for chunk in chunks))
         self.budget.spend(sum(chunk.length for chunk in chunks), least=1)
         self._scheduler.begin(chunks)
         turns = self._turns(chunks) if chunks else []
         # Nothing above has changed any sequence, and nothing below can fail.
-        self._scheduler.commit(chunks)
-        step = Step(
-            batch_size=len(chunks),
-            shares={chunk.sequence.id: chunk.length for chunk in chunks},
-        )
+        self._scheduler.commit(chunks, _accepted(turns))
+        shares: dict[str, float] = {}
+        for chunk in chunks:
+            shares[chunk.sequence.job] = shares.get(chunk.sequence.job, 0.0) + chunk.length
+        step = Step(batch_size=len(chunks), shares=shares)
         step.outcomes.extend(self._intake.refusals())
-        for job_id, reason in list(self._ended.items()):
-            self._finish(self._sequences[job_id], reason, step)
+        for name, reason in list(self._ended.items()):
+            self._finish(self._sequences[name], reason, step)
         for turn in turns:
             self._commit(turn, step)
         return step
 
     def pending(self) -> int:
-        return len(self._sequences) + len(self._intake)
+        return len(self._jobs) + len(self._intake)
 
     def batch_delay(self) -> float:
         """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
-        return self._intake.batch_delay(busy=bool(self._sequences))
+        return self._intake.batch_delay(busy=bool(self._jobs))
 
     def _turns(self, chunks: Items[Chunk]) -> list[Turn]:
         """What the step says. When it raises, nobody will meet what it has written into slots."""
+        masks = self._masks.begin(chunks)
         try:
             rows, logits = self._runner.run(chunks)
-            draws = [row.sequence.draw(row.position) for row in rows]
-            return list(self._listener.turns(rows, sampler.choose(logits, draws)))
+            draws = [row.sequence.draw(row.position, row.draft) for row in rows]
+            allowed = masks.join(rows) if masks is not None else None
+            chosen = sampler.choose(logits, draws, allowed)
+            turns = list(self._listener.turns(rows, chosen))
+            if None in chosen.tokens:
+                # What is no number must not stay behind a text, where masked places are multiplied by 0.
+                right = _accepted(turns)
+                drafting = [chunk for chunk in chunks if chunk.draft]
+                self._runner.undo([c.behind(right[c.sequence.id]) for c in drafting])
+            return turns
         except BaseException:
+            if masks is not None:
+                masks.abandon()
             self._runner.undo(chunks)
             raise
 
     def _commit(self, turn: Turn, step: Step) -> None:
         sequence = turn.sequence
+        if sequence.job not in self._jobs:
+            return  # Another one of its job's texts has failed in this step.
         if turn.broken:
-            self._let_go(sequence, scrub=True)
+            self.cancel(sequence.job)
             message = "The model's output for this job is not a number (NaN or infinity)."
-            step.outcomes.append(Failed(sequence.id, "engine_error", message))
+            step.outcomes.append(Failed(sequence.job, "engine_error", message))
             return
         sequence.scores += turn.scores
-        if turn.token is not None:
-            sequence.tokens.append(turn.token)
+        sequence.tokens += turn.tokens
+        if sequence.matcher is not None:
+            for token in turn.tokens:
+                sequence.matcher.take(token)
         sequence.spoken = turn.spoken
         if turn.said.text:
             sequence.text.append(turn.said.text)
-            step.pieces.append(Piece(sequence.id, turn.said.text, turn.said.token_ids))
+            said = turn.said
+            step.pieces.append(
+                Piece(sequence.job, said.text, said.token_ids, choice=sequence.choice)
+            )
         if turn.reason is not None:
             self._finish(sequence, turn.reason, step)
 
@@ -236,7 +300,11 @@ class TextGeneration:
         output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
         if sequence.sampling.logprobs is not None:
             output["logprobs"] = to_json(sequence.scores, self._name, alone=sequence.alone)
-        step.outcomes.append(Finished(sequence.id, output, sequence.usage(sequence.reused)))
+        job = self._jobs[sequence.job]
+        job.end(sequence, output)
+        if job.complete:
+            del self._jobs[sequence.job]
+            step.outcomes.append(Finished(sequence.job, job.output, job.usage))
 
     def _let_go(self, sequence: Sequence, *, scrub: bool) -> None:
         del self._sequences[sequence.id]
@@ -245,6 +313,11 @@ class TextGeneration:
         slot = self._scheduler.remove(sequence, forget=scrub)
         if slot != NO_SLOT:
             self._runner.release(slot, scrub=scrub)
+
+
+def _accepted(turns: Items[Turn]) -> dict[str, int]:
+    """How many tokens of each sequence's draft were right."""
+    return {turn.sequence.id: turn.accepted for turn in turns}
 
 
 def _eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

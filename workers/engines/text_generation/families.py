@@ -1,12 +1,14 @@
 """Is it a causal language model by its name? Asked of config.json, before anything is loaded."""
 
 from pathlib import Path
+from typing import Any
 
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from shared.domain.errors import ConfigError
 from workers.engines.loading.local_model import read_json
+from workers.engines.loading.text_part import TextPart, several_senses
 
 CAUSAL = (
     "ForCausalLM",
@@ -18,8 +20,11 @@ CAUSAL = (
 """How names of architectures end that have a head to make text with."""
 
 
-def check_family(path: Path, where: str) -> None:
-    """Raise `ConfigError` for a model of another family, naming it."""
+def auto_model_of(path: Path, where: str) -> Any:
+    """What loads the model: transformers' Auto class, or `TextPart` for one that also sees or hears.
+
+    Raises `ConfigError` for a model of another family, naming it.
+    """
     config = read_json(path / "config.json", where)
     kind = str(config.get("model_type"))
     names = [str(name) for name in config.get("architectures") or []]
@@ -34,6 +39,11 @@ def check_family(path: Path, where: str) -> None:
         raise ConfigError(
             f"{where}: {name} is an encoder-decoder; text-generation serves causal language models"
         )
+    both = several_senses(known)
+    if both is not None and (
+        name == both or known.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    ):
+        return TextPart(both)
     if known.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ConfigError(f"{where}: {name} ({kind}) is no causal language model of transformers")
     own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[known.model_type]
@@ -41,3 +51,4 @@ def check_family(path: Path, where: str) -> None:
         raise ConfigError(
             f"{where}: {name} is no causal language model: its weights are made for something else"
         )
+    return transformers.AutoModelForCausalLM

@@ -1,15 +1,18 @@
 """Plans which tokens of which sequences go into the next step, and in which slots. No torch."""
 
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from functools import partial
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend
+from workers.engines.text_generation.speculation.drafter import Drafter
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 SMALLEST_CHUNK = 16
 """Tokens of prefill that every step can take, however many sequences decode."""
+NONE: Mapping[str, int] = {}
 
 
 class Scheduler:
@@ -17,10 +20,14 @@ class Scheduler:
 
     A long prompt is taken in chunks, so that it slows the texts beside it by at most a budget's worth
     of work a step. With `reuse` a newcomer starts behind the longest beginning of its text that some
-    slot holds: one of its own tenant's, or one of the `public` blocks. `plan` changes nothing; `begin`
+    slot holds: one of its own tenant's, or one of the `public` blocks. With `copies` the runner can begin
+    where another slot has got to: then the prompt of a job with several texts is computed for one of them,
+    and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
-    has lost some of what its beginning needs.
+    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
+    it was made: its prompt, then a token a step.
+    What the budget has left goes into drafts of a `drafter`.
     """
 
     def __init__(
@@ -30,12 +37,18 @@ class Scheduler:
         *,
         reuse: bool = False,
         public: frozenset[bytes] = frozenset(),
+        drafter: Drafter | None = None,
+        copies: bool = False,
         rewind: int | None = None,
+        as_made: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
         self._reuse = reuse
         self._public = public
+        self._drafter = drafter
+        self._copies = copies
+        self._as_made = as_made
         self._prefixes = Prefixes(slots)
         self._rewind = rewind
         self._written = [0] * slots
@@ -58,6 +71,8 @@ class Scheduler:
 
         `forget`: what the slot holds must not be used again.
         """
+        if self._drafter is not None:
+            self._drafter.forget(sequence)
         slot, sequence.slot = sequence.slot, NO_SLOT
         if slot == NO_SLOT:
             self._waiting.remove(sequence)
@@ -79,10 +94,11 @@ class Scheduler:
         coming: set[bytes] = set()
         for sequence in self._running:
             if left > 0 and len(sequence.tokens) - sequence.cached > 1:
-                chunks.append(_chunk(sequence, sequence.slot, sequence.cached, left))
+                chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
-        return chunks + self._newcomers(left, coming)
+        chunks += self._newcomers(left, coming)
+        return chunks if self._drafter is None else self._drafter.extend(chunks, self.budget)
 
     def begin(self, chunks: Items[Chunk]) -> None:
         """The step is about to be run, and may fail half-way: newcomers overwrite what slots held."""
@@ -94,10 +110,17 @@ class Scheduler:
                 written = 0 if chunk.source == NO_SLOT else self._written[chunk.source]
             self._written[chunk.slot] = max(written, chunk.end)
 
-    def commit(self, chunks: Items[Chunk]) -> None:
-        """The step has been run: newcomers own their slots, and what was run is cached."""
-        for chunk in chunks:
-            sequence = chunk.sequence
+    def commit(self, chunks: Items[Chunk], accepted: Mapping[str, int] = NONE) -> None:
+        """The step has been run: newcomers own their slots, and what was run is cached.
+
+        Of a draft those tokens are that were right, `accepted` by the sequence's id.
+        """
+        for planned in chunks:
+            sequence = planned.sequence
+            right = accepted.get(sequence.id, 0)
+            chunk = planned.drafting(planned.draft[:right])
+            if self._drafter is not None and planned.samples:
+                self._drafter.judge(sequence, len(planned.draft), right)
             if sequence.slot == NO_SLOT:
                 self._settle(chunk)
             sequence.cached = chunk.end
@@ -115,17 +138,31 @@ class Scheduler:
         Whoever begins with one of them waits for it, a slot being kept: the next step copies it.
         """
         chunks: list[Chunk] = []
-        free, taken = list(self._free), set[int]()
+        free, taken, begun = list(self._free), set[int](), set[str]()
         for sequence, _ in zip(self._waiting, self._free, strict=False):
             if left <= 0:
                 break
+            if self._copies and sequence.siblings:
+                shared = sequence.shared_length
+                lead = _lead(sequence, shared)
+                computed = lead is not None and lead.cached >= shared
+                if lead is not None and computed and self._keeps(lead.slot, shared):
+                    # Behind the prompt, which a text of the same job has computed.
+                    chunk = self._chunk(sequence, free[0], shared, left, lead.slot)
+                    chunks.append(chunk)
+                    taken.add(free.pop(0))
+                    left -= chunk.length
+                    continue
+                if (lead is not None and not computed) or sequence.job in begun:
+                    continue
             names = sequence.blocks[: sequence.wanted // BLOCK]
             count, holders = self._prefixes.find(names, partial(self._gives, taken))
             if count < len(names) and names[count] in coming:
                 continue
             slot, source = self._place(free, count, holders)
-            chunk = _chunk(sequence, slot, count * BLOCK, left, source)
+            chunk = self._chunk(sequence, slot, count * BLOCK, left, source)
             chunks.append(chunk)
+            begun.add(sequence.job)
             free.remove(slot)
             taken.add(slot)
             coming.update(sequence.blocks[: chunk.end // BLOCK])
@@ -134,9 +171,11 @@ class Scheduler:
 
     def _gives(self, taken: set[int], slot: int, blocks: int) -> bool:
         """Whether a slot that holds these first blocks of a text can give them to another one."""
-        if slot in taken:
-            return False
-        return self._rewind is None or self._written[slot] - blocks * BLOCK <= self._rewind
+        return slot not in taken and self._keeps(slot, blocks * BLOCK)
+
+    def _keeps(self, slot: int, tokens: int) -> bool:
+        """Whether a slot still has all that the first `tokens` of its text need to be gone on with."""
+        return self._rewind is None or self._written[slot] - tokens <= self._rewind
 
     def _place(self, free: list[int], count: int, holders: set[int]) -> tuple[int, int]:
         """A free slot for a newcomer, and the slot with the first `count` blocks of its text.
@@ -160,7 +199,16 @@ class Scheduler:
             self._free.remove(chunk.source)
             self._free.append(chunk.source)
 
+    def _chunk(
+        self, sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT
+    ) -> Chunk:
+        length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+        if self._as_made:
+            length = min(length, max(1, sequence.prompt_length - start))
+        return Chunk(sequence, slot, start, length, source)
 
-def _chunk(sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT) -> Chunk:
-    length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
-    return Chunk(sequence, slot, start, length, source)
+
+def _lead(sequence: Sequence, length: int) -> Sequence | None:
+    """Of its job's texts the one in a slot that has computed most of their first `length` tokens."""
+    running = [one for one in sequence.siblings if one.slot != NO_SLOT]
+    return max(running, key=lambda one: min(one.cached, length), default=None)

@@ -79,21 +79,33 @@ class Detokenizer:
         shown = len(self.vocabulary.decode(window)) if window else 0
         return Spoken(window, len(window), shown, shown, specials=specials)
 
-    def resume(self, spoken: Spoken, token_ids: Items[int], text: str, stops: Items[str]) -> Heard:
+    def resume(
+        self,
+        spoken: Spoken,
+        token_ids: Items[int],
+        text: str,
+        stops: Items[str],
+        unheeded: int = 0,
+    ) -> Heard:
         """The state after an earlier attempt that has streamed `text`, or a part of it, as `token_ids`.
 
-        `spoken` is the state before them. `stopped` when that attempt had met its stop string.
+        `spoken` is the state before them; in the first `unheeded` of them no stop string counts. `stopped`
+        when that attempt had met its stop string.
         """
         if not token_ids:
             return Heard(spoken)
         window = (*spoken.window, *token_ids)
         full = self._text(spoken, window)
         spelled = self._spelled(spoken, window, full)
-        fresh, fresh_spelled = full[spoken.shown :], spelled[spoken.spelled :]
+        skipped, skipped_spelled = len(full), len(spelled)
+        if len(token_ids) > unheeded:
+            skipped, skipped_spelled = self._unheeded(spoken, token_ids[:unheeded])
+        fresh, fresh_spelled = full[skipped:], spelled[skipped_spelled:]
         stopped = first_stop(fresh, stops) is not None
         stopped = stopped or first_stop(fresh_spelled, self._spelled_stops(stops)) is not None
         kept = max((len(stop) for stop in stops), default=1) - 1
-        spoken = replace(spoken, before=_end(text, kept), before_spelled=_end(fresh_spelled, kept))
+        before = _end(text[skipped - spoken.shown :], kept)
+        spoken = replace(spoken, before=before, before_spelled=_end(fresh_spelled, kept))
         if self._cut(full, token_ids):
             # Its last character was cut off: should it become whole, it is yet to be shown.
             shown = len(full.rstrip(REPLACEMENT))
@@ -125,7 +137,6 @@ class Detokenizer:
 
     def flush(self, spoken: Spoken, stops: Items[str], end: int | None = None) -> Heard:
         """The text is over: all that was held back, cut at a stop string if one shows up in it.
-
         A character of which bytes are missing is left out of the text. `end` is the token that ended it: it
         is not shown, but a stop string may end in it.
         """
@@ -135,8 +146,16 @@ class Detokenizer:
         heard = self._release(spoken, chunks, stops)
         return heard if heard.stopped else Heard(Spoken(), _joined(chunks))
 
+    def _unheeded(self, spoken: Spoken, token_ids: Items[int]) -> tuple[int, int]:
+        """How much of the text, and of it spelled, these first tokens had become before the next one came."""
+        ids = list(token_ids)
+        text = self._text(spoken, (*spoken.window, *ids))
+        while ids and (self._cut(text, ids) or self._in_bytes(ids, spoken.specials)):
+            ids.pop()
+            text = self._text(spoken, (*spoken.window, *ids))
+        return len(text), len(self._spelled(spoken, (*spoken.window, *ids), text))
+
     def _spelled_stops(self, stops: Items[str]) -> tuple[str, ...]:
-        """The stop strings that hold a special token."""
         return self._with_specials(tuple(stops)) if stops else ()
 
     def _holding_specials(self, stops: tuple[str, ...]) -> tuple[str, ...]:

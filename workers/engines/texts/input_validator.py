@@ -1,23 +1,36 @@
-"""Checks a job before it joins the batch, and turns it into a sequence."""
+"""Checks a job before it joins the batch, and turns it into the sequences of its texts."""
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
-from jinja2.exceptions import TemplateError
+import msgspec
 
+from shared.domain.accepted import Accepted
 from shared.domain.catalog import Limits
 from shared.domain.errors import InputRefused
+from shared.domain.events import Prefix
+from shared.domain.params import MAX_CHOICES
+from shared.domain.prompt_bounds import text_of
 from workers.engines.base import Work
 from workers.engines.batching.reader import LONG
 from workers.engines.loading.tokenizer_bounds import counting, prompt_bounds
+from workers.engines.texts.bad_words import BadWords
+from workers.engines.texts.chat import ChatTemplate
+from workers.engines.texts.choices import seed_of
 from workers.engines.texts.defaults import NONE, Defaults
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
 
+BAD_WORDS_KEPT = 256
+"""Lists of bad words that are kept as tokens: clients send the same ones again."""
+
 
 class InputValidator:
-    """Knows what the model can take. `context` is in tokens, None when the model has no bound."""
+    """Knows what the model can take. `context` is in tokens, None when the model has no bound; `ends` are the
+    tokens that end any text of it.
+    """
 
     def __init__(
         self,
@@ -27,18 +40,22 @@ class InputValidator:
         vocabulary: int,
         context: int | None,
         defaults: Defaults = NONE,
+        ends: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = detokenizer
         self._limits = limits
-        self._vocabulary = vocabulary
         self._context = context
         self._defaults = defaults
+        self._ends = ends
         longest = min(
             limits.max_prompt_tokens, context - 1 if context else limits.max_prompt_tokens
         )
         self.bounds = prompt_bounds(tokenizer, longest, chats=True)
+        self._template = ChatTemplate(tokenizer)
+        self.accepted = Accepted(vocabulary, self._template.shows)
         self._encode = counting(tokenizer)
+        self._bad_words = lru_cache(BAD_WORDS_KEPT)(self._as_bad_words)
 
     def read(self, work: Work) -> list[int]:
         """The prompt's tokens. Touches nothing but the tokenizer, so any thread may call it.
@@ -46,61 +63,106 @@ class InputValidator:
         Raises `InputRefused`.
         """
         content = work.content
-        if length_of(content) > LONG:
+        if length_of(content) > LONG or isinstance(content, list):
             self.bounds.check_content(content)
         if isinstance(content, str):
             ids = self._tokens(content, special=True)
+        elif isinstance(content, list):
+            ids = _ids(content)
         elif isinstance(content, Mapping) and isinstance(content.get("messages"), list):
-            text = self._chat(content["messages"])
+            self.accepted.check(content, {})
+            text = self._template.render(content)
             if len(text) > LONG:
                 self.bounds.check([text])
             ids = self._tokens(text, special=False)
         else:
-            raise InputRefused('The prompt must be a string or {"messages": [...]}.')
+            raise InputRefused('The prompt must be a string, token ids or {"messages": [...]}.')
         if not ids and self._tokenizer.bos_token_id is not None:
             ids = [self._tokenizer.bos_token_id]
         if not ids:
             raise InputRefused("The prompt is empty.")
         return ids
 
-    def sequence(self, work: Work, prompt: list[int]) -> Sequence:
-        """The sequence of a prompt that was read; it has `ended` where an earlier attempt has finished it.
-
-        Raises `InputRefused`.
+    def sequences(self, work: Work, prompt: list[int]) -> list[Sequence]:
+        """One for each text of a prompt that was read; one has `ended` where an earlier attempt has finished
+        it. Raises `InputRefused`.
         """
         params = work.params
+        count = int(params.get("n") or 1)
+        if not 1 <= count <= MAX_CHOICES:
+            raise InputRefused(f"n must be from 1 to {MAX_CHOICES}, got {count}.")
+        self.accepted.check_ids(prompt, "The prompt")
+        self.accepted.check("", params)
         asked = params.get("max_new_tokens")
-        max_new_tokens = self._room(len(prompt), None if asked is None else int(asked))
-        ends = frozenset(params.get("stop_token_ids") or ())
-        self._check_vocabulary([*prompt, *work.token_ids], "The input")
-        self._check_vocabulary(ends, "stop_token_ids")
-        if work.text and not work.token_ids:
+        most = self._room(len(prompt), None if asked is None else int(asked))
+        least = int(params.get("min_tokens") or 0)
+        if least > most:
+            raise InputRefused(f"min_tokens is {least}, and there is room for {most} tokens.")
+        said = [work.prefix, *work.further]
+        said += [Prefix()] * (count - len(said))
+        found = [
+            self._sequence(work, prompt, most, number, begun)
+            for number, begun in enumerate(said[:count])
+        ]
+        if count > 1:
+            for sequence in found:
+                sequence.siblings = found
+        return found
+
+    def _sequence(
+        self, work: Work, prompt: list[int], most: int, choice: int, begun: Prefix
+    ) -> Sequence:
+        """One text, as far as earlier attempts have brought it."""
+        params = work.params
+        self.accepted.check_ids(begun.token_ids, "The text")
+        if begun.text and not begun.token_ids:
             raise InputRefused("A text can only be continued from its tokens.")
         stops = tuple(dict.fromkeys((*(params.get("stop") or ()), *self._defaults.stops)))
-        alone = not isinstance(work.content, str)
-        begun = self._detokenizer.begin(
+        own = frozenset(params.get("stop_token_ids") or ())
+        alone = isinstance(work.content, Mapping) and not work.content.get("continue_final_message")
+        begin = self._detokenizer.begin(
             () if alone else prompt, specials=not params.get("skip_special_tokens", True)
         )
-        heard = self._detokenizer.resume(begun, work.token_ids, work.text, stops)
+        least = int(params.get("min_tokens") or 0)
+        heard = self._detokenizer.resume(begin, begun.token_ids, begun.text, stops, least)
+        words = params.get("bad_words")
         sequence = Sequence(
-            id=work.id,
-            tokens=[*prompt, *work.token_ids],
+            id=work.id if choice == 0 else f"{work.id}#{choice}",
+            tokens=[*prompt, *begun.token_ids],
             prompt_length=len(prompt),
-            max_new_tokens=max_new_tokens,
-            sampling=Sampling.of(params, work.seed, self._defaults),
+            max_new_tokens=most,
+            sampling=Sampling.of(
+                params,
+                seed_of(work.seed, choice),
+                self._defaults,
+                bad_words=self._bad_words(tuple(words)) if words else None,
+                ends=tuple(sorted(own | self._ends)) if least else (),
+            ),
             stops=stops,
-            ends=ends,
+            ends=own if params.get("ignore_eos") else own | self._ends,
             spoken=heard.spoken,
-            text=[work.text] if work.text else [],
+            text=[begun.text] if begun.text else [],
             alone=alone,
             salt=work.salt,
+            speculates=bool(params.get("speculation", True)),
             adapter=work.adapter,
+            ignores_eos=bool(params.get("ignore_eos")),
+            job=work.id,
+            choice=choice,
         )
         if heard.stopped:
             sequence.ended = "stop"
-        elif sequence.generated >= max_new_tokens:
+        elif sequence.generated >= most:
             sequence.ended = "length"
         return sequence
+
+    def _as_bad_words(self, words: tuple[str, ...]) -> BadWords | None:
+        anchor = self._detokenizer.vocabulary.anchor
+        return BadWords.of(
+            words,
+            lambda text: self._tokens(text, special=False),
+            self._detokenizer.vocabulary.decode(anchor) if anchor else "",
+        )
 
     def shared_beginnings(self, texts: Collection[str]) -> list[list[int]]:
         """The tokens with which a prompt that begins with such a text begins, and a chat whose system
@@ -115,7 +177,8 @@ class InputValidator:
             for more in ("a", "1 b"):
                 turns = [{"role": "system", "content": text}, {"role": "user", "content": more}]
                 try:
-                    chats.append(self._tokens(self._chat(turns), special=False))
+                    chat = self._template.render({"messages": turns})
+                    chats.append(self._tokens(chat, special=False))
                 except InputRefused:
                     break
             found.append(_common(chats))
@@ -131,17 +194,6 @@ class InputValidator:
             "input_ids"
         ]
         return ids
-
-    def _chat(self, messages: list[Any]) -> str:
-        if not getattr(self._tokenizer, "chat_template", None):
-            raise InputRefused("This model has no chat template; give it a prompt.")
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InputRefused(f"The chat template refuses these messages: {error}") from None
-        return text
 
     def _check_length(self, prompt: int) -> None:
         if prompt > self._limits.max_prompt_tokens:
@@ -175,20 +227,29 @@ class InputValidator:
             )
         return asked
 
-    def _check_vocabulary(self, ids: Collection[int], where: str) -> None:
-        if ids and (min(ids) < 0 or max(ids) >= self._vocabulary):
-            raise InputRefused(
-                f"{where} has tokens outside the model's vocabulary of {self._vocabulary}."
-            )
-
 
 def length_of(content: Any) -> int:
-    """Characters of a prompt, or of all messages of a chat."""
-    if isinstance(content, str):
+    """Characters of a prompt, or of all that a chat holds; how many token ids."""
+    if isinstance(content, str | list):
         return len(content)
-    messages = content.get("messages") if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping):
+        return 0
+    messages = content.get("messages")
     texts = [m.get("content") for m in messages or () if isinstance(m, Mapping)]
-    return sum(len(text) for text in texts if isinstance(text, str))
+    more = [content[name] for name in ("tools", "documents") if content.get(name)]
+    more += [
+        m["tool_calls"] for m in messages or () if isinstance(m, Mapping) and m.get("tool_calls")
+    ]
+    return sum(len(text_of(text)) for text in texts) + (
+        len(msgspec.json.encode(more)) if more else 0
+    )
+
+
+def _ids(content: list[Any]) -> list[int]:
+    """A prompt that came as token ids. 1.0 is an integer to JSON Schema, so it is one here."""
+    if not all(type(one) is int or (type(one) is float and one.is_integer()) for one in content):
+        raise InputRefused("A prompt of token ids must be whole numbers.")
+    return [int(one) for one in content]
 
 
 def _common(texts: list[list[int]]) -> list[int]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
 
+from workers.engines.texts.bad_words import BadWords
 from workers.engines.texts.defaults import NONE, Defaults
 from workers.engines.texts.rules import Rules
 
@@ -15,7 +16,8 @@ class Sampling:
 
     `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and penalties of 1, 0 and 0 are off.
     `logprobs` is how many alternatives to tell beside each token's own log-probability, None for
-    nothing at all. `rules` are the model's own, whatever the job wants.
+    nothing at all. `bias` is by token id what is added to its score. `ends` are not chosen before there are
+    `min_tokens`. `rules` are the model's own, whatever the job wants.
     """
 
     seed: int
@@ -27,11 +29,26 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logprobs: int | None = None
+    bias: tuple[tuple[int, float], ...] = ()
+    bad_words: BadWords | None = None
+    min_tokens: int = 0
+    ends: tuple[int, ...] = ()
     rules: Rules | None = None
 
     @classmethod
-    def of(cls, params: Mapping[str, Any], seed: int, defaults: Defaults = NONE) -> "Sampling":
-        """What a request says, and the model's defaults where it says nothing."""
+    def of(
+        cls,
+        params: Mapping[str, Any],
+        seed: int,
+        defaults: Defaults = NONE,
+        *,
+        bad_words: BadWords | None = None,
+        ends: tuple[int, ...] = (),
+    ) -> "Sampling":
+        """What a request says, and the model's defaults where it says nothing.
+
+        `bad_words` are the request's as tokens, `ends` the tokens that end its text.
+        """
         penalty = params.get("repetition_penalty")
         return cls(
             seed=seed,
@@ -43,6 +60,10 @@ class Sampling:
             presence_penalty=float(params.get("presence_penalty", 0.0)),
             frequency_penalty=float(params.get("frequency_penalty", 0.0)),
             logprobs=int(params.get("top_logprobs", 0)) if params.get("logprobs") else None,
+            bias=tuple((int(i), float(v)) for i, v in (params.get("logit_bias") or {}).items()),
+            bad_words=bad_words,
+            min_tokens=int(params.get("min_tokens", 0)),
+            ends=ends,
             rules=defaults.rules,
         )
 
@@ -56,8 +77,10 @@ class Sampling:
 
     @property
     def plain(self) -> bool:
-        penalised = self.repeats or self.counts or self.rules is not None
-        return self.temperature == 0.0 and not penalised
+        """The likeliest token is the one, whatever stands before it."""
+        if self.temperature != 0.0 or self.repeats or self.counts or self.rules is not None:
+            return False
+        return not self.bias and self.bad_words is None
 
     @property
     def cuts(self) -> bool:
@@ -78,6 +101,15 @@ class Draw:
     prompt_length: int = 0
     known: int | None = None
     most: int = 0
+
+    @property
+    def plain(self) -> bool:
+        return self.sampling.plain and not self.too_short
+
+    @property
+    def too_short(self) -> bool:
+        """The text may not end here."""
+        return self.position < self.sampling.min_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """One text in the making: its tokens, how the next one is chosen, and the text that they stand for."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 from workers.engines.texts.detokenizer import Spoken
 from workers.engines.texts.sampling import Draw, Sampling, Score
@@ -12,7 +14,7 @@ REPLAY = 64
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A job inside the engine. Only `scheduler` and `engine` change it, once a step has succeeded.
+    """A text of a job inside the engine. Only `scheduler` and `engine` change it, once a step has succeeded.
 
     `tokens` is the prompt followed by what was generated, by earlier attempts too; the keys and
     values of the first `cached` of them lie in `slot`. `scores` are those of the first generated tokens,
@@ -26,6 +28,7 @@ class Sequence:
     sampling: Sampling
     stops: tuple[str, ...] = ()
     ends: frozenset[int] = frozenset()
+    """Tokens that end it: the model's own, unless the job ignores them, and the job's."""
     spoken: Spoken = field(default_factory=Spoken)
     text: list[str] = field(default_factory=list)
     cached: int = 0
@@ -42,8 +45,27 @@ class Sequence:
     """The text is one of its own, as an answer in a chat is, and not the prompt's continuation."""
     salt: str = ""
     """Of its tenant: what `prefixes` shares is shared with nobody else."""
+    speculates: bool = True
+    """Several tokens may be tried at once, where the engine can do that."""
+    drafted: int = 0
+    accepted: int = 0
+    """Tokens that were tried, and those of them that were right."""
     adapter: str = ""
     """The LoRA adapter that its rows run with; "" for the model alone."""
+    ignores_eos: bool = False
+    """The model's own end tokens are not among its `ends`."""
+    job: str = ""
+    """The id of its job: its own id where the job has one text."""
+    choice: int = 0
+    """Which of its job's texts it is."""
+    siblings: Items["Sequence"] = ()
+    """All texts of its job, where there are several: they have one prompt, which is computed once."""
+
+    matcher: Any = None
+    """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
+
+    def __post_init__(self) -> None:
+        self.job = self.job or self.id
 
     @property
     def generated(self) -> int:
@@ -61,27 +83,39 @@ class Sequence:
         return min(last, self.prompt_length - 1 + len(self.scores))
 
     @property
+    def shared_length(self) -> int:
+        """How many of its first tokens are its siblings' as well, and their logits are not wanted."""
+        return min(self.prompt_length - 1, self.wanted)
+
+    @property
     def longest_chunk(self) -> int:
         """How many tokens may be run in one step: logits are large."""
         return len(self.tokens) if self.wanted == len(self.tokens) - 1 else REPLAY
 
-    def usage(self, cached: int) -> dict[str, int]:
-        """What the job used, once its text is complete: its end token is not counted.
+    @property
+    def decodes(self) -> bool:
+        """All that it lacks is the token behind its last one."""
+        last = len(self.tokens) - 1
+        return self.cached == last == self.wanted and self.ended is None
 
-        `cached` tokens of the prompt or the text were not computed again.
+    @property
+    def heeded(self) -> tuple[str, ...]:
+        """The stop strings that the next token may complete."""
+        return self.heeded_behind(self.generated)
+
+    def heeded_behind(self, generated: int) -> tuple[str, ...]:
+        """Those that a token behind `generated` others may complete: none in a text too short to end."""
+        return self.stops if generated >= self.sampling.min_tokens else ()
+
+    def draw(self, position: int, draft: Items[int] = ()) -> Draw:
+        """What is to be done with the logits of a position, one of those from `wanted` on.
+
+        Behind the text's end it is chosen as if the text went on as the `draft` does.
         """
-        return {
-            "prompt_tokens": self.prompt_length,
-            "completion_tokens": self.generated,
-            "total_tokens": len(self.tokens),
-            "cached_tokens": min(cached, self.prompt_length),
-            "batch_size": max(1, self.largest_batch),
-        }
-
-    def draw(self, position: int) -> Draw:
-        """What is to be done with the logits of a position, one of those from `wanted` on."""
         following = position + 1
         known = self.tokens[following] if following < len(self.tokens) else None
         drawn = following - self.prompt_length
         most = self.prompt_length + self.max_new_tokens
-        return Draw(self.sampling, self.tokens, drawn, self.prompt_length, known, most)
+        ahead = following - len(self.tokens)
+        tokens = [*self.tokens, *draft[:ahead]] if ahead > 0 else self.tokens
+        return Draw(self.sampling, tokens, drawn, self.prompt_length, known, most)

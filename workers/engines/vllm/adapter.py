@@ -7,6 +7,8 @@ versions of torch and transformers of its own, so it lives in another environmen
 
 import logging
 import traceback
+from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,25 +25,30 @@ from workers.engines.batching.intake import Intake
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.loading.tokenizer_file import read_tokenizer
+from workers.engines.texts.choices import Choices
 from workers.engines.texts.detokenizer import Chunk, Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
+from workers.engines.vllm.structured import structured
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Text:
-    """A job and the request that stands for it in vLLM; `ends` are tokens that end it, `said` is what this
-    step brought.
+    """A text of a job and the request that stands for it in vLLM; `said` is what this step brought.
+
+    `structured`: what it must be made of, as vLLM's parameters. vLLM follows a grammar from a text's
+    beginning only, so such a text is made anew with its seed, and `repeats` must come again first.
     """
 
     sequence: Sequence
     request: str
-    ends: frozenset[int]
+    structured: Mapping[str, Any] | None = None
     cached: int = 0
     said: list[Chunk] = field(default_factory=list)
+    repeats: deque[int] = field(default_factory=deque)
 
 
 class Vllm:
@@ -54,10 +61,12 @@ class Vllm:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self._jobs: dict[str, Choices] = {}
         self._texts: dict[str, Text] = {}
+        """Those that are being made, of all jobs."""
         self._requests: dict[str, Text] = {}
         self._ended: dict[str, str] = {}
-        """Jobs that an earlier attempt had finished, with the reason; they need no step."""
+        """Texts that an earlier attempt had finished, with the reason; they need no step."""
         self._numbers = count()
         self._intake = Intake(self._begin)
         self.taken: Items[str] = ()
@@ -80,12 +89,13 @@ class Vllm:
                 "slots": slots,
                 "context": int(model.max_model_len),
                 "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
+                "accepted": msgspec.to_builtins(self._validator.accepted),
                 "generation_config": self._own.to_json(),
             },
         )
 
     def admit(self, work: Work) -> None:
-        if work.id in self._texts or work.id in self._intake:
+        if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         if work.params.get("logprobs"):
             raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
@@ -93,22 +103,27 @@ class Vllm:
         self._intake.admit(work, length_of(work.content), read)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
-        sequence = self._validator.sequence(work, prompt)
-        text = Text(sequence, "", self._eos | sequence.ends)
-        if sequence.ended is None:
+        sequences = self._validator.sequences(work, prompt)
+        grammar = work.params.get("grammar")
+        held = structured(grammar) if grammar else None
+        self._jobs[work.id] = Choices(sequences)
+        for sequence in sequences:
+            text = self._texts[sequence.id] = Text(sequence, "", held)
+            if sequence.ended is not None:
+                self._ended[sequence.id] = sequence.ended
+                continue
             try:
                 self._submit(text)
             except (TypeError, ValueError, self._library.client_error) as error:
+                self.cancel(work.id)
                 raise InputRefused(f"vLLM refuses this job: {error}") from None
-        else:
-            self._ended[work.id] = sequence.ended
-        self._texts[work.id] = text
 
     def cancel(self, job_id: str) -> None:
         self._intake.cancel(job_id)
-        text = self._texts.get(job_id)
-        if text is not None:
-            self._let_go(text, abort=True)
+        job = self._jobs.pop(job_id, None)
+        for sequence in job.living if job is not None else ():
+            if (text := self._texts.get(sequence.id)) is not None:
+                self._let_go(text, abort=True)
 
     def step(self) -> Step:
         """One step of vLLM: a token or more for each text that runs."""
@@ -117,22 +132,22 @@ class Vllm:
         if self._ended or self._intake.has_refused:
             # In a step of their own: one that raises would lose their outcomes.
             done = Step(outcomes=[*self._intake.refusals()])
-            for job_id, reason in list(self._ended.items()):
-                self._finish(self._texts[job_id], reason, done, abort=False)
+            for name, reason in list(self._ended.items()):
+                self._finish(self._texts[name], reason, done, abort=False)
             return done
         if not self._requests:
             return Step()
-        self.taken = [text.sequence.id for text in self._requests.values()]
+        self.taken = list(dict.fromkeys(t.sequence.job for t in self._requests.values()))
         try:
             outputs = self._engine.step()
         except (Exception, SystemExit) as error:
             self._recover(error)
             raise
-        shares = {
-            self._requests[output.request_id].sequence.id: max(1, len(output.outputs[0].token_ids))
-            for output in outputs
-            if output.request_id in self._requests
-        }
+        shares: dict[str, float] = {}
+        for output in outputs:
+            if (text := self._requests.get(output.request_id)) is not None:
+                job, made = text.sequence.job, max(1, len(output.outputs[0].token_ids))
+                shares[job] = shares.get(job, 0.0) + made
         step = Step([], [], len(outputs), shares)
         for output in outputs:
             text = self._requests.get(output.request_id)
@@ -142,19 +157,23 @@ class Vllm:
         return step
 
     def pending(self) -> int:
-        return len(self._texts) + len(self._intake)
+        return len(self._jobs) + len(self._intake)
 
     def batch_delay(self) -> float:
         """A newcomer joins at the next token anyway; prompts that are being read are waited for."""
-        return self._intake.batch_delay(busy=bool(self._texts))
+        return self._intake.batch_delay(busy=bool(self._jobs))
 
     def _submit(self, text: Text) -> None:
         """Have vLLM go on where the text has come to. Raises what vLLM raises."""
         sequence = text.sequence
         text.request = f"{sequence.id}#{next(self._numbers)}"
+        begun = sequence.tokens
+        if text.structured is not None:
+            text.repeats = deque(begun[sequence.prompt_length :])
+            begun = begun[: sequence.prompt_length]
         # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
-        prompt = self._library.tokens_input(list(sequence.tokens), cache_salt=sequence.salt or None)
-        params = sampling(self._library, sequence, text.ends)
+        prompt = self._library.tokens_input(list(begun), cache_salt=sequence.salt or None)
+        params = sampling(self._library, sequence, len(begun), text.structured)
         self._engine.add_request(text.request, prompt, params)
         self._requests[text.request] = text
 
@@ -192,9 +211,7 @@ class Vllm:
             self._hear(text, output, step)
         except Exception as error:  # noqa: BLE001 - it ends its own job and no other
             _log.exception("reading what vLLM says of %s failed", text.sequence.id)
-            self._let_go(text, abort=not output.finished)
-            message = f"vLLM's answer could not be read: {type(error).__name__}"
-            step.outcomes.append(Failed(text.sequence.id, "engine_error", message))
+            self._fail(text, f"vLLM's answer could not be read: {type(error).__name__}", step)
 
     def _hear(self, text: Text, output: Any, step: Step) -> None:
         """Take in what vLLM says of a text: new tokens, and perhaps its end."""
@@ -203,17 +220,21 @@ class Vllm:
         sequence.largest_batch = max(sequence.largest_batch, step.batch_size)
         reason: str | None = None
         for token in completion.token_ids:
+            if text.repeats:
+                if token == text.repeats.popleft():
+                    continue
+                self._fail(text, "vLLM does not say again what it had said of this job.", step)
+                return
             reason = self._take(text, token)
             if reason is not None:
                 break
         if reason is None and output.finished:
             if completion.finish_reason not in ("stop", "length"):
                 self._tell(text, step)
-                self._let_go(text, abort=False)
-                message = f"vLLM ended this job: {completion.finish_reason}"
-                step.outcomes.append(Failed(sequence.id, "engine_error", message))
+                self._fail(text, f"vLLM ended this job: {completion.finish_reason}", step)
                 return
-            reason = "stop" if self._flush(text) else completion.finish_reason
+            stopped = self._flush(text, sequence.heeded)
+            reason = "stop" if stopped else completion.finish_reason
         self._tell(text, step)
         if reason is not None:
             self._finish(text, reason, step, abort=not output.finished)
@@ -221,23 +242,24 @@ class Vllm:
     def _take(self, text: Text, token: int) -> str | None:
         """One token more. Returns why the text ends with it, None when it goes on."""
         sequence = text.sequence
-        if token in text.ends:
-            self._flush(text, token)
+        if token in sequence.ends:
+            self._flush(text, sequence.heeded, token)
             return "stop"
-        heard = self._detokenizer.push(sequence.spoken, token, sequence.stops)
+        stops = sequence.heeded
+        heard = self._detokenizer.push(sequence.spoken, token, stops)
         sequence.tokens.append(token)
         sequence.spoken = heard.spoken
         text.said.append(heard.chunk)
         if heard.stopped:
             return "stop"
         if sequence.generated >= sequence.max_new_tokens:
-            return "stop" if self._flush(text) else "length"
+            return "stop" if self._flush(text, stops) else "length"
         return None
 
-    def _flush(self, text: Text, end: int | None = None) -> bool:
+    def _flush(self, text: Text, stops: Items[str], end: int | None = None) -> bool:
         """Say what was held back before the token `end`. True when a stop string ended it."""
         sequence = text.sequence
-        rest = self._detokenizer.flush(sequence.spoken, sequence.stops, end=end)
+        rest = self._detokenizer.flush(sequence.spoken, stops, end=end)
         sequence.spoken = rest.spoken
         text.said.append(rest.chunk)
         return rest.stopped
@@ -246,15 +268,25 @@ class Vllm:
         said = "".join(chunk.text for chunk in text.said)
         if said:
             token_ids = tuple(token for chunk in text.said for token in chunk.token_ids)
-            text.sequence.text.append(said)
-            step.pieces.append(Piece(text.sequence.id, said, token_ids))
+            sequence = text.sequence
+            sequence.text.append(said)
+            step.pieces.append(Piece(sequence.job, said, token_ids, choice=sequence.choice))
             text.said.clear()
 
     def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:
         self._let_go(text, abort=abort)
         sequence = text.sequence
-        output = {"text": "".join(sequence.text), "finish_reason": reason}
-        step.outcomes.append(Finished(sequence.id, output, sequence.usage(text.cached)))
+        sequence.reused = text.cached
+        job = self._jobs[sequence.job]
+        job.end(sequence, {"text": "".join(sequence.text), "finish_reason": reason})
+        if job.complete:
+            del self._jobs[sequence.job]
+            step.outcomes.append(Finished(sequence.job, job.output, job.usage))
+
+    def _fail(self, text: Text, message: str, step: Step) -> None:
+        """One text that cannot be made ends its job, with its other texts."""
+        self.cancel(text.sequence.job)
+        step.outcomes.append(Failed(text.sequence.job, "engine_error", message))
 
     def _let_go(self, text: Text, *, abort: bool) -> None:
         del self._texts[text.sequence.id]
@@ -266,8 +298,8 @@ class Vllm:
         where = f"models.{self._spec.name}.path"
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
-        self._eos, size, self._own = own_settings(path, tokenizer, where)
+        ends, size, self._own = own_settings(path, tokenizer, where)
         limits = self._spec.limits
         self._validator = InputValidator(
-            tokenizer, self._detokenizer, limits, size, context, self._own
+            tokenizer, self._detokenizer, limits, size, context, self._own, ends
         )

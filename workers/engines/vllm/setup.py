@@ -7,7 +7,7 @@ import importlib
 import logging
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from workers.engines.loading.fit import cache_bytes
 from workers.engines.loading.local_model import read_json
 from workers.engines.texts.defaults import Defaults, defaults_of
 from workers.engines.texts.sequence import Sequence
+from workers.engines.vllm.structured import SETTINGS
 
 SWITCHES = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -68,7 +69,9 @@ class Library:
             self.version: str = self.vllm.__version__
             self.tokens_input = importlib.import_module("vllm.inputs").tokens_input
             self.platform = importlib.import_module("vllm.platforms").current_platform
-            self.output_kinds = importlib.import_module("vllm.sampling_params").RequestOutputKind
+            params = importlib.import_module("vllm.sampling_params")
+            self.output_kinds = params.RequestOutputKind
+            self.structured_outputs = params.StructuredOutputsParams
             exceptions = importlib.import_module("vllm.exceptions")
             self.error: type[Exception] = exceptions.VLLMError
             self.client_error: type[Exception] = exceptions.VLLMClientError
@@ -149,6 +152,7 @@ def engine_arguments(spec: ModelSpec, path: Path, kind: str) -> dict[str, Any]:
         "enable_prefix_caching": spec.batch.prefix_reuse,
         "tensor_parallel_size": 1 if isinstance(spec.device, str) else len(spec.device),
         "disable_log_stats": True,
+        "structured_outputs_config": dict(SETTINGS),
     }
     if spec.memory_share < 1:
         found["gpu_memory_utilization"] = spec.memory_share
@@ -248,17 +252,29 @@ def own_settings(path: Path, tokenizer: Any, where: str) -> tuple[frozenset[int]
     return ends, vocabulary, defaults
 
 
-def sampling(library: Library, sequence: Sequence, ends: Collection[int]) -> Any:
-    """vLLM's parameters for what a text still lacks.
+def sampling(
+    library: Library, sequence: Sequence, begun: int, held: Mapping[str, Any] | None = None
+) -> Any:
+    """vLLM's parameters for what a text still lacks behind its first `begun` tokens, prompt included. `held`:
+    of its structured outputs.
 
-    vLLM ends on tokens and length; stop strings are found on this side.
+    vLLM ends on tokens and length; stop strings are found on this side. Bad words it looks for in what it has
+    made itself: one that an earlier attempt has begun is not found.
     """
-    given = {name: getattr(sequence.sampling, name) for name in SAMPLING}
+    wanted, said = sequence.sampling, begun - sequence.prompt_length
+    given = {name: getattr(wanted, name) for name in SAMPLING}
+    if held is not None:
+        given["structured_outputs"] = library.structured_outputs(**held)
     return library.vllm.SamplingParams(
         **given,
-        seed=(sequence.sampling.seed + sequence.generated) % 2**63,
-        max_tokens=sequence.max_new_tokens - sequence.generated,
-        stop_token_ids=sorted(ends),
+        seed=(wanted.seed + said) % 2**63,
+        max_tokens=sequence.max_new_tokens - said,
+        min_tokens=max(0, wanted.min_tokens - said),
+        stop_token_ids=sorted(sequence.ends),
+        # Its own end token ends a text unless it is told to let it pass; others stand in `stop_token_ids`.
+        ignore_eos=sequence.ignores_eos,
+        logit_bias=dict(wanted.bias) or None,
+        bad_words=list(wanted.bad_words.words) if wanted.bad_words is not None else None,
         detokenize=False,
         output_kind=library.output_kinds.DELTA,
     )

@@ -81,23 +81,31 @@ flights = lazy(function()
     return flight, leader
   end
 
-  -- Give a new follower what the leader has said so far, in one event.
+  -- Give a new follower what the leader has said so far, each of its texts in one event.
   local function catch_up(job, leader)
-    local texts, tokens, others = {}, {}, {}
+    local said, choices, others = {}, {}, {}
     for _, entry in ipairs(redis.call('XRANGE', key.log(leader.id), '-', '+')) do
       local event = entry[2]
       if event[2] == 'reset' then
-        texts, tokens, others = {}, {}, {}
+        said, choices, others = {}, {}, {}
       elseif event[2] == 'token' then
-        texts[#texts + 1] = cjson.decode(event[4]).text
-        tokens[#tokens + 1] = event[6]
+        local data = cjson.decode(event[4])
+        local choice = data.choice or 0
+        if not said[choice] then
+          said[choice] = {texts = {}, tokens = {}}
+          choices[#choices + 1] = choice
+        end
+        local one = said[choice]
+        one.texts[#one.texts + 1] = data.text
+        one.tokens[#one.tokens + 1] = event[6]
       elseif event[2] == 'output' then
         others[#others + 1] = event[4]
       end
     end
-    if #texts > 0 then
-      local data = '{"text":' .. cjson.encode(table.concat(texts)) .. ',"index":0}'
-      log(job, 0, next_seq(job), 'token', data, table.concat(tokens, ','))
+    for _, choice in ipairs(choices) do
+      local data = '{"text":' .. cjson.encode(table.concat(said[choice].texts)) .. ',"index":0'
+      if choice > 0 then data = data .. ',"choice":' .. int(choice) end
+      log(job, 0, next_seq(job), 'token', data .. '}', table.concat(said[choice].tokens, ','))
     end
     for _, data in ipairs(others) do log(job, 0, next_seq(job), 'output', data) end
   end

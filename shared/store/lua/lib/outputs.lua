@@ -1,7 +1,7 @@
 --- include: lib/storage
 -- Outputs that several jobs and webhooks refer to: written once, kept for as long as any of them.
---   key.output(id)   hash: `output`; `usage`: as it is told to who did not run; `speaks`: '1' where the output has a
---                    text that is streamed, '0' where not, once somebody asked; `bytes`, `going`: how it is counted
+--   key.output(id)   hash: `output`; `usage`: as it is told to who did not run; `speaks`: how many of its texts are
+--                    streamed, once somebody asked; `bytes`, `going`: how it is counted
 --                    (storage.lua); and by the second until which they do, how many refer to it
 -- A reference is '<id> <second>'; a job's stands in its record as `output_of`, in place of `output` and, where it did
 -- not run itself, of `usage`. `id` is that of the job that ran, or a digest where the result came from elsewhere.
@@ -99,15 +99,19 @@ local outputs = lazy(function()
     return id
   end
 
-  -- Whether an output has a text that is streamed.
+  -- How many texts of an output are streamed: those that are not empty.
   local function speaks_of(id, output)
     local said = redis.call('HGET', key.output(id), 'speaks')
     if not said then
-      local value = output ~= '' and cjson.decode(output)
-      said = type(value) == 'table' and value.text and value.text ~= '' and '1' or '0'
+      local value, count = output ~= '' and cjson.decode(output), 0
+      local texts = type(value) == 'table' and (value.choices or {value}) or {}
+      for _, one in ipairs(texts) do
+        if one.text and one.text ~= '' then count = count + 1 end
+      end
+      said = int(count)
       redis.call('HSET', key.output(id), 'speaks', said)
     end
-    return said == '1'
+    return tonumber(said)
   end
 
   return {

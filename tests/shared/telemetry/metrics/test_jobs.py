@@ -98,6 +98,16 @@ def test_failures_by_code_and_retries_that_had_to_wait(worker: Worker) -> None:
     assert seen.sum("inference_retries_delayed_total", model="m") == 1
 
 
+def test_what_became_of_drafts(worker: Worker) -> None:
+    assert worker.seen().sum("inference_draft_tokens_total", model="m", outcome="rejected") == 0
+    for used in ({"drafted_tokens": 9, "accepted_tokens": 7}, {"prompt_tokens": 3}):
+        worker.step(0.1, outcomes=(Outcome("a/1", "finished", b"{}", used),))
+
+    seen = worker.seen()
+    assert seen.sum("inference_draft_tokens_total", model="m", outcome="accepted") == 7
+    assert seen.sum("inference_draft_tokens_total", model="m", outcome="rejected") == 2
+
+
 def test_what_tenants_use(worker: Worker) -> None:
     for name, tenant in (("job_a", "acme"), ("job_b", "zeta")):
         worker.claim(claim(name, tenant=tenant))
@@ -130,6 +140,17 @@ def test_a_fenced_attempt_is_a_fenced_write(worker: Worker) -> None:
     worker.end(claim(), "fenced", 9.0, "")
     assert worker.seen().sum("inference_fenced_writes_total", model="m") == 1
     assert worker.seen().sum("inference_retries_total") == 0
+
+
+def test_of_several_texts_of_a_job_the_first_shows_its_rhythm(worker: Worker) -> None:
+    both = [PieceOut("a/1", "x", (1,), choice=choice) for choice in range(2)]
+    worker.step(0.0, *both)
+    worker.step(0.1, *both)
+
+    seen = worker.seen()
+    between = "inference_time_between_tokens_seconds"
+    assert (seen.sum(f"{between}_count"), seen.sum(f"{between}_sum")) == (1, pytest.approx(0.1))
+    assert seen.sum("inference_tokens_total", direction="completion") == 4
 
 
 def test_tokens_and_the_time_between_them(worker: Worker) -> None:

@@ -20,7 +20,8 @@ from tests.tiny_models import (
 )
 from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG
-from workers.engines.embedding.engine import STEPS, Embedding
+from workers.engines.embedding.engine import Embedding
+from workers.engines.encoding.item_engine import STEPS
 from workers.host.isolation import Isolation
 
 TEXTS = ["The quick brown fox", "a", "naïve café 🎉 jagen Viktor", "the lazy dog " * 5, "argv argv"]
@@ -48,6 +49,10 @@ def plain(path: Path, text: str, pooling: str = "mean", normalize: bool = True) 
     return values
 
 
+def the_encoder(engine: Embedding) -> Any:
+    return engine._model.routes[""].encoder
+
+
 def vectors(ran: Ran, job_id: str) -> list[list[float]]:
     found: list[list[float]] = ran.finished(job_id).output["embeddings"]
     return found
@@ -59,7 +64,7 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "modernbert": (
         "ModernBertConfig",
         {"local_attention": 16, "num_hidden_layers": 4, "max_position_embeddings": 128},
-        "padded",
+        "packed",
     ),
     "mpnet": ("MPNetConfig", {"pad_token_id": 1}, "padded"),
     "a causal decoder": ("LlamaConfig", {}, "packed"),
@@ -156,7 +161,7 @@ def test_the_model_bounds_the_limit(bert: Path) -> None:
 def test_a_step_that_fails_has_changed_nothing(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = loaded(bert)
     expected = drive(engine, [work("a", TEXTS)]).finished("a")
-    encode = engine._encoder.encode
+    encode = the_encoder(engine).encode
     calls = {"n": 0}
 
     def faulty(texts: Any) -> Any:
@@ -166,7 +171,7 @@ def test_a_step_that_fails_has_changed_nothing(bert: Path, monkeypatch: pytest.M
             raise RuntimeError("a device broke")
         return found
 
-    monkeypatch.setattr(engine._encoder, "encode", faulty)
+    monkeypatch.setattr(the_encoder(engine), "encode", faulty)
     engine.admit(work("a", TEXTS))
     ran = Ran()
     while engine.pending():
@@ -191,14 +196,14 @@ def test_memory_that_runs_out_makes_steps_smaller_and_ends_no_job(
     engine = loaded(bert, batch=Batch(max_size=16, token_budget=1000))
     works = [work(str(n), TEXTS[n % 5]) for n in range(15)]
     expected = drive(engine, works)
-    encode = engine._encoder.encode
+    encode = the_encoder(engine).encode
 
     def cramped(texts: Any) -> Any:
         if sum(map(len, texts)) > 100:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return encode(texts)
 
-    monkeypatch.setattr(engine._encoder, "encode", cramped)
+    monkeypatch.setattr(the_encoder(engine), "encode", cramped)
     ran = drive(Isolation(engine, continues=False), works)
 
     assert engine.budget.now <= 100
@@ -208,14 +213,14 @@ def test_memory_that_runs_out_makes_steps_smaller_and_ends_no_job(
 
 def test_numbers_that_are_none_end_one_job(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = loaded(bert)
-    encode = engine._encoder.encode
+    encode = the_encoder(engine).encode
 
     def poisoned(texts: Any) -> Any:
         found = encode(texts)
         found[1][0, 0] = float("nan")
         return found
 
-    monkeypatch.setattr(engine._encoder, "encode", poisoned)
+    monkeypatch.setattr(the_encoder(engine), "encode", poisoned)
     ran = drive(engine, [work("a", "one"), work("b", "two"), work("c", "three")])
 
     assert isinstance(ran.outcomes["b"], Failed)
@@ -308,8 +313,8 @@ def test_a_text_that_the_chat_template_refuses_ends_alone(tmp_path: Path) -> Non
 
 
 def test_a_model_with_a_decoder_of_its_own_is_refused(tmp_path: Path) -> None:
-    options = {"d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-    path = save_encoder(tmp_path, "T5Config", **options)
+    options = {"d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32}
+    path = save_encoder(tmp_path, "BartConfig", **options)
 
     with pytest.raises(ConfigError, match="is no encoder"):
         Embedding(embedding_spec(path)).load()
@@ -364,7 +369,7 @@ def test_long_texts_are_read_aside_and_embedded_as_others_are(bert: Path) -> Non
 def test_a_long_text_that_does_not_fit_is_refused_before_it_is_tokenised(bert: Path) -> None:
     engine = Embedding(embedding_spec(bert))
     bounds = engine.load().details["prompt_bounds"]
-    engine._encode = None
+    engine._counting = {"": None}
 
     def tokenised(*_: object, **__: object) -> None:
         raise AssertionError("tokenised")

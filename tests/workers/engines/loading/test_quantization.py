@@ -106,7 +106,23 @@ def test_an_unknown_method_is_refused_by_its_name(
 def test_a_known_method_whose_package_is_missing_is_named(model: Path) -> None:
     configure(model, quantization_config={"quant_method": "gptq", "bits": 4})
 
-    assert "is quantised by gptq, which cannot be read here" in refusal(model)
+    said = refusal(model)
+    assert "is quantised by gptq, which cannot be read here" in said
+    assert (
+        "or take a checkpoint that is not quantised, or by fp8, mxfp4 or compressed-tensors" in said
+    )
+
+
+def test_eight_bits_that_depend_on_the_whole_batch_are_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantizer = "transformers.quantizers.quantizer_bnb_8bit.Bnb8BitHfQuantizer"
+    monkeypatch.setattr(f"{quantizer}.validate_environment", lambda *_, **__: None)
+    configure(model, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+
+    assert "llm_int8_threshold 6, by which the texts of a batch change one another" in refusal(
+        model
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,3 +160,90 @@ def test_eight_bit_weights_that_nothing_explains_are_refused(model: Path) -> Non
     configure(model, quantization_config=None)
 
     assert "is stored as F8_E4M3, and no quantization_config" in refusal(model)
+
+
+SCHEMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "int8": ("int-quantized", {"num_bits": 8, "type": "int", "strategy": "channel"}),
+    "fp8": ("float-quantized", {"num_bits": 8, "type": "float", "strategy": "channel"}),
+    "int4": (
+        "pack-quantized",
+        {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32},
+    ),
+}
+
+
+def compressed(name: str, weight: torch.Tensor, kind: str) -> dict[str, torch.Tensor]:
+    """A layer's tensors as compressed-tensors stores them."""
+    from compressed_tensors.compressors import pack_to_int32
+
+    if kind == "int4":
+        groups = weight.reshape(len(weight), -1, 32)
+        scales = groups.abs().amax(-1) / 7
+        whole = (groups / scales[..., None]).round().to(torch.int8).reshape(weight.shape)
+        return {
+            f"{name}_packed": pack_to_int32(whole, 4),
+            f"{name}_scale": scales,
+            f"{name}_shape": torch.tensor(weight.shape),
+        }
+    most, dtype = (127, torch.int8) if kind == "int8" else (448, torch.float8_e4m3fn)
+    scales = weight.abs().amax(1, keepdim=True) / most
+    whole = weight / scales
+    return {
+        name: (whole.round() if kind == "int8" else whole).to(dtype),
+        f"{name}_scale": scales,
+    }
+
+
+@pytest.mark.parametrize(("kind", "off"), [("int8", 0.02), ("fp8", 0.16), ("int4", 0.35)])
+def test_compressed_tensors_are_read_with_their_scales(
+    plain: Path, tmp_path: Path, kind: str, off: float
+) -> None:
+    path = Path(shutil.copytree(plain, tmp_path / kind))
+    weights = {}
+    original = load_file(path / "model.safetensors")
+    for name, weight in original.items():
+        weights |= compressed(name, weight, kind) if "proj" in name else {name: weight}
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
+    layout, numbers = SCHEMES[kind]
+    group = {"targets": ["Linear"], "weights": numbers | {"symmetric": True}}
+    said = {"quant_method": "compressed-tensors", "format": layout, "ignore": ["lm_head"]}
+    configure(path, quantization_config=said | {"config_groups": {"group_0": group}})
+
+    _, found = read(AutoModelForCausalLM, path, Placement(torch.device("cpu"), torch.float32), "w")
+
+    for name, weight in original.items():
+        right = found.state_dict()[name]
+        assert (right - weight).abs().max() <= off * weight.std(), name
+
+
+FOUR_BITS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""The numbers of MXFP4 (E2M1); the same below zero."""
+
+
+def test_mxfp4_is_read_with_its_scales(tmp_path: Path) -> None:
+    path = save_causal(
+        tmp_path,
+        "GptOssConfig",
+        **LLAMA
+        | {"head_dim": 16, "intermediate_size": 64, "num_local_experts": 2}
+        | {"num_experts_per_tok": 1, "num_hidden_layers": 1},
+    )
+    weights = load_file(path / "model.safetensors")
+    meant: dict[str, torch.Tensor] = {}
+    table = torch.tensor([*FOUR_BITS, *(-number for number in FOUR_BITS)])
+    for name in [name for name in weights if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, width, height = weights.pop(name).shape
+        codes = torch.randint(16, (experts, height, width // 32, 32), dtype=torch.uint8)
+        scales = torch.randint(120, 124, (experts, height, width // 32), dtype=torch.uint8)
+        weights[f"{name}_blocks"] = codes[..., ::2] | (codes[..., 1::2] << 4)
+        weights[f"{name}_scales"] = scales
+        numbers = table[codes.long()] * torch.exp2(scales.float() - 127)[..., None]
+        meant[name] = numbers.reshape(experts, height, width).transpose(1, 2)
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
+    configure(path, quantization_config={"quant_method": "mxfp4"})
+
+    _, found = read(AutoModelForCausalLM, path, Placement(torch.device("cpu"), torch.float32), "w")
+
+    assert len(meant) == 2
+    for name, right in meant.items():
+        assert torch.equal(found.state_dict()[name], right), name

@@ -220,7 +220,7 @@ def test_adapters_of_a_base_that_is_not_packed_are_refused(tmp_path: Path) -> No
 
     info = TextGeneration(with_adapters(text_spec(path), a=adapter)).load()
 
-    assert "one text at a time" in info.refused["a"]
+    assert "is not packed" in info.refused["a"]
 
 
 def test_gpt2_layers_are_adapted_too(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
     LLAMA,
+    WAYS,
     byte_level_tokenizer,
     save_causal,
     sentencepiece_tokenizer,
@@ -33,6 +34,12 @@ PROMPTS = [
     "naïve café 🎉",
     "def main(argv: list[str]) -> int:\n    return 0\n\ndef other(",
 ]
+
+
+def saved(folder: Path, kind: str) -> Path:
+    """A model that runs in that way."""
+    config, sizes = WAYS[kind]
+    return save_causal(folder, config, **sizes)
 
 
 def loaded(path: Path, **options: Any) -> TextGeneration:
@@ -133,7 +140,7 @@ def test_end_tokens_come_from_the_generation_config(
     assert finished.usage["completion_tokens"] == ids.index(end)
 
 
-@pytest.mark.parametrize("kind", ["packed", "static"])
+@pytest.mark.parametrize("kind", WAYS)
 @pytest.mark.parametrize(
     "params",
     [
@@ -144,12 +151,9 @@ def test_end_tokens_come_from_the_generation_config(
     ],
 )
 def test_rules_hold_in_company_and_over_a_resumed_attempt(
-    llama: Path, tmp_path: Path, kind: str, params: dict[str, Any]
+    tmp_path: Path, kind: str, params: dict[str, Any]
 ) -> None:
-    path = llama
-    if kind == "static":
-        path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
-    engine = loaded(path)
+    engine = loaded(saved(tmp_path, kind))
     others = works(3, temperature=1.0, top_p=0.9, logprobs=True)
     work = Work("x", PROMPTS[2], {"max_new_tokens": 20} | params, seed=5)
     alone = drive(engine, [work])
@@ -263,15 +267,12 @@ def test_canceling_a_text_that_had_ended_already(engine: TextGeneration) -> None
     assert engine.step().outcomes == []
 
 
-@pytest.mark.parametrize("kind", ["packed", "static"])
+@pytest.mark.parametrize("kind", WAYS)
 @pytest.mark.parametrize("place", ["before", "after", "sampling"])
 def test_a_step_that_fails_has_changed_nothing(
-    llama: Path, kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = llama
-    if kind == "static":
-        path = save_causal(tmp_path, "MistralConfig", **LLAMA, sliding_window=16)
-    engine = loaded(path)
+    engine = loaded(saved(tmp_path, kind))
     expected = drive(engine, works(6, temperature=0.7))
     run, choose = engine._runner.run, sampler.choose
     calls = {"n": 0}
@@ -540,7 +541,8 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
     assert info.dtype == "float32"
     assert info.device == "cpu"
     assert info.capacity == 5
-    assert info.details == {
+    assert info.details["speculation"]["kind"] == "none"
+    assert {name: said for name, said in info.details.items() if name != "speculation"} == {
         "batching": "packed",
         "reason": "packed logits equal plain ones",
         "slots": 4,
@@ -549,7 +551,9 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
         "token_budget": 24,
         "prefix_reuse": True,
         "cuda_graphs": 0,
+        "slot_state_bytes": 0,
         "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
+        "accepted": {"vocabulary": 400, "chat": ()},
         "generation_config": {"applied": {}, "not_applied": {}},
     }
 

@@ -22,33 +22,35 @@ def unbounded(path: Path) -> TextGeneration:
     """An engine whose tokenizer may make anything vanish, so that tokens have to be counted."""
     engine = TextGeneration(text_spec(path))
     engine.load()
-    engine._validator.bounds = type(engine._validator.bounds)(engine._validator.bounds.tokens)
+    engine._validators[""].bounds = type(engine._validators[""].bounds)(
+        engine._validators[""].bounds.tokens
+    )
     return engine
 
 
 def reading(engine: TextGeneration, go: threading.Event) -> None:
     """Have the engine wait for `go` before it reads a long prompt."""
-    read = engine._validator.read
+    read = engine._validators[""].read
 
     def waits(work: Work) -> list[int]:
         if len(work.content) > LONG:
             assert go.wait(20)
         return read(work)
 
-    engine._validator.read = waits  # type: ignore[method-assign]
+    engine._validators[""].read = waits  # type: ignore[method-assign]
 
 
 def counted(engine: TextGeneration, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that the tokenizer is given from now on."""
     given: list[str] = []
-    encode = engine._validator._encode
+    encode = engine._validators[""]._encode
     assert encode is not None
 
     def noted(text: str, special: bool) -> Any:
         given.append(text)
         return encode(text, special)
 
-    monkeypatch.setattr(engine._validator, "_encode", noted)
+    monkeypatch.setattr(engine._validators[""], "_encode", noted)
     return given
 
 
@@ -112,12 +114,12 @@ def test_a_long_prompt_that_fits_is_served(tmp_path: Path) -> None:
     path = save_causal(tmp_path, **LLAMA)
     engine = unbounded(path)
     text = "".join(chr(0x100 + n % 50) for n in range(LONG + 1))
-    engine._validator._limits = engine._validator._limits.model_copy(
+    engine._validators[""]._limits = engine._validators[""]._limits.model_copy(
         update={"max_prompt_tokens": 100_000, "max_new_tokens": 4}
     )
-    engine._validator._context = None
+    engine._validators[""]._context = None
     engine.admit(Work("x", text, {}, 0))
-    ids = engine._validator._tokenizer(text)["input_ids"]
+    ids = engine._validators[""]._tokenizer(text)["input_ids"]
 
     eventually(lambda: engine.batch_delay() == 0)
     engine._intake.take_in()
@@ -147,9 +149,9 @@ def test_what_breaks_while_a_prompt_is_read_ends_that_job_alone(llama: Path) -> 
     def breaks(work: Work) -> list[int]:
         raise RuntimeError("no more")
 
-    read, engine._validator.read = engine._validator.read, breaks  # type: ignore[method-assign]
+    read, engine._validators[""].read = engine._validators[""].read, breaks  # type: ignore[method-assign]
     engine.admit(Work("x", FILLER, {}, 0))
-    engine._validator.read = read  # type: ignore[method-assign]
+    engine._validators[""].read = read  # type: ignore[method-assign]
 
     ran = drive(engine, [Work("y", "a", {"max_new_tokens": 2}, 0)])
 

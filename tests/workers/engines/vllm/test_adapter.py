@@ -70,6 +70,52 @@ def expected(prompt: str, length: int) -> str:
     return text.rstrip("\ufffd")
 
 
+@pytest.mark.parametrize(
+    ("grammar", "passed"),
+    [
+        (
+            {"json_schema": {"type": "number", "exclusiveMaximum": 1, "title": "t"}},
+            {"json": {"type": "number", "maximum": 0.999999999999999}},
+        ),
+        ({"regex": "^a+?$"}, {"regex": "(?:(?:a){1,})"}),
+        ({"choices": ["a", "b"]}, {"choice": ["a", "b"]}),
+        ({"lark": 'start: "a"'}, {"grammar": 'start: "a"'}),
+    ],
+)
+def test_a_grammar_is_passed_as_structured_outputs(
+    engine: Vllm, grammar: dict[str, Any], passed: dict[str, Any]
+) -> None:
+    drive(engine, [work("a", grammar=grammar), work("b")])
+
+    held, plain = engine._engine.params[-2:]
+    assert held.structured_outputs == fake_vllm.StructuredOutputsParams(**passed)
+    assert plain.structured_outputs is None
+    assert engine._engine.args.structured_outputs_config["backend"] == "guidance"
+
+
+def test_a_held_text_is_made_anew_up_to_where_it_was(engine: Vllm) -> None:
+    asked = work("a", grammar={"lark": "start: /.*/"})
+    whole = drive(engine, [asked])
+    half = whole.pieces["a"][: len(whole.pieces["a"]) // 2]
+
+    again = drive(engine, [resumed(asked, half)])
+
+    assert again.text("a") == whole.text("a")
+    assert again.streamed("a") == whole.text("a")[len("".join(piece.text for piece in half)) :]
+    other = drive(engine, [resumed(replace(asked, content="another prompt"), half)])
+    outcome = other.outcomes["a"]
+    assert isinstance(outcome, Failed)
+    assert outcome.code == "engine_error"
+
+
+def test_a_grammar_that_cannot_be_enforced_is_refused(engine: Vllm) -> None:
+    with pytest.raises(InputRefused) as caught:
+        engine.admit(work("a", grammar={"json_schema": {"not": {}}}))
+
+    assert caught.value.code == "invalid_grammar"
+    assert engine.pending() == 0
+
+
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_texts_are_whole_and_stream_piece_by_piece(engine: Vllm, prompt: str) -> None:
     ran = drive(engine, [work("a", prompt)])
@@ -161,6 +207,71 @@ def test_parameters_reach_vllm(engine: Vllm) -> None:
     assert (params.seed, params.max_tokens) == (7, 12)
 
 
+def test_what_may_be_said_and_when_it_may_end_reach_vllm(engine: Vllm) -> None:
+    end = byte_level_tokenizer().eos_token_id
+    drive(engine, [work("a", bad_words=["no"], logit_bias={"7": 3.0}, min_tokens=5)])
+    first = engine._engine.params[-1]
+    one = work("b", ignore_eos=True, stop_token_ids=[299], min_tokens=5)
+    drive(engine, [replace(one, text="x", token_ids=(3, 4))])
+    second = engine._engine.params[-1]
+
+    assert (first.bad_words, first.logit_bias, first.min_tokens) == (["no"], {7: 3.0}, 5)
+    assert (first.stop_token_ids, first.ignore_eos) == ([end], False)
+    assert (second.bad_words, second.logit_bias, second.min_tokens) == (None, None, 3)
+    assert (second.stop_token_ids, second.ignore_eos) == ([299], True)
+
+
+def test_several_texts_are_requests_of_their_own_and_one_outcome(engine: Vllm) -> None:
+    ran = drive(engine, [work("a", n=3, temperature=0.5), work("b", PROMPTS[2])])
+
+    whole = expected(PROMPTS[0], 12)
+    output = ran.finished("a").output
+    assert [choice["text"] for choice in output["choices"]] == [whole] * 3
+    assert output["text"] == whole and ran.text("b") == expected(PROMPTS[2], 12)
+    for choice in range(3):
+        said = [piece.text for piece in ran.pieces["a"] if piece.choice == choice]
+        assert "".join(said) == whole
+    usage = ran.finished("a").usage
+    assert usage["completion_tokens"] == 36
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 36
+    seeds = [params.seed for params in engine._engine.params]
+    assert seeds[-4] == 7 and len(set(seeds[-4:-1])) == 3
+
+
+def test_of_several_texts_each_goes_on_where_it_was(engine: Vllm) -> None:
+    whole = drive(engine, [work("a", n=2)])
+    first, second = (
+        [piece for piece in whole.pieces["a"] if piece.choice == choice] for choice in range(2)
+    )
+    begun = resumed(work("a", n=2), first[:2])
+    told = resumed(work("a", n=2), second)
+    again = drive(engine, [replace(begun, further=(told.prefix,))])
+
+    assert again.finished("a").output == whole.finished("a").output
+    assert again.finished("a").usage["completion_tokens"] == 24
+    assert [piece.choice for piece in again.pieces["a"]] == [0] * len(first[2:])
+
+
+def test_a_text_that_breaks_or_is_refused_takes_its_job_with_it(engine: Vllm) -> None:
+    engine._engine.ends_with = "abort"
+    ran = drive(engine, [work("a", n=3), work("b")])
+    assert isinstance(ran.outcomes["a"], Failed) and ran.text("b") == expected(PROMPTS[0], 12)
+    assert engine.pending() == len(engine._texts) == len(engine._engine.requests) == 0
+
+    given = iter([None, ValueError("no more")])
+    add = engine._engine.add_request
+
+    def refuses(*arguments: Any) -> str:
+        if (error := next(given)) is not None:
+            raise error
+        return add(*arguments)
+
+    engine._engine.add_request = refuses  # type: ignore[method-assign]
+    with pytest.raises(InputRefused, match="no more"):
+        engine.admit(work("c", n=2))
+    assert engine.pending() == len(engine._texts) == len(engine._engine.requests) == 0
+
+
 def served(path: Path, **generation: Any) -> Vllm:
     """A model with these settings of its own."""
     save_causal(path, **WIDE_HEADS)
@@ -215,19 +326,19 @@ def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     engine.load()
 
-    assert engine._validator.read(work("a", TEXT)) == file.encode(TEXT).ids
+    assert engine._validators[""].read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 def test_others_go_on_while_a_long_prompt_is_read(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, read = threading.Event(), engine._validator.read
+    go, read = threading.Event(), engine._validators[""].read
 
     def slowly(work: Work) -> list[int]:
         assert work.id != "long" or go.wait(10)
         return read(work)
 
-    monkeypatch.setattr(engine._validator, "read", slowly)
+    monkeypatch.setattr(engine._validators[""], "read", slowly)
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.admit(work("short"))
     ran = Ran()
@@ -247,7 +358,7 @@ def test_a_prompt_that_is_being_read_can_be_canceled(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(engine._validator, "read", lambda _: [5] if go.wait(10) else [])
+    monkeypatch.setattr(engine._validators[""], "read", lambda _: [5] if go.wait(10) else [])
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.cancel("long")
     assert engine.pending() == 0

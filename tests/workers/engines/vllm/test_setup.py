@@ -61,6 +61,7 @@ def test_it_says_what_it_is(llama: Path) -> None:
         "slots": 4,
         "context": 160,
         "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
+        "accepted": {"vocabulary": 400, "chat": ()},
         "generation_config": {"applied": {}, "not_applied": {}},
     }
 
@@ -95,6 +96,7 @@ def test_the_catalogue_becomes_vllm_s_arguments(tmp_path: Path) -> None:
         "gpu_memory_utilization": 0.4,
         "tensor_parallel_size": 2,
         "disable_log_stats": True,
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         "enable_prefix_caching": True,
     }
 

@@ -81,18 +81,24 @@ def together(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def lay_out(chunks: Items[Chunk], device: torch.device) -> Layout:
-    """The layout of a row in which the chunks stand in this order, those of one token first."""
+def lay_out(chunks: Items[Chunk], device: torch.device, *, by_place: bool = False) -> Layout:
+    """The layout of a row in which the chunks stand in this order, those of one token first.
+
+    Where single tokens attend one by one those of a draft do, too: each is then computed as it would be in
+    a step of its own. `by_place`: it is so however they attend.
+    """
     slots: list[int] = []
     positions: list[int] = []
     apart: list[tuple[int, int, int, int]] = []
     shortest = 2 if together(device) else 1
     for chunk in chunks:
-        if chunk.length >= shortest:
+        if chunk.draft and shortest == 1 and not by_place:
+            apart += [(chunk.slot, chunk.start + n, 1, len(slots) + n) for n in range(chunk.length)]
+        elif chunk.length >= shortest:
             apart.append((chunk.slot, chunk.start, chunk.length, len(slots)))
         slots += [chunk.slot] * chunk.length
         positions += range(chunk.start, chunk.end)
-    singles = len(chunks) - len(apart)
+    singles = sum(chunk.length < shortest for chunk in chunks)
     return Layout(
         slots=upload(slots, torch.long, device),
         positions=upload(positions, torch.long, device),

@@ -5,13 +5,33 @@ from typing import Any
 
 import torch
 
+from shared.domain.errors import ConfigError
 from workers.engines import packed_attention
+from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.forward.attention import ShapeProbe
+from workers.engines.text_generation.forward.kv_cache import MEMORY_SHARE
 
 GRAPHS = 512 << 20
 """Bytes for captured graphs and the libraries' work spaces."""
 SAMPLER_COPIES = 6
 """Arrays of float64 [slots, vocabulary] that exist at once while tokens are drawn."""
+COPIES = 2
+"""A step of stacked texts makes new states beside those it began with."""
+
+
+def rows_that_fit(wanted: int, states: int, keys: int, placement: Placement) -> int:
+    """How many rows of stacked texts fit the memory share, at most `wanted`.
+
+    `states` and `keys` are the bytes of one row. Raises `ConfigError` when not even one fits.
+    """
+    row = COPIES * states + keys
+    share = int(placement.free_bytes() * MEMORY_SHARE.get(placement.device.type, 0.5))
+    if row > share:
+        raise ConfigError(
+            f"one sequence needs {row >> 20} MiB of states, keys and values and {share >> 20} MiB may be"
+            " used; lower limits.max_prompt_tokens or max_new_tokens"
+        )
+    return min(wanted, share // max(row, 1))
 
 
 def bytes_of_a_step(model: Any, tokens: int, slots: int, device: torch.device) -> int:

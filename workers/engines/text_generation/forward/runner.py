@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from workers.engines import packed_attention
-from workers.engines.row_blocks import fixed_rows
+from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.attention import SlotAttention
@@ -33,6 +33,9 @@ class Runner(Protocol):
 
     def release(self, slot: int, *, scrub: bool) -> None:
         """The sequence in `slot` is gone; `scrub` when it may have left numbers that are none."""
+
+    def detach(self) -> None:
+        """Give the model back as it was."""
 
 
 class PackedRunner:
@@ -93,7 +96,8 @@ class PackedRunner:
         if self._ladder is not None and decodes and not adapted:
             logits = self._ladder.run(packed)
             return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
-        self._attention.layout = layout = lay_out(packed, self._device)
+        by_place = wants_fixed_rows(self._device, self._model.dtype)
+        self._attention.layout = layout = lay_out(packed, self._device, by_place=by_place)
         rows: list[Row] = []
         places: list[int] = []
         tokens: list[int] = []
@@ -132,5 +136,5 @@ class PackedRunner:
             self._cache.scrub(slot)
 
     def detach(self) -> None:
-        """Give the model its own attention back."""
+        """See `Runner.detach`."""
         packed_attention.detach(self._model, self._before)

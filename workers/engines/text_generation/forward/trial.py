@@ -60,13 +60,13 @@ def largest_error(
 ) -> float:
     """How far the runner's logits are from `expected`, one [length, vocabulary] a text.
 
-    The texts run side by side, cut into steps as `cuts` say, as many as there are slots, the second one
-    in the last slot. The unit is explained at `TOLERANCE`.
+    The texts run side by side, cut into steps as `cuts` say (0: not in that step), as many as there are
+    slots, the second one in the last slot. The unit is explained at `TOLERANCE`.
     """
     worst = 0.0
     places = [0, *range(slots - 1, 0, -1)][: len(texts)]
     sequences = [
-        Sequence(str(slot), [], cut[0], 1, Sampling(seed=0))
+        Sequence(str(slot), [], next(filter(None, cut)), 1, Sampling(seed=0))
         for slot, cut in zip(places, cuts, strict=False)
     ]
     for turn in range(max(map(len, cuts))):

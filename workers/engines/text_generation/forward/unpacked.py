@@ -1,13 +1,21 @@
-"""Decides how a model runs that cannot be packed: by the logits of each way."""
+"""Decides how a model runs that cannot be packed: stacked, else one by one, as its logits turn out."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
-from workers.engines.text_generation.forward.rope import AS_MADE, length_dependence
+from workers.engines.text_generation.forward.memory import rows_that_fit
+from workers.engines.text_generation.forward.reading import empty_state, read
+from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
+from workers.engines.text_generation.forward.row_attention import Unstackable
+from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.forward.stacked import StackedRunner
+from workers.engines.text_generation.forward.states import keeps_anything
 from workers.engines.text_generation.forward.static import StaticRunner
 from workers.engines.text_generation.forward.trial import (
     TOLERANCE,
@@ -18,49 +26,122 @@ from workers.engines.text_generation.forward.trial import (
     vocabulary_of,
 )
 
-STATIC_TEXTS = ((6, 1, 1, 1, 1), (17, 1, 1, 1), (1, 1, 1, 1, 1))
-"""How texts are cut where one runs after the other: a prompt is run whole there."""
+CUTS = ((6, 1, 1, 1, 1, 1, 1), (0, 17, 1, 1, 1), (0, 0, 1, 1, 1, 1, 1, 1, 1))
+"""How texts are cut into steps. They come and go at different times, and a prompt is run whole."""
 GENERATED = 5
 """Tokens that transformers' own loop is asked for, where its cache does not do what a text alone does."""
+REREADS = "every token reads its whole text again"
+
+R = TypeVar("R", StackedRunner, StaticRunner)
 
 
-def static_runner(model: Any, placement: Placement, slots: int) -> StaticRunner:
-    """A runner for a model that cannot be packed; without transformers' cache if that gets it wrong.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a model runs: `batching` is stacked or static, `reason` says why.
 
-    Some architectures compute a token that follows a cache otherwise than within a text. What `generate`
-    says is taken then, and a text that is taken up again is read as it was made.
+    `state_bytes` is what each slot takes besides keys and values, however long its text is.
+    """
+
+    runner: Runner
+    batching: str
+    reason: str
+    slots: int
+    state_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Texts, the steps that they are cut into, and their logits, one [length, vocabulary] a text."""
+
+    texts: Items[Items[int]]
+    logits: Items[torch.Tensor]
+    cuts: Items[Items[int]]
+
+
+def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -> Way:
+    """The first way that gives the right logits, for texts of at most `length` tokens.
+
+    Right is what a text alone gives in one pass. Some architectures compute a token that follows a cache
+    otherwise; what `generate` says is right for them. Raises `ConfigError` when not even one text fits.
     """
     lengths = length_dependence(model)
-    within = max(map(sum, STATIC_TEXTS)) if lengths is None else lengths.window
-    texts = random_texts(vocabulary_of(model), STATIC_TEXTS, within)
-    expected = [plain_logits(model, text, placement.device) for text in texts]
-    runner = StaticRunner(model, placement.device, lengths=lengths)
-    if _agrees(runner, texts, expected, slots, placement.dtype):
-        return runner
-    runner = StaticRunner(model, placement.device, lengths=lengths or AS_MADE)
-    # Two of them, in turns: an architecture may keep what it has read in its own modules.
-    prompts = texts[:2]
-    made = [_generated(model, prompt, placement.device) for prompt in prompts]
-    cuts = [(len(prompt), *[1] * GENERATED) for prompt in prompts]
-    read, wanted = [text for text, _ in made], [logits for _, logits in made]
-    if _agrees(runner, read, wanted, slots, placement.dtype, cuts):
-        return runner
-    return StaticRunner(model, placement.device, cached=False, lengths=lengths)
-
-
-def _agrees(
-    runner: StaticRunner,
-    texts: Items[Items[int]],
-    expected: Items[torch.Tensor],
-    slots: int,
-    dtype: torch.dtype,
-    cuts: Items[Items[int]] = STATIC_TEXTS,
-) -> bool:
+    trial = _Trial(model, placement, slots, length if lengths is None else lengths.window)
     try:
-        return largest_error(texts, expected, runner, slots, cuts) <= TOLERANCE[dtype]
+        _check_reach(model, lengths, length)
+        stacked = trial.of(lambda: StackedRunner(model, placement.device))
+        states = stacked.bytes_of_states
+        slots = rows_that_fit(slots, states, stacked.bytes_per_token * length, placement)
+        return Way(stacked, "stacked", "stacked logits equal plain ones", slots, states)
     except FAULTS as error:
         raise_out_of_memory(error)
-        return False
+        fault = f"a stacked trial run failed: {error}"
+    except Unstackable as error:
+        fault = f"stacked, {error}"
+    try:
+        alone = trial.of(lambda: StaticRunner(model, placement.device, lengths=lengths))
+        ids = torch.ones(1, 2, dtype=torch.long, device=placement.device)
+        _, state = read(model, empty_state(model), ids, 0, 1)
+        if not keeps_anything(state):
+            fault += f"; it has no cache, {REREADS}"
+        return Way(alone, "static", fault, slots)
+    except FAULTS as error:
+        raise_out_of_memory(error)
+        fault += f"; with a cache, a trial run failed: {error}"
+    except Unstackable as error:
+        fault += f"; with a cache, {error}"
+    rereading = StaticRunner(model, placement.device, cached=False, lengths=lengths)
+    return Way(rereading, "static", f"{fault}; {REREADS}", slots)
+
+
+class _Trial:
+    """Holds runners against texts whose logits are known."""
+
+    def __init__(self, model: Any, placement: Placement, slots: int, longest: int) -> None:
+        self._model = model
+        self._placement = placement
+        self._slots = slots
+        self._texts = random_texts(vocabulary_of(model), CUTS, longest)
+
+    def of(self, make: Callable[[], R]) -> R:
+        """A runner that is right by one of the references. Raises `Unstackable` otherwise."""
+        off = 0.0
+        for reference in (self._plain, self._generated):
+            # Before there is a runner, which may change the model's attention.
+            known = reference()
+            runner = make()
+            try:
+                off = largest_error(known.texts, known.logits, runner, self._slots, known.cuts)
+            except BaseException:
+                runner.detach()
+                raise
+            for slot in range(self._slots):
+                runner.release(slot, scrub=True)
+            if off <= TOLERANCE[self._placement.dtype]:
+                return runner
+            runner.detach()
+        raise Unstackable(f"its logits are off by {off:.2g} standard deviations")
+
+    def _plain(self) -> Known:
+        logits = [plain_logits(self._model, text, self._placement.device) for text in self._texts]
+        return Known(self._texts, logits, CUTS)
+
+    def _generated(self) -> Known:
+        # Two of them, in turns: an architecture may keep what it has read in its own modules.
+        prompts = self._texts[:2]
+        made = [_generated(self._model, prompt, self._placement.device) for prompt in prompts]
+        cuts = [(len(prompt), *[1] * GENERATED) for prompt in prompts]
+        return Known([text for text, _ in made], [logits for _, logits in made], cuts)
+
+
+def _check_reach(model: Any, lengths: LengthDependence | None, length: int) -> None:
+    """What a short trial cannot show. Raises `Unstackable`."""
+    if lengths is not None and length > lengths.window:
+        raise Unstackable("its position encoding changes with a text's length")
+    config = model.config.get_text_config()
+    if "chunked_attention" in set(getattr(config, "layer_types", None) or ()):
+        reach = getattr(config, "attention_chunk_size", None) or 0
+        if reach < length:
+            raise Unstackable(f"its layers of chunked_attention reach {reach} of {length} tokens")
 
 
 def _generated(

@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 
 import torch
 
+from workers.engines.text_generation.grammar.masks import Allowed
 from workers.engines.text_generation.sampling.cuts import Cuts, cut
+from workers.engines.text_generation.sampling.masks import add_bias, forbid
 from workers.engines.text_generation.sampling.scores import as_score, score
 from workers.engines.text_generation.transfer import download, upload
 from workers.engines.texts.rules import Rules
 from workers.engines.texts.sampling import Draw, Score
 
 BROKEN = -1
+NOTHING = -2
+"""Chosen where a grammar allows no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +38,31 @@ def uniform(seed: int, position: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def choose(logits: torch.Tensor, draws: Items[Draw]) -> Chosen:
+def choose(logits: torch.Tensor, draws: Items[Draw], allowed: Allowed | None = None) -> Chosen:
     """Choose for each row of `logits`, float32 [rows, vocabulary], which is left as it was.
 
-    Rows never look at one another, so a broken one breaks alone and a text does not depend on its
-    company.
+    `allowed` says which tokens the rows of texts that follow a grammar may choose; `NOTHING` is chosen where
+    there is none. Rows never look at one another, so a broken one breaks alone and a text does not depend on
+    its company.
     """
     if not draws:
         return Chosen()
     best, tokens = logits.max(dim=-1)
     groups: dict[bool, list[int]] = {}
+    held: list[int] = []
     for row, draw in enumerate(draws):
-        if draw.known is None and not draw.sampling.plain:
+        if draw.known is None and not draw.plain:
             groups.setdefault(draw.sampling.cuts, []).append(row)
+        elif draw.known is None and allowed is not None and row in allowed.places:
+            held.append(row)
     for cuts, rows in groups.items():
         at = upload(rows, torch.long, logits.device)
-        tokens[at] = _draw(logits[at].double(), [draws[row] for row in rows], cuts)
+        kept = allowed.additions(rows, logits) if allowed and allowed.among(rows) else None
+        tokens[at] = _draw(logits[at].double(), [draws[row] for row in rows], cuts, kept)
+    if held and allowed is not None:
+        at = upload(held, torch.long, logits.device)
+        likeliest = logits[at].add_(allowed.additions(held, logits)).max(dim=-1)
+        tokens[at] = torch.where(likeliest.values == -torch.inf, NOTHING, likeliest.indices)
     known = [row for row, draw in enumerate(draws) if draw.known is not None]
     if known:
         fixed = [draws[row].known for row in known]
@@ -71,20 +84,31 @@ def _tokens(found: list[int]) -> list[int | None]:
     return [None if token == BROKEN else token for token in found]
 
 
-def _draw(scores: torch.Tensor, draws: Items[Draw], cuts: bool) -> torch.Tensor:
+def _draw(
+    scores: torch.Tensor, draws: Items[Draw], cuts: bool, kept: torch.Tensor | None = None
+) -> torch.Tensor:
     """Inverse of the cumulative distribution at `uniform(seed, position)`.
 
-    `scores` is float64 [rows, vocabulary] and is overwritten. Returns [rows].
+    `scores` is float64 [rows, vocabulary] and is overwritten; `kept` is added to it last, so that a grammar
+    has the last word. Returns [rows].
     """
     rules = [draw.sampling for draw in draws]
     _apply(scores, draws, lambda rules, row, d: rules.before(row, list(d.tokens), d.prompt_length))
+    add_bias(scores, draws)
     _penalise(scores, draws)
+    forbid(scores, draws)
     _apply(
         scores,
         draws,
         lambda rules, row, d: rules.after(row, list(d.tokens), d.prompt_length, d.most),
     )
+    if kept is not None:
+        scores += kept
     likeliest = scores.argmax(dim=-1)
+    if kept is not None:
+        dead = scores.amax(dim=-1) == -torch.inf
+        scores[dead] = 0.0
+        likeliest = torch.where(dead, NOTHING, likeliest)
     if all(rule.temperature == 0.0 for rule in rules):
         return likeliest
     vocabulary = scores.shape[-1]
@@ -112,7 +136,8 @@ def _draw(scores: torch.Tensor, draws: Items[Draw], cuts: bool) -> torch.Tensor:
     point = torch.minimum(point * whole, torch.nextafter(whole, torch.zeros_like(whole)))
     at = torch.searchsorted(mass, point, right=True).clamp_max_(mass.shape[-1] - 1)
     drawn = (at if ids is None else ids.gather(1, at))[:, 0]
-    return torch.where(temperature[:, 0] > 0.0, drawn, likeliest)
+    sampled = (temperature[:, 0] > 0.0) & (likeliest != NOTHING)
+    return torch.where(sampled, drawn, likeliest)
 
 
 def _apply(

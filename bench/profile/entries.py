@@ -1,0 +1,138 @@
+"""`python -m bench.profile.entries`: the way of `POST /v1/jobs` from the server to Redis, file by file.
+
+A job is submitted in this process, as a client does it, and each call that goes from one of the project's
+files into another is written down, until the call leaves for Redis. The embedded server is started for it.
+"""
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from bench.programs import REPOSITORY
+from bench.table import table
+from shared.embedded_redis import EmbeddedRedis
+
+ROOT = f"{REPOSITORY}/"
+LEAVES = "ScriptPipeline.call"
+"""The last function of the project's own: what it is given goes to Redis."""
+TOKEN = "t" * 32
+PARTS = ("api/", "shared/")
+
+
+class Entry(NamedTuple):
+    """A function that another of the project's files called, or a library that such a file had called."""
+
+    file: str
+    function: str
+
+
+def entries(call: Callable[[], object]) -> list[Entry]:
+    """The entries into files of `PARTS` while `call` runs, in order, up to `LEAVES`."""
+    found: list[Entry] = []
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        if event != "call" or (found and found[-1].function == LEAVES):
+            return
+        code = frame.f_code
+        file = code.co_filename.removeprefix(ROOT)
+        if file.startswith(PARTS) and file != _caller(frame):
+            found.append(Entry(file, _name(code)))
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+def _caller(frame: FrameType) -> str:
+    """The nearest file of `PARTS` among those that a call came through."""
+    back = frame.f_back
+    while back is not None:
+        file = back.f_code.co_filename.removeprefix(ROOT)
+        if file.startswith(PARTS):
+            return file
+        back = back.f_back
+    return ""
+
+
+def _name(code: CodeType) -> str:
+    return code.co_qualname.replace("<locals>.", "")
+
+
+def submission(app: Any, token: str) -> Callable[[], object]:
+    """What submits a job to an app in this process, as the project's client does."""
+    environ = EnvironBuilder(
+        path="/v1/jobs",
+        method="POST",
+        json={"model": "echo", "prompt": "hello"},
+        headers=[("Authorization", f"Bearer {token}"), ("Idempotency-Key", os.urandom(8).hex())],
+    ).get_environ()
+
+    def submit() -> None:
+        _, status, _ = run_wsgi_app(app, environ)
+        assert status.startswith("202"), status
+
+    return submit
+
+
+def twice(found: Iterable[Entry]) -> dict[str, int]:
+    """How often each file was entered that was entered more than once."""
+    return {file: n for file, n in Counter(one.file for one in found).items() if n > 1}
+
+
+def render(found: Sequence[Entry]) -> str:
+    """The report as Markdown."""
+    files = len({one.file for one in found})
+    again = ", ".join(f"`{file}` {n}" for file, n in sorted(twice(found).items())) or "none"
+    rows = [(str(at), f"`{one.file}`", f"`{one.function}`") for at, one in enumerate(found, 1)]
+    return (
+        f"{len(found)} entries into {files} files; entered more than once: {again}.\n\n"
+        f"{table(('', 'file', 'function'), rows)}"
+    )
+
+
+def main() -> int:
+    """0 when it ran."""
+    with tempfile.TemporaryDirectory() as folder:
+        redis = EmbeddedRedis(Path(folder))
+        redis.start()
+        try:
+            print(render(_measured(redis.url, Path(folder))))
+        finally:
+            redis.stop()
+    return 0
+
+
+def _measured(url: str, folder: Path) -> list[Entry]:
+    from api.app import create_app
+    from api.services import of
+    from shared.settings import load_settings
+
+    catalogue = folder / "catalog.yaml"
+    catalogue.write_text("models: {echo: {engine: echo}}\n", "utf-8")
+    settings = load_settings(
+        REDIS_URL=url,
+        TRUTHGPT_API_TOKEN=TOKEN,
+        TRUTHGPT_CONFIG=catalogue,
+        TRUTHGPT_STATE_DIR=folder,
+    )
+    app = create_app(settings, ring=lambda _: None)
+    try:
+        submission(app, TOKEN)()  # What only the first one does is left out.
+        return entries(submission(app, TOKEN))
+    finally:
+        of(app).close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from shared.grammars.refusal import GrammarRefused
+from shared.grammars.sources import check
+from tests.shared.grammars import schemas
+from tests.shared.grammars.walks import Unfinished, walk
+
+ENFORCED = list(schemas.enforced())
+REFUSED = list(schemas.refused())
+WALKS = 4
+
+
+def test_the_schemas_are_many() -> None:
+    assert len(ENFORCED) + len(REFUSED) >= 300
+    assert len(ENFORCED) >= 250
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_no_text_of_a_schema_that_is_taken_violates_it(part: int) -> None:
+    violated: list[Any] = []
+    ended = 0
+    for schema in ENFORCED[part::2]:
+        check({"json_schema": schema})
+        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+        valid = kind(schema, format_checker=kind.FORMAT_CHECKER)
+        for seed in range(WALKS):
+            try:
+                text = walk({"json_schema": schema}, seed, 150)
+            except Unfinished:
+                continue
+            ended += 1
+            if not valid.is_valid(json.loads(text)):
+                violated.append((schema, text))
+
+    assert not violated
+    assert ended > len(ENFORCED) / 2 * WALKS / 3
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_what_cannot_be_enforced_is_refused_by_its_keyword(part: int) -> None:
+    for keyword, schema in REFUSED[part::2]:
+        with pytest.raises(GrammarRefused) as caught:
+            check({"json_schema": schema})
+        assert (keyword, schema) == (caught.value.keyword, schema)
+        assert keyword in caught.value.detail
+        assert caught.value.errors[0]["loc"][:2] == ["params", "grammar"]

@@ -1,0 +1,83 @@
+"""Texts whose engine host is killed: each is, to the letter, what it is when nobody dies."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.domain.catalog import Batch, Limits
+from shared.domain.records import NewJob, new_job_id
+from shared.store.jobs import JobStore
+from tests.conftest import eventually
+from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.workers.test_runtime import MODEL, Bench
+from workers.engines.base import Work
+from workers.engines.text_generation.engine import TextGeneration
+
+PROMPT = "The quick brown fox jumps over the lazy dog."
+JOBS: list[dict[str, Any]] = [
+    {"n": 4, "temperature": 0.9},
+    {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 40, "ignore_eos": True},
+    {"n": 2, "temperature": 0.8, "bad_words": ["a", " the"], "logit_bias": {"70": 3.5}},
+    {"n": 2, "skip_special_tokens": False},
+]
+LONGEST = 80
+
+
+@pytest.fixture
+def bench(store: JobStore, tmp_path: Path) -> Iterator[tuple[Bench, Any]]:
+    spec = text_spec(
+        save_causal(tmp_path, **LLAMA),
+        batch=Batch(max_size=8, token_budget=64),
+        limits=Limits(max_prompt_tokens=96, max_new_tokens=LONGEST, run_timeout=120),
+    ).model_copy(update={"name": MODEL})
+    running = Bench(store, spec=spec)
+    yield running, spec
+    running.stop()
+
+
+def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Bench, Any]) -> None:
+    running, spec = bench
+    undisturbed = TextGeneration(spec)
+    undisturbed.load()
+    store = running.store
+    jobs = [_submit(running, params, seed) for seed, params in enumerate(JOBS)]
+
+    eventually(lambda: _said(store, jobs[0]) >= 40, 60, "a part is streamed")
+    host = running.runtime.executor.engine.pid
+    assert host is not None
+    os.kill(host, signal.SIGKILL)
+
+    for seed, (job_id, params) in enumerate(zip(jobs, JOBS, strict=True)):
+        output: Any = running.ended(job_id, 120).output
+        undisturbed.admit(Work("x", PROMPT, {"max_new_tokens": LONGEST} | params, seed))
+        outcomes = []
+        while undisturbed.pending():
+            outcomes += undisturbed.step().outcomes
+        assert output == outcomes[0].output  # type: ignore[union-attr]
+        streamed = store.streamed(job_id)
+        texts = [streamed.text, *(prefix.text for prefix in streamed.further)]
+        assert texts == [choice["text"] for choice in output["choices"]]
+        assert store.get(job_id).fields["attempt"] == "2"
+
+
+def _submit(bench: Bench, params: dict[str, Any], seed: int) -> str:
+    request = {
+        "content": PROMPT,
+        "params": {"max_new_tokens": LONGEST} | params,
+        "seed": seed,
+    }
+    job = NewJob(new_job_id(), MODEL, "t", msgspec.json.encode(request))
+    if bench.store.create(job, max_queued=1000).ring:
+        bench.ring()
+    return job.id
+
+
+def _said(store: JobStore, job_id: str) -> int:
+    """How many tokens of all its texts."""
+    told = store.streamed(job_id)
+    return len(told.token_ids) + sum(len(prefix.token_ids) for prefix in told.further)
