@@ -31,9 +31,11 @@ SUBJECTS = {
     "shared/store/test_storage.py",
     "shared/store/test_stored_before.py",
     # The text engine on devices, with architectures, at the end of a text.
+    "workers/engines/text_generation/speculation/test_lookup.py",
     "workers/engines/text_generation/test_architectures.py",
     "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
+    "workers/engines/text_generation/grammar/test_texts.py",
     "workers/engines/text_generation/test_requested_texts.py",
     "workers/engines/text_generation/test_text_ends.py",
     "workers/engines/text_generation/test_text_part.py",

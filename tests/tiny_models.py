@@ -33,6 +33,18 @@ LLAMA: dict[str, Any] = {
     "vocab_size": 400,
     "max_position_embeddings": 256,
 }
+LONGROPE: dict[str, Any] = LLAMA | {
+    "pad_token_id": 0,
+    "original_max_position_embeddings": 24,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [8.0, 6.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.2],
+        "original_max_position_embeddings": 24,
+    },
+}
+"""For a Phi-3 whose texts are long ones beyond 24 tokens."""
 WIDE_HEADS: dict[str, Any] = LLAMA | {"num_attention_heads": 2, "num_key_value_heads": 1}
 """Heads of 32, the smallest that vLLM serves on a CPU."""
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -48,7 +48,7 @@ def submission_of(here: RequestContext, asked: Sent, digest: str) -> Submission:
     wanted, spec, params = parse_request(asked.body, services.catalog)
     content = wanted.content
     services.prompt_bounds.check(spec, content, params)
-    services.grammars.check(params)
+    services.grammars.check(params, wanted.content)
     cost, seed = estimated(spec, content, params), _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),

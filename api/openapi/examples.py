@@ -265,7 +265,9 @@ MODEL: dict[str, Any] = {
     "schemas": {
         "params": {"type": "object", "properties": {"max_new_tokens": {"maximum": 512}}},
         "input": {"type": "string"},
+        "output": {"type": "object", "properties": {"text": {"type": "string"}}},
     },
+    "parts": None,
 }
 
 STATS: dict[str, Any] = {

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from api.http.body_bounds import MAX_INTEGER
 from shared.domain.catalog import Catalog, ModelSpec
+from shared.domain.outputs import OUTPUTS
 from shared.domain.params import INPUTS, PARAMS, TEXT_ENGINES
 from shared.domain.wire import NULL, or_null
 
@@ -83,6 +84,12 @@ def model_schemas(spec: ModelSpec) -> dict[str, dict[str, Any]]:
     if spec.engine in TEXT_ENGINES:
         taken["properties"]["max_new_tokens"]["maximum"] = spec.limits.max_new_tokens
     return {"params": taken, "input": {} if content is None else _whole(content)}
+
+
+def output_schema(spec: ModelSpec) -> dict[str, Any]:
+    """JSON schema of what a model's jobs answer; any JSON of an engine of one's own, or of a pipeline."""
+    made = OUTPUTS.get(spec.engine)
+    return {} if made is None else _whole(made)
 
 
 def by_model(catalog: Catalog) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from api.http.operations import Answer, Operations, Parameter
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from api.openapi import examples
-from api.openapi.request_schema import DIALECT, model_schemas
+from api.openapi.request_schema import DIALECT, model_schemas, output_schema
 from shared.domain.breaker import BreakerState, BreakerStatus
 from shared.domain.catalog import Batch, Catalog, Limits, ModelSpec
 from shared.domain.records import ModelStatus
@@ -85,12 +85,18 @@ class ModelSchemas(BaseModel):
     input: dict[str, Any] = Field(
         description="What stands in its `input`; a text goes in `prompt`."
     )
+    output: dict[str, Any] = Field(description="What stands in a finished job's `output`.")
 
 
 class ModelDetail(Model):
     """A model, and what a job request for it may hold."""
 
     schemas: ModelSchemas
+    parts: dict[str, Any] | None = Field(
+        default=None,
+        description="What a live worker says that the model is made of, by its kind: pooling, prompts, "
+        "dimensions, tasks, labels; null while none is loaded.",
+    )
 
 
 class ModelList(BaseModel):
@@ -125,7 +131,7 @@ def list_models(here: RequestContext) -> Reply:
 def get_model(here: RequestContext, model: str) -> Reply:
     """Read a model
 
-    With the JSON schemas of what its jobs take as `params` and `input`.
+    With the JSON schemas of what its jobs take as `params` and `input` and give as `output`.
     """
     services = here.services
     spec = services.catalog.get(model)
@@ -133,8 +139,9 @@ def get_model(here: RequestContext, model: str) -> Reply:
         services.catalog, model, services.store.status(model), operates=here.caller.operates
     )
     shown = found.model_dump(mode="json")
-    made = {name: {"$schema": DIALECT, **one} for name, one in model_schemas(spec).items()}
-    return document({**shown, "schemas": made})
+    schemas = {**model_schemas(spec), "output": output_schema(spec)}
+    made = {name: {"$schema": DIALECT, **one} for name, one in schemas.items()}
+    return document({**shown, "schemas": made, "parts": _parts(found.workers)})
 
 
 @models.operation(
@@ -213,6 +220,12 @@ def _context(workers: list[dict[str, Any]]) -> int | None:
     engines = [engine for w in workers if isinstance(engine := w.get("engine"), dict)]
     told = [engine.get("context") or engine.get("max_tokens") for engine in engines]
     return min((tokens for tokens in told if isinstance(tokens, int)), default=None)
+
+
+def _parts(workers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Those that the first worker with a loaded model tells of."""
+    engines = [engine for w in workers if isinstance(engine := w.get("engine"), dict)]
+    return next((parts for e in engines if isinstance(parts := e.get("parts"), dict)), None)
 
 
 def _device(spec: ModelSpec, workers: list[dict[str, Any]]) -> str:

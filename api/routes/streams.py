@@ -50,7 +50,8 @@ def job_events(here: RequestContext, job_id: str) -> Response:
     """Follow a job's events
 
     Server-sent events, replayed from the cursor and then live, each exactly once. The texts of all
-    `token` events after the last `reset` add up to `output.text`. A comment goes out every 15 s. When the
+    `token` events after the last `reset` add up to `output.text`; where a job makes several texts, `choice`
+    says which one an event belongs to, left out for the first. A comment goes out every 15 s. When the
     connection breaks, come back with the id of the last event; browsers do so by themselves. With a ticket
     the stream opens even while the job store is away, and waits for it.
     """

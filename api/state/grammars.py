@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import msgspec
 from cachetools import LRUCache
 
-from shared.domain.errors import TryLater
+from shared.domain.errors import InvalidRequest, TryLater
+from shared.grammars.calls import calls_grammar
 from shared.grammars.refusal import GrammarRefused
 
 THREADS = 2
@@ -17,6 +18,8 @@ SECONDS = 1.0
 REMEMBERED = 1024
 """Grammars whose check is remembered, by digest."""
 RETRY_SECONDS = 2
+FREE = (None, "auto", "none")
+"""Choices of tools that force no call."""
 
 Check = Callable[[Mapping[str, Any]], None]
 
@@ -41,11 +44,17 @@ class Grammars:
         """None for a grammar that can be enforced, else what its refusal is made of."""
         self._run: Run | None = None
 
-    def check(self, params: Mapping[str, Any]) -> None:
-        """Raise `GrammarRefused` where the checked params have a grammar that cannot be enforced, and
-        `GrammarsBusy` where that cannot be told in time.
+    def check(self, params: Mapping[str, Any], content: Any = None) -> None:
+        """Raise `GrammarRefused` where the checked params have a grammar that cannot be enforced, or a chat
+        must call a tool whose parameters cannot be, and `GrammarsBusy` where that cannot be told in time.
         """
         grammar = params.get("grammar")
+        if isinstance(content, Mapping) and content.get("tool_choice") not in FREE:
+            if grammar:
+                raise InvalidRequest(
+                    "Give a grammar, or a tool_choice that forces a call, not both."
+                )
+            grammar = calls_grammar(content, "hermes")
         if not grammar:
             return
         name = hashlib.sha256(msgspec.json.encode(grammar)).digest()

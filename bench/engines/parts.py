@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.engines import encoding, generating, poisoning, windows
+from bench.engines import answers, encoding, generating, grammars, poisoning, ranking, windows
 from bench.engines.driving import drive
 from bench.engines.generating import Answered, Continuous, Generator, Static, read_plain
 from bench.engines.llama import save_llama
@@ -367,7 +367,10 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "prefix": (prefix,),
     "lookup": LOOKUP,
     "windows": (windows.windowed,),
+    "grammar": (grammars.grammar,),
     "embedding": (embedding,),
+    "ranking": (ranking.ranking,),
+    "answers": (answers.answers,),
     "poison": (poison,),
     "stream": (stream, system_rate),
     "states": (states,),

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from shared.domain.adapters import with_base
 from shared.domain.errors import ConfigError, UnknownModel
@@ -64,6 +71,13 @@ class PromptLookup(Section):
     kind: Literal["prompt_lookup"] = "prompt_lookup"
     ngram: int = Field(default=3, ge=1, le=16)
     longest: int = Field(default=15, ge=1, le=31)
+
+
+def _as_word(value: Any) -> Any:
+    """YAML reads `on` and `off` as truth values."""
+    if isinstance(value, bool):
+        return "auto" if value else "none"
+    return value
 
 
 class Limits(Section):
@@ -153,9 +167,11 @@ class ModelSpec(Section):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; none: all cores.")
     batch: Batch = Batch()
     prefix_cache: PrefixCache = PrefixCache()
-    speculation: PromptLookup | Literal["auto", "none"] = Field(
-        default="auto",
-        description="Speculative decoding; auto: by prompt look-up, where it changes no bit and pays.",
+    speculation: Annotated[PromptLookup | Literal["auto", "none"], BeforeValidator(_as_word)] = (
+        Field(
+            default="auto",
+            description="Speculative decoding; auto: by prompt look-up, where it changes no bit and pays.",
+        )
     )
     limits: Limits = Limits()
     breaker: Breaker = Breaker()
@@ -284,7 +300,7 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
     _check_env(fields.get("env"), where)
     if fields.get("prefix_cache") and engine != "text-generation":
         raise ConfigError(f"{where}.prefix_cache: only the engine text-generation shares prefixes")
-    if fields.get("speculation", "none") != "none" and engine != "text-generation":
+    if fields.get("speculation", "none") not in ("none", False) and engine != "text-generation":
         raise ConfigError(
             f"{where}.speculation: only the engine text-generation has look-up decoding"
         )

@@ -211,6 +211,17 @@ class Tool(Wire):
     function: Function
 
 
+class NamedFunction(Wire):
+    name: _Name
+
+
+class NamedTool(Wire):
+    """The one tool that must be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
 class Chat(Wire):
     """A conversation, put through the model's own chat template. Faults are told of its first bad turn."""
 
@@ -220,6 +231,13 @@ class Chat(Wire):
         max_length=MAX_TOOLS,
         fail_fast=True,
         description="What the model may call; shown by templates that know tools.",
+    )
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = Field(
+        default=None,
+        description="Whether the model may call tools, must not, must call one, or must call this one.",
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="false: a call that must be made is the only one."
     )
     documents: list[dict[str, Any]] | None = Field(
         default=None,

@@ -56,20 +56,23 @@ UNSUPPORTED = "this keyword cannot be enforced"
 Schema = dict[str, Any]
 
 
-def enforceable_schema(schema: Mapping[str, Any], place: Place) -> Schema:
-    """A copy of the schema for llguidance. `place` is where it stands in the grammar.
+def enforceable_schema(
+    schema: Mapping[str, Any], place: Place, base: tuple[str, ...] = ("params", "grammar")
+) -> Schema:
+    """A copy of the schema for llguidance. `place` is where it stands in that part of the request.
 
     Raises `GrammarRefused` with the keyword, or the bound, that stands against it.
     """
-    _check_size(schema, place)
-    return _Checker(place).check(schema)
+    _check_size(schema, place, base)
+    return _Checker(place, base).check(schema)
 
 
 class _Checker:
     """Walks one schema."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, base: tuple[str, ...]) -> None:
         self._place = place
+        self._base = base
         self._schemas = self._work = self._alternatives = 0
         self._places: set[Place] = set()
         self._references: list[tuple[Place, Place]] = []
@@ -239,7 +242,7 @@ class _Checker:
             raise self._refused((), "json_schema", why)
 
     def _refused(self, place: Place, keyword: str, why: str) -> GrammarRefused:
-        return GrammarRefused((*self._place, *place), keyword, why)
+        return GrammarRefused((*self._place, *place), keyword, why, self._base)
 
 
 def _branches(schema: Any) -> int:
@@ -261,15 +264,17 @@ def _target(reference: str) -> Place:
     return tuple(place)
 
 
-def _check_size(schema: Mapping[str, Any], place: Place) -> None:
+def _check_size(schema: Mapping[str, Any], place: Place, base: tuple[str, ...]) -> None:
     """Before anything walks it by recursion."""
     for number, depth in enumerate(_depths(schema), 1):
         if depth > 4 * MAX_DEPTH:
-            raise GrammarRefused(place, "json_schema", f"nested more than {4 * MAX_DEPTH} deep")
+            raise GrammarRefused(
+                place, "json_schema", f"nested more than {4 * MAX_DEPTH} deep", base
+            )
         if number > MAX_VALUES:
-            raise GrammarRefused(place, "json_schema", f"more than {MAX_VALUES} values")
+            raise GrammarRefused(place, "json_schema", f"more than {MAX_VALUES} values", base)
     if len(msgspec.json.encode(schema)) > MAX_GRAMMAR:
-        raise GrammarRefused(place, "json_schema", f"more than {MAX_GRAMMAR} bytes")
+        raise GrammarRefused(place, "json_schema", f"more than {MAX_GRAMMAR} bytes", base)
 
 
 def _depths(value: Any) -> Iterator[int]:

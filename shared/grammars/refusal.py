@@ -14,20 +14,24 @@ MAX_NAME = 64
 
 
 class GrammarRefused(InvalidRequest):
-    """A grammar cannot be enforced, or would cost too much. `keyword` is what it is about."""
+    """A grammar cannot be enforced, or would cost too much. `keyword` is what it is about, `base` where in
+    the request it stands.
+    """
 
     code = "invalid_grammar"
 
-    def __init__(self, place: Place, keyword: str, why: str) -> None:
+    def __init__(
+        self, place: Place, keyword: str, why: str, base: tuple[str, ...] = ("params", "grammar")
+    ) -> None:
         keyword = keyword[:MAX_NAME]
         message = f"{keyword}: {why[:SHOWN]}"
         where = [*_shown(place), keyword] if place[-1:] != (keyword,) else [*_shown(place)]
         super().__init__(
             f"The grammar is refused. {message}",
-            errors=[{"loc": ["params", "grammar", *where], "msg": message, "type": self.code}],
+            errors=[{"loc": [*base, *where], "msg": message, "type": self.code}],
         )
         self.keyword = keyword
-        self.parts = (place, keyword, why)
+        self.parts = (place, keyword, why, base)
 
 
 def _shown(place: Iterable[str | int]) -> list[str | int]:

@@ -8,6 +8,7 @@ import msgspec
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from shared.domain.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
+from shared.grammars.calls import calls_lark
 from shared.grammars.json_schemas import enforceable_schema
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused
@@ -49,6 +50,8 @@ def source_of(grammar: Mapping[str, Any]) -> str:
         if len(_json(choices)) > MAX_GRAMMAR:
             raise GrammarRefused(("choices",), "choices", f"at most {MAX_GRAMMAR} bytes together")
         return str(LLMatcher.grammar_from_lark(f"start: {' | '.join(map(_lark_text, choices))}"))
+    if (calls := grammar.get("calls")) is not None:
+        return str(LLMatcher.grammar_from_lark(calls_lark(calls)))
     return str(LLMatcher.grammar_from_lark(_checked_lark(grammar["lark"])))
 
 
@@ -80,12 +83,13 @@ def check(grammar: Mapping[str, Any]) -> None:
     Raises `GrammarRefused` for one that cannot be enforced, costs too much, or has no text at all.
     """
     [kind] = grammar
+    base = ("input", "tools") if kind == "calls" else ("params", "grammar")
     matcher = compiled(source_of(grammar), BYTES)
     mask = b"" if matcher.is_error() else matcher.compute_bitmask()
     if matcher.is_error():
-        raise GrammarRefused((kind,), _keyword(kind, matcher.get_error()), _words(matcher))
+        raise GrammarRefused((kind,), _keyword(kind, matcher.get_error()), _words(matcher), base)
     if not any(mask):
-        raise GrammarRefused((kind,), kind, "no text follows this grammar")
+        raise GrammarRefused((kind,), kind, "no text follows this grammar", base)
 
 
 def _keyword(kind: str, error: str) -> str:

@@ -38,9 +38,9 @@ def test_a_catalogue_is_one_that_the_server_takes(block: Block, tmp_path: Path) 
     if "models" not in document:
         return
     for entry in document["models"].values():
-        if "path" in entry:
-            (tmp_path / Path(entry["path"]).name).mkdir()
-            entry["path"] = Path(entry["path"]).name
+        for folder in {"path", "adapter"} & set(entry):
+            (tmp_path / Path(entry[folder]).name).mkdir()
+            entry[folder] = Path(entry[folder]).name
         if entry.get("python"):
             entry["python"] = sys.executable
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), "utf-8")

@@ -9,16 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.domain.catalog import Batch, Limits
+from bench.engines.copying import save_copier
+from shared.domain.catalog import Batch, Limits, PromptLookup
 from shared.domain.records import NewJob, new_job_id
 from shared.store.jobs import JobStore
 from tests.conftest import eventually
-from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.tiny_models import LLAMA, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.test_runtime import MODEL, Bench
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 
-PROMPT = "The quick brown fox jumps over the lazy dog."
+PROMPT = "The quick brown fox jumps over the lazy dog. The quick"
 JOBS: list[dict[str, Any]] = [
     {"n": 4, "temperature": 0.9},
     {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 40, "ignore_eos": True},
@@ -28,10 +29,17 @@ JOBS: list[dict[str, Any]] = [
 LONGEST = 80
 
 
-@pytest.fixture
-def bench(store: JobStore, tmp_path: Path) -> Iterator[tuple[Bench, Any]]:
+@pytest.fixture(params=["one by one", "with drafts"])
+def bench(
+    store: JobStore, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Bench, Any]]:
+    drafts = request.param == "with drafts"
+    tokenizer = byte_level_tokenizer()
     spec = text_spec(
-        save_causal(tmp_path, **LLAMA),
+        save_copier(tmp_path, tokenizer, vocabulary=400)
+        if drafts
+        else save_causal(tmp_path, **LLAMA),
+        speculation=PromptLookup() if drafts else "none",
         batch=Batch(max_size=8, token_budget=64),
         limits=Limits(max_prompt_tokens=96, max_new_tokens=LONGEST, run_timeout=120),
     ).model_copy(update={"name": MODEL})
@@ -53,7 +61,8 @@ def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Be
     os.kill(host, signal.SIGKILL)
 
     for seed, (job_id, params) in enumerate(zip(jobs, JOBS, strict=True)):
-        output: Any = running.ended(job_id, 120).output
+        ended = running.ended(job_id, 120)
+        output: Any = ended.output
         undisturbed.admit(Work("x", PROMPT, {"max_new_tokens": LONGEST} | params, seed))
         outcomes = []
         while undisturbed.pending():

@@ -65,6 +65,10 @@ PACKED: dict[str, Model] = {
     "minicpm3": Model("minicpm3", MLA),
     "qwen2_moe": Model("qwen2_moe", {"shared_expert_intermediate_size": 24}),
     "youtu": Model("youtu", MLA),
+    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
+    "phi3, longrope": Model(
+        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
+    ),
     # Layers that do not see all of a text, and rings that texts go around.
     "cwm": Model("cwm", {"bos_token_id": 0, "sliding_window": 16}),
     "gemma2": Model("gemma2", SHORT),
@@ -198,10 +202,6 @@ STATIC: dict[str, Model] = {
             "max_position_embeddings": WINDOW,
             "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
         },
-    ),
-    "llama, longrope": Model("llama", {"rope_parameters": LONGROPE}),
-    "phi3, longrope": Model(
-        "phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": WINDOW}
     ),
 }
 REREADING = ("openai-gpt",)

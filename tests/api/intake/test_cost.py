@@ -15,6 +15,9 @@ from shared.store.jobs import JobStore
     [
         ("text-generation", "", {"max_new_tokens": None}, 64),
         ("text-generation", "twelve bytes", {"max_new_tokens": 7}, 10),
+        ("text-generation", "twelve bytes", {"max_new_tokens": 7, "n": 3}, 24),
+        ("text-generation", "twelve bytes", {"max_new_tokens": None, "n": 8}, 3 + 8 * 64),
+        ("text-generation", [5] * 30, {"max_new_tokens": 7}, 37),
         ("vllm", "twelve bytes", {"max_new_tokens": 7}, 10),
         ("embedding", "ééé", {}, 2),
         ("embedding", ["one", "two"], {"normalize": None}, 4),
@@ -36,6 +39,13 @@ def test_a_job_that_names_no_length_is_expected_to_write_as_much_as_the_model_ma
     asked = estimated(spec, "x", {"max_new_tokens": 64}).bytes
     assert asked > estimated(spec, "x", {"max_new_tokens": 1}).bytes > 0
     assert estimated(spec, "x", {"max_new_tokens": None}).bytes == asked
+
+
+def test_the_first_of_several_texts_is_expected_twice() -> None:
+    spec = ModelSpec(name="m", engine="text-generation", limits=Limits(max_new_tokens=64))
+
+    one, four = (estimated(spec, "x", {"max_new_tokens": 10, "n": n}).bytes for n in (1, 4))
+    assert four == 5 * one
 
 
 def test_scores_of_tokens_are_expected_too() -> None:

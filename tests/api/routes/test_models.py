@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
 
 from api.routes.models import ModelDetail, ModelList
 from shared.settings import Settings, key_secret
@@ -18,6 +19,26 @@ def test_every_model_of_the_catalogue_is_listed(client: FlaskClient) -> None:
     assert models["llama"].limits.max_new_tokens == 64
     assert models["full"].limits.max_queued == 1
     assert {model.state for model in listed.data} == {"offline"}
+
+
+def test_a_model_shows_its_parts_and_the_form_of_its_output(
+    client: FlaskClient, store: JobStore
+) -> None:
+    silent = ModelDetail.model_validate(client.get("/v1/models/encoder").json)
+    parts = {"pooling": ["mean"], "prompts": {"query": "query: "}, "dimensions": 384}
+    engine = {"device": "cpu", "parts": parts}
+    store.beat("encoder", "w", msgspec.json.encode({"state": "ready", "engine": engine}), [])
+
+    loaded = ModelDetail.model_validate(client.get("/v1/models/encoder").json)
+
+    assert silent.parts is None and loaded.parts == parts
+    schema = loaded.schemas.output
+    Draft202012Validator(schema).validate({"embeddings": [[0.5]], "dimensions": 1})
+    Draft202012Validator(schema).validate(
+        {"embeddings": ["AAAAPw=="], "dimensions": 1, "encoding": "base64"}
+    )
+    assert not Draft202012Validator(schema).is_valid({"text": "x"})
+    assert set(loaded.schemas.params["properties"]) >= {"dimensions", "truncate", "task", "prompt"}
 
 
 def test_a_model_shows_its_workers_and_its_queue(

@@ -96,6 +96,35 @@ def test_the_worker_gets_one_grammar_whichever_way_it_was_asked_for(
     assert "response_format" not in params
 
 
+@pytest.mark.parametrize(
+    ("choice", "parameters", "code", "keyword"),
+    [
+        ("required", {"not": {}}, "invalid_grammar", "not"),
+        ("auto", {"not": {}}, None, ""),
+        ("required", {"type": "object"}, None, ""),
+        ({"type": "function", "function": {"name": "b"}}, {}, "invalid_grammar", "tool_choice"),
+        ("always", {}, "invalid_request", "tool_choice"),
+    ],
+)
+def test_a_call_that_must_be_made_has_to_be_enforceable(
+    client: FlaskClient, choice: Any, parameters: dict[str, Any], code: str | None, keyword: str
+) -> None:
+    chat = {
+        "messages": [{"role": "user", "content": "a"}],
+        "tools": [{"type": "function", "function": {"name": "a", "parameters": parameters}}],
+        "tool_choice": choice,
+    }
+
+    answer = client.post("/v1/jobs", json={"model": "llama", "input": chat})
+
+    if code is None:
+        assert answer.status_code == 202
+    else:
+        assert (answer.status_code, answer.json["code"]) == (422, code)
+        assert keyword in answer.json["detail"]
+        assert answer.json["errors"][0]["loc"][0] == "input"
+
+
 def test_a_grammar_is_checked_once() -> None:
     seen: list[Any] = []
 

@@ -53,6 +53,12 @@ def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> N
             "models: {a: {engine: text-generation, path: ., prefix_cache: {shared: ['']}}}",
             "models.a.prefix_cache.shared.0",
         ),
+        ("models: {a: {engine: echo, speculation: auto}}", "models.a.speculation: only"),
+        ("models: {a: {engine: text-generation, path: ., speculation: 3}}", "models.a.speculation"),
+        (
+            "models: {a: {engine: text-generation, path: ., speculation: {kind: draft_model}}}",
+            "models.a.speculation",
+        ),
         ("models: {'a b': {engine: echo}}", "models.a b.name"),
         ("models: {a: {engine: echo, fallback: b}}", "no model 'b'"),
         ("models: {a: {engine: echo, fallback: a}}", "models.a.fallback: a circle, a -> a"),

@@ -11,7 +11,8 @@ class Chunk:
     """`length` tokens of a sequence, from `start` on, to be run in one step in `slot`.
 
     Of a newcomer the tokens before `start` lie in `source`, to be copied first if that is another slot. The
-    last of them may be a `draft`: tokens that the text does not have yet, and that may be wrong.
+    last of them may be a `draft`: tokens that the text does not have yet, and that may be wrong. `long`: each
+    token is read as one of a long text, wherever it stands, where positions tell texts apart by their length.
     """
 
     sequence: Sequence
@@ -20,6 +21,7 @@ class Chunk:
     length: int
     source: int = NO_SLOT
     draft: tuple[int, ...] = ()
+    long: bool = False
 
     @property
     def end(self) -> int:

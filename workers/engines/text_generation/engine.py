@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import unpacked_runner
+from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 from workers.engines.text_generation.grammar.masks import Masks
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
@@ -41,6 +42,7 @@ from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
 AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
@@ -98,21 +100,21 @@ class TextGeneration:
         budget = self._spec.batch.token_budget
         if budget == "auto":
             budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, state_bytes, rewind = 0, 0, None
+        graphs, state_bytes, rewind, lengths = 0, 0, None, None
         adapters = Adapters(model, self._spec.adapters, placement.device)
         trials = samples(model, adapters, placement.device) if adapters else []
         try:
             runner, slots = packed_runner(model, placement, slots, length, budget)
             self._runner: Runner = runner
-            batching, graphs, rewind = "packed", runner.graphs, runner.rewind
+            batching, graphs = "packed", runner.graphs
+            rewind, lengths = runner.rewind, runner.lengths
             if adapters:
                 runner.adapters = adapters
                 check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
         except Unpackable as error:
-            way = unpacked_runner(model, placement, slots, length)
+            way = self._unpacked(model, placement, slots, length, error)
             self._runner, batching, slots = way.runner, way.batching, way.slots
-            reason, state_bytes = f"not packed: {error}; {way.reason}", way.state_bytes
-            _log.warning("%s runs %s, %s", self._spec.name, WAYS[batching], reason)
+            reason, state_bytes = way.reason, way.state_bytes
             adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
         except ConfigError as error:
             raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
@@ -122,6 +124,7 @@ class TextGeneration:
         self._name = namer(detokenizer.vocabulary)
         self._grammars = Grammars(tokenizer, vocabulary, ends)
         self._masks = Masks(self._grammars.words)
+        self._replies = Replies(getattr(tokenizer, "chat_template", None), detokenizer.vocabulary)
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -139,7 +142,9 @@ class TextGeneration:
         reuse = self._spec.batch.prefix_reuse and packed
         shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
         public = public_names(shared, list(self._validators))
-        if packed:
+        if lengths is not None:
+            drafts = none("positions of this model depend on how long a text is")
+        elif packed:
             drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
         else:
             drafts = none(f"it needs a packed model, and this one runs {batching}")
@@ -148,10 +153,12 @@ class TextGeneration:
             budget,
             reuse=reuse,
             public=public,
-            copies=packed,
+            copies=batching != "static",
             rewind=rewind,
             as_made=not packed,
             drafter=drafts.drafter,
+            window=lengths.window if lengths else None,
+            restarts=lengths is not None and lengths.restarts,
         )
         self.budget = Budget(self._scheduler.budget)
         return EngineInfo(
@@ -186,26 +193,39 @@ class TextGeneration:
             refused=adapters.refused,
         )
 
+    def _unpacked(
+        self, model: Any, placement: Placement, slots: int, length: int, error: Unpackable
+    ) -> Way:
+        name = self._spec.name
+        try:
+            way = unpacked_runner(model, placement, slots, length)
+        except ConfigError as fault:
+            raise ConfigError(f"models.{name}: {fault.detail}") from None
+        way = replace(way, reason=f"{error}; {way.reason}")
+        _log.warning("%s is not packed, it runs %s: %s", name, WAYS[way.batching], way.reason)
+        return way
+
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
         if not work.adapter and self._own:
             work = msgspec.structs.replace(work, adapter=self._own)
-        known = self._grammars.knows(work.params)
+        known = self._grammars.knows(self._replies.grammar(work))
         # A grammar is compiled where long inputs are read, so that no text waits for it.
         size = length_of(work.content) if known else max(length_of(work.content), LONG + 1)
         self._intake.admit(work, size, partial(self._read, work))
 
     def _read(self, work: Work) -> list[int]:
-        self._grammars.compile(work.params)
+        self._grammars.compile(self._replies.grammar(work))
         return self._validators[work.adapter].read(work)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validators[work.adapter].sequences(work, prompt)
+        grammar = self._replies.grammar(work)
         for sequence in sequences:
             said = sequence.tokens[sequence.prompt_length :]
-            sequence.matcher = self._grammars.matcher(work.params, said, sequence.ends)
-        self._jobs[work.id] = Choices(sequences)
+            sequence.matcher = self._grammars.matcher(grammar, said, sequence.ends)
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
             if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:

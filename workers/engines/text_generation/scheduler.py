@@ -15,6 +15,10 @@ SMALLEST_CHUNK = 16
 NONE: Mapping[str, int] = {}
 
 
+LONG = "\0long"
+"""Sets beginnings of long texts apart from those of others."""
+
+
 class Scheduler:
     """First come, first served: every decode runs in every step, prefill fills up the token budget.
 
@@ -25,9 +29,11 @@ class Scheduler:
     and the others run its last token alone, whose logits each of them needs. `plan` changes nothing; `begin`
     gives up what the step will overwrite; `commit` moves on, once the step has succeeded. A budget below
     the number of decodes leaves the youngest out. A slot whose text has gone on by more than `rewind` tokens
-    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read as
-    it was made: its prompt, then a token a step.
-    What the budget has left goes into drafts of a `drafter`.
+    has lost some of what its beginning needs. With `as_made` a text that an earlier attempt began is read
+    as it was made: its prompt, then a token a step. Texts of more than `window` tokens are long ones, with
+    other positions: a prompt that is longer is read so from its first token on; a text that grows longer goes
+    on so, or with `restarts` is read again from its first token. What the budget has left goes into drafts of
+    a `drafter`.
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class Scheduler:
         copies: bool = False,
         rewind: int | None = None,
         as_made: bool = False,
+        window: int | None = None,
+        restarts: bool = False,
     ) -> None:
         self.slots = slots
         self.budget = max(budget, slots + SMALLEST_CHUNK)
@@ -51,6 +59,8 @@ class Scheduler:
         self._as_made = as_made
         self._prefixes = Prefixes(slots)
         self._rewind = rewind
+        self._window = window
+        self._restarts = restarts
         self._written = [0] * slots
         """How many tokens of a text were written into each slot, by steps that have failed as well."""
         self._free = list(range(slots))
@@ -62,6 +72,7 @@ class Scheduler:
         return len(self._waiting) + len(self._running)
 
     def add(self, sequence: Sequence) -> None:
+        sequence.long = self._long(sequence)
         if self._reuse:
             self._name_blocks(sequence)
         self._waiting.append(sequence)
@@ -87,14 +98,17 @@ class Scheduler:
 
     def plan(self) -> list[Chunk]:
         """The next step: decodes first, then chunks of prompts, oldest first."""
+        starts = [0 if s.long != self._long(s) else s.cached for s in self._running]
         chunks = [
-            Chunk(s, s.slot, s.cached, 1) for s in self._running if len(s.tokens) - s.cached == 1
+            self._chunk(sequence, sequence.slot, start, 1)
+            for sequence, start in zip(self._running, starts, strict=True)
+            if len(sequence.tokens) - start == 1
         ][: self.budget]
         left = self.budget - len(chunks)
         coming: set[bytes] = set()
-        for sequence in self._running:
-            if left > 0 and len(sequence.tokens) - sequence.cached > 1:
-                chunks.append(self._chunk(sequence, sequence.slot, sequence.cached, left))
+        for sequence, start in zip(self._running, starts, strict=True):
+            if left > 0 and len(sequence.tokens) - start > 1:
+                chunks.append(self._chunk(sequence, sequence.slot, start, left))
                 coming.update(sequence.blocks[: chunks[-1].end // BLOCK])
                 left -= chunks[-1].length
         chunks += self._newcomers(left, coming)
@@ -108,6 +122,8 @@ class Scheduler:
                 kept = chunk.start // BLOCK if chunk.source == chunk.slot else 0
                 self._prefixes.cut(chunk.slot, kept)
                 written = 0 if chunk.source == NO_SLOT else self._written[chunk.source]
+            elif chunk.long != chunk.sequence.long:
+                self._prefixes.cut(chunk.slot, 0)
             self._written[chunk.slot] = max(written, chunk.end)
 
     def commit(self, chunks: Items[Chunk], accepted: Mapping[str, int] = NONE) -> None:
@@ -123,6 +139,9 @@ class Scheduler:
                 self._drafter.judge(sequence, len(planned.draft), right)
             if sequence.slot == NO_SLOT:
                 self._settle(chunk)
+            if chunk.long != sequence.long:
+                sequence.long = chunk.long
+                sequence.blocks.clear()
             sequence.cached = chunk.end
             sequence.largest_batch = max(sequence.largest_batch, len(chunks))
             if self._reuse and chunk.end // BLOCK > self._prefixes.count(chunk.slot):
@@ -130,7 +149,8 @@ class Scheduler:
                 self._prefixes.hold(chunk.slot, sequence.blocks[: chunk.end // BLOCK])
 
     def _name_blocks(self, sequence: Sequence) -> None:
-        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public, sequence.adapter)
+        root = f"{sequence.adapter}{LONG}" if sequence.long else sequence.adapter
+        extend(sequence.blocks, sequence.tokens, sequence.salt, self._public, root)
 
     def _newcomers(self, left: int, coming: set[bytes]) -> list[Chunk]:
         """Chunks of those who wait. `coming` are the blocks that this step computes; it is extended.
@@ -146,7 +166,8 @@ class Scheduler:
                 shared = sequence.shared_length
                 lead = _lead(sequence, shared)
                 computed = lead is not None and lead.cached >= shared
-                if lead is not None and computed and self._keeps(lead.slot, shared):
+                alike = lead is not None and lead.long == sequence.long
+                if lead is not None and computed and alike and self._keeps(lead.slot, shared):
                     # Behind the prompt, which a text of the same job has computed.
                     chunk = self._chunk(sequence, free[0], shared, left, lead.slot)
                     chunks.append(chunk)
@@ -202,10 +223,22 @@ class Scheduler:
     def _chunk(
         self, sequence: Sequence, slot: int, start: int, left: int, source: int = NO_SLOT
     ) -> Chunk:
-        length = min(left, len(sequence.tokens) - start, sequence.longest_chunk)
+        long, end = self._long(sequence), len(sequence.tokens)
+        if self._restarts and self._window is not None and not long:
+            # What is scored of a text from before it grew long is read as it was then.
+            end = min(end, self._window)
+        length = min(left, end - start, sequence.longest_chunk)
         if self._as_made:
             length = min(length, max(1, sequence.prompt_length - start))
-        return Chunk(sequence, slot, start, length, source)
+        return Chunk(sequence, slot, start, length, source, long=long)
+
+    def _long(self, sequence: Sequence) -> bool:
+        """Whether the sequence's next chunk is read as a long text's from its first token on."""
+        if self._window is None:
+            return False
+        if self._restarts:
+            return len(sequence.tokens) > self._window and sequence.wanted >= self._window
+        return sequence.prompt_length > self._window
 
 
 def _lead(sequence: Sequence, length: int) -> Sequence | None:

@@ -56,7 +56,7 @@ class ChatTemplate:
             try:
                 text = self._apply(
                     messages,
-                    tools=chat.get("tools") or None,
+                    tools=(chat.get("tool_choice") != "none" and chat.get("tools")) or None,
                     documents=chat.get("documents") or None,
                     add_generation_prompt=not goes_on,
                     continue_final_message=goes_on,

@@ -1,6 +1,7 @@
 """The texts of one job: how many are still being made, and what the job's output is once none is."""
 
 import hashlib
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from typing import Any
 
@@ -16,11 +17,19 @@ def seed_of(seed: int, choice: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class Choices:
-    """All sequences of a job, in order, and what became of those that have ended."""
+Read = Callable[[str, int], dict[str, Any]]
+"""The message that a text is, the n-th of its job."""
 
-    def __init__(self, sequences: Items[Sequence]) -> None:
+
+class Choices:
+    """All sequences of a job, in order, and what became of those that have ended.
+
+    `read` where they answer a chat.
+    """
+
+    def __init__(self, sequences: Items[Sequence], read: Read | None = None) -> None:
         self.sequences = tuple(sequences)
+        self._read = read
         self._outputs: dict[int, dict[str, Any]] = {}
 
     @property
@@ -34,6 +43,8 @@ class Choices:
 
     def end(self, sequence: Sequence, output: dict[str, Any]) -> None:
         """A text is complete: `output` is what there would be of it alone."""
+        if self._read is not None:
+            output["message"] = self._read(output["text"], sequence.choice)
         self._outputs[sequence.choice] = output
 
     @property

@@ -32,6 +32,8 @@ class Sequence:
     spoken: Spoken = field(default_factory=Spoken)
     text: list[str] = field(default_factory=list)
     cached: int = 0
+    long: bool = False
+    """What is cached was read as a long text, where positions tell texts apart by their length."""
     slot: int = NO_SLOT
     largest_batch: int = 0
     scores: list[Score] = field(default_factory=list)

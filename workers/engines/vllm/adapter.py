@@ -28,6 +28,7 @@ from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.detokenizer import Chunk, Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
 from workers.engines.vllm.structured import structured
@@ -104,9 +105,9 @@ class Vllm:
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
         sequences = self._validator.sequences(work, prompt)
-        grammar = work.params.get("grammar")
+        grammar = self._replies.grammar(work)
         held = structured(grammar) if grammar else None
-        self._jobs[work.id] = Choices(sequences)
+        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
             text = self._texts[sequence.id] = Text(sequence, "", held)
             if sequence.ended is not None:
@@ -298,6 +299,8 @@ class Vllm:
         where = f"models.{self._spec.name}.path"
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
+        template = getattr(tokenizer, "chat_template", None)
+        self._replies = Replies(template, self._detokenizer.vocabulary)
         ends, size, self._own = own_settings(path, tokenizer, where)
         limits = self._spec.limits
         self._validator = InputValidator(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.domain.errors import InputRefused
+from shared.grammars.calls import calls_lark
 from shared.grammars.json_schemas import enforceable_schema
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused
@@ -20,6 +21,8 @@ def structured(grammar: Mapping[str, Any]) -> dict[str, Any]:
         if (pattern := grammar.get("regex")) is not None:
             checked = enforceable(pattern, whole=True)
             return {"regex": checked.removeprefix("^").removesuffix("$")}
+        if (calls := grammar.get("calls")) is not None:
+            return {"grammar": calls_lark(calls)}
     except GrammarRefused as refused:
         raise InputRefused(refused.detail, code=refused.code) from None
     except PatternRefused as error:

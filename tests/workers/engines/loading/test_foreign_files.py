@@ -63,6 +63,9 @@ def test_safetensors_beside_other_formats_pass(tmp_path: Path) -> None:
     )
 
     refuse_foreign(tmp_path, "models.m.path")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"Pickled|ONNX"):
+        refuse_foreign(tmp_path, "models.m.path")
 
 
 def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path: Path) -> None:

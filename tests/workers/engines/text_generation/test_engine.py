@@ -1,11 +1,9 @@
 from collections.abc import Iterator
-from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import torch
 from msgspec.structs import replace
 
 from shared.domain.catalog import Batch, Limits
@@ -290,10 +288,10 @@ def test_a_step_that_fails_has_changed_nothing(
             raise RuntimeError("a device broke")
         return ran
 
-    def faulty_choose(logits: torch.Tensor, draws: Items[sampler.Draw]) -> sampler.Chosen:
+    def faulty_choose(*given: Any) -> sampler.Chosen:
         if place == "sampling" and fails():
             raise RuntimeError("sampling broke")
-        return choose(logits, draws)
+        return choose(*given)
 
     monkeypatch.setattr(engine._runner, "run", faulty_run)
     monkeypatch.setattr(sampler, "choose", faulty_choose)

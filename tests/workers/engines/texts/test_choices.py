@@ -10,9 +10,12 @@ from msgspec.structs import replace
 from shared.domain.catalog import Batch
 from shared.domain.errors import InputRefused
 from tests.engine_driver import Ran, drive, prefix_of, resumed
-from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.tiny_models import text_spec
+from tests.zoo.models import tokenizer
+from tests.zoo.table import STACKED
 from workers.engines.base import Failed, Work
 from workers.engines.text_generation.engine import TextGeneration
+from workers.engines.text_generation.forward.stacked import StackedRunner
 
 PROMPT = "The quick brown fox jumps over the lazy dog. " * 2
 SAMPLED = {"max_new_tokens": 12, "temperature": 0.9}
@@ -30,15 +33,21 @@ def engine(llama: Path) -> TextGeneration:
 
 
 @pytest.fixture(scope="module")
-def static(tmp_path_factory: pytest.TempPathFactory) -> TextGeneration:
-    path = save_causal(
-        tmp_path_factory.mktemp("mistral"), "MistralConfig", **LLAMA, sliding_window=16
-    )
-    return loaded(path)
+def stacked(tmp_path_factory: pytest.TempPathFactory) -> TextGeneration:
+    """Attention beside a state space, whose states a text cannot be cut back to."""
+    path = tmp_path_factory.mktemp("falcon")
+    STACKED["falcon_h1"].make().save_pretrained(path)
+    tokenizer().save_pretrained(path)
+    return loaded(path, batch=Batch(max_size=4, token_budget=64))
 
 
 def work(n: int, job_id: str = "x", **params: Any) -> Work:
     return Work(job_id, PROMPT, SAMPLED | {"n": n} | params, seed=11)
+
+
+def in_words(one: Work) -> Work:
+    """The same for the stacked model, which has another tokenizer: its prompt as ids."""
+    return replace(one, content=[7, 30, 7, 11, 90, 2, 44, 3])
 
 
 def texts(ran: Ran, job_id: str = "x") -> list[str]:
@@ -117,15 +126,37 @@ def test_they_do_not_depend_on_who_shares_the_batch(engine: TextGeneration) -> N
             assert one["finish_reason"] == other["finish_reason"]
 
 
-@pytest.mark.parametrize("kind", ["packed", "static"])
-@pytest.mark.parametrize(
-    "params", [{}, {"stop": ["e", "a b"], "min_tokens": 3}, {"logprobs": True}]
-)
-def test_each_text_goes_on_where_it_was_whatever_was_streamed(
-    engine: TextGeneration, static: TextGeneration, kind: str, params: dict[str, Any]
+def test_a_prompt_that_leaves_states_is_read_once_as_well(
+    stacked: TextGeneration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used = engine if kind == "packed" else static
-    one = work(3, **params)
+    runner = stacked._runner
+    assert isinstance(runner, StackedRunner)
+    read: list[str] = []
+    prefill = runner._prefill
+
+    def noted(sequence: Any) -> Any:
+        read.append(sequence.id)
+        return prefill(sequence)
+
+    alone = drive(stacked, [in_words(work(1))]).finished("x").output
+    monkeypatch.setattr(runner, "_prefill", noted)
+    ran = drive(stacked, [in_words(work(6))])
+
+    # Two of them wait until others have ended.
+    assert stacked._scheduler.slots == 4 and read == ["x"]
+    assert ran.finished("x").output["choices"][0] == {"index": 0, **alone}
+    assert len(set(texts(ran))) == 6
+    assert texts(drive(stacked, [in_words(work(2))])) == texts(ran)[:2]
+
+
+@pytest.mark.parametrize("kind", ["packed", "stacked"])
+@pytest.mark.parametrize("params", [{}, {"stop": ["e", "w3"], "min_tokens": 3}, {"logprobs": True}])
+def test_each_text_goes_on_where_it_was_whatever_was_streamed(
+    engine: TextGeneration, stacked: TextGeneration, kind: str, params: dict[str, Any]
+) -> None:
+    used, one = engine, work(3, **params)
+    if kind == "stacked":
+        used, one = stacked, in_words(one)
     whole = drive(used, [one])
     pieces = whole.pieces["x"]
 

@@ -243,9 +243,7 @@ def test_of_several_texts_each_goes_on_where_it_was(engine: Vllm) -> None:
     first, second = (
         [piece for piece in whole.pieces["a"] if piece.choice == choice] for choice in range(2)
     )
-    begun = resumed(work("a", n=2), first[:2])
-    told = resumed(work("a", n=2), second)
-    again = drive(engine, [replace(begun, further=(told.prefix,))])
+    again = drive(engine, [resumed(work("a", n=2), [*first[:2], *second])])
 
     assert again.finished("a").output == whole.finished("a").output
     assert again.finished("a").usage["completion_tokens"] == 24
@@ -326,19 +324,19 @@ def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     engine.load()
 
-    assert engine._validators[""].read(work("a", TEXT)) == file.encode(TEXT).ids
+    assert engine._validator.read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 def test_others_go_on_while_a_long_prompt_is_read(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, read = threading.Event(), engine._validators[""].read
+    go, read = threading.Event(), engine._validator.read
 
     def slowly(work: Work) -> list[int]:
         assert work.id != "long" or go.wait(10)
         return read(work)
 
-    monkeypatch.setattr(engine._validators[""], "read", slowly)
+    monkeypatch.setattr(engine._validator, "read", slowly)
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.admit(work("short"))
     ran = Ran()
@@ -358,7 +356,7 @@ def test_a_prompt_that_is_being_read_can_be_canceled(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(engine._validators[""], "read", lambda _: [5] if go.wait(10) else [])
+    monkeypatch.setattr(engine._validator, "read", lambda _: [5] if go.wait(10) else [])
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.cancel("long")
     assert engine.pending() == 0

@@ -13,6 +13,7 @@ import torch
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.layout import DENSE, Layout, Window
+from workers.engines.text_generation.forward.rope import MixedRotary
 from workers.engines.text_generation.transfer import upload
 
 SHORTEST_WINDOW = 256
@@ -52,8 +53,10 @@ class Ladder:
         slots: int,
         length: int,
         device: torch.device,
+        rotary: MixedRotary | None = None,
     ) -> None:
         self._model = model
+        self._rotary = rotary
         self._attention = attention
         self._slots = slots
         self._device = device
@@ -110,12 +113,17 @@ class Ladder:
 
     def _forward(self, bucket: "GraphBucket") -> None:
         self._attention.layout = bucket.layout()
+        if self._rotary is not None:
+            beyond = bucket.positions >= self._rotary.window
+            self._rotary.long = (beyond | (bucket.long > 0))[None, :, None]
         try:
             output = self._model(
                 input_ids=bucket.tokens[None], position_ids=bucket.positions[None], use_cache=False
             )
         finally:
             self._attention.layout = None
+            if self._rotary is not None:
+                self._rotary.long = None
         logits = output.logits[0]
         if self._out is None:
             self._out = logits.new_empty(self._slots, logits.shape[-1])
@@ -136,25 +144,28 @@ class Ladder:
 
 
 class GraphBucket:
-    """The buffers of one shape: [3, rows] of tokens, positions and the slots to write into."""
+    """The buffers of one shape: [4, rows] of tokens, positions, slots to write into, and long texts' rows."""
 
     def __init__(self, shape: Shape, scratch: int, device: torch.device) -> None:
         self.shape = shape
         self.graph: Any = None
         self._scratch = scratch
-        self._inputs = torch.zeros(3, shape.rows, dtype=torch.long, device=device)
-        self.tokens, self.positions, self.slots = self._inputs
+        self._inputs = torch.zeros(4, shape.rows, dtype=torch.long, device=device)
+        self.tokens, self.positions, self.slots, self.long = self._inputs
         self.slots.fill_(scratch)
 
     def fill(self, chunks: Items[Chunk], places: Items[int]) -> None:
         """Put each chunk's token into the row at its place; all other rows are idle."""
         rows = self.shape.rows
         tokens, positions, slots = [0] * rows, [0] * rows, [self._scratch] * rows
+        long = [0] * rows
         for chunk, place in zip(chunks, places, strict=True):
             tokens[place] = chunk.sequence.tokens[chunk.start]
             positions[place] = chunk.start
             slots[place] = chunk.slot
-        self._inputs.copy_(upload([tokens, positions, slots], torch.long, self._inputs.device))
+            long[place] = int(chunk.long)
+        inputs = [tokens, positions, slots, long]
+        self._inputs.copy_(upload(inputs, torch.long, self._inputs.device))
 
     def layout(self) -> Layout:
         """How attention reads the buffers; part of what is captured."""

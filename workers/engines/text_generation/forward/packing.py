@@ -14,7 +14,7 @@ from workers.engines.text_generation.forward.attention import ShapeProbe
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
 from workers.engines.text_generation.forward.reach import FULL
-from workers.engines.text_generation.forward.rope import length_dependence
+from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
 from workers.engines.text_generation.forward.runner import PackedRunner
 from workers.engines.text_generation.forward.trial import (
     CHECK_TEXTS,
@@ -40,7 +40,8 @@ def packed_runner(
     `budget` is how many tokens a step may have: what they need of the memory is left free. Raises
     `Unpackable` with the reason otherwise; the model is then as it was.
     """
-    _check_config(model, length)
+    _check_config(model)
+    lengths = _lengths(model, length)
     device = placement.device
     step = max(budget, slots + SMALLEST_CHUNK) if budget else 0
     try:
@@ -54,20 +55,27 @@ def packed_runner(
     slots = slots_that_fit(
         layers, slots, length, placement.dtype, free, device, reserve, scratch, step
     )
-    shapes = _try_reach(model, placement, layers, length)
+    shapes = _try_reach(model, placement, layers, length, lengths)
     cache = KvCache(layers, slots + scratch, length, placement.dtype, device, step=step)
-    runner = _checked(model, cache, placement, CHECK_TEXTS, shapes=shapes)
+    runner = _checked(model, cache, placement, CHECK_TEXTS, lengths, shapes=shapes)
     return runner, slots
 
 
-def _try_reach(model: Any, placement: Placement, layers: Items[LayerShape], length: int) -> bool:
+def _try_reach(
+    model: Any,
+    placement: Placement,
+    layers: Items[LayerShape],
+    length: int,
+    lengths: LengthDependence | None,
+) -> bool:
     """Try layers that do not see all, over texts that they do not see all of; whether fixed shapes are right.
 
     Windows are as long as texts, and the trial must be short. So they are shortened for its time, and read
-    off the masks again: what is tried is how a mask becomes a window, and a window attention.
+    off the masks again: what is tried is how a mask becomes a window, and a window attention. In the same
+    way positions that depend on a text's length are tried, with long texts beside a short one.
     """
     bounded = [layer for layer, shape in enumerate(layers) if shape.reach != FULL]
-    if not bounded:
+    if not bounded and lengths is None:
         return fixed_shapes(placement.device)
     within = min(length, max(map(sum, REACH_TEXTS)))
     with short_reach(model):
@@ -80,7 +88,8 @@ def _try_reach(model: Any, placement: Placement, layers: Items[LayerShape], leng
         cache = KvCache(
             short, slots, within, placement.dtype, placement.device, step=step, rewind=0
         )
-        runner = _checked(model, cache, placement, REACH_TEXTS)
+        nearer = None if lengths is None else length_dependence(model)
+        runner = _checked(model, cache, placement, REACH_TEXTS, nearer)
         runner.detach()
     return runner.climbed
 
@@ -90,6 +99,7 @@ def _checked(
     cache: KvCache,
     placement: Placement,
     cuts: Items[Items[int]],
+    lengths: LengthDependence | None,
     *,
     shapes: bool = True,
 ) -> PackedRunner:
@@ -98,9 +108,10 @@ def _checked(
     expected = [plain_logits(model, text, placement.device) for text in texts]
     scratch = 1 if fixed_shapes(placement.device) else 0
     slots = cache.slots - scratch
-    runner = PackedRunner(model, cache, placement.device)
+    runner = PackedRunner(model, cache, placement.device, lengths)
+    window = lengths.window if lengths else None
     try:
-        off = largest_error(texts, expected, runner, slots, cuts)
+        off = largest_error(texts, expected, runner, slots, cuts, window)
         if not off <= TOLERANCE[placement.dtype]:
             raise Unpackable(f"its packed logits are off by {off:.2g} standard deviations")
     except Unpackable:
@@ -111,7 +122,7 @@ def _checked(
         raise_out_of_memory(error)
         raise Unpackable(f"a packed trial run failed: {error}") from error
     if scratch and shapes:
-        _climb(runner, texts, expected, slots, cuts, TOLERANCE[placement.dtype])
+        _climb(runner, texts, expected, slots, cuts, window, TOLERANCE[placement.dtype])
     return runner
 
 
@@ -126,12 +137,13 @@ def _climb(
     expected: Items[torch.Tensor],
     slots: int,
     cuts: Items[Items[int]],
+    window: int | None,
     tolerance: float,
 ) -> None:
     """Fixed shapes if they work and are as right as the rest; without them a model is only slower."""
     try:
         runner.climb()
-        off = largest_error(texts, expected, runner, slots, cuts)
+        off = largest_error(texts, expected, runner, slots, cuts, window)
         fault = "" if off <= tolerance else f"logits are off by {off:.2g} standard deviations"
     except FAULTS as error:
         raise_out_of_memory(error)
@@ -141,16 +153,23 @@ def _climb(
         runner.step_down()
 
 
-def _check_config(model: Any, length: int) -> None:
-    """What a short trial cannot show, since it only matters in long texts."""
+def _check_config(model: Any) -> None:
+    """What a packed row needs of a model before it can be tried."""
     parameters = inspect.signature(model.forward).parameters
     if "position_ids" not in parameters:
         raise Unpackable(f"{type(model).__name__} takes no position ids")
     if not isinstance(getattr(model.config.get_text_config(), "num_hidden_layers", None), int):
         raise Unpackable("its configuration does not say how many layers it has")
+
+
+def _lengths(model: Any, length: int) -> LengthDependence | None:
+    """What positions do to texts of up to `length` tokens, None if nothing. Raises `Unpackable`."""
     lengths = length_dependence(model)
-    if lengths is not None and length > lengths.window:
-        raise Unpackable("its position encoding changes with the longest text of the batch")
+    if lengths is None or length <= lengths.window:
+        return None
+    if lengths.moving:
+        raise Unpackable("its position encoding changes with every token of a long text")
+    return lengths
 
 
 def _probe(model: Any, device: torch.device, length: int) -> list[LayerShape]:

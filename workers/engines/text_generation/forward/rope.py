@@ -5,13 +5,18 @@ dynamic NTK has new ones for every length beyond it. Keys that were rotated befo
 were, so what comes next depends on when each token was read.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from workers.engines.loading.positions import rope_parts, rope_window
+from workers.engines.text_generation.chunk import Chunk
+from workers.engines.text_generation.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +72,55 @@ def forget_lengths(model: Any) -> None:
             if original is not None:
                 module.register_buffer(f"{prefix}inv_freq", original, persistent=False)
                 setattr(module, name, module.original_max_seq_len)
+
+
+class MixedRotary:
+    """Positions of long and other texts side by side in one row, as a model would compute them for each.
+
+    The model's own modules are asked twice, once as in a text of at most `window` tokens and once as in a
+    longer one, and each token takes the one that it needs.
+    """
+
+    def __init__(self, model: Any, window: int) -> None:
+        self.window = window
+        self.long: torch.Tensor | None = None
+        """bool [1, T, 1], the tokens that are read as those of long texts; None when none is."""
+        self._modules = [module for module in model.modules() if _is_rotary(module)]
+        for module in self._modules:
+            module.forward = partial(self._forward, module.forward)
+
+    def detach(self) -> None:
+        """Give the modules their own forward pass back."""
+        for module in self._modules:
+            del module.forward
+
+    def mark(self, chunks: Items[Chunk], device: torch.device) -> None:
+        """The next row has these chunks' tokens."""
+        long = [
+            chunk.long or position >= self.window
+            for chunk in chunks
+            for position in range(chunk.start, chunk.end)
+        ]
+        self.long = upload(long, torch.bool, device)[None, :, None] if any(long) else None
+
+    def _forward(
+        self,
+        forward: Callable[..., tuple[torch.Tensor, ...]],
+        x: torch.Tensor,
+        position_ids: torch.Tensor,
+        *rest: Any,
+        **options: Any,
+    ) -> tuple[torch.Tensor, ...]:
+        if self.long is None:
+            return forward(x, position_ids, *rest, **options)
+        beyond = torch.full_like(position_ids[:, :1], self.window)
+        near = forward(x, position_ids.clamp(max=self.window - 1), *rest, **options)
+        far = forward(x, torch.cat([position_ids, beyond], dim=1), *rest, **options)
+        long = self.long
+        return tuple(torch.where(long, f[:, :-1], n) for n, f in zip(near, far, strict=True))
+
+
+def _is_rotary(module: torch.nn.Module) -> bool:
+    return hasattr(module, "rope_init_fn") or any(
+        name.endswith("inv_freq") for name, _ in module.named_buffers(recurse=False)
+    )

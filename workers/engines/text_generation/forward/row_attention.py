@@ -52,6 +52,10 @@ class RowKeys:
             for tensor in (self._keys, self._values)
         )
 
+    def shared(self) -> "RowKeys":
+        """The same keys for another row. They have no room yet, so whoever goes on with them copies them."""
+        return RowKeys(self._keys, self._values)
+
     def extended(
         self, position: int, key: torch.Tensor, value: torch.Tensor, window: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:

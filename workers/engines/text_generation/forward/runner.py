@@ -11,10 +11,12 @@ from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
+from workers.engines.text_generation.forward import few_rows
 from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.kv_cache import KvCache
 from workers.engines.text_generation.forward.ladder import Ladder
 from workers.engines.text_generation.forward.layout import lay_out
+from workers.engines.text_generation.forward.rope import LengthDependence, MixedRotary
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import NO_SLOT
 
@@ -44,7 +46,14 @@ class PackedRunner:
     `adapters`: those that sequences may ask for.
     """
 
-    def __init__(self, model: Any, cache: KvCache, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Any,
+        cache: KvCache,
+        device: torch.device,
+        lengths: LengthDependence | None = None,
+    ) -> None:
+        """`lengths`: what positions do to texts that a slot has room for, if they do anything."""
         self.adapters: Adapters | None = None
         self._model = model
         self._cache = cache
@@ -52,6 +61,9 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = packed_attention.attach(model, self._attention)
+        few_rows.attach(model, device)
+        self.lengths = lengths
+        self._rotary = MixedRotary(model, lengths.window) if lengths else None
         self._ladder: Ladder | None = None
 
     @property
@@ -75,7 +87,12 @@ class PackedRunner:
         Raises what torch raises when a shape cannot be captured.
         """
         ladder = Ladder(
-            self._model, self._attention, self._cache.slots - 1, self._cache.length, self._device
+            self._model,
+            self._attention,
+            self._cache.slots - 1,
+            self._cache.length,
+            self._device,
+            self._rotary,
         )
         ladder.warm_up()
         self._ladder = ladder
@@ -109,6 +126,8 @@ class PackedRunner:
         # Where nothing is wanted, the head is still asked for one row: some models want at least that.
         at = upload(places or [0], torch.long, self._device)
         wanted = {"logits_to_keep": at} if self._picks_rows else {}
+        if self._rotary is not None:
+            self._rotary.mark(packed, self._device)
         try:
             with (
                 fixed_rows(self._device, self._model.dtype),
@@ -122,6 +141,8 @@ class PackedRunner:
                 )
         finally:
             self._attention.layout = None
+            if self._rotary is not None:
+                self._rotary.long = None
         logits = output.logits[0] if self._picks_rows else output.logits[0, at]
         return rows, logits[: len(rows)].float()
 
@@ -138,3 +159,6 @@ class PackedRunner:
     def detach(self) -> None:
         """See `Runner.detach`."""
         packed_attention.detach(self._model, self._before)
+        few_rows.detach(self._model)
+        if self._rotary is not None:
+            self._rotary.detach()

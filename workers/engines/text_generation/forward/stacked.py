@@ -15,6 +15,7 @@ from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
 from workers.engines.text_generation.forward.row_attention import RowAttention, RowKeys
+from workers.engines.text_generation.forward.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.states import StateFrame, found_states, leaves
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import Sequence
@@ -27,7 +28,8 @@ PROBE = 5
 class Past:
     """What one sequence has been through. Its states lie in row `row` of `states`, one tensor for each leaf.
 
-    A step makes new tensors for all its rows, so a step that failed has changed nothing.
+    A step makes new tensors for all its rows, so a step that failed has changed nothing. `prompt` is what the
+    other texts of its job begin with.
     """
 
     sequence: Sequence
@@ -35,6 +37,21 @@ class Past:
     keys: list[RowKeys]
     states: list[torch.Tensor]
     row: int
+    prompt: "Prompt | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a prompt alone has left, with the logits of its last token, float32 [vocabulary]."""
+
+    keys: list[RowKeys]
+    states: list[torch.Tensor]
+    logits: torch.Tensor
+
+    def begin(self, sequence: Sequence) -> Past:
+        """Where a text of this prompt begins. Keys that are gone on with are copied by that."""
+        keys = [row.shared() for row in self.keys]
+        return Past(sequence, sequence.prompt_length, keys, self.states, 0, self)
 
 
 class StackedRunner:
@@ -48,6 +65,7 @@ class StackedRunner:
         self._model = model
         self._device = device
         self._attention = RowAttention(model)
+        self._spaces = StateSpaces(model)
         self._takes_positions = takes(model, "position_ids")
         self._pasts: dict[int, Past] = {}
         self._before: dict[int, Past | None] = {}
@@ -74,7 +92,7 @@ class StackedRunner:
         for chunk in due:
             past = self._pasts.get(chunk.slot)
             if past is None or past.sequence is not chunk.sequence or past.length > chunk.start:
-                past, logits = self._prefill(chunk.sequence)
+                past, logits = self._begin(chunk)
                 found[Row(chunk.sequence, past.length - 1)] = logits
             pasts[chunk.slot] = past
         while behind := [c for c in due if pasts[c.slot].length < c.end]:
@@ -84,7 +102,7 @@ class StackedRunner:
                 found[Row(chunk.sequence, past.length)] = line
             for row, (chunk, past) in enumerate(zip(behind, rows, strict=True)):
                 pasts[chunk.slot] = Past(
-                    past.sequence, past.length + 1, past.keys, self._states, row
+                    past.sequence, past.length + 1, past.keys, self._states, row, past.prompt
                 )
         self._pasts |= pasts
         self._part(pasts)
@@ -109,11 +127,23 @@ class StackedRunner:
         """See `Runner.detach`."""
         self._attention.detach()
 
+    def _begin(self, chunk: Chunk) -> tuple[Past, torch.Tensor]:
+        """A text's prompt, and its last token's logits: those of another text of its job where it has one."""
+        source = self._pasts.get(chunk.source)
+        prompt = source.prompt if source is not None else None
+        if prompt is None or source is None or source.sequence.job != chunk.sequence.job:
+            past, logits = self._prefill(chunk.sequence)
+            if not chunk.sequence.siblings:
+                return past, logits
+            prompt = Prompt(past.keys, past.states, logits)
+        return prompt.begin(chunk.sequence), prompt.logits
+
     def _prefill(self, sequence: Sequence) -> tuple[Past, torch.Tensor]:
         """A text's prompt alone, and its last token's logits, float32 [vocabulary]."""
         ids = torch.tensor([sequence.tokens[: sequence.prompt_length]], device=self._device)
         keys = self._attention.read()
-        logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
+        with self._spaces.short_chunks(sequence.prompt_length):
+            logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
         states = self._frame.states_of(state)
         return Past(sequence, sequence.prompt_length, keys, states, 0), logits[0, 0]
 
@@ -125,7 +155,7 @@ class StackedRunner:
         self._attention.decode([past.keys for past in rows], positions)
         self._frame.put(self._gathered(rows), max(positions))
         try:
-            with fixed_rows(self._device, self._model.dtype):
+            with fixed_rows(self._device, self._model.dtype), self._spaces.lean_updates():
                 output = self._model(
                     input_ids=upload(tokens, torch.long, self._device),
                     use_cache=True,
@@ -163,7 +193,7 @@ class StackedRunner:
                 if tensor.shape[leaf.rows] > 1
             ]
             if own:
-                self._pasts[slot] = Past(past.sequence, past.length, past.keys, own, 0)
+                self._pasts[slot] = Past(past.sequence, past.length, past.keys, own, 0, past.prompt)
 
     def _understand(self) -> tuple[StateFrame, int, int]:
         """The frame of the model's cache, the bytes of a row's states, and those of a token's keys."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from workers.engines.loading.positions import rope_parts
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.texts.sampling import Sampling
@@ -26,15 +27,20 @@ CHECK_TEXTS = ((5, 1, 1, 1, 1), (9, 8, 1, 1, 7), (1, 20, 1, 9, 1))
 """How three random texts are cut into steps: prefill, chunks after a prefix and decodes, mixed."""
 SHORT_REACH = 8
 """Tokens that a layer sees which does not see all, for the time of a trial."""
-REACH_TEXTS = ((5, 1, 1, 1, 1, 1, 1), (9, 8, 1, 1, 7, 9), (1, 20, 1, 19, 1, 6))
-"""Long enough to cross several windows of `SHORT_REACH`, and to go around a ring that holds one."""
+REACH_TEXTS = ((5, 1, 1), (9, 8, 1, 1, 7, 9), (1, 20, 1, 19, 1, 6))
+"""All but the first cross several windows of `SHORT_REACH`, and go around a ring that holds one."""
 BOUNDS = ("sliding_window", "attention_chunk_size")
 """What transformers makes the masks of such layers of, whatever the architecture."""
+FIRST_LENGTH = "original_max_position_embeddings"
+"""Beyond how many tokens longrope changes its frequencies."""
 
 
 @contextmanager
 def short_reach(model: Any) -> Iterator[None]:
-    """A model whose windows and chunks are `SHORT_REACH` tokens, so that short texts cross them."""
+    """A model whose windows and chunks are `SHORT_REACH` tokens, so that short texts cross them.
+
+    Texts of more tokens than that are long ones too, for a model whose positions tell them apart.
+    """
     owners = [module.config for module in model.modules() if hasattr(module, "config")]
     configs = {id(config): config for config in [*owners, model.config.get_text_config()]}
     kept: list[tuple[Any, str, int]] = []
@@ -44,11 +50,24 @@ def short_reach(model: Any) -> Iterator[None]:
             if isinstance(bound, int) and bound > SHORT_REACH:
                 kept.append((config, name, bound))
                 setattr(config, name, SHORT_REACH)
+        if isinstance(first := getattr(config, FIRST_LENGTH, None), int):
+            kept.append((config, FIRST_LENGTH, first))
+            setattr(config, FIRST_LENGTH, min(first, SHORT_REACH))
+    parts = {id(part): part for config in configs.values() for part in rope_parts(config)}
+    firsts = [(part, part[FIRST_LENGTH]) for part in parts.values() if _by_length(part)]
+    for part, first in firsts:
+        part[FIRST_LENGTH] = min(first, SHORT_REACH)
     try:
         yield
     finally:
+        for part, first in firsts:
+            part[FIRST_LENGTH] = first
         for config, name, bound in kept:
             setattr(config, name, bound)
+
+
+def _by_length(part: dict[str, Any]) -> bool:
+    return part.get("rope_type") == "longrope" and isinstance(part.get(FIRST_LENGTH), int)
 
 
 def largest_error(
@@ -57,11 +76,13 @@ def largest_error(
     runner: Runner,
     slots: int,
     cuts: Items[Items[int]] = CHECK_TEXTS,
+    window: int | None = None,
 ) -> float:
     """How far the runner's logits are from `expected`, one [length, vocabulary] a text.
 
     The texts run side by side, cut into steps as `cuts` say (0: not in that step), as many as there are
-    slots, the second one in the last slot. The unit is explained at `TOLERANCE`.
+    slots, the second one in the last slot. The unit is explained at `TOLERANCE`. Texts of more than
+    `window` tokens are read as long ones from the first token on.
     """
     worst = 0.0
     places = [0, *range(slots - 1, 0, -1)][: len(texts)]
@@ -77,7 +98,8 @@ def largest_error(
             new = texts[index][start : start + size]
             if new:
                 sequence.tokens += new
-                chunks.append(Chunk(sequence, slot, start, len(new)))
+                long = window is not None and len(texts[index]) > window
+                chunks.append(Chunk(sequence, slot, start, len(new), long=long))
                 wanted[sequence.id] = expected[index][len(sequence.tokens) - 1]
         if not chunks:
             break

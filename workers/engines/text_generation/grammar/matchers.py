@@ -80,24 +80,23 @@ class Grammars:
         """How many words of 32 bits a mask has."""
         return -(-self._width // 32)
 
-    def knows(self, params: Mapping[str, Any]) -> bool:
+    def knows(self, grammar: Mapping[str, Any] | None) -> bool:
         """Whether a job's matcher is at hand at once; else `compile` is called first, where nobody waits."""
-        grammar = params.get("grammar")
         return not grammar or _digest(grammar) in self._compiled
 
-    def compile(self, params: Mapping[str, Any]) -> None:
+    def compile(self, grammar: Mapping[str, Any] | None) -> None:
         """Make the grammar of a job ready. Raises `InputRefused`."""
-        if grammar := params.get("grammar"):
+        if grammar:
             self._pristine(grammar)
 
     def matcher(
-        self, params: Mapping[str, Any], said: Items[int], ends: Collection[int]
+        self, grammar: Mapping[str, Any] | None, said: Items[int], ends: Collection[int]
     ) -> Matcher | None:
         """The matcher of a job whose text has begun with the tokens `said`, None for one without a grammar.
 
         `ends` are the tokens that end this text. Raises `InputRefused`.
         """
-        if not (grammar := params.get("grammar")):
+        if not grammar:
             return None
         matcher = self._pristine(grammar)
         matcher.try_consume_tokens(list(said))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.domain.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive
-from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.tiny_models import LLAMA, LONGROPE, save_causal, text_spec
 from workers.engines.base import Work
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.engine import TextGeneration
@@ -58,6 +58,7 @@ def texts(ran: Ran) -> dict[str, Any]:
         ("LlamaConfig", LLAMA),
         ("GPT2Config", {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400}),
         ("Phi3Config", LLAMA | {"pad_token_id": 0}),
+        ("Phi3Config", LONGROPE),
         ("GptOssConfig", LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}),
         ("Gemma2Config", LLAMA | {"head_dim": 16, "sliding_window": 12}),
     ],

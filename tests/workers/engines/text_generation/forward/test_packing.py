@@ -123,7 +123,7 @@ def test_a_model_that_fails_the_check_is_served_without_packing(
 
     assert details["batching"] == "stacked"
     assert "off by nan" in details["reason"]
-    assert "not packed" in caplog.text
+    assert "tiny is not packed, it runs stacked" in caplog.text
     assert "off by nan" in caplog.text
 
 

@@ -1,5 +1,6 @@
 """Texts that follow a grammar, as the engine makes them."""
 
+import copy
 import json
 import re
 from collections.abc import Iterable
@@ -8,10 +9,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
+from shared.domain.catalog import Limits
 from shared.domain.errors import InputRefused
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
+    CHAT_TEMPLATE,
     LLAMA,
     byte_level_tokenizer,
     save_causal,
@@ -99,7 +103,7 @@ def test_a_resumed_text_goes_on_as_it_would_have(engine: TextGeneration) -> None
     [whole] = [drive(engine, [asked])]
     said = whole.pieces["json"]
 
-    for cut in range(len(said) + 1):
+    for cut in sorted({0, 1, 2, len(said) // 3, len(said) // 2, len(said) - 1, len(said)}):
         again = drive(engine, [resumed(asked, said[:cut])])
 
         assert again.text("json") == whole.text("json")
@@ -226,6 +230,52 @@ def test_a_grammar_without_a_way_on_ends_the_text(tmp_path: Path) -> None:
     assert output == {"text": "ab", "finish_reason": "grammar"}
 
 
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "parameters": {
+                "type": "object",
+                "properties": {"at": {"enum": ["fox", "dog"]}},
+                "required": ["at"],
+                "additionalProperties": False,
+            },
+        },
+    }
+]
+
+
+def test_a_chat_that_must_call_a_tool_does_so_whatever_dies(tmp_path: Path) -> None:
+    tokenizer = copy.deepcopy(byte_level_tokenizer())
+    tokenizer.chat_template = "{% for t in tools %}{{ t }}{% endfor %}" + CHAT_TEMPLATE
+    folder = save_causal(tmp_path, tokenizer=tokenizer, **LLAMA | {"max_position_embeddings": 512})
+    limits = Limits(max_prompt_tokens=384, max_new_tokens=128)
+    engine = TextGeneration(text_spec(folder, limits=limits))
+    engine.load()
+    chat = {
+        "messages": [{"role": "user", "content": "What is it?"}],
+        "tools": TOOLS,
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+    asked = Work("a", chat, {"max_new_tokens": 128, "temperature": 1.0}, seed=5)
+
+    whole = drive(engine, [asked])
+
+    output = only(whole)
+    assert output["finish_reason"] == "stop"
+    [call] = output["message"]["tool_calls"]
+    assert call["function"]["name"] == "look"
+    assert json.loads(call["function"]["arguments"])["at"] in ("fox", "dog")
+    assert whole.streamed("a") == output["text"]
+    said = whole.pieces["a"]
+    for cut in (1, len(said) // 2, len(said)):
+        assert only(drive(engine, [resumed(asked, said[:cut])])) == output
+    free = only(drive(engine, [replace(asked, content=chat | {"tool_choice": "auto"})]))
+    assert free["message"] == {"role": "assistant", "content": free["text"]}
+
+
 def test_a_grammar_that_cannot_be_enforced_is_refused_alone(packed: TextGeneration) -> None:
     ran = drive(packed, [work("bad", {"json_schema": {"not": {}}}), work("good", None)])
 
@@ -240,9 +290,9 @@ def test_a_known_grammar_is_compiled_once(packed: TextGeneration) -> None:
     grammar = {"regex": "[a-f]{4}"}
     drive(packed, [work("a", grammar)])
 
-    assert packed._grammars.knows({"grammar": grammar})
+    assert packed._grammars.knows(grammar)
     packed.admit(work("b", grammar))
     assert "b" in packed._sequences
     packed.cancel("b")
     with pytest.raises(InputRefused):
-        packed._grammars.compile({"grammar": {"regex": "(?=a)"}})
+        packed._grammars.compile({"regex": "(?=a)"})

@@ -315,5 +315,5 @@ def test_the_model_says_whether_texts_are_drafted_and_why(
     monkeypatch.setattr(engine_module, "packed_runner", unpackable)
     assert (
         said("float32", PromptLookup())["reason"]
-        == "it needs a packed model, and this one is static"
+        == "it needs a packed model, and this one runs stacked"
     )

@@ -224,7 +224,7 @@ def test_texts_of_adapters_go_on_as_they_would_have_when_the_host_is_killed(
     jobs = submit()
 
     def far() -> bool:
-        return max(len(family.store.streamed(job_id)[1]) for job_id in jobs) >= tokens
+        return max(len(family.store.streamed(job_id).token_ids) for job_id in jobs) >= tokens
 
     eventually(far, 60, f"{tokens} tokens are there")
     assert pid is not None
@@ -233,4 +233,4 @@ def test_texts_of_adapters_go_on_as_they_would_have_when_the_host_is_killed(
     assert [family.text(job_id) for job_id in jobs] == undisturbed
     assert len(set(undisturbed)) == len(jobs)
     for job_id, text in zip(jobs, undisturbed, strict=True):
-        assert family.store.streamed(job_id)[0] == text
+        assert family.store.streamed(job_id).text == text

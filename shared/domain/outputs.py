@@ -1,0 +1,73 @@
+"""What each built-in engine answers: the schema of a job's `output`, for documents and clients.
+
+Nothing is validated with these: an engine's output goes out as the engine made it.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class TextOutput(_Output):
+    """A generated text."""
+
+    text: str
+    finish_reason: str = Field(description="Why it ended: stop or length, for example.")
+
+
+class EchoOutput(_Output):
+    """The prompt again."""
+
+    text: str
+
+
+class SparseVector(BaseModel):
+    """Where a vector is not 0, and what it is there; lists, or base64 of uint32 and float32."""
+
+    indices: list[int] | str
+    values: list[float] | str
+
+
+class EmbeddingOutput(_Output):
+    """A vector for each text: numbers, or base64 of them; of a multi-vector model one for each token."""
+
+    embeddings: list[list[float]] | list[list[list[float]]] | list[SparseVector] | list[str]
+    dimensions: int = Field(description="Numbers of a vector.")
+    encoding: Literal["base64"] | None = Field(
+        default=None, description="There where the numbers are in base64, little-endian."
+    )
+
+
+class RankedDocument(BaseModel):
+    index: int = Field(description="Its place among the documents of the input, from 0.")
+    score: float
+
+
+class RankedDocuments(_Output):
+    """Of a query and documents: those documents, the best first."""
+
+    results: list[RankedDocument]
+
+
+class Scores(_Output):
+    """Of pairs or texts: a score each, or one for every label."""
+
+    scores: list[float] | list[list[float]]
+    labels: list[str] | None = Field(default=None, description="Of a model with several.")
+    predictions: list[str] | None = Field(
+        default=None, description="The label with the highest score, for each pair or text."
+    )
+
+
+OUTPUTS: dict[str, TypeAdapter[Any]] = {
+    "text-generation": TypeAdapter(TextOutput),
+    "vllm": TypeAdapter(TextOutput),
+    "embedding": TypeAdapter(EmbeddingOutput),
+    "ranking": TypeAdapter(RankedDocuments | Scores),
+    "echo": TypeAdapter(EchoOutput),
+}
+"""Of the engines whose answers have one form. A pipeline's depends on its task."""

@@ -1,0 +1,123 @@
+"""The choice at load for models that cannot be packed: by their logits, and by the memory that there is."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from shared.domain.errors import ConfigError
+from tests.zoo.table import STACKED, STATIC
+from workers.engines.loading.placement import Placement
+from workers.engines.text_generation.forward import unpacked
+from workers.engines.text_generation.forward.memory import rows_that_fit
+from workers.engines.text_generation.forward.row_attention import RowAttention
+from workers.engines.text_generation.forward.stacked import StackedRunner
+from workers.engines.text_generation.forward.static import StaticRunner
+from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def hybrid() -> Any:
+    return STACKED["jamba"].make()
+
+
+@torch.inference_mode()
+def chosen(model: Any, slots: int = 4, length: int = 64) -> Way:
+    return unpacked_runner(model, CPU, slots, length)
+
+
+def test_a_right_hybrid_is_stacked_and_says_what_its_states_take(hybrid: Any) -> None:
+    way = chosen(hybrid)
+
+    assert way.batching == "stacked"
+    assert way.slots == 4
+    # Layer 0: a convolution over 64 channels of 4 tokens, and 64 x 8 numbers of state, in float32.
+    assert way.state_bytes == 4 * 64 * (4 + 8)
+
+
+@pytest.mark.parametrize("fault", ["position", "company", "raises"])
+def test_a_model_whose_stacked_logits_are_wrong_runs_one_by_one(
+    hybrid: Any, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = RowAttention.attend
+
+    def wrong(
+        self: RowAttention, module: Any, query: Any, key: Any, *rest: Any, **options: Any
+    ) -> Any:
+        if not self.decodes:
+            return right(self, module, query, key, *rest, **options)
+        if fault == "raises":
+            raise RuntimeError("no such kernel")
+        if fault == "position":
+            return right(self, module, query, key.flip(-1), *rest, **options)
+        found, weights = right(self, module, query, key, *rest, **options)
+        return found + 0.2 * found.mean(dim=0, keepdim=True), weights
+
+    monkeypatch.setattr(RowAttention, "attend", wrong)
+    before = hybrid.config._attn_implementation
+
+    way = chosen(hybrid)
+
+    assert way.batching == "static"
+    assert isinstance(way.runner, StaticRunner)
+    assert way.runner.cached
+    assert ("no such kernel" if fault == "raises" else "off by") in way.reason
+    assert "whole text again" not in way.reason
+    assert hybrid.config._attn_implementation == before
+
+
+def test_a_model_whose_cache_is_wrong_says_that_it_reads_texts_again(
+    hybrid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacked, "largest_error", lambda *_: float("nan"))
+
+    way = chosen(hybrid)
+
+    assert isinstance(way.runner, StaticRunner)
+    assert not way.runner.cached
+    assert "every token reads its whole text again" in way.reason
+
+
+def test_positions_that_change_with_the_length_are_not_stacked_beyond_their_window() -> None:
+    model = STATIC["llama, dynamic NTK"].make()
+
+    assert "position encoding" in chosen(model, length=64).reason
+    assert chosen(model, length=24).batching == "stacked"
+
+
+def test_an_architecture_that_mixes_rows_is_found_out() -> None:
+    # RWKV shifts its tokens by a tensor without the dimension of tokens: rows meet by broadcasting.
+    way = chosen(STATIC["rwkv"].make())
+
+    assert way.batching == "static"
+    assert "stacked, its logits are off by" in way.reason
+
+
+def test_rows_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Placement, "free_bytes", lambda _: 100_000)
+
+    # 40 % of it on a CPU; a step has states twice.
+    assert rows_that_fit(64, 1000, 500, CPU) == 16
+    assert rows_that_fit(8, 1000, 500, CPU) == 8
+    with pytest.raises(ConfigError, match=r"limits\.max_prompt_tokens"):
+        rows_that_fit(64, 30_000, 0, CPU)
+
+
+def test_a_model_with_too_large_states_is_refused_at_load(
+    hybrid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Placement, "free_bytes", lambda _: 5000)
+
+    with pytest.raises(ConfigError, match="one sequence needs"):
+        chosen(hybrid)
+
+
+def test_what_stacking_sets_up_is_undone(hybrid: Any) -> None:
+    before = hybrid.config._attn_implementation
+    with torch.inference_mode():
+        StackedRunner(hybrid, CPU.device).detach()
+
+    assert hybrid.config._attn_implementation == before
+    assert not any(hasattr(module, "row_attention") for module in hybrid.modules())
