@@ -80,9 +80,28 @@ class SamplingParams:
     ignore_eos: bool = False
     logit_bias: dict[int, float] | None = None
     bad_words: list[str] | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
     detokenize: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
     structured_outputs: StructuredOutputsParams | None = None
+
+
+@dataclass
+class LoRARequest:
+    """vllm.lora.request.LoRARequest"""
+
+    lora_name: str
+    lora_int_id: int
+    lora_path: str = ""
+
+
+@dataclass
+class Logprob:
+    """vllm.logprobs.Logprob"""
+
+    logprob: float
+    rank: int | None = None
 
 
 @dataclass
@@ -91,6 +110,7 @@ class CompletionOutput:
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
+    logprobs: list[dict[int, Logprob]] | None = None
 
 
 @dataclass
@@ -99,6 +119,7 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     num_cached_tokens: int | None = None
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
 
 
 def tokens_input(
@@ -131,6 +152,10 @@ class EngineArgs:
     tensor_parallel_size: int = 1
     disable_log_stats: bool = False
     structured_outputs_config: dict[str, Any] | None = None
+    scheduling_policy: str = "fcfs"
+    enable_lora: bool = False
+    max_loras: int = 1
+    max_lora_rank: int = 16
 
     def create_model_config(self) -> ModelConfig:
         config = json.loads((Path(self.model) / "config.json").read_text("utf-8"))
@@ -155,6 +180,8 @@ class _Request:
     prompt: list[int]
     params: SamplingParams
     salt: str | None
+    priority: int
+    adapter: int = 0
     cached: int = 0
     spoiled: bool = False
     """It has read a block that was never written."""
@@ -189,6 +216,7 @@ class LLMEngine:
         self.ends_with: str | None = None
         self.prompts: list[Any] = []
         self.params: list[SamplingParams] = []
+        self.adapters: list[LoRARequest] = []
         self.written: dict[tuple[object, ...], bool] = {}
         """Blocks of the prefix cache, and if the model has filled them."""
 
@@ -204,7 +232,15 @@ class LLMEngine:
             )
         return cls(args)
 
-    def add_request(self, request_id: str, prompt: Any, params: SamplingParams) -> str:
+    def add_request(
+        self,
+        request_id: str,
+        prompt: Any,
+        params: SamplingParams,
+        *,
+        lora_request: Any = None,
+        priority: int = 0,
+    ) -> str:
         assert prompt["type"] == "token", "passing raw prompts is deprecated"
         ids = prompt["prompt_token_ids"]
         longest = self.model_config.max_model_len
@@ -220,9 +256,19 @@ class LLMEngine:
         self.params.append(params)
         self.prompts.append(prompt)
         self.requests[request_id] = _Request(
-            request_id, list(ids), params, prompt.get("cache_salt")
+            request_id,
+            list(ids),
+            params,
+            prompt.get("cache_salt"),
+            priority,
+            lora_request.lora_int_id if lora_request is not None else 0,
         )
         return f"{request_id}-1a2b3c4d"
+
+    def add_lora(self, lora_request: LoRARequest) -> bool:
+        assert self.args.enable_lora
+        self.adapters.append(lora_request)
+        return True
 
     def abort_request(self, request_ids: list[str], internal: bool = False) -> None:
         for request_id in request_ids:
@@ -236,6 +282,8 @@ class LLMEngine:
 
     def step(self) -> list[RequestOutput]:
         running = [one for one in self.requests.values() if not one.stuck]
+        if self.args.scheduling_policy == "priority":
+            running.sort(key=lambda one: one.priority)
         running = running[: self.args.max_num_seqs]
         if not running:
             return []
@@ -275,7 +323,7 @@ class LLMEngine:
             raise fault
 
     def _advance(self, request: _Request) -> RequestOutput:
-        token = (next_token(request.tokens) + request.spoiled) % 300
+        token = (next_token(request.tokens) + request.spoiled + request.adapter) % 300
         request.made.append(token)
         reason = None
         if token in (request.params.stop_token_ids or ()):
@@ -286,8 +334,24 @@ class LLMEngine:
             reason, self.ends_with = self.ends_with, None
         if reason is not None:
             del self.requests[request.id]
+        count, tokens = request.params.logprobs, request.tokens
         completion = CompletionOutput(0, "", [token], reason)
-        return RequestOutput(request.id, [completion], reason is not None, request.cached)
+        output = RequestOutput(request.id, [completion], reason is not None, request.cached)
+        if count is not None:
+            completion.logprobs = [told_of(tokens[:-1], token, count)]
+        asked = request.params.prompt_logprobs
+        if asked is not None and len(request.made) == 1:
+            told = [told_of(tokens[:n], tokens[n], asked) for n in range(1, len(request.prompt))]
+            output.prompt_logprobs = [None, *told]
+        return output
+
+
+def told_of(before: list[int], token: int, count: int) -> dict[int, Logprob]:
+    """The token, and then the `count` likeliest, among which it may be again."""
+    first = next_token(before)
+    ranks = {(first + n) % 300: n + 1 for n in range(300)}
+    told = {token: ranks.get(token, token)} | dict(list(ranks.items())[:count])
+    return {other: Logprob(-rank / 8, rank) for other, rank in told.items()}
 
 
 def next_token(ids: list[int]) -> int:
@@ -303,6 +367,7 @@ def modules(kind: str = "cpu") -> dict[str, ModuleType]:
     parts: dict[str, dict[str, Any]] = {
         "vllm": globals(),
         "vllm.inputs": {"tokens_input": tokens_input},
+        "vllm.lora.request": {"LoRARequest": LoRARequest},
         "vllm.sampling_params": {
             "RequestOutputKind": RequestOutputKind,
             "StructuredOutputsParams": StructuredOutputsParams,

@@ -8,7 +8,7 @@ from shared.domain.errors import ConfigError
 OWN = frozenset({"base", "adapter", "version", "limits", "breaker", "retries", "cache", "fallback"})
 """What an adapter's entry may say; all else is its base's."""
 NOT_INHERITED = frozenset({"version", "fallback"})
-ENGINES = frozenset({"text-generation"})
+ENGINES = frozenset({"text-generation", "vllm"})
 """Engines that serve adapters."""
 
 

@@ -97,6 +97,7 @@ class Claim(msgspec.Struct, frozen=True):
     request_id: str
     device_seconds: float = 0.0
     estimate_error: float | None = None
+    priority: str = "normal"
 
 
 @dataclass(frozen=True, slots=True)

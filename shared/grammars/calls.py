@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shared.grammars.json_schemas import enforceable_schema
+from shared.grammars.json_schemas import enforceable_schema, with_guidance
 from shared.grammars.refusal import GrammarRefused
 
 Form = Literal["hermes", "llama", "mistral"]
@@ -61,7 +61,6 @@ def _call(function: Mapping[str, Any], form: Form, number: int) -> str:
     parameters = enforceable_schema(given, place, base=("input",))
     name = ARGUMENTS[form]
     schema = {
-        "x-guidance": {"whitespace_flexible": False},
         "type": "object",
         "properties": {
             "name": {"const": function["name"]},
@@ -72,7 +71,7 @@ def _call(function: Mapping[str, Any], form: Form, number: int) -> str:
     }
     if "$ref" not in msgspec.json.encode(parameters).decode():
         schema["properties"][name] = {"type": "object", **parameters}  # type: ignore[index]
-    return msgspec.json.encode(schema).decode()
+    return msgspec.json.encode(with_guidance(schema)).decode()
 
 
 def _moved(part: Any, to: str) -> Any:

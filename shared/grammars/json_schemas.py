@@ -51,6 +51,10 @@ COUNTS |= {"maxProperties"}
 ONE = ("items", "additionalProperties")
 LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 NAMED = ("properties", "patternProperties", "$defs", "definitions")
+GUIDANCE = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
+"""What llguidance is told of every schema. No blanks between the parts of JSON, for small models would write
+nothing else. And no `\\u0061`: a name that is spelled so would pass for one that `properties` does not have.
+"""
 UNSUPPORTED = "this keyword cannot be enforced"
 
 Schema = dict[str, Any]
@@ -59,12 +63,18 @@ Schema = dict[str, Any]
 def enforceable_schema(
     schema: Mapping[str, Any], place: Place, base: tuple[str, ...] = ("params", "grammar")
 ) -> Schema:
-    """A copy of the schema for llguidance. `place` is where it stands in that part of the request.
+    """A copy of the schema for llguidance; `with_guidance` adds its options. `place` is where it stands in
+    that part of the request.
 
     Raises `GrammarRefused` with the keyword, or the bound, that stands against it.
     """
     _check_size(schema, place, base)
     return _Checker(place, base).check(schema)
+
+
+def with_guidance(schema: Mapping[str, Any]) -> Schema:
+    """An enforceable schema that is to stand as a whole."""
+    return {"x-guidance": GUIDANCE, **schema}
 
 
 class _Checker:

@@ -9,12 +9,10 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from shared.domain.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
 from shared.grammars.calls import calls_lark
-from shared.grammars.json_schemas import enforceable_schema
+from shared.grammars.json_schemas import enforceable_schema, with_guidance
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused
 
-OPTIONS: Any = {"whitespace_flexible": False}
-"""Without blanks between the parts of JSON: small models would write nothing else."""
 LIMITS = LLParserLimits(
     initial_lexer_fuel=500_000,
     step_lexer_fuel=100_000,
@@ -43,7 +41,7 @@ def source_of(grammar: Mapping[str, Any]) -> str:
     """
     if (schema := grammar.get("json_schema")) is not None:
         checked = enforceable_schema(schema, ("json_schema",))
-        return str(LLMatcher.grammar_from_json_schema(_json(checked), defaults=OPTIONS))
+        return str(LLMatcher.grammar_from_json_schema(_json(with_guidance(checked))))
     if (pattern := grammar.get("regex")) is not None:
         return str(LLMatcher.grammar_from_lark(f"start: {_lark_regex(pattern)}"))
     if (choices := grammar.get("choices")) is not None:

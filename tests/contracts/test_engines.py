@@ -73,7 +73,7 @@ class Case:
 
     @property
     def says_text(self) -> bool:
-        return self.kind not in {"embedding", "ranking", "one-shot"}
+        return self.kind not in {"embedding", "ranking", "pipeline", "one-shot"}
 
 
 def _defaults(engine: str, **params: Any) -> dict[str, Any]:
@@ -122,6 +122,9 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
             return ModelSpec(name="own", engine=f"{__name__}:Spelling", device="cpu")
         case "embedding":
             return embedding_spec(folders["bert"])
+        case "pipeline":
+            spec = embedding_spec(folders["ranker"], options={"task": "text-classification"})
+            return spec.model_copy(update={"engine": "pipeline"})
         case "ranking":
             spec = embedding_spec(folders["ranker"])
             return spec.model_copy(update={"engine": "ranking"})
@@ -174,6 +177,7 @@ KINDS: dict[str, Callable[[], tuple[dict[str, Any], list[Any]]]] = {
     "vllm": lambda: (_defaults("vllm", max_new_tokens=12, stop=["zq"]), [7, "", "x" * 2000]),
     "one-shot": lambda: ({}, [7, ""]),
     "embedding": lambda: (_defaults("embedding"), [7, [], ["fine", "word " * 100]]),
+    "pipeline": lambda: (_defaults("pipeline"), [7, "", {"image": "AAAA"}, "word " * 100]),
     "ranking": lambda: (
         _defaults("ranking"),
         [7, [], [["fine", "word " * 100]], {"query": "fine", "documents": []}],
@@ -214,6 +218,8 @@ def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[C
 
 def numbers(output: Any) -> list[float]:
     """What an engine that says no text has computed of one text."""
+    if isinstance(output, list):
+        return [row["score"] for row in output]
     found: list[float] = output["embeddings"][0] if "embeddings" in output else output["scores"]
     return found
 
@@ -221,7 +227,8 @@ def numbers(output: Any) -> list[float]:
 def assert_text_is_whole(case: Case, ran: Ran, work: Work) -> None:
     output = ran.finished(work.id).output
     if not case.says_text:
-        assert len(numbers(output)) == output.get("dimensions", 1)
+        dimensions = output.get("dimensions", 1) if isinstance(output, dict) else 1
+        assert len(numbers(output)) == dimensions
         return
     assert work.text + ran.streamed(work.id) == output["text"]
     before = (work.prefix, *work.further, Prefix())

@@ -18,10 +18,12 @@ import transformers
 
 pytest.importorskip("vllm")
 
-from shared.domain.catalog import Limits
+from safetensors.torch import save_file
+
+from shared.domain.catalog import Adapter, Limits
 from shared.domain.errors import ConfigError, InputRefused
 from tests.conftest import eventually
-from tests.engine_driver import Ran, drive
+from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec
 from workers.engine_host.client import EngineClient
 from workers.engine_host.events import EngineState
@@ -82,6 +84,24 @@ def load(path: Path, **fields: Any) -> Vllm:
     engine = build(text_spec(path, engine="vllm", **({"limits": limits} | fields)))
     assert isinstance(engine, Vllm)
     return engine
+
+
+def save_adapter(path: Path) -> Path:
+    """LoRA of rank 4 for the queries of the model in `folder`; this environment has no peft."""
+    path.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"A": (4, LLAMA["hidden_size"]), "B": (LLAMA["hidden_size"], 4)}
+    tensors = {
+        f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{side}.weight": torch.randn(
+            shape, generator=generator
+        )
+        for layer in range(LLAMA["num_hidden_layers"])
+        for side, shape in shapes.items()
+    }
+    save_file(tensors, path / "adapter_model.safetensors")
+    return path
 
 
 def works() -> list[Work]:
@@ -207,18 +227,55 @@ def test_a_prompt_that_vllm_finds_too_long_is_bad_input(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where our own check has let it pass."""
-    begin = engine._validator.sequence
+    begin = engine._validators[""].sequences
 
     def longer(work: Work, prompt: list[int]) -> Any:
-        sequence = begin(work, prompt)
+        [sequence] = begin(work, prompt)
         sequence.tokens = sequence.tokens * 100
         sequence.prompt_length = len(sequence.tokens)
-        return sequence
+        return [sequence]
 
-    monkeypatch.setattr(engine._validator, "sequence", longer)
+    monkeypatch.setattr(engine._validators[""], "sequences", longer)
     with pytest.raises(InputRefused, match="longer than the maximum model length of 160"):
         engine.admit(works()[0])
     assert engine.pending() == 0 and not engine._engine.has_unfinished_requests()
+
+
+def test_logprobs_are_those_of_the_model_by_any_attempt(engine: Vllm, folder: Path) -> None:
+    asked = Work("job-2", PROMPTS[2], {"max_new_tokens": 8, "logprobs": True, "top_logprobs": 2}, 1)
+    whole = drive(engine, [asked])
+    entries = whole.finished("job-2").output["logprobs"]
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    prompt = tokenizer(PROMPTS[2])["input_ids"]
+    ids = [*prompt, *(entry["token_id"] for entry in entries)]
+    right = model(torch.tensor([ids])).logits[0].log_softmax(-1)[len(prompt) - 1 :]
+    for entry, row in zip(entries, right, strict=False):
+        assert entry["logprob"] == pytest.approx(float(row[entry["token_id"]]), abs=1e-3)
+        assert [other["token_id"] for other in entry["top"]] == row.topk(2).indices.tolist()
+    for cut in (1, 3, len(whole.pieces["job-2"])):
+        again = drive(engine, [resumed(asked, whole.pieces["job-2"][:cut])]).finished("job-2")
+        assert [e["token_id"] for e in again.output["logprobs"]] == ids[len(prompt) :]
+        for entry, other in zip(again.output["logprobs"], entries, strict=True):
+            assert entry["logprob"] == pytest.approx(other["logprob"], abs=1e-3)
+
+
+def test_an_adapter_is_served_beside_its_base(
+    folder: Path, undisturbed: Ran, tmp_path: Path
+) -> None:
+    limits = Limits(max_prompt_tokens=120, max_new_tokens=40)
+    path = save_adapter(tmp_path / "adapter")
+    engine = load(folder, adapters=(Adapter(name="tuned", path=path, limits=limits),))
+    info = engine.load()
+    base = works()[2:]
+    tuned = [msgspec.structs.replace(one, id=f"tuned-{one.id}", adapter="tuned") for one in base]
+
+    ran = drive(engine, [*base, *tuned])
+
+    assert info.adapters["tuned"]["adapter_rank"] == 4 and not info.refused
+    for one in base:
+        assert ran.text(one.id) == undisturbed.text(one.id) != ran.text(f"tuned-{one.id}")
 
 
 def test_nothing_that_it_is_given_is_deprecated(

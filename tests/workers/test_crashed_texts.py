@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,22 @@ JOBS: list[dict[str, Any]] = [
 LONGEST = 80
 
 
-@pytest.fixture(params=["one by one", "with drafts"])
+WINDOWS = LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}
+"""Windows in a ring that texts go around, and sinks."""
+KINDS: dict[str, Callable[[Path], Path]] = {
+    "one by one": lambda folder: save_causal(folder, **LLAMA),
+    "with drafts": lambda folder: save_copier(folder, byte_level_tokenizer(), vocabulary=400),
+    "windows and sinks": lambda folder: save_causal(folder, "GptOssConfig", **WINDOWS),
+}
+
+
+@pytest.fixture(params=KINDS)
 def bench(
     store: JobStore, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Bench, Any]]:
-    drafts = request.param == "with drafts"
-    tokenizer = byte_level_tokenizer()
     spec = text_spec(
-        save_copier(tmp_path, tokenizer, vocabulary=400)
-        if drafts
-        else save_causal(tmp_path, **LLAMA),
-        speculation=PromptLookup() if drafts else "none",
+        KINDS[request.param](tmp_path),
+        speculation=PromptLookup() if request.param == "with drafts" else "none",
         batch=Batch(max_size=8, token_budget=64),
         limits=Limits(max_prompt_tokens=96, max_new_tokens=LONGEST, run_timeout=120),
     ).model_copy(update={"name": MODEL})

@@ -38,7 +38,9 @@ class Work(msgspec.Struct, frozen=True):
     not. What jobs with different `salt`s, which stand for tenants, have in common must not show in what they
     are told or how long they take.
 
-    `adapter` is the LoRA adapter that the job is for, by its catalogue entry's name; "" for the model alone.
+    `priority` is the job's class (`shared.domain.states.CLASSES`): the queue has heeded it, and an engine
+    that schedules for itself may. `adapter` is the LoRA adapter that the job is for, by its catalogue entry's
+    name; "" for the model alone.
 
     `request` is what `content` and `params` were decoded from. Code that is not ours may change them, so
     whoever hands them to such code for a second time takes those of `anew`.
@@ -55,6 +57,7 @@ class Work(msgspec.Struct, frozen=True):
     request: bytes = b""
     adapter: str = ""
     further: tuple[Prefix, ...] = ()
+    priority: str = "normal"
 
     @property
     def prefix(self) -> Prefix:

@@ -57,6 +57,7 @@ class Admission:
             text=begun.text,
             token_ids=begun.token_ids,
             further=begun.further,
+            priority=claim.priority,
             salt=blake2b(claim.tenant.encode(), key=self._salt_key, digest_size=16).hexdigest(),
         )
         return Prepared(submit, reset)

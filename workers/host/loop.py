@@ -144,6 +144,7 @@ class Loop:
                 salt=submit.salt,
                 adapter=submit.adapter,
                 further=submit.further,
+                priority=submit.priority,
             )
             self._engine.admit(work)
         except DeviceLost:

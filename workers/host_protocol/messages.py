@@ -43,6 +43,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     salt: str = ""
     further: tuple[Prefix, ...] = ()
     adapter: str = ""
+    priority: str = "normal"
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):

@@ -143,7 +143,7 @@ def _claim(row: list[bytes], now: int) -> Claim:
         id=row[0].decode(),
         attempt=int(row[1]),
         tenant=row[2].decode(),
-        request=row[11],
+        request=row[12],
         deadline=max(0.0, (int(row[3]) - now) / 1000),
         created_ms=int(row[4]),
         claimed_ms=now,
@@ -153,4 +153,5 @@ def _claim(row: list[bytes], now: int) -> Claim:
         request_id=row[8].decode(),
         device_seconds=int(row[9] or 0) / 1e6,
         estimate_error=(now - int(row[10])) / 1000 if row[10] and int(row[1]) == 1 else None,
+        priority=row[11].decode(),
     )

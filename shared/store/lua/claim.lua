@@ -5,9 +5,9 @@
 -- ARGV: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
---   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 12 values: id, attempt,
+--   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 13 values: id, attempt,
 --   tenant, deadline, created, failures, crashes, traceparent, request_id, device_us, estimated start (ms)
---   or '', request. No table in a table: Redis sends each in a piece of its own, and the worker wakes for each.
+--   or '', class, request. No table in a table: Redis sends each in a piece of its own, and the worker wakes for each.
 local model, room, budget, worker, drain = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local drain_ttl, lease, retention, token = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local now = now_ms()

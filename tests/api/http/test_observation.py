@@ -64,7 +64,7 @@ def test_an_exception_is_a_5xx(
     app: Flask, kept: Kept, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    monkeypatch.setattr("api.routes.jobs.read_submission", lambda: 1 / 0)
+    monkeypatch.setattr("api.intake.submission.submission_of", lambda *_: 1 / 0)
     assert call(client, "POST", "/v1/jobs", json=ECHO).status_code == 500
     assert seen(kept).sum("inference_errors_5xx_total", endpoint="/v1/jobs") == 1
 

@@ -108,7 +108,7 @@ def test_an_exception_is_a_failed_span(
     app: Flask, client: FlaskClient, traced: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    monkeypatch.setattr("api.routes.jobs.read_submission", lambda: 1 / 0)
+    monkeypatch.setattr("api.intake.submission.submission_of", lambda *_: 1 / 0)
     client.post("/v1/jobs", json=ECHO, buffered=True)
     [span] = traced.memory.get_finished_spans()
     assert not span.status.is_ok

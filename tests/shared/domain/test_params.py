@@ -1,9 +1,17 @@
 """What params a request has, and what a worker is told of them."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
-from shared.domain.params import PARAMS, TextGenerationParams, checked, without_defaults
+from shared.domain.params import (
+    INPUTS,
+    PARAMS,
+    TextGenerationParams,
+    checked,
+    without_defaults,
+)
 
 
 @pytest.mark.parametrize("engine", sorted(PARAMS))
@@ -42,6 +50,31 @@ def test_what_is_given_is_checked_and_the_rest_filled_in() -> None:
         checked("echo", {"repeat": 0})
     with pytest.raises(ValidationError):
         checked("echo", {"more": 1})
+
+
+@pytest.mark.parametrize(
+    ("engine", "content", "place"),
+    [
+        ("ranking", "a", None),
+        ("ranking", ["a", "b"], None),
+        ("ranking", [["a", "b"]], None),
+        ("ranking", {"query": "a", "documents": ["b"], "top_n": 1}, None),
+        ("ranking", [["a", "b", "c"]], ("pairs", 0)),
+        ("ranking", {"query": "a"}, ("candidates", "documents")),
+        ("ranking", {"query": "a", "documents": ["b"], "more": 1}, ("candidates", "more")),
+        ("pipeline", "a", None),
+        ("pipeline", {"image": "AAAA"}, None),
+        ("pipeline", {"audio": 7}, ("audio", "audio")),
+        ("pipeline", ["a"], ()),
+    ],
+)
+def test_an_input_is_told_apart_by_its_form(engine: str, content: Any, place: Any) -> None:
+    if place is None:
+        INPUTS[engine].validate_python(content)
+        return
+    with pytest.raises(ValidationError) as fault:
+        INPUTS[engine].validate_python(content)
+    assert fault.value.errors()[0]["loc"] == place
 
 
 def test_without_a_model_of_its_own_an_engine_gets_what_was_given() -> None:

@@ -3,9 +3,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from llguidance import LLMatcher
 
 from shared.grammars.refusal import GrammarRefused
-from shared.grammars.sources import check
+from shared.grammars.sources import BYTES, check, compiled, source_of
 from tests.shared.grammars import schemas
 from tests.shared.grammars.walks import Unfinished, walk
 
@@ -38,6 +39,29 @@ def test_no_text_of_a_schema_that_is_taken_violates_it(part: int) -> None:
 
     assert not violated
     assert ended > len(ENFORCED) / 2 * WALKS / 3
+
+
+@pytest.mark.parametrize("name", ["a", "é", "\x7f", "\n", '"', "\\", "/"])
+def test_a_name_is_not_spelled_in_another_way_to_pass_for_another_name(name: str) -> None:
+    schema = {"properties": {name: {"const": 1}}, "additionalProperties": {"const": 2}}
+    source = source_of({"json_schema": {"type": "object", **schema}})
+    written = {json.dumps(name), json.dumps(name, ensure_ascii=False)}
+    written |= {f'"\\u{ord(name):04x}"', f'"\\u{ord(name):04X}"'}
+
+    taken = {
+        (spelled, value)
+        for spelled in written
+        for value in (1, 2)
+        if takes(compiled(source, BYTES), f"{{{spelled}:{value}}}")
+    }
+
+    assert taken
+    assert all(value == 1 for _, value in taken)
+
+
+def takes(matcher: LLMatcher, text: str) -> bool:
+    said = list(text.encode())
+    return bool(matcher.try_consume_tokens(said) == len(said) and matcher.is_accepting())
 
 
 @pytest.mark.parametrize("part", range(2))

@@ -1,5 +1,6 @@
 """An engine that computes something of each of a job's texts, as many tokens in a step as pay."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,11 @@ class ItemEngine(ABC, Generic[Wish]):
         budget = self.spec.batch.token_budget
         if budget == "auto":
             kind = loaded.placement.device.type
-            budget, _ = calibrate(partial(self._trial, loaded), STEPS.get(kind, STEPS["cpu"]))
+            # Where one thread does it all, its own time leaves out what a busy machine does meanwhile.
+            alone = kind == "cpu" and torch.get_num_threads() == 1
+            clock = time.thread_time if alone else time.perf_counter
+            sizes = STEPS.get(kind, STEPS["cpu"])
+            budget, _ = calibrate(partial(self._trial, loaded), sizes, clock)
         self.budget = Budget(budget)
         return EngineInfo(
             # The next batch waits inside, so that it starts the moment the last one ends.

@@ -34,7 +34,6 @@ from workers.engines.text_generation.grammar.masks import Masks
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
-from workers.engines.text_generation.sampling.scores import namer, to_json
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
@@ -42,6 +41,7 @@ from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.logprobs import namer, to_json
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 

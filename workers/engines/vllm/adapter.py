@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from shared.domain.catalog import ModelSpec
-from shared.domain.errors import InputRefused
+from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.states import CLASSES
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.intake import Intake
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
@@ -28,9 +29,18 @@ from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.detokenizer import Chunk, Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.logprobs import namer, to_json
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
-from workers.engines.vllm.setup import device_of, make_one_token, own_settings, sampling, start
+from workers.engines.vllm.adapters import read_adapters
+from workers.engines.vllm.setup import (
+    device_of,
+    make_one_token,
+    own_settings,
+    sampling,
+    scores_of,
+    start,
+)
 from workers.engines.vllm.structured import structured
 
 _log = logging.getLogger(__name__)
@@ -40,12 +50,14 @@ _log = logging.getLogger(__name__)
 class Text:
     """A text of a job and the request that stands for it in vLLM; `said` is what this step brought.
 
-    `structured`: what it must be made of, as vLLM's parameters. vLLM follows a grammar from a text's
-    beginning only, so such a text is made anew with its seed, and `repeats` must come again first.
+    Those of the lowest `priority` go first. `structured`: what it must be made of, as vLLM's parameters. vLLM
+    follows a grammar from a text's beginning only, so such a text is made anew with its seed, and `repeats`
+    must come again first.
     """
 
     sequence: Sequence
     request: str
+    priority: int
     structured: Mapping[str, Any] | None = None
     cached: int = 0
     said: list[Chunk] = field(default_factory=list)
@@ -62,6 +74,8 @@ class Vllm:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self._own = spec.name if spec.base is not None else ""
+        """The adapter of jobs that name none."""
         self._jobs: dict[str, Choices] = {}
         self._texts: dict[str, Text] = {}
         """Those that are being made, of all jobs."""
@@ -74,7 +88,10 @@ class Vllm:
 
     def load(self) -> EngineInfo:
         path = trusted_directory(self._spec)
-        self._library, self._engine = start(self._spec, path)
+        self._adapters = adapters = read_adapters(self._spec, path)
+        self._library, self._engine = start(self._spec, path, adapters)
+        if self._own in adapters.refused:
+            raise ConfigError(adapters.refused[self._own])
         model = self._engine.model_config
         self._set_up_texts(path, int(model.max_model_len))
         slots = self._spec.batch.max_size
@@ -89,28 +106,38 @@ class Vllm:
                 "vllm": self._library.version,
                 "slots": slots,
                 "context": int(model.max_model_len),
-                "prompt_bounds": msgspec.to_builtins(self._validator.bounds),
-                "accepted": msgspec.to_builtins(self._validator.accepted),
-                "generation_config": self._own.to_json(),
+                "prompt_bounds": msgspec.to_builtins(self._validators[""].bounds),
+                "accepted": msgspec.to_builtins(self._validators[""].accepted),
+                "generation_config": self._settings.to_json(),
             },
+            adapters={
+                name: {
+                    "adapter_rank": adapters.ranks[name],
+                    "prompt_bounds": msgspec.to_builtins(self._validators[name].bounds),
+                    "accepted": msgspec.to_builtins(self._validators[name].accepted),
+                }
+                for name in adapters.requests
+            },
+            refused=adapters.refused,
         )
 
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
             raise InputRefused(f"The job {work.id} is here already.")
-        if work.params.get("logprobs"):
-            raise InputRefused("This model's engine, vLLM, tells no logprobs here.")
-        read = partial(self._validator.read, work)
+        if not work.adapter and self._own:
+            work = msgspec.structs.replace(work, adapter=self._own)
+        read = partial(self._validators[work.adapter].read, work)
         self._intake.admit(work, length_of(work.content), read)
 
     def _begin(self, work: Work, prompt: list[int]) -> None:
-        sequences = self._validator.sequences(work, prompt)
+        sequences = self._validators[work.adapter].sequences(work, prompt)
         grammar = self._replies.grammar(work)
         held = structured(grammar) if grammar else None
         self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
         for sequence in sequences:
-            text = self._texts[sequence.id] = Text(sequence, "", held)
-            if sequence.ended is not None:
+            text = Text(sequence, "", CLASSES.index(work.priority), held)
+            self._texts[sequence.id] = text
+            if sequence.ended is not None and not self._scores_anew(sequence):
                 self._ended[sequence.id] = sequence.ended
                 continue
             try:
@@ -174,8 +201,13 @@ class Vllm:
             begun = begun[: sequence.prompt_length]
         # With a salt, what vLLM's prefix cache holds is found by the same tenant alone.
         prompt = self._library.tokens_input(list(begun), cache_salt=sequence.salt or None)
-        params = sampling(self._library, sequence, len(begun), text.structured)
-        self._engine.add_request(text.request, prompt, params)
+        self._engine.add_request(
+            text.request,
+            prompt,
+            sampling(self._library, sequence, len(begun), text.structured),
+            lora_request=self._adapters.requests.get(sequence.adapter),
+            priority=text.priority,
+        )
         self._requests[text.request] = text
 
     def _recover(self, error: BaseException) -> None:
@@ -219,16 +251,23 @@ class Vllm:
         [completion] = output.outputs
         sequence = text.sequence
         sequence.largest_batch = max(sequence.largest_batch, step.batch_size)
-        reason: str | None = None
+        count = sequence.sampling.logprobs
+        if count is not None:
+            self._score(text, output, count)
+        reason: str | None = sequence.ended
         for token in completion.token_ids:
             if text.repeats:
                 if token == text.repeats.popleft():
                     continue
                 self._fail(text, "vLLM does not say again what it had said of this job.", step)
                 return
+            if reason is not None:
+                break
             reason = self._take(text, token)
             if reason is not None:
                 break
+        # Of an end token, and of what vLLM said beyond a stop string, nobody is told.
+        del sequence.scores[sequence.generated :]
         if reason is None and output.finished:
             if completion.finish_reason not in ("stop", "length"):
                 self._tell(text, step)
@@ -239,6 +278,20 @@ class Vllm:
         self._tell(text, step)
         if reason is not None:
             self._finish(text, reason, step, abort=not output.finished)
+
+    def _scores_anew(self, sequence: Sequence) -> bool:
+        """Whether a text that has ended already is run for its scores, for which it needs room."""
+        wanted = sequence.sampling.logprobs is not None and sequence.generated > 0
+        return wanted and len(sequence.tokens) < self._engine.model_config.max_model_len
+
+    def _score(self, text: Text, output: Any, count: int) -> None:
+        """Note how likely the tokens were that have come, and those that an earlier attempt had said."""
+        sequence, [completion] = text.sequence, output.outputs
+        again = sequence.tokens[sequence.prompt_length + len(sequence.scores) :]
+        if again and output.prompt_logprobs and text.structured is None:
+            sequence.scores += scores_of(output.prompt_logprobs[-len(again) :], again, count)
+        if completion.token_ids:
+            sequence.scores += scores_of(completion.logprobs, completion.token_ids, count)
 
     def _take(self, text: Text, token: int) -> str | None:
         """One token more. Returns why the text ends with it, None when it goes on."""
@@ -279,7 +332,10 @@ class Vllm:
         sequence = text.sequence
         sequence.reused = text.cached
         job = self._jobs[sequence.job]
-        job.end(sequence, {"text": "".join(sequence.text), "finish_reason": reason})
+        output: dict[str, Any] = {"text": "".join(sequence.text), "finish_reason": reason}
+        if sequence.sampling.logprobs is not None:
+            output["logprobs"] = to_json(sequence.scores, self._name, alone=sequence.alone)
+        job.end(sequence, output)
         if job.complete:
             del self._jobs[sequence.job]
             step.outcomes.append(Finished(sequence.job, job.output, job.usage))
@@ -299,10 +355,18 @@ class Vllm:
         where = f"models.{self._spec.name}.path"
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
+        self._name = namer(self._detokenizer.vocabulary)
         template = getattr(tokenizer, "chat_template", None)
         self._replies = Replies(template, self._detokenizer.vocabulary)
-        ends, size, self._own = own_settings(path, tokenizer, where)
-        limits = self._spec.limits
-        self._validator = InputValidator(
-            tokenizer, self._detokenizer, limits, size, context, self._own, ends
-        )
+        ends, size, self._settings = own_settings(path, tokenizer, where)
+        limits = {"": self._spec.limits} | {
+            one.name: one.limits
+            for one in self._spec.adapters
+            if one.name in self._adapters.requests
+        }
+        self._validators = {
+            name: InputValidator(
+                tokenizer, self._detokenizer, most, size, context, self._settings, ends
+            )
+            for name, most in limits.items()
+        }

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,10 @@ from shared.domain.errors import ConfigError
 from workers.engines.loading.fit import cache_bytes
 from workers.engines.loading.local_model import read_json
 from workers.engines.texts.defaults import Defaults, defaults_of
+from workers.engines.texts.logprobs import LEAST
+from workers.engines.texts.sampling import Score
 from workers.engines.texts.sequence import Sequence
+from workers.engines.vllm.adapters import VllmAdapters
 from workers.engines.vllm.structured import SETTINGS
 
 SWITCHES = {
@@ -69,6 +73,7 @@ class Library:
             self.version: str = self.vllm.__version__
             self.tokens_input = importlib.import_module("vllm.inputs").tokens_input
             self.platform = importlib.import_module("vllm.platforms").current_platform
+            self.lora = importlib.import_module("vllm.lora.request").LoRARequest
             params = importlib.import_module("vllm.sampling_params")
             self.output_kinds = params.RequestOutputKind
             self.structured_outputs = params.StructuredOutputsParams
@@ -88,7 +93,7 @@ class Library:
             ) from error
 
 
-def start(spec: ModelSpec, path: Path) -> tuple[Library, Any]:
+def start(spec: ModelSpec, path: Path, adapters: VllmAdapters) -> tuple[Library, Any]:
     """vLLM's names, and its engine with the model loaded and a first token made. Raises `ConfigError`."""
     where = f"models.{spec.name}"
     set_environment(spec.device)
@@ -97,7 +102,7 @@ def start(spec: ModelSpec, path: Path) -> tuple[Library, Any]:
     _check_device(spec, kind, where)
     faults = (AssertionError, OSError, RuntimeError, TypeError, ValueError, library.error)
     try:
-        arguments = engine_arguments(spec, path, kind)
+        arguments = {**adapters.arguments, **engine_arguments(spec, path, kind)}
         config = library.vllm.EngineArgs(**arguments).create_model_config()
         _bound(arguments, spec, config)
         if kind == "cpu" and "gpu_memory_utilization" not in arguments:
@@ -111,6 +116,7 @@ def start(spec: ModelSpec, path: Path) -> tuple[Library, Any]:
         raise ConfigError(
             f"{where}: vLLM loads {path}, but cannot make a token with it: {error}"
         ) from error
+    adapters.hand_over(spec, library.lora, engine)
     return library, engine
 
 
@@ -153,6 +159,7 @@ def engine_arguments(spec: ModelSpec, path: Path, kind: str) -> dict[str, Any]:
         "tensor_parallel_size": 1 if isinstance(spec.device, str) else len(spec.device),
         "disable_log_stats": True,
         "structured_outputs_config": dict(SETTINGS),
+        "scheduling_policy": "priority",
     }
     if spec.memory_share < 1:
         found["gpu_memory_utilization"] = spec.memory_share
@@ -252,6 +259,23 @@ def own_settings(path: Path, tokenizer: Any, where: str) -> tuple[frozenset[int]
     return ends, vocabulary, defaults
 
 
+def scores_of(told: Items[Mapping[int, Any]], tokens: Items[int], count: int) -> list[Score]:
+    """What vLLM tells of `tokens`: of each the log-probabilities of some tokens, itself among them, by id.
+
+    `count` of the likeliest are kept, best first.
+    """
+    found = []
+    for token, told_of in zip(tokens, told, strict=True):
+        ranked = sorted(told_of.items(), key=lambda one: (one[1].rank, one[0]))
+        top = tuple((other, _finite(one.logprob)) for other, one in ranked[:count])
+        found.append(Score(token, _finite(told_of[token].logprob), top))
+    return found
+
+
+def _finite(logprob: float) -> float:
+    return max(float(logprob), LEAST)
+
+
 def sampling(
     library: Library, sequence: Sequence, begun: int, held: Mapping[str, Any] | None = None
 ) -> Any:
@@ -268,13 +292,17 @@ def sampling(
     return library.vllm.SamplingParams(
         **given,
         seed=(wanted.seed + said) % 2**63,
-        max_tokens=sequence.max_new_tokens - said,
+        # One more of a text that has ended already, and is run for its log-probabilities.
+        max_tokens=max(1, sequence.max_new_tokens - said),
         min_tokens=max(0, wanted.min_tokens - said),
         stop_token_ids=sorted(sequence.ends),
         # Its own end token ends a text unless it is told to let it pass; others stand in `stop_token_ids`.
         ignore_eos=sequence.ignores_eos,
         logit_bias=dict(wanted.bias) or None,
         bad_words=list(wanted.bad_words.words) if wanted.bad_words is not None else None,
+        logprobs=wanted.logprobs,
+        # What an earlier attempt has said is scored again, as a part of the prompt.
+        prompt_logprobs=wanted.logprobs if said else None,
         detokenize=False,
         output_kind=library.output_kinds.DELTA,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.domain.errors import InputRefused
 from shared.grammars.calls import calls_lark
-from shared.grammars.json_schemas import enforceable_schema
+from shared.grammars.json_schemas import enforceable_schema, with_guidance
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused
 
@@ -17,7 +17,7 @@ def structured(grammar: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of vLLM's `StructuredOutputsParams`. Raises `InputRefused` for what cannot be enforced."""
     try:
         if (schema := grammar.get("json_schema")) is not None:
-            return {"json": enforceable_schema(schema, ("json_schema",))}
+            return {"json": with_guidance(enforceable_schema(schema, ("json_schema",)))}
         if (pattern := grammar.get("regex")) is not None:
             checked = enforceable(pattern, whole=True)
             return {"regex": checked.removeprefix("^").removesuffix("$")}

@@ -288,10 +288,12 @@ def test_a_step_that_fails_has_changed_nothing(
             raise RuntimeError("a device broke")
         return ran
 
-    def faulty_choose(*given: Any) -> sampler.Chosen:
+    def faulty_choose(
+        logits: torch.Tensor, draws: Items[sampler.Draw], allowed: Any = None
+    ) -> sampler.Chosen:
         if place == "sampling" and fails():
             raise RuntimeError("sampling broke")
-        return choose(*given)
+        return choose(logits, draws, allowed)
 
     monkeypatch.setattr(engine._runner, "run", faulty_run)
     monkeypatch.setattr(sampler, "choose", faulty_choose)
@@ -438,7 +440,10 @@ def test_messages_go_through_the_chat_template(llama: Path, tmp_path: Path) -> N
     ran = drive(engine, [Work("x", chat, {"max_new_tokens": 9}, 0)])
 
     plain = Work("x", "user: hello\nassistant:", {"max_new_tokens": 9}, 0)
-    assert ran.finished("x") == drive(loaded(llama), [plain]).finished("x")
+    output = dict(ran.finished("x").output)
+    assert output.pop("message") == {"role": "assistant", "content": output["text"]}
+    alone = drive(loaded(llama), [plain]).finished("x")
+    assert (output, ran.finished("x").usage) == (alone.output, alone.usage)
 
 
 TURNS = [

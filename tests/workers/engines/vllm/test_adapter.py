@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.catalog import Batch
+from shared.domain.catalog import Adapter, Batch, Limits
 from shared.domain.errors import ConfigError, InputRefused
+from shared.grammars.json_schemas import GUIDANCE
 from tests import fake_vllm
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
+from tests.tiny_adapters import save_adapter
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.engines.loading.test_tokenizer_file import TEXT, byte_level
 from workers.engines.base import Failed, Work
@@ -75,7 +77,7 @@ def expected(prompt: str, length: int) -> str:
     [
         (
             {"json_schema": {"type": "number", "exclusiveMaximum": 1, "title": "t"}},
-            {"json": {"type": "number", "maximum": 0.999999999999999}},
+            {"json": {"x-guidance": GUIDANCE, "type": "number", "maximum": 0.999999999999999}},
         ),
         ({"regex": "^a+?$"}, {"regex": "(?:(?:a){1,})"}),
         ({"choices": ["a", "b"]}, {"choice": ["a", "b"]}),
@@ -194,9 +196,34 @@ def test_what_vllm_refuses_is_refused(engine: Vllm) -> None:
     engine._engine.model_config.max_model_len = 1
     with pytest.raises(InputRefused, match="longer than the maximum model length of 1"):
         engine.admit(work("a"))
-    with pytest.raises(InputRefused, match="no logprobs"):
-        engine.admit(work("a", logprobs=True))
     assert engine.pending() == 0
+
+
+@pytest.mark.parametrize("stop", [[], ["e"]])
+def test_logprobs_are_told_of_each_token_by_any_attempt(engine: Vllm, stop: list[str]) -> None:
+    asked = work("a", logprobs=True, top_logprobs=2, stop=stop)
+    whole = drive(engine, [asked])
+
+    output = whole.finished("a").output
+    ids = [token for piece in whole.pieces["a"] for token in piece.token_ids]
+    assert len(output["logprobs"]) == whole.finished("a").usage["completion_tokens"]
+    assert [entry["token_id"] for entry in output["logprobs"]][: len(ids)] == ids
+    for entry in output["logprobs"]:
+        assert entry["top"][0] == {k: entry[k] for k in ("token", "token_id", "logprob")}
+        assert [other["logprob"] for other in entry["top"]] == [-1 / 8, -2 / 8]
+    for cut in range(len(whole.pieces["a"]) + 1):
+        again = drive(engine, [resumed(asked, whole.pieces["a"][:cut])])
+        assert again.finished("a").output == output
+
+
+def test_higher_classes_go_first(engine: Vllm) -> None:
+    ran = drive(
+        engine,
+        [replace(work(f"low-{n}"), priority="low") for n in range(3)]
+        + [replace(work("high"), priority="high"), work("normal")],
+    )
+
+    assert list(ran.outcomes)[:2] == ["high", "normal"]
 
 
 def test_parameters_reach_vllm(engine: Vllm) -> None:
@@ -259,10 +286,10 @@ def test_a_text_that_breaks_or_is_refused_takes_its_job_with_it(engine: Vllm) ->
     given = iter([None, ValueError("no more")])
     add = engine._engine.add_request
 
-    def refuses(*arguments: Any) -> str:
+    def refuses(*arguments: Any, **options: Any) -> str:
         if (error := next(given)) is not None:
             raise error
-        return add(*arguments)
+        return add(*arguments, **options)
 
     engine._engine.add_request = refuses  # type: ignore[method-assign]
     with pytest.raises(InputRefused, match="no more"):
@@ -324,19 +351,19 @@ def test_prompts_are_cut_as_the_models_file_says(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
     engine.load()
 
-    assert engine._validator.read(work("a", TEXT)) == file.encode(TEXT).ids
+    assert engine._validators[""].read(work("a", TEXT)) == file.encode(TEXT).ids
 
 
 def test_others_go_on_while_a_long_prompt_is_read(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, read = threading.Event(), engine._validator.read
+    go, read = threading.Event(), engine._validators[""].read
 
     def slowly(work: Work) -> list[int]:
         assert work.id != "long" or go.wait(10)
         return read(work)
 
-    monkeypatch.setattr(engine._validator, "read", slowly)
+    monkeypatch.setattr(engine._validators[""], "read", slowly)
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.admit(work("short"))
     ran = Ran()
@@ -356,7 +383,7 @@ def test_a_prompt_that_is_being_read_can_be_canceled(
     engine: Vllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(engine._validator, "read", lambda _: [5] if go.wait(10) else [])
+    monkeypatch.setattr(engine._validators[""], "read", lambda _: [5] if go.wait(10) else [])
     engine.admit(work("long", "a" * (AT_ONCE + 1)))
     engine.cancel("long")
     assert engine.pending() == 0
@@ -487,3 +514,33 @@ def test_a_text_that_cannot_be_read_ends_alone(
     assert ran.text("a") == ran.streamed("a") == expected(PROMPTS[0], 12)
     assert ran.text("c") == expected(PROMPTS[1], 12)
     assert engine._engine.requests == {}
+
+
+def test_adapters_are_served_beside_their_base(llama: Path, tmp_path: Path) -> None:
+    limits = Limits(max_prompt_tokens=96, max_new_tokens=6)
+    adapters = tuple(
+        Adapter(name=name, path=path, limits=limits)
+        for name, path in {
+            "first": save_adapter(llama, tmp_path / "first", r=4),
+            "second": save_adapter(llama, tmp_path / "second", r=12),
+            "none": tmp_path,
+        }.items()
+    )
+    engine = build(text_spec(llama, engine="vllm", adapters=adapters))
+    assert isinstance(engine, Vllm)
+    info = engine.load()
+    asked = [work("base"), *(replace(work(name), adapter=name) for name in ("first", "second"))]
+
+    ran = drive(engine, [replace(one, params={"max_new_tokens": 6}) for one in asked])
+
+    assert len({ran.text(one.id) for one in asked}) == 3
+    told = engine._engine.adapters
+    assert [(one.lora_name, one.lora_int_id) for one in told] == [("first", 1), ("second", 2)]
+    assert (engine._engine.args.max_loras, engine._engine.args.max_lora_rank) == (2, 16)
+    assert {name: said["adapter_rank"] for name, said in info.adapters.items()} == {
+        "first": 4,
+        "second": 12,
+    }
+    assert "no adapter_config.json" in info.refused["none"]
+    with pytest.raises(InputRefused, match="max_new_tokens must be from 1 to 6"):
+        engine.admit(replace(work("long"), adapter="first"))

@@ -97,6 +97,7 @@ def test_the_catalogue_becomes_vllm_s_arguments(tmp_path: Path) -> None:
         "tensor_parallel_size": 2,
         "disable_log_stats": True,
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
+        "scheduling_policy": "priority",
         "enable_prefix_caching": True,
     }
 

@@ -97,12 +97,12 @@ class StackedRunner:
             pasts[chunk.slot] = past
         while behind := [c for c in due if pasts[c.slot].length < c.end]:
             rows = [pasts[chunk.slot] for chunk in behind]
-            logits = self._decode(rows)
+            logits, states = self._decode(rows)
             for chunk, past, line in zip(behind, rows, logits, strict=True):
                 found[Row(chunk.sequence, past.length)] = line
             for row, (chunk, past) in enumerate(zip(behind, rows, strict=True)):
                 pasts[chunk.slot] = Past(
-                    past.sequence, past.length + 1, past.keys, self._states, row, past.prompt
+                    past.sequence, past.length + 1, past.keys, states, row, past.prompt
                 )
         self._pasts |= pasts
         self._part(pasts)
@@ -147,8 +147,8 @@ class StackedRunner:
         states = self._frame.states_of(state)
         return Past(sequence, sequence.prompt_length, keys, states, 0), logits[0, 0]
 
-    def _decode(self, rows: Items[Past]) -> torch.Tensor:
-        """The next token of each row; float32 [rows, vocabulary]. Leaves the new states in `_states`."""
+    def _decode(self, rows: Items[Past]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The next token of each row: logits, float32 [rows, vocabulary], and the rows' new states."""
         positions = [past.length for past in rows]
         tokens = [[past.sequence.tokens[past.length]] for past in rows]
         at = upload([[position] for position in positions], torch.long, self._device)
@@ -164,9 +164,8 @@ class StackedRunner:
                     **self._frame.caches,
                 )
         finally:
-            self._states = self._frame.take()
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
+            states = self._frame.take()
+        return output.logits[:, -1].float(), states
 
     def _gathered(self, rows: Items[Past]) -> list[torch.Tensor]:
         """The rows' states side by side, in memory of their own: a model may write where it reads."""

@@ -1,14 +1,17 @@
 """The choice at load for models that cannot be packed: by their logits, and by the memory that there is."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from shared.domain.errors import ConfigError
+from tests.tiny_models import WAYS, save_causal, text_spec
 from tests.zoo.table import STACKED, STATIC
 from workers.engines.loading.placement import Placement
-from workers.engines.text_generation.forward import unpacked
+from workers.engines.text_generation.engine import TextGeneration
+from workers.engines.text_generation.forward import memory, unpacked
 from workers.engines.text_generation.forward.memory import rows_that_fit
 from workers.engines.text_generation.forward.row_attention import RowAttention
 from workers.engines.text_generation.forward.stacked import StackedRunner
@@ -106,12 +109,15 @@ def test_rows_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_with_too_large_states_is_refused_at_load(
-    hybrid: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Placement, "free_bytes", lambda _: 5000)
+    config, sizes = WAYS["stacked"]
+    engine = TextGeneration(text_spec(save_causal(tmp_path, config, **sizes)))
+    # The weights fit; what is left of the memory does not hold one row.
+    monkeypatch.setattr(memory, "MEMORY_SHARE", {"cpu": 0.0})
 
-    with pytest.raises(ConfigError, match="one sequence needs"):
-        chosen(hybrid)
+    with pytest.raises(ConfigError, match=r"models\.tiny: one sequence needs"):
+        engine.load()
 
 
 def test_what_stacking_sets_up_is_undone(hybrid: Any) -> None:
