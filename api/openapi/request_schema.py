@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from api.http.body_bounds import MAX_INTEGER
 from shared.domain.catalog import Catalog, ModelSpec
 from shared.domain.outputs import OUTPUTS
-from shared.domain.params import INPUTS, PARAMS, TEXT_ENGINES
+from shared.domain.params import INPUTS, PARAMS, TEXT_ENGINES, TOKEN_IDS_SCHEMA
 from shared.domain.wire import NULL, or_null
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,6 +26,7 @@ _ONE_INPUT = {
 }
 """One that is null is left out."""
 _OBJECT: dict[str, Any] = {"type": "object"}
+_TEXT: dict[str, Any] = {"type": "string"}
 JSON_INPUT = "JsonInput"
 
 
@@ -57,13 +58,15 @@ def job_request(plain: Mapping[str, Any], catalog: Catalog, json_reference: str)
         **or_null({**_OBJECT, "additionalProperties": any_json}),
         "description": "What the model's engine takes: see `x-models`, or `GET /v1/models/{model}`.",
     }
+    if not any(spec.engine in TEXT_ENGINES for spec in catalog):
+        about = properties["prompt"]["description"]
+        properties["prompt"] = {**or_null(_TEXT), "description": about}
     taken: dict[str, Any] = {}
     for spec in reversed(list(catalog)):
+        made = {"prompt": _prompt_schema(spec), **model_schemas(spec)}
         taken = {
             "if": {"properties": {"model": {"const": spec.name}}},
-            "then": {
-                "properties": {name: or_null(made) for name, made in model_schemas(spec).items()}
-            },
+            "then": {"properties": {name: or_null(member) for name, member in made.items()}},
             "else": taken,
         }
     return {
@@ -81,9 +84,22 @@ def model_schemas(spec: ModelSpec) -> dict[str, dict[str, Any]]:
     """
     params, content = PARAMS.get(spec.engine), INPUTS.get(spec.engine)
     taken: dict[str, Any] = dict(_OBJECT) if params is None else _whole(params)
+    read = {} if content is None else _whole(content)
     if spec.engine in TEXT_ENGINES:
-        taken["properties"]["max_new_tokens"]["maximum"] = spec.limits.max_new_tokens
-    return {"params": taken, "input": {} if content is None else _whole(content)}
+        for name in ("max_new_tokens", "min_tokens"):
+            taken["properties"][name]["maximum"] = spec.limits.max_new_tokens
+        for kind in read.get("oneOf", ()):
+            if kind.get("type") == "array":
+                kind["maxItems"] = spec.limits.max_prompt_tokens
+    return {"params": taken, "input": read}
+
+
+def _prompt_schema(spec: ModelSpec) -> dict[str, Any]:
+    """A text; where the engine generates text also its token ids."""
+    if spec.engine not in TEXT_ENGINES:
+        return _TEXT
+    ids = {**TOKEN_IDS_SCHEMA, "maxItems": spec.limits.max_prompt_tokens}
+    return {"anyOf": [_TEXT, ids]}
 
 
 def output_schema(spec: ModelSpec) -> dict[str, Any]:

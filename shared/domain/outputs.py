@@ -12,11 +12,22 @@ class _Output(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class TextChoice(_Output):
+    """One of several texts of a prompt."""
+
+    index: int
+    text: str
+    finish_reason: str
+
+
 class TextOutput(_Output):
-    """A generated text."""
+    """A generated text, and all of them where several were asked for."""
 
     text: str
     finish_reason: str = Field(description="Why it ended: stop or length, for example.")
+    choices: list[TextChoice] | None = Field(
+        default=None, description="There where `n` is more than 1; its first is the text above."
+    )
 
 
 class EchoOutput(_Output):

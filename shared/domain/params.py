@@ -3,13 +3,11 @@
 No torch here: the API validates with these models, the engines read their fields.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -17,6 +15,7 @@ from pydantic import (
     StringConstraints,
     Tag,
     TypeAdapter,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -41,18 +40,14 @@ MAX_PROMPT = 4096
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, le=LARGEST_TOKEN_ID)]
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
-
-
-def _token_name(name: str) -> str:
-    """A token id as the name of a member, which in JSON is a text."""
-    if not _NUMBER.fullmatch(name) or int(name) > LARGEST_TOKEN_ID:
-        raise ValueError("names in logit_bias are token ids, such as 1734")
-    return name
-
-
-TokenName = Annotated[str, AfterValidator(_token_name)]
+TokenName = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")]
+"""A token id as the name of a member, which in JSON is a text."""
 Bias = Annotated[float, Field(ge=-100.0, le=100.0)]
+BIASES_SCHEMA = {
+    **TypeAdapter(dict[TokenName, Bias]).json_schema(),
+    "maxProperties": MAX_BIASES,
+    "additionalProperties": False,
+}
 
 
 class Params(Wire):
@@ -131,7 +126,7 @@ class TextGenerationParams(Params):
     ignore_eos: bool = Field(
         default=False, description="The model's own end tokens do not end the text."
     )
-    logit_bias: dict[TokenName, Bias] = Field(
+    logit_bias: Annotated[dict[TokenName, Bias], WithJsonSchema(BIASES_SCHEMA)] = Field(
         default_factory=dict,
         max_length=MAX_BIASES,
         description="By token id, what is added to its score before anything else is done.",

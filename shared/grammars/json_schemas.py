@@ -12,6 +12,7 @@ import msgspec
 
 from shared.domain.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
 from shared.grammars import numbers
+from shared.grammars.formats import PATTERNS
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused, Place
 
@@ -229,6 +230,12 @@ class _Checker:
             if len(sure) < least:
                 why = "more than the required properties cannot be enforced"
                 raise self._refused(place, "minProperties", why)
+        if (exact := PATTERNS.get(found.get("format", ""))) is not None:
+            del found["format"]
+            if "pattern" in found:
+                found["allOf"] = [*found.get("allOf", ()), {"pattern": enforceable(exact)}]
+            else:
+                found["pattern"] = enforceable(exact)
         return numbers.narrowed(found)
 
     def _check_products(self, found: Schema, place: Place) -> None:

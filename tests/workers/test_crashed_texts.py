@@ -65,6 +65,7 @@ def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Be
     assert host is not None
     os.kill(host, signal.SIGKILL)
 
+    accepted = 0
     for seed, (job_id, params) in enumerate(zip(jobs, JOBS, strict=True)):
         ended = running.ended(job_id, 120)
         output: Any = ended.output
@@ -77,6 +78,9 @@ def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Be
         texts = [streamed.text, *(prefix.text for prefix in streamed.further)]
         assert texts == [choice["text"] for choice in output["choices"]]
         assert store.get(job_id).fields["attempt"] == "2"
+        assert ended.usage is not None
+        accepted += ended.usage.accepted_tokens or 0
+    assert (accepted > 0) is (spec.speculation != "none")
 
 
 def _submit(bench: Bench, params: dict[str, Any], seed: int) -> str:

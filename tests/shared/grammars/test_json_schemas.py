@@ -59,6 +59,36 @@ def test_a_name_is_not_spelled_in_another_way_to_pass_for_another_name(name: str
     assert all(value == 1 for _, value in taken)
 
 
+@pytest.mark.parametrize(
+    ("name", "valid", "invalid"),
+    [
+        (
+            "date",
+            ("2024-02-29", "2000-02-29", "2023-12-31", "0001-01-01"),
+            ("2023-02-29", "1900-02-29", "2024-02-30", "0000-01-01", "2023-04-31", "2023-1-01"),
+        ),
+        (
+            "date-time",
+            ("2024-02-29T23:59:59Z", "2023-01-01T00:00:00.25+23:59"),
+            ("2023-02-29T00:00:00Z", "2023-01-01T12:59:60Z", "2023-01-01T24:00:00Z", "2023-01-01"),
+        ),
+        ("time", ("12:00:00Z", "00:59:01.5-08:00"), ("12:00:00", "12:59:60Z", "12:00Z")),
+        ("hostname", ("a", "www.example-a.com"), ("-a", "a-", "a..b", "a." * 130 + "a", "x" * 64)),
+        ("ipv4", ("1.2.3.4",), ("256.1.1.1", "01.2.3.4")),
+        ("ipv6", ("::1", "1:2:3:4:5:6:7:8"), ("1::2::3", "12345::", "1:2:3:4:5:6:7")),
+        ("uuid", ("2eb8aa08-aa98-11ea-b4aa-73b441d16380",), ("2eb8aa08aa9811eab4aa73b441d16380",)),
+    ],
+)
+def test_a_format_takes_what_it_says(
+    name: str, valid: tuple[str, ...], invalid: tuple[str, ...]
+) -> None:
+    for beside in ({}, {"pattern": "."}):
+        source = source_of({"json_schema": {"type": "string", "format": name, **beside}})
+
+        assert all(takes(compiled(source, BYTES), f'"{text}"') for text in valid)
+        assert not any(takes(compiled(source, BYTES), f'"{text}"') for text in invalid)
+
+
 def takes(matcher: LLMatcher, text: str) -> bool:
     said = list(text.encode())
     return bool(matcher.try_consume_tokens(said) == len(said) and matcher.is_accepting())

@@ -8,7 +8,7 @@ import torch
 from msgspec.structs import replace
 from transformers import AutoModelForCausalLM
 
-from shared.domain.catalog import Batch, PrefixCache
+from shared.domain.catalog import Batch, PrefixCache, PromptLookup
 from shared.domain.errors import ConfigError
 from tests.engine_driver import drive, resumed
 from tests.tiny_adapters import edit_config, of_peft, save_adapter, with_adapters
@@ -237,3 +237,26 @@ def test_gpt2_layers_are_adapted_too(tmp_path: Path) -> None:
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     found = of_peft(path, adapter).generate(input_ids=ids, max_new_tokens=16, do_sample=False)
     assert said == tokenizer.decode(found[0, ids.shape[1] :])
+
+
+def test_prompt_lookup_leaves_the_texts_of_adapters_as_they_are(
+    engine: TextGeneration, base: Path, adapters: dict[str, Path]
+) -> None:
+    spec = with_adapters(text_spec(base, speculation=PromptLookup(ngram=1)), **adapters)
+    guessing = TextGeneration(spec)
+    guessing.load()
+
+    ran = drive(guessing, works())
+
+    expected = drive(engine, works())
+    assert [ran.text(work.id) for work in works()] == [expected.text(work.id) for work in works()]
+
+
+def test_each_text_of_a_job_has_its_adapter(engine: TextGeneration) -> None:
+    asked = works(n=2, temperature=0.9, max_new_tokens=8)
+
+    ran = drive(engine, asked)
+
+    for work in asked:
+        alone = drive(engine, [work]).finished(work.id)
+        assert alone.output == ran.finished(work.id).output

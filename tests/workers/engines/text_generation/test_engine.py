@@ -288,12 +288,10 @@ def test_a_step_that_fails_has_changed_nothing(
             raise RuntimeError("a device broke")
         return ran
 
-    def faulty_choose(
-        logits: torch.Tensor, draws: Items[sampler.Draw], allowed: Any = None
-    ) -> sampler.Chosen:
+    def faulty_choose(*given: Any) -> sampler.Chosen:
         if place == "sampling" and fails():
             raise RuntimeError("sampling broke")
-        return choose(logits, draws, allowed)
+        return choose(*given)
 
     monkeypatch.setattr(engine._runner, "run", faulty_run)
     monkeypatch.setattr(sampler, "choose", faulty_choose)
