@@ -14,6 +14,7 @@ from api.http.fast_path import BUSY, FastPath, Route
 from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.request_target import require_plain
+from api.openai.routes import openai
 from api.openapi.document import openapi
 from api.routes.dead_letters import dead_letters
 from api.routes.deliveries import deliveries
@@ -34,6 +35,7 @@ from api.state.limit_plan import Limits, Plan
 from api.state.notifier import Notifier, Ring
 from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
+from api.state.sampling_defaults import SamplingDefaults
 from api.tickets import Tickets
 from shared import broker
 from shared.domain.errors import ConfigError
@@ -52,7 +54,7 @@ from shared.webhooks.secrets import WebhookSecrets
 _flask_request: Any = flask.request
 
 GROUPS = (
-    *(jobs, streams, infer, dead_letters, deliveries, webhooks),
+    *(jobs, streams, infer, openai, dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
 )
 
@@ -144,6 +146,7 @@ def _services(
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         cache=Cache(settings),
         prompt_bounds=KnownBounds(store),
+        sampling_defaults=SamplingDefaults(store),
         observers=observers,
     )
 

@@ -13,6 +13,7 @@ from api.state.limit_plan import Limits
 from api.state.notifier import Notifier
 from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
+from api.state.sampling_defaults import SamplingDefaults
 from api.state.slots import Slots
 from api.tickets import Tickets
 from shared.domain.catalog import Catalog
@@ -60,6 +61,7 @@ class Services:
     limits: Limits
     cache: Cache
     prompt_bounds: KnownBounds
+    sampling_defaults: SamplingDefaults
     grammars: Grammars = field(default_factory=Grammars)
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)

@@ -53,6 +53,7 @@ from transformers import (
 
 EOS_TOKEN = "<|endoftext|>"
 EOS_ID = 0
+CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 MAX_POSITIONS = 1024
 SIZE_LIMIT_BYTES = 8_000_000
 PROMPTS = ("The function returns", "A class definition", "An exception is raised when")
@@ -540,6 +541,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     )
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.model_max_length = MAX_POSITIONS
+    tokenizer.chat_template = CHAT_TEMPLATE
     model.to(torch.bfloat16).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
@@ -596,8 +598,8 @@ pipeline_tag: text-generation
 
 A Llama of {millions:.2f} million parameters that was trained for {minutes:.0f} minutes of CPU time,
 so that this project can generate text without a download. It continues English text in the manner
-of the Python language reference. It is a toy: it knows no facts, follows no instructions and has no
-chat template.
+of the Python language reference. It is a toy: it knows no facts and follows no instructions. Its chat
+template puts the messages one behind the other, so that clients that chat have something to try.
 
 ## Data
 

@@ -23,6 +23,7 @@ RETRY_AFTER = {
     "rate_limited": 1,
     "webhook_backlog_full": 30,
     "webhook_lookups_busy": 5,
+    "still_running": 1,
     "storage_full": 30,
     "storage_quota_exceeded": 60,
 }

@@ -9,9 +9,10 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
 from api.http.caller import Access
+from api.http.errors import to_problem
 from api.http.gate import Gate, Reads, View
-from api.http.reply import in_flask
-from api.http.request_context import of
+from api.http.reply import Answered, Reply, in_flask
+from api.http.request_context import RequestContext, of
 from api.state.limit_plan import Counted
 from shared.store.api_keys import Scope
 
@@ -44,8 +45,25 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """How refusals are told: a problem document made into what these routes' clients expect in its place.
+
+    `translate` does so with a whole answer, `told` with the document. `status_of` a code of `PROBLEMS` is its
+    HTTP status here; `model` and `media` describe the answer.
+    """
+
+    translate: Callable[[Reply], Reply]
+    told: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    status_of: Callable[[str], int]
+    model: type[BaseModel]
+    media: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path. `problems` are codes of shared.domain.errors.PROBLEMS."""
+    """One method on one path. `problems` are codes of shared.domain.errors.PROBLEMS, told in `dialect`, or as
+    problem documents.
+    """
 
     name: str
     method: Literal["GET", "POST", "DELETE"]
@@ -60,6 +78,7 @@ class Operation:
     body: type[BaseModel] | None
     body_examples: Mapping[str, Any]
     problems: tuple[str, ...]
+    dialect: Dialect | None
 
     @property
     def endpoint(self) -> str:
@@ -70,8 +89,16 @@ class Operation:
 class Operations(Blueprint):
     """A blueprint whose routes describe themselves. Summary and description are the view's docstring."""
 
-    def __init__(self, name: str, import_name: str, *, tag: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        import_name: str,
+        *,
+        tag: str | None = None,
+        dialect: Dialect | None = None,
+    ) -> None:
         super().__init__(name, import_name)
+        self.dialect = dialect
         self.tag = tag or name
         self.table: list[Operation] = []
         self.views: dict[str, View] = {}
@@ -120,17 +147,36 @@ class Operations(Blueprint):
                     body=body,
                     body_examples=body_examples or {},
                     problems=problems,
+                    dialect=self.dialect,
                 )
             )
             query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
             gate = Gate(access, needed, query, f"{method} {path}", counted, reads, charged_first)
             guarded = view if access is Access.OPEN else gate.guard(view)
+            if self.dialect is not None:
+                guarded = _translated(guarded, self.dialect.translate)
             self.views[f"{method} {path}"] = guarded
             self.add_url_rule(rule, view.__name__, _for_flask(guarded), methods=[method])
             return view
 
         return register
+
+
+def _translated(view: View, translate: Callable[[Reply], Reply]) -> View:
+    """The view, whose every refusal is told in another dialect than that of problem documents."""
+
+    @functools.wraps(view)
+    def translated(here: RequestContext, **path: str) -> Answered:
+        try:
+            answer = view(here, **path)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
+            answer = to_problem(here, error)
+        if isinstance(answer, Reply) and answer.status_code >= 400:
+            return translate(answer)
+        return answer
+
+    return translated
 
 
 def _for_flask(view: View) -> Callable[..., Response]:

@@ -35,6 +35,7 @@ _TAGS = {
     "jobs": "A job is one inference request that outlives the HTTP call that made it.",
     "streams": "What a job says while it runs, as server-sent events.",
     "infer": "Inference on one connection, for callers that want to wait.",
+    "openai": "What clients of OpenAI's API call; each call is a job. docs/openai.md says what differs.",
     "dead letters": "Jobs that failed for no fault of their input, kept for another try.",
     "webhooks": "Jobs that are told to a URL, and jobs that a signed message makes.",
     "models": "What is served.",
@@ -165,9 +166,17 @@ def _responses(operation: Operation, models: ExampleModels) -> dict[str, Any]:
     codes += ["bad_request", "internal_error"]
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
-        by_status.setdefault(PROBLEMS[code].status, []).append(code)
-    found |= {str(status): _problems(names) for status, names in sorted(by_status.items())}
+        by_status.setdefault(_status_of(operation, code), []).append(code)
+    found |= {
+        str(status): _problems(operation, names) for status, names in sorted(by_status.items())
+    }
     return found
+
+
+def _status_of(operation: Operation, code: str) -> int:
+    if operation.dialect is None:
+        return PROBLEMS[code].status
+    return operation.dialect.status_of(code)
 
 
 def _answer(good: Answer, models: ExampleModels) -> dict[str, Any]:
@@ -195,15 +204,16 @@ def _links(good: Answer, on_jobs: list[str]) -> dict[str, Any]:
     }
 
 
-def _problems(codes: list[str]) -> dict[str, Any]:
+def _problems(operation: Operation, codes: list[str]) -> dict[str, Any]:
+    dialect, media, model = operation.dialect, MEDIA_TYPE, _ref(Problem)
+    examples = {code: _example(code) for code in codes}
+    if dialect is not None:
+        media, model = dialect.media, _ref(dialect.model)
+        examples = {code: dict(dialect.told(example)) for code, example in examples.items()}
+    shown = {code: {"value": example} for code, example in examples.items()}
     described: dict[str, Any] = {
         "description": "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes) + ".",
-        "content": {
-            MEDIA_TYPE: {
-                "schema": _ref(Problem),
-                "examples": {code: {"value": _example(code)} for code in codes},
-            }
-        },
+        "content": {media: {"schema": model, "examples": shown}},
     }
     if any(code in RETRY_AFTER for code in codes):
         described["headers"] = {
@@ -227,6 +237,7 @@ def _example(code: str) -> dict[str, Any]:
 def _schemas(operations: list[Operation]) -> dict[str, Any]:
     sent = _by_name(operation.body for operation in operations)
     given = _by_name(good.model for operation in operations for good in operation.answers.values())
+    given += _by_name(op.dialect.model for op in operations if op.dialect is not None)
     given.append(Problem)
     wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
     wanted += [(model, "validation") for model in sent]

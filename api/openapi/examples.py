@@ -220,6 +220,8 @@ MODELS: dict[str, Any] = {
         {
             "id": TEXT_MODEL,
             "object": "model",
+            "created": 1_763_000_000,
+            "owned_by": "truthgpt",
             "engine": "text-generation",
             "base": None,
             "device": "cpu",

@@ -1,6 +1,7 @@
 """Inference on one connection: `POST /v1/infer` waits, `POST /v1/infer/stream` streams."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from api.http import requests
@@ -17,6 +18,7 @@ from api.http.parameters import (
 )
 from api.http.reply import Answered, Reply
 from api.http.request_context import RequestContext
+from api.http.sse.form import Form, NativeForm
 from api.intake.acceptance import Accepted, Rejected, accept, answered, submit
 from api.intake.submission import Submission, read_submission
 from api.openapi import examples
@@ -152,7 +154,8 @@ def infer_stream(here: RequestContext, asked: AskedStream, charges: RequestCharg
     somebody reads it: when the client goes away and nobody reads its events within the grace period, the
     job is canceled. Come back to `{Location}/events` with `Last-Event-ID`.
     """
-    return _stream_new(here, asked.submission, asked.cursor, charges)
+    form = NativeForm(links(here))
+    return stream_new(here, asked.submission, charges, lambda _: form, asked.cursor)
 
 
 def _rejection(here: RequestContext, job: NewJob, rejected: Rejected) -> Reply:
@@ -166,7 +169,7 @@ def _answer(here: RequestContext, accepted: Accepted) -> Reply:
     if not accepted.record.terminal:
         return answer(accepted.json, 202, Retry_After="1", **accepted.headers)
     if accepted.record.state is not JobState.SUCCEEDED:
-        return _failure(here, accepted)
+        return failure(here, accepted)
     # No Location: the answer is the result, and werkzeug's handling of that header costs 4 % of the call.
     replayed = {"Idempotent_Replayed": "true"} if accepted.replayed else {}
     return answer(accepted.json, 200, **replayed)
@@ -182,9 +185,17 @@ def _kept(here: RequestContext, job: NewJob) -> Record | None:
     return answered(job, int(time.time() * 1000), result.borrowed)
 
 
-def _stream_new(
-    here: RequestContext, submission: Submission, cursor: EventId | None, charges: RequestCharges
+def stream_new(
+    here: RequestContext,
+    submission: Submission,
+    charges: RequestCharges,
+    form_of: Callable[[str], Form],
+    cursor: EventId | None = None,
 ) -> Answered:
+    """Make a job that lives as long as somebody reads it, and stream its events, told in `form_of` its id.
+
+    Those of a job that an earlier request had made begin behind `cursor`.
+    """
     services, job = here.services, submission.job
     # In this order no crash of ours leaves a job that nobody watches over and nobody reads.
     try:
@@ -212,18 +223,19 @@ def _stream_new(
     if isinstance(outcome, Replayed):
         follower.close()
         services.readers.forget(job.id)
-        again = _stream_again(here, outcome.id, cursor)
+        again = _stream_again(here, outcome.id, cursor, form_of(outcome.id))
         return with_quota_status(again, placed.charges)
-    urls = links(here)
-    response = stream(here, follower, presence, urls)
-    response.headers["Location"] = urls.job(outcome.id)
+    response = stream(here, follower, presence, form_of(job.id))
+    response.headers["Location"] = links(here).job(outcome.id)
     return with_quota_status(response, placed.charges)
 
 
-def _stream_again(here: RequestContext, job_id: str, cursor: EventId | None) -> Answered:
+def _stream_again(
+    here: RequestContext, job_id: str, cursor: EventId | None, form: Form
+) -> Answered:
     """The events of a job that an earlier request made."""
     try:
-        response = resumed(here, here.services.store.get(job_id, here.caller.tenant), cursor)
+        response = resumed(here, here.services.store.get(job_id, here.caller.tenant), cursor, form)
     except JobsError as error:
         return to_problem(here, error)
     response.headers["Idempotent-Replayed"] = "true"
@@ -231,7 +243,7 @@ def _stream_again(here: RequestContext, job_id: str, cursor: EventId | None) -> 
     return response
 
 
-def _failure(here: RequestContext, accepted: Accepted) -> Reply:
+def failure(here: RequestContext, accepted: Accepted) -> Reply:
     """A job that ended without success, as a problem document."""
     error = _error_of(accepted.record)
     code = error.code if error.code in PROBLEMS else "engine_error"

@@ -12,7 +12,7 @@ from api.http.request_context import RequestContext
 from api.openapi import examples
 from api.openapi.request_schema import DIALECT, model_schemas, output_schema
 from shared.domain.breaker import BreakerState, BreakerStatus
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.catalog import Batch, Catalog, Limits, ModelSpec
 from shared.domain.records import ModelStatus
 from shared.domain.schemas import rfc3339
 from shared.store.api_keys import Scope
@@ -52,6 +52,8 @@ class Model(BaseModel):
 
     id: str
     object: Literal["model"] = "model"
+    created: int = Field(description="When the catalogue was written, in seconds since 1970.")
+    owned_by: Literal["truthgpt"] = "truthgpt"
     engine: str
     base: str | None = Field(
         default=None,
@@ -113,7 +115,7 @@ def list_models(here: RequestContext) -> Reply:
     services = here.services
     operates = here.caller.operates
     found = [
-        describe(spec, services.store.status(spec.name), operates=operates)
+        describe(services.catalog, spec.name, services.store.status(spec.name), operates=operates)
         for spec in services.catalog
     ]
     return document(ModelList(data=found).model_dump(mode="json"))
@@ -133,7 +135,9 @@ def get_model(here: RequestContext, model: str) -> Reply:
     """
     services = here.services
     spec = services.catalog.get(model)
-    found = describe(spec, services.store.status(spec.name), operates=here.caller.operates)
+    found = describe(
+        services.catalog, model, services.store.status(model), operates=here.caller.operates
+    )
     shown = found.model_dump(mode="json")
     schemas = {**model_schemas(spec), "output": output_schema(spec)}
     made = {name: {"$schema": DIALECT, **one} for name, one in schemas.items()}
@@ -158,17 +162,19 @@ def reset_breaker(here: RequestContext, model: str) -> Reply:
     services = here.services
     spec = services.catalog.get(model)
     services.store.reset_breaker(spec.name)
-    found = describe(spec, services.store.status(spec.name), operates=True)
+    found = describe(services.catalog, model, services.store.status(model), operates=True)
     return document(found.model_dump(mode="json"))
 
 
-def describe(spec: ModelSpec, status: ModelStatus, *, operates: bool) -> Model:
+def describe(catalog: Catalog, model: str, status: ModelStatus, *, operates: bool) -> Model:
     """A catalogue entry and what its workers say, as the operator sees it or other clients do."""
+    spec = catalog.get(model)
     workers = [{"name": name, **report} for name, report in sorted(status.workers.items())]
     if not operates:
         workers = [_without_place(number, report) for number, report in enumerate(workers, 1)]
     return Model(
         id=spec.name,
+        created=catalog.written,
         engine=spec.engine,
         base=spec.base,
         device=_device(spec, workers),

@@ -134,7 +134,7 @@ def _models(here: Services, counted: list[ModelStats]) -> list[ModelActivity]:
 
 def _activity(here: Services, row: ModelStats, backlog: Backlog) -> ModelActivity:
     status = here.store.status(row.model)
-    model = describe(here.catalog.get(row.model), status, operates=False)
+    model = describe(here.catalog, row.model, status, operates=False)
     return ModelActivity(
         model=row.model,
         window_seconds=round(row.seconds, 3),

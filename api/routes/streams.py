@@ -5,7 +5,7 @@ from functools import partial
 
 from flask import Response
 
-from api.http.answers import Links, links
+from api.http.answers import links
 from api.http.caller import TICKET_CLIENT, Access
 from api.http.operations import EVENT_STREAM, Answer, Operations, Parameter
 from api.http.parameters import EVENT_ID, JOB_ID, LAST_EVENT_ID
@@ -13,6 +13,7 @@ from api.http.request_context import RequestContext
 from api.http.sse.awaited_stream import AwaitedStream
 from api.http.sse.connection import Connection
 from api.http.sse.event_stream import EventStream
+from api.http.sse.form import Form, NativeForm
 from api.openapi import examples
 from api.services import Services
 from api.state.readers import ReaderPresence
@@ -61,7 +62,8 @@ def job_events(here: RequestContext, job_id: str) -> Response:
         if here.caller is not TICKET_CLIENT or here.request.method == "HEAD":
             raise
         # Browsers' readers, who come with a ticket, give up for good at any answer but 200.
-        reading = Reading(services, Connection(here.environ), links(here), cursor)
+        form = NativeForm(links(here))
+        reading = Reading(services, Connection(here.environ), form, cursor)
         return _answer(AwaitedStream(services, reading.connection, partial(reading.found, job_id)))
     return resumed(here, record, cursor)
 
@@ -73,12 +75,15 @@ def cursor_asked_for(here: RequestContext) -> EventId | None:
     return EventId.parse(given) if given else None
 
 
-def resumed(here: RequestContext, record: Record, cursor: EventId | None) -> Response:
-    """The events of an existing job after a cursor.
+def resumed(
+    here: RequestContext, record: Record, cursor: EventId | None, form: Form | None = None
+) -> Response:
+    """The events of an existing job after a cursor, told in `form` (the native one).
 
     Raises `InvalidRequest`, `EventsExpired`, `StoreUnavailable`.
     """
-    reading = Reading(here.services, Connection(here.environ), links(here), cursor)
+    form = form or NativeForm(links(here))
+    reading = Reading(here.services, Connection(here.environ), form, cursor)
     if reading.has_all(record):
         return Response(status=204)
     if here.request.method == "HEAD":
@@ -88,19 +93,19 @@ def resumed(here: RequestContext, record: Record, cursor: EventId | None) -> Res
 
 
 def stream(
-    here: RequestContext, follower: Follower, presence: ReaderPresence | None, urls: Links
+    here: RequestContext, follower: Follower, presence: ReaderPresence | None, form: Form
 ) -> Response:
     """A follower's events as a response that lasts until the job ends or the reader goes."""
-    return _answer(EventStream(here.services, follower, Connection(here.environ), urls, presence))
+    return _answer(EventStream(here.services, follower, Connection(here.environ), form, presence))
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader asked for: a job's events after `cursor`, on `connection`."""
+    """What a reader asked for: a job's events after `cursor`, on `connection`, told in `form`."""
 
     services: Services
     connection: Connection
-    urls: Links
+    form: Form
     cursor: EventId | None
 
     def found(self, job_id: str) -> EventStream | None:
@@ -128,7 +133,7 @@ class Reading:
         here = self.services
         presence = None if record.terminal else here.readers.join(record.id)
         follower = here.follow(record.id, self.cursor or START)
-        return EventStream(here, follower, self.connection, self.urls, presence)
+        return EventStream(here, follower, self.connection, self.form, presence)
 
 
 def _answer(events: EventStream | AwaitedStream) -> Response:

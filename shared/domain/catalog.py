@@ -187,6 +187,8 @@ class Catalog:
     def __init__(self, models: dict[str, ModelSpec], source: Path | None = None) -> None:
         self._models = models
         self.source = source
+        self.written = int(source.stat().st_mtime) if source is not None else 0
+        """When its file was last written, in seconds since 1970."""
 
     def get(self, name: str) -> ModelSpec:
         """The entry of a model. Raises `UnknownModel`."""

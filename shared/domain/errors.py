@@ -62,6 +62,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "webhook_backlog_full": Problem(503, "Too many webhooks wait to be delivered", retryable=True),
     "model_unavailable": Problem(503, "No worker serves this model now", retryable=True),
+    "still_running": Problem(503, "The job goes on", retryable=True),
     "internal_error": Problem(500, "Something broke on this server", retryable=True),
     # how a job may end without success
     "invalid_input": Problem(422, "The model cannot take this input"),

@@ -65,7 +65,7 @@ _LINES = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\
 """What ends a line in Unicode and not in JSON, which escapes what does in ASCII: as it is, and escaped."""
 
 
-def _one_line(data: bytes) -> bytes:
+def one_line(data: bytes) -> bytes:
     """JSON that is one line also to clients that split lines as Python's `str.splitlines` does."""
     for end, escaped in _LINES:
         if end in data:
@@ -88,7 +88,7 @@ class Event:
         self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
             *identity,
             kind.encode(),
-            _one_line(data),
+            one_line(data),
         )
 
     @property

@@ -52,6 +52,8 @@ class NewJob(msgspec.Struct, frozen=True):
     `webhook` whom to tell of its start and end (`shared.webhooks.outbox.Subscription`),
     `share` what it has in common with others that ask the same, None where it runs for itself,
     `expected` how many bytes it is expected to write: counted for its tenant until it has ended.
+    `key_ttl` is how many seconds `idempotency_key` names the job.
+    `takes_key`: a job is made whatever `idempotency_key` names, and the key names this one from now on.
     """
 
     id: str
@@ -69,6 +71,8 @@ class NewJob(msgspec.Struct, frozen=True):
     share: Share | None = None
     idempotency_key: str | None = None
     body_digest: str = ""
+    key_ttl: int = 24 * 3600
+    takes_key: bool = False
     expected: int = 0
 
 

@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator
 
 from api.http.sse.connection import Connection
 from api.http.sse.event_stream import (
-    HEARTBEAT,
     HEARTBEAT_SECONDS,
-    OPENING,
     OUTAGE_PAUSE,
     OUTAGE_SECONDS,
     POLL,
     STALLED_SECONDS,
     EventStream,
 )
+from api.http.sse.form import HEARTBEAT, OPENING
 from api.services import Services
 from shared.domain.errors import JobsError, StoreUnavailable
 

@@ -3,15 +3,13 @@
 import time
 from collections.abc import Iterator
 
-from api.http.answers import Links, job_json
 from api.http.sse.connection import Connection
+from api.http.sse.form import Form
 from api.services import Services
 from api.state.readers import ReaderPresence
 from shared.domain.errors import JobNotFound, StoreUnavailable
 from shared.store.events import Event, Follower
 
-OPENING = b"retry: 1000\n\n"
-HEARTBEAT = b": heartbeat\n\n"
 HEARTBEAT_SECONDS = 15.0
 POLL = 3.0
 """Seconds between two looks at whether the server goes on; idle streams cost CPU by this alone."""
@@ -28,7 +26,8 @@ FRAMES_AT_ONCE = 64
 class EventStream:
     """Iterate once, then `close`, which the server does in any case.
 
-    `presence` is set where the job lives only as long as somebody reads it.
+    `form` is how the events are told. `presence` is set where the job lives only as long as somebody reads
+    it.
     """
 
     def __init__(
@@ -36,13 +35,13 @@ class EventStream:
         services: Services,
         follower: Follower,
         connection: Connection,
-        urls: Links,
+        form: Form,
         presence: ReaderPresence | None,
     ) -> None:
         self._services = services
         self._follower = follower
         self._connection = connection
-        self._urls = urls
+        self._form = form
         self._presence = presence
         self._poll = POLL if presence is None else WATCHED_POLL
         self._ended: Event | None = None
@@ -53,7 +52,7 @@ class EventStream:
 
     def __iter__(self) -> Iterator[bytes]:
         self._connection.limit_writes(STALLED_SECONDS)
-        yield OPENING
+        yield self._form.opening
         self._spoke = time.monotonic()
         if self._connection.pushes:
             self._follower.divert(self._pushed)
@@ -63,16 +62,17 @@ class EventStream:
             if not chunk and now - self._spoke >= HEARTBEAT_SECONDS:
                 if self._outage is None and not self._still_logged():
                     return
-                chunk = HEARTBEAT
+                chunk = self._form.heartbeat
             # The server sends next, be it this chunk or the end of the body.
             self._connection.await_pushed()
             if chunk:
                 yield chunk
                 self._spoke = now
 
-    def _pushed(self, frame: bytes) -> bool:
-        """Send a frame while `__iter__` waits for one. False where it must do so itself."""
-        if not self._connection.push(frame):
+    def _pushed(self, event: Event) -> bool:
+        """Send an event while `__iter__` waits for one. False where it must do so itself."""
+        frame = self._form.frame(event)
+        if frame is None or (frame and not self._connection.push(frame)):
             return False
         self._spoke = time.monotonic()
         return True
@@ -102,10 +102,11 @@ class EventStream:
                 event = self._follower.next(0.0 if frames else self._poll)
                 if event is None:
                     break
-                if event.terminal:
+                frame = None if event.terminal else self._form.frame(event)
+                if frame is None:
                     self._ended = event
                 else:
-                    frames.append(event.frame)
+                    frames.append(frame)
             if self._ended is not None:
                 frames.append(self._last_frame(self._ended))
                 self._told_end = True
@@ -117,13 +118,15 @@ class EventStream:
         return b"".join(frames)
 
     def _last_frame(self, event: Event) -> bytes:
-        """The `done` event with the whole job; the log holds no more than its status."""
+        """The end of the stream, with the whole job; the log holds no more than its status."""
+        if not event.terminal:
+            return self._form.end(event, None)
         try:
             record = self._services.store.get(self._follower.job_id)
         except JobNotFound:
-            return event.frame
+            return self._form.end(event, None)
         self._services.remember(record)
-        return Event(event.id, event.kind, job_json(record, self._urls)).frame
+        return self._form.end(event, record)
 
     def _still_logged(self) -> bool:
         try:

@@ -33,7 +33,7 @@ class Follower:
     loses an event nor holds memory or other readers up. The hub's thread appends and drops, one reader
     takes, without a lock: whatever a reader misses shows as a gap before the next event.
 
-    Where hub and reader are greenlets, which take turns, `divert` lets the hub hand frames on itself.
+    Where hub and reader are greenlets, which take turns, `divert` lets the hub hand events on itself.
     """
 
     def __init__(self, source: Source, job_id: str, cursor: EventId, fresh: bool) -> None:
@@ -46,7 +46,7 @@ class Follower:
         self._live: deque[tuple[EventId, Event]] = deque()
         self._pages: deque[Event] = deque()
         self._synced = time.monotonic()
-        self._sink: Callable[[bytes], bool] | None = None
+        self._sink: Callable[[Event], bool] | None = None
         self._parked = False
 
     def __enter__(self) -> "Follower":
@@ -59,8 +59,8 @@ class Follower:
         """Stop following."""
         self._source.leave(self)
 
-    def divert(self, sink: Callable[[bytes], bool]) -> None:
-        """Give the frames of events that come while the reader waits in `next` to `sink`; it sleeps on.
+    def divert(self, sink: Callable[[Event], bool]) -> None:
+        """Give the events that come while the reader waits in `next` to `sink`; it sleeps on.
 
         The hub calls `sink`, which neither waits nor raises; where it returns False it has taken nothing, and
         `next` gives the event. The terminal event always comes that way. Not for readers in threads.
@@ -143,7 +143,7 @@ class Follower:
         assert self._sink is not None
         if self._live or self._replay or before != self.cursor or event.terminal:
             return False
-        if not self._sink(event.frame):
+        if not self._sink(event):
             return False
         self.cursor = event.id
         self._synced = time.monotonic()

@@ -1,6 +1,5 @@
 """Making jobs, and charging their clients: what becomes of each is a value (shared/domain/creation.py)."""
 
-import hashlib
 import math
 from typing import Any, cast
 
@@ -25,11 +24,10 @@ from shared.domain.records import NewJob, new_job_id, own_key
 from shared.domain.sharing import Result
 from shared.domain.states import JobState
 from shared.redis.connection import reachable
-from shared.store.jobs.calls import UNBOUNDED
+from shared.store.jobs.calls import UNBOUNDED, key_digest
 from shared.store.jobs.reading import Reading
 from shared.store.rate_limits import decided, packed
 
-IDEMPOTENCY_TTL = 24 * 3600
 UNKNOWN_WAIT = 5
 """Seconds to try again after, while nothing is known of how fast a queue drains."""
 MOST_WAIT = 3600
@@ -66,15 +64,16 @@ class Creation(Reading):
             most = int(max_bytes)
         digest = ""
         if job.idempotency_key is not None:
-            digest = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
+            digest = key_digest(job.idempotency_key)
         share, speaks = job.share.packed if job.share is not None else ("", 0)
         # fmt: off
         reply = _unpack(self._call(
             "create", job.id, int(job.expires_in * 1000), self.retention, max_queued,
-            digest, job.body_digest, IDEMPOTENCY_TTL, int(urgent), tenant_max or UNBOUNDED,
+            digest, job.body_digest, job.key_ttl, int(urgent), tenant_max or UNBOUNDED,
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
             job.request, share, int(bool(reply_channel)), most, _footprint(job),
+            int(job.takes_key),
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.http.sse import event_stream
+from api.http.sse import event_stream, form
 from api.services import of
 from shared.domain.errors import StoreUnavailable
 from shared.domain.schemas import Job
@@ -210,7 +210,7 @@ def test_a_stream_whose_job_vanished_ends(
     for key in store.redis.scan_iter(store.keys("job", "*")):
         store.redis.delete(key)
 
-    assert list(app_stream) in ([], [event_stream.HEARTBEAT])
+    assert list(app_stream) in ([], [form.HEARTBEAT])
 
 
 def test_an_outage_before_the_last_event_is_ridden_out(

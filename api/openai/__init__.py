@@ -1,0 +1,1 @@
+"""OpenAI's dialect: requests become job requests, jobs its JSON, events its chunks. No state is kept here."""

@@ -1,0 +1,167 @@
+"""`POST /v1/chat/completions`: a chat as a job, and the job as a chat completion."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from api.openai.ids import created, named
+from api.openai.sampling import TIERS, Ignored, TextRequest
+from api.openai.usage import usage
+from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS, Message, Tool
+from shared.domain.grammars import ResponseFormat
+from shared.domain.schemas import Json, Priority
+
+PREFIX = "chatcmpl-"
+FINISH_REASONS = {"length": "length", "tool_calls": "tool_calls"}
+"""By the native reason; every other text has come to its end by itself: `stop`."""
+REFUSED = {
+    "audio": "this server makes no sound",
+    "functions": "send them as tools",
+    "function_call": "send it as tool_choice",
+    "moderation": "this server does not moderate",
+    "web_search_options": "this server searches nothing",
+}
+"""Documented members that would change what the answer means."""
+
+
+class ChatRequest(TextRequest):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
+    tool_choice: Literal["auto", "none"] | None = Field(
+        default=None, description="That a tool is called cannot be forced here."
+    )
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = Field(default=None, max_length=64)
+    modalities: list[Literal["text"]] | None = None
+    chat_template_kwargs: dict[str, Json] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: Ignored = None
+    store: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_options: Ignored = None
+    prompt_cache_retention: Ignored = None
+    prediction: Ignored = None
+    verbosity: Ignored = None
+    audio: Json = None
+    functions: Json = None
+    function_call: Json = None
+    moderation: Json = None
+    web_search_options: Json = None
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "ChatRequest":
+        for name, why in REFUSED.items():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} cannot be used: {why}")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    def body(self, given: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of `POST /v1/jobs` that asks the same. `given` is what was parsed; `model`: see
+        `TextRequest.params`.
+        """
+        chat: dict[str, Any] = {"messages": given["messages"]}
+        if self.tools and self.tool_choice != "none":
+            chat["tools"] = given["tools"]
+        if kwargs := self._template_kwargs():
+            chat["chat_template_kwargs"] = kwargs
+        if self.continue_final_message:
+            chat["continue_final_message"] = True
+        params = self.params(model)
+        if self.max_completion_tokens is not None:
+            params["max_new_tokens"] = self.max_completion_tokens
+        if self.response_format is not None:
+            params["response_format"] = given["response_format"]
+        if self.logprobs:
+            params |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
+        return self.job_request(input=chat, params=params)
+
+    def _template_kwargs(self) -> dict[str, Any]:
+        """Settings of the template. Templates that know none of these names do not look at them."""
+        effort = self.reasoning_effort
+        said: dict[str, Any] = {}
+        if effort is not None:
+            said = {"enable_thinking": False} if effort == "none" else {"reasoning_effort": effort}
+        return {**said, **(self.chat_template_kwargs or {})}
+
+
+def completion(job: Mapping[str, Any], priority: Priority) -> dict[str, Any]:
+    """A job that succeeded as a chat completion."""
+    return {
+        "id": named(PREFIX, job["id"]),
+        "object": "chat.completion",
+        "created": created(job["id"]),
+        "model": job["model"],
+        "choices": [
+            {
+                "index": index,
+                "message": message(choice),
+                "logprobs": logprobs(choice),
+                "finish_reason": finish_reason(choice),
+            }
+            for index, choice in enumerate(choices(job["output"]))
+        ],
+        "usage": usage(job["usage"] or {}),
+        "service_tier": TIERS[priority],
+        "system_fingerprint": None,
+    }
+
+
+def chunk_head(job_id: str, model: str, priority: Priority) -> dict[str, Any]:
+    """The members of every chunk of a chat's stream."""
+    return {
+        "id": named(PREFIX, job_id),
+        "object": "chat.completion.chunk",
+        "created": created(job_id),
+        "model": model,
+        "service_tier": TIERS[priority],
+        "system_fingerprint": None,
+    }
+
+
+def choices(output: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The choices of an output: itself where there is but one."""
+    found: Iterable[Mapping[str, Any]] = output.get("choices") or (output,)
+    return found
+
+
+def message(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """What the assistant says in a choice."""
+    said = choice.get("message") or {"content": choice["text"]}
+    extra = {name: said[name] for name in ("tool_calls", "reasoning_content") if said.get(name)}
+    return {"role": "assistant", "content": said.get("content"), "refusal": None, **extra}
+
+
+def finish_reason(choice: Mapping[str, Any]) -> str:
+    """Why a choice has ended."""
+    return FINISH_REASONS.get(choice["finish_reason"], "stop")
+
+
+def logprobs(choice: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The log-probabilities of a choice's tokens, None where nobody asked for them."""
+    rows = choice.get("logprobs")
+    if rows is None:
+        return None
+    return {
+        "content": [
+            {**_token(row), "top_logprobs": [_token(other) for other in row["top"]]} for row in rows
+        ],
+        "refusal": None,
+    }
+
+
+def _token(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "token": row["token"],
+        "bytes": list(row["token"].encode("utf-8", "replace")),
+        "logprob": row["logprob"],
+    }

@@ -1,0 +1,159 @@
+"""A job's events as the chunks of OpenAI's streams, for chats and for completions.
+
+Neither `id:` nor `retry:` is ever sent: OpenAI's Python client takes a blank line for an event once it has
+seen one of them, and fails on it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from api.openai import chat, completions
+from api.openai.errors import stream_error
+from api.openai.usage import usage
+from shared.domain.events import Event, one_line
+from shared.domain.records import Record
+
+RESET = "The model began its text anew, and what this stream has told is not part of it. Ask again."
+DONE = b"data: [DONE]\n\n"
+_ENCODER = msgspec.json.Encoder()
+_DECODE = msgspec.json.Decoder().decode
+
+
+class Said(msgspec.Struct):
+    """The data of a `token` event. `text` is JSON already."""
+
+    text: msgspec.Raw
+    choice: int = 0
+
+
+_SAID = msgspec.json.Decoder(Said)
+
+
+class Chunks:
+    """The stream of one job, for one reader. `head` are the members that all chunks have.
+
+    `choices` is how many texts the job makes. `tells_usage`: one chunk more at the end, with the usage, which
+    is null in all others.
+    """
+
+    def __init__(self, head: Mapping[str, Any], choices: int, *, tells_usage: bool) -> None:
+        self._head = dict(head)
+        self._choices = choices
+        self._tells_usage = tells_usage
+        tail = b',"usage":null}' if tells_usage else b"}"
+        start = _ENCODER.encode(self._head)[:-1] + b',"choices":['
+        self._before = [b"data: " + start + self.OPEN % index for index in range(choices)]
+        self._after = self.CLOSE + b"]" + tail + b"\n\n"
+
+    OPEN: bytes
+    """What stands before a text, in a choice of its own."""
+    CLOSE: bytes
+
+    @property
+    def opening(self) -> bytes:
+        """What a reader is told at once: that the stream has begun."""
+        raise NotImplementedError
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What a reader is told who has heard nothing for a while. Some count chunks, not comments."""
+        raise NotImplementedError
+
+    def frame(self, event: Event) -> bytes | None:
+        """See `Form.frame`. A text that begins anew cannot be told: clients would join both."""
+        if event.kind != "token":
+            return None if event.kind == "reset" else b""
+        said = _SAID.decode(event.data)
+        return self._before[said.choice] + one_line(bytes(said.text)) + self._after
+
+    def end(self, event: Event, record: Record | None) -> bytes:
+        """See `Form.end`."""
+        if event.kind == "reset":
+            return self.broken("stream_reset", RESET)
+        if record is None:
+            return self.broken("job_not_found", "The job has been deleted.")
+        return self.finish(_DECODE(record.to_json()))
+
+    def finish(self, job: Mapping[str, Any]) -> bytes:
+        """The last chunks: why each choice has ended, or why there is no text."""
+        if job["status"] != "succeeded":
+            failed = job["error"] or {
+                "code": f"job_{job['status']}",
+                "message": "The job has no result.",
+            }
+            return self.broken(failed["code"], failed["message"])
+        chunks = [
+            self.chunk([self.last(index, choice)])
+            for index, choice in enumerate(chat.choices(job["output"]))
+        ]
+        if self._tells_usage:
+            chunks.append(_event({**self._head, "choices": [], "usage": usage(job["usage"] or {})}))
+        return b"".join(chunks) + DONE
+
+    def broken(self, code: str, detail: str) -> bytes:
+        """The end of a stream that cannot go on."""
+        return _event({"error": stream_error(code, detail)})
+
+    def chunk(self, choices: list[dict[str, Any]]) -> bytes:
+        """A chunk of these choices."""
+        told = {"usage": None} if self._tells_usage else {}
+        return _event({**self._head, "choices": choices, **told})
+
+    def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """The last chunk's member for a choice."""
+        raise NotImplementedError
+
+
+class ChatChunks(Chunks):
+    """Of `POST /v1/chat/completions`. Each choice's first chunk has the role, in the order of the choices."""
+
+    OPEN = b'{"index":%d,"delta":{"content":'
+    CLOSE = b'},"logprobs":null,"finish_reason":null}'
+
+    @property
+    def opening(self) -> bytes:
+        role = {"role": "assistant", "content": "", "refusal": None}
+        return b"".join(self.chunk([_choice(index, role)]) for index in range(self._choices))
+
+    @property
+    def heartbeat(self) -> bytes:
+        return self.chunk([_choice(0, {})])
+
+    def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """With the log-probabilities of the whole text, which are known then."""
+        told = {"logprobs": chat.logprobs(choice), "finish_reason": chat.finish_reason(choice)}
+        return {**_choice(index, {}), **told}
+
+
+class CompletionChunks(Chunks):
+    """Of `POST /v1/completions`."""
+
+    OPEN = b'{"index":%d,"text":'
+    CLOSE = b',"logprobs":null,"finish_reason":null}'
+
+    @property
+    def opening(self) -> bytes:
+        return b"".join(self.chunk([_text(index)]) for index in range(self._choices))
+
+    @property
+    def heartbeat(self) -> bytes:
+        return self.chunk([_text(0)])
+
+    def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """With the log-probabilities of the whole text, which are known then."""
+        reason = completions.finish_reason(choice)
+        return {**_text(index), "logprobs": completions.logprobs(choice), "finish_reason": reason}
+
+
+def _choice(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+def _text(index: int) -> dict[str, Any]:
+    return {"index": index, "text": "", "logprobs": None, "finish_reason": None}
+
+
+def _event(document: Mapping[str, Any]) -> bytes:
+    return b"data: " + one_line(_ENCODER.encode(document)) + b"\n\n"

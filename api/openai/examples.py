@@ -1,0 +1,65 @@
+"""Requests and answers of this dialect, for the OpenAPI document and its tests."""
+
+from typing import Any
+
+from api.openapi.examples import EMBEDDING_MODEL, TEXT_MODEL
+
+_MESSAGES = [{"role": "user", "content": "What is a generator?"}]
+_ID = "019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
+_USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 8,
+    "total_tokens": 20,
+    "prompt_tokens_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0},
+}
+
+CHATS: dict[str, Any] = {
+    "chat": {"model": TEXT_MODEL, "messages": _MESSAGES, "max_completion_tokens": 32},
+    "stream": {
+        "model": TEXT_MODEL,
+        "messages": _MESSAGES,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.2,
+        "seed": 7,
+    },
+}
+CHAT_COMPLETION: dict[str, Any] = {
+    "id": f"chatcmpl-{_ID}",
+    "object": "chat.completion",
+    "created": 1_763_847_900,
+    "model": TEXT_MODEL,
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "A function that yields.", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": _USAGE,
+    "service_tier": "default",
+    "system_fingerprint": None,
+}
+COMPLETIONS: dict[str, Any] = {
+    "text": {"model": TEXT_MODEL, "prompt": "The function returns", "max_tokens": 16},
+}
+COMPLETION: dict[str, Any] = {
+    "id": f"cmpl-{_ID}",
+    "object": "text_completion",
+    "created": 1_763_847_900,
+    "model": TEXT_MODEL,
+    "choices": [{"index": 0, "text": " a list.", "logprobs": None, "finish_reason": "stop"}],
+    "usage": _USAGE,
+    "system_fingerprint": None,
+}
+EMBEDDED: dict[str, Any] = {
+    "texts": {"model": EMBEDDING_MODEL, "input": ["first text", "second text"]},
+}
+EMBEDDINGS: dict[str, Any] = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.1, -0.2]}],
+    "model": EMBEDDING_MODEL,
+    "usage": {"prompt_tokens": 4, "total_tokens": 4},
+}

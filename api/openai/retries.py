@@ -1,0 +1,51 @@
+"""A client's retry joins the job that its first try made, so that a lost answer does not run twice.
+
+No client of OpenAI's API sends an Idempotency-Key. Each retry is a new POST with the same body, which says by
+`x-stainless-retry-count` that it is one. So every job's own key is what was asked by whom, which the last job
+that asked it holds; a retry looks there, and a first try takes the key for its own job.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.domain.records import Record, own_key
+from shared.domain.states import JobState
+
+RETRY_COUNT = "HTTP_X_STAINLESS_RETRY_COUNT"
+JUST_ENDED = 660.0
+"""Seconds after a job's end in which a retry may ask for it: clients wait ten minutes for an answer."""
+KEY_TTL = 3600
+"""Seconds in which a retry finds the job. Clients try again within seconds after a call of ten minutes."""
+
+
+def is_retry(environ: Mapping[str, Any]) -> bool:
+    """Whether a request says that it was sent before."""
+    count: str = environ.get(RETRY_COUNT, "")
+    return count.isascii() and count.isdigit() and int(count[:9]) > 0
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """Of a decoded body, whatever the order of its members."""
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def key(caller: str, path: str, body_digest: str) -> str:
+    """The idempotency key of what `caller` (a key's id) asks of `path`."""
+    return own_key("openai", f"{caller} {path} {body_digest}")
+
+
+def joinable(record: Record | None) -> bool:
+    """Whether a retry joins this job: one that lives, or whose end its first try has just missed.
+
+    One that was given up (its reader had gone, its deadline passed) is not what the client wants to hear of.
+    """
+    if record is None or record.state in (JobState.CANCELED, JobState.EXPIRED):
+        return False
+    if not record.terminal:
+        return record.fields.get("cancel_requested") != "1"
+    finished = int(record.fields.get("finished") or 0) / 1000
+    return time.time() - finished < JUST_ENDED

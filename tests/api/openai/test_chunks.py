@@ -1,0 +1,131 @@
+"""A job's events as chunks."""
+
+import json
+from typing import Any
+
+import pytest
+
+from api.openai.chunks import DONE, ChatChunks, Chunks, CompletionChunks
+from shared.domain.events import Event, EventId
+
+HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 5, "model": "llama"}
+
+
+def chunks(body: bytes) -> list[dict[str, Any]]:
+    """The documents of a stream's frames, without its end."""
+    frames = body.removesuffix(DONE).split(b"\n\n")
+    assert frames.pop() == b""
+    return [json.loads(frame.removeprefix(b"data: ")) for frame in frames]
+
+
+def token(text: str, choice: int | None = None) -> Event:
+    data: dict[str, Any] = {"text": text, "index": 0}
+    if choice is not None:
+        data["choice"] = choice
+    return Event(EventId(1, 1), "token", json.dumps(data, ensure_ascii=False).encode())
+
+
+def succeeded(*texts: str, reason: str = "stop") -> dict[str, Any]:
+    found = [{"index": n, "text": text, "finish_reason": reason} for n, text in enumerate(texts)]
+    output = {**found[0], "choices": found} if len(found) > 1 else found[0]
+    return {"status": "succeeded", "output": output, "usage": {"prompt_tokens": 3}, "error": None}
+
+
+def test_a_chat_from_its_role_to_its_end() -> None:
+    stream = ChatChunks(HEAD, 1, tells_usage=False)
+    told = chunks(stream.opening + stream.frame(token("Hi")) + stream.finish(succeeded("Hi")))
+
+    assert [chunk["choices"][0]["delta"] for chunk in told] == [
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "Hi"},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in told] == [None, None, "stop"]
+    assert all({**HEAD}.items() <= chunk.items() and "usage" not in chunk for chunk in told)
+    assert stream.finish(succeeded("Hi")).endswith(DONE)
+
+
+def test_usage_is_null_but_in_a_last_chunk_without_choices() -> None:
+    stream = ChatChunks(HEAD, 1, tells_usage=True)
+    *told, last = chunks(
+        stream.opening + stream.frame(token("Hi")) + stream.finish(succeeded("Hi"))
+    )
+
+    assert {chunk["usage"] for chunk in told} == {None}
+    assert last["choices"] == []
+    assert last["usage"]["prompt_tokens"] == 3
+
+
+def test_choices_appear_in_their_order_whoever_speaks_first() -> None:
+    stream = ChatChunks(HEAD, 3, tells_usage=False)
+    told = chunks(
+        stream.opening + stream.frame(token("b", 2)) + stream.finish(succeeded("", "", "b"))
+    )
+
+    assert [chunk["choices"][0]["index"] for chunk in told] == [0, 1, 2, 2, 0, 1, 2]
+
+
+def test_a_text_is_one_line_to_every_client_and_comes_back_whole() -> None:
+    text = 'a\u2028b\u2029c\u0085d\ne"f'
+    frame = ChatChunks(HEAD, 1, tells_usage=False).frame(token(text))
+
+    assert len(frame.decode().splitlines()) == 2
+    assert chunks(frame)[0]["choices"][0]["delta"]["content"] == text
+
+
+def test_events_without_text_say_nothing() -> None:
+    status = Event(EventId(1, 0), "status", b'{"status":"running"}')
+
+    assert ChatChunks(HEAD, 1, tells_usage=False).frame(status) == b""
+
+
+def test_a_text_begun_anew_ends_the_stream() -> None:
+    """Clients would join both texts."""
+    stream = ChatChunks(HEAD, 1, tells_usage=False)
+    reset = Event(EventId(2, 1), "reset", b"{}")
+
+    assert stream.frame(reset) is None
+    (error,) = chunks(stream.end(reset, None))
+    assert error["error"]["code"] == "stream_reset"
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        ({"status": "failed", "error": {"code": "engine_error", "message": "No."}}, "engine_error"),
+        ({"status": "canceled", "error": None}, "job_canceled"),
+    ],
+)
+def test_a_job_that_fails_ends_with_an_error_that_nobody_tries_again(job: Any, code: str) -> None:
+    body = ChatChunks(HEAD, 1, tells_usage=False).finish(job)
+
+    (told,) = chunks(body)
+    assert told["error"]["code"] == code
+    assert "invalid" in told["error"]["type"]
+    assert DONE not in body
+
+
+@pytest.mark.parametrize("kind", [ChatChunks, CompletionChunks])
+def test_never_an_id_and_never_a_retry(kind: type[Chunks]) -> None:
+    stream = kind(HEAD, 2, tells_usage=True)
+    body = (
+        stream.opening
+        + stream.heartbeat
+        + stream.frame(token("x"))
+        + stream.finish(succeeded("x", "y"))
+    )
+
+    assert {line.split(b":")[0] for line in body.splitlines() if line} == {b"data"}
+
+
+def test_completions_have_text() -> None:
+    stream = CompletionChunks({**HEAD, "object": "text_completion"}, 1, tells_usage=False)
+    told = chunks(
+        stream.opening + stream.frame(token("Hi")) + stream.finish(succeeded("Hi", reason="length"))
+    )
+
+    assert [(c["choices"][0]["text"], c["choices"][0]["finish_reason"]) for c in told] == [
+        ("", None),
+        ("Hi", None),
+        ("", "length"),
+    ]

@@ -1,0 +1,174 @@
+"""Chats, streams, completions, embeddings and refusals with OpenAI's client: `URL TOKEN` as arguments.
+
+Answers are checked against the client's own types (`_strict_response_validation`). A check prints its name.
+"""
+
+import base64
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import openai
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from openai import OpenAI
+
+_, url, token = sys.argv
+MODEL, ENCODER = "demo-llama", "all-minilm"
+ASK = [{"role": "user", "content": "The function returns"}]
+SHORT: dict[str, Any] = {
+    "model": MODEL,
+    "messages": ASK,
+    "max_completion_tokens": 12,
+    "temperature": 0,
+}
+sent: list[httpx2.Request] = []
+client = OpenAI(
+    base_url=f"{url}/v1",
+    api_key=token,
+    _strict_response_validation=True,
+    http_client=httpx2.Client(timeout=60, event_hooks={"request": [sent.append]}),
+)
+chats = client.chat.completions
+
+
+def refused(kind: type[openai.APIStatusError], call: Callable[[], object]) -> openai.APIStatusError:
+    """The error that a call raises, which was sent once."""
+    before = len(sent)
+    try:
+        call()
+    except kind as error:
+        assert len(sent) == before + 1, f"sent {len(sent) - before} times"
+        return error
+    raise AssertionError(f"not refused with {kind.__name__}")
+
+
+said = chats.create(**SHORT)
+assert said.id.startswith("chatcmpl-"), said
+assert said.choices[0].message.content, said
+assert said.choices[0].finish_reason in ("stop", "length"), said
+assert said.usage is not None and said.usage.completion_tokens <= 12, said
+text = said.choices[0].message.content
+print("chat")
+
+stream = chats.create(**SHORT, stream=True, stream_options={"include_usage": True})
+chunks = list(stream)
+told = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+assert told == text, (told, text)
+assert len({chunk.id for chunk in chunks}) == 1
+assert chunks[0].choices[0].delta.role == "assistant"
+assert [c.usage for c in chunks[:-1]] == [None] * (len(chunks) - 1)
+assert chunks[-1].usage is not None and chunks[-1].choices == []
+assert chunks[-2].choices[0].finish_reason == said.choices[0].finish_reason
+print("chat stream with usage")
+
+with client.chat.completions.stream(**SHORT) as events:
+    for _ in events:
+        pass
+    final = events.current_completion_snapshot
+assert final.choices[0].message.content == text, final
+print("chat stream, put together by the client")
+
+parts = [{"role": "user", "content": [{"type": "text", "text": "The function returns"}]}]
+assert chats.create(**{**SHORT, "messages": parts}).choices[0].message.content == text
+print("content in parts")
+
+seeded = {**SHORT, "temperature": 1, "seed": 7}
+one, other = (chats.create(**seeded).choices[0].message.content for _ in range(2))
+assert one == other, (one, other)
+print("a seed repeats a text")
+
+several = chats.create(**{**seeded, "n": 3})
+assert [choice.index for choice in several.choices] == [0, 1, 2]
+assert several.choices[0].message.content == one, several
+told_of: dict[int, str] = {}
+for chunk in chats.create(**{**seeded, "n": 3}, stream=True):
+    for choice in chunk.choices:
+        told_of[choice.index] = told_of.get(choice.index, "") + (choice.delta.content or "")
+assert told_of == {c.index: c.message.content for c in several.choices}, (told_of, several)
+print("three choices, at once and streamed")
+
+scored = chats.create(**SHORT, logprobs=True, top_logprobs=2).choices[0].logprobs
+assert scored is not None and scored.content, scored
+assert len(scored.content[0].top_logprobs) == 2
+assert bytes(scored.content[0].bytes or ()).decode() == scored.content[0].token
+print("log-probabilities")
+
+biased = chats.create(**SHORT, logit_bias={"11": -100}, stop=["zzz"], user="u", store=False)
+assert biased.choices[0].message.content is not None
+print("bias, stop strings, members that mean nothing here")
+
+schema = {
+    "type": "object",
+    "properties": {"a": {"enum": ["x", "y"]}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+held = chats.create(
+    **{**SHORT, "max_completion_tokens": 64},
+    response_format={
+        "type": "json_schema",
+        "json_schema": {"name": "s", "schema": schema, "strict": True},
+    },
+)
+assert held.choices[0].message.content in ('{"a":"x"}', '{"a":"y"}'), held
+print("JSON by a schema")
+
+done = client.completions.create(
+    model=MODEL, prompt="The function", max_tokens=8, temperature=0, logprobs=1
+)
+assert done.choices[0].text and done.choices[0].logprobs is not None, done
+streamed = client.completions.create(
+    model=MODEL, prompt="The function", max_tokens=8, temperature=0, stream=True
+)
+assert "".join(c.choices[0].text for c in streamed) == done.choices[0].text
+print("completion, at once and streamed")
+
+floats = client.embeddings.create(model=ENCODER, input=["one", "two"], encoding_format="float")
+packed = client.embeddings.create(model=ENCODER, input=["one", "two"])
+assert [len(one.embedding) for one in floats.data] == [384, 384]
+assert (
+    max(abs(a - b) for a, b in zip(floats.data[1].embedding, packed.data[1].embedding, strict=True))
+    < 1e-6
+)
+raw = client.embeddings.with_raw_response.create(
+    model=ENCODER, input="one", encoding_format="base64"
+)
+vector = raw.http_response.json()["data"][0]["embedding"]
+assert len(struct.unpack("<384f", base64.b64decode(vector))) == 384
+print("embeddings, in floats and in base64")
+
+assert {model.id for model in client.models.list()} == {MODEL, ENCODER}
+assert client.models.retrieve(MODEL).owned_by == "truthgpt"
+print("models")
+
+wrong = refused(
+    openai.BadRequestError, lambda: chats.create(**{**SHORT, "max_completion_tokens": 10**6})
+)
+assert wrong.code == "invalid_request" and "max_new_tokens" in str(wrong), wrong
+long = refused(
+    openai.BadRequestError,
+    lambda: chats.create(**{**SHORT, "messages": [{"role": "user", "content": "word " * 9000}]}),
+)
+assert long.code == "context_length_exceeded" and "prompt is too long" in str(long).lower(), long
+unknown = refused(
+    openai.BadRequestError, lambda: chats.create(**SHORT, extra_body={"temprature": 1})
+)
+assert unknown.param == "temprature", unknown
+picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+refused(openai.BadRequestError, lambda: chats.create(**{**SHORT, "messages": picture}))
+refused(openai.NotFoundError, lambda: chats.create(**{**SHORT, "model": "nobody"}))
+refused(openai.BadRequestError, lambda: client.embeddings.create(model=ENCODER, input=[1, 2, 3]))
+stranger = client.with_options(api_key="not-a-key")
+refused(openai.AuthenticationError, lambda: stranger.models.list())
+print("refusals, each asked once")
+
+chat = ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key=token, temperature=0, max_tokens=12)
+assert chat.invoke("The function returns").content == text
+assert "".join(chunk.content for chunk in chat.stream("The function returns")) == text
+vectors = OpenAIEmbeddings(
+    model=ENCODER, base_url=f"{url}/v1", api_key=token, check_embedding_ctx_length=False
+)
+assert len(vectors.embed_query("one")) == 384
+print("LangChain")
