@@ -18,16 +18,8 @@ FIGURES = ("prompt_tokens", "completion_tokens", "cached_tokens", "run_ms")
 USAGE_DAYS = 93
 """How long a tenant's days of usage are kept."""
 CLAIM_FIELDS = (
-    *(
-        "id",
-        "attempt",
-        "tenant",
-        "deadline",
-        "created",
-        "failures",
-        "crashesclass",
-    ),
-    *("traceparent", "request_id", "device_us", "estimate"),
+    *("id", "attempt", "tenant", "deadline", "created", "failures", "crashes"),
+    *("traceparent", "request_id", "device_us", "estimate", "class"),
 )
 """What a worker gets of a job's record; its request follows."""
 FOLLOWERS_MAX = 32
