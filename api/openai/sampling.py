@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from shared.domain.params import Stop
 from shared.domain.schemas import Json, MetadataKey, MetadataValue, Priority
+from shared.domain.text_generation_params import Stop
 from shared.domain.wire import Wire
 
 Tier = Literal["auto", "default", "flex", "scale", "priority", "fast"]

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.domain.params import LARGEST_TOKEN_ID, MAX_PROMPT_TOKENS, TOKEN_IDS_SCHEMA
+from shared.domain.inputs import LARGEST_TOKEN_ID, MAX_PROMPT_TOKENS, TOKEN_IDS_SCHEMA
 from shared.domain.request_faults import invalid
 from shared.domain.states import JobState
 from shared.domain.wire import NULL, Wire

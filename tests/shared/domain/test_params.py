@@ -5,13 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.domain.params import (
-    INPUTS,
-    PARAMS,
-    TextGenerationParams,
-    checked,
-    without_defaults,
-)
+from shared.domain.params import INPUTS, PARAMS, checked, without_defaults
+from shared.domain.text_generation_params import TextGenerationParams
 
 
 @pytest.mark.parametrize("engine", sorted(PARAMS))

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence as Items
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,16 +19,10 @@ from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
 from workers.engines.loading.text_part import TextPart
-from workers.engines.packed_attention import Unpackable
-from workers.engines.text_generation.adapter_check import check, samples
-from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import auto_model_of
-from workers.engines.text_generation.forward.packing import packed_runner
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.forward.trial import TOLERANCE
-from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 from workers.engines.text_generation.grammar.masks import Masks
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
@@ -37,19 +30,14 @@ from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.scheduler import Scheduler
 from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
+from workers.engines.text_generation.way import choose_way, token_budget
 from workers.engines.texts.choices import Choices
-from workers.engines.texts.defaults import defaults_of
+from workers.engines.texts.defaults import defaults_of, eos_tokens
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
-
-AUTO_BUDGET = {"cuda": 2048, "cpu": 256}
-"""Tokens in one step: as many as cost little more than the pass over the weights does anyway."""
-
-WAYS = {"stacked": "stacked", "static": "one by one"}
-"""How a model runs that is not packed, in words."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,32 +80,14 @@ class TextGeneration:
         check_causal(model, placement, f"models.{self._spec.name}.path")
         context = longest_text(model)
         vocabulary = int(model.get_input_embeddings().num_embeddings)
-        ends = _eos_tokens(model, tokenizer)
+        ends = eos_tokens(model, tokenizer)
         defaults = defaults_of(model, ends, vocabulary, f"models.{self._spec.name}.path")
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length
-        slots, reason = self._spec.batch.max_size, "packed logits equal plain ones"
-        budget = self._spec.batch.token_budget
-        if budget == "auto":
-            budget = AUTO_BUDGET.get(placement.device.type, 256)
-        graphs, state_bytes, rewind, lengths = 0, 0, None, None
-        adapters = Adapters(model, self._spec.adapters, placement.device)
-        trials = samples(model, adapters, placement.device) if adapters else []
-        try:
-            runner, slots = packed_runner(model, placement, slots, length, budget)
-            self._runner: Runner = runner
-            batching, graphs = "packed", runner.graphs
-            rewind, lengths = runner.rewind, runner.lengths
-            if adapters:
-                runner.adapters = adapters
-                check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
-        except Unpackable as error:
-            way = self._unpacked(model, placement, slots, length, error)
-            self._runner, batching, slots = way.runner, way.batching, way.slots
-            reason, state_bytes = way.reason, way.state_bytes
-            adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
-        except ConfigError as error:
-            raise ConfigError(f"models.{self._spec.name}: {error.detail}") from None
+        budget = token_budget(self._spec, placement)
+        way, adapters = choose_way(self._spec, model, placement, length, budget)
+        self._runner: Runner = way.runner
+        slots, batching, lengths = way.slots, way.batching, way.lengths
         if self._own in adapters.refused:
             raise ConfigError(adapters.refused[self._own])
         detokenizer = Detokenizer.of(tokenizer)
@@ -154,7 +124,7 @@ class TextGeneration:
             reuse=reuse,
             public=public,
             copies=batching != "static",
-            rewind=rewind,
+            rewind=way.rewind,
             as_made=not packed,
             drafter=drafts.drafter,
             window=lengths.window if lengths else None,
@@ -169,15 +139,15 @@ class TextGeneration:
             dtype=placement.dtype_name,
             details={
                 "batching": batching,
-                "reason": reason,
+                "reason": way.reason,
                 "slots": slots,
                 "slot_tokens": length,
-                "slot_state_bytes": state_bytes,
+                "slot_state_bytes": way.state_bytes,
                 "context": context,
                 "token_budget": self._scheduler.budget,
                 "prefix_reuse": reuse,
                 "speculation": drafts.details,
-                "cuda_graphs": graphs,
+                "cuda_graphs": way.graphs,
                 "prompt_bounds": msgspec.to_builtins(validator.bounds),
                 "accepted": msgspec.to_builtins(validator.accepted),
                 "generation_config": defaults.to_json(),
@@ -192,18 +162,6 @@ class TextGeneration:
             },
             refused=adapters.refused,
         )
-
-    def _unpacked(
-        self, model: Any, placement: Placement, slots: int, length: int, error: Unpackable
-    ) -> Way:
-        name = self._spec.name
-        try:
-            way = unpacked_runner(model, placement, slots, length)
-        except ConfigError as fault:
-            raise ConfigError(f"models.{name}: {fault.detail}") from None
-        way = replace(way, reason=f"{error}; {way.reason}")
-        _log.warning("%s is not packed, it runs %s: %s", name, WAYS[way.batching], way.reason)
-        return way
 
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
@@ -338,12 +296,3 @@ class TextGeneration:
 def _accepted(turns: Items[Turn]) -> dict[str, int]:
     """How many tokens of each sequence's draft were right."""
     return {turn.sequence.id: turn.accepted for turn in turns}
-
-
-def _eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a text: an id or a list of ids, in either place."""
-    found: set[int] = set()
-    for ids in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
-        if ids is not None:
-            found.update(ids if isinstance(ids, list) else [ids])
-    return frozenset(found)

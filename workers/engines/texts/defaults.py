@@ -127,3 +127,12 @@ def defaults_of(model: Any, ends: Collection[int], vocabulary: int, where: str) 
         said,
         {name: v for name in NOT_APPLIED if (v := getattr(config, name, None)) is not None},
     )
+
+
+def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a text: an id or a list of ids, in either place."""
+    found: set[int] = set()
+    for ids in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if ids is not None:
+            found.update(ids if isinstance(ids, list) else [ids])
+    return frozenset(found)

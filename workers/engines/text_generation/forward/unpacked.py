@@ -37,9 +37,11 @@ R = TypeVar("R", StackedRunner, StaticRunner)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a model runs: `batching` is stacked or static, `reason` says why.
+    """How a model runs: `batching` is packed, stacked or static, `reason` says why.
 
-    `state_bytes` is what each slot takes besides keys and values, however long its text is.
+    `state_bytes` is what each slot takes besides keys and values, however long its text is; `graphs` is how
+    many shapes of steps are replayed as CUDA graphs; `rewind` is that of the cache, and `lengths` how
+    positions depend on a text's length (see `PackedRunner`).
     """
 
     runner: Runner
@@ -47,6 +49,9 @@ class Way:
     reason: str
     slots: int
     state_bytes: int = 0
+    graphs: int = 0
+    rewind: int | None = None
+    lengths: LengthDependence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tests.tiny_models import byte_level_tokenizer, text_spec
 from tests.workers.engines.text_generation.speculation.conftest import FREE
 from workers.engines.base import Finished, Work
 from workers.engines.packed_attention import Unpackable
-from workers.engines.text_generation import engine as engine_module
+from workers.engines.text_generation import way as way_module
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.speculation import setup
@@ -312,7 +312,7 @@ def test_the_model_says_whether_texts_are_drafted_and_why(
     def unpackable(*_: Any) -> Any:
         raise Unpackable("it was not meant to be")
 
-    monkeypatch.setattr(engine_module, "packed_runner", unpackable)
+    monkeypatch.setattr(way_module, "packed_runner", unpackable)
     assert (
         said("float32", PromptLookup())["reason"]
         == "it needs a packed model, and this one runs stacked"
