@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from api.openai.ids import created, named
-from api.openai.sampling import TIERS, Ignored, TextRequest
+from api.openai.sampling import TIERS, IgnoredObject, IgnoredText, TextRequest, refused
 from api.openai.usage import usage
 from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS, Message, Tool
 from shared.domain.grammars import ResponseFormat
@@ -15,14 +15,6 @@ from shared.domain.schemas import Json, Priority
 PREFIX = "chatcmpl-"
 FINISH_REASONS = {"length": "length", "tool_calls": "tool_calls"}
 """By the native reason; every other text has come to its end by itself: `stop`."""
-REFUSED = {
-    "audio": "this server makes no sound",
-    "functions": "send them as tools",
-    "function_call": "send it as tool_choice",
-    "moderation": "this server does not moderate",
-    "web_search_options": "this server searches nothing",
-}
-"""Documented members that would change what the answer means."""
 
 
 class ChatRequest(TextRequest):
@@ -42,28 +34,19 @@ class ChatRequest(TextRequest):
     modalities: list[Literal["text"]] | None = None
     chat_template_kwargs: dict[str, Json] | None = None
     continue_final_message: bool | None = None
-    add_generation_prompt: Ignored = None
-    store: Ignored = None
-    safety_identifier: Ignored = None
-    prompt_cache_key: Ignored = None
-    prompt_cache_options: Ignored = None
-    prompt_cache_retention: Ignored = None
-    prediction: Ignored = None
-    verbosity: Ignored = None
-    audio: Json = None
-    functions: Json = None
-    function_call: Json = None
-    moderation: Json = None
-    web_search_options: Json = None
-
-    @model_validator(mode="after")
-    def _can_be_meant(self) -> "ChatRequest":
-        for name, why in REFUSED.items():
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} cannot be used: {why}")
-        if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
-        return self
+    add_generation_prompt: bool | None = None
+    store: bool | None = None
+    safety_identifier: IgnoredText = None
+    prompt_cache_key: IgnoredText = None
+    prompt_cache_options: IgnoredObject = None
+    prompt_cache_retention: IgnoredText = None
+    prediction: IgnoredObject = None
+    verbosity: IgnoredText = None
+    audio: refused("this server makes no sound") = None  # type: ignore[valid-type]
+    functions: refused("send them as tools") = None  # type: ignore[valid-type]
+    function_call: refused("send it as tool_choice") = None  # type: ignore[valid-type]
+    moderation: refused("this server does not moderate") = None  # type: ignore[valid-type]
+    web_search_options: refused("this server searches nothing") = None  # type: ignore[valid-type]
 
     def body(self, given: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
         """The body of `POST /v1/jobs` that asks the same. `given` is what was parsed; `model`: see
@@ -81,7 +64,7 @@ class ChatRequest(TextRequest):
             params["max_new_tokens"] = self.max_completion_tokens
         if self.response_format is not None:
             params["response_format"] = given["response_format"]
-        if self.logprobs:
+        if self.logprobs or self.top_logprobs:
             params |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
         return self.job_request(input=chat, params=params)
 

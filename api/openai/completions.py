@@ -1,61 +1,68 @@
 """`POST /v1/completions`: a text to be gone on with as a job, and the job as a completion."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from api.openai.chat import choices
 from api.openai.ids import created, named
-from api.openai.sampling import Ignored, TextRequest
+from api.openai.sampling import IgnoredText, TextRequest, refused
 from api.openai.usage import usage
+from shared.domain.inputs import TOKEN_IDS_SCHEMA
 from shared.domain.schemas import Json
 
 PREFIX = "cmpl-"
 MAX_LOGPROBS = 5
 
 
+def _one_prompt(given: Any) -> Any:
+    """A text or token ids, which may stand in a list of one."""
+    while isinstance(given, list) and given and not isinstance(given[0], int | float):
+        if len(given) > 1:
+            raise PydanticCustomError(
+                "one_prompt", "send one prompt a request, so that each has its own retry"
+            )
+        (given,) = given
+    return given
+
+
+_PROMPT = {
+    "anyOf": [
+        {"type": "string"},
+        TOKEN_IDS_SCHEMA,
+        {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string"}},
+        {"type": "array", "minItems": 1, "maxItems": 1, "items": TOKEN_IDS_SCHEMA},
+    ]
+}
+
+
 class CompletionRequest(TextRequest):
     """The body of `POST /v1/completions`."""
 
-    prompt: Json = Field(
+    prompt: Annotated[Json, AfterValidator(_one_prompt), WithJsonSchema(_PROMPT)] = Field(
         description="A string, a list of one string, token ids, or a list of one list of them."
     )
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
-    best_of: int | None = Field(default=None, ge=1)
-    echo: bool = False
-    suffix: str | None = None
-    prompt_cache_key: Ignored = None
-    safety_identifier: Ignored = None
-
-    @model_validator(mode="after")
-    def _can_be_meant(self) -> "CompletionRequest":
-        if self.echo:
-            raise ValueError("echo cannot be used: put the prompt before the text yourself")
-        if self.suffix:
-            raise ValueError("suffix cannot be used: the models here do not fill in")
-        if self.best_of is not None and self.best_of != (self.n or 1):
-            raise ValueError("best_of must be n: this server does not rank texts")
-        if isinstance(self.prompt, list) and len(self.prompt) > 1 and not _ids(self.prompt):
-            raise ValueError(
-                "send one prompt a request, so that each has its own stream and its own retry"
-            )
-        return self
+    best_of: int | None = Field(
+        default=None, ge=1, le=1, description="This server does not rank texts: see n."
+    )
+    echo: Literal[False] | None = Field(
+        default=None, description="Put the prompt before the text yourself."
+    )
+    suffix: refused("the models here do not fill in") = None  # type: ignore[valid-type]
+    prompt_cache_key: IgnoredText = None
+    safety_identifier: IgnoredText = None
 
     def body(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """The body of `POST /v1/jobs` that asks the same. `model`: see `TextRequest.params`."""
         given = self.prompt
-        if isinstance(given, list) and given and not _ids(given):
-            (given,) = given
         params = self.params(model)
         if self.logprobs is not None:
             params |= {"logprobs": True, "top_logprobs": self.logprobs}
         name = "prompt" if isinstance(given, str) else "input"
         return self.job_request(params=params, **{name: given})
-
-
-def _ids(given: Sequence[Any]) -> bool:
-    return bool(given) and isinstance(given[0], int)
 
 
 def completion(job: Mapping[str, Any]) -> dict[str, Any]:

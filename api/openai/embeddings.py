@@ -1,13 +1,14 @@
 """`POST /v1/embeddings`: texts as a job, and the job as a list of embeddings."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, WithJsonSchema, field_validator
 
-from api.openai.sampling import Ignored
+from api.openai.sampling import IgnoredText
+from shared.domain.engine_params import Params
+from shared.domain.inputs import Texts
 from shared.domain.schemas import Json
-from shared.domain.wire import Wire
 
 TOKENS = (
     "input is token ids, which say nothing without their tokenizer, and OpenAI's are not this model's. "
@@ -15,14 +16,19 @@ TOKENS = (
 )
 
 
-class EmbeddingRequest(Wire):
+_TEXTS = TypeAdapter(str | Texts).json_schema()
+
+
+class EmbeddingRequest(Params):
     """The body of `POST /v1/embeddings`."""
 
     model: str = Field(min_length=1, max_length=128, description="A name from `GET /v1/models`.")
-    input: Json = Field(description="A text, or a list of texts.")
+    input: Annotated[Json, WithJsonSchema(_TEXTS)] = Field(
+        description="A text, or a list of texts."
+    )
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, ge=1)
-    user: Ignored = None
+    dimensions: int | None = Field(default=None, ge=1, le=1_000_000)
+    user: IgnoredText = None
 
     @field_validator("input")
     @classmethod

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.openapi.examples import EMBEDDING_MODEL, TEXT_MODEL
+from api.openapi.examples import EMBEDDING_MODEL, RANKING_MODEL, TEXT_MODEL
 
 _MESSAGES = [{"role": "user", "content": "What is a generator?"}]
 _ID = "019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
@@ -62,4 +62,13 @@ EMBEDDINGS: dict[str, Any] = {
     "data": [{"object": "embedding", "index": 0, "embedding": [0.1, -0.2]}],
     "model": EMBEDDING_MODEL,
     "usage": {"prompt_tokens": 4, "total_tokens": 4},
+}
+RERANKED: dict[str, Any] = {
+    "documents": {"model": RANKING_MODEL, "query": "What is a generator?", "documents": ["…", "…"]},
+}
+RANKING: dict[str, Any] = {
+    "id": f"rerank-{_ID}",
+    "model": RANKING_MODEL,
+    "results": [{"index": 1, "relevance_score": 0.98}],
+    "usage": {"prompt_tokens": 24, "total_tokens": 24},
 }

@@ -26,10 +26,11 @@ from api.openai.chunks import ChatChunks, CompletionChunks
 from api.openai.completions import CompletionRequest
 from api.openai.embeddings import EmbeddingRequest, embeddings
 from api.openai.errors import status_of, to_openai, told
-from api.openai.schemas import ChatCompletion, Completion, Embeddings, OpenAIProblem
+from api.openai.rerank import RerankRequest, ranking
+from api.openai.schemas import ChatCompletion, Completion, Embeddings, OpenAIProblem, Ranking
 from api.routes.infer import failure, stream_new
 from api.state.limit_plan import Counted
-from shared.domain.errors import InvalidRequest
+from shared.domain.errors import UnknownModel
 from shared.domain.params import ENGINES
 from shared.domain.request_faults import invalid
 from shared.domain.states import JobState
@@ -87,6 +88,14 @@ def _read_embeddings(here: RequestContext) -> Asked:
     asked = _parsed(EmbeddingRequest, given)
     _require(here, asked.model, "embedding")
     return Asked(_submission(here, given, asked.body()), embeddings)
+
+
+def _read_rerank(here: RequestContext) -> Asked:
+    given = requests.json_object(here)
+    asked = _parsed(RerankRequest, given)
+    _require(here, asked.model, "ranking")
+    documents = asked.texts if asked.return_documents else None
+    return Asked(_submission(here, given, asked.body()), partial(ranking, documents=documents))
 
 
 @openai.operation(
@@ -147,6 +156,25 @@ def embed(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answer
     return _answer(here, asked, charges)
 
 
+@openai.operation(
+    "POST",
+    "/v1/rerank",
+    counted=Counted.SUBMIT,
+    reads=_read_rerank,
+    parameters=(TRACEPARENT,),
+    body=RerankRequest,
+    body_examples=examples.RERANKED,
+    answers={200: Answer("The documents, the best first.", Ranking, examples.RANKING)},
+    problems=(*SUBMISSION_PROBLEMS, *ENDINGS),
+)
+def rerank(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answered:
+    """Rank documents
+
+    As Cohere's and Jina's: by their relevance to a query.
+    """
+    return _answer(here, asked, charges)
+
+
 def _answer(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answered:
     if asked.form_of is not None:
         # A reader is written down before its job is made; who is over the limit must not cost that.
@@ -191,17 +219,17 @@ def _parsed(request: type[Request], given: dict[str, Any]) -> Request:
 
 
 def _require_text(here: RequestContext, model: str) -> None:
-    """Raises `InvalidRequest` for a model that writes no text, `UnknownModel`."""
+    """Raises `UnknownModel` also for a model that writes no text."""
     kind = ENGINES.get(here.services.catalog.get(model).engine)
     if kind is None or not kind.generates_text:
-        raise InvalidRequest(
+        raise UnknownModel(
             f"The model {model!r} writes no text. GET /v1/models has the engine of each."
         )
 
 
 def _require(here: RequestContext, model: str, engine: str) -> None:
-    """Raises `InvalidRequest` for a model of another engine, `UnknownModel`."""
+    """Raises `UnknownModel` also for a model of another engine."""
     if here.services.catalog.get(model).engine != engine:
-        raise InvalidRequest(
+        raise UnknownModel(
             f"The model {model!r} does no {engine}. GET /v1/models has the engine of each."
         )

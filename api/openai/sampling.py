@@ -1,14 +1,30 @@
 """What requests for a text have in common: how it is sampled, streamed and scheduled."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-from shared.domain.schemas import Json, MetadataKey, MetadataValue, Priority
-from shared.domain.text_generation_params import Stop
+from shared.domain.engine_params import Params
+from shared.domain.inputs import whole_ids
+from shared.domain.schemas import MAX_METADATA, Json, Metadata, Priority
+from shared.domain.text_generation_params import (
+    BIASES_SCHEMA,
+    MAX_BAD_WORDS,
+    MAX_BIASES,
+    MAX_CHOICES,
+    MAX_STOP_STRINGS,
+    MAX_STOP_TOKENS,
+    Bias,
+    Stop,
+    TokenId,
+    TokenName,
+)
 from shared.domain.wire import Wire
 
+MOST_TOKENS = 1_000_000
+"""What a request may ask for at most; a model's limit is less."""
 Tier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 PRIORITIES: Mapping[str, Priority] = {"priority": "high", "fast": "high", "flex": "low"}
 """By service tier; all others are normal."""
@@ -18,18 +34,28 @@ DEFAULTS: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0}
 MODELS_OWN = ("temperature", "top_p", "top_k", "min_p")
 """What a model's own generation settings say of sampling, which native routes do not look at."""
 
-Ignored = Json
+IgnoredText = str | None
+IgnoredObject = dict[str, Json] | None
 """A documented member that cannot mean anything here."""
+
+
+def refused(why: str) -> Any:
+    """The type of a documented member that would change what an answer means: it must be null."""
+
+    def refuse(_given: Any) -> Any:
+        raise PydanticCustomError("refused", "cannot be used: {why}", {"why": why})
+
+    return Annotated[None, BeforeValidator(refuse)]
 
 
 class StreamOptions(Wire):
     """How a stream is told. `include_usage`: one chunk more, with the usage."""
 
-    include_usage: bool = False
-    include_obfuscation: Ignored = None
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
-class TextRequest(Wire):
+class TextRequest(Params):
     """The members of chats and completions alike. `NAMES` maps OpenAI's names to native params.
 
     The last six are not OpenAI's: other servers of its API take them, and clients send them as `extra_body`.
@@ -48,32 +74,35 @@ class TextRequest(Wire):
     model: str = Field(min_length=1, max_length=128, description="A name from `GET /v1/models`.")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    stop: list[Stop] = Field(default_factory=list)
-    seed: int | None = Field(default=None, description="Negative ones are taken for none.")
-    n: int | None = Field(default=None, ge=1)
-    logit_bias: dict[str, float] | None = None
+    stop: list[Stop] = Field(default_factory=list, max_length=MAX_STOP_STRINGS)
+    seed: int | None = Field(
+        default=None,
+        ge=-(2**63 - 1),
+        le=2**63 - 1,
+        description="Negative ones are taken for none.",
+    )
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    logit_bias: Annotated[dict[TokenName, Bias], WithJsonSchema(BIASES_SCHEMA)] = Field(
+        default_factory=dict, max_length=MAX_BIASES
+    )
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: Ignored = None
+    user: IgnoredText = None
     service_tier: Tier = "auto"
-    metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    stop_token_ids: list[int] = Field(default_factory=list)
-    min_tokens: int | None = None
+    metadata: Metadata = Field(default_factory=dict, max_length=MAX_METADATA)
+    top_k: int | None = Field(default=None, ge=0, le=1_000_000)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    stop_token_ids: Annotated[list[TokenId], BeforeValidator(whole_ids)] = Field(
+        default_factory=list, max_length=MAX_STOP_TOKENS
+    )
+    min_tokens: int | None = Field(default=None, ge=0, le=MOST_TOKENS)
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
-    bad_words: list[Stop] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _streams(self) -> "TextRequest":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream: true")
-        return self
+    bad_words: list[Stop] = Field(default_factory=list, max_length=MAX_BAD_WORDS)
 
     @property
     def priority(self) -> Priority:
@@ -82,7 +111,7 @@ class TextRequest(Wire):
     @property
     def tells_usage(self) -> bool:
         """Whether a stream ends with a chunk of the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and self.stream_options.include_usage is True
 
     def params(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """The native params. `model` is what the model's own settings say of sampling, by the same names."""
@@ -90,7 +119,7 @@ class TextRequest(Wire):
         given = {
             native: value
             for name, native in self.NAMES.items()
-            if (value := getattr(self, name)) is not None and value != []
+            if (value := getattr(self, name)) not in (None, [], {})
         }
         if given.get("seed", 0) < 0:
             del given["seed"]

@@ -114,6 +114,23 @@ class Embeddings(BaseModel):
     usage: EmbeddingUsage
 
 
+class RankedDocument(BaseModel):
+    """A document by its place in the request. `document` is left out unless it was asked for."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, str] | None = None
+
+
+class Ranking(BaseModel):
+    """The best first. `id` is the job's, with `rerank-` for `job_`."""
+
+    id: str
+    model: str
+    results: list[RankedDocument]
+    usage: EmbeddingUsage
+
+
 class Error(BaseModel):
     """What went wrong. `code` is that of docs/errors.md, or OpenAI's where it has one for the same."""
 

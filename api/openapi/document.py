@@ -21,6 +21,7 @@ from api.openapi.request_schema import (
     by_model,
     job_request,
     json_input,
+    of_json_input,
     without_defaults,
 )
 from api.services import of
@@ -246,7 +247,10 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     _, requests = models_json_schema([(model, "validation") for model in sent])
     schemas: dict[str, Any] = described["$defs"]
     own = [name for name in requests["$defs"] if "properties" in schemas[name]]
-    return schemas | {name: without_defaults(schemas[name]) for name in own}
+    any_json = {"$ref": _REF.format(model=JSON_INPUT)}
+    return schemas | {
+        name: of_json_input(without_defaults(schemas[name]), any_json) for name in own
+    }
 
 
 def _by_name(models: Iterable[type[BaseModel] | None]) -> list[type[BaseModel]]:

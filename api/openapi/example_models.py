@@ -3,11 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from api.openapi.examples import ECHO_MODEL, EMBEDDING_MODEL, OWN_MODEL, TEXT_MODEL
+from api.openapi.examples import (
+    ECHO_MODEL,
+    EMBEDDING_MODEL,
+    OWN_MODEL,
+    RANKING_MODEL,
+    TEXT_MODEL,
+)
 from shared.domain.catalog import Catalog, ModelSpec
-from shared.domain.params import TEXT_ENGINES
+from shared.domain.params import ENGINES, TEXT_ENGINES
 
-_KINDS = {TEXT_MODEL: "text", EMBEDDING_MODEL: "embedding", ECHO_MODEL: "echo", OWN_MODEL: "own"}
+_KINDS = {
+    TEXT_MODEL: "text",
+    EMBEDDING_MODEL: "embedding",
+    RANKING_MODEL: "ranking",
+    ECHO_MODEL: "echo",
+    OWN_MODEL: "own",
+}
 
 
 class ExampleModels:
@@ -55,4 +67,4 @@ class ExampleModels:
 def _kind(spec: ModelSpec) -> str:
     if spec.engine in TEXT_ENGINES:
         return "text"
-    return spec.engine if spec.engine in _KINDS.values() else "own"
+    return spec.engine if spec.engine in ENGINES else "own"

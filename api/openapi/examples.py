@@ -8,6 +8,7 @@ from typing import Any
 TEXT_MODEL = "demo-llama"
 EMBEDDING_MODEL = "all-minilm"
 ECHO_MODEL = "echo"
+RANKING_MODEL = "my-ranker"
 OWN_MODEL = "my-model"
 
 _ID = "job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
@@ -97,6 +98,10 @@ REQUESTS: dict[str, Any] = {
         "webhook": {"url": "https://example.com/hooks/inference", "events": ["completed"]},
     },
     "embedding": {"model": EMBEDDING_MODEL, "input": ["first text", "second text"]},
+    "ranking": {
+        "model": RANKING_MODEL,
+        "input": {"query": "What is a generator?", "documents": ["first text", "second text"]},
+    },
     "echo": {"model": ECHO_MODEL, "prompt": "hello"},
     "own": {"model": OWN_MODEL, "input": {"whatever": "the engine takes"}},
 }

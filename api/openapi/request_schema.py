@@ -46,6 +46,19 @@ def json_input(reference: str) -> dict[str, Any]:
     }
 
 
+def of_json_input(schema: Any, any_json: Mapping[str, Any]) -> Any:
+    """A schema whose objects with members of any name hold `any_json`, what a request may hold of JSON."""
+    if isinstance(schema, list):
+        return [of_json_input(one, any_json) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found = {name: of_json_input(one, any_json) for name, one in schema.items()}
+    loose = found.get("additionalProperties", True) is True and "properties" not in found
+    if found.get("type") == "object" and loose:
+        found["additionalProperties"] = dict(any_json)
+    return found
+
+
 def job_request(plain: Mapping[str, Any], catalog: Catalog, json_reference: str) -> dict[str, Any]:
     """The schema of `JobRequest` for the models of a catalogue, made of pydantic's `plain` one.
 

@@ -46,6 +46,10 @@ ADVICE: dict[str, str] = {
         "Try again after `Retry-After`, with an `Idempotency-Key`: the request may have been "
         "taken. Operators: is Redis up, is `REDIS_URL` right?"
     ),
+    "still_running": (
+        "OpenAI routes only: the answer was held as long as clients wait for one. Send the same request "
+        "again: a retry of OpenAI's clients joins the job."
+    ),
     "storage_full": (
         "Try again after `Retry-After`; jobs that run go on. Operators: give Redis more memory "
         "(`maxmemory`, `EMBEDDED_REDIS_MAXMEMORY`), or keep less (`JOB_RETENTION_SEC`, `TENANT_MAX_BYTES`)."

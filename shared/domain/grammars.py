@@ -6,9 +6,16 @@ Here only its shape is checked. Whether it can be enforced, and at what cost, is
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SkipValidation, StringConstraints, model_validator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    SkipValidation,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
-from shared.domain.wire import Wire
+from shared.domain.wire import NULL, Wire
 
 MAX_GRAMMAR = 64 * 1024
 """Bytes of a schema in JSON, of a regular expression, of a Lark grammar."""
@@ -85,6 +92,21 @@ class ResponseFormat(Wire):
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError("json_schema belongs to type json_schema, and to no other")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """With `json_schema` where, and only where, that is the type."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        shown = handler.resolve_ref_schema(schema)
+        shown["if"] = {"properties": {"type": {"const": "json_schema"}}}
+        shown["then"] = {
+            "required": ["json_schema"],
+            "properties": {"json_schema": {"not": NULL}},
+        }
+        shown["else"] = {"properties": {"json_schema": NULL}}
+        return schema
 
     @property
     def grammar(self) -> dict[str, Any] | None:

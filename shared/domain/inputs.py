@@ -15,7 +15,7 @@ MAX_DOCUMENTS = 512
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
 
-def _whole_ids(given: Any) -> Any:
+def whole_ids(given: Any) -> Any:
     """1.0 is an integer to JSON Schema, so it is one here."""
     if isinstance(given, list) and any(type(value) is float for value in given):
         return [int(v) if type(v) is float and v.is_integer() else v for v in given]
@@ -25,7 +25,7 @@ def _whole_ids(given: Any) -> Any:
 TokenIds = Annotated[
     list[Annotated[int, Strict(), Field(ge=0, le=LARGEST_TOKEN_ID)]],
     Field(min_length=1, max_length=MAX_PROMPT_TOKENS, fail_fast=True),
-    BeforeValidator(_whole_ids),
+    BeforeValidator(whole_ids),
 ]
 """A prompt that is tokenised already."""
 TOKEN_IDS_SCHEMA = TypeAdapter(TokenIds).json_schema()

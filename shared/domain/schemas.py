@@ -59,6 +59,9 @@ def _pairs(given: Any) -> Any:
     return found
 
 
+Metadata = Annotated[dict[MetadataKey, MetadataValue], BeforeValidator(_pairs)]
+
+
 class WebhookRequest(Wire):
     """Whom to tell of a job's start and end."""
 
@@ -105,7 +108,7 @@ class JobRequest(Wire):
     webhook: WebhookRequest | None = Field(
         default=None, description="Sends the job there by Standard Webhooks; see docs/webhooks.md."
     )
-    metadata: Annotated[dict[MetadataKey, MetadataValue], BeforeValidator(_pairs)] = Field(
+    metadata: Metadata = Field(
         default_factory=dict, max_length=MAX_METADATA, description="Yours; comes back with the job."
     )
 

@@ -56,6 +56,7 @@ Channels: `events:ID` (every event of a job), `rouse:WORKER` (jobs wait, and it 
 `TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -163,3 +164,8 @@ def _arguments(lua: str, start: int) -> tuple[list[str], int]:
             begun = at + 1
         at += 1
     return [part if _PLAIN.fullmatch(part) else f"({part})" for part in parts if part], at
+
+
+def key_digest(idempotency_key: str) -> str:
+    """What stands for an idempotency key in Redis."""
+    return hashlib.sha256(idempotency_key.encode()).hexdigest()

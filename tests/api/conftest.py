@@ -46,6 +46,7 @@ models:
   full: {engine: echo, limits: {max_queued: 1}}
   llama: {engine: text-generation, path: weights, limits: {max_new_tokens: 64}}
   encoder: {engine: embedding, path: weights}
+  ranker: {engine: ranking, path: weights}
   own: {engine: "somebody.engine:Model"}
 """
     )

@@ -147,6 +147,7 @@ class HostMember:
     """One entry's access to a host: what it looks like to this entry, and room for its share of jobs."""
 
     def __init__(self, host: SharedHost, spec: ModelSpec, tenant: Tenant) -> None:
+        self.spec = spec
         self.tenant = tenant
         self._host = host
         self._name = spec.name

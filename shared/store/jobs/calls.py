@@ -1,6 +1,5 @@
 """Script calls of the job store: connection, keys, and what every part of the store needs of them."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,11 +15,6 @@ from shared.store.scripts import RETENTION, scripts
 
 ANY_TENANT = "*"
 UNBOUNDED = 2**53
-
-
-def key_digest(idempotency_key: str) -> str:
-    """What stands for an idempotency key in Redis."""
-    return hashlib.sha256(idempotency_key.encode()).hexdigest()
 
 
 class ScriptCalls:

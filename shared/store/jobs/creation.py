@@ -24,8 +24,9 @@ from shared.domain.records import NewJob, new_job_id, own_key
 from shared.domain.sharing import Result
 from shared.domain.states import JobState
 from shared.redis.connection import reachable
-from shared.store.jobs.calls import UNBOUNDED, key_digest
+from shared.store.jobs.calls import UNBOUNDED
 from shared.store.jobs.reading import Reading
+from shared.store.keys import key_digest
 from shared.store.rate_limits import decided, packed
 
 UNKNOWN_WAIT = 5

@@ -11,7 +11,8 @@ from shared.domain.records import JOB_ID, ModelStatus, Record
 from shared.domain.states import JobState
 from shared.redis.connection import reachable
 from shared.store.breaker import Breaker
-from shared.store.jobs.calls import ANY_TENANT, ScriptCalls, key_digest
+from shared.store.jobs.calls import ANY_TENANT, ScriptCalls
+from shared.store.keys import key_digest
 
 LIST_SCAN = 2_000
 """Jobs that a listing looks at for one page."""

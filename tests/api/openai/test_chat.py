@@ -114,8 +114,6 @@ def test_what_cannot_mean_anything_here_is_left_out(ignored: dict[str, Any]) -> 
         ({"functions": [{"name": "f"}]}, "tools"),
         ({"web_search_options": {}}, "searches"),
         ({"modalities": ["audio"]}, "modalities"),
-        ({"top_logprobs": 2}, "logprobs: true"),
-        ({"stream_options": {"include_usage": True}}, "stream: true"),
         ({"temprature": 1}, "temprature"),
         ({"tool_choice": "required"}, "tool_choice"),
     ],

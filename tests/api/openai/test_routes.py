@@ -82,6 +82,20 @@ def test_texts_are_embedded(
     assert answer.json["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
+def test_documents_are_ranked(
+    client: FlaskClient, worker: PlayedWorker, meanwhile: Meanwhile
+) -> None:
+    output = {"results": [{"index": 1, "score": 0.9}]}
+    meanwhile(lambda: worker.end(worker.take("ranker"), output=output, usage={}))
+    asked = {"model": "ranker", "query": "q", "documents": ["a", "b"], "top_n": 1}
+
+    answer = posted(client, "/v1/rerank", {**asked, "return_documents": True})
+
+    assert answer.json["results"] == [
+        {"index": 1, "relevance_score": 0.9, "document": {"text": "b"}}
+    ]
+
+
 def test_a_stream_tells_the_text_and_then_ends(
     client: FlaskClient, worker: PlayedWorker, meanwhile: Meanwhile
 ) -> None:
@@ -126,7 +140,7 @@ def test_a_job_that_fails_for_good_is_a_4xx_that_no_client_tries_again(
     ("body", "status", "param", "words"),
     [
         ({**CHAT, "model": "nobody"}, 404, None, "nobody"),
-        ({**CHAT, "model": "encoder"}, 400, None, "writes no text"),
+        ({**CHAT, "model": "encoder"}, 404, None, "writes no text"),
         ({**CHAT, "temprature": 1}, 400, "temprature", ""),
         ({**CHAT, "temperature": 3}, 400, "temperature", ""),
         ({"model": "llama"}, 400, "messages", ""),

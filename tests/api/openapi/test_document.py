@@ -123,13 +123,20 @@ def test_a_request_is_a_plain_object_to_generators(document: Any) -> None:
     assert request["required"] == ["model"]
     assert not {"anyOf", "oneOf", "allOf"} & set(request)
     assert request["properties"]["params"]["anyOf"][0]["type"] == "object"
-    assert request["properties"]["model"]["examples"] == ["echo", "full", "llama", "encoder", "own"]
+    assert request["properties"]["model"]["examples"] == [
+        "echo",
+        "full",
+        "llama",
+        "encoder",
+        "ranker",
+        "own",
+    ]
 
 
 def test_what_each_model_takes_stands_under_x_models(document: Any) -> None:
     models = document["x-models"]
 
-    assert list(models) == ["echo", "full", "llama", "encoder", "own"]
+    assert list(models) == ["echo", "full", "llama", "encoder", "ranker", "own"]
     assert models["llama"]["params"]["properties"]["max_new_tokens"]["maximum"] == 64
     assert "normalize" in models["encoder"]["params"]["properties"]
     assert models["own"]["params"] == {"$schema": DIALECT, "type": "object"}
@@ -179,6 +186,7 @@ def test_the_examples_name_models_that_are_served(
     assert {body["value"]["model"] for body in bodies.values()} == {
         "llama",
         "encoder",
+        "ranker",
         "echo",
         "own",
     }

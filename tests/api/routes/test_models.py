@@ -14,7 +14,7 @@ def test_every_model_of_the_catalogue_is_listed(client: FlaskClient) -> None:
     listed = ModelList.model_validate(client.get("/v1/models").json)
 
     models = {model.id: model for model in listed.data}
-    assert list(models) == ["echo", "full", "llama", "encoder", "own"]
+    assert list(models) == ["echo", "full", "llama", "encoder", "ranker", "own"]
     assert models["llama"].engine == "text-generation"
     assert models["llama"].limits.max_new_tokens == 64
     assert models["full"].limits.max_queued == 1

@@ -42,7 +42,10 @@ def test_an_engine_is_built_by_its_class() -> None:
 @pytest.mark.parametrize(
     ("engine", "complaint"),
     [
-        ("nonsense", "neither echo, embedding, text-generation, vllm nor package.module:Class"),
+        (
+            "nonsense",
+            "neither echo, embedding, pipeline, ranking, text-generation, vllm nor package.module:Class",
+        ),
         ("package:", "nor package.module:Class"),
         ("no_such_package.module:Class", "cannot import no_such_package.module"),
         (f"{__name__}:Missing", "has no class 'Missing'"),

@@ -12,11 +12,14 @@ LEAST, MOST = 8, 64
 
 
 def attach(model: Any, device: torch.device) -> None:
-    """Have a model's linear layers choose by their number of rows, where that pays."""
+    """Have a model's linear layers choose by their number of rows, where that pays.
+
+    A layer whose weights are fetched when it runs, as those on disk are, has a forward pass of its own.
+    """
     if device.type != "cpu":
         return
     for module in model.modules():
-        if type(module) is nn.Linear and module.weight.dtype == torch.float32:
+        if type(module) is nn.Linear and _plain(module):
             module.forward = partial(_linear, module)  # type: ignore[method-assign]
 
 
@@ -25,6 +28,10 @@ def detach(model: Any) -> None:
     for module in model.modules():
         if isinstance(vars(module).get("forward"), partial) and module.forward.func is _linear:
             del module.forward
+
+
+def _plain(layer: nn.Linear) -> bool:
+    return layer.weight.dtype == torch.float32 and "forward" not in vars(layer)
 
 
 def _linear(layer: nn.Linear, rows: torch.Tensor) -> torch.Tensor:
