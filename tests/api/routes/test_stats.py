@@ -35,7 +35,7 @@ def test_models_are_shown_with_what_they_did(client: FlaskClient, worker: Played
 
     models = {row.model: row for row in shown(client).models}
 
-    assert list(models) == ["echo", "full", "llama", "encoder", "own"]
+    assert list(models) == ["echo", "full", "llama", "encoder", "ranker", "own"]
     echo = models["echo"]
     assert echo.ended == {"succeeded": 1, "failed": 1}
     assert (echo.queue_depth, echo.running, echo.breaker.state) == (1, 0, "closed")
