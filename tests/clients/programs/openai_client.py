@@ -119,20 +119,22 @@ done = client.completions.create(
     model=MODEL, prompt="The function", max_tokens=8, temperature=0, logprobs=1
 )
 assert done.choices[0].text and done.choices[0].logprobs is not None, done
-streamed = client.completions.create(
+# The client's types want a reason in every chunk of a completion, and floats before it has decoded base64.
+lenient = OpenAI(base_url=f"{url}/v1", api_key=token)
+streamed = lenient.completions.create(
     model=MODEL, prompt="The function", max_tokens=8, temperature=0, stream=True
 )
 assert "".join(c.choices[0].text for c in streamed) == done.choices[0].text
 print("completion, at once and streamed")
 
 floats = client.embeddings.create(model=ENCODER, input=["one", "two"], encoding_format="float")
-packed = client.embeddings.create(model=ENCODER, input=["one", "two"])
+packed = lenient.embeddings.create(model=ENCODER, input=["one", "two"])
 assert [len(one.embedding) for one in floats.data] == [384, 384]
 assert (
     max(abs(a - b) for a, b in zip(floats.data[1].embedding, packed.data[1].embedding, strict=True))
     < 1e-6
 )
-raw = client.embeddings.with_raw_response.create(
+raw = lenient.embeddings.with_raw_response.create(
     model=ENCODER, input="one", encoding_format="base64"
 )
 vector = raw.http_response.json()["data"][0]["embedding"]
