@@ -8,7 +8,7 @@ from pydantic import Field
 from api.openai.ids import created, named
 from api.openai.sampling import TIERS, IgnoredObject, IgnoredText, TextRequest, refused
 from api.openai.usage import usage
-from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS, Message, Tool
+from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS, Message, NamedTool, Tool
 from shared.domain.grammars import ResponseFormat
 from shared.domain.schemas import Json, Priority
 
@@ -25,9 +25,7 @@ class ChatRequest(TextRequest):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
-    tool_choice: Literal["auto", "none"] | None = Field(
-        default=None, description="That a tool is called cannot be forced here."
-    )
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: str | None = Field(default=None, max_length=64)
@@ -53,8 +51,9 @@ class ChatRequest(TextRequest):
         `TextRequest.params`.
         """
         chat: dict[str, Any] = {"messages": given["messages"]}
-        if self.tools and self.tool_choice != "none":
-            chat["tools"] = given["tools"]
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            if given.get(name) is not None:
+                chat[name] = given[name]
         if kwargs := self._template_kwargs():
             chat["chat_template_kwargs"] = kwargs
         if self.continue_final_message:
@@ -67,6 +66,11 @@ class ChatRequest(TextRequest):
         if self.logprobs or self.top_logprobs:
             params |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
         return self.job_request(input=chat, params=params)
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer may call tools: where a call begins in it is known once it is complete."""
+        return bool(self.tools) and self.tool_choice != "none"
 
     def _template_kwargs(self) -> dict[str, Any]:
         """Settings of the template. Templates that know none of these names do not look at them."""

@@ -4,6 +4,7 @@ Neither `id:` nor `retry:` is ever sent: OpenAI's Python client takes a blank li
 seen one of them, and fails on it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class Said(msgspec.Struct):
 _SAID = msgspec.json.Decoder(Said)
 
 
-class Chunks:
+class Chunks(ABC):
     """The stream of one job, for one reader. `head` are the members that all chunks have.
 
     `choices` is how many texts the job makes. `tells_usage`: one chunk more at the end, with the usage, which
@@ -52,14 +53,14 @@ class Chunks:
     CLOSE: bytes
 
     @property
+    @abstractmethod
     def opening(self) -> bytes:
         """What a reader is told at once: that the stream has begun."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def heartbeat(self) -> bytes:
         """What a reader is told who has heard nothing for a while. Some count chunks, not comments."""
-        raise NotImplementedError
 
     def frame(self, event: Event) -> bytes | None:
         """See `Form.frame`. A text that begins anew cannot be told: clients would join both."""
@@ -84,10 +85,11 @@ class Chunks:
                 "message": "The job has no result.",
             }
             return self.broken(failed["code"], failed["message"])
+        texts = list(enumerate(chat.choices(job["output"])))
         chunks = [
-            self.chunk([self.last(index, choice)])
-            for index, choice in enumerate(chat.choices(job["output"]))
+            self.chunk([told]) for index, choice in texts for told in self.rest(index, choice)
         ]
+        chunks += [self.chunk([self.last(index, choice)]) for index, choice in texts]
         if self._tells_usage:
             chunks.append(_event({**self._head, "choices": [], "usage": usage(job["usage"] or {})}))
         return b"".join(chunks) + DONE
@@ -101,16 +103,47 @@ class Chunks:
         told = {"usage": None} if self._tells_usage else {}
         return _event({**self._head, "choices": choices, **told})
 
+    def rest(self, index: int, choice: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ARG002
+        """What of a choice is to be told before its last chunk, and has not been."""
+        return []
+
+    @abstractmethod
     def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
         """The last chunk's member for a choice."""
-        raise NotImplementedError
 
 
 class ChatChunks(Chunks):
-    """Of `POST /v1/chat/completions`. Each choice's first chunk has the role, in the order of the choices."""
+    """Of `POST /v1/chat/completions`. Each choice's first chunk has the role, in the order of the choices.
+
+    `whole`: what the model says is told once it is complete, so that calls of tools stand apart from it.
+    """
 
     OPEN = b'{"index":%d,"delta":{"content":'
     CLOSE = b'},"logprobs":null,"finish_reason":null}'
+
+    def __init__(
+        self, head: Mapping[str, Any], choices: int, *, tells_usage: bool, whole: bool = False
+    ) -> None:
+        super().__init__(head, choices, tells_usage=tells_usage)
+        self._whole = whole
+
+    def frame(self, event: Event) -> bytes | None:
+        """See `Form.frame`. What nobody was told yet can begin anew."""
+        return b"" if self._whole else super().frame(event)
+
+    def rest(self, index: int, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """See `Chunks.rest`. A call has its id and name in its first chunk only."""
+        if not self._whole:
+            return []
+        said = chat.message(choice)
+        deltas = [{name: said[name]} for name in ("reasoning_content", "content") if said.get(name)]
+        for number, call in enumerate(said.get("tool_calls") or ()):
+            called = call["function"]
+            begun = {"name": called["name"], "arguments": ""}
+            first = {"index": number, "id": call["id"], "type": "function", "function": begun}
+            more = {"index": number, "function": {"arguments": called["arguments"]}}
+            deltas += [{"tool_calls": [first]}, {"tool_calls": [more]}]
+        return [_choice(index, delta) for delta in deltas]
 
     @property
     def opening(self) -> bytes:

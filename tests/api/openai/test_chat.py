@@ -45,9 +45,9 @@ def test_messages_and_tools_go_to_the_template_as_they_came() -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}]
 
     assert asked(messages=messages, tools=tools)["input"] == {"messages": messages, "tools": tools}
-    assert asked(messages=messages, tools=tools, tool_choice="none")["input"] == {
-        "messages": messages
-    }
+    free = asked(messages=messages, tools=tools, tool_choice="none", parallel_tool_calls=False)
+    assert free["input"]["tool_choice"] == "none"
+    assert free["input"]["parallel_tool_calls"] is False
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_cannot_mean_anything_here_is_left_out(ignored: dict[str, Any]) -> 
         ({"web_search_options": {}}, "searches"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"temprature": 1}, "temprature"),
-        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "any"}, "tool_choice"),
     ],
 )
 def test_what_would_change_the_meaning_is_refused(given: dict[str, Any], words: str) -> None:

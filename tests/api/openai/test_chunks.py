@@ -129,3 +129,32 @@ def test_completions_have_text() -> None:
         ("Hi", None),
         ("", "length"),
     ]
+
+
+def test_an_answer_that_may_call_tools_is_told_when_it_is_complete() -> None:
+    stream = ChatChunks(HEAD, 1, tells_usage=False, whole=True)
+    calls = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        for n in range(2)
+    ]
+    said = {"role": "assistant", "content": "So:", "reasoning_content": "hm", "tool_calls": calls}
+    output = {"text": "…", "finish_reason": "tool_calls", "message": said}
+    job = {"status": "succeeded", "output": output, "usage": {}, "error": None}
+
+    assert stream.frame(token("<tool_call>")) == b""
+    assert stream.frame(Event(EventId(2, 1), "reset", b"{}")) == b""
+    *told, last = (chunk["choices"][0] for chunk in chunks(stream.finish(job)))
+
+    assert [choice["delta"] for choice in told[:2]] == [
+        {"reasoning_content": "hm"},
+        {"content": "So:"},
+    ]
+    deltas = [choice["delta"]["tool_calls"][0] for choice in told[2:]]
+    assert [(one["index"], one.get("id")) for one in deltas] == [
+        (0, "call_0"),
+        (0, None),
+        (1, "call_1"),
+        (1, None),
+    ]
+    assert "".join(one["function"]["arguments"] for one in deltas[:2]) == "{}"
+    assert last["finish_reason"] == "tool_calls"
