@@ -13,8 +13,6 @@ from shared.domain.grammars import ResponseFormat
 from shared.domain.schemas import Json, Priority
 
 PREFIX = "chatcmpl-"
-FINISH_REASONS = {"length": "length", "tool_calls": "tool_calls"}
-"""By the native reason; every other text has come to its end by itself: `stop`."""
 
 
 class ChatRequest(TextRequest):
@@ -129,8 +127,10 @@ def message(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Why a choice has ended."""
-    return FINISH_REASONS.get(choice["finish_reason"], "stop")
+    """Why a choice has ended: no room, calls of tools, or by itself, whatever the native reason."""
+    if choice["finish_reason"] == "length":
+        return "length"
+    return "tool_calls" if (choice.get("message") or {}).get("tool_calls") else "stop"
 
 
 def logprobs(choice: Mapping[str, Any]) -> dict[str, Any] | None:

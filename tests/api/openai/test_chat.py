@@ -160,7 +160,7 @@ def test_choices_reasoning_and_calls() -> None:
             {
                 "index": 1,
                 "text": "b",
-                "finish_reason": "tool_calls",
+                "finish_reason": "stop",
                 "message": {"content": None, "reasoning_content": "hm", "tool_calls": calls},
             },
         ],

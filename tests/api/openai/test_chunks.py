@@ -138,7 +138,7 @@ def test_an_answer_that_may_call_tools_is_told_when_it_is_complete() -> None:
         for n in range(2)
     ]
     said = {"role": "assistant", "content": "So:", "reasoning_content": "hm", "tool_calls": calls}
-    output = {"text": "…", "finish_reason": "tool_calls", "message": said}
+    output = {"text": "…", "finish_reason": "stop", "message": said}
     job = {"status": "succeeded", "output": output, "usage": {}, "error": None}
 
     assert stream.frame(token("<tool_call>")) == b""
