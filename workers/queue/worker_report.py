@@ -59,13 +59,14 @@ def _consumed_by_others(store: JobStore, model: str, worker: str) -> bool:
 
 def _state(executor: Executor, doorbells: Doorbells, *, healthy: bool) -> str:
     """The engine's state; busy with jobs; unhealthy where doorbells do not come, or jobs wait, there is room
-    and none is taken. It starts until its first doorbell has come.
+    and none is taken. It starts until its first doorbell has come, or until it has rung so often in vain that
+    only another worker can have taken what it rang.
     """
     state = executor.engine.state.value
     if state != EngineState.READY:
         return state
     if not healthy:
         return "unhealthy"
-    if doorbells.heard_seconds is None:
+    if doorbells.heard_seconds is None and not doorbells.deaf:
         return EngineState.STARTING.value
     return "busy" if executor.active else state
