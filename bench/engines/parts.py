@@ -16,7 +16,8 @@ from bench.engines.states import states
 from bench.engines.streaming import delays, system
 from bench.engines.workload import Demand, beginning_alike, demands, sentences
 from bench.figures import percentile
-from shared.domain.catalog import DEFAULT_CATALOGUE, ModelSpec
+from shared.domain.catalog import ModelSpec
+from shared.domain.catalog_file import DEFAULT_CATALOGUE
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 

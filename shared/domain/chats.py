@@ -186,7 +186,10 @@ class Message(Wire):
         shown["required"] = ["role"]
         shown["properties"]["content"] = or_null(shown["properties"]["content"])
         assistant = {"properties": {"role": {"const": "assistant"}}}
-        calls = {"required": ["tool_calls"], "properties": {"tool_calls": {"type": "array", "items": {}}}}
+        calls = {
+            "required": ["tool_calls"],
+            "properties": {"tool_calls": {"type": "array", "items": {}}},
+        }
         called = {"properties": {"tool_calls": {"minItems": 1}}}
         shown["if"] = {"required": ["content"], "properties": {"content": {"not": NULL}}}
         shown["else"] = {"allOf": [assistant, calls, called]}

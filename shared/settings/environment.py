@@ -26,7 +26,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from shared.domain.catalog import Catalog, load_catalog
+from shared.domain.catalog import Catalog
+from shared.domain.catalog_file import load_catalog
 from shared.domain.errors import ConfigError
 from shared.redis.address import RedisAddress, with_ca_file
 from shared.settings.values import endpoint_limits, networks, origins

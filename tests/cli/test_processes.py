@@ -10,7 +10,8 @@ from honcho.environ import parse_procfile
 from cli.main import main
 from cli.processes import process_lines
 from shared import broker
-from shared.domain.catalog import DEFAULT_CATALOGUE, Catalog, ModelSpec
+from shared.domain.catalog import Catalog, ModelSpec
+from shared.domain.catalog_file import DEFAULT_CATALOGUE
 from shared.settings.surroundings import foreign, services
 from tests.foreign import SURROUNDINGS
 

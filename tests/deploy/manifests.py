@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cli.processes import process_lines
-from shared.domain.catalog import load_catalog
+from shared.domain.catalog_file import load_catalog
 from tests.deploy.commands import ROOT
 from tests.deploy.kustomize import Document
 

@@ -12,7 +12,7 @@ import yaml
 
 from api.app import create_app
 from api.openapi.document import TABLE
-from shared.domain.catalog import load_catalog
+from shared.domain.catalog_file import load_catalog
 from shared.domain.parsing import parse_request
 from shared.settings import load_settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, steps

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.catalog import load_catalog
+from shared.domain.catalog_file import load_catalog
 from shared.domain.errors import InputRefused
 from tests.engine_driver import Ran, drive
 from workers.engines.base import Engine, Failed, Work

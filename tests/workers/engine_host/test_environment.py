@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.domain.catalog import OWN_SECRETS
+from shared.domain.catalog_file import OWN_SECRETS
 from shared.domain.errors import ConfigError
 from workers.engine_host.environment import OURS, host_environment
 

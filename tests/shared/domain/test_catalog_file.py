@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.catalog import load_catalog
+from shared.domain.catalog_file import load_catalog
 from shared.domain.errors import ConfigError, UnknownModel
 
 
