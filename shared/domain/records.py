@@ -53,6 +53,7 @@ class NewJob(msgspec.Struct, frozen=True):
     `share` what it has in common with others that ask the same, None where it runs for itself,
     `expected` how many bytes it is expected to write: counted for its tenant until it has ended.
     `key_ttl` is how many seconds `idempotency_key` names the job.
+    `asked` is what its client asked in a dialect (JSON), kept for as long as the job; empty: nothing.
     `takes_key`: a job is made whatever `idempotency_key` names, and the key names this one from now on.
     """
 
@@ -74,6 +75,7 @@ class NewJob(msgspec.Struct, frozen=True):
     key_ttl: int = 24 * 3600
     takes_key: bool = False
     expected: int = 0
+    asked: bytes = b""
 
 
 class Claim(msgspec.Struct, frozen=True):

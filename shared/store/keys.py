@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
 | `request:ID` | string | what its worker gets, JSON | as the record, to the end; dead letters keep it |
+| `asked:ID` | string | what its client asked in a dialect, JSON, where that is kept | as the record |
 | `log:ID` | stream | the job's events, ids `<attempt>-<seq>`, from the second on | as the record |
 | `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
 | `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
@@ -63,6 +64,7 @@ from dataclasses import dataclass
 TEMPLATES = {
     "job": ("job", "id"),
     "request": ("request", "id"),
+    "asked": ("asked", "id"),
     "log": ("log", "id"),
     "lane": ("lane", "model", "class", "tenant"),
     "active": ("active", "model", "class"),

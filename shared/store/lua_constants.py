@@ -30,6 +30,8 @@ RATE_SLOTS = 60
 """Parts of a rate limit's sliding window; a unit counts until its part has left the window wholly."""
 BELL_MS = 5000
 """For which a doorbell counts as being on its way."""
+ASKED_BYTES = 110
+"""What a job's `asked` takes beside its own bytes: see lua/lib/storage.lua."""
 
 Value = str | int | float | Sequence[str]
 
@@ -50,6 +52,7 @@ def constants(retention: int) -> Mapping[str, str]:
         "CREATED_DATA": CREATED.data.decode(),
         "MAX_CRASHES": MAX_CRASHES,
         "BELL_MS": BELL_MS,
+        "ASKED_BYTES": ASKED_BYTES,
         "CLAIM_FIELDS": CLAIM_FIELDS,
         "FIGURES": FIGURES,
         "USAGE_SECONDS": USAGE_DAYS * 86400,

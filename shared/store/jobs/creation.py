@@ -27,6 +27,7 @@ from shared.redis.connection import reachable
 from shared.store.jobs.calls import UNBOUNDED
 from shared.store.jobs.reading import Reading
 from shared.store.keys import key_digest
+from shared.store.lua_constants import ASKED_BYTES
 from shared.store.rate_limits import decided, packed
 
 UNKNOWN_WAIT = 5
@@ -74,7 +75,7 @@ class Creation(Reading):
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
             job.request, share, int(bool(reply_channel)), most, _footprint(job),
-            int(job.takes_key),
+            int(job.takes_key), job.asked,
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
@@ -113,7 +114,8 @@ class Creation(Reading):
             pipe = self.redis.pipeline(transaction=False)
             pipe.get(self.keys("request", job_id))
             pipe.hget(self.keys("job", job_id), "webhook")
-            request, webhook = pipe.execute()
+            pipe.get(self.keys("asked", job_id))
+            request, webhook, asked = pipe.execute()
         if request is None:
             raise InputGone("The input was at fault, so it is no longer kept. Submit another one.")
         lifetime = (int(fields["deadline"]) - int(fields["created"])) / 1000
@@ -132,6 +134,7 @@ class Creation(Reading):
             webhook=(webhook or b"").decode(),
             idempotency_key=own_key("retry", job_id),
             body_digest="retry",
+            asked=asked or b"",
         )
         outcome = self.create(
             again, max_queued=max_queued, tenant_max=tenant_max, max_bytes=max_bytes
@@ -150,7 +153,8 @@ class Creation(Reading):
 def _footprint(job: NewJob) -> int:
     """Bytes that the job takes in Redis beside what every job does."""
     metadata = sum(len(name) + len(value) for name, value in job.metadata.items())
-    return len(job.request) + len(job.webhook) + metadata + job.expected
+    asked = ASKED_BYTES + len(job.asked) if job.asked else 0
+    return len(job.request) + len(job.webhook) + metadata + asked + job.expected
 
 
 def _outcome(job: NewJob, reply: list[Any], quota: Decision | None, most: int) -> Outcome:

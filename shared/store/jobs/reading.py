@@ -35,6 +35,18 @@ class Reading(ScriptCalls):
             start if start >= 0 else None,
         )
 
+    def asked(self, job_id: str, tenant: str) -> tuple[Record, bytes]:
+        """A job of this tenant, and what its client asked in the words of a dialect.
+
+        Raises `JobNotFound`, also for a job of which that is not kept.
+        """
+        record = self.get(job_id, tenant)
+        with reachable():
+            asked = cast(bytes | None, self.redis.get(self.keys("asked", job_id)))
+        if asked is None:
+            raise JobNotFound(job_id)
+        return record, asked
+
     def named_by(self, idempotency_key: str, tenant: str) -> Record | None:
         """The job of this tenant that an idempotency key names now, None where there is none."""
         with reachable():

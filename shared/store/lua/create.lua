@@ -6,8 +6,8 @@
 --   caller knows it already, else '', what the request is charged (lib/rates.lua) or '', the request, what it shares
 --   with others (lib/flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
 --   tenant may hold (lib/storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
---   them, '1' if the idempotency key is to name this job whatever it named before, then the record's fields,
---   each behind its name: model, tenant, class, cost, and what else there is.
+--   them, '1' if the idempotency key is to name this job whatever it named before, what its client asked or '',
+--   then the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
 -- Returns, packed as msgpack, since Redis writes each item of an array to the socket by itself:
 --   {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an earlier call
 --   made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
@@ -21,9 +21,9 @@ local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
 local charges, request, share, home = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1'
 local most_bytes, bytes = tonumber(ARGV[17]), JOB_BYTES + tonumber(ARGV[18])
-local takes_key = ARGV[19] == '1'
-local RECORD = 20
-local model, tenant, class, cost = ARGV[21], ARGV[23], ARGV[25], ARGV[27]
+local takes_key, asked = ARGV[19] == '1', ARGV[20]
+local RECORD = 21
+local model, tenant, class, cost = ARGV[22], ARGV[24], ARGV[26], ARGV[28]
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
 local INDEX_MAX = 100000
 local NEXT_PROBE_MS = 1000
@@ -101,6 +101,10 @@ local function insert_job(estimate, ...)
   redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
     'attempt', '0', 'head', CREATED, 'bytes', int(bytes), unpack(ARGV, RECORD))
   if estimate then redis.call('HSET', record, 'estimate', int(estimate)) end
+  if asked ~= '' then
+    redis.call('HSET', record, 'asked', #asked)
+    redis.call('SET', key.asked(id), asked, 'EX', int(ttl))
+  end
   redis.call('EXPIRE', record, int(ttl))
   redis.call('ZADD', key.index(tenant), 0, id)
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.

@@ -7,7 +7,7 @@ local second = math.floor(now / 1000)
 local job = load(id)
 if not job or job.tenant ~= tenant then return 'missing' end
 if job.state == 'queued' or job.state == 'running' then return job.state end
-redis.call('DEL', key.job(id), key.request(id), key.log(id))
+redis.call('DEL', key.job(id), key.request(id), key.asked(id), key.log(id))
 redis.call('ZREM', key.index(tenant), id)
 if job.bytes then count_bytes(tenant, ended_going(job.finished), -job.bytes) end
 if job.output_of then outputs().release(job.output_of, tenant, second) end

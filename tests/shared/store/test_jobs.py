@@ -181,6 +181,24 @@ def test_the_request_of_a_job_is_kept_only_where_it_was_not_at_fault(
     assert bool(store.redis.exists(store.keys("request", job_id))) is dead
 
 
+def test_what_was_asked_in_a_dialect_goes_with_its_job(store: JobStore) -> None:
+    job_id, plain = submit(store, asked=b'{"input":"x"}').id, submit(store).id
+    name = store.keys("asked", job_id)
+    assert store.redis.ttl(name) == store.redis.ttl(store.keys("job", job_id))
+    claim(store, room=2)
+    store.write([Finish(job_id, 1, JobState.SUCCEEDED)])
+
+    record, asked = store.asked(job_id, "t")
+
+    assert (record.state, asked) == (JobState.SUCCEEDED, b'{"input":"x"}')
+    assert 0 < store.redis.ttl(name) <= store.retention
+    for unknown, tenant in ((plain, "t"), (job_id, "other")):
+        with pytest.raises(JobNotFound):
+            store.asked(unknown, tenant)
+    store.delete(job_id, "t")
+    assert not store.redis.exists(name)
+
+
 def test_a_job_whose_input_was_at_fault_cannot_be_tried_again(store: JobStore) -> None:
     job_id = submit(store).id
     claim(store)

@@ -69,7 +69,11 @@ def age(store: JobStore, seconds: int, tenant: str = "t") -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["waiting", "ended", "streamed", "large", "failed", "idempotent", "webhook", "answered"]
+    "kind",
+    [
+        *("waiting", "ended", "streamed", "large", "failed", "idempotent", "webhook", "answered"),
+        "asked",
+    ],
 )
 def test_what_is_counted_is_what_redis_takes(store: JobStore, kind: str) -> None:
     """To a third: Valkey 9 takes a quarter less than Redis 7, whose bytes are the ones that are counted."""
@@ -81,6 +85,8 @@ def test_what_is_counted_is_what_redis_takes(store: JobStore, kind: str) -> None
     }
     if kind == "webhook":
         fields["webhook"] = HOOK
+    if kind == "asked":
+        fields["asked"] = b"a" * 400
     if kind == "answered":
         fields["share"] = Share("d" * 43, 60, 100, speaks=True)
         submit(store, **fields)

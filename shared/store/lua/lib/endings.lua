@@ -6,7 +6,7 @@ local DEAD_MAX = 10000
 -- Who shared its run is told in flights.lua, which ends jobs itself: whoever ends jobs includes that one.
 local flights
 
--- What an ended job is counted with from now on; `kept`: bytes of its output, usage and request.
+-- What an ended job is counted with from now on; `kept`: bytes of its output, usage, request and what was asked.
 local function count_ended(job, now, kept)
   local logged = log_bytes(job.said)
   local bytes = (job.refers and REFERRING_BYTES or ENDED_BYTES) + #(job.metadata or '') + #(job.webhook or '')
@@ -58,6 +58,10 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
     kept = kept + redis.call('STRLEN', key.request(job.id))
   else
     redis.call('DEL', key.request(job.id))
+  end
+  if job.asked then
+    redis.call('EXPIRE', key.asked(job.id), int(retention))
+    kept = kept + ASKED_BYTES + tonumber(job.asked)
   end
   count_ended(job, now, kept)
   save(job)

@@ -17,6 +17,7 @@
 --   webhook                              who is told of its start and its end (outbox.lua)
 --   share flight followed follows        what it shares with jobs that ask the same (flights.lua)
 --   cached                               '1' when its result is another job's
+--   asked                                how many bytes key.asked has, which is kept with the record
 --   output_of                            what it refers to in place of an output of its own (outputs.lua)
 --   unlogged                             '1' where its events are told by its record: it ended when it was made
 --   bytes said                           what it is counted with (storage.lua); while it lives the bytes of its events apart
