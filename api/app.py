@@ -16,6 +16,8 @@ from api.http.protection import protect, share
 from api.http.request_target import require_plain
 from api.openai.routes import openai
 from api.openapi.document import openapi
+from api.replicate.model_routes import replicate_models
+from api.replicate.routes import replicate
 from api.routes.dead_letters import dead_letters
 from api.routes.deliveries import deliveries
 from api.routes.docs import docs
@@ -54,7 +56,8 @@ from shared.webhooks.secrets import WebhookSecrets
 _flask_request: Any = flask.request
 
 GROUPS = (
-    *(jobs, streams, infer, openai, dead_letters, deliveries, webhooks),
+    *(jobs, streams, infer, openai, replicate, replicate_models),
+    *(dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
 )
 

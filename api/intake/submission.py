@@ -39,7 +39,7 @@ class Submission(msgspec.Struct, frozen=True):
 def read_submission(here: RequestContext) -> Submission:
     """A request as a job. Raises `JobsError` for everything that is wrong with it."""
     asked = sent(here)
-    return submission_of(here, asked, _digest(asked.body) if asked.key is not None else "")
+    return submission_of(here, asked, digest_of(asked.body) if asked.key is not None else "")
 
 
 def submission_of(here: RequestContext, asked: Sent, digest: str) -> Submission:
@@ -121,5 +121,6 @@ def _seed(given: object) -> int:
     return random.getrandbits(63)
 
 
-def _digest(body: dict[str, object]) -> str:
+def digest_of(body: dict[str, object]) -> str:
+    """What tells a body from others of the same idempotency key, whatever the order of its members."""
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()

@@ -27,6 +27,7 @@ class ExampleModels:
 
     def __init__(self, catalog: Catalog) -> None:
         specs = list(catalog)
+        self._first = specs[0]
         self._of_kind = {_kind(spec): spec for spec in reversed(specs)}
         self._names = {
             written: self._of_kind.get(kind, specs[0]).name for written, kind in _KINDS.items()
@@ -44,7 +45,8 @@ class ExampleModels:
         """An example with the catalogue's names, wherever it names a model."""
         if isinstance(example, str):
             for written, name in self._names.items():
-                if example == written or f'"{written}"' in example or f".{written}@" in example:
+                whole = example == written or example.endswith(f"/{written}")
+                if whole or f'"{written}"' in example or f".{written}@" in example:
                     return example.replace(written, name)
             return example
         if isinstance(example, list):
@@ -54,7 +56,9 @@ class ExampleModels:
         return example
 
     def _model_of(self, body: Any) -> ModelSpec | None:
-        return self._of_kind.get(_KINDS[body.get("data", body)["model"]])
+        """The model that a body is for; of one that names none in a member of that name, any."""
+        model = body.get("data", body).get("model")
+        return self._first if model is None else self._of_kind.get(_KINDS[model])
 
     def _within_limits(self, body: Any) -> Any:
         spec, params = self._model_of(body), body.get("params", {})

@@ -4,13 +4,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api.http.answers import document
+from api.http.answers import document, links
 from api.http.auth import require_operator
 from api.http.operations import Answer, Operations, Parameter
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from api.openapi import examples
 from api.openapi.request_schema import DIALECT, model_schemas, output_schema
+from api.replicate import examples as of_replicate
+from api.replicate.models import model as replicate_model
+from api.replicate.schemas import ReplicateModel
 from shared.domain.breaker import BreakerState, BreakerStatus
 from shared.domain.catalog import Batch, Catalog, Limits, ModelSpec
 from shared.domain.records import ModelStatus
@@ -24,6 +27,13 @@ PLACE = frozenset({"name", "host", "pid", "engine_pid"})
 """What a worker's report tells of the machine that it runs on."""
 
 models = Operations("models", __name__)
+
+LISTED = {
+    **examples.MODELS,
+    "results": [of_replicate.LISTED_MODEL],
+    "next": None,
+    "previous": None,
+}
 
 MODEL = Parameter(
     "model",
@@ -100,13 +110,16 @@ class ModelDetail(Model):
 
 
 class ModelList(BaseModel):
+    """All models at once: for clients of this API and OpenAI's in `data`, for Replicate's in `results`."""
+
     object: Literal["list"] = "list"
     data: list[Model]
+    results: list[ReplicateModel]
+    next: None = None
+    previous: None = None
 
 
-@models.operation(
-    "GET", "/v1/models", answers={200: Answer("The models.", ModelList, examples.MODELS)}
-)
+@models.operation("GET", "/v1/models", answers={200: Answer("The models.", ModelList, LISTED)})
 def list_models(here: RequestContext) -> Reply:
     """List the models
 
@@ -118,7 +131,19 @@ def list_models(here: RequestContext) -> Reply:
         describe(services.catalog, spec.name, services.store.status(spec.name), operates=operates)
         for spec in services.catalog
     ]
-    return document(ModelList(data=found).model_dump(mode="json"))
+    base = links(here).base
+    return document(
+        {
+            "object": "list",
+            "data": [one.model_dump(mode="json") for one in found],
+            "results": [
+                replicate_model(services.catalog, spec, base, described=False)
+                for spec in services.catalog
+            ],
+            "next": None,
+            "previous": None,
+        }
+    )
 
 
 @models.operation(

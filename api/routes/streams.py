@@ -55,17 +55,24 @@ def job_events(here: RequestContext, job_id: str) -> Response:
     connection breaks, come back with the id of the last event; browsers do so by themselves. With a ticket
     the stream opens even while the job store is away, and waits for it.
     """
-    cursor, services = cursor_asked_for(here), here.services
+    return followed(here, job_id, cursor_asked_for(here), NativeForm(links(here)))
+
+
+def followed(here: RequestContext, job_id: str, cursor: EventId | None, form: Form) -> Response:
+    """The events of a job of the caller's after a cursor, told in `form`.
+
+    Raises as `resumed`, and `JobNotFound`.
+    """
+    services = here.services
     try:
         record = services.store.get(job_id, here.caller.tenant)
     except StoreUnavailable:
         if here.caller is not TICKET_CLIENT or here.request.method == "HEAD":
             raise
         # Browsers' readers, who come with a ticket, give up for good at any answer but 200.
-        form = NativeForm(links(here))
         reading = Reading(services, Connection(here.environ), form, cursor)
         return _answer(AwaitedStream(services, reading.connection, partial(reading.found, job_id)))
-    return resumed(here, record, cursor)
+    return resumed(here, record, cursor, form)
 
 
 def cursor_asked_for(here: RequestContext) -> EventId | None:

@@ -76,7 +76,10 @@ ADVICE: dict[str, str] = {
     "internal_error": (
         "Try again. If it stays, report `request_id`: the server's log has the cause under it."
     ),
-    "invalid_input": "The engine refused this input; `detail` says why. Change the input.",
+    "invalid_input": (
+        "The engine refused this input, or a prediction's `input` has members that its model does not "
+        "take; `detail` says why. Change the input."
+    ),
     "prompt_too_long": "Shorten the prompt; `limits.max_prompt_tokens` in `GET /v1/models` is the bound.",
     "poison_input": (
         "The model failed on this input, and not on others beside it or shortly before. Change the"
