@@ -10,7 +10,8 @@ _URL = f"http://127.0.0.1:8080/v1/predictions/{_ID}"
 _AT = "2025-11-22T21:45:00.000Z"
 
 INPUT: dict[str, Any] = {"prompt": "The function returns", "max_new_tokens": 16}
-BY_VERSION: dict[str, Any] = {
+BY__OUTPUT = {"type": "array", "items": {"type": "string"}, "x-cog-array-type": "iterator"}
+VERSION: dict[str, Any] = {
     "version": {"version": full_name(TEXT_MODEL), "input": {"prompt": "The function returns"}},
 }
 BY_NAME: dict[str, Any] = {"text": {"input": {"prompt": "The function returns"}}}
@@ -60,7 +61,7 @@ VERSION: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": full_name(TEXT_MODEL), "version": version_id(TEXT_MODEL)},
         "paths": {},
-        "components": {"schemas": {"Input": {"type": "object"}, "Output": {"type": "array"}}},
+        "components": {"schemas": {"Input": {"type": "object"}, "Output": _OUTPUT}},
     },
 }
 VERSIONS: dict[str, Any] = {"results": [VERSION], "next": None, "previous": None}
