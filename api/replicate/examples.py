@@ -10,8 +10,7 @@ _URL = f"http://127.0.0.1:8080/v1/predictions/{_ID}"
 _AT = "2025-11-22T21:45:00.000Z"
 
 INPUT: dict[str, Any] = {"prompt": "The function returns", "max_new_tokens": 16}
-BY__OUTPUT = {"type": "array", "items": {"type": "string"}, "x-cog-array-type": "iterator"}
-VERSION: dict[str, Any] = {
+BY_VERSION: dict[str, Any] = {
     "version": {"version": full_name(TEXT_MODEL), "input": {"prompt": "The function returns"}},
 }
 BY_NAME: dict[str, Any] = {"text": {"input": {"prompt": "The function returns"}}}
@@ -53,6 +52,7 @@ event: done
 data: {}
 
 """
+_OUTPUT = {"type": "array", "items": {"type": "string"}, "x-cog-array-type": "iterator"}
 VERSION: dict[str, Any] = {
     "id": version_id(TEXT_MODEL),
     "created_at": _AT,
