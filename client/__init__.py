@@ -3,7 +3,7 @@
 from client.client import Client
 from client.delivery import Delivery
 from client.errors import ApiError, ClientError, ConnectionFailed
-from client.event import Event, text_of
+from client.event import Event, message_of, text_of
 from client.job import Job, JobError, JobFailed
 from client.model import Model, Readiness
 
@@ -19,5 +19,6 @@ __all__ = [
     "JobFailed",
     "Model",
     "Readiness",
+    "message_of",
     "text_of",
 ]

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec.structs import replace
 
 from shared.domain.events import Prefix
+from shared.domain.parts import Message
 from workers.engines.base import Engine, Failed, Finished, Piece, Step, Work
 
 MOST_STEPS = 5000
@@ -61,7 +63,22 @@ def resumed(work: Work, pieces: Iterable[Piece]) -> Work:
     said = list(pieces)
     count = 1 + max((piece.choice for piece in said), default=0)
     first, *further = (prefix_of(said, choice) for choice in range(count))
-    return replace(work, text=first.text, token_ids=first.token_ids, further=tuple(further))
+    return replace(
+        work,
+        text=first.text,
+        token_ids=first.token_ids,
+        further=tuple(further),
+        finish_reason=first.finish_reason,
+    )
+
+
+def message_of(pieces: Iterable[Piece], choice: int = 0) -> dict[str, Any]:
+    """What the parts of these pieces add up to."""
+    message = Message()
+    for piece in pieces:
+        if piece.choice == choice:
+            message.add(piece.parts or ())
+    return message.to_json()
 
 
 def prefix_of(pieces: Iterable[Piece], choice: int = 0) -> Prefix:
@@ -70,4 +87,5 @@ def prefix_of(pieces: Iterable[Piece], choice: int = 0) -> Prefix:
     return Prefix(
         "".join(piece.text for piece in said),
         tuple(token for piece in said for token in piece.token_ids),
+        said[-1].finish_reason if said else "",
     )

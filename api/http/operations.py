@@ -35,12 +35,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A successful answer. `headers` maps a header's name to what it says."""
+    """A successful answer. `headers` maps a header's name to what it says, `events` of a stream an event's
+    name to its data's schema.
+    """
 
     description: str
     model: type[BaseModel] | None = None
     example: Any = None
     media: str = JSON
+    events: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

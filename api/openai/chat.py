@@ -67,7 +67,7 @@ class ChatRequest(TextRequest):
 
     @property
     def may_call(self) -> bool:
-        """Whether the answer may call tools: where a call begins in it is known once it is complete."""
+        """Whether the answer may call tools."""
         return bool(self.tools) and self.tool_choice != "none"
 
     def _template_kwargs(self) -> dict[str, Any]:

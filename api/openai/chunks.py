@@ -14,6 +14,7 @@ from api.openai import chat, completions
 from api.openai.errors import stream_error
 from api.openai.usage import usage
 from shared.domain.events import Event, one_line
+from shared.domain.parts import Content, Part, Reasoning, parts_of
 from shared.domain.records import Record
 
 RESET = "The model began its text anew, and what this stream has told is not part of it. Ask again."
@@ -23,10 +24,11 @@ _DECODE = msgspec.json.Decoder().decode
 
 
 class Said(msgspec.Struct):
-    """The data of a `token` event. `text` is JSON already."""
+    """The data of a `token` event. `text` is JSON already; `parts` where the text answers a chat."""
 
     text: msgspec.Raw
     choice: int = 0
+    parts: list[Part] | None = None
 
 
 _SAID = msgspec.json.Decoder(Said)
@@ -66,7 +68,10 @@ class Chunks(ABC):
         """See `Form.frame`. A text that begins anew cannot be told: clients would join both."""
         if event.kind != "token":
             return None if event.kind == "reset" else b""
-        said = _SAID.decode(event.data)
+        return self.told(_SAID.decode(event.data))
+
+    def told(self, said: Said) -> bytes:
+        """The chunks that tell what a text has said."""
         return self._before[said.choice] + one_line(bytes(said.text)) + self._after
 
     def end(self, event: Event, record: Record | None) -> bytes:
@@ -115,35 +120,41 @@ class Chunks(ABC):
 class ChatChunks(Chunks):
     """Of `POST /v1/chat/completions`. Each choice's first chunk has the role, in the order of the choices.
 
-    `whole`: what the model says is told once it is complete, so that calls of tools stand apart from it.
+    `may_call`: what an engine says that tells no parts is told once it is complete, so that calls of tools
+    stand apart from it.
     """
 
     OPEN = b'{"index":%d,"delta":{"content":'
     CLOSE = b'},"logprobs":null,"finish_reason":null}'
 
     def __init__(
-        self, head: Mapping[str, Any], choices: int, *, tells_usage: bool, whole: bool = False
+        self, head: Mapping[str, Any], choices: int, *, tells_usage: bool, may_call: bool = False
     ) -> None:
         super().__init__(head, choices, tells_usage=tells_usage)
-        self._whole = whole
+        self._may_call = may_call
+        self._told: set[int] = set()
+        """The choices of which something was told."""
 
     def frame(self, event: Event) -> bytes | None:
         """See `Form.frame`. What nobody was told yet can begin anew."""
-        return b"" if self._whole else super().frame(event)
+        if event.kind == "reset" and self._may_call and not self._told:
+            return b""
+        return super().frame(event)
+
+    def told(self, said: Said) -> bytes:
+        """A chunk for each part, in the order in which they came."""
+        if said.parts is None and self._may_call:
+            return b""
+        self._told.add(said.choice)
+        if said.parts is None:
+            return super().told(said)
+        return b"".join(self.chunk([_choice(said.choice, _delta(part))]) for part in said.parts)
 
     def rest(self, index: int, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """See `Chunks.rest`. A call has its id and name in its first chunk only."""
-        if not self._whole:
+        """See `Chunks.rest`."""
+        if not self._may_call or index in self._told:
             return []
-        said = chat.message(choice)
-        deltas = [{name: said[name]} for name in ("reasoning_content", "content") if said.get(name)]
-        for number, call in enumerate(said.get("tool_calls") or ()):
-            called = call["function"]
-            begun = {"name": called["name"], "arguments": ""}
-            first = {"index": number, "id": call["id"], "type": "function", "function": begun}
-            more = {"index": number, "function": {"arguments": called["arguments"]}}
-            deltas += [{"tool_calls": [first]}, {"tool_calls": [more]}]
-        return [_choice(index, delta) for delta in deltas]
+        return [_choice(index, _delta(part)) for part in parts_of(chat.message(choice))]
 
     @property
     def opening(self) -> bytes:
@@ -178,6 +189,19 @@ class CompletionChunks(Chunks):
         """With the log-probabilities of the whole text, which are known then."""
         reason = completions.finish_reason(choice)
         return {**_text(index), "logprobs": completions.logprobs(choice), "finish_reason": reason}
+
+
+def _delta(part: Part) -> dict[str, Any]:
+    """What a part adds to a message. A call has its id, type and name where it begins, and only there."""
+    match part:
+        case Content():
+            return {"content": part.text}
+        case Reasoning():
+            return {"reasoning_content": part.text}
+    begun = {"id": part.id, "type": "function"} if part.id else {}
+    name = {"name": part.name} if part.name else {}
+    function = {**name, "arguments": part.arguments}
+    return {"tool_calls": [{"index": part.index, **begun, "function": function}]}
 
 
 def _choice(index: int, delta: dict[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _read_chat(here: RequestContext) -> Asked:
         chat.chunk_head(job_id, asked.model, asked.priority),
         asked.n or 1,
         tells_usage=asked.tells_usage,
-        whole=asked.may_call,
+        may_call=asked.may_call,
     )
     render = partial(chat.completion, priority=asked.priority)
     return Asked(_submission(here, given, body), render, form_of if asked.stream else None)

@@ -190,9 +190,10 @@ def _answer(good: Answer, models: ExampleModels) -> dict[str, Any]:
         }
     if good.model is not None or good.example is not None:
         schema = _ref(good.model) if good.model is not None else {}
-        described["content"] = {
-            good.media: {"schema": schema, "example": models.named(good.example)}
-        }
+        shown: dict[str, Any] = {"schema": schema, "example": models.named(good.example)}
+        if good.events:
+            shown["x-events"] = {name: _ref(model) for name, model in good.events.items()}
+        described["content"] = {good.media: shown}
     return described
 
 
@@ -238,7 +239,9 @@ def _example(code: str) -> dict[str, Any]:
 
 def _schemas(operations: list[Operation]) -> dict[str, Any]:
     sent = _by_name(operation.body for operation in operations)
-    given = _by_name(good.model for operation in operations for good in operation.answers.values())
+    answers = [good for operation in operations for good in operation.answers.values()]
+    given = _by_name(good.model for good in answers)
+    given += _by_name(model for good in answers for model in good.events.values())
     given += _by_name(op.dialect.model for op in operations if op.dialect is not None)
     given.append(Problem)
     wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []

@@ -27,6 +27,7 @@ from api.state.limit_plan import Counted
 from shared.domain.creation import Replayed
 from shared.domain.errors import PROBLEMS, InvalidRequest, JobsError, StoreUnavailable
 from shared.domain.events import EventId
+from shared.domain.outputs import EVENT_DATA
 from shared.domain.records import NewJob, Record
 from shared.domain.schemas import Job, JobError, JobRequest
 from shared.domain.states import JobState
@@ -141,6 +142,7 @@ def infer_now(here: RequestContext, asked: Asked, charges: RequestCharges) -> An
             "The events, until `done`.",
             media=EVENT_STREAM,
             example=examples.EVENTS,
+            events=EVENT_DATA,
             headers={"Location": "Where the job is."},
         ),
         204: Answer("A repeated request whose cursor is the terminal event."),

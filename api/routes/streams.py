@@ -18,6 +18,7 @@ from api.openapi import examples
 from api.services import Services
 from api.state.readers import ReaderPresence
 from shared.domain.errors import EventsExpired, InvalidRequest, StoreUnavailable
+from shared.domain.outputs import EVENT_DATA
 from shared.domain.records import Record
 from shared.store.events import START, EventId, Follower
 
@@ -41,7 +42,12 @@ streams = Operations("streams", __name__)
         Parameter("ticket", "query", "Instead of the token: from the job's `urls.events`."),
     ),
     answers={
-        200: Answer("The events, until `done`.", media=EVENT_STREAM, example=examples.EVENTS),
+        200: Answer(
+            "The events, until `done`.",
+            media=EVENT_STREAM,
+            example=examples.EVENTS,
+            events=EVENT_DATA,
+        ),
         204: Answer("The cursor is the terminal event: there is nothing more to come."),
     },
     problems=("job_not_found", "invalid_cursor", "events_expired"),
@@ -51,9 +57,10 @@ def job_events(here: RequestContext, job_id: str) -> Response:
 
     Server-sent events, replayed from the cursor and then live, each exactly once. The texts of all
     `token` events after the last `reset` add up to `output.text`; where a job makes several texts, `choice`
-    says which one an event belongs to, left out for the first. A comment goes out every 15 s. When the
-    connection breaks, come back with the id of the last event; browsers do so by themselves. With a ticket
-    the stream opens even while the job store is away, and waits for it.
+    says which one an event belongs to, left out for the first. In a chat `parts` says what an event adds to
+    the content, the reasoning and the calls of tools of `output.message`. A comment goes out every 15 s.
+    When the connection breaks, come back with the id of the last event; browsers do so by themselves. With a
+    ticket the stream opens even while the job store is away, and waits for it.
     """
     return followed(here, job_id, cursor_asked_for(here), NativeForm(links(here)))
 

@@ -42,23 +42,28 @@ START = EventId(0, 0)
 
 
 class Prefix(msgspec.Struct, frozen=True, array_like=True):
-    """How far a text has been streamed: exactly the text of its token ids."""
+    """How far a text has been streamed: exactly the text of its token ids.
+
+    `finish_reason` where readers were told that it has ended.
+    """
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
+    finish_reason: str = ""
 
 
 class Streamed(NamedTuple):
     """What earlier attempts of a job have streamed since the last reset.
 
-    `text` and `token_ids` are those of its first text, `further` those of the others in order; `other`: an
-    engine's own output was sent.
+    `text`, `token_ids` and `finish_reason` are those of its first text, `further` those of the others in
+    order; `other`: an engine's own output was sent.
     """
 
     text: str
     token_ids: tuple[int, ...]
     other: bool
     further: tuple[Prefix, ...] = ()
+    finish_reason: str = ""
 
 
 _LINES = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))

@@ -12,12 +12,75 @@ class _Output(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class CalledFunction(BaseModel):
+    name: str
+    arguments: str = Field(
+        description="JSON, as the model wrote it; cut where the text was cut in it."
+    )
+
+
+class CalledTool(BaseModel):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AnsweredMessage(_Output):
+    """What a text says as an answer in a chat."""
+
+    role: Literal["assistant"]
+    content: str | None = Field(description="null where tools are called and nothing is said.")
+    reasoning_content: str | None = Field(default=None, description="What was thought first.")
+    tool_calls: list[CalledTool] | None = None
+
+
+class ContentPart(BaseModel):
+    """More of what the assistant says."""
+
+    type: Literal["content"]
+    text: str
+
+
+class ReasoningPart(BaseModel):
+    """More of what it thinks."""
+
+    type: Literal["reasoning"]
+    text: str
+
+
+class ToolCallPart(BaseModel):
+    """More of a call's arguments."""
+
+    type: Literal["tool_call"]
+    index: int = Field(description="Which call of the text, from 0.")
+    id: str | None = Field(default=None, description="In the first piece of a call only.")
+    name: str | None = Field(default=None, description="In the first piece of a call only.")
+    arguments: str
+
+
+class TokenEvent(_Output):
+    """The data of a `token` event."""
+
+    text: str = Field(description="The next piece of the text, as the model writes it.")
+    index: int = Field(description="How many tokens of the text came before it.")
+    choice: int | None = Field(default=None, description="Which text, where it is not the first.")
+    parts: list[ContentPart | ReasoningPart | ToolCallPart] | None = Field(
+        default=None,
+        description="Of a chat: what the piece adds to the parts of the message, perhaps nothing.",
+    )
+    finish_reason: str | None = Field(
+        default=None,
+        description="Of a chat: why the text has ended, where it ends with this piece.",
+    )
+
+
 class TextChoice(_Output):
     """One of several texts of a prompt."""
 
     index: int
     text: str
     finish_reason: str
+    message: AnsweredMessage | None = Field(default=None, description="Of a chat.")
 
 
 class TextOutput(_Output):
@@ -25,6 +88,9 @@ class TextOutput(_Output):
 
     text: str
     finish_reason: str = Field(description="Why it ended: stop or length, for example.")
+    message: AnsweredMessage | None = Field(
+        default=None, description="Of a chat: the same as a message, calls of tools apart."
+    )
     choices: list[TextChoice] | None = Field(
         default=None, description="There where `n` is more than 1; its first is the text above."
     )
@@ -82,3 +148,6 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "echo": TypeAdapter(EchoOutput),
 }
 """Of the engines whose answers have one form. A pipeline's depends on its task."""
+
+EVENT_DATA: dict[str, type[BaseModel]] = {"token": TokenEvent}
+"""Of the events whose data has one form, whatever the engine."""

@@ -1,10 +1,11 @@
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import ApiError, Client, ConnectionFailed, Event, Job, stream, text_of
+from client import ApiError, Client, ConnectionFailed, Event, Job, message_of, stream, text_of
 from tests.client.conftest import (
     ScriptedServer,
     answer,
@@ -41,6 +42,30 @@ def test_the_texts_of_several_choices_are_told_apart() -> None:
     ]
     assert [event.choice for event in received] == [0, 1, 0, 1]
     assert [text_of(received, choice) for choice in range(3)] == ["ab", "xy", ""]
+
+
+def test_the_parts_of_a_message_add_up_after_the_last_reset() -> None:
+    call = {"type": "tool_call", "index": 0, "id": "call_0", "name": "look", "arguments": ""}
+    told: list[tuple[str, dict[str, Any]]] = [
+        ("token", {"text": "gone", "parts": [{"type": "content", "text": "gone"}]}),
+        ("reset", {"attempt": 2}),
+        ("token", {"text": "<think>hm", "parts": [{"type": "reasoning", "text": "hm"}]}),
+        ("token", {"text": "x", "choice": 1, "parts": [{"type": "content", "text": "x"}]}),
+        ("token", {"text": "So", "parts": [{"type": "content", "text": "So"}, call]}),
+        ("token", {"text": "{}", "parts": [{"type": "tool_call", "index": 0, "arguments": "{}"}]}),
+        ("token", {"text": "a", "parts": [{"type": "news"}]}),
+    ]
+    received = [Event(kind, data, f"1-{n}") for n, (kind, data) in enumerate(told)]
+
+    function = {"name": "look", "arguments": "{}"}
+    assert message_of(received) == {
+        "role": "assistant",
+        "content": "So",
+        "reasoning_content": "hm",
+        "tool_calls": [{"id": "call_0", "type": "function", "function": function}],
+    }
+    assert message_of(received, 1) == {"role": "assistant", "content": "x"}
+    assert message_of([]) == {"role": "assistant", "content": ""}
 
 
 def test_a_stream_ends_with_done(client: Client, server: ScriptedServer) -> None:

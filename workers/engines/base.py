@@ -13,6 +13,7 @@ import msgspec
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.events import Prefix
+from shared.domain.parts import Part
 
 
 class Request(msgspec.Struct):
@@ -31,12 +32,12 @@ class Work(msgspec.Struct, frozen=True):
     """One attempt at a job, as an engine sees it.
 
     `text` and `token_ids` are what earlier attempts have streamed already, `further` that of the job's second
-    text and those after it. An engine that can continue takes them as a forced prefix and says only what
-    comes after; `text` is exactly the text of `token_ids`. An engine that cannot never gets them. Sampling
-    must depend on nothing but `seed`, the text's number and the position in it. `expires` is when the host
-    takes the job out again, by `time.monotonic`; an engine may use it to choose whom to serve first, and need
-    not. What jobs with different `salt`s, which stand for tenants, have in common must not show in what they
-    are told or how long they take.
+    text and those after it; `finish_reason` says why the first has ended, "" where it has not. An engine that
+    can continue takes them as a forced prefix and says only what comes after; `text` is exactly the text of
+    `token_ids`. An engine that cannot never gets them. Sampling must depend on nothing but `seed`, the text's
+    number and the position in it. `expires` is when the host takes the job out again, by `time.monotonic`; an
+    engine may use it to choose whom to serve first, and need not. What jobs with different `salt`s, which
+    stand for tenants, have in common must not show in what they are told or how long they take.
 
     `priority` is the job's class (`shared.domain.states.CLASSES`): the queue has heeded it, and an engine
     that schedules for itself may. `adapter` is the LoRA adapter that the job is for, by its catalogue entry's
@@ -58,11 +59,12 @@ class Work(msgspec.Struct, frozen=True):
     adapter: str = ""
     further: tuple[Prefix, ...] = ()
     priority: str = "normal"
+    finish_reason: str = ""
 
     @property
     def prefix(self) -> Prefix:
         """What was streamed of the first text."""
-        return Prefix(self.text, self.token_ids)
+        return Prefix(self.text, self.token_ids, self.finish_reason)
 
     @classmethod
     def of(cls, job_id: str, request: bytes, **fields: Any) -> Self:
@@ -88,7 +90,9 @@ class Piece(msgspec.Struct, frozen=True):
     `token_ids` (whole tokens; only the last piece of a text may be shorter, cut at a stop string or before
     a character that is not whole).
     Other engines: `output` is any JSON value, `text` is empty.
-    Of a job with several texts `choice` says which one it is a piece of.
+    Of a job with several texts `choice` says which one it is a piece of. Of a text that answers a chat,
+    `parts` is what the piece adds to the parts of the message, perhaps nothing, and the last piece may have
+    no text; None for any other text. `finish_reason` where the text of a chat ends with this piece.
     """
 
     id: str
@@ -96,6 +100,12 @@ class Piece(msgspec.Struct, frozen=True):
     token_ids: tuple[int, ...] = ()
     output: Any = None
     choice: int = 0
+    parts: tuple[Part, ...] | None = None
+    finish_reason: str = ""
+
+    @property
+    def of_text(self) -> bool:
+        return bool(self.text) or self.parts is not None
 
 
 class Finished(msgspec.Struct, frozen=True):

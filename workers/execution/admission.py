@@ -58,6 +58,7 @@ class Admission:
             token_ids=begun.token_ids,
             further=begun.further,
             priority=claim.priority,
+            finish_reason=begun.finish_reason,
             salt=blake2b(claim.tenant.encode(), key=self._salt_key, digest_size=16).hexdigest(),
         )
         return Prepared(submit, reset)

@@ -4,9 +4,11 @@ Pieces of text that gather between two writes become one event.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from shared.domain.parts import Part, merged
 from shared.domain.records import Append, Finish, Requeue, Write
 from workers.execution.attempt import Attempt
 from workers.host_protocol.messages import PieceOut
@@ -17,20 +19,32 @@ AttemptWrite = tuple[Attempt, Write]
 _encode = msgspec.json.Encoder().encode
 
 
+class _Said(msgspec.Struct):
+    """The pieces of one text that have gathered. `parts` is None for a text that is no message."""
+
+    text: list[str] = []
+    token_ids: list[int] = []
+    parts: list[Part] | None = None
+    finish_reason: str = ""
+
+
 class PendingEvents(msgspec.Struct):
     """Of one attempt, in the order in which it came; `end` comes last."""
 
-    said: dict[int, tuple[list[str], list[int]]] = {}
-    """By choice, the pieces of text that have gathered, and their tokens."""
+    said: dict[int, _Said] = {}
+    """By choice."""
     events: list[tuple[str, bytes, str]] = []
     """Kind, data as JSON, token ids separated by commas."""
     end: Finish | Requeue | None = None
 
     def add_piece(self, attempt: Attempt, piece: PieceOut) -> None:
-        if piece.text:
-            text, token_ids = self.said.setdefault(piece.choice, ([], []))
-            text.append(piece.text)
-            token_ids += piece.token_ids
+        if piece.text or piece.parts is not None:
+            said = self.said.setdefault(piece.choice, _Said())
+            said.text.append(piece.text)
+            said.token_ids += piece.token_ids
+            said.finish_reason = piece.finish_reason
+            if piece.parts is not None:
+                said.parts = [*(said.parts or ()), *piece.parts]
         else:
             self.add_event(attempt, "output", piece.output)
 
@@ -55,13 +69,17 @@ class PendingEvents(msgspec.Struct):
 
     def _end_text(self, attempt: Attempt) -> None:
         """Make one event of the text that has gathered, of each choice that has said something."""
-        for choice, (text, token_ids) in self.said.items():
+        for choice, said in self.said.items():
             index = attempt.indexes.get(choice, 0)
-            data: dict[str, str | int] = {"text": "".join(text), "index": index}
+            data: dict[str, Any] = {"text": "".join(said.text), "index": index}
             if choice:
                 data["choice"] = choice
-            attempt.indexes[choice] = index + max(1, len(token_ids))
-            self.events.append(("token", _encode(data), ",".join(map(str, token_ids))))
+            if said.parts is not None:
+                data["parts"] = merged(said.parts)
+            if said.finish_reason:
+                data["finish_reason"] = said.finish_reason
+            attempt.indexes[choice] = index + max(1, len(said.token_ids))
+            self.events.append(("token", _encode(data), ",".join(map(str, said.token_ids))))
         self.said = {}
 
 

@@ -32,6 +32,8 @@ class IsolatedJob(msgspec.Struct):
     work: Work
     said: dict[int, tuple[list[str], list[int]]] = {}
     """By choice, pieces of text and their tokens."""
+    ended: dict[int, str] = {}
+    """By choice, why a text has ended whose readers were told that."""
     outputs: int = 0
 
     @property
@@ -39,10 +41,11 @@ class IsolatedJob(msgspec.Struct):
         return bool(self.said or self.outputs)
 
     def say(self, piece: Piece) -> None:
-        if piece.text:
+        if piece.of_text:
             text, token_ids = self.said.setdefault(piece.choice, ([], []))
             text.append(piece.text)
             token_ids += piece.token_ids
+            self.ended[piece.choice] = piece.finish_reason
         else:
             self.outputs += 1
 
@@ -58,10 +61,16 @@ class IsolatedJob(msgspec.Struct):
         before += [Prefix()] * (1 + max(self.said) - len(before))
         for choice, (text, token_ids) in self.said.items():
             begun = before[choice]
-            before[choice] = Prefix(begun.text + "".join(text), (*begun.token_ids, *token_ids))
+            before[choice] = Prefix(
+                begun.text + "".join(text), (*begun.token_ids, *token_ids), self.ended[choice]
+            )
         first, *further = before
         return msgspec.structs.replace(
-            work, text=first.text, token_ids=first.token_ids, further=tuple(further)
+            work,
+            text=first.text,
+            token_ids=first.token_ids,
+            further=tuple(further),
+            finish_reason=first.finish_reason,
         )
 
 

@@ -145,6 +145,7 @@ class Loop:
                 adapter=submit.adapter,
                 further=submit.further,
                 priority=submit.priority,
+                finish_reason=submit.finish_reason,
             )
             self._engine.admit(work)
         except DeviceLost:
@@ -221,11 +222,17 @@ class Loop:
         return _failure(fault, doubt if PROBLEMS[fault.code].retryable else "")
 
     def _piece(self, piece: Piece, job: _Job) -> PieceOut:
-        if piece.text:
+        if piece.of_text:
             try:
                 job.said += len(piece.text.encode())
-                token_ids = tuple(map(index, piece.token_ids))
-                said = PieceOut(piece.id, piece.text, token_ids, choice=index(piece.choice))
+                said = PieceOut(
+                    piece.id,
+                    piece.text,
+                    tuple(map(index, piece.token_ids)),
+                    choice=index(piece.choice),
+                    parts=piece.parts,
+                    finish_reason=piece.finish_reason,
+                )
             except (TypeError, UnicodeEncodeError) as error:
                 raise BadOutput(f"The engine's text cannot be sent: {error}") from None
         else:

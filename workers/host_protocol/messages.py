@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from shared.domain.events import Prefix
+from shared.domain.parts import Part
 
 PULSE_SECONDS = 1.0
 
@@ -29,7 +30,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     """Run an attempt. `ticket` names it; `request` is the job's JSON {content, params, seed}.
 
     `seconds` is how long it may take; `limit` says what it is when it took longer. `text` and `token_ids`
-    were streamed by earlier attempts, `further` of the job's texts after the first. `salt` stands for its
+    were streamed by earlier attempts, `further` of the job's texts after the first; `finish_reason`: why the
+    first has ended, where readers were told that. `salt` stands for its
     tenant, whom the host does not know. `adapter`: the entry that it is for, where that is an adapter of the
     host's model.
     """
@@ -44,6 +46,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     further: tuple[Prefix, ...] = ()
     adapter: str = ""
     priority: str = "normal"
+    finish_reason: str = ""
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -92,7 +95,7 @@ class Lost(msgspec.Struct, tag=True, frozen=True):
 class PieceOut(msgspec.Struct, frozen=True, array_like=True):
     """A piece of one attempt: text with its token ids, or another engine's output as JSON.
 
-    `choice`: which of the job's texts it belongs to.
+    `choice`, `parts`, `finish_reason`: see `Piece`.
     """
 
     ticket: str
@@ -100,6 +103,8 @@ class PieceOut(msgspec.Struct, frozen=True, array_like=True):
     token_ids: tuple[int, ...] = ()
     output: bytes = b""
     choice: int = 0
+    parts: tuple[Part, ...] | None = None
+    finish_reason: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

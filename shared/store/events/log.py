@@ -1,5 +1,6 @@
 """The events of a job as they are kept: a Redis stream, but for the first one, which all jobs share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from redis.exceptions import RedisError
 
 from shared.domain.errors import StoreUnavailable
 from shared.domain.events import CREATED, START, Event, EventId
+from shared.domain.parts import parts_of
 from shared.redis.connection import unavailable
 from shared.store.keys import Keys
 
@@ -68,7 +70,11 @@ class EventLog:
             return [_token("", 0)]
         told = msgspec.json.decode(output)
         choices = enumerate(told.get("choices") or [told])
-        return [_token(one["text"], choice) for choice, one in choices if one["text"]]
+        return [
+            _token(one["text"], choice, one.get("message"), one.get("finish_reason"))
+            for choice, one in choices
+            if one["text"]
+        ]
 
     @staticmethod
     def _ask(pipe: Any) -> Any:
@@ -81,10 +87,16 @@ class EventLog:
 _HEAD = ("head", "unlogged")
 
 
-def _token(text: str, choice: int) -> bytes:
-    """The data of the event that brings all of a text."""
-    data: dict[str, str | int] = {"text": text, "index": 0}
-    return msgspec.json.encode({**data, "choice": choice} if choice else data)
+def _token(
+    text: str, choice: int, message: Mapping[str, Any] | None = None, reason: str | None = None
+) -> bytes:
+    """The data of the event that brings all of a text, and of the message that it is."""
+    data: dict[str, Any] = {"text": text, "index": 0}
+    if choice:
+        data["choice"] = choice
+    if message is not None:
+        data |= {"parts": parts_of(message), "finish_reason": reason}
+    return msgspec.json.encode(data)
 
 
 def _is_created(head: bytes | None) -> bool:

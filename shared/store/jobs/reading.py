@@ -144,23 +144,29 @@ class Reading(ScriptCalls):
     def streamed(self, job_id: str) -> Streamed:
         """What earlier attempts of a job have streamed since the last reset."""
         said: dict[int, tuple[list[str], list[int]]] = {}
+        ended: dict[int, str] = {}
         other = False
         with reachable():
             entries = cast(list[Any], self.redis.xrange(self.keys("log", job_id)))
         for _, entry in entries:
             kind = entry[b"e"]
             if kind == b"reset":
-                said, other = {}, False
+                said, ended, other = {}, {}, False
             elif kind == b"token":
                 data = msgspec.json.decode(entry[b"d"])
-                text, tokens = said.setdefault(data.get("choice", 0), ([], []))
+                choice = data.get("choice", 0)
+                text, tokens = said.setdefault(choice, ([], []))
                 text.append(data["text"])
+                ended[choice] = data.get("finish_reason", "")
                 tokens += map(int, entry[b"t"].split(b",")) if entry.get(b"t") else ()
             elif kind == b"output":
                 other = True
         texts = [said.get(choice, ([], [])) for choice in range(1 + max(said, default=0))]
-        first, *further = (Prefix("".join(text), tuple(tokens)) for text, tokens in texts)
-        return Streamed(first.text, first.token_ids, other, tuple(further))
+        first, *further = (
+            Prefix("".join(text), tuple(tokens), ended.get(choice, ""))
+            for choice, (text, tokens) in enumerate(texts)
+        )
+        return Streamed(first.text, first.token_ids, other, tuple(further), first.finish_reason)
 
     def models(self) -> list[str]:
         """The models that have had jobs within the horizon."""

@@ -18,8 +18,8 @@ def chunks(body: bytes) -> list[dict[str, Any]]:
     return [json.loads(frame.removeprefix(b"data: ")) for frame in frames]
 
 
-def token(text: str, choice: int | None = None) -> Event:
-    data: dict[str, Any] = {"text": text, "index": 0}
+def token(text: str, choice: int | None = None, **more: Any) -> Event:
+    data: dict[str, Any] = {"text": text, "index": 0, **more}
     if choice is not None:
         data["choice"] = choice
     return Event(EventId(1, 1), "token", json.dumps(data, ensure_ascii=False).encode())
@@ -131,8 +131,51 @@ def test_completions_have_text() -> None:
     ]
 
 
-def test_an_answer_that_may_call_tools_is_told_when_it_is_complete() -> None:
-    stream = ChatChunks(HEAD, 1, tells_usage=False, whole=True)
+def test_the_parts_of_a_message_are_told_as_they_come() -> None:
+    stream = ChatChunks(HEAD, 2, tells_usage=False, may_call=True)
+    begun = {"type": "tool_call", "index": 0, "id": "call_0", "name": "f", "arguments": ""}
+    more = {"type": "tool_call", "index": 0, "arguments": "{}"}
+    said = [{"type": "reasoning", "text": "hm"}, {"type": "content", "text": "So:"}]
+    call = {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "So:", "tool_calls": [call]}
+    texts = [
+        {"text": "…", "finish_reason": "stop", "message": message},
+        {"text": "x", "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}},
+    ]
+    output = {**texts[0], "choices": texts}
+
+    assert stream.frame(token("<think>", parts=[])) == b""
+    body = stream.frame(token("hm</think>So:", parts=said))
+    body += stream.frame(token("<tool_call>", parts=[begun])) + stream.frame(
+        token("{}", parts=[more])
+    )
+    assert stream.frame(Event(EventId(2, 1), "reset", b"{}")) is None
+    told = [chunk["choices"][0] for chunk in chunks(body)]
+    end = [
+        chunk["choices"][0]
+        for chunk in chunks(
+            stream.finish({"status": "succeeded", "output": output, "usage": {}, "error": None})
+        )
+    ]
+
+    first = {"index": 0, "id": "call_0", "type": "function"}
+    assert [choice["delta"] for choice in told] == [
+        {"reasoning_content": "hm"},
+        {"content": "So:"},
+        {"tool_calls": [{**first, "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+    ]
+    # Of the other one nothing was told before its end.
+    assert [(choice["index"], choice["delta"]) for choice in end] == [
+        (1, {"content": "x"}),
+        (0, {}),
+        (1, {}),
+    ]
+    assert [choice["finish_reason"] for choice in end] == [None, "tool_calls", "stop"]
+
+
+def test_without_parts_an_answer_that_may_call_tools_is_told_when_it_is_complete() -> None:
+    stream = ChatChunks(HEAD, 1, tells_usage=False, may_call=True)
     calls = [
         {"id": f"call_{n}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
         for n in range(2)
@@ -150,11 +193,6 @@ def test_an_answer_that_may_call_tools_is_told_when_it_is_complete() -> None:
         {"content": "So:"},
     ]
     deltas = [choice["delta"]["tool_calls"][0] for choice in told[2:]]
-    assert [(one["index"], one.get("id")) for one in deltas] == [
-        (0, "call_0"),
-        (0, None),
-        (1, "call_1"),
-        (1, None),
-    ]
-    assert "".join(one["function"]["arguments"] for one in deltas[:2]) == "{}"
+    assert [(one["index"], one["id"]) for one in deltas] == [(0, "call_0"), (1, "call_1")]
+    assert [one["function"] for one in deltas] == 2 * [{"name": "f", "arguments": "{}"}]
     assert last["finish_reason"] == "tool_calls"

@@ -22,6 +22,10 @@ OUTPUT = b'{"text":"hello","finish_reason":"stop"}'
 USAGE = b'{"prompt_tokens":3,"completion_tokens":2,"run_ms":9.5,"device_seconds":0.25,"attempts":1}'
 
 
+CALL = {"type": "tool_call", "index": 0, "arguments": "", "id": "call_0", "name": "look"}
+MORE = {"type": "tool_call", "index": 1, "arguments": '{"a":1}'}
+
+
 def share(digest: str = "d", ttl: int = 60, most: int = 100) -> Share:
     return Share(digest, ttl, most, speaks=True)
 
@@ -205,7 +209,7 @@ def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:
     succeed(store, held)
 
     assert held.id == leader.id and claim(store) == []
-    assert before == [("hello", (1, 2), False, ())] * 2
+    assert before == [("hello", (1, 2), False, (), "")] * 2
     for job in (early, late):
         assert isinstance(job, Followed)
         assert served(store.get(job.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
@@ -224,9 +228,44 @@ def test_followers_are_told_each_text_of_a_job_apart(store: JobStore) -> None:
         store.write([Append(held.id, held.attempt, seq, "token", data.encode(), str(seq))])
 
     told = store.streamed(leader.id)
-    assert told == ("ab", (1, 3), False, (Prefix("xyz", (2, 4, 5)),))
+    assert told == ("ab", (1, 3), False, (Prefix("xyz", (2, 4, 5)),), "")
     assert [store.streamed(job.id) for job in (early, late)] == [told] * 2
     assert len(kinds(store, late)) == 1 + 2 + 2
+
+
+def test_followers_are_told_the_parts_of_a_message(store: JobStore) -> None:
+    leader = ask(store)
+    [held] = claim(store)
+    told: list[dict[str, Any]] = [
+        {"text": "<think>a", "index": 0, "parts": [{"type": "reasoning", "text": "a"}]},
+        {"text": "b</", "index": 1, "parts": [{"type": "reasoning", "text": "b"}]},
+        {"text": "think>", "index": 2, "parts": []},
+        {"text": "<tool_call>{", "index": 3, "parts": [CALL, {**CALL, "index": 1}]},
+        {"text": "}", "index": 4, "parts": [MORE], "finish_reason": "stop"},
+    ]
+    for seq, data in enumerate(told, 1):
+        event = json.dumps(data).encode()
+        store.write([Append(held.id, held.attempt, seq, "token", event, str(seq))])
+    late = ask(store)
+    [nothing] = [{"text": "x", "index": 0, "parts": []}]
+    store.write([Append(held.id, held.attempt, 6, "token", json.dumps(nothing).encode(), "6")])
+
+    log = EventLog(store.redis, store.keys)
+    whole, last = (json.loads(e.data) for e in log.read(late.id) if e.kind == "token")
+
+    assert whole == {
+        "text": "".join(data["text"] for data in told),
+        "index": 0,
+        "parts": [
+            {"type": "reasoning", "text": "ab"},
+            CALL,
+            {**CALL, "index": 1, "arguments": '{"a":1}'},
+        ],
+        "finish_reason": "stop",
+    }
+    assert last == nothing
+    assert store.streamed(late.id).finish_reason == ""
+    assert store.streamed(leader.id) == store.streamed(late.id)
 
 
 def test_a_repeated_create_of_a_follower_makes_no_second(store: JobStore) -> None:
@@ -386,7 +425,7 @@ def test_a_reset_reaches_the_followers(store: JobStore) -> None:
     [held] = claim(store)
     say(store, held, 1, "he", 1)
     store.write([Append(held.id, 1, 2, "reset", b'{"attempt":1}')])
-    assert store.streamed(other.id) == ("", (), False, ())
+    assert store.streamed(other.id) == ("", (), False, (), "")
     late = ask(store)
     say(store, held, 3, "hello", 3)
     assert [store.streamed(job.id)[0] for job in (other, late)] == ["hello"] * 2

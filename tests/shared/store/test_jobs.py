@@ -525,7 +525,7 @@ def test_streamed_text_is_read_back_since_the_last_reset(store: JobStore) -> Non
             Append(job_id, 1, 4, "token", json.dumps({"text": "w", "index": 2}).encode(), "4"),
         ]
     )
-    assert store.streamed(job_id) == ("néw", (2, 3, 4), False, ())
+    assert store.streamed(job_id) == ("néw", (2, 3, 4), False, (), "")
 
 
 def test_texts_of_one_job_are_read_back_apart(store: JobStore) -> None:
@@ -546,7 +546,7 @@ def test_texts_of_one_job_are_read_back_apart(store: JobStore) -> None:
         ]
     )
     further = (Prefix(), Prefix("xy", (7, 8)))
-    assert store.streamed(job_id) == ("ab", (1, 2, 3), False, further)
+    assert store.streamed(job_id) == ("ab", (1, 2, 3), False, further, "")
 
 
 def test_the_first_job_rings_and_the_next_do_not(store: JobStore) -> None:

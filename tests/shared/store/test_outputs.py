@@ -109,6 +109,28 @@ def test_each_text_of_an_answer_has_an_event_of_its_own(store: JobStore) -> None
     assert [event.kind for event in log.read(job_id, EventId(0, 3))] == ["done"]
 
 
+def test_the_event_of_an_answer_in_a_chat_has_the_parts_of_its_message(store: JobStore) -> None:
+    function = {"name": "look", "arguments": "{}"}
+    call = {"id": "call_1", "type": "function", "function": function}
+    message = {"role": "assistant", "content": None, "reasoning_content": "h", "tool_calls": [call]}
+    ask(store)
+    output = {"text": "a", "finish_reason": "stop", "message": message}
+    succeed(store, claim(store)[0], json.dumps(output).encode())
+    [job_id] = hits(store, 1)
+
+    told = EventLog(store.redis, store.keys).read(job_id)
+
+    assert json.loads(told[1].data) == {
+        "text": "a",
+        "index": 0,
+        "parts": [
+            {"type": "reasoning", "text": "h"},
+            {"type": "tool_call", "index": 0, "arguments": "{}", "id": "call_1", "name": "look"},
+        ],
+        "finish_reason": "stop",
+    }
+
+
 def test_an_answer_without_a_text_has_no_event_for_one(store: JobStore) -> None:
     created = ask(store)
     succeed(store, claim(store)[0], b'{"embeddings":[[1.0]]}')

@@ -10,7 +10,7 @@ import torch
 
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
-from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.intake import Intake
 from workers.engines.batching.reader import LONG
@@ -33,9 +33,11 @@ from workers.engines.text_generation.turns import Listener, Turn
 from workers.engines.text_generation.way import choose_way, token_budget
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.defaults import defaults_of, eos_tokens
+from workers.engines.texts.detokenizer import Chunk as Said
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json
+from workers.engines.texts.pieces import piece_of, read_as_messages
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import NO_SLOT, Sequence
 
@@ -94,7 +96,8 @@ class TextGeneration:
         self._name = namer(detokenizer.vocabulary)
         self._grammars = Grammars(tokenizer, vocabulary, ends)
         self._masks = Masks(self._grammars.words)
-        self._replies = Replies(getattr(tokenizer, "chat_template", None), detokenizer.vocabulary)
+        self._replies = Replies(tokenizer, detokenizer.vocabulary)
+        self._detokenizer = detokenizer
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -183,7 +186,8 @@ class TextGeneration:
         for sequence in sequences:
             said = sequence.tokens[sequence.prompt_length :]
             sequence.matcher = self._grammars.matcher(grammar, said, sequence.ends)
-        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
+        read_as_messages(sequences, self._replies, work, prompt, self._detokenizer)
+        self._jobs[work.id] = Choices(sequences)
         for sequence in sequences:
             self._sequences[sequence.id] = sequence
             if sequence.ended is not None and sequence.wanted >= len(sequence.tokens) - 1:
@@ -216,7 +220,7 @@ class TextGeneration:
         step = Step(batch_size=len(chunks), shares=shares)
         step.outcomes.extend(self._intake.refusals())
         for name, reason in list(self._ended.items()):
-            self._finish(self._sequences[name], reason, step)
+            self._tell(self._sequences[name], Said(), step, reason)
         for turn in turns:
             self._commit(turn, step)
         return step
@@ -264,14 +268,13 @@ class TextGeneration:
             for token in turn.tokens:
                 sequence.matcher.take(token)
         sequence.spoken = turn.spoken
-        if turn.said.text:
-            sequence.text.append(turn.said.text)
-            said = turn.said
-            step.pieces.append(
-                Piece(sequence.job, said.text, said.token_ids, choice=sequence.choice)
-            )
-        if turn.reason is not None:
-            self._finish(sequence, turn.reason, step)
+        self._tell(sequence, turn.said, step, turn.reason)
+
+    def _tell(self, sequence: Sequence, said: Said, step: Step, reason: str | None) -> None:
+        if (piece := piece_of(sequence, said, reason or "")) is not None:
+            step.pieces.append(piece)
+        if reason is not None:
+            self._finish(sequence, reason, step)
 
     def _finish(self, sequence: Sequence, reason: str, step: Step) -> None:
         self._let_go(sequence, scrub=False)

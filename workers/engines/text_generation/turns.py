@@ -8,7 +8,7 @@ from itertools import groupby
 from workers.engines.text_generation.chunk import Row
 from workers.engines.text_generation.sampling.sampler import NOTHING, Chosen
 from workers.engines.texts.detokenizer import Chunk as Said
-from workers.engines.texts.detokenizer import Detokenizer, Spoken
+from workers.engines.texts.detokenizer import Detokenizer, Spoken, joined
 from workers.engines.texts.sampling import Score
 from workers.engines.texts.sequence import Sequence
 
@@ -77,7 +77,7 @@ class Listener:
         heard = self._detokenizer.flush(turn.spoken, sequence.heeded)
         complete = sequence.matcher is not None and sequence.matcher.complete
         reason = "stop" if complete or heard.stopped else "grammar"
-        said = _joined(turn.said, heard.chunk)
+        said = joined((turn.said, heard.chunk))
         return replace(turn, spoken=heard.spoken, said=said, reason=reason)
 
     def _after(self, turn: Turn, token: int, score: tuple[Score, ...]) -> Turn:
@@ -86,21 +86,17 @@ class Listener:
         stops = sequence.heeded_behind(sequence.generated + len(turn.tokens))
         if token in sequence.ends:
             heard = self._detokenizer.flush(spoken, stops, end=token)
-            said = _joined(turn.said, heard.chunk)
+            said = joined((turn.said, heard.chunk))
             return replace(turn, spoken=heard.spoken, said=said, reason="stop")
         heard = self._detokenizer.push(spoken, token, stops)
-        said, stopped = _joined(turn.said, heard.chunk), heard.stopped
+        said, stopped = joined((turn.said, heard.chunk)), heard.stopped
         tokens = (*turn.tokens, token)
         full = sequence.generated + len(tokens) >= sequence.max_new_tokens
         if full and not stopped:
             heard = self._detokenizer.flush(heard.spoken, stops)
-            said, stopped = _joined(said, heard.chunk), heard.stopped
+            said, stopped = joined((said, heard.chunk)), heard.stopped
         reason = "stop" if stopped else "length" if full else None
         scores = (*turn.scores, *score)
         return replace(
             turn, spoken=heard.spoken, tokens=tokens, said=said, reason=reason, scores=scores
         )
-
-
-def _joined(one: Said, other: Said) -> Said:
-    return Said((*one.token_ids, *other.token_ids), one.text + other.text)

@@ -1,7 +1,6 @@
 """The texts of one job: how many are still being made, and what the job's output is once none is."""
 
 import hashlib
-from collections.abc import Callable
 from collections.abc import Sequence as Items
 from typing import Any
 
@@ -17,19 +16,11 @@ def seed_of(seed: int, choice: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-Read = Callable[[str, int], dict[str, Any]]
-"""The message that a text is, the n-th of its job."""
-
-
 class Choices:
-    """All sequences of a job, in order, and what became of those that have ended.
+    """All sequences of a job, in order, and what became of those that have ended."""
 
-    `read` where they answer a chat.
-    """
-
-    def __init__(self, sequences: Items[Sequence], read: Read | None = None) -> None:
+    def __init__(self, sequences: Items[Sequence]) -> None:
         self.sequences = tuple(sequences)
-        self._read = read
         self._outputs: dict[int, dict[str, Any]] = {}
 
     @property
@@ -43,8 +34,8 @@ class Choices:
 
     def end(self, sequence: Sequence, output: dict[str, Any]) -> None:
         """A text is complete: `output` is what there would be of it alone."""
-        if self._read is not None:
-            output["message"] = self._read(output["text"], sequence.choice)
+        if sequence.reader is not None:
+            output["message"] = sequence.reader.message
         self._outputs[sequence.choice] = output
 
     @property

@@ -144,7 +144,7 @@ class Detokenizer:
         if end is not None and self._spelled_stops(stops):
             chunks = (*chunks, Chunk((), "", self.vocabulary.spell((end,))))
         heard = self._release(spoken, chunks, stops)
-        return heard if heard.stopped else Heard(Spoken(), _joined(chunks))
+        return heard if heard.stopped else Heard(Spoken(), joined(chunks))
 
     def _unheeded(self, spoken: Spoken, token_ids: Items[int]) -> tuple[int, int]:
         """How much of the text, and of it spelled, these first tokens had become before the next one came."""
@@ -242,7 +242,7 @@ class Detokenizer:
     def _release(self, spoken: Spoken, withheld: tuple[Chunk, ...], stops: Items[str]) -> Heard:
         """Split withheld and new text into what may be shown and what may yet become a stop string."""
         if not stops:
-            return Heard(spoken, _joined(withheld))
+            return Heard(spoken, joined(withheld))
         text = spoken.before + "".join(chunk.text for chunk in withheld)
         spelled = spoken.before_spelled + "".join(chunk.spelled for chunk in withheld)
         known, known_spelled = len(spoken.before), len(spoken.before_spelled)
@@ -253,7 +253,7 @@ class Detokenizer:
         if found_ends := [end for end in ends if end is not None]:
             # What an earlier attempt has streamed stays, even where a stop string begins in it. The cut
             # text comes with all its tokens, so that a resumed attempt sees the stop string in them.
-            ids = _joined(withheld).token_ids
+            ids = joined(withheld).token_ids
             cut = text[known : max(known, min(found_ends))]
             if self._cut(cut, ids):
                 cut = cut.rstrip(REPLACEMENT)
@@ -263,7 +263,7 @@ class Detokenizer:
         shown = _whole_chunks(withheld, safe, safe_spelled)
         if shown:
             spoken = replace(spoken, before="", before_spelled="")
-        return Heard(replace(spoken, withheld=withheld[shown:]), _joined(withheld[:shown]))
+        return Heard(replace(spoken, withheld=withheld[shown:]), joined(withheld[:shown]))
 
 
 def _whole_chunks(withheld: Items[Chunk], safe: int, safe_spelled: int) -> int:
@@ -294,7 +294,8 @@ def _end(text: str, count: int) -> str:
     return text[-count:] if count else ""
 
 
-def _joined(chunks: Items[Chunk]) -> Chunk:
+def joined(chunks: Items[Chunk]) -> Chunk:
+    """Several chunks as one."""
     ids = tuple(token for chunk in chunks for token in chunk.token_ids)
     text = "".join(chunk.text for chunk in chunks)
     return Chunk(ids, text, "".join(chunk.spelled for chunk in chunks))

@@ -1,35 +1,39 @@
-"""Reads an answer in a chat: what was thought, what is said, and which tools are called."""
+"""How a model answers chats: what a forced answer must be made of, and what reads an answer as a message."""
 
-import json
-import re
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Items
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from shared.domain.errors import InputRefused
-from shared.grammars.calls import ARGUMENTS, CLOSE, MARK, OPEN, Form, calls_grammar
+from shared.grammars.calls import CLOSE, MARK, OPEN, Form, calls_grammar, forced
 from shared.grammars.refusal import GrammarRefused
 from workers.engines.base import Work
 from workers.engines.loading.vocabulary import Vocabulary
-
-THINK, THOUGHT = "<think>", "</think>"
-PYTHON = "<|python_tag|>"
-_TAGGED = re.compile(rf"{OPEN}\s*(.*?)\s*{CLOSE}", re.DOTALL)
-_JSON = json.JSONDecoder()
+from workers.engines.texts.messages.calls import ARGS, CALL_ID, PYTHON
+from workers.engines.texts.messages.reader import FormReader, MessageReader
+from workers.engines.texts.messages.template import NEAR, Template, TemplateReader
+from workers.engines.texts.messages.thoughts import TAGS, Thoughts
 
 LAST = 8
 """Tokens of a prompt in which the tag of thoughts may have been opened."""
 
-Call = tuple[str, dict[str, Any]]
+_log = logging.getLogger(__name__)
 
 
 class Replies:
-    """How one model answers chats. `template` is its chat template."""
+    """How one model answers chats."""
 
-    def __init__(self, template: Any, vocabulary: Vocabulary) -> None:
-        self._form = form_of(template)
+    def __init__(self, tokenizer: Any, vocabulary: Vocabulary) -> None:
+        source = getattr(tokenizer, "chat_template", None)
+        self._form = form_of(source)
+        self._tags = next((tags for tags in TAGS if tags[1] in str(source or "")), TAGS[0])
         self._vocabulary = vocabulary
+        self._template = _template(getattr(tokenizer, "response_template", None))
 
     def grammar(self, work: Work) -> Mapping[str, Any] | None:
         """What the job's text must be made of. Raises `InputRefused`."""
@@ -41,17 +45,47 @@ class Replies:
         except GrammarRefused as refused:
             raise InputRefused(refused.detail, code=refused.code) from None
 
-    def reader(self, work: Work, prompt: Items[int]) -> Callable[[str, int], dict[str, Any]] | None:
-        """Reads the texts of a job as messages; None for a job that is no chat, or goes on with a message."""
+    def reader(self, work: Work, prompt: Items[int], choice: int) -> MessageReader | None:
+        """Reads one text of a job as a message; None for a job that is no chat, or goes on with a message."""
         content = work.content
         if not isinstance(content, Mapping) or content.get("continue_final_message"):
             return None
-        thinking = self._vocabulary.spell(prompt[-LAST:]).rstrip().endswith(THINK)
+        offered = content.get("tool_choice") != "none" and content.get("tools")
+        tools: list[Mapping[str, Any]] = offered or []
+        names = {tool["function"]["name"] for tool in tools}
+        ids = CallIds(work, prompt, choice)
+        # A text that is held to a grammar thinks nothing first; a call that must be made has our form.
+        held = bool(self.grammar(work))
+        if self._template is not None and not forced(content):
+            near = "" if held else self._vocabulary.spell(prompt[-NEAR:])
+            reader = TemplateReader(self._template, near, tools, names, ids)
+            marks = [name for name in self._specials if self._template.names(name)]
+            return self._message_reader(reader, marks)
+        start, _ = self._tags
+        thinking = not held and self._vocabulary.spell(prompt[-LAST:]).rstrip().endswith(start)
+        marks = [*self._tags, *(_MARKS[self._form] if names else ())]
+        thoughts = Thoughts(self._tags, thinking=thinking)
+        return self._message_reader(FormReader(thoughts, self._form, names, ids), marks)
 
-        def read(text: str, choice: int) -> dict[str, Any]:
-            return message(text, content, self._form, job=work.id, choice=choice, thinking=thinking)
+    def _message_reader(
+        self, reader: FormReader | TemplateReader, marks: Collection[str]
+    ) -> MessageReader:
+        shown = [name for name in self._specials if name in marks]
+        return MessageReader(reader, shown, [name for name in self._specials if name not in marks])
 
-        return read
+    @cached_property
+    def _specials(self) -> list[str]:
+        """Special tokens, written out; the longest first, for one may begin another."""
+        names = {self._vocabulary.spell((token,)) for token in self._vocabulary.specials}
+        return sorted(names, key=len, reverse=True)
+
+
+_MARKS: Mapping[Form, tuple[str, ...]] = {
+    "hermes": (OPEN, CLOSE),
+    "llama": (PYTHON,),
+    "mistral": (MARK, ARGS, CALL_ID),
+}
+"""What encloses calls. Where one is a special token, a text does not show it, and it is read all the same."""
 
 
 def form_of(template: Any) -> Form:
@@ -59,114 +93,31 @@ def form_of(template: Any) -> Form:
     source = str(template or "")
     if OPEN in source:
         return "hermes"
-    if "[TOOL_CALLS]" in source:
+    if MARK in source:
         return "mistral"
     return "llama" if "python_tag" in source or '"parameters"' in source else "hermes"
 
 
-def message(
-    text: str, content: Mapping[str, Any], form: Form, *, job: str, choice: int, thinking: bool
-) -> dict[str, Any]:
-    """The assistant's message that a text is. `thinking`: the prompt has opened the tag of thoughts.
-
-    A call that is cut off or broken, or of a tool that was not offered, is content like any other text.
+class CallIds:
+    """The ids of one text's calls: the same for the same call, whichever attempt makes it, and whichever of
+    the jobs that share one answer.
     """
-    thought, said = _thoughts(text, thinking=thinking)
-    names = {tool["function"]["name"] for tool in content.get("tools") or ()}
-    calls: list[Call] = []
-    if names and content.get("tool_choice") != "none":
-        said, calls = _READERS[form](said, names)
-    reply: dict[str, Any] = {"role": "assistant", "content": said}
-    if calls:
-        reply["content"] = said.strip() or None
-        reply["tool_calls"] = [
-            {
-                "id": _id(job, choice, number),
-                "type": "function",
-                "function": {
-                    "name": name,
-                    "arguments": json.dumps(arguments, ensure_ascii=False, separators=(",", ":")),
-                },
-            }
-            for number, (name, arguments) in enumerate(calls)
-        ]
-    if thought is not None:
-        reply["reasoning_content"] = thought
-    return reply
+
+    def __init__(self, work: Work, prompt: Items[int], choice: int) -> None:
+        # The seed of a greedy text is its job's own, and changes nothing.
+        seed = work.seed if work.params.get("temperature") else 0
+        self._of = msgspec.json.encode([list(prompt), seed, choice])
+
+    def __call__(self, number: int) -> str:
+        return "call_" + blake2b(self._of + b"%d" % number, digest_size=12).hexdigest()
 
 
-def _thoughts(text: str, *, thinking: bool) -> tuple[str | None, str]:
-    start = text.lstrip()
-    if not thinking:
-        if not start.startswith(THINK):
-            return None, text
-        text = start.removeprefix(THINK)
-    thought, _, said = text.partition(THOUGHT)
-    return thought.strip("\n"), said.lstrip("\n")
-
-
-def _tagged(text: str, names: set[str]) -> tuple[str, list[Call]]:
-    calls: list[Call] = []
-
-    def read(found: re.Match[str]) -> str:
-        call = _call(_decoded(found[1]), names, "hermes")
-        if call is None:
-            return found[0]
-        calls.append(call)
-        return ""
-
-    return _TAGGED.sub(read, text), calls
-
-
-def _bare(text: str, names: set[str]) -> tuple[str, list[Call]]:
-    calls: list[Call] = []
-    rest = text.strip().removeprefix(PYTHON).lstrip()
-    while rest:
-        value, rest = _first(rest)
-        call = _call(value, names, "llama")
-        if call is None:
-            return text, []
-        calls.append(call)
-        rest = rest.lstrip("; \n")
-    return ("", calls) if calls else (text, [])
-
-
-def _marked(text: str, names: set[str]) -> tuple[str, list[Call]]:
-    said, mark, rest = text.partition(MARK)
-    if not mark:
-        return text, []
-    values, _ = _first(rest.strip())
-    calls = [_call(value, names, "mistral") for value in values] if isinstance(values, list) else []
-    found = [call for call in calls if call is not None]
-    return (said, found) if found and len(found) == len(calls) else (text, [])
-
-
-_READERS = {"hermes": _tagged, "llama": _bare, "mistral": _marked}
-
-
-def _call(value: Any, names: set[str], form: Form) -> Call | None:
-    if not isinstance(value, dict):
+def _template(given: Any) -> Template | None:
+    """A tokenizer's own response template; None where it has none that can be read."""
+    if not isinstance(given, Mapping):
         return None
-    name, arguments = value.get("name"), value.get(ARGUMENTS[form], {})
-    return (name, arguments) if name in names and isinstance(arguments, dict) else None
-
-
-def _decoded(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return Template(given)
+    except (ImportError, ValueError) as error:
+        _log.warning("the tokenizer's response_template is not used: %s", error)
         return None
-
-
-def _first(text: str) -> tuple[Any, str]:
-    """The JSON value that a text begins with, None where there is none, and what comes after it."""
-    try:
-        value, end = _JSON.raw_decode(text)
-    except ValueError:
-        return None, ""
-    return value, text[end:]
-
-
-def _id(job: str, choice: int, number: int) -> str:
-    """The same for the same call, whichever attempt says it."""
-    return "call_" + blake2b(f"{job}:{choice}:{number}".encode(), digest_size=12).hexdigest()

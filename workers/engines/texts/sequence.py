@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.engines.texts.detokenizer import Spoken
+from workers.engines.texts.messages.reader import MessageReader
 from workers.engines.texts.sampling import Draw, Sampling, Score
 
 NO_SLOT = -1
@@ -65,6 +66,8 @@ class Sequence:
 
     matcher: Any = None
     """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
+    reader: MessageReader | None = None
+    """Where it answers a chat: reads it as a message."""
 
     def __post_init__(self) -> None:
         self.job = self.job or self.id

@@ -21,15 +21,16 @@ import msgspec
 from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
 from shared.domain.states import CLASSES
-from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
+from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.intake import Intake
 from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.texts.choices import Choices
-from workers.engines.texts.detokenizer import Chunk, Detokenizer
+from workers.engines.texts.detokenizer import Chunk, Detokenizer, joined
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json
+from workers.engines.texts.pieces import piece_of, read_as_messages
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.adapters import read_adapters
@@ -133,7 +134,8 @@ class Vllm:
         sequences = self._validators[work.adapter].sequences(work, prompt)
         grammar = self._replies.grammar(work)
         held = structured(grammar) if grammar else None
-        self._jobs[work.id] = Choices(sequences, self._replies.reader(work, prompt))
+        read_as_messages(sequences, self._replies, work, prompt, self._detokenizer)
+        self._jobs[work.id] = Choices(sequences)
         for sequence in sequences:
             text = Text(sequence, "", CLASSES.index(work.priority), held)
             self._texts[sequence.id] = text
@@ -161,6 +163,7 @@ class Vllm:
             # In a step of their own: one that raises would lose their outcomes.
             done = Step(outcomes=[*self._intake.refusals()])
             for name, reason in list(self._ended.items()):
+                self._tell(self._texts[name], done, reason)
                 self._finish(self._texts[name], reason, done, abort=False)
             return done
         if not self._requests:
@@ -275,7 +278,7 @@ class Vllm:
                 return
             stopped = self._flush(text, sequence.heeded)
             reason = "stop" if stopped else completion.finish_reason
-        self._tell(text, step)
+        self._tell(text, step, reason or "")
         if reason is not None:
             self._finish(text, reason, step, abort=not output.finished)
 
@@ -318,14 +321,13 @@ class Vllm:
         text.said.append(rest.chunk)
         return rest.stopped
 
-    def _tell(self, text: Text, step: Step) -> None:
-        said = "".join(chunk.text for chunk in text.said)
-        if said:
-            token_ids = tuple(token for chunk in text.said for token in chunk.token_ids)
-            sequence = text.sequence
-            sequence.text.append(said)
-            step.pieces.append(Piece(sequence.job, said, token_ids, choice=sequence.choice))
-            text.said.clear()
+    def _tell(self, text: Text, step: Step, reason: str = "") -> None:
+        said = joined(text.said)
+        if not said.text and not reason:
+            return
+        text.said.clear()
+        if (piece := piece_of(text.sequence, said, reason)) is not None:
+            step.pieces.append(piece)
 
     def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:
         self._let_go(text, abort=abort)
@@ -356,8 +358,7 @@ class Vllm:
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(self._detokenizer.vocabulary)
-        template = getattr(tokenizer, "chat_template", None)
-        self._replies = Replies(template, self._detokenizer.vocabulary)
+        self._replies = Replies(tokenizer, self._detokenizer.vocabulary)
         ends, size, self._settings = own_settings(path, tokenizer, where)
         limits = {"": self._spec.limits} | {
             one.name: one.limits

@@ -81,6 +81,18 @@ flights = lazy(function()
     return flight, leader
   end
 
+  -- Add a part of a message to those that came before it; see `shared.domain.parts`.
+  local function add_part(parts, part)
+    local last = parts[#parts]
+    if not last or last.type ~= part.type or last.index ~= part.index then
+      parts[#parts + 1] = part
+    elseif part.type == 'tool_call' then
+      last.arguments = last.arguments .. part.arguments
+    else
+      last.text = last.text .. part.text
+    end
+  end
+
   -- Give a new follower what the leader has said so far, each of its texts in one event.
   local function catch_up(job, leader)
     local said, choices, others = {}, {}, {}
@@ -98,6 +110,11 @@ flights = lazy(function()
         local one = said[choice]
         one.texts[#one.texts + 1] = data.text
         one.tokens[#one.tokens + 1] = event[6]
+        if data.parts then
+          one.parts = one.parts or {}
+          for _, part in ipairs(data.parts) do add_part(one.parts, part) end
+        end
+        one.finish_reason = data.finish_reason
       elseif event[2] == 'output' then
         others[#others + 1] = event[4]
       end
@@ -105,6 +122,10 @@ flights = lazy(function()
     for _, choice in ipairs(choices) do
       local data = '{"text":' .. cjson.encode(table.concat(said[choice].texts)) .. ',"index":0'
       if choice > 0 then data = data .. ',"choice":' .. int(choice) end
+      local parts, reason = said[choice].parts, said[choice].finish_reason
+      -- cjson takes an empty list for an object.
+      if parts then data = data .. ',"parts":' .. (#parts > 0 and cjson.encode(parts) or '[]') end
+      if reason then data = data .. ',"finish_reason":' .. cjson.encode(reason) end
       log(job, 0, next_seq(job), 'token', data .. '}', table.concat(said[choice].tokens, ','))
     end
     for _, data in ipairs(others) do log(job, 0, next_seq(job), 'output', data) end

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -7,7 +8,10 @@ import pytest
 from shared.grammars.calls import Form, calls_grammar
 from shared.grammars.refusal import GrammarRefused
 from tests.shared.grammars.walks import Unfinished, walk
-from workers.engines.texts.replies import form_of, message
+from tests.tiny_models import byte_level_tokenizer
+from workers.engines.base import Work
+from workers.engines.loading.vocabulary import Vocabulary
+from workers.engines.texts.replies import Replies, form_of
 
 WEATHER = {
     "type": "object",
@@ -30,50 +34,54 @@ SPELLED = {
     "llama": f'{{"name": "weather", "parameters": {ARGUMENTS}}}',
     "mistral": f'[TOOL_CALLS] [{{"name": "weather", "arguments": {ARGUMENTS}}}]',
 }
+SHOWS = {"hermes": "… <tool_call> …", "llama": "… python_tag …", "mistral": "… [TOOL_CALLS] …"}
+TOKENIZER = byte_level_tokenizer()
+VOCABULARY = Vocabulary.of(TOKENIZER)
+
+
+def replies(template: str = "", response_template: Any = None) -> Replies:
+    tokenizer = SimpleNamespace(chat_template=template, response_template=response_template)
+    return Replies(tokenizer, VOCABULARY)
 
 
 def read(
-    text: str, form: Form = "hermes", *, thinking: bool = False, **chat: Any
+    text: str, form: Form = "hermes", prompt: str = "Hi", made: Replies | None = None, **chat: Any
 ) -> dict[str, Any]:
-    return message(text, CHAT | chat, form, job="job_1", choice=0, thinking=thinking)
+    """The message that a text is, to a chat whose prompt ends so."""
+    made = made or replies(SHOWS[form])
+    ids = TOKENIZER(prompt)["input_ids"]
+    reader = made.reader(Work("job_1", CHAT | chat, {}, seed=1), ids, 0)
+    assert reader is not None
+    for char in text:
+        reader.feed(char)
+    reader.end()
+    return reader.message
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_call_is_read_in_each_form(form: Form) -> None:
+def test_a_call_is_read_in_the_form_that_the_template_shows(form: Form) -> None:
     reply = read(SPELLED[form], form)
 
     [call] = reply["tool_calls"]
     assert reply["content"] is None
-    assert call["function"]["name"] == "weather"
-    assert json.loads(call["function"]["arguments"]) == json.loads(ARGUMENTS)
-    assert call["id"] == read(SPELLED[form], form)["tool_calls"][0]["id"]
+    assert call["function"] == {"name": "weather", "arguments": ARGUMENTS}
 
 
-def test_words_around_calls_stay_and_calls_keep_their_order() -> None:
-    now = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+def test_a_call_has_one_id_whichever_attempt_or_job_with_its_answer_makes_it() -> None:
+    def ids(text: str, prompt: list[int], choice: int = 0, **fields: Any) -> list[str]:
+        work = Work(**{"id": "a", "content": CHAT, "params": {}, "seed": 1} | fields)
+        reader = replies().reader(work, prompt, choice)
+        assert reader is not None
+        reader.feed(text)
+        return [call["id"] for call in reader.message["tool_calls"]]
 
-    reply = read(f"Let me see.\n{SPELLED['hermes']}\n{now}")
+    text = SPELLED["hermes"]
+    found = ids(text * 2, [1, 2])
 
-    assert reply["content"] == "Let me see."
-    assert [call["function"]["name"] for call in reply["tool_calls"]] == ["weather", "now"]
-    assert len({call["id"] for call in reply["tool_calls"]}) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "form"),
-    [
-        (SPELLED["hermes"][:-5], "hermes"),
-        ("<tool_call>\nno JSON\n</tool_call>", "hermes"),
-        ('<tool_call>{"name": "other", "arguments": {}}</tool_call>', "hermes"),
-        ('<tool_call>{"name": "now", "arguments": 7}</tool_call>', "hermes"),
-        (SPELLED["llama"][:-1], "llama"),
-        ('{"weather": "fine"}', "llama"),
-        (SPELLED["mistral"][:-1], "mistral"),
-        ("Fine weather.", "hermes"),
-    ],
-)
-def test_what_is_no_whole_call_of_an_offered_tool_is_content(text: str, form: Form) -> None:
-    assert read(text, form) == {"role": "assistant", "content": text}
+    assert len(set(found)) == 2
+    assert ids(text * 2, [1, 2], id="b", seed=2) == found
+    others = [ids(text, [1, 3]), ids(text, [1, 2], 1), ids(text, [1, 2], params={"temperature": 1})]
+    assert len({found[0], *(one for [one] in others)}) == 4
 
 
 def test_without_tools_nothing_is_a_call() -> None:
@@ -83,13 +91,28 @@ def test_without_tools_nothing_is_a_call() -> None:
     assert read(text, tool_choice="none") == {"role": "assistant", "content": text}
 
 
-def test_thoughts_stand_apart() -> None:
+def test_thoughts_stand_apart_whoever_opens_their_tag() -> None:
     thought = {"role": "assistant", "content": "Yes.", "reasoning_content": "Is it?"}
 
     assert read("<think>\nIs it?\n</think>\n\nYes.") == thought
-    assert read("Is it?\n</think>\n\nYes.", thinking=True) == thought
-    assert read("Is it", thinking=True)["reasoning_content"] == "Is it"
-    assert read("Is it", thinking=True)["content"] == ""
+    assert read("Is it?\n</think>\n\nYes.", prompt="Hi<think>\n") == thought
+    mistral = replies("[THINK]…[/THINK] [TOOL_CALLS]")
+    assert read("Is it?[/THINK]Yes.", prompt="Hi[THINK]", made=mistral) == thought
+
+
+def test_a_text_that_is_held_to_a_grammar_is_no_thought() -> None:
+    """It has no room for the tag's end."""
+    reply = read(SPELLED["hermes"], prompt="Hi<think>\n", tool_choice="required")
+
+    assert len(reply["tool_calls"]) == 1
+    assert "reasoning_content" not in reply
+
+
+def test_a_chat_that_goes_on_with_a_message_has_none() -> None:
+    work = Work("a", CHAT | {"continue_final_message": True}, {}, seed=1)
+
+    assert replies().reader(work, [1], 0) is None
+    assert replies().reader(Work("a", "a prompt", {}, seed=1), [1], 0) is None
 
 
 def test_a_template_tells_the_form() -> None:
@@ -113,7 +136,7 @@ def test_a_forced_call_is_one_that_can_be_read(form: Form, choice: str) -> None:
             text = walk(grammar, seed, 250)
         except Unfinished:
             continue
-        calls = message(text, chat, form, job="j", choice=0, thinking=False)["tool_calls"]
+        calls = read(text, form, **chat)["tool_calls"]
         read_back += 1
         for call in calls:
             if call["function"]["name"] == "weather":

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from shared.domain.catalog import Limits
 from shared.domain.errors import InputRefused
-from tests.engine_driver import Ran, drive, resumed
+from tests.engine_driver import Ran, drive, message_of, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
     LLAMA,
@@ -246,22 +246,36 @@ TOOLS = [
 ]
 
 
-def test_a_chat_that_must_call_a_tool_does_so_whatever_dies(tmp_path: Path) -> None:
+CHAT = {
+    "messages": [{"role": "user", "content": "What is it?"}],
+    "tools": TOOLS,
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+}
+ANSWER = (
+    r"<think>\n[a-z ]{2,6}\n</think>\n\n([A-Z][a-z]{2,4}\. ?){1,2}"
+    r'(<tool_call>\n\{"name": "(look|leave)", "arguments": \{"at": "[a-zé🎉]{1,4}"\}\}\n</tool_call>\n?){1,2}'
+)
+
+
+@pytest.fixture(scope="module")
+def chatting(tmp_path_factory: pytest.TempPathFactory) -> TextGeneration:
+    """A model whose template shows tools, and whose tokenizer has special tokens for the tags of calls."""
     tokenizer = copy.deepcopy(byte_level_tokenizer())
     tokenizer.chat_template = "{% for t in tools %}{{ t }}{% endfor %}" + CHAT_TEMPLATE
-    folder = save_causal(tmp_path, tokenizer=tokenizer, **LLAMA | {"max_position_embeddings": 512})
-    limits = Limits(max_prompt_tokens=384, max_new_tokens=128)
-    engine = TextGeneration(text_spec(folder, limits=limits))
-    engine.load()
-    chat = {
-        "messages": [{"role": "user", "content": "What is it?"}],
-        "tools": TOOLS,
-        "tool_choice": "required",
-        "parallel_tool_calls": False,
-    }
-    asked = Work("a", chat, {"max_new_tokens": 128, "temperature": 1.0}, seed=5)
+    folder = tmp_path_factory.mktemp("chatting")
+    save_causal(folder, tokenizer=tokenizer, **LLAMA | {"max_position_embeddings": 768})
+    made = TextGeneration(
+        text_spec(folder, limits=Limits(max_prompt_tokens=384, max_new_tokens=256))
+    )
+    made.load()
+    return made
 
-    whole = drive(engine, [asked])
+
+def test_a_chat_that_must_call_a_tool_does_so_whatever_dies(chatting: TextGeneration) -> None:
+    asked = Work("a", CHAT, {"max_new_tokens": 128, "temperature": 1.0}, seed=5)
+
+    whole = drive(chatting, [asked])
 
     output = only(whole)
     assert output["finish_reason"] == "stop"
@@ -269,11 +283,58 @@ def test_a_chat_that_must_call_a_tool_does_so_whatever_dies(tmp_path: Path) -> N
     assert call["function"]["name"] == "look"
     assert json.loads(call["function"]["arguments"])["at"] in ("fox", "dog")
     assert whole.streamed("a") == output["text"]
+    assert message_of(whole.pieces["a"]) == output["message"]
+    assert not any(piece.finish_reason for piece in whole.pieces["a"][:-1])
     said = whole.pieces["a"]
     for cut in (1, len(said) // 2, len(said)):
-        assert only(drive(engine, [resumed(asked, said[:cut])])) == output
-    free = only(drive(engine, [replace(asked, content=chat | {"tool_choice": "auto"})]))
+        assert only(drive(chatting, [resumed(asked, said[:cut])])) == output
+    free = only(drive(chatting, [replace(asked, content=CHAT | {"tool_choice": "auto"})]))
     assert free["message"] == {"role": "assistant", "content": free["text"]}
+
+
+def test_each_part_of_each_text_adds_up_wherever_an_attempt_has_died(
+    chatting: TextGeneration,
+) -> None:
+    params = {"max_new_tokens": 220, "temperature": 1.0, "grammar": {"regex": ANSWER}, "n": 2}
+    asked = Work("a", CHAT | {"tool_choice": "auto"}, params, seed=3)
+
+    whole = drive(chatting, [asked])
+
+    said, choices = whole.pieces["a"], only(whole)["choices"]
+    assert len({choice["text"] for choice in choices}) == 2
+    for choice in choices:
+        message = choice["message"]
+        assert message_of(said, choice["index"]) == message
+        assert f"<think>\n{message['reasoning_content']}\n</think>" in choice["text"]
+        assert "</think>" not in message["content"]
+        for call in message.get("tool_calls", ()):
+            assert call["function"]["name"] == "look"
+            assert call["function"]["arguments"] in choice["text"]
+    assert any("tool_calls" in choice["message"] for choice in choices)
+    for cut in range(0, len(said) + 1, 41):
+        again = drive(chatting, [resumed(asked, said[:cut])])
+        assert only(again)["choices"] == choices
+        for choice in choices:
+            pieces = [*said[:cut], *again.pieces.get("a", ())]
+            assert message_of(pieces, choice["index"]) == choice["message"]
+
+
+def test_text_that_is_held_back_comes_once_though_its_end_was_told_already(
+    chatting: TextGeneration,
+) -> None:
+    """The attempt dies between its last piece and its end."""
+    params = {"max_new_tokens": 32, "grammar": {"regex": "Hm +<tool"}}
+    asked = Work("a", CHAT | {"tool_choice": "auto"}, params, seed=3)
+    whole = drive(chatting, [asked])
+    said = whole.pieces["a"]
+
+    again = drive(chatting, [resumed(asked, said)])
+
+    assert said[-1].text == "" and said[-1].parts
+    assert said[-1].finish_reason == "stop"
+    assert "a" not in again.pieces
+    assert only(again) == only(whole)
+    assert message_of(said) == only(whole)["message"]
 
 
 def test_a_grammar_that_cannot_be_enforced_is_refused_alone(packed: TextGeneration) -> None:
