@@ -15,6 +15,7 @@ from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.request_target import require_plain
 from api.openai.routes import openai
+from api.openai.webhook_endpoints import webhook_endpoints
 from api.openapi.document import openapi
 from api.replicate.model_routes import replicate_models
 from api.replicate.routes import replicate
@@ -49,6 +50,7 @@ from shared.store.api_keys import ApiKeys, Signer
 from shared.store.events import EventHub
 from shared.store.jobs import JobStore
 from shared.store.rate_limits import TIMEOUT, RateLimiter
+from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.secrets import WebhookSecrets
@@ -56,7 +58,7 @@ from shared.webhooks.secrets import WebhookSecrets
 _flask_request: Any = flask.request
 
 GROUPS = (
-    *(jobs, streams, infer, openai, replicate, replicate_models),
+    *(jobs, streams, infer, openai, webhook_endpoints, replicate, replicate_models),
     *(dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
 )
@@ -145,6 +147,7 @@ def _services(
         webhook_secrets=WebhookSecrets(
             store.redis, store.keys, partial(key_secret, settings), settings.keyring
         ),
+        webhook_endpoints=Endpoints(store.redis, store.keys, partial(key_secret, settings)),
         tickets=Tickets(token, MAX_EXPIRES_IN + settings.job_retention),
         limits=Limits(Plan.of(settings), limiter, settings.trusted_proxies),
         cache=Cache(settings),

@@ -23,6 +23,7 @@ from shared.hooks import Observers
 from shared.settings import Settings
 from shared.store.events import START, CompletionWaiter, EventHub, EventId, Follower
 from shared.store.jobs import JobStore
+from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.outbox import Outbox
 from shared.webhooks.policy import UrlPolicy
 from shared.webhooks.secrets import WebhookSecrets
@@ -57,6 +58,7 @@ class Services:
     outbox: Outbox
     webhook_urls: UrlPolicy
     webhook_secrets: WebhookSecrets
+    webhook_endpoints: Endpoints
     tickets: Tickets
     limits: Limits
     cache: Cache

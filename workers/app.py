@@ -159,10 +159,12 @@ def _serve_model(model: str) -> None:
 def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
+    from shared.webhooks.endpoints import Endpoints
     from shared.webhooks.lookups import MOST
     from shared.webhooks.outbox import Outbox
     from shared.webhooks.policy import Allowed, UrlPolicy
     from shared.webhooks.secrets import WebhookSecrets
+    from shared.webhooks.signers import signer
     from workers.queue.rescuer import Rescuer
     from workers.webhooks.deliveries import Deliveries, DeliveryPoller
     from workers.webhooks.sender import Sender
@@ -179,7 +181,7 @@ def _serve_rescue() -> None:
     deliveries = Deliveries(
         outbox,
         Sender(policy, settings.webhook_timeout),
-        secrets.keyring,
+        signer(secrets, Endpoints(store.redis, store.keys, own)),
         settings.webhook_schedule,
         concurrency=settings.webhook_concurrency,
         timeout=settings.webhook_timeout,

@@ -42,7 +42,9 @@ def read_submission(here: RequestContext) -> Submission:
     return submission_of(here, asked, digest_of(asked.body) if asked.key is not None else "")
 
 
-def submission_of(here: RequestContext, asked: Sent, digest: str) -> Submission:
+def submission_of(
+    here: RequestContext, asked: Sent, digest: str, webhook_form: str = ""
+) -> Submission:
     """What was sent as a job of the caller's; one with the same key and digest is the same job."""
     services, caller = here.services, here.caller
     wanted, spec, params = parse_request(asked.body, services.catalog)
@@ -62,7 +64,9 @@ def submission_of(here: RequestContext, asked: Sent, digest: str) -> Submission:
         traceparent=context.traceparent(),
         request_id=here.request_id,
         idempotency_key=asked.key,
-        webhook=subscription(here, wanted.webhook) if wanted.webhook is not None else "",
+        webhook=subscription(here, wanted.webhook, webhook_form)
+        if wanted.webhook is not None
+        else "",
         share=services.cache.share(spec, caller.tenant, content, params, bypass=asked.no_store),
         body_digest=digest,
         expected=cost.bytes,

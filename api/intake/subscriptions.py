@@ -7,13 +7,15 @@ from shared.domain.schemas import WebhookRequest
 from shared.webhooks.outbox import Subscription
 
 
-def subscription(here: RequestContext, wanted: WebhookRequest) -> str:
-    """The webhook as the job's record holds it.
+def subscription(here: RequestContext, wanted: WebhookRequest, form: str) -> str:
+    """The webhook as the job's record holds it, told in `form` (`shared.webhooks.bodies`).
 
     Raises `WebhookRefused`, `LookupsBusy`, `BacklogFull`, and `InvalidRequest` where nothing could sign it.
     """
     services, tenant = here.services, here.caller.tenant
-    if not (services.settings.keyring or services.webhook_secrets.keyring(tenant)):
+    # Predictions are signed with a secret that every tenant has.
+    signs = form or services.settings.keyring or services.webhook_secrets.keyring(tenant)
+    if not signs:
         raise InvalidRequest(
             "This server cannot sign your webhooks: its WEBHOOK_HMAC_SECRET is not set, and you have no "
             "secret of your own here.",
@@ -21,4 +23,4 @@ def subscription(here: RequestContext, wanted: WebhookRequest) -> str:
         )
     services.outbox.admit(tenant, services.settings.webhook_max_pending)
     target = services.webhook_urls.admit(wanted.url, tenant)
-    return str(Subscription(target, wanted.events, links(here).base))
+    return str(Subscription(target, wanted.events, links(here).base, form))

@@ -37,6 +37,7 @@ _TAGS = {
     "streams": "What a job says while it runs, as server-sent events.",
     "infer": "Inference on one connection, for callers that want to wait.",
     "openai": "What clients of OpenAI's API call; each call is a job. docs/openai.md says what differs.",
+    "openai webhooks": "Where events of responses and batches are sent, as OpenAI's clients manage it.",
     "replicate": "What clients of Replicate's API call; a prediction is a job: docs/replicate.md.",
     "dead letters": "Jobs that failed for no fault of their input, kept for another try.",
     "webhooks": "Jobs that are told to a URL, and jobs that a signed message makes.",

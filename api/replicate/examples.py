@@ -3,7 +3,8 @@
 from typing import Any
 
 from api.openapi.examples import TEXT_MODEL
-from api.replicate.models import COG_VERSION, OWNER, full_name, version_id
+from api.replicate.models import COG_VERSION
+from shared.domain.predictions import OWNER, full_name, version_id
 
 _ID = "job_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
 _URL = f"http://127.0.0.1:8080/v1/predictions/{_ID}"

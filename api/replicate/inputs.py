@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,16 +17,52 @@ ALIASES = {"max_tokens": "max_new_tokens"}
 """What models of Replicate that write text call a param of ours."""
 
 
+PredictionEvent = Literal["start", "output", "logs", "completed"]
+EVENTS: Mapping[str, str] = {
+    "start": "started",
+    "output": "completed",
+    "logs": "",
+    "completed": "completed",
+}
+"""The job's event by Replicate's name."""
+
+
 class ModelPrediction(Wire):
     """The body of `POST /v1/models/{owner}/{name}/predictions`."""
 
     input: dict[str, Json] = Field(
         description="By the schema `Input` of the model's version: its prompt or input, and its params."
     )
+    webhook: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="An https URL that is sent the prediction. See docs/webhooks.md for where it may be.",
+    )
+    webhook_events_filter: list[PredictionEvent] | None = Field(
+        default=None,
+        max_length=4,
+        description="`start`, and `completed` or `output`: it has ended, which is when all its output is "
+        "there. Nothing is ever sent for `logs`. All if left out.",
+    )
+    webhook_completed: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="The older way to say `webhook` and the filter `completed`.",
+    )
     stream: bool | None = Field(
         default=None,
         description="Taken, and without a meaning: every prediction has `urls.stream`.",
     )
+
+    def told_to(self) -> dict[str, Any] | None:
+        """The job's webhook; None where it has none."""
+        if self.webhook is None:
+            return _webhook(self.webhook_completed, ["completed"])
+        wanted = self.webhook_events_filter
+        events = {EVENTS[event] for event in (wanted if wanted is not None else EVENTS)} - {""}
+        return _webhook(self.webhook, sorted(events))
 
 
 class VersionPrediction(ModelPrediction):
@@ -66,6 +102,10 @@ def as_input(error: InvalidRequest) -> InvalidRequest:
         return error
     where = ".".join(map(str, rows[0]["loc"]))
     return InvalidRequest(f"{where}: {rows[0]['msg']}", errors=rows, code="invalid_input")
+
+
+def _webhook(url: str | None, events: list[str]) -> dict[str, Any] | None:
+    return {"url": url, "events": events} if url is not None and events else None
 
 
 def _place(loc: list[Any]) -> list[Any]:

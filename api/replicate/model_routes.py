@@ -15,8 +15,12 @@ from api.replicate.schemas import (
     ModelVersion,
     ReplicateModel,
     VersionPage,
+    WebhookSecretKey,
 )
 from shared.domain.catalog import ModelSpec
+from shared.domain.predictions import OWNER as OWNER_NAME
+from shared.domain.predictions import full_name, version_id
+from shared.store.api_keys import Scope
 
 VERSION = Parameter(
     "version",
@@ -77,7 +81,7 @@ def get_version(here: RequestContext, owner: str, name: str, version: str) -> Re
     """
     catalog = here.services.catalog
     spec = models.find(catalog, owner, name)
-    if version != models.version_id(spec.name):
+    if version != version_id(spec.name):
         raise models.unknown_version(version)
     return document(models.version(catalog, spec, described=True))
 
@@ -123,6 +127,20 @@ def get_account(here: RequestContext) -> Reply:
     return document(_account(here))
 
 
+@replicate_models.operation(
+    "GET",
+    "/v1/webhooks/default/secret",
+    scope=Scope.JOBS_WRITE,
+    answers={200: Answer("The secret.", WebhookSecretKey, {"key": "whsec_…"})},
+)
+def get_default_secret(here: RequestContext) -> Reply:
+    """Read the secret that signs webhooks of predictions
+
+    The tenant's newest one; a tenant without one of its own has one that lasts as long as the server's.
+    """
+    return document({"key": here.services.webhook_secrets.told(here.caller.tenant)})
+
+
 def _account(here: RequestContext) -> dict[str, Any]:
     tenant = here.caller.tenant
     return {"type": "organization", "username": tenant, "name": tenant, "github_url": None}
@@ -132,11 +150,11 @@ def _deployment(here: RequestContext, spec: ModelSpec) -> dict[str, Any]:
     workers = len(here.services.store.status(spec.name).workers)
     version = models.version(here.services.catalog, spec, described=False)
     return {
-        "owner": models.OWNER,
+        "owner": OWNER_NAME,
         "name": spec.name,
         "current_release": {
             "number": 1,
-            "model": models.full_name(spec.name),
+            "model": full_name(spec.name),
             "version": version["id"],
             "created_at": version["created_at"],
             "created_by": _account(here),

@@ -1,6 +1,5 @@
 """The models of the catalogue as Replicate's API describes them: `truthgpt/NAME`, of one version each."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,26 +7,13 @@ from api.openapi.request_schema import model_schemas, output_schema
 from shared.domain.catalog import Catalog, ModelSpec
 from shared.domain.errors import UnknownModel
 from shared.domain.params import ENGINES
+from shared.domain.predictions import OWNER, full_name, version_id
 from shared.domain.schemas import rfc3339
 
-OWNER = "truthgpt"
-"""Who owns every model here: names of the catalogue have no owner."""
 COG_VERSION = "0.9.0"
 """Clients ask it whether an array in a schema of outputs is a stream; from 0.3.9 on the schema says so."""
 CONTENT: Mapping[str, str] = {"embedding": "input", "ranking": "input", "pipeline": "input"}
 """By engine: the member of a prediction's `input` that is the job's own input; else `prompt`."""
-
-
-def full_name(model: str) -> str:
-    """`truthgpt/NAME`."""
-    return f"{OWNER}/{model}"
-
-
-def version_id(model: str) -> str:
-    """The id of a model's only version. It names the model, whatever weights that has now: it is the same on
-    every machine and after every restart.
-    """
-    return hashlib.sha256(full_name(model).encode()).hexdigest()
 
 
 def find(catalog: Catalog, owner: str, name: str) -> ModelSpec:

@@ -32,18 +32,20 @@ from api.replicate.schemas import Prediction, PredictionPage
 from api.replicate.stream import EVENT_ID, Place, ReplicateForm
 from api.routes.streams import followed
 from api.state.limit_plan import Counted
+from shared.domain import predictions
 from shared.domain.catalog import Catalog, ModelSpec
 from shared.domain.errors import InvalidRequest
 from shared.domain.records import Record
 from shared.domain.request_faults import invalid
+from shared.webhooks.bodies import PREDICTION, TEXT_PREDICTION
 
 PAGE = 20
 OWNER = Parameter(
     "owner",
     "path",
-    f"`{models.OWNER}`, whoever wrote the model.",
-    {"type": "string", "enum": [models.OWNER]},
-    models.OWNER,
+    f"`{predictions.OWNER}`, whoever wrote the model.",
+    {"type": "string", "enum": [predictions.OWNER]},
+    predictions.OWNER,
 )
 NAME = Parameter(
     "name",
@@ -92,8 +94,12 @@ def _read(
     spec = model_of(here.services.catalog, asked)
     try:
         body = job_request(spec, asked.input)
+        if (webhook := asked.told_to()) is not None:
+            body["webhook"] = webhook
         digest = digest_of(body) if sent.key is not None else ""
-        return Asked(submission_of(here, sent._replace(body=body), digest), asked.input)
+        form = TEXT_PREDICTION if models.streams_text(spec) else PREDICTION
+        submission = submission_of(here, sent._replace(body=body), digest, form)
+        return Asked(submission, asked.input)
     except InvalidRequest as error:
         raise as_input(error) from None
 

@@ -84,6 +84,12 @@ class Account(BaseModel):
     github_url: None
 
 
+class WebhookSecretKey(BaseModel):
+    key: str = Field(
+        description="`whsec_` and base64, as every library of Standard Webhooks takes it."
+    )
+
+
 class Configuration(BaseModel):
     hardware: str
     min_instances: int

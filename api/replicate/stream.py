@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from api.http.sse.form import HEARTBEAT, OPENING
-from api.replicate.predictions import error, pieces, text_of
+from api.replicate.predictions import is_text
 from shared.domain.catalog import Catalog
 from shared.domain.events import Event, EventId
+from shared.domain.predictions import error, pieces, text_of
 from shared.domain.records import Record
 from shared.domain.states import JobState
 
@@ -97,9 +98,9 @@ class ReplicateForm:
     def _rest(self, event: EventId, record: Record) -> bytes:
         """The output of a job that has streamed nothing, such as embeddings."""
         job = _DECODE(record.to_json())
-        if self._spoke or text_of(job["output"], job["model"], self._catalog) is not None:
-            return b""
-        return _frame(event, "output", _text(job["output"]), half=True)
+        made = job["output"]
+        text = is_text(job["model"], self._catalog) and text_of(made) is not None
+        return b"" if self._spoke or text else _frame(event, "output", _text(made), half=True)
 
 
 def _text(value: Any) -> str:

@@ -116,6 +116,11 @@ ADVICE: dict[str, str] = {
     "webhook_secret_missing": (
         "Leave `webhook` out, or have the operator set `WEBHOOK_HMAC_SECRET`."
     ),
+    "webhook_endpoint_not_found": "It may have been deleted. `GET /v1/webhook_endpoints` lists yours.",
+    "too_many_webhook_endpoints": "Delete one that you no longer need; a tenant may have 16.",
+    "webhook_unreachable": (
+        "`detail` names the fault, as a delivery's `error` does. Mend the endpoint and test it again."
+    ),
     "unknown_event_type": ("`type` must be `inference.requested`."),
     "ingest_not_configured": (
         "Have the operator set `WEBHOOK_HMAC_SECRET`, or use `POST /v1/jobs` with a token."

@@ -10,8 +10,10 @@ class Delivery(BaseModel):
 
     id: str = Field(description="The `webhook-id`; the same at every attempt.")
     object: Literal["delivery"] = "delivery"
-    job_id: str
-    type: Literal["job.started", "job.completed"]
+    job_id: str = Field(description="The job; of an event of a batch that one's id.")
+    type: str = Field(
+        description="`job.started`, `job.completed`, or for an endpoint the type of its event."
+    )
     url: str
     status: Literal["pending", "delivered", "dead"]
     attempts: int
@@ -22,8 +24,8 @@ class Delivery(BaseModel):
     response_status: int | None = Field(default=None, description="The HTTP status it last got.")
     error: str | None = Field(
         default=None,
-        description="Why the last attempt failed: `dns`, `address` (not public), `connect`, `tls`, "
-        "`timeout`, `protocol`, `redirect`, `status`, `unsigned` (the server has no "
+        description="Why the last attempt failed: `dns`, `address` (not public), `deleted` (the endpoint is "
+        "gone), `connect`, `tls`, `timeout`, `protocol`, `redirect`, `status`, `unsigned` (the server has no "
         "secret any more), or `too_late` when its receiver was never well enough to be tried again.",
     )
 

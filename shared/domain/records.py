@@ -54,6 +54,7 @@ class NewJob(msgspec.Struct, frozen=True):
     `expected` how many bytes it is expected to write: counted for its tenant until it has ended.
     `key_ttl` is how many seconds `idempotency_key` names the job.
     `asked` is what its client asked in a dialect (JSON), kept for as long as the job; empty: nothing.
+    `told_as` is `response` where its end is told to its tenant's endpoints as that of a response of OpenAI's.
     `takes_key`: a job is made whatever `idempotency_key` names, and the key names this one from now on.
     """
 
@@ -76,6 +77,7 @@ class NewJob(msgspec.Struct, frozen=True):
     takes_key: bool = False
     expected: int = 0
     asked: bytes = b""
+    told_as: Literal["", "response"] = ""
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-import msgspec
-
 from shared.context import TRACEPARENT
 from shared.domain.deliveries import Delivery
 from shared.domain.errors import JobsError
-from shared.domain.records import JOB_ID, Record, delivery_ids
+from shared.domain.records import JOB_ID, delivery_ids
 from shared.domain.schemas import rfc3339
 from shared.redis.connection import reachable
 from shared.store.jobs import UNBOUNDED, JobStore
+from shared.webhooks import bodies
 from shared.webhooks.urls import Target
 
 SWEEP = 200
@@ -33,16 +32,20 @@ class BacklogFull(JobsError):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Whom to tell of which events. `base` is this server's URL as the caller reached it."""
+    """Whom to tell of which events. `base` is this server's URL as the caller reached it, `form` the words of
+    the body (`shared.webhooks.bodies`), the native ones if empty.
+    """
 
     target: Target
     events: Sequence[Event]
     base: str
+    form: str = ""
 
     def __str__(self) -> str:
         """As the job's record holds it; outbox.lua reads it."""
         events = ",".join(sorted(set(self.events)))
-        return f"{events} {self.base} {self.target.receiver} {self.target.url}"
+        words = (events, self.base, self.target.receiver, self.target.url, self.form)
+        return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,21 @@ class Message:
         return self.to.partition(" ")[0]
 
     @property
+    def form(self) -> str:
+        """In which words it is told; empty: natively."""
+        return self.fields.get("form", "")
+
+    @property
+    def endpoint(self) -> str:
+        """The id of the endpoint that it is for, empty where a job names its receiver."""
+        return self.fields.get("endpoint", "")
+
+    @property
+    def once(self) -> bool:
+        """Whether it is tried once and no more."""
+        return self.fields.get("once") == "1"
+
+    @property
     def about(self) -> dict[str, str]:
         """What names the message's job, for `shared.context`."""
         get = self.fields.get
@@ -78,7 +96,7 @@ class Message:
     @property
     def body(self) -> bytes:
         """The same bytes at every attempt: all of it was fixed when the event happened."""
-        return _body(self.fields)
+        return bodies.body(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +136,42 @@ class Outbox:
 
     def of_job(self, job_id: str, tenant: str) -> list[Delivery]:
         """A job's deliveries, which may outlive the job. Raises `JobNotFound`."""
-        found = self._read(delivery_ids(job_id), tenant) if JOB_ID.fullmatch(job_id) else []
+        found = self._read(self._ids(job_id, tenant), tenant) if JOB_ID.fullmatch(job_id) else []
         if not found:
             self._store.get(job_id, tenant)
         return found
+
+    def tell(self, tenant: str, object_id: str, event: str) -> list[str]:
+        """Tell a tenant's endpoints that ask for it of an event of OpenAI's API, such as `batch.completed` of
+        `batch_…`, however often it is called; that of a job that is a response is told with its end.
+
+        Returns the ids of the deliveries.
+        """
+        return self._tell(tenant, object_id, event)
+
+    def try_out(self, tenant: str, endpoint_id: str, object_id: str, event: str) -> str | None:
+        """Send one endpoint an event, once.
+
+        Returns the delivery's id; None where there is no such endpoint.
+        """
+        return next(iter(self._tell(tenant, object_id, event, endpoint_id)), None)
+
+    def delivery(self, delivery_id: str, tenant: str) -> Delivery | None:
+        """What became of a delivery; None where it is not known."""
+        return next(iter(self._read([delivery_id], tenant)), None)
+
+    def _tell(self, tenant: str, object_id: str, event: str, only: str = "") -> list[str]:
+        told = self._store.call("event_tell", tenant, "", object_id, event, only)
+        return [name.decode() for name in told]
+
+    def _ids(self, job_id: str, tenant: str) -> list[str]:
+        """The ids that deliveries about a job can have."""
+        with reachable():
+            endpoints = cast(
+                list[bytes], self._store.redis.hkeys(self._store.keys("endpoints", tenant))
+            )
+        base = f"msg_{job_id.removeprefix('job_')}"
+        return [*delivery_ids(job_id), *(f"{base}_{name.decode()}" for name in endpoints)]
 
     def undelivered(self, tenant: str, limit: int) -> list[Delivery]:
         """The newest deliveries of a tenant that were given up."""
@@ -229,18 +279,4 @@ def _message(flat: list[bytes], now: int) -> Message:
         url=fields["url"],
         model=fields["model"],
         fields=fields,
-    )
-
-
-def _body(fields: Mapping[str, str]) -> bytes:
-    told = {name.removeprefix("job."): v for name, v in fields.items() if name.startswith("job.")}
-    record = Record({"id": fields["job"], **told})
-    url = f"{fields['base']}/v1/jobs/{fields['job']}"
-    urls = {"get": url, "events": f"{url}/events", "cancel": f"{url}/cancel"}
-    return msgspec.json.encode(
-        {
-            "type": fields["type"],
-            "timestamp": rfc3339(int(fields["created"])),
-            "data": record.members(urls),
-        }
     )

@@ -20,6 +20,7 @@ Fault = Literal[
     "redirect",
     "status",
     "unsigned",
+    "deleted",
 ]
 
 
@@ -59,7 +60,7 @@ class Schedule:
         if sent.status is not None and 200 <= sent.status < 300:
             return Decision("delivered", 0.0, "", well=True)
         fault, well = _fault(sent), _well(sent)
-        if sent.status == GONE or age >= self.span:
+        if sent.status == GONE or sent.fault == "deleted" or age >= self.span:
             return Decision("dead", 0.0, fault, well)
         delay = max(self.pause(failures), min(sent.retry_after or 0.0, self.longest))
         # The last attempt is at the end of the span, never before it.
@@ -81,4 +82,4 @@ def _well(sent: Sent) -> bool | None:
     if sent.status is not None:
         return sent.status < 500 and sent.status != BUSY
     # Where nothing was sent, nothing is known of the receiver.
-    return None if sent.fault in ("address", "unsigned") else False
+    return None if sent.fault in ("address", "unsigned", "deleted") else False

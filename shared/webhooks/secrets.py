@@ -22,6 +22,9 @@ from shared.store.api_keys import TENANT, TOLD_FOR, UNUSED_FOR
 from shared.store.keys import Keys
 from shared.webhooks.signing import MAX_SECRETS, PREFIX, Keyring
 
+TOLD = "told"
+"""The id of the secret of a tenant that has none of its own; those are random hex."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,14 +66,14 @@ class WebhookSecrets:
         except ConfigError as error:
             _log.error("webhooks of tenant %s cannot be signed here: %s", tenant, error)
             return Keyring(())
-        mine = [known for known in own if known.maker == _name(maker)]
+        mine = [known for known in own if known.maker == maker_name(maker)]
         if len(mine) < len(own):
             _log.error(
                 "tenant %s has webhook secrets that were made under another TRUTHGPT_KEY_SECRET, or "
                 "TRUTHGPT_API_TOKEN in its place",
                 tenant,
             )
-        return Keyring([_derived(maker, tenant, known.id) for known in reversed(mine)])
+        return Keyring([derived(maker, tenant, known.id) for known in reversed(mine)])
 
     def all(self, tenant: str) -> list[WebhookSecret]:
         """A tenant's secrets, those that ended lately too, oldest first."""
@@ -85,13 +88,34 @@ class WebhookSecrets:
         active = [one for one in known if one.active(now)]
         if len(active) >= MAX_SECRETS:
             raise ConfigError(f"{tenant} has {len(active)} active secrets; revoke some first")
-        made = WebhookSecret(secrets.token_hex(8), _name(maker), now)
+        made = WebhookSecret(secrets.token_hex(8), maker_name(maker), now)
         ending = [_ends(one, min(one.ends, now + overlap)) for one in active]
         self._store(
             tenant, [made, *ending], forget=[o.id for o in known if o.ends < now - TOLD_FOR]
         )
-        text = base64.b64encode(_derived(maker, tenant, made.id)).decode()
-        return made, PREFIX + text
+        return made, secret_text(derived(maker, tenant, made.id))
+
+    def told(self, tenant: str) -> str:
+        """The secret that a tenant is told by the API, for those who receive predictions: its own newest one;
+        where it has none, one that lasts as long as the server's.
+        """
+        newest, *_ = self._told(tenant)
+        return secret_text(newest)
+
+    def told_keyring(self, tenant: str) -> Keyring:
+        """What predictions of a tenant are signed with; empty where nothing here can sign them."""
+        try:
+            return Keyring(self._told(tenant))
+        except ConfigError as error:
+            _log.error("predictions of tenant %s cannot be signed here: %s", tenant, error)
+            return Keyring(())
+
+    def _told(self, tenant: str) -> list[bytes]:
+        maker, now = self._maker(), time.time()
+        mine = [o for o in self._stored(tenant) if o.active(now) and o.maker == maker_name(maker)]
+        return [derived(maker, tenant, known.id) for known in reversed(mine)] or [
+            derived(maker, tenant, TOLD)
+        ]
 
     def revoke(self, tenant: str, secret_id: str) -> None:
         """End a secret now; what is sent from here on is not signed with it. May be repeated."""
@@ -103,8 +127,7 @@ class WebhookSecrets:
         raise ConfigError(f"tenant {tenant!r} has no webhook secret {secret_id!r}")
 
     def _maker(self) -> bytes:
-        secret = self._server_secret().encode()
-        return hmac.digest(secret, b"truthgpt webhook secret v1", hashlib.sha256)
+        return maker_of(self._server_secret)
 
     def _stored(self, tenant: str) -> list[WebhookSecret]:
         key = self._keys("webhook-secrets", tenant)
@@ -139,9 +162,21 @@ def _ends(known: WebhookSecret, moment: float) -> WebhookSecret:
     return WebhookSecret(known.id, known.maker, known.created, moment)
 
 
-def _name(maker: bytes) -> str:
+def maker_of(server_secret: Callable[[], str]) -> bytes:
+    """What the secrets of tenants are derived from. Raises `ConfigError` where the server has no secret."""
+    return hmac.digest(server_secret().encode(), b"truthgpt webhook secret v1", hashlib.sha256)
+
+
+def maker_name(maker: bytes) -> str:
+    """What tells secrets that were made under another secret of the server's."""
     return hmac.digest(maker, b"name", hashlib.sha256).hex()[:8]
 
 
-def _derived(maker: bytes, tenant: str, secret_id: str) -> bytes:
-    return hmac.digest(maker, f"{tenant}.{secret_id}".encode(), hashlib.sha256)
+def derived(maker: bytes, owner: str, secret_id: str) -> bytes:
+    """The secret of this id. `owner` is its tenant, or `tenant.endpoint`."""
+    return hmac.digest(maker, f"{owner}.{secret_id}".encode(), hashlib.sha256)
+
+
+def secret_text(secret: bytes) -> str:
+    """A secret as all receivers take it: without `whsec_` OpenAI's client reads the bytes of the text."""
+    return PREFIX + base64.b64encode(secret).decode()

@@ -5,6 +5,7 @@ some delivery worker, until nothing is due any more.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from shared.faults import faults
 from shared.hooks import Observers
 from shared.webhooks.outbox import Message, Outbox, Recorded
 from shared.webhooks.schedule import Schedule, Sent
-from shared.webhooks.signing import Keyring
+from shared.webhooks.signers import Signer
 from workers.periodic import Periodic
 from workers.webhooks.sender import Sender
 
@@ -27,6 +28,7 @@ RECORD_TRIES = 5
 LEASE_MARGIN = 45.0
 """How much longer than a send its lease lasts, in seconds."""
 UNSIGNED = Sent(fault="unsigned")
+DELETED = Sent(fault="deleted")
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +36,14 @@ _log = logging.getLogger(__name__)
 class Deliveries:
     """The senders of one process. `timeout` (of a send) and `drain_time` are in seconds.
 
-    `keyring_of` says what a tenant's webhooks are signed with.
+    `signer` says what each message is signed with.
     """
 
     def __init__(
         self,
         outbox: Outbox,
         sender: Sender,
-        keyring_of: Callable[[str], Keyring],
+        signer: Signer,
         schedule: Schedule,
         *,
         concurrency: int,
@@ -51,7 +53,7 @@ class Deliveries:
     ) -> None:
         self._outbox = outbox
         self._sender = sender
-        self._keyring_of = keyring_of
+        self._signer = signer
         self._schedule = schedule
         self._concurrency = concurrency
         self._lease = timeout + LEASE_MARGIN
@@ -136,8 +138,10 @@ class Deliveries:
                 self._changed.notify_all()
 
     def _deliver(self, message: Message) -> None:
-        keyring = self._keyring_of(message.tenant)
-        if not keyring:
+        keyring = self._signer(message)
+        if keyring is None:
+            sent = DELETED
+        elif not keyring:
             # Unsigned it must not go; it waits until the operator sets a secret again.
             _log.error("%s: there is no secret to sign it with any more", message.id)
             sent = UNSIGNED
@@ -146,7 +150,8 @@ class Deliveries:
             headers = keyring.headers(message.id, int(time.time()), body)
             sent = self._sender.send(message.url, body, headers, message.tenant)
         faults.reach("delivery_sent")
-        decision = self._schedule.decide(sent, message.failures, message.age + sent.seconds)
+        age = math.inf if message.once else message.age + sent.seconds
+        decision = self._schedule.decide(sent, message.failures, age)
         result = Recorded(
             decision.outcome, decision.delay, sent.status, decision.fault, decision.well
         )

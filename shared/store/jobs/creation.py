@@ -84,6 +84,7 @@ class Creation(Reading):
             *(("home", reply_channel) if reply_channel else ()),
             *(("fallback_from", job.fallback_from) if job.fallback_from else ()),
             *(("webhook", job.webhook) if job.webhook else ()),
+            *(("told_as", job.told_as) if job.told_as else ()),
         ))
         # fmt: on
         quota = None

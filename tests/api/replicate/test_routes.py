@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.replicate.models import version_id
+from api.services import of
+from shared.domain.predictions import version_id
 from shared.domain.records import Append
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
+from shared.webhooks.outbox import Outbox
+from shared.webhooks.signing import Keyring, parse_secrets
 from tests.api.conftest import PlayedWorker
 
 Meanwhile = Callable[[Callable[[], object]], None]
+HOOK = "https://1.1.1.1/hook"
 LLAMA = "/v1/models/truthgpt/llama/predictions"
 
 
@@ -337,3 +341,52 @@ def test_a_text_that_begins_anew_ends_the_stream(client: FlaskClient, worker: Pl
     assert told[0] == ("output", "Hi")
     assert told[1][0] == "error" and "anew" in told[1][1]
     assert told[2] == ("done", '{"reason":"error"}')
+
+
+# -- webhooks
+
+
+def sent(store: JobStore) -> list[Any]:
+    return [json.loads(message.body) for message in Outbox(store).claim(8, 30.0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "statuses"),
+    [
+        ({"webhook": HOOK}, ["processing", "succeeded"]),
+        ({"webhook": HOOK, "webhook_events_filter": ["start"]}, ["processing"]),
+        ({"webhook": HOOK, "webhook_events_filter": ["completed"]}, ["succeeded"]),
+        ({"webhook": HOOK, "webhook_events_filter": ["output", "completed"]}, ["succeeded"]),
+        ({"webhook": HOOK, "webhook_events_filter": ["logs"]}, []),
+        ({"webhook_completed": HOOK}, ["succeeded"]),
+    ],
+)
+def test_a_webhook_is_sent_the_prediction(
+    client: FlaskClient, store: JobStore, worker: PlayedWorker, given: Any, statuses: list[str]
+) -> None:
+    found = made(client, **given)
+    worker.serve("Hi")
+
+    told = sent(store)
+
+    assert [body["status"] for body in told] == statuses
+    assert {body["id"] for body in told} <= {found["id"]}
+    if statuses[-1:] == ["succeeded"]:
+        assert told[-1]["output"] == ["Hi"]
+        assert told[-1]["urls"]["get"] == found["urls"]["get"]
+
+
+def test_a_webhook_that_may_not_be_is_refused(client: FlaskClient) -> None:
+    answer = client.post(
+        LLAMA, json={"input": {"prompt": "x"}, "webhook": "https://127.0.0.1/hook"}
+    )
+
+    assert (answer.status_code, answer.json["code"]) == (422, "webhook_refused")
+
+
+def test_the_default_secret_signs_predictions(client: FlaskClient, store: JobStore) -> None:
+    key = client.get("/v1/webhooks/default/secret").json["key"]
+
+    secrets = of(client.application).webhook_secrets
+    signed = secrets.told_keyring("default").headers("msg_1", 1_700_000_000, b"{}")
+    assert signed == Keyring(parse_secrets(key)).headers("msg_1", 1_700_000_000, b"{}")

@@ -118,3 +118,14 @@ def test_where_it_cannot_be_made_again_nothing_is_signed(
         assert not here.keyring("acme"), "and not by the server's, which others know"
     assert "acme" in caplog.text and text not in caplog.text
     assert here.keyring("other") is FALLBACK
+
+
+def test_the_secret_that_a_tenant_is_told_signs_its_predictions(secrets: WebhookSecrets) -> None:
+    standing = secrets.told("t")
+    assert standing == secrets.told("t") != secrets.told("u")
+    assert signed_by(secrets.told_keyring("t"), standing, SECRET) == [standing]
+
+    _, own = secrets.rotate("t", 60)
+
+    assert secrets.told("t") == own
+    assert signed_by(secrets.told_keyring("t"), standing, own) == [own]

@@ -12,10 +12,12 @@ from shared.domain.records import Finish, NewJob, new_job_id
 from shared.domain.states import JobState
 from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
+from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.outbox import Outbox, Subscription
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.schedule import Schedule
 from shared.webhooks.secrets import WebhookSecrets
+from shared.webhooks.signers import signer
 from shared.webhooks.signing import Keyring, parse_secrets
 from shared.webhooks.urls import parse_target
 from tests.conftest import eventually
@@ -55,9 +57,12 @@ class Site:
         self.deliveries = Deliveries(
             self.outbox,
             Sender(UrlPolicy(Allowed.parse("127.0.0.1")), timeout),
-            WebhookSecrets(
-                store.redis, store.keys, lambda: SERVER, Keyring(parse_secrets(secrets))
-            ).keyring,
+            signer(
+                WebhookSecrets(
+                    store.redis, store.keys, lambda: SERVER, Keyring(parse_secrets(secrets))
+                ),
+                Endpoints(store.redis, store.keys, lambda: SERVER),
+            ),
             schedule,
             concurrency=concurrency,
             timeout=timeout,
@@ -316,3 +321,47 @@ def test_a_doorbell_for_nothing_ends(make_site: Callable[..., Site]) -> None:
         thread = site.call()
         eventually(lambda thread=thread: not thread.is_alive())
     assert site.told.outcomes == []
+
+
+def test_an_endpoint_is_told_signed_by_its_own_secret_until_it_is_deleted(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site()
+    endpoints = Endpoints(site.store.redis, site.store.keys, lambda: SERVER)
+    with receiver() as there:
+        name, _, secret = endpoints.create(
+            "t", parse_target(there.url), "mine", ["batch.completed"]
+        )
+        site.outbox.tell("t", "batch_0a", "batch.completed")
+        eventually(lambda: bool(there.got), what="the event arrives")
+        assert verifies(secret, there.got[0])
+        assert not verifies(SECRET, there.got[0])
+
+        there.answer(status(500))
+        [waiting] = site.outbox.tell("t", "batch_0b", "batch.completed")
+        eventually(lambda: len(there.got) > 1, what="the next event arrives")
+        endpoints.delete("t", name)
+
+        def given_up() -> bool:
+            found = site.outbox.delivery(waiting, "t")
+            return found is not None and (found.status, found.error) == ("dead", "deleted")
+
+        eventually(given_up, what="the event of a deleted endpoint is given up")
+
+
+def test_a_trial_is_sent_once_whatever_comes_of_it(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    endpoints = Endpoints(site.store.redis, site.store.keys, lambda: SERVER)
+    with receiver(status(500)) as there:
+        name, _, secret = endpoints.create("t", parse_target(there.url), "mine", ["batch.failed"])
+        trial = site.outbox.try_out("t", name, "resp_0a", "response.failed")
+        assert trial is not None
+
+        def ended() -> bool:
+            found = site.outbox.delivery(trial, "t")
+            return found is not None and (found.status, found.response_status) == ("dead", 500)
+
+        eventually(ended, what="the trial has ended")
+        assert len(there.got) == 1
+        assert verifies(secret, there.got[0])
+    assert site.outbox.try_out("t", "we_nobody", "resp_0a", "response.failed") is None

@@ -3,6 +3,18 @@
 
 local DEAD_MAX = 10000
 
+-- How the end of a response of OpenAI's API is told to its tenant's endpoints, by the state of its job.
+local RESPONSE_ENDED = {succeeded = 'completed', failed = 'failed', expired = 'failed', canceled = 'cancelled'}
+local MET_ITS_LENGTH = '"finish_reason":"length"'
+
+local function tell_end(job, target, output, now)
+  local ended = RESPONSE_ENDED[target]
+  -- No text can hold these characters unescaped.
+  if target == 'succeeded' and string.find(output, MET_ITS_LENGTH, 1, true) then ended = 'incomplete' end
+  local object = string.gsub(job.id, '^job_', 'resp_')
+  outbox().tell(job.tenant, job.model, job.id, object, job.told_as .. '.' .. ended, now)
+end
+
 -- Who shared its run is told in flights.lua, which ends jobs itself: whoever ends jobs includes that one.
 local flights
 
@@ -68,6 +80,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   redis.call('EXPIRE', key.job(job.id), int(retention))
   redis.call('EXPIRE', key.log(job.id), int(retention))
   if job.webhook then outbox().post(job, 'completed', now) end
+  if job.told_as then tell_end(job, target, output, now) end
   if job.home then
     redis.call('PUBLISH', key.ended(job.home), job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '
       .. (job.started or '') .. ' ' .. int(now) .. ' ' .. (job.cached or '0') .. ' ' .. #output .. ' ' .. #failure

@@ -1,10 +1,14 @@
 --- include: lib/storage, lib/outputs
 -- The outbox of webhooks, what a script that starts or ends a job writes in
 -- the same breath, so that no event can be lost between the two.
---   A record's `webhook` is '<events, comma-separated> <base URL> <receiver host:port> <URL>'.
+--   A record's `webhook` is '<events, comma-separated> <base URL> <receiver host:port> <URL>', and behind it the form
+--     of the body where that is not the native one (shared/webhooks/bodies.py).
+--   key.endpoints(tenant): a hash of a tenant's endpoints by id, as JSON (shared/webhooks/endpoints.py).
 --   A delivery (hash key.delivery(id)) has these fields:
 --     id job tenant model type base to url created    from birth
 --     job.*                     the job's record as it was when the event happened
+--     form                      of the body, where it is not the native one
+--     endpoint object once      of an event for an endpoint, which has no job.*: whose, of what, '1' to try it once
 --     state                     pending | delivered | dead
 --     attempt                   the fence: attempts handed out, whatever became of them
 --     failures first            attempts that failed since `first` (ms), when trying began
@@ -99,7 +103,7 @@ local outbox = lazy(function()
 
   -- Write an event of a job into the outbox, if its webhook asks for it.
   local function post(job, event, now)
-    local events, base, receiver, url = string.match(job.webhook, '^(%S+) (%S+) (%S+) (%S+)$')
+    local events, base, receiver, url, form = string.match(job.webhook, '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
     if not url then return end
     if not string.find(',' .. events .. ',', ',' .. event .. ',', 1, true) then return end
     local id = 'msg_' .. string.gsub(job.id, '^job_', '') .. '_' .. event
@@ -108,6 +112,10 @@ local outbox = lazy(function()
     local fields = {'id', id, 'job', job.id, 'tenant', job.tenant, 'model', job.model,
       'type', 'job.' .. event, 'base', base, 'to', to, 'url', url, 'created', int(now),
       'state', 'pending', 'attempt', '0', 'failures', '0', 'first', int(now), 'due', int(now)}
+    if form ~= '' then
+      fields[#fields + 1] = 'form'
+      fields[#fields + 1] = form
+    end
     local second, bytes = going(now / 1000, now / 1000 + HORIZON), DELIVERY_BYTES + #job.webhook
     local record = redis.call('HMGET', key.job(job.id), 'output_of', unpack(SNAPSHOT))
     for i, field in ipairs(SNAPSHOT) do
@@ -129,6 +137,41 @@ local outbox = lazy(function()
     reschedule(to, now)
   end
 
+  local function asks_for(endpoint, event)
+    for _, wanted in ipairs(endpoint.events) do
+      if wanted == event then return true end
+    end
+    return false
+  end
+
+  -- Write an event of OpenAI's API into the outbox for each of a tenant's endpoints that asks for it; with `only` for
+  -- that one, which is tried once. `job` is the job's id, `object` that of what the event is about.
+  local function tell(tenant, model, job, object, event, now, only)
+    local rows, told = redis.call('HGETALL', key.endpoints(tenant)), {}
+    local second = going(now / 1000, now / 1000 + HORIZON)
+    for i = 1, #rows, 2 do
+      local name, endpoint = rows[i], cjson.decode(rows[i + 1])
+      if only == name or not only and asks_for(endpoint, event) then
+        local id = 'msg_' .. string.gsub(object, '^.*_', '') .. '_' .. name
+        local k, to = key.delivery(id), tenant .. ' ' .. endpoint.receiver
+        told[#told + 1] = id
+        if redis.call('EXISTS', k) == 0 then
+          local bytes = DELIVERY_BYTES + #endpoint.url
+          count_bytes(tenant, second, bytes)
+          redis.call('HSET', k, 'id', id, 'job', job, 'tenant', tenant, 'model', model, 'type', event, 'form', 'openai',
+            'endpoint', name, 'object', object, 'to', to, 'url', endpoint.url, 'created', int(now), 'state', 'pending',
+            'attempt', '0', 'failures', '0', 'first', int(now), 'due', int(now), 'bytes', int(bytes),
+            'going', int(second), 'once', only and '1' or '')
+          redis.call('EXPIRE', k, int(HORIZON))
+          queue_up(key.outbox(to), now, id)
+          pend(tenant, id, now)
+          reschedule(to, now)
+        end
+      end
+    end
+    return told
+  end
+
   return {
     queue_up = queue_up,
     reschedule = reschedule,
@@ -138,5 +181,6 @@ local outbox = lazy(function()
     dead_letter = dead_letter,
     keep_delivery = keep_delivery,
     post = post,
+    tell = tell,
   }
 end)

@@ -15,6 +15,7 @@
 --   fallback_from                        the model that was asked for, where another one stands in
 --   estimate                             when it would start, ms, as it looked when it was made
 --   webhook                              who is told of its start and its end (outbox.lua)
+--   told_as                              'response' where its end is told to its tenant's endpoints (outbox.lua)
 --   share flight followed follows        what it shares with jobs that ask the same (flights.lua)
 --   cached                               '1' when its result is another job's
 --   asked                                how many bytes key.asked has, which is kept with the record
