@@ -29,7 +29,7 @@
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
 | `webhook-secrets:TENANT` | hash | ids of a tenant's signing secrets | 400 days after use |
-| `endpoints:TENANT` | hash | its webhook endpoints, JSON by id (shared/webhooks/endpoints.py) | 400 days from the last use |
+| `endpoints:TENANT` | hash | its webhook endpoints by id, JSON | 400 days after use |
 | `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
 | `outbox:TO` | zset | a receiver's waiting deliveries by due time (ms) | horizon |
 | `sending:TO` | zset | a receiver's deliveries under way by lease end (ms) | horizon |
