@@ -14,6 +14,7 @@ from api.http.fast_path import BUSY, FastPath, Route
 from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.request_target import require_plain
+from api.openai.files import files
 from api.openai.routes import openai
 from api.openai.webhook_endpoints import webhook_endpoints
 from api.openapi.document import openapi
@@ -33,6 +34,7 @@ from api.routes.streams import streams
 from api.routes.webhooks import webhooks
 from api.services import EXTENSION, Services
 from api.state.cache import Cache
+from api.state.file_storage import LoopStorage
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits, Plan
 from api.state.notifier import Notifier, Ring
@@ -43,11 +45,13 @@ from api.tickets import Tickets
 from shared import broker
 from shared.domain.errors import ConfigError
 from shared.domain.schemas import MAX_EXPIRES_IN
+from shared.files import open_storage
 from shared.hooks import Observers
 from shared.redis.connection import connect
 from shared.settings import Settings, ensure_token, key_secret
 from shared.store.api_keys import ApiKeys, Signer
 from shared.store.events import EventHub
+from shared.store.files import Files
 from shared.store.jobs import JobStore
 from shared.store.rate_limits import TIMEOUT, RateLimiter
 from shared.webhooks.endpoints import Endpoints
@@ -58,7 +62,7 @@ from shared.webhooks.secrets import WebhookSecrets
 _flask_request: Any = flask.request
 
 GROUPS = (
-    *(jobs, streams, infer, openai, webhook_endpoints, replicate, replicate_models),
+    *(jobs, streams, infer, openai, files, webhook_endpoints, replicate, replicate_models),
     *(dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
 )
@@ -153,6 +157,8 @@ def _services(
         cache=Cache(settings),
         prompt_bounds=KnownBounds(store),
         sampling_defaults=SamplingDefaults(store),
+        files=Files(store),
+        storage=LoopStorage(open_storage(settings.file_storage, settings.state_dir)),
         observers=observers,
     )
 

@@ -7,6 +7,7 @@ from typing import cast
 from flask import Flask
 
 from api.state.cache import Cache
+from api.state.file_storage import LoopStorage
 from api.state.grammars import Grammars
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits
@@ -15,6 +16,7 @@ from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
 from api.state.sampling_defaults import SamplingDefaults
 from api.state.slots import Slots
+from api.state.uploads import Uploads
 from api.tickets import Tickets
 from shared.domain.catalog import Catalog
 from shared.domain.records import Record
@@ -22,6 +24,7 @@ from shared.domain.states import JobState
 from shared.hooks import Observers
 from shared.settings import Settings
 from shared.store.events import START, CompletionWaiter, EventHub, EventId, Follower
+from shared.store.files import Files
 from shared.store.jobs import JobStore
 from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.outbox import Outbox
@@ -64,6 +67,9 @@ class Services:
     cache: Cache
     prompt_bounds: KnownBounds
     sampling_defaults: SamplingDefaults
+    files: Files
+    storage: LoopStorage
+    uploads: Uploads = field(default_factory=Uploads)
     grammars: Grammars = field(default_factory=Grammars)
     slots: Slots = field(default_factory=Slots)
     observers: Observers = field(default_factory=Observers)

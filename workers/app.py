@@ -159,18 +159,22 @@ def _serve_model(model: str) -> None:
 def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
+    from shared.files import open_storage
+    from shared.store.files import Files
     from shared.webhooks.endpoints import Endpoints
     from shared.webhooks.lookups import MOST
     from shared.webhooks.outbox import Outbox
     from shared.webhooks.policy import Allowed, UrlPolicy
     from shared.webhooks.secrets import WebhookSecrets
     from shared.webhooks.signers import signer
+    from workers.files.sweeper import FileSweeper
     from workers.queue.rescuer import Rescuer
     from workers.webhooks.deliveries import Deliveries, DeliveryPoller
     from workers.webhooks.sender import Sender
 
     observers = Observers()
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
+    sweeper = FileSweeper(Files(store), open_storage(settings.file_storage, settings.state_dir))
     outbox = Outbox(store)
     policy = UrlPolicy(
         Allowed.parse(settings.webhook_allow), most=max(MOST, settings.webhook_concurrency)
@@ -207,6 +211,7 @@ def _serve_rescue() -> None:
         _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
         rescuer.start()
         poller.start()
+        sweeper.start()
 
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def _stop_claiming(**_: Any) -> None:
@@ -216,6 +221,7 @@ def _serve_rescue() -> None:
     def _end(**_: Any) -> None:
         rescuer.stop()
         poller.stop()
+        sweeper.stop()
 
 
 if settings.model is not None:

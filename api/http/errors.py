@@ -24,6 +24,10 @@ RETRY_AFTER = {
     "webhook_backlog_full": 30,
     "webhook_lookups_busy": 5,
     "still_running": 1,
+    "uploads_busy": 5,
+    "file_storage_unavailable": 5,
+    "file_storage_full": 60,
+    "file_quota_exceeded": 60,
     "storage_full": 30,
     "storage_quota_exceeded": 60,
 }

@@ -80,6 +80,7 @@ class Operation:
     parameters: tuple[Parameter, ...]
     body: type[BaseModel] | None
     body_examples: Mapping[str, Any]
+    body_media: str
     problems: tuple[str, ...]
     dialect: Dialect | None
 
@@ -119,6 +120,7 @@ class Operations(Blueprint):
         parameters: tuple[Parameter, ...] = (),
         body: type[BaseModel] | None = None,
         body_examples: Mapping[str, Any] | None = None,
+        body_media: str = JSON,
         problems: tuple[str, ...] = (),
         reads: Reads | None = None,
         charged_first: bool = False,
@@ -149,6 +151,7 @@ class Operations(Blueprint):
                     parameters=parameters,
                     body=body,
                     body_examples=body_examples or {},
+                    body_media=body_media,
                     problems=problems,
                     dialect=self.dialect,
                 )

@@ -1,6 +1,8 @@
 """Reading requests: bodies within bounds, headers and parameters checked, each fault a 4xx that helps."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from wsgiref.types import WSGIEnvironment
 
@@ -143,7 +145,7 @@ def raw_body(here: RequestContext, limit: int) -> bytes:
     """
     length = _length(here)
     if length is not None and length > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     if length is not None:
         body = _read(here, length)
         if len(body) < length:
@@ -152,8 +154,34 @@ def raw_body(here: RequestContext, limit: int) -> bytes:
     # Chunked, which only a server that ends the input by itself can hand over.
     body = _read(here, limit + 1) if here.environ.get("wsgi.input_terminated") else b""
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return body
+
+
+def body_pieces(here: RequestContext, limit: int, size: int, seconds: float) -> Iterator[bytes]:
+    """The body in pieces of at most `size` bytes, of at most `limit` in all, within so many seconds.
+
+    Raises `JobsError`.
+    """
+    length = _length(here)
+    if length is not None and length > limit:
+        raise too_large(limit)
+    if length is None and not here.environ.get("wsgi.input_terminated"):
+        length = 0
+    read = 0
+    with _arriving(here, seconds):
+        while length is None or read < length:
+            piece = here.environ["wsgi.input"].read(
+                size if length is None else min(size, length - read)
+            )
+            if not piece:
+                break
+            read += len(piece)
+            if read > limit:
+                raise too_large(limit)
+            yield piece
+    if length is not None and read < length:
+        raise JobsError("The body is shorter than its Content-Length.", code="bad_request")
 
 
 def _length(here: RequestContext) -> int | None:
@@ -165,10 +193,19 @@ def _length(here: RequestContext) -> int | None:
 
 
 def _read(here: RequestContext, length: int) -> bytes:
-    environ, seconds = here.environ, here.services.settings.body_timeout
+    with _arriving(here, here.services.settings.body_timeout):
+        body: bytes = here.environ["wsgi.input"].read(length)
+    return body
+
+
+@contextmanager
+def _arriving(here: RequestContext, seconds: float) -> Iterator[None]:
+    """While a body is read, which has so many seconds. Raises `JobsError`."""
     try:
-        with deadline(environ, seconds):
-            body: bytes = environ["wsgi.input"].read(length)
+        with deadline(here.environ, seconds):
+            yield
+    except JobsError:
+        raise
     except TimeoutError:
         raise JobsError(
             f"The body did not arrive within {seconds:g} seconds.", code="body_timeout"
@@ -178,10 +215,9 @@ def _read(here: RequestContext, length: int) -> bytes:
             "The body broke off or its framing is not valid. Send the request again.",
             code="bad_request",
         ) from error
-    return body
 
 
-def _too_large(limit: int) -> JobsError:
+def too_large(limit: int) -> JobsError:
     return JobsError(f"The body must be at most {limit} bytes.", code="body_too_large")
 
 

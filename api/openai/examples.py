@@ -72,3 +72,27 @@ RANKING: dict[str, Any] = {
     "results": [{"index": 1, "relevance_score": 0.98}],
     "usage": {"prompt_tokens": 24, "total_tokens": 24},
 }
+
+FILE_ID = "file-019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
+UPLOADS: dict[str, Any] = {
+    "batch": {"purpose": "batch", "file": '{"custom_id": "1", "method": "POST", …}'},
+}
+FILE: dict[str, Any] = {
+    "id": FILE_ID,
+    "object": "file",
+    "bytes": 1234,
+    "created_at": 1_763_847_900,
+    "expires_at": 1_766_439_900,
+    "filename": "requests.jsonl",
+    "purpose": "batch",
+    "status": "processed",
+    "status_details": None,
+}
+FILES: dict[str, Any] = {
+    "object": "list",
+    "data": [FILE],
+    "first_id": FILE_ID,
+    "last_id": FILE_ID,
+    "has_more": False,
+}
+DELETED_FILE: dict[str, Any] = {"id": FILE_ID, "object": "file", "deleted": True}

@@ -131,6 +131,36 @@ class Ranking(BaseModel):
     usage: EmbeddingUsage
 
 
+class FileObject(BaseModel):
+    """A file. Times are in seconds since 1970."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"]
+    status_details: None
+
+
+class FileList(BaseModel):
+    """A page of files. `has_more`: there are others behind `last_id`."""
+
+    object: Literal["list"]
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedFile(BaseModel):
+    id: str
+    object: Literal["file"]
+    deleted: Literal[True]
+
+
 class Error(BaseModel):
     """What went wrong. `code` is that of docs/errors.md, or OpenAI's where it has one for the same."""
 

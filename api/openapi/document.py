@@ -126,7 +126,7 @@ def _operation(operation: Operation, models: ExampleModels) -> dict[str, Any]:
         described["requestBody"] = {
             "required": True,
             "content": {
-                "application/json": {
+                operation.body_media: {
                     "schema": _ref(operation.body),
                     "examples": {
                         name: {"value": value}

@@ -30,6 +30,8 @@ ADVICE: dict[str, str] = {
     "job_not_found": "The id is wrong, or the job was deleted, has expired, or is somebody else's.",
     "events_expired": "Get the job itself; its `output` outlives its events.",
     "input_gone": "The input was at fault, so it went with the job's end. Submit another one as a new job.",
+    "file_not_found": "The id is wrong, or the file was deleted, has expired, or is somebody else's.",
+    "file_in_use": "Cancel the batch, or wait for its end.",
     "job_not_failed": "Only a failed job can be tried again; submit a new one instead.",
     "job_not_terminal": "Cancel the job, wait for its end, then delete it.",
     "method_not_allowed": "The `Allow` header lists the methods of this path.",
@@ -57,6 +59,13 @@ ADVICE: dict[str, str] = {
     "storage_quota_exceeded": (
         "Wait for `Retry-After`, when enough of what you have stored expires, or delete jobs that have ended "
         "(`DELETE /v1/jobs/{job_id}`). Operators: `max_bytes` of the key, `TENANT_MAX_BYTES`."
+    ),
+    "uploads_busy": "Send the file again after `Retry-After`.",
+    "file_storage_unavailable": (
+        "Try again after `Retry-After`. Operators: the log has the cause, such as a full disk."
+    ),
+    "file_storage_full": (
+        "Try again later. Operators: raise `FILE_TOTAL_BYTES`, or shorten `FILE_RETENTION_SEC`."
     ),
     "queue_full": (
         "Try again after `Retry-After`. Operators: add workers, or raise `max_queued` of the model."
@@ -135,6 +144,9 @@ ADVICE: dict[str, str] = {
     "invalid_grammar": (
         "`detail` and `errors` name the keyword that cannot be enforced, or the bound. Leave it out, or ask "
         "for less."
+    ),
+    "file_quota_exceeded": (
+        "Delete files, or upload them with `expires_after`. Operators: `FILE_TENANT_*`."
     ),
     "webhook_lookups_busy": (
         "Look-ups of your webhooks' host names hang, and no more may at once. Try again after "

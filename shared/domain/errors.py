@@ -32,6 +32,8 @@ PROBLEMS: dict[str, Problem] = {
     "not_found": Problem(404, "Nothing is here"),
     "job_not_found": Problem(404, "No job has this id"),
     "events_expired": Problem(410, "The events of this job have expired"),
+    "file_not_found": Problem(404, "No file has this id"),
+    "file_in_use": Problem(409, "A batch still reads this file"),
     "job_not_failed": Problem(409, "The job has not failed"),
     "job_not_terminal": Problem(409, "The job has not ended yet"),
     "input_gone": Problem(409, "The input of this job is no longer kept"),
@@ -51,12 +53,16 @@ PROBLEMS: dict[str, Problem] = {
     "storage_quota_exceeded": Problem(
         429, "Your jobs and results fill your storage", retryable=True
     ),
+    "file_quota_exceeded": Problem(429, "Your files fill your storage", retryable=True),
     "webhook_lookups_busy": Problem(
         429, "Names of your webhooks do not resolve in time", retryable=True
     ),
     # the service
     "redis_unavailable": Problem(503, "The job store does not answer", retryable=True),
     "storage_full": Problem(503, "The job store is full", retryable=True),
+    "uploads_busy": Problem(503, "Too many files are being uploaded", retryable=True),
+    "file_storage_unavailable": Problem(503, "The file storage does not answer", retryable=True),
+    "file_storage_full": Problem(503, "The file storage is full", retryable=True),
     "queue_full": Problem(503, "The queue of this model is full", retryable=True),
     "tenant_queue_full": Problem(503, "Too many of your jobs wait for this model", retryable=True),
     "grammars_busy": Problem(503, "Too many grammars are being checked", retryable=True),

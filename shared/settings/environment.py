@@ -29,6 +29,7 @@ from pydantic_settings import (
 from shared.domain.catalog import Catalog
 from shared.domain.catalog_file import load_catalog
 from shared.domain.errors import ConfigError
+from shared.files import parse_storage
 from shared.redis.address import RedisAddress, with_ca_file
 from shared.settings.values import endpoint_limits, networks, origins
 from shared.webhooks.policy import Allowed
@@ -53,6 +54,10 @@ PublicUrl = Annotated[
     ),
     AfterValidator(lambda url: url.removesuffix("/")),
 ]
+
+
+def _storage(given: str | None) -> str | None:
+    return parse_storage(given) if given is not None else None
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -118,6 +123,23 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
     max_body_values: int = Field(default=32_768, alias="MAX_BODY_VALUES", ge=1024, le=10**7)
     body_timeout: float = Field(default=30.0, alias="BODY_TIMEOUT_SEC", gt=0, le=3600)
+    file_storage: Annotated[str | None, AfterValidator(_storage)] = Field(
+        default=None, alias="FILE_STORAGE"
+    )
+    file_max_bytes: ByteSize = Field(
+        default=ByteSize(512 * 1024 * 1024), alias="FILE_MAX_BYTES", ge=1024
+    )
+    file_timeout: float = Field(default=900.0, alias="FILE_TIMEOUT_SEC", gt=0, le=24 * 3600)
+    file_retention: int = Field(
+        default=30 * 24 * 3600, alias="FILE_RETENTION_SEC", ge=3600, le=30 * 24 * 3600
+    )
+    file_tenant_bytes: ByteSize = Field(
+        default=ByteSize(10 * 1024**3), alias="FILE_TENANT_BYTES", ge=1024
+    )
+    file_tenant_files: int = Field(default=10_000, alias="FILE_TENANT_FILES", ge=1, le=1_000_000)
+    file_total_bytes: ByteSize = Field(
+        default=ByteSize(100 * 1024**3), alias="FILE_TOTAL_BYTES", ge=1024
+    )
     public_url: PublicUrl | None = Field(default=None, alias="TRUTHGPT_PUBLIC_URL")
     keepalive: float = Field(default=5.0, alias="KEEPALIVE_SEC", ge=1, le=3600)
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(origins)] = Field(

@@ -47,6 +47,10 @@
 | `flights:TENANT` | hash | by digest of a request, the leader of its flight: who works on it now | horizon |
 | `followers:FLIGHT` | zset | jobs that wait for its result, the most urgent first | horizon |
 | `claim:TOKEN` | string | what a claim handed out, should its answer be lost | a minute |
+| `file:ID` | hash | a tenant's file: name, size, purpose, how many batches read it | its expiry + two days |
+| `files:TENANT` | zset | a tenant's files, ids in lexical order | as the last of them |
+| `expiringfiles` | zset | id, tenant and size of each file, by expiry (ms) | as the last of them |
+| `filesizes` | hash | how many bytes and files each tenant has, and all together | as the last of them |
 | `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/lib/rates.lua) | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
 | `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
@@ -108,6 +112,10 @@ TEMPLATES = {
     "flights": ("flights", "tenant"),
     "followers": ("followers", "flight"),
     "claim": ("claim", "token"),
+    "file": ("file", "id"),
+    "files": ("files", "tenant"),
+    "expiringfiles": ("expiringfiles",),
+    "filesizes": ("filesizes",),
     "window": ("window", "policy", "client"),
     "clients": ("clients",),
     "stats": ("stats", "model", "minute"),

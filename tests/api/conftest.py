@@ -61,6 +61,7 @@ def settings(catalogue: Path, redis_url: str, prefix: str) -> Settings:
         REDIS_URL=redis_url,
         TRUTHGPT_KEY_PREFIX=prefix,
         MAX_BODY_BYTES=64 * 1024,
+        FILE_STORAGE=str(catalogue.parent / "files"),
         STREAM_GRACE_SEC=0.2,
         RATE_LIMIT_RPM=NO_LIMIT,
     )
@@ -216,6 +217,7 @@ class Server:
             "REDIS_URL": redis_url,
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
+            "FILE_STORAGE": str(catalogue.parent / "files"),
             "STREAM_GRACE_SEC": "0.5",
             "MAX_BODY_BYTES": str(64 * 1024),
             "RATE_LIMIT_RPM": str(NO_LIMIT),
