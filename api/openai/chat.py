@@ -52,7 +52,7 @@ class ChatRequest(TextRequest):
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             if given.get(name) is not None:
                 chat[name] = given[name]
-        if kwargs := self._template_kwargs():
+        if kwargs := template_kwargs(self.reasoning_effort, self.chat_template_kwargs):
             chat["chat_template_kwargs"] = kwargs
         if self.continue_final_message:
             chat["continue_final_message"] = True
@@ -70,13 +70,13 @@ class ChatRequest(TextRequest):
         """Whether the answer may call tools."""
         return bool(self.tools) and self.tool_choice != "none"
 
-    def _template_kwargs(self) -> dict[str, Any]:
-        """Settings of the template. Templates that know none of these names do not look at them."""
-        effort = self.reasoning_effort
-        said: dict[str, Any] = {}
-        if effort is not None:
-            said = {"enable_thinking": False} if effort == "none" else {"reasoning_effort": effort}
-        return {**said, **(self.chat_template_kwargs or {})}
+
+def template_kwargs(effort: str | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings of a chat's template. Templates that know none of these names do not look at them."""
+    said: dict[str, Any] = {}
+    if effort is not None:
+        said = {"enable_thinking": False} if effort == "none" else {"reasoning_effort": effort}
+    return {**said, **(given or {})}
 
 
 def completion(job: Mapping[str, Any], priority: Priority) -> dict[str, Any]:

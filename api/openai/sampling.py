@@ -55,26 +55,24 @@ class StreamOptions(Wire):
     include_obfuscation: bool | None = None
 
 
-class TextRequest(Params):
-    """The members of chats and completions alike. `NAMES` maps OpenAI's names to native params.
+class Sampled(Params):
+    """The members of all requests for texts alike. `NAMES` maps OpenAI's names to native params.
 
-    The last six are not OpenAI's: other servers of its API take them, and clients send them as `extra_body`.
+    The last eight are not OpenAI's: other servers of its API take them, and clients send them as `extra_body`.
     """
 
     NAMES: ClassVar[Mapping[str, str]] = {
         **{
             name: name for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty")
         },
-        **{name: name for name in ("stop", "seed", "n", "logit_bias", "top_k", "min_p")},
+        **{name: name for name in ("stop", "seed", "logit_bias", "top_k", "min_p")},
         **{name: name for name in ("repetition_penalty", "stop_token_ids", "min_tokens")},
         **{name: name for name in ("ignore_eos", "skip_special_tokens", "bad_words")},
-        "max_tokens": "max_new_tokens",
     }
 
     model: str = Field(min_length=1, max_length=128, description="A name from `GET /v1/models`.")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     stop: list[Stop] = Field(default_factory=list, max_length=MAX_STOP_STRINGS)
@@ -84,12 +82,10 @@ class TextRequest(Params):
         le=2**63 - 1,
         description="Negative ones are taken for none.",
     )
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     logit_bias: Annotated[dict[TokenName, Bias], WithJsonSchema(BIASES_SCHEMA)] = Field(
         default_factory=dict, max_length=MAX_BIASES
     )
     stream: bool = False
-    stream_options: StreamOptions | None = None
     user: IgnoredText = None
     service_tier: Tier = "auto"
     metadata: Metadata = Field(default_factory=dict, max_length=MAX_METADATA)
@@ -108,11 +104,6 @@ class TextRequest(Params):
     def priority(self) -> Priority:
         return PRIORITIES.get(self.service_tier, "normal")
 
-    @property
-    def tells_usage(self) -> bool:
-        """Whether a stream ends with a chunk of the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage is True
-
     def params(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """The native params. `model` is what the model's own settings say of sampling, by the same names."""
         own = {name: model[name] for name in MODELS_OWN if model.get(name) is not None}
@@ -129,3 +120,22 @@ class TextRequest(Params):
         """The body of `POST /v1/jobs` that asks the same. `content`: `prompt` or `input`, and `params`."""
         named = {"metadata": self.metadata} if self.metadata else {}
         return {"model": self.model, "priority": self.priority, **content, **named}
+
+
+class TextRequest(Sampled):
+    """The members of chats and completions alike."""
+
+    NAMES: ClassVar[Mapping[str, str]] = {
+        **Sampled.NAMES,
+        "n": "n",
+        "max_tokens": "max_new_tokens",
+    }
+
+    max_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    stream_options: StreamOptions | None = None
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether a stream ends with a chunk of the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage is True

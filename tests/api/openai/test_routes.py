@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.openai import retries, routes
+from api.openai import calls, retries
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker
@@ -173,7 +173,7 @@ def test_two_first_tries_are_two_jobs_and_a_retry_joins_the_last(
     meanwhile: Meanwhile,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(routes, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(calls, "MOST_SECONDS", 0.1)
     answers = [posted(client, "/v1/chat/completions", CHAT) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [503, 503]
     assert answers[0].json["error"]["code"] == "still_running"
@@ -207,14 +207,14 @@ def test_a_retry_does_not_join_what_nobody_waits_for_any_more(
     monkeypatch: pytest.MonkeyPatch,
     gone: str,
 ) -> None:
-    monkeypatch.setattr(routes, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(calls, "MOST_SECONDS", 0.1)
     posted(client, "/v1/chat/completions", CHAT)
     if gone == "canceled":
         worker.end(worker.take(), JobState.CANCELED)
     else:
         worker.serve("old")
         monkeypatch.setattr(retries, "JUST_ENDED", 0.0)
-    monkeypatch.setattr(routes, "MOST_SECONDS", 20.0)
+    monkeypatch.setattr(calls, "MOST_SECONDS", 20.0)
     meanwhile(lambda: worker.serve("new"))
 
     again = posted(client, "/v1/chat/completions", CHAT, **RETRY)

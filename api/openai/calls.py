@@ -1,0 +1,107 @@
+"""What the calls of this dialect have in common: a body is read and checked, its job made, its end told."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+from pydantic import ValidationError
+
+from api.http.answers import document
+from api.http.errors import problem, to_problem
+from api.http.limits import RequestCharges, with_quota_status
+from api.http.operations import Dialect
+from api.http.reply import Answered
+from api.http.request_context import RequestContext
+from api.http.requests import Sent, no_store
+from api.http.sse.form import Form
+from api.intake.acceptance import Rejected, submit
+from api.intake.submission import Submission, submission_of
+from api.openai import retries
+from api.openai.errors import status_of, to_openai, told
+from api.openai.schemas import OpenAIProblem
+from api.routes.infer import failure, stream_new
+from shared.domain.errors import UnknownModel
+from shared.domain.params import ENGINES
+from shared.domain.request_faults import invalid
+from shared.domain.states import JobState
+from shared.domain.wire import Wire
+
+MOST_SECONDS = 290.0
+"""For which an answer is held. node's fetch gives up after 300 without one."""
+ENDINGS = (
+    *("invalid_input", "poison_input", "output_too_large", "engine_error", "out_of_memory"),
+    *("worker_crashed", "run_timeout", "job_canceled", "job_expired"),
+    *("model_unavailable", "still_running"),
+)
+"""Why a call has no result, beside those why it makes no job."""
+DIALECT = Dialect(to_openai, told, status_of, OpenAIProblem)
+_DECODE = msgspec.json.Decoder().decode
+
+
+class Asked(NamedTuple):
+    """A call: its job, what renders a job that succeeded, and for a stream the form of a job's events."""
+
+    submission: Submission
+    render: Callable[[Mapping[str, Any]], dict[str, Any]]
+    form_of: Callable[[str], Form] | None = None
+
+
+def answer(here: RequestContext, asked: Asked, charges: RequestCharges) -> Answered:
+    if asked.form_of is not None:
+        # A reader is written down before its job is made; who is over the limit must not cost that.
+        charges = charges.commit()
+        if charges.refused is not None:
+            return with_quota_status(to_problem(here, charges.refusal()), charges)
+        return stream_new(here, asked.submission, charges, asked.form_of)
+    accepted = submit(here, asked.submission, charges, MOST_SECONDS, urgent=True)
+    if isinstance(accepted, Rejected):
+        return with_quota_status(to_problem(here, accepted.error), accepted.charges)
+    record = accepted.record
+    if not record.terminal:
+        waits = "The job goes on. Send the same request again to wait for its end."
+        reply = problem(here, "still_running", waits, job_id=record.id)
+    elif record.state is not JobState.SUCCEEDED:
+        reply = failure(here, accepted)
+    else:
+        reply = document(asked.render(_DECODE(record.to_json())))
+    return with_quota_status(reply, accepted.charges)
+
+
+def submission(here: RequestContext, given: dict[str, Any], body: dict[str, Any]) -> Submission:
+    """The job of a call. `given` is what was sent, `body` the same as a native request."""
+    digest = retries.digest(given)
+    key = retries.key(here.caller.key_id, here.environ["PATH_INFO"], digest)
+    made = submission_of(here, Sent(key, no_store(here.environ), body), digest)
+    joins = retries.is_retry(here.environ) and retries.joinable(
+        here.services.store.named_by(key, here.caller.tenant)
+    )
+    return replace(made, job=replace(made.job, key_ttl=retries.KEY_TTL, takes_key=not joins))
+
+
+Request = TypeVar("Request", bound=Wire)
+
+
+def parsed(request: type[Request], given: dict[str, Any]) -> Request:
+    """The body of a call. Raises `InvalidRequest` with every fault found."""
+    try:
+        return request.model_validate(given)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def require_text(here: RequestContext, model: str) -> None:
+    """Raises `UnknownModel` also for a model that writes no text."""
+    kind = ENGINES.get(here.services.catalog.get(model).engine)
+    if kind is None or not kind.generates_text:
+        raise UnknownModel(
+            f"The model {model!r} writes no text. GET /v1/models has the engine of each."
+        )
+
+
+def require_engine(here: RequestContext, model: str, engine: str) -> None:
+    """Raises `UnknownModel` also for a model of another engine."""
+    if here.services.catalog.get(model).engine != engine:
+        raise UnknownModel(
+            f"The model {model!r} does no {engine}. GET /v1/models has the engine of each."
+        )
