@@ -15,6 +15,7 @@ from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.request_target import require_plain
 from api.openai.files import files
+from api.openai.responses.routes import responses
 from api.openai.routes import openai
 from api.openai.webhook_endpoints import webhook_endpoints
 from api.openapi.document import openapi
@@ -62,7 +63,8 @@ from shared.webhooks.secrets import WebhookSecrets
 _flask_request: Any = flask.request
 
 GROUPS = (
-    *(jobs, streams, infer, openai, files, webhook_endpoints, replicate, replicate_models),
+    *(jobs, streams, infer, openai, responses, files, webhook_endpoints),
+    *(replicate, replicate_models),
     *(dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
 )

@@ -25,8 +25,11 @@ from shared.domain.wire import Wire
 
 MOST_TOKENS = 1_000_000
 """What a request may ask for at most; a model's limit is less."""
-Tier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
-PRIORITIES: Mapping[str, Priority] = {"priority": "high", "fast": "high", "flex": "low"}
+Tier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+PRIORITIES: Mapping[str, Priority] = {
+    **dict.fromkeys(("priority", "fast", "ultrafast"), "high"),
+    "flex": "low",
+}
 """By service tier; all others are normal."""
 TIERS: Mapping[Priority, str] = {"high": "priority", "normal": "default", "low": "flex"}
 DEFAULTS: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0}
@@ -58,7 +61,8 @@ class StreamOptions(Wire):
 class Sampled(Params):
     """The members of all requests for texts alike. `NAMES` maps OpenAI's names to native params.
 
-    The last eight are not OpenAI's: other servers of its API take them, and clients send them as `extra_body`.
+    The last eight are not OpenAI's: other servers of its API take them, and clients send them as
+    `extra_body`.
     """
 
     NAMES: ClassVar[Mapping[str, str]] = {

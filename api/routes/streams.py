@@ -94,9 +94,13 @@ def resumed(
 ) -> Response:
     """The events of an existing job after a cursor, told in `form` (the native one).
 
+    Forms but the native one cannot say that a text begins anew: without a cursor they begin there.
     Raises `InvalidRequest`, `EventsExpired`, `StoreUnavailable`.
     """
-    form = form or NativeForm(links(here))
+    if form is None:
+        form = NativeForm(links(here))
+    elif cursor is None and not isinstance(form, NativeForm):
+        cursor = here.services.hub.log.last_reset(record)
     reading = Reading(here.services, Connection(here.environ), form, cursor)
     if reading.has_all(record):
         return Response(status=204)

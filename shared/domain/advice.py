@@ -28,6 +28,13 @@ ADVICE: dict[str, str] = {
     "idempotency_mismatch": "Use a new key for a new request, or repeat the first request's body.",
     "not_found": "`/openapi.json` lists the paths. There are no slashes at their ends.",
     "job_not_found": "The id is wrong, or the job was deleted, has expired, or is somebody else's.",
+    "response_not_found": (
+        "The id is wrong, or the response was deleted, has expired, is somebody else's, or was "
+        "made with `store: false`."
+    ),
+    "previous_response_not_found": (
+        "Send the whole conversation as `input`, without `previous_response_id`."
+    ),
     "events_expired": "Get the job itself; its `output` outlives its events.",
     "input_gone": "The input was at fault, so it went with the job's end. Submit another one as a new job.",
     "file_not_found": "The id is wrong, or the file was deleted, has expired, or is somebody else's.",

@@ -31,6 +31,8 @@ PROBLEMS: dict[str, Problem] = {
     "idempotency_mismatch": Problem(422, "This Idempotency-Key was used with another body"),
     "not_found": Problem(404, "Nothing is here"),
     "job_not_found": Problem(404, "No job has this id"),
+    "response_not_found": Problem(404, "No response has this id"),
+    "previous_response_not_found": Problem(400, "The response to go on with is gone"),
     "events_expired": Problem(410, "The events of this job have expired"),
     "file_not_found": Problem(404, "No file has this id"),
     "file_in_use": Problem(409, "A batch still reads this file"),

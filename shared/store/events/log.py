@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from shared.domain.errors import StoreUnavailable
 from shared.domain.events import CREATED, START, Event, EventId
 from shared.domain.parts import parts_of
+from shared.domain.records import Record
 from shared.redis.connection import unavailable
 from shared.store.keys import Keys
 
@@ -47,6 +48,19 @@ class EventLog:
         pipe.exists(self._keys("log", job_id))
         (head, unlogged), stream = self._ask(pipe)
         return bool(stream or unlogged) or _is_created(head)
+
+    def last_reset(self, record: Record) -> EventId | None:
+        """Where the text of a job began anew the last time, None where it never did.
+
+        Raises `StoreUnavailable`.
+        """
+        found, cursor = None, START
+        if int(record.fields["attempt"]) <= 1:
+            return None
+        while page := self.read(record.id, cursor):
+            found = next((event.id for event in reversed(page) if event.kind == "reset"), found)
+            cursor = page[-1].id
+        return found
 
     def _unlogged(self, job_id: str, head: EventId, after: EventId) -> list[Event]:
         """The events of a job that ended with another one's result when it was made: nothing was logged."""
