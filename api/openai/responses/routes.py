@@ -1,6 +1,8 @@
 """The routes of OpenAI's Responses. A response is read, followed, cancelled and deleted by its id."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -48,11 +50,21 @@ responses = Operations("responses", __name__, tag="openai", dialect=DIALECT)
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request for a response, what is kept of it, and whether its client does not wait for the end."""
+    """A request for a response, and what is kept of it. `model` and `metadata` are what was sent."""
 
     asked: Asked
     kept: documents.Asked
-    background: bool
+    model: str
+    metadata: Mapping[str, str]
+
+    @property
+    def background(self) -> bool:
+        """Whether the client does not wait for the end."""
+        return bool(self.kept.echo["background"])
+
+    def queued(self, job_id: str) -> dict[str, Any]:
+        """The response as it was made."""
+        return documents.unended(job_id, self.model, self.metadata, "queued", self.kept)
 
 
 def _read(here: RequestContext) -> Call:
@@ -67,7 +79,7 @@ def _read(here: RequestContext) -> Call:
         made = replace(made, job=replace(made.job, asked=kept.to_json()))
     form_of = partial(ResponseStream, model=asked.model, metadata=asked.metadata, asked=kept)
     call = Asked(made, partial(documents.response, asked=kept), form_of if asked.stream else None)
-    return Call(call, kept, asked.background)
+    return Call(call, kept, asked.model, asked.metadata)
 
 
 @responses.operation(
@@ -93,13 +105,16 @@ def create_response(here: RequestContext, call: Call, charges: RequestCharges) -
     if isinstance(accepted, Rejected):
         return with_quota_status(to_problem(here, accepted.error), accepted.charges)
     record = accepted.record
-    reply: Answered
-    if call.asked.form_of is None:
-        reply = document(documents.response(_DECODE(record.to_json()), call.kept))
-    else:
+    if call.asked.form_of is not None:
         stored = here.services.store.get(record.id, here.caller.tenant)
-        reply = resumed(here, stored, None, call.asked.form_of(record.id))
-    return with_quota_status(reply, accepted.charges)
+        streamed = resumed(here, stored, None, call.asked.form_of(record.id))
+        return with_quota_status(streamed, accepted.charges)
+    if accepted.replayed:
+        reply = documents.response(_DECODE(record.to_json()), call.kept)
+    else:
+        # Also of a job that has ended already, with a result from the cache: clients look again.
+        reply = call.queued(record.id)
+    return with_quota_status(document(reply), accepted.charges)
 
 
 @responses.operation(

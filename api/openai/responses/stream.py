@@ -61,11 +61,7 @@ class ResponseStream:
         self._after = after
         self._void = began_anew and after >= FIRST_OF_ATTEMPT
         """What the reader has may be of an answer that is void, and no number tells."""
-        named = {"id": job_id, "model": model, "metadata": metadata, "attempt": 0}
-        self._made = {
-            **named,
-            **dict.fromkeys(("output", "error", "usage", "finished_at")),
-        }
+        self._named = (job_id, model, metadata)
         self._number = 0
         self._running = False
         self._items: list[OpenItem] = []
@@ -85,8 +81,10 @@ class ResponseStream:
             return None
         if event.kind == "token":
             said = _SAID.decode(event.data)
-            parts = [Content(said.text)] if said.parts is None else said.parts
-            return b"".join(self._add(part) for part in parts)
+            if said.parts is None:
+                # Where calls stand in a text that names no parts is known once it is complete.
+                return b"" if self._asked.may_call else self._add(Content(said.text))
+            return b"".join(self._add(part) for part in said.parts)
         if event.kind == "status" and b'"running"' in event.data:
             return self._begin()
         return b""
@@ -179,7 +177,7 @@ class ResponseStream:
         return told + self._event("response.failed", response=documents.response(job, self._asked))
 
     def _snapshot(self, status: str) -> dict[str, Any]:
-        return documents.response({**self._made, "status": status}, self._asked)
+        return documents.unended(*self._named, status, self._asked)
 
     def _broken(self, code: str, detail: str) -> bytes:
         """The end of a stream that cannot go on."""
