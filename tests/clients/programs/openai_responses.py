@@ -238,7 +238,7 @@ print("taken up by the client's own stream")
 assert list(responses.retrieve(response_id, stream=True, starting_after=10**6)) == []
 print("nothing comes behind the last event")
 
-running = responses.create(**LONG, background=True)
+running = responses.create(**{**LONG, "temperature": 1}, background=True)
 stopped = responses.cancel(running.id)
 assert stopped.status == "cancelled" and responses.cancel(running.id) == stopped, stopped
 assert not list(responses.retrieve(running.id, stream=True))[-1].type.endswith("completed")
@@ -305,7 +305,8 @@ print("LangChain")
 assert "".join(chunk.text for chunk in chat.stream("The function returns")) == text
 print("LangChain, streamed")
 
-tooled = chat.bind(max_tokens=64).bind_tools([TOOL], tool_choice="look_up", strict=True)
+longer = chat.model_copy(update={"max_tokens": 64})
+tooled = longer.bind_tools([TOOL], tool_choice="look_up", strict=True, parallel_tool_calls=False)
 asked = HumanMessage("Look a word up.")
 reply = tooled.invoke([asked])
 [wanted] = reply.tool_calls
