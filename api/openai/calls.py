@@ -73,10 +73,9 @@ def submission(here: RequestContext, given: dict[str, Any], body: dict[str, Any]
     digest = retries.digest(given)
     key = retries.key(here.caller.key_id, here.environ["PATH_INFO"], digest)
     made = submission_of(here, Sent(key, no_store(here.environ), body), digest)
-    joins = retries.is_retry(here.environ) and retries.joinable(
-        here.services.store.named_by(key, here.caller.tenant)
-    )
-    return replace(made, job=replace(made.job, key_ttl=retries.KEY_TTL, takes_key=not joins))
+    joins = retries.JUST_ENDED if retries.is_retry(here.environ) else 0.0
+    job = replace(made.job, key_ttl=retries.KEY_TTL, takes_key=True, joins=joins)
+    return replace(made, job=job)
 
 
 Request = TypeVar("Request", bound=Wire)

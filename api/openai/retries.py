@@ -6,18 +6,19 @@ that asked it holds; a retry looks there, and a first try takes the key for its 
 """
 
 import hashlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from shared.domain.records import Record, own_key
-from shared.domain.states import JobState
+from shared.domain.records import own_key
 
 RETRY_COUNT = "HTTP_X_STAINLESS_RETRY_COUNT"
 JUST_ENDED = 660.0
-"""Seconds after a job's end in which a retry may ask for it: clients wait ten minutes for an answer."""
+"""Seconds after a job's end in which a retry joins it: clients wait ten minutes for an answer.
+
+One that was given up (its reader had gone, its deadline passed) is not what the client wants to hear of.
+"""
 KEY_TTL = 3600
 """Seconds in which a retry finds the job. Clients try again within seconds after a call of ten minutes."""
 
@@ -36,16 +37,3 @@ def digest(body: Mapping[str, Any]) -> str:
 def key(caller: str, path: str, body_digest: str) -> str:
     """The idempotency key of what `caller` (a key's id) asks of `path`."""
     return own_key("openai", f"{caller} {path} {body_digest}")
-
-
-def joinable(record: Record | None) -> bool:
-    """Whether a retry joins this job: one that lives, or whose end its first try has just missed.
-
-    One that was given up (its reader had gone, its deadline passed) is not what the client wants to hear of.
-    """
-    if record is None or record.state in (JobState.CANCELED, JobState.EXPIRED):
-        return False
-    if not record.terminal:
-        return record.fields.get("cancel_requested") != "1"
-    finished = int(record.fields.get("finished") or 0) / 1000
-    return time.time() - finished < JUST_ENDED

@@ -55,7 +55,9 @@ class NewJob(msgspec.Struct, frozen=True):
     `key_ttl` is how many seconds `idempotency_key` names the job.
     `asked` is what its client asked in a dialect (JSON), kept for as long as the job; empty: nothing.
     `told_as` is `response` where its end is told to its tenant's endpoints as that of a response of OpenAI's.
-    `takes_key`: a job is made whatever `idempotency_key` names, and the key names this one from now on.
+    `takes_key`: a job is made whatever `idempotency_key` names, and the key names this one from now on. But a
+    job of the same key that lives, and that nobody wants canceled, or that has succeeded or failed within the
+    last `joins` seconds, stands for this one; 0: none does.
     """
 
     id: str
@@ -75,6 +77,7 @@ class NewJob(msgspec.Struct, frozen=True):
     body_digest: str = ""
     key_ttl: int = 24 * 3600
     takes_key: bool = False
+    joins: float = 0.0
     expected: int = 0
     asked: bytes = b""
     told_as: Literal["", "response"] = ""

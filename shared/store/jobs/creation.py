@@ -75,7 +75,7 @@ class Creation(Reading):
             speaks, *((known.output, known.usage) if known is not None else ("", "")),
             packed(charges) if charges is not None else b"",
             job.request, share, int(bool(reply_channel)), most, _footprint(job),
-            int(job.takes_key), job.asked,
+            int(job.takes_key), int(job.joins * 1000), job.asked,
             "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
             *(("share", share) if share else ()),
             *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),

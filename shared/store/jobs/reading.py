@@ -12,7 +12,6 @@ from shared.domain.states import JobState
 from shared.redis.connection import reachable
 from shared.store.breaker import Breaker
 from shared.store.jobs.calls import ANY_TENANT, ScriptCalls
-from shared.store.keys import key_digest
 
 LIST_SCAN = 2_000
 """Jobs that a listing looks at for one page."""
@@ -46,19 +45,6 @@ class Reading(ScriptCalls):
         if asked is None:
             raise JobNotFound(job_id)
         return record, asked
-
-    def named_by(self, idempotency_key: str, tenant: str) -> Record | None:
-        """The job of this tenant that an idempotency key names now, None where there is none."""
-        with reachable():
-            named = cast(
-                bytes | None, self.redis.get(self.keys("idem", tenant, key_digest(idempotency_key)))
-            )
-        if named is None:
-            return None
-        try:
-            return self.get(named.decode().partition(" ")[0], tenant)
-        except JobNotFound:
-            return None
 
     def listing(
         self,

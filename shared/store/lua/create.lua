@@ -6,8 +6,9 @@
 --   caller knows it already, else '', what the request is charged (lib/rates.lua) or '', the request, what it shares
 --   with others (lib/flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
 --   tenant may hold (lib/storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
---   them, '1' if the idempotency key is to name this job whatever it named before, what its client asked or '',
---   then the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
+--   them, '1' if the idempotency key is to name this job whatever it named before, within how many ms
+--   of its end a job that the key names stands for this one even so, 0: none does, what its client asked or '', then
+--   the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
 -- Returns, packed as msgpack, since Redis writes each item of an array to the socket by itself:
 --   {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an earlier call
 --   made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
@@ -21,9 +22,9 @@ local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
 local charges, request, share, home = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1'
 local most_bytes, bytes = tonumber(ARGV[17]), JOB_BYTES + tonumber(ARGV[18])
-local takes_key, asked = ARGV[19] == '1', ARGV[20]
-local RECORD = 21
-local model, tenant, class, cost = ARGV[22], ARGV[24], ARGV[26], ARGV[28]
+local takes_key, joins, asked = ARGV[19] == '1', tonumber(ARGV[20]), ARGV[21]
+local RECORD = 22
+local model, tenant, class, cost = ARGV[23], ARGV[25], ARGV[27], ARGV[29]
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
 local INDEX_MAX = 100000
 local NEXT_PROBE_MS = 1000
@@ -59,11 +60,20 @@ local rate, plain_rate = pace(now, drained, drain_ms, from, seen)
 local renew = now - renewed > RENEW_MS
 local seq = int(arrivals + 1)
 
-if digest ~= '' and not takes_key then
+-- Whether a job that the key names is to be answered in place of this one.
+local function stands(first)
+  if not takes_key then return redis.call('EXISTS', key.job(first)) == 1 end
+  local state, finished, unwanted =
+    unpack(redis.call('HMGET', key.job(first), 'state', 'finished', 'cancel_requested'))
+  if state == 'queued' or state == 'running' then return unwanted ~= '1' end
+  return (state == 'succeeded' or state == 'failed') and now - finished < joins
+end
+
+if digest ~= '' and (joins > 0 or not takes_key) then
   local before = redis.call('GET', key.idem(tenant, digest))
   if before then
     local first, same = string.match(before, '^(%S+) (%S+)$')
-    if redis.call('EXISTS', key.job(first)) == 1 then
+    if stands(first) then
       if same == body then return answer({'replayed', first}) end
       return answer({'mismatch', first})
     end

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,42 @@ def test_the_request_of_a_job_is_kept_only_where_it_was_not_at_fault(
     dead = dead and state == "failed"
     store.write([Finish(job_id, 1, JobState(state), dead=dead)])
     assert bool(store.redis.exists(store.keys("request", job_id))) is dead
+
+
+@pytest.mark.parametrize(
+    ("before", "joins", "joined"),
+    [
+        ("waits", 60.0, True),
+        ("runs", 60.0, True),
+        ("succeeded", 60.0, True),
+        ("failed", 60.0, True),
+        ("long ago", 0.001, False),
+        ("unwanted", 60.0, False),
+        ("canceled", 60.0, False),
+        ("expired", 60.0, False),
+        ("waits", 0.0, False),
+    ],
+)
+def test_a_job_may_join_the_one_that_its_key_names(
+    store: JobStore, before: str, joins: float, joined: bool
+) -> None:
+    named: dict[str, Any] = {"idempotency_key": "k", "body_digest": "b", "takes_key": True}
+    first = submit(store, **named).id
+    if before != "waits":
+        claim(store)
+    if before == "unwanted":
+        store.cancel(first)
+    elif before not in ("waits", "runs"):
+        state = JobState.SUCCEEDED if before == "long ago" else JobState(before)
+        store.write([Finish(first, 1, state)])
+    if before == "long ago":
+        store.redis.hincrby(store.keys("job", first), "finished", -1000)
+
+    outcome = ask(store, **named, joins=joins)
+
+    assert isinstance(outcome, Replayed if joined else Created)
+    assert (outcome.id == first) is joined
+    assert ask(store, **named, joins=60.0).id == outcome.id
 
 
 def test_what_was_asked_in_a_dialect_goes_with_its_job(store: JobStore) -> None:
