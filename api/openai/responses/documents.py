@@ -18,6 +18,9 @@ PREFIXES = {
     "reasoning": "rs",
 }
 STATUSES = {"running": "in_progress", "failed": "failed", "expired": "failed"}
+AT_FAULT = ("invalid_prompt", "invalid_request_error")
+BROKEN = ("server_error", "server_error")
+"""OpenAI's code and type of what has failed, by whether the request was at fault."""
 REQUEST_FAULTS = frozenset({"invalid_input", "poison_input", "prompt_too_long", "output_too_large"})
 EXPIRED = "The deadline passed before there was a result."
 _ENCODER = msgspec.json.Encoder()
@@ -202,10 +205,5 @@ def _error(job: Mapping[str, Any]) -> dict[str, Any] | None:
     if job["status"] not in ("failed", "expired"):
         return None
     failed = job["error"] or {"code": "job_expired", "message": EXPIRED}
-    at_fault = failed["code"] in REQUEST_FAULTS
-    return {
-        "code": "invalid_prompt" if at_fault else "server_error",
-        "message": failed["message"],
-        "type": "invalid_request_error" if at_fault else "server_error",
-        "param": None,
-    }
+    code, kind = AT_FAULT if failed["code"] in REQUEST_FAULTS else BROKEN
+    return {"code": code, "message": failed["message"], "type": kind, "param": None}
