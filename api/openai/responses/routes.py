@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -76,7 +76,8 @@ def _read(here: RequestContext) -> Call:
     kept = documents.Asked(items, asked.echo(body["params"]))
     made = submission(here, given, body)
     if asked.store:
-        made = replace(made, job=replace(made.job, asked=kept.to_json()))
+        told_as: Literal["", "response"] = "response" if asked.background else ""
+        made = replace(made, job=replace(made.job, asked=kept.to_json(), told_as=told_as))
     form_of = partial(ResponseStream, model=asked.model, metadata=asked.metadata, asked=kept)
     call = Asked(made, partial(documents.response, asked=kept), form_of if asked.stream else None)
     return Call(call, kept, asked.model, asked.metadata)
