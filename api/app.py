@@ -9,6 +9,8 @@ import flask
 from flask import Flask, Request, Response
 from werkzeug.exceptions import NotFound
 
+from api.console.install import NAME as CONSOLE
+from api.console.install import console
 from api.http import errors, observation, request_context
 from api.http.fast_path import BUSY, FastPath, Route
 from api.http.operations import TABLE
@@ -103,6 +105,7 @@ def create_app(
     errors.register(app)
     for group in GROUPS:
         app.register_blueprint(group)
+    app.register_blueprint(console)
     table = app.extensions[TABLE] = tuple(
         operation for group in GROUPS for operation in group.table
     )
@@ -184,9 +187,12 @@ def _watch_over(app: Flask, services: Services) -> None:
         rule = asked.url_rule
         method = "GET" if asked.method == "HEAD" else asked.method
         operation = operations.get((method, rule.rule if rule is not None else ""))
-        asked.environ[request_context.KEY] = observation.begin(
-            services, operation, asked.environ, asked
-        )
+        if asked.blueprint == CONSOLE:
+            # The pages of people are no client's requests: no metric counts them.
+            here = request_context.begin(services, asked.environ, asked)
+        else:
+            here = observation.begin(services, operation, asked.environ, asked)
+        asked.environ[request_context.KEY] = here
         require_plain(asked.environ)
         if asked.environ["PATH_INFO"].startswith("//"):
             # The router would take them for one; a proxy's rules about paths would not.

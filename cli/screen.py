@@ -88,6 +88,7 @@ def summary(facts: Summary) -> RenderableType:
     """The table at the end of a start."""
     places = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     places.add_row("API", facts.api)
+    places.add_row("Console", f"{facts.api}/console")
     places.add_row("Docs", f"{facts.api}/docs")
     if facts.flower is not None:
         places.add_row("Flower", f"{facts.flower}  (user truthgpt, password: the token)")
@@ -110,6 +111,7 @@ def summary_facts(facts: Summary) -> dict[str, Any]:
     ]
     return {
         "api": facts.api,
+        "console": f"{facts.api}/console",
         "docs": f"{facts.api}/docs",
         "flower": facts.flower,
         "token": facts.token,

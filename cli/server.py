@@ -25,6 +25,7 @@ from shared.embedded_redis import EmbeddedRedis, free_port
 from shared.embedded_redis.binaries import EmbeddedRedisFailed
 from shared.redis.guard import ANNOUNCED, look
 from shared.settings import ensure_token, load_settings, require_token_beyond_loopback
+from shared.settings.sign_in_ticket import LIFETIME, issue_ticket
 from shared.settings.state_dir import StateLock
 
 DRAIN_MARGIN = 5.0
@@ -214,9 +215,24 @@ class Server:
         if self._over.is_set():
             return
         said = self._summary(models)
-        supervisor.show(Block(rendered(summary(said)), "serving", summary_facts(said)))
+        shown = rendered(summary(said)) + self._sign_in_link()
+        supervisor.show(Block(shown, "serving", summary_facts(said)))
         if when_ready is not None:
             when_ready(supervisor)
+
+    def _sign_in_link(self) -> str:
+        """A line with a link that signs in once; empty where a log may keep what is printed.
+
+        What stands behind the # is sent to nobody, so no access log has it either.
+        """
+        if not sys.stdout.isatty():
+            return ""
+        ticket = issue_ticket(self._token)
+        # Not in the table, which would break it over lines.
+        return (
+            f"\nSign in to the console, once and within {LIFETIME // 60} minutes:\n"
+            f"{self.url}/console/sign-in#ticket={ticket}\n"
+        )
 
     def _summary(self, models: list[Model]) -> Summary:
         path, flower = self._token_path, self._flower_port

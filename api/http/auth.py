@@ -6,7 +6,7 @@ from api.http.caller import DEFAULT_CLIENT, DEFAULT_TENANT, SCRAPER, TICKET_CLIE
 from api.http.request_context import RequestContext
 from api.services import Services
 from shared.domain.errors import JobsError
-from shared.store.api_keys import Scope
+from shared.store.api_keys import ApiKey, Scope
 
 
 class Unauthorized(JobsError):
@@ -42,22 +42,25 @@ def _client(here: RequestContext, access: Access) -> Client:
             )
         return TICKET_CLIENT
     scheme, _, token = (header or "").partition(" ")
-    found = _holder(here.services, token.strip(), access) if scheme.lower() == "bearer" else None
+    found = holder(here.services, token.strip(), access) if scheme.lower() == "bearer" else None
     if found is None:
         # One answer for a missing token, a wrong one and one that has ended: none tells what exists.
         raise Unauthorized("Send a valid token as 'Authorization: Bearer <token>'.")
     return found
 
 
-def _holder(here: Services, token: str, access: Access) -> Client | None:
-    """Who holds this token. Raises `StoreUnavailable` where only Redis could tell."""
+def holder(here: Services, token: str, access: Access) -> Client | None:
+    """Who holds this token; None: nobody. Raises `StoreUnavailable` where only Redis could tell."""
     if _is(token, here.token):
         return DEFAULT_CLIENT
     if access is Access.METRICS and _is(token, here.settings.metrics_token):
         return SCRAPER
     key = here.keys.check(token)
-    if key is None:
-        return None
+    return client_of(key) if key is not None else None
+
+
+def client_of(key: ApiKey) -> Client:
+    """Who calls with this key."""
     grant = key.grant
     limits = (grant.rpm, grant.rph, grant.max_queued, grant.max_bytes)
     return Client(key.id, grant.tenant, grant.scopes, *limits)

@@ -9,7 +9,7 @@ from api.http.request_context import RequestContext
 from api.intake.submission import tenant_bytes, tenant_max
 from api.openapi import examples
 from api.state.limit_plan import Counted
-from shared.domain.creation import Created, Mismatched, Refused, Replayed
+from shared.domain.creation import Created, Mismatched, Refused, Replayed, Stored
 from shared.domain.schemas import Job, JobList
 
 dead_letters = Operations("dead_letters", __name__, tag="dead letters")
@@ -65,6 +65,18 @@ def retry_job(here: RequestContext, job_id: str) -> Reply:
     May be repeated. The input of a job that it was the fault of is not kept, so such a job cannot be tried
     again.
     """
+    outcome = retry(here, job_id)
+    urls, replayed = links(here), isinstance(outcome, Replayed)
+    return answer(
+        job_json(here.services.store.get(outcome.id), urls),
+        200 if replayed else 202,
+        Location=urls.job(outcome.id),
+        **({"Idempotent_Replayed": "true"} if replayed else {}),
+    )
+
+
+def retry(here: RequestContext, job_id: str) -> Stored:
+    """Make the new job of a failed one of the caller's. Raises `JobsError`."""
     services, tenant = here.services, here.caller.tenant
     spec = services.catalog.get(services.store.get(job_id, tenant).fields["model"])
     outcome = services.store.retry(
@@ -76,12 +88,7 @@ def retry_job(here: RequestContext, job_id: str) -> Reply:
     )
     if isinstance(outcome, Refused | Mismatched):
         raise outcome.to_error()
+    assert isinstance(outcome, Stored), "a retry is charged before, by its request"
     if isinstance(outcome, Created) and outcome.ring:
         services.notifier.ring(spec.name)
-    urls, replayed = links(here), isinstance(outcome, Replayed)
-    return answer(
-        job_json(services.store.get(outcome.id), urls),
-        200 if replayed else 202,
-        Location=urls.job(outcome.id),
-        **({"Idempotent_Replayed": "true"} if replayed else {}),
-    )
+    return outcome

@@ -104,10 +104,15 @@ def show_stats(here: RequestContext) -> Reply:
     Of all models, over the last five to six minutes. Rate limits are the caller's own; a key with the scope
     `admin` sees those of the hundred clients seen last.
     """
+    return document(read(here).model_dump(mode="json"))
+
+
+def read(here: RequestContext) -> Stats:
+    """The same as a value. Raises `StoreUnavailable`."""
     services = here.services
     counted = _counted(services)
     left = read_leftovers(services.store, here.caller.tenant)
-    found = Stats(
+    return Stats(
         models=_models(services, counted),
         webhooks=WebhookActivity(
             waiting=left.webhooks, oldest_ms=left.oldest_webhook, given_up=left.undelivered
@@ -117,7 +122,6 @@ def show_stats(here: RequestContext) -> Reply:
         limits=_limits(here),
         storage=_storage(here),
     )
-    return document(found.model_dump(mode="json"))
 
 
 def _counted(here: Services) -> list[ModelStats]:

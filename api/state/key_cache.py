@@ -40,7 +40,7 @@ class KeyCache:
     def __init__(
         self, keys: ApiKeys, signer: Signer, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._keys = keys
+        self.stored = keys
         self._signer = signer
         self._clock = clock
         self._lock = brief_lock()
@@ -66,9 +66,17 @@ class KeyCache:
         self._remember(digest, key, now)
         return key
 
+    def active(self, key_id: str) -> ApiKey | None:
+        """The active key of this id, for who has proved before to hold it. Redis is asked each time.
+
+        None also for a key that was made under another secret. Raises `StoreUnavailable`.
+        """
+        key = self.stored.find(key_id)
+        return _active(key) if key is not None and key.maker == self._signer.name else None
+
     def _ask(self, token: str, digest: bytes) -> ApiKey | None:
         key_id = key_id_of(token)
-        key = self._keys.find(key_id) if key_id is not None else None
+        key = self.stored.find(key_id) if key_id is not None else None
         genuine = hmac.compare_digest(digest, key.digest if key is not None else _NOBODYS)
         if key is not None and key.maker != self._signer.name:
             _log.warning(
@@ -94,7 +102,7 @@ class KeyCache:
 
     def _touch(self, key: ApiKey) -> None:
         try:
-            self._keys.touch(key, time.time())
+            self.stored.touch(key, time.time())
         except StoreUnavailable:
             return
 

@@ -28,6 +28,8 @@
 | `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/store/api_keys.py |
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
+| `console-session:DIGEST` | string | a browser that has signed in at the console | two hours unused |
+| `console-ticket:NONCE` | string | a link that signs in once was used | twenty minutes |
 | `webhook-secrets:TENANT` | hash | ids of a tenant's signing secrets | 400 days after use |
 | `endpoints:TENANT` | hash | its webhook endpoints by id, JSON | 400 days after use |
 | `delivery:ID` | hash | a webhook delivery and what it delivers | horizon; retention once delivered |
@@ -93,6 +95,8 @@ TEMPLATES = {
     "api-key": ("api-key", "id"),
     "api-key-used": ("api-key-used", "id"),
     "api-keys": ("api-keys",),
+    "console-session": ("console-session", "digest"),
+    "console-ticket": ("console-ticket", "nonce"),
     "webhook-secrets": ("webhook-secrets", "tenant"),
     "endpoints": ("endpoints", "tenant"),
     "delivery": ("delivery", "id"),

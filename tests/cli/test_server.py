@@ -8,6 +8,7 @@ import pytest
 from cli.screen import rendered, summary
 from cli.server import Options, Server
 from shared.domain.errors import ConfigError
+from shared.settings.sign_in_ticket import nonce_of
 
 
 @pytest.fixture
@@ -86,3 +87,21 @@ def test_the_token_is_on_no_command_line_and_in_no_table(options: Options) -> No
     assert str(options.state_dir / "token") in table
     assert token not in table
     assert not any(token in part for spec in server._specs() for part in spec.command)
+
+
+def test_a_link_that_signs_in_is_shown_on_a_terminal_alone(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(options)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert server._sign_in_link() == ""
+    assert "ticket" not in rendered(summary(server._summary([])))
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    link = server._sign_in_link().splitlines()[-1]
+
+    url, ticket = link.split("#ticket=")
+    assert url == f"{server.url}/console/sign-in"
+    assert options.state_dir is not None
+    token = (options.state_dir / "token").read_text().strip()
+    assert nonce_of(token, ticket) is not None and token not in link

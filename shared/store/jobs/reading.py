@@ -46,6 +46,14 @@ class Reading(ScriptCalls):
             raise JobNotFound(job_id)
         return record, asked
 
+    def request(self, job_id: str) -> bytes | None:
+        """What the worker of a job gets, as JSON: content, params, seed. None once it is no longer kept.
+
+        It goes when the job ends, unless that leaves a dead letter. For who may see the job (`get`).
+        """
+        with reachable():
+            return cast(bytes | None, self.redis.get(self.keys("request", job_id)))
+
     def listing(
         self,
         tenant: str,

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
+from api.console.guard import NAME as CONSOLE
 from api.http.errors import Problem
 from api.http.operations import JSON, Operation
 from api.openapi.document import TABLE
@@ -33,6 +34,7 @@ def test_the_document_describes_exactly_the_routes(app: Flask, document: Any) ->
     routed = {
         (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
+        if not rule.endpoint.startswith(f"{CONSOLE}.")  # Pages for people are no interface.
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     described = {(path, method) for path, item in document["paths"].items() for method in item}

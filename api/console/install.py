@@ -1,0 +1,10 @@
+"""The console as a whole: its blueprint with all of its pages."""
+
+from api.console.blueprint import console
+from api.console.guard import NAME
+from api.console.pages import jobs, overview, playground, sign_in
+
+PAGES = (sign_in, overview, jobs, playground)
+"""Modules that register pages, once they are imported."""
+
+__all__ = ["NAME", "PAGES", "console"]

@@ -1,0 +1,249 @@
+"""Jobs as pages show them: rows, timelines, requests and outputs, made from what the store keeps."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shared.domain.events import Event
+from shared.domain.records import Record
+from shared.domain.states import JobState
+
+MOST_SHOWN = 100_000
+"""Characters of an input or output that a page shows; the API has all of it."""
+FEW_NUMBERS = 6
+MOST_COMPARED = 16
+"""Texts of which each is compared with each."""
+MOST_PAIRS = 10
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job in a list. Times are ms since 1970, `waited` and `ran` ms."""
+
+    id: str
+    model: str
+    state: str
+    created: int
+    finished: int | None
+    waited: float | None
+    ran: float | None
+    tokens: int | None
+    cached: bool
+    error: str
+
+    @classmethod
+    def of(cls, record: Record) -> "Row":
+        fields = record.fields
+        usage = _json(fields.get("usage")) or {}
+        error = _json(fields.get("error")) or {}
+        return cls(
+            id=record.id,
+            model=fields["model"],
+            state=fields["state"],
+            created=int(fields["created"]),
+            finished=_number(fields.get("finished")),
+            waited=usage.get("queue_ms"),
+            ran=usage.get("run_ms"),
+            tokens=usage.get("completion_tokens"),
+            cached=fields.get("cached") == "1",
+            error=str(error.get("code", "")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a timeline. `at` is ms since 1970, None where nobody noted it; `note` is text."""
+
+    what: str
+    at: float | None = None
+    note: str = ""
+    kind: str = ""
+
+
+def timeline(record: Record, events: list[Event], *, operates: bool) -> list[Step]:
+    """What happened to a job, in order: `events` are those of its log that say how attempts went."""
+    fields = record.fields
+    created = int(fields["created"])
+    usage = _json(fields.get("usage")) or {}
+    steps = [Step("Queued", created)]
+    for event in events:
+        told = _decode(event.data)
+        if told.get("reason"):
+            steps.append(Step("Attempt ended", None, str(told["reason"]), "failed"))
+    if (started := _number(fields.get("started"))) is not None:
+        worker = fields.get("worker", "") if operates else ""
+        steps.append(Step("Started", started, worker, "running"))
+    if (first := usage.get("first_token_ms")) is not None:
+        steps.append(Step("First token", created + first))
+    if (finished := _number(fields.get("finished"))) is not None:
+        steps.append(Step(fields["state"].capitalize(), finished, "", fields["state"]))
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked: `text` of the input, `params` with their values as text, commands that ask it again."""
+
+    text: str
+    cut: bool
+    params: Mapping[str, str]
+    curl: str
+    python: str
+
+    @classmethod
+    def of(cls, stored: bytes, model: str, base: str) -> "Request":
+        told = _decode(stored)
+        content, params = told["content"], told.get("params") or {}
+        body: dict[str, Any] = {"model": model}
+        body["prompt" if isinstance(content, str) else "input"] = content
+        if params:
+            body["params"] = params
+        text = content if isinstance(content, str) else _pretty(content)
+        shown = {name: _compact(value) for name, value in params.items()}
+        return cls(
+            text[:MOST_SHOWN],
+            len(text) > MOST_SHOWN,
+            shown,
+            as_curl(base, body),
+            as_python(base, body),
+        )
+
+
+def as_curl(base: str, body: Mapping[str, Any]) -> str:
+    """A command that makes such a job, for a POSIX shell that has `TRUTHGPT_API_TOKEN`."""
+    return (
+        f"curl {shlex.quote(f'{base}/v1/jobs')} \\\n"
+        '  -H "Authorization: Bearer $TRUTHGPT_API_TOKEN" \\\n'
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(_pretty(body))}"
+    )
+
+
+def as_python(base: str, body: Mapping[str, Any]) -> str:
+    """The same with the Python client, which finds its token in the environment."""
+    arguments = "".join(f"        {name}={value!r},\n" for name, value in body.items())
+    return (
+        "from client import Client\n\n"
+        f"with Client({base!r}) as client:\n"
+        f"    job = client.submit(\n{arguments}    )\n"
+        "    print(job.wait(600).output)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What came out. `texts` are the texts that a model wrote, `rows` the starts of vectors, else `json`."""
+
+    texts: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    dimensions: int | None = None
+    json: str = ""
+    finish: str = ""
+    cut: bool = False
+
+    @classmethod
+    def of(cls, record: Record) -> "Output | None":
+        found = _json(record.fields.get("output"))
+        if found is None:
+            return None
+        if isinstance(found, dict):
+            if isinstance(vectors := found.get("embeddings"), list) and vectors:
+                rows = tuple(_start(vector) for vector in vectors[:100])
+                return cls(rows=rows, dimensions=found.get("dimensions"), cut=len(vectors) > 100)
+            choices = found.get("choices")
+            written = choices if isinstance(choices, list) else [found]
+            if texts := [one["text"] for one in written if _is_text(one)]:
+                shown = tuple(text[:MOST_SHOWN] for text in texts)
+                cut = any(len(text) > MOST_SHOWN for text in texts)
+                return cls(texts=shown, finish=str(found.get("finish_reason") or ""), cut=cut)
+        text = _pretty(found)
+        return cls(json=text[:MOST_SHOWN], cut=len(text) > MOST_SHOWN)
+
+
+class Pair(NamedTuple):
+    """Two texts by their places, and the cosine of their vectors."""
+
+    one: int
+    other: int
+    cosine: float
+
+
+def nearest(record: Record) -> list[Pair]:
+    """The nearest pairs of the vectors that came out, of the first few texts; none of other outputs."""
+    found = _json(record.fields.get("output"))
+    vectors = found.get("embeddings") if isinstance(found, dict) else None
+    if not isinstance(vectors, list):
+        return []
+    plain = [v for v in vectors[:MOST_COMPARED] if isinstance(v, list) and _are_numbers(v)]
+    pairs = [
+        Pair(one, other, _cosine(plain[one], plain[other]))
+        for one in range(len(plain))
+        for other in range(one + 1, len(plain))
+    ]
+    return sorted(pairs, key=lambda pair: -pair.cosine)[:MOST_PAIRS]
+
+
+def _are_numbers(vector: list[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in vector)
+
+
+def _cosine(one: list[float], other: list[float]) -> float:
+    lengths = math.hypot(*one) * math.hypot(*other)
+    products = sum(a * b for a, b in zip(one, other, strict=False))
+    return products / lengths if lengths else 0.0
+
+
+def error_of(record: Record) -> Mapping[str, Any] | None:
+    """Why a job did not succeed: code and message."""
+    found: Mapping[str, Any] | None = _json(record.fields.get("error"))
+    return found
+
+
+def usage_of(record: Record) -> Mapping[str, Any]:
+    """What a job used, of what is known."""
+    usage = _json(record.fields.get("usage")) or {}
+    return {name: value for name, value in usage.items() if value is not None}
+
+
+def metadata_of(record: Record) -> Mapping[str, str]:
+    found: Mapping[str, str] = _json(record.fields.get("metadata")) or {}
+    return found
+
+
+def live(record: Record) -> bool:
+    return record.state in (JobState.QUEUED, JobState.RUNNING)
+
+
+def _is_text(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("text"), str)
+
+
+def _start(vector: Any) -> str:
+    if not isinstance(vector, list):
+        return _compact(vector)
+    numbers = ", ".join(_compact(value) for value in vector[:FEW_NUMBERS])
+    return f"[{numbers}, …]" if len(vector) > FEW_NUMBERS else f"[{numbers}]"
+
+
+def _json(stored: str | None) -> Any:
+    return _decode(stored) if stored else None
+
+
+def _number(stored: str | None) -> int | None:
+    return int(stored) if stored else None
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _compact(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,41 @@
+"""The overview, over what `GET /v1/stats` says."""
+
+from flask import Flask
+
+from shared.store.jobs import JobStore
+from tests.api.conftest import AUTH, PlayedWorker
+from tests.api.console.conftest import Browser
+
+
+def test_the_overview_says_what_the_statistics_say(
+    app: Flask, browser: Browser, worker: PlayedWorker
+) -> None:
+    client = app.test_client()
+    for _ in range(3):
+        client.post("/v1/jobs", json={"model": "echo", "prompt": "x"}, headers=AUTH)
+    worker.serve("a")
+    worker.fail("engine_error")
+    told = client.get("/v1/stats", headers=AUTH).json
+
+    page = browser.get("/console").text
+
+    assert "2 ended" in page and 'data-every="5"' in page
+    (row,) = (row for row in told["models"] if row["model"] == "echo")
+    assert row["queue_depth"] == 1
+    assert "<dt>Waiting</dt><dd>1<small>" in page
+    assert "<dt>Failed</dt><dd>1<small>" in page
+    assert browser.get("/console", part="overview").text.lstrip().startswith('<div id="overview"')
+
+
+def test_a_breaker_that_is_open_is_said_on_top(browser: Browser, store: JobStore) -> None:
+    assert "breaker is not closed" not in browser.get("/console").text
+    store.redis.hset(
+        store.keys("breaker", "echo"),
+        mapping={"state": "open", "until": "99999999999999", "since": "1"},
+    )
+    store.redis.expire(store.keys("breaker", "echo"), 60)
+
+    page = browser.get("/console").text
+
+    assert "The circuit breaker is not closed: echo" in page
+    assert 'class="chip open"' in page

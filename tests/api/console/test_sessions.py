@@ -1,0 +1,78 @@
+"""Sessions: what Redis knows of them, what ends them, what cannot be forged."""
+
+import pytest
+
+from api.console.sessions import IDLE, LIFETIME, Sessions
+from shared.settings.sign_in_ticket import issue_ticket
+from shared.store.jobs import JobStore
+from tests.api.conftest import TOKEN
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def sessions(store: JobStore) -> Sessions:
+    return Sessions(store.redis, store.keys, TOKEN)
+
+
+def test_a_session_is_found_until_it_is_ended(sessions: Sessions) -> None:
+    made = sessions.begin(KEY)
+
+    assert sessions.find(made.cookie) == made
+    assert made.csrf not in made.cookie
+    sessions.end(made.cookie)
+    assert sessions.find(made.cookie) is None
+
+
+def test_redis_knows_no_cookie_and_forgets_a_session_that_is_not_used(
+    sessions: Sessions, store: JobStore
+) -> None:
+    made = sessions.begin(KEY)
+    (name,) = store.redis.scan_iter(f"{store.keys.prefix}:console-session:*")
+
+    stored = name + store.redis.get(name)
+    assert not any(part.encode() in stored for part in (*made.cookie.split("."), made.csrf))
+    store.redis.expire(name, 5)
+    assert sessions.find(made.cookie)
+    assert IDLE - 5 <= store.redis.ttl(name) <= IDLE
+
+
+def test_a_session_ends_after_a_day_however_busy(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sessions.begin(KEY)
+
+    monkeypatch.setattr("time.time", lambda: made.began + LIFETIME - 1.0)
+    assert sessions.find(made.cookie)
+    monkeypatch.setattr("time.time", lambda: made.began + LIFETIME)
+    assert sessions.find(made.cookie) is None
+
+
+def test_nobody_changes_whose_session_it_is_or_since_when(sessions: Sessions) -> None:
+    made = sessions.begin(KEY)
+    key_id, began, secret = made.cookie.split(".")
+
+    forged = (
+        f"default.{began}.{secret}",
+        f"{'f' * 16}.{began}.{secret}",
+        f"{key_id}.{int(began) + 60}.{secret}",
+        f"{key_id}.{began}.{secret[::-1]}",
+        "",
+        "default",
+    )
+    assert [sessions.find(cookie) for cookie in forged] == [None] * len(forged)
+
+
+def test_another_token_of_the_server_ends_all_sessions(sessions: Sessions, store: JobStore) -> None:
+    made = sessions.begin("default")
+
+    assert Sessions(store.redis, store.keys, "a-new-token-for-tests").find(made.cookie) is None
+
+
+def test_a_link_signs_in_once(sessions: Sessions) -> None:
+    ticket = issue_ticket(TOKEN)
+
+    assert sessions.redeem(ticket)
+    assert not sessions.redeem(ticket)
+    assert not sessions.redeem(issue_ticket("another-token-for-tests"))
+    assert sessions.redeem(issue_ticket(TOKEN))
