@@ -51,8 +51,15 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "packed": ("LlamaConfig", LLAMA),
     "stacked": ("Lfm2Config", LLAMA | {"layer_types": ["conv", "full_attention"]}),
     "static": (
-        "BloomConfig",
-        {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400, "seq_length": 256},
+        "XGLMConfig",
+        {
+            "d_model": 64,
+            "ffn_dim": 128,
+            "num_layers": 2,
+            "attention_heads": 4,
+            "vocab_size": 400,
+            "max_position_embeddings": 256,
+        },
     ),
 }
 """A small model that runs in each way that `GET /v1/models` names, and its sizes."""

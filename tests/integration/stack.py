@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from client import Client, ConnectionFailed
-from tests.conftest import RedisServer, eventually, free_port
+from tests.conftest import PATIENCE, RedisServer, eventually, free_port
 from tests.foreign import SURROUNDINGS
 
 TOKEN = "test-token-0123456789abcdef"
@@ -65,16 +65,16 @@ class Stack:
     def worker(self, model: str, number: int = 1) -> "subprocess.Popen[bytes]":
         return self.start(f"worker-{model}-{number}", "worker", "--model", model)
 
-    def serve(self, *models: str) -> "Stack":
-        """API, rescuer and one worker a model; returns when all of them serve."""
+    def serve(self, *models: str, seconds: float = PATIENCE) -> "Stack":
+        """API, rescuer and one worker a model; returns when all of them serve, within `seconds`."""
         self.start("api", "api")
         self.start("rescue", "rescue")
         for model in models:
             self.worker(model)
-        self.ready(*models)
+        self.ready(*models, seconds=seconds)
         return self
 
-    def ready(self, *models: str) -> None:
+    def ready(self, *models: str, seconds: float = PATIENCE) -> None:
         def serving() -> bool:
             try:
                 with self.client() as client:
@@ -83,7 +83,7 @@ class Stack:
             except ConnectionFailed:
                 return False
 
-        eventually(serving, what=f"the server is ready; see {self.folder}")
+        eventually(serving, seconds, what=f"the server is ready; see {self.folder}")
 
     def client(self) -> Client:
         return Client(self.url, TOKEN, timeout=30)

@@ -55,7 +55,28 @@ PACKED: dict[str, Model] = {
         " ministral3 mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt persimmon phi"
         " phi3 phimoe qwen2 qwen3 qwen3_moe seed_oss smollm3 solar_open starcoder2"
     ),
+    **_plain("bloom gpt_neox_japanese mpt openai-gpt"),
     "bert, decoder": Model("bert", DECODER),
+    "codegen": Model("codegen", {"rotary_dim": 4}),
+    "falcon": Model("falcon", {}, ("head_dim",)),
+    "gpt_neo": Model(
+        "gpt_neo",
+        {
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 16,
+        },
+        ("num_hidden_layers", "num_attention_heads"),
+    ),
+    "gptj": Model("gptj", {"rotary_dim": 4}),
+    "falcon, alibi": Model("falcon", {"alibi": True}, ("head_dim",)),
+    "falcon, alibi and all heads": Model(
+        "falcon", {"alibi": True, "multi_query": False}, ("head_dim",)
+    ),
+    "falcon, new architecture": Model(
+        "falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, ("head_dim",)
+    ),
     "deepseek_v2": Model("deepseek_v2", MLA | {"first_k_dense_replace": 1}),
     "deepseek_v3": Model(
         "deepseek_v3", MLA | {"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}
@@ -117,7 +138,7 @@ PACKED: dict[str, Model] = {
     ),
 }
 STACKED: dict[str, Model] = {
-    **_plain("biogpt diffllama falcon_mamba hrm_text mamba minimax olmo_hybrid stablelm"),
+    **_plain("biogpt diffllama falcon_mamba hrm_text mamba minimax olmo_hybrid rwkv stablelm"),
     "bailing_hybrid": Model("bailing_hybrid", MLA | HYBRID | {"n_group": 1, "topk_group": 1}),
     "bamba": Model("bamba", MAMBA | {"attn_layer_indices": [1]}),
     "falcon_h1": Model("falcon_h1", MAMBA | {"mamba_d_ssm": 64}),
@@ -182,20 +203,7 @@ STACKED: dict[str, Model] = {
     ),
 }
 STATIC: dict[str, Model] = {
-    **_plain("bloom doge gpt_neox_japanese mpt openai-gpt rwkv xglm"),
-    "codegen": Model("codegen", {"rotary_dim": 4}),
-    "falcon": Model("falcon", {}, ("head_dim",)),
-    "gpt_neo": Model(
-        "gpt_neo",
-        {
-            "num_layers": 2,
-            "num_heads": 4,
-            "attention_types": [[["global", "local"], 1]],
-            "window_size": 16,
-        },
-        ("num_hidden_layers", "num_attention_heads"),
-    ),
-    "gptj": Model("gptj", {"rotary_dim": 4}),
+    **_plain("doge xglm"),
     "llama, dynamic NTK": Model(
         "llama",
         {
@@ -204,8 +212,6 @@ STATIC: dict[str, Model] = {
         },
     ),
 }
-REREADING = ("openai-gpt",)
-"""Of these the ones that transformers has no cache for."""
 REFUSED: dict[str, tuple[Model, str]] = {
     "bert": (Model("bert"), "looks at the tokens that follow"),
     "electra": (Model("electra"), "looks at the tokens that follow"),

@@ -35,12 +35,30 @@ class Unpackable(Exception):
     """The model asks for something that packed attention does not do. Says what."""
 
 
+class PositionBias:
+    """What a layer adds to the scores of keys, by head and by the key's position, as ALiBi does.
+
+    `make` returns float32 [heads, length] for the first `length` positions.
+    """
+
+    def __init__(self, make: Callable[[int], torch.Tensor]) -> None:
+        self._make = make
+        self._table = torch.empty(0, 0)
+
+    def of(self, keys: range) -> torch.Tensor:
+        """[heads, keys]"""
+        if keys.stop > self._table.shape[1]:
+            self._table = self._make(max(keys.stop, 2 * self._table.shape[1]))
+        return self._table[:, keys.start : keys.stop]
+
+
 class AttentionCall(NamedTuple):
     """What a layer asks of attention over a packed row of T tokens.
 
     `query` is [1, heads, T, d]; `key` and `value` are [1, kv heads, T, d]. `module` is the layer, `scale`
     multiplies the scores, `window` is how many tokens back the layer says that it may look. `softcap` bounds
-    the scores; `sinks` [heads] are scores of a token that has no value. `mask` is what the layer was given.
+    the scores; `sinks` [heads] are scores of a token that has no value. `mask` is what the layer was given,
+    `bias` what is added to the scores by position.
     """
 
     module: torch.nn.Module
@@ -52,6 +70,7 @@ class AttentionCall(NamedTuple):
     softcap: float | None = None
     sinks: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    bias: PositionBias | None = None
 
     @property
     def rule(self) -> MaskRule | None:

@@ -96,7 +96,7 @@ class SlotAttention:
             mask = layout.between(reach, range(start, end), range(low, end), query)
         if bent:
             grouped = query.reshape(shared, heads // shared, size, width)
-            out = attend_bent(grouped, keys, values, mask, call)
+            out = attend_bent(grouped, keys, values, mask, call, low)
             return out.reshape(heads, size, -1).transpose(0, 1)
         if size == 1:
             # As in `_attend_rows`.
@@ -159,7 +159,7 @@ class SlotAttention:
         keys, values = cache.past(layer, slot, low, end)
         mask = layout.between(reach, range(first, first + ROWS), range(low, end), block)
         if bends(call):
-            return attend_bent(block, keys, values, mask, call)
+            return attend_bent(block, keys, values, mask, call, low)
         group = block.shape[1]
         return functional.scaled_dot_product_attention(
             block,
@@ -184,6 +184,8 @@ class ShapeProbe:
         if layer in self._seen:
             raise Unpackable(f"two attention layers call themselves number {layer}")
         reach = reach_of(call, self._length) if self._length else Reach()
+        if call.bias is not None and reach.span is not None:
+            raise Unpackable("its scores depend on positions, and it does not see all of a text")
         self._seen[layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3], reach)
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
 

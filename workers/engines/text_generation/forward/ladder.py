@@ -12,6 +12,7 @@ import torch
 
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.attention import SlotAttention
+from workers.engines.text_generation.forward.attention_layers import positions_of
 from workers.engines.text_generation.forward.layout import DENSE, Layout, Window
 from workers.engines.text_generation.forward.rope import MixedRotary
 from workers.engines.text_generation.transfer import upload
@@ -117,9 +118,8 @@ class Ladder:
             beyond = bucket.positions >= self._rotary.window
             self._rotary.long = (beyond | (bucket.long > 0))[None, :, None]
         try:
-            output = self._model(
-                input_ids=bucket.tokens[None], position_ids=bucket.positions[None], use_cache=False
-            )
+            numbered = positions_of(self._model, bucket.positions)
+            output = self._model(input_ids=bucket.tokens[None], use_cache=False, **numbered)
         finally:
             self._attention.layout = None
             if self._rotary is not None:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from shared.domain.errors import ConfigError
-from workers.engines import packed_attention
 from workers.engines.loading.placement import Placement
+from workers.engines.text_generation.forward import attention_layers
 from workers.engines.text_generation.forward.attention import ShapeProbe
 from workers.engines.text_generation.forward.kv_cache import MEMORY_SHARE
 
@@ -45,16 +45,16 @@ def bytes_of_a_step(model: Any, tokens: int, slots: int, device: torch.device) -
     before = torch.cuda.memory_allocated(device)
     ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
     picks = "logits_to_keep" in inspect.signature(model.forward).parameters
-    attached = packed_attention.attach(model, ShapeProbe())
+    attached = attention_layers.attach(model, ShapeProbe())
     try:
         output = model(
             input_ids=ids,
-            position_ids=ids,
             use_cache=False,
+            **attention_layers.positions_of(model, ids[0]),
             **({"logits_to_keep": slots} if picks else {}),
         )
     finally:
-        packed_attention.detach(model, attached)
+        attention_layers.detach(model, attached)
     peak = int(torch.cuda.max_memory_allocated(device)) - before
     vocabulary = int(output.logits.shape[-1])
     del output, ids

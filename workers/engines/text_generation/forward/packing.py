@@ -1,15 +1,14 @@
 """Decides whether a model may be packed: by its configuration first, then by its logits, see `trial`."""
 
-import inspect
 import logging
 from collections.abc import Sequence as Items
 from typing import Any
 
 import torch
 
-from workers.engines import packed_attention
 from workers.engines.loading.placement import Placement
-from workers.engines.packed_attention import FAULTS, Unpackable
+from workers.engines.packed_attention import FAULTS, MASKED, Unpackable
+from workers.engines.text_generation.forward import attention_layers
 from workers.engines.text_generation.forward.attention import ShapeProbe
 from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
@@ -155,9 +154,7 @@ def _climb(
 
 def _check_config(model: Any) -> None:
     """What a packed row needs of a model before it can be tried."""
-    parameters = inspect.signature(model.forward).parameters
-    if "position_ids" not in parameters:
-        raise Unpackable(f"{type(model).__name__} takes no position ids")
+    attention_layers.positions_of(model, torch.zeros(1))
     if not isinstance(getattr(model.config.get_text_config(), "num_hidden_layers", None), int):
         raise Unpackable("its configuration does not say how many layers it has")
 
@@ -175,10 +172,11 @@ def _lengths(model: Any, length: int) -> LengthDependence | None:
 def _probe(model: Any, device: torch.device, length: int) -> list[LayerShape]:
     """Shapes of every layer, and how far back it looks in texts of up to `length` tokens."""
     probe = ShapeProbe(length)
-    before = packed_attention.attach(model, probe, packed_attention.MASKED)
+    before = attention_layers.attach(model, probe, MASKED)
     try:
-        ids = torch.tensor([[0, 1]], device=device)
-        model(input_ids=ids, position_ids=torch.tensor([[0, 1]], device=device), use_cache=False)
+        ids = torch.tensor([0, 1], device=device)
+        numbered = attention_layers.positions_of(model, ids)
+        model(input_ids=ids[None], use_cache=False, **numbered)
     finally:
-        packed_attention.detach(model, before)
+        attention_layers.detach(model, before)
     return probe.layers(model.config.get_text_config().num_hidden_layers)

@@ -7,11 +7,10 @@ from typing import Any, Protocol
 
 import torch
 
-from workers.engines import packed_attention
 from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
-from workers.engines.text_generation.forward import few_rows
+from workers.engines.text_generation.forward import attention_layers, few_rows
 from workers.engines.text_generation.forward.attention import SlotAttention
 from workers.engines.text_generation.forward.kv_cache import KvCache
 from workers.engines.text_generation.forward.ladder import Ladder
@@ -60,7 +59,7 @@ class PackedRunner:
         self._device = device
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._before = packed_attention.attach(model, self._attention)
+        self._before = attention_layers.attach(model, self._attention)
         few_rows.attach(model, device)
         self.lengths = lengths
         self._rotary = MixedRotary(model, lengths.window) if lengths else None
@@ -135,8 +134,8 @@ class PackedRunner:
             ):
                 output = self._model(
                     input_ids=upload([tokens], torch.long, self._device),
-                    position_ids=layout.positions[None],
                     use_cache=False,
+                    **attention_layers.positions_of(self._model, layout.positions),
                     **wanted,
                 )
         finally:
@@ -158,7 +157,7 @@ class PackedRunner:
 
     def detach(self) -> None:
         """See `Runner.detach`."""
-        packed_attention.detach(self._model, self._before)
+        attention_layers.detach(self._model, self._before)
         few_rows.detach(self._model)
         if self._rotary is not None:
             self._rotary.detach()

@@ -1,4 +1,4 @@
-"""Attention whose scores a layer bends: soft caps, and sinks that take a share of the weights."""
+"""Attention whose scores a layer bends: soft caps, biases by position, and sinks that take a share."""
 
 import torch
 
@@ -10,7 +10,7 @@ MOST_SCORES = 1 << 24
 
 def bends(call: AttentionCall) -> bool:
     """Whether torch's own attention does not do what the layer asks for."""
-    return call.softcap is not None or call.sinks is not None
+    return call.softcap is not None or call.sinks is not None or call.bias is not None
 
 
 def attend_bent(
@@ -19,21 +19,22 @@ def attend_bent(
     values: torch.Tensor,
     mask: torch.Tensor | None,
     call: AttentionCall,
+    first: int = 0,
 ) -> torch.Tensor:
     """[..., kv heads, group, n, d] over [..., kv heads, m, d] to [..., kv heads, group, n, width of values].
 
     Query heads that share a key head are its `group`. `mask`, [..., n, m], is added to the scores, or true
-    where a token may look.
+    where a token may look. `first` is the position of the first key.
     """
     rows = query.shape[-2]
     most = max(1, MOST_SCORES * rows // max(1, query[..., 0].numel() * keys.shape[-2]))
     if rows <= most:
-        return _attend(query, keys, values, mask, call)
+        return _attend(query, keys, values, mask, call, first)
     parts = []
     for start in range(0, rows, most):
         part = slice(start, start + most)
         shown = None if mask is None else mask[..., part, :]
-        parts.append(_attend(query[..., part, :], keys, values, shown, call))
+        parts.append(_attend(query[..., part, :], keys, values, shown, call, first))
     return torch.cat(parts, dim=-2)
 
 
@@ -43,6 +44,7 @@ def _attend(
     values: torch.Tensor,
     mask: torch.Tensor | None,
     call: AttentionCall,
+    first: int,
 ) -> torch.Tensor:
     *around, shared, group, rows, width = query.shape
     scale = width**-0.5 if call.scale is None else call.scale
@@ -52,6 +54,9 @@ def _attend(
     scores = scores.reshape(*around, shared, group, rows, -1)
     if call.softcap is not None:
         scores = scores.div_(call.softcap).tanh_().mul_(call.softcap)
+    if call.bias is not None:
+        bias = call.bias.of(range(first, first + keys.shape[-2]))
+        scores += bias.reshape(shared, group, 1, -1)
     if mask is not None:
         hidden = mask.logical_not() if mask.dtype == torch.bool else None
         scores = scores + mask if hidden is None else scores.masked_fill_(hidden, float("-inf"))

@@ -17,6 +17,7 @@ from workers.engines.text_generation.forward.reading import empty_state, kept, r
 from workers.engines.text_generation.forward.row_attention import RowAttention, RowKeys
 from workers.engines.text_generation.forward.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.states import StateFrame, found_states, leaves
+from workers.engines.text_generation.forward.token_shifts import TokenShifts
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import Sequence
 
@@ -66,6 +67,7 @@ class StackedRunner:
         self._device = device
         self._attention = RowAttention(model)
         self._spaces = StateSpaces(model)
+        self._shifts = TokenShifts(model)
         self._takes_positions = takes(model, "position_ids")
         self._pasts: dict[int, Past] = {}
         self._before: dict[int, Past | None] = {}
@@ -155,7 +157,11 @@ class StackedRunner:
         self._attention.decode([past.keys for past in rows], positions)
         self._frame.put(self._gathered(rows), max(positions))
         try:
-            with fixed_rows(self._device, self._model.dtype), self._spaces.lean_updates():
+            with (
+                fixed_rows(self._device, self._model.dtype),
+                self._spaces.lean_updates(),
+                self._shifts.by_row(self._frame.caches),
+            ):
                 output = self._model(
                     input_ids=upload(tokens, torch.long, self._device),
                     use_cache=True,
