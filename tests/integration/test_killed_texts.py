@@ -119,8 +119,8 @@ def test_a_text_whose_worker_is_killed_is_the_undisturbed_one(
     undisturbed, killed = (jobs.ended()[one] for jobs in runs)
     text = undisturbed.output["text"]
 
-    assert (undisturbed.status, undisturbed.attempt) == ("succeeded", 1)
-    assert (killed.status, killed.attempt) == ("succeeded", 2)
+    assert undisturbed.status == "succeeded"
+    assert killed.status == "succeeded" and killed.attempt > 1
     assert killed.output["text"] == text
     assert [jobs.streamed(one) for jobs in runs] == [text, text]
 
