@@ -18,8 +18,8 @@ from transformers import (
 from workers.engines.loading.placement import Placement
 from workers.engines.row_blocks import ROWS, RowBlocks, wants_fixed_rows
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.forward.packing import packed_runner
-from workers.engines.text_generation.forward.runner import PackedRunner
+from workers.engines.text_generation.forward.packed.packing import packed_runner
+from workers.engines.text_generation.forward.packed.runner import PackedRunner
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
 

@@ -10,7 +10,7 @@ from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.adapter_check import check, samples
 from workers.engines.text_generation.adapters import Adapters
-from workers.engines.text_generation.forward.packing import packed_runner
+from workers.engines.text_generation.forward.packed.packing import packed_runner
 from workers.engines.text_generation.forward.trial import TOLERANCE
 from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 

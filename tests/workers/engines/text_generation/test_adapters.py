@@ -18,7 +18,7 @@ from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward.packing import packed_runner
+from workers.engines.text_generation.forward.packed.packing import packed_runner
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
 

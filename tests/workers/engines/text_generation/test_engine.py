@@ -21,7 +21,7 @@ from tests.tiny_models import (
 from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward import layout
+from workers.engines.text_generation.forward.packed import layout
 from workers.engines.text_generation.sampling import sampler
 from workers.host.loop import Loop
 from workers.host_protocol.messages import Command, Stepped, Stop, Submit

@@ -15,7 +15,7 @@ from tests.zoo.models import tokenizer
 from tests.zoo.table import STACKED
 from workers.engines.base import Failed, Work
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward.stacked import StackedRunner
+from workers.engines.text_generation.forward.stacked.runner import StackedRunner
 
 PROMPT = "The quick brown fox jumps over the lazy dog. " * 2
 SAMPLED = {"max_new_tokens": 12, "temperature": 0.9}

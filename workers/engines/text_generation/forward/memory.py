@@ -7,9 +7,9 @@ import torch
 
 from shared.domain.errors import ConfigError
 from workers.engines.loading.placement import Placement
-from workers.engines.text_generation.forward import attention_layers
-from workers.engines.text_generation.forward.attention import ShapeProbe
-from workers.engines.text_generation.forward.kv_cache import MEMORY_SHARE
+from workers.engines.text_generation.forward.packed import attention_layers
+from workers.engines.text_generation.forward.packed.attention import ShapeProbe
+from workers.engines.text_generation.forward.packed.kv_cache import MEMORY_SHARE
 
 GRAPHS = 512 << 20
 """Bytes for captured graphs and the libraries' work spaces."""

@@ -12,10 +12,10 @@ from workers.engines.packed_attention import FAULTS
 from workers.engines.text_generation.forward.memory import rows_that_fit
 from workers.engines.text_generation.forward.reading import empty_state, read
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
-from workers.engines.text_generation.forward.row_attention import Unstackable
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.forward.stacked import StackedRunner
-from workers.engines.text_generation.forward.states import keeps_anything
+from workers.engines.text_generation.forward.stacked.row_attention import Unstackable
+from workers.engines.text_generation.forward.stacked.runner import StackedRunner
+from workers.engines.text_generation.forward.stacked.states import keeps_anything
 from workers.engines.text_generation.forward.static import StaticRunner
 from workers.engines.text_generation.forward.trial import (
     TOLERANCE,

@@ -14,10 +14,10 @@ from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import memory, unpacked
 from workers.engines.text_generation.forward.memory import rows_that_fit
-from workers.engines.text_generation.forward.row_attention import RowAttention
-from workers.engines.text_generation.forward.stacked import StackedRunner
+from workers.engines.text_generation.forward.stacked.row_attention import RowAttention
+from workers.engines.text_generation.forward.stacked.runner import StackedRunner
+from workers.engines.text_generation.forward.stacked.token_shifts import TokenShifts
 from workers.engines.text_generation.forward.static import StaticRunner
-from workers.engines.text_generation.forward.token_shifts import TokenShifts
 from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 
 CPU = Placement(torch.device("cpu"), torch.float32)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.forward.reach import Reach
+from workers.engines.text_generation.forward.packed.reach import Reach
 from workers.engines.text_generation.transfer import upload
 
 DENSE = 0.5

@@ -10,7 +10,7 @@ from tests.engine_driver import drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward import layout
+from workers.engines.text_generation.forward.packed import layout
 
 SHAPES = [
     ("LlamaConfig", LLAMA),

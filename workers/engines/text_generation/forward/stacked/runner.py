@@ -14,10 +14,10 @@ import torch
 from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
-from workers.engines.text_generation.forward.row_attention import RowAttention, RowKeys
-from workers.engines.text_generation.forward.state_spaces import StateSpaces
-from workers.engines.text_generation.forward.states import StateFrame, found_states, leaves
-from workers.engines.text_generation.forward.token_shifts import TokenShifts
+from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, RowKeys
+from workers.engines.text_generation.forward.stacked.state_spaces import StateSpaces
+from workers.engines.text_generation.forward.stacked.states import StateFrame, found_states, leaves
+from workers.engines.text_generation.forward.stacked.token_shifts import TokenShifts
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import Sequence
 

@@ -11,9 +11,10 @@ from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward import packing, trial
-from workers.engines.text_generation.forward.attention import SlotAttention
-from workers.engines.text_generation.forward.reach import Reach
+from workers.engines.text_generation.forward import trial
+from workers.engines.text_generation.forward.packed import packing
+from workers.engines.text_generation.forward.packed.attention import SlotAttention
+from workers.engines.text_generation.forward.packed.reach import Reach
 from workers.engines.text_generation.forward.trial import TOLERANCE
 
 CPU = Placement(torch.device("cpu"), torch.float32)

@@ -9,7 +9,7 @@ import torch
 from tests.zoo.models import VOCABULARY
 from tests.zoo.table import STACKED
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.forward.stacked import StackedRunner
+from workers.engines.text_generation.forward.stacked.runner import StackedRunner
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
 

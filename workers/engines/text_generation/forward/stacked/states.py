@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 from transformers.generation.utils import ALL_CACHE_NAMES
 
-from workers.engines.text_generation.forward.row_attention import RowAttention, Unstackable
+from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, Unstackable
 
 GROWING = ("keys", "values")
 """What `RowAttention` keeps instead of transformers' layers."""

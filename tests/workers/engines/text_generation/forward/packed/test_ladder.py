@@ -15,9 +15,9 @@ from tests.tiny_models import LLAMA, LONGROPE, save_causal, text_spec
 from workers.engines.base import Work
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward import ladder, packing
-from workers.engines.text_generation.forward.attention import SlotAttention
-from workers.engines.text_generation.forward.ladder import Ladder, Shape, bucket_sizes
+from workers.engines.text_generation.forward.packed import ladder, packing
+from workers.engines.text_generation.forward.packed.attention import SlotAttention
+from workers.engines.text_generation.forward.packed.ladder import Ladder, Shape, bucket_sizes
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
 

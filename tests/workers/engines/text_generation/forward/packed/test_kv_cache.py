@@ -2,8 +2,12 @@ import pytest
 import torch
 
 from shared.domain.errors import ConfigError
-from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
-from workers.engines.text_generation.forward.reach import Reach
+from workers.engines.text_generation.forward.packed.kv_cache import (
+    KvCache,
+    LayerShape,
+    slots_that_fit,
+)
+from workers.engines.text_generation.forward.packed.reach import Reach
 
 CPU = torch.device("cpu")
 LAYERS = [LayerShape(heads=2, key_width=8, value_width=4)] * 3

@@ -5,7 +5,7 @@ import torch
 from transformers.models.mamba2 import modeling_mamba2
 
 from tests.zoo.table import STACKED
-from workers.engines.text_generation.forward.state_spaces import UPDATE, StateSpaces
+from workers.engines.text_generation.forward.stacked.state_spaces import UPDATE, StateSpaces
 
 ROWS, HEADS, WIDTH, N, GROUPS = 3, 4, 5, 6, 2
 

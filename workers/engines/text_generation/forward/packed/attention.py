@@ -5,10 +5,10 @@ from torch.nn import functional
 
 from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.row_blocks import ROWS, wants_fixed_rows
-from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape
-from workers.engines.text_generation.forward.layout import Layout
-from workers.engines.text_generation.forward.reach import Reach, reach_of
-from workers.engines.text_generation.forward.scores import attend_bent, bends
+from workers.engines.text_generation.forward.packed.kv_cache import KvCache, LayerShape
+from workers.engines.text_generation.forward.packed.layout import Layout
+from workers.engines.text_generation.forward.packed.reach import Reach, reach_of
+from workers.engines.text_generation.forward.packed.scores import attend_bent, bends
 
 
 class SlotAttention:

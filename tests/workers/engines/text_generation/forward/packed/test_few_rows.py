@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from workers.engines.text_generation.forward import few_rows
+from workers.engines.text_generation.forward.packed import few_rows
 
 CPU = torch.device("cpu")
 

@@ -8,13 +8,17 @@ import torch
 
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS, MASKED, Unpackable
-from workers.engines.text_generation.forward import attention_layers
-from workers.engines.text_generation.forward.attention import ShapeProbe
-from workers.engines.text_generation.forward.kv_cache import KvCache, LayerShape, slots_that_fit
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
-from workers.engines.text_generation.forward.reach import FULL
+from workers.engines.text_generation.forward.packed import attention_layers
+from workers.engines.text_generation.forward.packed.attention import ShapeProbe
+from workers.engines.text_generation.forward.packed.kv_cache import (
+    KvCache,
+    LayerShape,
+    slots_that_fit,
+)
+from workers.engines.text_generation.forward.packed.reach import FULL
+from workers.engines.text_generation.forward.packed.runner import PackedRunner
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
-from workers.engines.text_generation.forward.runner import PackedRunner
 from workers.engines.text_generation.forward.trial import (
     CHECK_TEXTS,
     REACH_TEXTS,

@@ -7,7 +7,7 @@ import torch
 
 from shared.domain.errors import ConfigError
 from workers.engines.row_blocks import ROWS
-from workers.engines.text_generation.forward.reach import FULL, Reach
+from workers.engines.text_generation.forward.packed.reach import FULL, Reach
 
 MEMORY_SHARE = {"cuda": 0.85, "cpu": 0.4}
 """Of the memory that is free once the weights are loaded. A CPU's is shared with everyone else."""

@@ -8,9 +8,9 @@ import torch
 from tests.zoo.table import PACKED, Model
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import AttentionCall, PositionBias, Unpackable
-from workers.engines.text_generation.forward import attention_layers
-from workers.engines.text_generation.forward.attention import ShapeProbe
-from workers.engines.text_generation.forward.packing import packed_runner
+from workers.engines.text_generation.forward.packed import attention_layers
+from workers.engines.text_generation.forward.packed.attention import ShapeProbe
+from workers.engines.text_generation.forward.packed.packing import packed_runner
 from workers.engines.text_generation.forward.trial import plain_logits
 
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from transformers.masking_utils import (
 )
 
 from workers.engines.packed_attention import RULE, AttentionCall, Unpackable
-from workers.engines.text_generation.forward.layout import look_back
-from workers.engines.text_generation.forward.reach import FULL, Reach, reach_of
+from workers.engines.text_generation.forward.packed.layout import look_back
+from workers.engines.text_generation.forward.packed.reach import FULL, Reach, reach_of
 
 NO_PADDING = torch.zeros(1, dtype=torch.long)
 ROW = torch.zeros(1, 2, 3, 4)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.forward.attention import SlotAttention
-from workers.engines.text_generation.forward.attention_layers import positions_of
-from workers.engines.text_generation.forward.layout import DENSE, Layout, Window
+from workers.engines.text_generation.forward.packed.attention import SlotAttention
+from workers.engines.text_generation.forward.packed.attention_layers import positions_of
+from workers.engines.text_generation.forward.packed.layout import DENSE, Layout, Window
 from workers.engines.text_generation.forward.rope import MixedRotary
 from workers.engines.text_generation.transfer import upload
 
