@@ -82,7 +82,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Jobs, Jobs]
     """The jobs undisturbed, and with every worker killed at a random token of its texts."""
     folder = tmp_path_factory.mktemp("models")
     save_copier(folder / "copier", byte_level_tokenizer(), vocabulary=400)
-    save_adapter(folder / "copier", folder / "adapter")
+    save_adapter(folder / "copier", folder / "adapter", target_modules=["o_proj"], lora_alpha=32)
     for way in ("stacked", "static"):
         config, sizes = WAYS[way]
         save_causal(folder / way, config, **sizes | {"max_position_embeddings": 512})

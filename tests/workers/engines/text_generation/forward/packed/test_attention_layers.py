@@ -38,7 +38,9 @@ def test_layers_are_given_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bloom", "mpt", "falcon, alibi"])
 def test_biases_by_position_are_right_in_bfloat16(name: str) -> None:
-    packed(PACKED[name].make().to(torch.bfloat16), torch.bfloat16)
+    _, slots = packed(PACKED[name].make().to(torch.bfloat16), torch.bfloat16)
+
+    assert slots == 4, "its logits were found right"
 
 
 def test_keys_that_heads_share_are_kept_once() -> None:
