@@ -53,7 +53,7 @@ def of_json_input(schema: Any, any_json: Mapping[str, Any]) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     found = {name: of_json_input(one, any_json) for name, one in schema.items()}
-    loose = found.get("additionalProperties", True) in (True, {}) and "properties" not in found
+    loose = found.get("additionalProperties", True) is True and "properties" not in found
     if found.get("type") == "object" and loose:
         found["additionalProperties"] = dict(any_json)
     return found

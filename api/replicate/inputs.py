@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from api.replicate.models import CONTENT
 from shared.domain.catalog import ModelSpec
@@ -30,7 +30,7 @@ EVENTS: Mapping[str, str] = {
 class ModelPrediction(Wire):
     """The body of `POST /v1/models/{owner}/{name}/predictions`."""
 
-    input: dict[str, Json] = Field(
+    input: Annotated[dict[str, Json], WithJsonSchema({"type": "object"})] = Field(
         description="By the schema `Input` of the model's version: its prompt or input, and its params."
     )
     webhook: str | None = Field(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -138,6 +138,58 @@ def test_sigterm_of_a_worker_loses_nothing_and_charges_nobody(echo: Stack) -> No
         assert process.wait(timeout=30) == 0
         assert [job.status for job in ended] == ["succeeded"] * 6
     echo.worker("echo", 1)
+
+
+def outputs(url: str, last: str, wanted: int) -> Iterator[tuple[str, str]]:
+    """Ids and texts of a prediction's stream behind `last`: so many, or all to its end."""
+    headers = {"Last-Event-ID": last} if last else {}
+    with httpx.stream("GET", url, headers=headers, timeout=30) as response:
+        assert response.status_code == 200
+        event: dict[str, str] = {}
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if name != "":
+                event[name] = value
+            elif event.get("event") == "output":
+                yield event["id"], event["data"]
+                wanted -= 1
+                if wanted == 0:
+                    return
+            elif event.get("event") is not None:
+                assert (event["event"], event["data"]) == ("done", "{}")
+                yield event["id"], ""
+                return
+
+
+def test_a_stream_of_a_prediction_shows_no_seam_whatever_dies(echo: Stack) -> None:
+    """kill -9 of the engine hosts, of the workers, of the API; its reader comes back with `Last-Event-ID`."""
+    path, body = "/v1/models/truthgpt/echo/predictions", {"prompt": WORDS, "step_ms": 80}
+    answer = httpx.post(f"{echo.url}{path}", headers=HEADERS, json={"input": body}, timeout=30)
+    assert answer.status_code == 201
+    url = answer.json()["urls"]["stream"]
+    told: list[tuple[str, str]] = []
+    for kill in ("hosts", "workers", "api"):
+        told += outputs(url, told[-1][0] if told else "", 3)
+        if kill == "hosts":
+            for number in (1, 2):
+                worker = psutil.Process(echo.processes[f"worker-echo-{number}"].pid)
+                for child in worker.children(recursive=True):
+                    child.kill()
+        elif kill == "workers":
+            for number in (1, 2):
+                echo.kill(f"worker-echo-{number}")
+                echo.worker("echo", number)
+        else:
+            echo.kill("api")
+            echo.start("api", "api")
+            echo.ready("echo")
+    told += outputs(url, told[-1][0], -1)
+
+    assert "".join(text for _, text in told) == WORDS
+    assert len({identity for identity, _ in told}) == len(told)
+    ended = httpx.get(f"{echo.url}/v1/jobs/{answer.json()['id']}", headers=HEADERS).json()
+    assert ended["attempt"] > 1, "nothing was in flight when the workers died"
+    assert httpx.get(url, headers={"Last-Event-ID": told[-1][0]}).status_code == 204
 
 
 def test_no_key_of_ours_lives_for_ever(echo: Stack) -> None:

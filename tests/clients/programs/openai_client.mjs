@@ -44,7 +44,7 @@ console.log("embeddings");
 
 const names = [];
 for await (const found of client.models.list()) names.push(found.id);
-assert.deepEqual(names.sort(), ["all-minilm", "demo-llama"]);
+assert.ok(names.includes("all-minilm") && names.includes("demo-llama"));
 console.log("models");
 
 await refused(404, () => client.chat.completions.create({ ...short, model: "nobody" }));

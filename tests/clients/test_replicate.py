@@ -1,0 +1,98 @@
+"""Replicate's clients as they are released, eventsource, webhooks, llm: against a real server."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conftest import PROGRAMS, checks, passed
+from tests.clients.environments import node_environment, python_environment, run
+from tests.docs.pages import ROOT
+from tests.integration.stack import TOKEN, Stack
+from tests.receivers import SECRET
+
+PAGE = (ROOT / "docs" / "replicate.md").read_text("utf-8")
+ROW = re.compile(r"^\| .* \| (`[a-z_]+(?:\.[a-z]+)+`: .*) \|$", re.MULTILINE)
+LLM = """
+- model_id: demo
+  model_name: demo-llama
+  api_base: {url}/v1
+  api_key_name: ours
+- model_id: demo-text
+  model_name: demo-llama
+  api_base: {url}/v1
+  api_key_name: ours
+  completion: true
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("environment", "program", "further"),
+    [("replicate", "replicate_client.py", ()), ("webhooks", "webhooks_client.py", (SECRET,))],
+)
+def test_python_clients(
+    stack: Stack, tmp_path: Path, environment: str, program: str, further: tuple[str, ...]
+) -> None:
+    python = str(python_environment(environment))
+
+    command = [python, str(PROGRAMS / program), stack.url, TOKEN, *further]
+    passed(PROGRAMS / program, run(command, tmp_path, seconds=300))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("program", ["replicate_client.mjs", "eventsource_client.mjs"])
+def test_node_clients(stack: Stack, tmp_path: Path, program: str) -> None:
+    (tmp_path / "node_modules").symlink_to(node_environment("replicate") / "node_modules")
+    shutil.copy(PROGRAMS / program, tmp_path)
+
+    passed(PROGRAMS / program, run(["node", program, stack.url, TOKEN], tmp_path, seconds=300))
+
+
+@pytest.mark.timeout(600)
+def test_llm(stack: Stack, tmp_path: Path) -> None:
+    """Simon Willison's command, which knows this server from a file of its own."""
+    python = python_environment("llm")
+    (tmp_path / "extra-openai-models.yaml").write_text(LLM.format(url=stack.url))
+
+    def llm(*arguments: str, status: int = 0) -> str:
+        command = [str(python), "-m", "llm", *arguments]
+        done = run(command, tmp_path, LLM_USER_PATH=str(tmp_path), OURS_KEY=TOKEN)
+        assert done.returncode == status, done.stdout
+        return done.stdout.strip()
+
+    def asked(model: str, *arguments: str) -> str:
+        short = ("-o", "max_tokens", "12", "-o", "temperature", "0")
+        return llm("-m", model, *short, "--key", TOKEN, *arguments, "The function returns")
+
+    assert "demo" in llm("models")
+    said = asked("demo", "--no-stream")
+    assert said
+    assert asked("demo") == said
+    assert asked("demo", "-s", "Answer in one word.", "--no-stream") != ""
+    assert asked("demo-text", "--no-stream")
+    assert "demo" in llm("logs", "-n", "1", "--json") and said in llm("logs", "-n", "4", "--json")
+    refused = llm("-m", "demo", "--key", "wrong", "Hello", status=1)
+    assert "valid token" in refused
+    too_many = llm("-m", "demo", "--key", TOKEN, "-o", "max_tokens", "100000", "x", status=1)
+    assert "max_new_tokens" in too_many
+
+
+def test_every_rule_that_the_page_lists_has_a_check() -> None:
+    """The table in docs/replicate.md names checks of these programs; there are enough of them."""
+    programs = {path.name: set(checks(path)) for path in PROGRAMS.glob("*_client.*")}
+    rows = ROW.findall(PAGE)
+
+    assert len(rows) >= 15
+    for row in rows:
+        for one in row.split("; "):
+            program, _, name = one.partition(": ")
+            assert name in programs[program.strip("`")], one
+    ours = (
+        "replicate_client.py",
+        "replicate_client.mjs",
+        "eventsource_client.mjs",
+        "webhooks_client.py",
+    )
+    assert sum(len(programs[name]) for name in ours) >= 45
