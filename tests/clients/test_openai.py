@@ -9,6 +9,7 @@ from tests.clients.conftest import PROGRAMS, passed
 from tests.clients.environments import node_environment, python_environment, run
 from tests.integration.stack import TOKEN, Stack
 
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["openai_client.py", "openai_responses.py"])
 def test_openai_for_python_and_langchain(stack: Stack, tmp_path: Path, name: str) -> None:
