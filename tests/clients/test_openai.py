@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import PROGRAMS, passed
+from tests.clients.conftest import PROGRAMS, checks, printed
 from tests.clients.environments import node_environment, python_environment, run
 from tests.integration.stack import TOKEN, Stack
 
@@ -19,7 +19,7 @@ def test_openai_for_python_and_langchain(stack: Stack, tmp_path: Path, name: str
         [str(python_environment("openai")), str(program), stack.url, TOKEN], tmp_path, seconds=300
     )
 
-    passed(program, ran)
+    assert printed(program, ran) == checks(program)
 
 
 @pytest.mark.timeout(600)
@@ -30,4 +30,4 @@ def test_openai_for_node_and_the_ai_sdk(stack: Stack, tmp_path: Path, name: str)
 
     ran = run(["node", name, stack.url, TOKEN], tmp_path, seconds=300)
 
-    passed(PROGRAMS / name, ran)
+    assert printed(PROGRAMS / name, ran) == checks(PROGRAMS / name)

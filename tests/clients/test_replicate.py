@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import PROGRAMS, checks, passed
+from tests.clients.conftest import PROGRAMS, checks, printed
 from tests.clients.environments import node_environment, python_environment, run
 from tests.docs.pages import ROOT
 from tests.integration.stack import TOKEN, Stack
@@ -38,7 +38,9 @@ def test_python_clients(
     python = str(python_environment(environment))
 
     command = [python, str(PROGRAMS / program), stack.url, TOKEN, *further]
-    passed(PROGRAMS / program, run(command, tmp_path, seconds=300))
+    ran = run(command, tmp_path, seconds=300)
+
+    assert printed(PROGRAMS / program, ran) == checks(PROGRAMS / program)
 
 
 @pytest.mark.timeout(600)
@@ -47,7 +49,9 @@ def test_node_clients(stack: Stack, tmp_path: Path, program: str) -> None:
     (tmp_path / "node_modules").symlink_to(node_environment("replicate") / "node_modules")
     shutil.copy(PROGRAMS / program, tmp_path)
 
-    passed(PROGRAMS / program, run(["node", program, stack.url, TOKEN], tmp_path, seconds=300))
+    ran = run(["node", program, stack.url, TOKEN], tmp_path, seconds=300)
+
+    assert printed(PROGRAMS / program, ran) == checks(PROGRAMS / program)
 
 
 @pytest.mark.timeout(600)
