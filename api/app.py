@@ -15,6 +15,7 @@ from api.http import errors, observation, request_context
 from api.http.fast_path import BUSY, FastPath, Route
 from api.http.operations import TABLE
 from api.http.protection import protect, share
+from api.http.reply import in_flask
 from api.http.request_target import require_plain
 from api.openai.files import files
 from api.openai.responses.routes import responses
@@ -46,7 +47,7 @@ from api.state.readers import Readers
 from api.state.sampling_defaults import SamplingDefaults
 from api.tickets import Tickets
 from shared import broker
-from shared.domain.errors import ConfigError
+from shared.domain.errors import ConfigError, JobsError
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.files import open_storage
 from shared.hooks import Observers
@@ -182,7 +183,7 @@ def _watch_over(app: Flask, services: Services) -> None:
         (op.method, op.path.replace("{", "<").replace("}", ">")): op for op in app.extensions[TABLE]
     }
 
-    def before() -> None:
+    def before() -> Response | None:
         asked: Request = _flask_request._get_current_object()
         rule = asked.url_rule
         method = "GET" if asked.method == "HEAD" else asked.method
@@ -193,10 +194,17 @@ def _watch_over(app: Flask, services: Services) -> None:
         else:
             here = observation.begin(services, operation, asked.environ, asked)
         asked.environ[request_context.KEY] = here
-        require_plain(asked.environ)
+        try:
+            require_plain(asked.environ)
+        except JobsError as error:
+            if operation is None or operation.dialect is None:
+                raise
+            # The path is that of a dialect's route, so its refusal is told in its words.
+            return in_flask(operation.dialect.translate(errors.to_problem(here, error)))
         if asked.environ["PATH_INFO"].startswith("//"):
             # The router would take them for one; a proxy's rules about paths would not.
             raise NotFound
+        return None
 
     def after(response: Response) -> Response:
         here = request_context.of(_flask_request.environ)

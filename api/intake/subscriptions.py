@@ -1,5 +1,7 @@
 """Whether a job may have the webhook that it asks for."""
 
+from typing import Literal
+
 from api.http.answers import links
 from api.http.request_context import RequestContext
 from shared.domain.errors import InvalidRequest
@@ -24,3 +26,11 @@ def subscription(here: RequestContext, wanted: WebhookRequest, form: str) -> str
     services.outbox.admit(tenant, services.settings.webhook_max_pending)
     target = services.webhook_urls.admit(wanted.url, tenant)
     return str(Subscription(target, wanted.events, links(here).base, form))
+
+
+def told_to_endpoints(here: RequestContext) -> Literal["response"]:
+    """What `told_as` is of a job whose end the caller's endpoints are told. Raises `BacklogFull`."""
+    here.services.outbox.admit_events(
+        here.caller.tenant, here.services.settings.webhook_max_pending
+    )
+    return "response"

@@ -124,14 +124,22 @@ class Outbox:
         So a tenant alone has half of the backlog, and leaves room to others. Deliveries of running jobs
         come on top.
         """
+        self._admit(tenant, most, "leave the webhook out")
+
+    def admit_events(self, tenant: str, most: int) -> None:
+        """The same for a job whose end is told to its tenant's endpoints, where that one has any."""
+        self._admit(tenant, most, "delete your webhook endpoints", endpoints=True)
+
+    def _admit(self, tenant: str, most: int, instead: str, *, endpoints: bool = False) -> None:
         with reachable():
             pipe = self._store.redis.pipeline(transaction=False)
             pipe.zcard(self._store.keys("pending"))
             pipe.zcard(self._store.keys("backlog", tenant))
-            waiting, own = pipe.execute()
-        if own >= most - waiting:
+            pipe.hlen(self._store.keys("endpoints", tenant))
+            waiting, own, told = pipe.execute()
+        if own >= most - waiting and (told or not endpoints):
             raise BacklogFull(
-                f"{own} of your webhooks wait to be delivered. Try again later, or leave the webhook out."
+                f"{own} of your webhooks wait to be delivered. Try again later, or {instead}."
             )
 
     def of_job(self, job_id: str, tenant: str) -> list[Delivery]:

@@ -13,8 +13,8 @@ UNFORESEEN = {
     "webhook_refused",
     "webhook_secret_missing",
 }
-"""422 by what was sent before (a key used with another body, a cursor beyond the job's last event), or by
-what only the server knows: where a name resolves to, and its settings."""
+"""422, or 400 on OpenAI's routes, by what was sent before (a key used with another body, a cursor beyond the
+job's last event), or by what only the server knows: where a name resolves to, and its settings."""
 BY_MODEL = "invalid_input"
 """422 by the model that a path or a version names, whose schema no schema of a body can be."""
 
@@ -22,7 +22,7 @@ BY_MODEL = "invalid_input"
 @schemathesis.check
 def valid_requests_are_accepted(ctx: Any, response: Any, case: Any) -> bool | None:
     """`positive_data_acceptance`, save for refusals that no schema could foresee."""
-    if response.status_code == 422:
+    if response.status_code in (400, 422) and response.content.startswith(b"{"):
         code = json.loads(response.content)["code"]
         if code in UNFORESEEN or (code == BY_MODEL and case.path.endswith("/predictions")):
             return None

@@ -16,6 +16,7 @@ from api.http.parameters import SUBMISSION_PROBLEMS, TRACEPARENT
 from api.http.reply import Answered, Reply
 from api.http.request_context import RequestContext
 from api.intake.acceptance import Rejected, submit
+from api.intake.subscriptions import told_to_endpoints
 from api.intake.waiting import wait_for_end
 from api.openai.calls import DIALECT, ENDINGS, Asked, answer, parsed, require_text, submission
 from api.openai.responses import documents, examples
@@ -76,7 +77,7 @@ def _read(here: RequestContext) -> Call:
     kept = documents.Asked(items, asked.echo(body["params"]))
     made = submission(here, given, body)
     if asked.store:
-        told_as: Literal["", "response"] = "response" if asked.background else ""
+        told_as: Literal["", "response"] = told_to_endpoints(here) if asked.background else ""
         made = replace(made, job=replace(made.job, asked=kept.to_json(), told_as=told_as))
     form_of = partial(ResponseStream, model=asked.model, metadata=asked.metadata, asked=kept)
     call = Asked(made, partial(documents.response, asked=kept), form_of if asked.stream else None)

@@ -153,3 +153,10 @@ def test_endpoints_need_no_secret_of_the_servers(client: FlaskClient) -> None:
     assert not services.settings.keyring
     found = made(client)
     assert services.webhook_endpoints.keyring("default", found["id"])
+
+
+def test_a_path_that_is_not_plain_is_refused_in_openais_words(client: FlaskClient) -> None:
+    answer = client.get(f"{PATH}/%C2%84")
+
+    assert (answer.status_code, answer.content_type) == (400, "application/json")
+    assert answer.json["error"]["code"] == "bad_request"

@@ -10,7 +10,7 @@ from shared.domain.records import Finish, NewJob, new_job_id
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from shared.webhooks.endpoints import EVENTS, MOST, EndpointNotFound, Endpoints, TooManyEndpoints
-from shared.webhooks.outbox import Outbox
+from shared.webhooks.outbox import BacklogFull, Outbox
 from shared.webhooks.signing import Keyring, parse_secrets
 from shared.webhooks.urls import parse_target
 
@@ -236,4 +236,7 @@ def test_events_for_endpoints_are_bounded_and_counted_as_all_webhooks(
     ended(store)
 
     assert store.held_bytes("t") > held
-    assert store.redis.zcard(store.keys("backlog", "t")) == 1
+    outbox.admit_events("t", 3)
+    outbox.admit_events("u", 1)
+    with pytest.raises(BacklogFull):
+        outbox.admit_events("t", 2)
