@@ -17,6 +17,7 @@ from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.reply import in_flask
 from api.http.request_target import require_plain
+from api.openai.batches import batches
 from api.openai.files import files
 from api.openai.responses.routes import responses
 from api.openai.routes import openai
@@ -54,6 +55,7 @@ from shared.hooks import Observers
 from shared.redis.connection import connect
 from shared.settings import Settings, ensure_token, key_secret
 from shared.store.api_keys import ApiKeys, Signer
+from shared.store.batches import Batches
 from shared.store.events import EventHub
 from shared.store.files import Files
 from shared.store.jobs import JobStore
@@ -66,7 +68,7 @@ from shared.webhooks.secrets import WebhookSecrets
 _flask_request: Any = flask.request
 
 GROUPS = (
-    *(jobs, streams, infer, openai, responses, files, webhook_endpoints),
+    *(jobs, streams, infer, openai, responses, files, batches, webhook_endpoints),
     *(replicate, replicate_models),
     *(dead_letters, deliveries, webhooks),
     *(models, stats, health, metrics, problems, openapi, docs),
@@ -164,6 +166,7 @@ def _services(
         prompt_bounds=KnownBounds(store),
         sampling_defaults=SamplingDefaults(store),
         files=Files(store),
+        batches=Batches(store, settings.batch_retention),
         storage=LoopStorage(open_storage(settings.file_storage, settings.state_dir)),
         observers=observers,
     )

@@ -23,6 +23,7 @@ from shared.domain.records import Record
 from shared.domain.states import JobState
 from shared.hooks import Observers
 from shared.settings import Settings
+from shared.store.batches import Batches
 from shared.store.events import START, CompletionWaiter, EventHub, EventId, Follower
 from shared.store.files import Files
 from shared.store.jobs import JobStore
@@ -68,6 +69,7 @@ class Services:
     prompt_bounds: KnownBounds
     sampling_defaults: SamplingDefaults
     files: Files
+    batches: Batches
     storage: LoopStorage
     uploads: Uploads = field(default_factory=Uploads)
     grammars: Grammars = field(default_factory=Grammars)

@@ -15,7 +15,7 @@ from shared.domain.errors import StoreUnavailable
 from shared.redis.connection import connect
 from shared.settings import load_settings
 from shared.store.jobs import JobStore
-from workers.operations.health import rescue_fault, worker_fault
+from workers.operations.health import batches_fault, rescue_fault, worker_fault
 
 TIMEOUT_SECONDS = 3.0
 
@@ -52,6 +52,12 @@ def worker(model: str, serving: bool) -> None:
 def rescue() -> None:
     """The rescue worker: has anybody rescued within the last seconds?"""
     _judge(rescue_fault)
+
+
+@health.command()
+def batches() -> None:
+    """The process that works on batches: has anybody looked for some within the last minute?"""
+    _judge(batches_fault)
 
 
 def _ask(url: str) -> None:

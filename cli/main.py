@@ -28,10 +28,11 @@ COMMANDS = {
     "api": "cli.processes",
     "worker": "cli.processes",
     "rescue": "cli.processes",
+    "batches": "cli.processes",
     "flower": "cli.processes",
     "health": "cli.health",
 }
-SERVER = frozenset({"up", "api", "worker", "rescue", "flower"})
+SERVER = frozenset({"up", "api", "worker", "rescue", "batches", "flower"})
 """Commands that start a server or a process of one."""
 
 

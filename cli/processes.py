@@ -34,6 +34,7 @@ def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[s
             continue
         lines[f"worker-{spec.name}"] = ("worker", "--model", spec.name)
     lines["rescue"] = ("rescue",)
+    lines["batches"] = ("batches",)
     if flower:
         lines["flower"] = ("flower",)
     return lines
@@ -95,6 +96,13 @@ def rescue() -> None:
     os.environ.pop("TRUTHGPT_MODEL", None)
     os.environ["TRUTHGPT_ROLE"] = "rescue"
     _work([broker.RESCUE_QUEUE, broker.DELIVERY_QUEUE], node="rescue", threads=4)
+
+
+@click.command()
+def batches() -> None:
+    """Run the process that works on batches (needs REDIS_URL)."""
+    load_settings().require_redis()
+    _run("api.batches")
 
 
 @click.command()

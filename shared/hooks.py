@@ -37,6 +37,12 @@ class Hooks:
     def webhook_delivered(self, model: str, outcome: str, seconds: float, attempt: int) -> None:
         """A send was recorded: `delivered`, `retry` or `dead`; how long it took, its attempt's number."""
 
+    def batch_answered(self, done: int, bad: int) -> None:
+        """Lines of a batch have their answers: so many succeeded, so many did not."""
+
+    def batch_ended_as(self, status: str) -> None:
+        """A batch is `completed`, `failed`, `expired` or `cancelled`."""
+
     def engine_changed(self, model: str, state: str, detail: str) -> None:
         """The engine host is starting, ready, unhealthy, failed or stopped."""
 

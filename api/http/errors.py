@@ -25,6 +25,7 @@ RETRY_AFTER = {
     "webhook_lookups_busy": 5,
     "still_running": 1,
     "uploads_busy": 5,
+    "too_many_batches": 60,
     "file_storage_unavailable": 5,
     "file_storage_full": 60,
     "file_quota_exceeded": 60,

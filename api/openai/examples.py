@@ -96,3 +96,43 @@ FILES: dict[str, Any] = {
     "has_more": False,
 }
 DELETED_FILE: dict[str, Any] = {"id": FILE_ID, "object": "file", "deleted": True}
+
+BATCH_ID = "batch_019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
+BATCHED: dict[str, Any] = {
+    "chats": {
+        "input_file_id": FILE_ID,
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+        "metadata": {"of": "tonight"},
+    },
+}
+BATCH: dict[str, Any] = {
+    "id": BATCH_ID,
+    "object": "batch",
+    "endpoint": "/v1/chat/completions",
+    "errors": None,
+    "input_file_id": FILE_ID,
+    "completion_window": "24h",
+    "status": "in_progress",
+    "output_file_id": None,
+    "error_file_id": None,
+    "created_at": 1_763_847_900,
+    "expires_at": 1_763_934_300,
+    "in_progress_at": 1_763_847_901,
+    "finalizing_at": None,
+    "completed_at": None,
+    "failed_at": None,
+    "expired_at": None,
+    "cancelling_at": None,
+    "cancelled_at": None,
+    "request_counts": {"total": 1000, "completed": 12, "failed": 0},
+    "metadata": {"of": "tonight"},
+}
+CANCELLING_BATCH = {**BATCH, "status": "cancelling", "cancelling_at": 1_763_847_960}
+BATCHES: dict[str, Any] = {
+    "object": "list",
+    "data": [BATCH],
+    "first_id": BATCH_ID,
+    "last_id": BATCH_ID,
+    "has_more": False,
+}

@@ -161,6 +161,72 @@ class DeletedFile(BaseModel):
     deleted: Literal[True]
 
 
+class BatchFault(BaseModel):
+    """A fault of a batch's input. `line` counts from 1."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+
+
+class BatchFaults(BaseModel):
+    object: Literal["list"]
+    data: list[BatchFault]
+
+
+class RequestCounts(BaseModel):
+    """Lines of a batch: all, those that were answered with success, and the others that were answered."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchObject(BaseModel):
+    """A batch. Times are in seconds since 1970."""
+
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    errors: BatchFaults | None
+    input_file_id: str
+    completion_window: Literal["24h"]
+    status: Literal[
+        "validating",
+        "failed",
+        "in_progress",
+        "finalizing",
+        "completed",
+        "expired",
+        "cancelling",
+        "cancelled",
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    expires_at: int
+    in_progress_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None
+
+
+class BatchList(BaseModel):
+    """A page of batches. `has_more`: there are others behind `last_id`."""
+
+    object: Literal["list"]
+    data: list[BatchObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 class Error(BaseModel):
     """What went wrong. `code` is that of docs/errors.md, or OpenAI's where it has one for the same."""
 

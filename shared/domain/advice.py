@@ -39,6 +39,8 @@ ADVICE: dict[str, str] = {
     "input_gone": "The input was at fault, so it went with the job's end. Submit another one as a new job.",
     "file_not_found": "The id is wrong, or the file was deleted, has expired, or is somebody else's.",
     "file_in_use": "Cancel the batch, or wait for its end.",
+    "batch_not_found": "The id is wrong, or the batch is somebody else's, or ended long ago.",
+    "batch_ended": "Its `status` says how. There is nothing left to cancel.",
     "job_not_failed": "Only a failed job can be tried again; submit a new one instead.",
     "job_not_terminal": "Cancel the job, wait for its end, then delete it.",
     "method_not_allowed": "The `Allow` header lists the methods of this path.",
@@ -155,6 +157,7 @@ ADVICE: dict[str, str] = {
     "file_quota_exceeded": (
         "Delete files, or upload them with `expires_after`. Operators: `FILE_TENANT_*`."
     ),
+    "too_many_batches": ("Wait for the end of one, or cancel one. Operators: `BATCH_TENANT_OPEN`."),
     "webhook_lookups_busy": (
         "Look-ups of your webhooks' host names hang, and no more may at once. Try again after "
         "`Retry-After`, give hosts whose name service answers, or submit without `webhook` and poll."

@@ -36,6 +36,8 @@ PROBLEMS: dict[str, Problem] = {
     "events_expired": Problem(410, "The events of this job have expired"),
     "file_not_found": Problem(404, "No file has this id"),
     "file_in_use": Problem(409, "A batch still reads this file"),
+    "batch_not_found": Problem(404, "No batch has this id"),
+    "batch_ended": Problem(409, "The batch has ended"),
     "job_not_failed": Problem(409, "The job has not failed"),
     "job_not_terminal": Problem(409, "The job has not ended yet"),
     "input_gone": Problem(409, "The input of this job is no longer kept"),
@@ -56,6 +58,7 @@ PROBLEMS: dict[str, Problem] = {
         429, "Your jobs and results fill your storage", retryable=True
     ),
     "file_quota_exceeded": Problem(429, "Your files fill your storage", retryable=True),
+    "too_many_batches": Problem(429, "Too many of your batches are open", retryable=True),
     "webhook_lookups_busy": Problem(
         429, "Names of your webhooks do not resolve in time", retryable=True
     ),

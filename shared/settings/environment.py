@@ -140,6 +140,11 @@ class Settings(BaseSettings):
     file_total_bytes: ByteSize = Field(
         default=ByteSize(100 * 1024**3), alias="FILE_TOTAL_BYTES", ge=1024
     )
+    batch_jobs: int = Field(default=512, alias="BATCH_JOBS", ge=1, le=100_000)
+    batch_most_open: int = Field(default=100, alias="BATCH_TENANT_OPEN", ge=1, le=10_000)
+    batch_retention: int = Field(
+        default=30 * 24 * 3600, alias="BATCH_RETENTION_SEC", ge=3600, le=365 * 24 * 3600
+    )
     public_url: PublicUrl | None = Field(default=None, alias="TRUTHGPT_PUBLIC_URL")
     keepalive: float = Field(default=5.0, alias="KEEPALIVE_SEC", ge=1, le=3600)
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(origins)] = Field(

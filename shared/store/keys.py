@@ -53,6 +53,14 @@
 | `files:TENANT` | zset | a tenant's files, ids in lexical order | as the last of them |
 | `expiringfiles` | zset | id, tenant and size of each file, by expiry (ms) | as the last of them |
 | `filesizes` | hash | how many bytes and files each tenant has, and all together | as the last of them |
+| `batch:ID` | hash | a batch of requests: state, counts, how far its input was read | window + retention |
+| `batchlive:ID` | hash | lines whose jobs were made and not gathered | as the record, to the end |
+| `batchparts:ID` | list | names of the parts of its output, in the storage | as the record, to the end |
+| `batches:TENANT` | zset | a tenant's batches, ids in lexical order | as the last of them |
+| `tenantopen:TENANT` | zset | those that have not ended | as the last of them |
+| `openbatches` | zset | all that have not ended, by when to look at them next (ms) | as the last of them |
+| `batchlook` | string | somebody has looked for batches | a minute |
+| `batchasked:TENANT:DIGEST` | string | the batch that the last such request made | an hour |
 | `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/lib/rates.lua) | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
 | `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
@@ -120,6 +128,14 @@ TEMPLATES = {
     "files": ("files", "tenant"),
     "expiringfiles": ("expiringfiles",),
     "filesizes": ("filesizes",),
+    "batch": ("batch", "id"),
+    "batchlive": ("batchlive", "id"),
+    "batchparts": ("batchparts", "id"),
+    "batches": ("batches", "tenant"),
+    "tenantopen": ("tenantopen", "tenant"),
+    "openbatches": ("openbatches",),
+    "batchlook": ("batchlook",),
+    "batchasked": ("batchasked", "tenant", "digest"),
     "window": ("window", "policy", "client"),
     "clients": ("clients",),
     "stats": ("stats", "model", "minute"),

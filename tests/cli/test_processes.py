@@ -81,7 +81,7 @@ def yaml_models() -> list[str]:
 
 def test_flower_is_left_out_on_request() -> None:
     catalog = Catalog({"echo": ModelSpec(name="echo", engine="echo")})
-    assert list(process_lines(catalog, flower=False)) == ["api", "worker-echo", "rescue"]
+    assert list(process_lines(catalog, flower=False)) == ["api", "worker-echo", "rescue", "batches"]
 
 
 def test_api_becomes_gunicorn(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_wrong_value_of_the_environment_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    "command", [["api"], ["worker", "--model", "echo"], ["rescue"], ["flower"]]
+    "command", [["api"], ["worker", "--model", "echo"], ["rescue"], ["batches"], ["flower"]]
 )
 def test_a_process_starts_without_what_other_programs_have_set(
     settings: Path,
@@ -154,7 +154,7 @@ def test_flower_never_shows_its_password_on_its_command_line(
 
 
 @pytest.mark.parametrize(
-    "command", [["api"], ["worker", "--model", "echo"], ["rescue"], ["flower"]]
+    "command", [["api"], ["worker", "--model", "echo"], ["rescue"], ["batches"], ["flower"]]
 )
 def test_single_processes_need_a_redis(
     settings: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]

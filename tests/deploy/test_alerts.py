@@ -115,4 +115,4 @@ def test_the_scrape_jobs_are_those_that_the_alerts_count_on() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     found = {name for job in jobs for sd in job["dns_sd_configs"] for name in sd["names"]}
     workers = {name for name in services if name.startswith("worker-")}
-    assert found == workers | {"api", "rescue"}
+    assert found == workers | {"api", "rescue", "batches"}

@@ -53,8 +53,12 @@ def test_what_they_write_is_mounted_and_bounded(documents: list[Document]) -> No
         mounted = {row["mountPath"]: row["name"] for row in container["volumeMounts"]}
         assert {"/tmp", "/var/lib/truthgpt"} <= set(mounted), name
         volumes = {row["name"]: row for row in pod["volumes"]}
-        for volume in mounted.values():
+        for volume in set(mounted.values()) - {"files"}:
             assert volumes[volume]["emptyDir"]["sizeLimit"]
+        if "files" in volumes:
+            claim = volumes["files"]["persistentVolumeClaim"]["claimName"]
+            wanted = of_kind(documents, "PersistentVolumeClaim")[claim]["spec"]
+            assert wanted["resources"]["requests"]["storage"]
 
 
 def test_memory_is_bounded_and_asked_for(documents: list[Document]) -> None:

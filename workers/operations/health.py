@@ -1,9 +1,11 @@
-"""Probes whether this machine's worker of a model is alive and consumes jobs, and whether anybody rescues.
+"""Probes whether this machine's worker of a model is alive and consumes jobs, and whether anybody rescues,
+or works on batches.
 
 The job store is asked, not the process list: a worker whose heartbeat has stopped has no report there,
 and one that lets jobs wait while it has room reports itself unhealthy.
 """
 
+from shared.store.batches import worked_lately
 from shared.store.jobs import JobStore
 
 ALIVE = frozenset({"starting", "ready", "busy"})
@@ -37,3 +39,11 @@ def rescue_fault(store: JobStore) -> str | None:
     Raises `StoreUnavailable`.
     """
     return None if store.rescued_lately() else "nobody has rescued for some seconds"
+
+
+def batches_fault(store: JobStore) -> str | None:
+    """Says so when nobody, here or elsewhere, has looked for batches for some time.
+
+    Raises `StoreUnavailable`.
+    """
+    return None if worked_lately(store) else "nobody has looked for batches for a minute"

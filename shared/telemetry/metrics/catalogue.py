@@ -195,6 +195,14 @@ METRICS = (
         ("outcome",),
         SEND_SECONDS,
     ),
+    # -- said by the process that works on batches
+    Metric(
+        "inference_batch_lines_total",
+        "counter",
+        "Lines of batches that have their answer, by whether it is a success.",
+        ("outcome",),
+    ),
+    Metric("inference_batches_total", "counter", "Batches that ended, by status.", ("status",)),
     # -- read from the store when the API is scraped
     Metric("inference_queue_depth", "gauge", "Jobs that wait.", _MODEL),
     Metric("inference_running_jobs", "gauge", "Jobs that a worker holds.", _MODEL),
@@ -215,6 +223,12 @@ METRICS = (
         "webhook_overdue_seconds",
         "gauge",
         "For how long the receiver that waits longest has been due and was not looked at.",
+    ),
+    Metric("inference_batches_open", "gauge", "Batches that have not ended."),
+    Metric(
+        "inference_batch_overdue_seconds",
+        "gauge",
+        "For how long the batch that waits longest has been due and nobody took its next step.",
     ),
     Metric("inference_redis_memory_bytes", "gauge", "Memory that Redis uses."),
     Metric(

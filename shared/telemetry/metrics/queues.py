@@ -87,6 +87,8 @@ class QueueCollector(Collector):
         vitals = found.vitals
         yield _of_all("webhook_backlog", vitals.backlog)
         yield _of_all("webhook_overdue_seconds", vitals.overdue)
+        yield _of_all("inference_batches_open", vitals.batches)
+        yield _of_all("inference_batch_overdue_seconds", vitals.batch_overdue)
         yield _of_all("inference_redis_memory_bytes", vitals.memory)
         yield _of_all("inference_redis_memory_limit_bytes", vitals.memory_limit)
 

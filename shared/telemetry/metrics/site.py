@@ -13,6 +13,7 @@ from shared.hooks import Hooks
 from shared.redis.connection import connect
 from shared.settings import Settings, is_loopback
 from shared.store.jobs import JobStore
+from shared.telemetry.metrics.batches import BatchMetrics
 from shared.telemetry.metrics.deliveries import DeliveryMetrics
 from shared.telemetry.metrics.directory import Directory
 from shared.telemetry.metrics.exposition import Aside, Exposition, at_once, serve
@@ -78,6 +79,10 @@ class Site:
     def deliveries(self) -> Hooks:
         """The observer of the worker that delivers webhooks."""
         return DeliveryMetrics(self._instruments, [spec.name for spec in self._settings.catalog])
+
+    def batches(self) -> Hooks:
+        """The observer of the process that works on batches."""
+        return BatchMetrics(self._instruments)
 
     def exposition(self, aside: Aside = at_once) -> Exposition:
         """All processes of this machine, and the queues as the store has them.

@@ -5,8 +5,9 @@ import socket
 import msgspec
 import pytest
 
+from shared.store.batches import Batches
 from shared.store.jobs import JobStore
-from workers.operations.health import rescue_fault, worker_fault
+from workers.operations.health import batches_fault, rescue_fault, worker_fault
 
 HERE = socket.gethostname()
 
@@ -50,3 +51,9 @@ def test_somebody_rescues_or_nobody_does(store: JobStore) -> None:
     assert "nobody" in (rescue_fault(store) or "")
     assert store.lock_rescue("rescuer", 30.0)
     assert rescue_fault(store) is None
+
+
+def test_somebody_looks_for_batches_or_nobody_does(store: JobStore) -> None:
+    assert "nobody" in (batches_fault(store) or "")
+    assert Batches(store, 3600).claim(1.0) is None
+    assert batches_fault(store) is None
