@@ -1,5 +1,6 @@
 """Loads what the embedding engine runs, as the model's directory says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from workers.engines.embedding.routes import Encoder, LoadedRoute, filler_token,
 from workers.engines.embedding.static import MeanOfRows, StaticReader, WeightOfTokens
 from workers.engines.encoding.encoder import Model, choose_encoder
 from workers.engines.encoding.encoder_family import encoder_class, plain_pooling, read_family
+from workers.engines.encoding.segment_attention import Look
 from workers.engines.encoding.text_reader import ChatForm, TextReader
 from workers.engines.encoding.text_room import longest_text
 from workers.engines.encoding.tokenized_text import TokenizedText
@@ -140,6 +142,7 @@ def _transformer(
                 typed=typed,
                 output=route.settings.output,
                 hides=expansion is not None and not expansion.attend,
+                look=_look(route, pooling),
             )
         )
         width = _token_width(encoder, vocabulary)
@@ -160,6 +163,15 @@ def _transformer(
         batching,
         reason,
     )
+
+
+def _look(route: Route, pooling: Sequence[str]) -> Look:
+    """The token that pooling takes, of a model that takes the same one of every text."""
+    if route.form != "dense":
+        return "all"
+    if tuple(pooling) == ("cls",) and route.include_prompt:
+        return "first"
+    return "last" if tuple(pooling) == ("lasttoken",) else "all"
 
 
 def _token_width(encoder: Encoder, vocabulary: int) -> int:

@@ -99,7 +99,7 @@ class LoadedRoute:
             found = self.encoder.encode(texts)
         if recipe.token_layers:
             joined = _through(recipe.token_layers, torch.cat(found))
-            found = list(torch.split(joined, [len(text) for text in texts]))
+            found = list(torch.split(joined, [len(tokens) for tokens in found]))
         if recipe.splade is not None:
             return [recipe.splade.pool(logits) for logits in found]
         if recipe.form != "dense":

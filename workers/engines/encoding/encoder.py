@@ -9,6 +9,7 @@ import torch
 
 from workers.engines.encoding.packed_encoder import PackedEncoder
 from workers.engines.encoding.padded_encoder import PaddedEncoder
+from workers.engines.encoding.segment_attention import Look
 from workers.engines.encoding.tokenized_text import TokenizedText
 from workers.engines.loading.text_lengths import ScaledRotary, scaled_rotaries
 from workers.engines.packed_attention import FAULTS, Unpackable
@@ -28,7 +29,10 @@ class Encoder(Protocol):
     """Runs texts through a model."""
 
     def encode(self, texts: Sequence[TokenizedText]) -> list[torch.Tensor]:
-        """n texts to n tensors [tokens, width] in float32, in the same order."""
+        """n texts to n tensors [tokens, width] in float32, in the same order.
+
+        Where `Model.look` names one token, there may be its vector alone, [1, width].
+        """
 
 
 class ByKind:
@@ -60,7 +64,8 @@ class Model:
     `vocabulary` is how many token ids it knows, `longest` its longest text in tokens, `pad` its padding id,
     `first` where its position table begins to count. `typed`: its tokenizer gives token type ids. `output`
     is the field of its forward pass that has a vector for each token. `hides`: texts may have tokens that
-    the others do not look at. `end`: the token that each text has as its last one, and nowhere else.
+    the others do not look at. `end`: the token that each text has as its last one, and nowhere else. `look`:
+    which vectors are wanted; the others need not be right, nor there.
     """
 
     model: Any
@@ -74,6 +79,7 @@ class Model:
     output: str = "last_hidden_state"
     hides: bool = False
     end: int | None = None
+    look: Look = "all"
 
     def trial(self) -> list[TokenizedText]:
         """Random texts of several lengths."""
@@ -113,10 +119,14 @@ def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
     reasons: list[str] = []
     for way, make in _candidates(model):
         try:
-            encoder = _checked(make, rotaries, texts, expected, model.dtype)
+            inner = make()
+            encoder: Encoder = ByKind(inner, rotaries) if rotaries else inner
+            _check(inner, encoder, texts, expected, model.dtype)
         except Unpackable as error:
             reasons.append(str(error))
         else:
+            if isinstance(inner, PackedEncoder) and model.look != "all":
+                _narrow(inner, encoder, texts, expected, model)
             return encoder, way, "" if way == "packed" else reasons[0]
     return alone, "alone", reasons[0]
 
@@ -132,15 +142,14 @@ def _padded(model: Model, way: str) -> PaddedEncoder:
     return PaddedEncoder(model.model, model.pad, model.device, WAYS[way], model.output)
 
 
-def _checked(
-    make: Callable[[], PackedEncoder | PaddedEncoder],
-    rotaries: Sequence[ScaledRotary],
+def _check(
+    inner: PackedEncoder | PaddedEncoder,
+    encoder: Encoder,
     texts: Sequence[TokenizedText],
     expected: Sequence[torch.Tensor],
     dtype: torch.dtype,
-) -> Encoder:
-    inner = make()
-    encoder: Encoder = ByKind(inner, rotaries) if rotaries else inner
+) -> None:
+    """Raise `Unpackable` for an encoder whose vectors are not the expected ones."""
     try:
         off = _off(encoder.encode(texts), expected, dtype)
         if off:
@@ -151,7 +160,24 @@ def _checked(
         if isinstance(error, Unpackable):
             raise
         raise Unpackable(f"a trial run in company failed: {error}") from error
-    return encoder
+
+
+def _narrow(
+    inner: PackedEncoder,
+    encoder: Encoder,
+    texts: Sequence[TokenizedText],
+    expected: Sequence[torch.Tensor],
+    model: Model,
+) -> None:
+    """Have the last layer run for the tokens that are wanted alone, where that gives their vectors."""
+    wanted = [tokens[:1] if model.look == "first" else tokens[-1:] for tokens in expected]
+    inner.narrow(model.look)
+    try:
+        same = not _off(encoder.encode(texts), wanted, model.dtype)
+    except (*FAULTS, Unpackable):
+        same = False
+    if not same:
+        inner.narrow("all")
 
 
 def _off(found: Sequence[torch.Tensor], right: Sequence[torch.Tensor], dtype: torch.dtype) -> float:

@@ -12,11 +12,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from workers.engines.encoding.encoder import TOLERANCE, Encoder, Model, choose_encoder
 from workers.engines.encoding.padded_encoder import PaddedEncoder, like_lengths, takes
+from workers.engines.encoding.segment_attention import Look
 from workers.engines.encoding.tokenized_text import TokenizedText
 from workers.engines.packed_attention import FAULTS
 from workers.engines.row_blocks import RowBlocks, fixed_rows
 
-LOOKS = ("first", "last", "all")
+LOOKS: tuple[Look, ...] = ("first", "last", "all")
 """The tokens that a head may look at, from the least work to the most."""
 
 
@@ -149,7 +150,7 @@ def choose_scorer(model: Model) -> tuple[Scorer, str, str]:
     if head is not None:
         body = Model(
             head.body, model.vocabulary, model.longest, model.pad, device, dtype, model.first,
-            model.typed, end=model.end,
+            model.typed, end=model.end, look=head.look,
         )  # fmt: skip
         encoder, way, reason = choose_encoder(body)
         return Apart(encoder, head, device, dtype), way, reason
