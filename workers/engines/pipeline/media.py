@@ -4,7 +4,9 @@ import base64
 import binascii
 import io
 import math
+import struct
 import wave
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,23 @@ from PIL import Image
 from torch.nn import functional
 
 from shared.domain.errors import InputRefused
+from workers.engines.faults import SHAPED_BY_INPUT, of_the_engine
 
 MAX_PIXELS = 64 * 2**20
 """Of one image, before any is decoded: a small file may hold a very large one."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SECONDS = 3600
+WIDTHS = range(1, 5)
+"""Bytes of a sample."""
+RATES = range(1_000, 384_001)
+"""Samples a second that a sound may have."""
+MOST_PHASES = 1_000
+"""Of a resampling filter: a rate that has no simpler ratio to the model's is rounded to the nearest that has,
+which over an hour is off by some milliseconds. A filter of all phases would grow with both rates."""
 LOBES = 16
 """Zero crossings of the resampling filter on each side."""
+FAULTS = (*SHAPED_BY_INPUT, EOFError, OSError, RuntimeError, SyntaxError, struct.error, wave.Error)
+"""What Pillow and wave raise on a file that is damaged."""
 Sound = dict[str, Any]
 """As transformers' pipelines take it: `raw`, float32 [samples] of one channel, and `sampling_rate` in Hz."""
 
@@ -44,10 +56,16 @@ def read_image(data: bytes) -> Image.Image:
                 f"input.image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are taken."
             )
         return image.convert("RGB")
+    except InputRefused:
+        raise
     except Image.DecompressionBombError:
         raise InputRefused(f"input.image has more than {MAX_PIXELS} pixels.") from None
-    except (OSError, SyntaxError, ValueError):
-        raise InputRefused(f"input.image is no image of {', '.join(FORMATS)}.") from None
+    except FAULTS as error:
+        if of_the_engine(error):
+            raise
+        raise InputRefused(
+            f"input.image is no image of {', '.join(FORMATS)}, or not a whole one."
+        ) from None
 
 
 def read_sound(data: bytes, rate: int) -> Sound:
@@ -55,15 +73,26 @@ def read_sound(data: bytes, rate: int) -> Sound:
     try:
         with wave.open(io.BytesIO(data)) as opened:
             channels, width, own = opened.getparams()[:3]
+            if width not in WIDTHS:
+                raise InputRefused(f"input.audio has {8 * width} bits a sample; 8 to 32 are taken.")
             if opened.getnframes() > MAX_SECONDS * own:
                 raise InputRefused(f"input.audio is longer than {MAX_SECONDS} s.")
             frames = opened.readframes(opened.getnframes())
-    except (wave.Error, EOFError, ValueError):
+    except InputRefused:
+        raise
+    except FAULTS as error:
+        if of_the_engine(error):
+            raise
         raise InputRefused(
             "input.audio is no WAV file of whole numbers (PCM); convert it, for example with"
             " `ffmpeg -i in.mp3 -ac 1 -ar 16000 out.wav`."
         ) from None
-    if own < 1 or not frames:
+    if own not in RATES:
+        raise InputRefused(
+            f"input.audio has {own} samples a second; {RATES.start} to {RATES.stop - 1} are taken."
+        )
+    frames = frames[: len(frames) // (channels * width) * channels * width]
+    if not frames:
         raise InputRefused("input.audio has no samples.")
     samples = _numbers(frames, width).reshape(-1, channels).mean(axis=1, dtype=np.float32)
     return {"raw": resampled(samples, own, rate), "sampling_rate": rate}
@@ -85,8 +114,7 @@ def resampled(samples: np.ndarray[Any, Any], own: int, rate: int) -> np.ndarray[
     """Samples at another rate, by a sinc filter under a Hann window."""
     if own == rate:
         return samples
-    common = math.gcd(own, rate)
-    up, down = rate // common, own // common
+    up, down = Fraction(rate, own).limit_denominator(MOST_PHASES).as_integer_ratio()
     cutoff = 0.95 * min(1.0, up / down)
     reach = math.ceil(LOBES / cutoff)
     taps = torch.arange(-reach, down + reach, dtype=torch.float64)
