@@ -34,6 +34,9 @@ def examples(number: int) -> int:
 
 
 LONGEST = (
+    "clients/test_openai.py",
+    "clients/test_replicate.py",
+    "clients/test_generated.py",
     "workers/host/test_isolation.py",
     "chaos/test_quick.py",
     "integration/test_real_models.py",
