@@ -3,8 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from api.openai.chat import template_kwargs
 from api.openai.responses.items import MAX_ITEMS, InputItem, Item
@@ -22,7 +30,7 @@ from shared.domain.errors import InvalidRequest
 from shared.domain.grammars import Schema
 from shared.domain.request_faults import CHOSEN
 from shared.domain.schemas import Json
-from shared.domain.wire import Wire
+from shared.domain.wire import NULL, Wire
 
 RESPONSE_ID = r"^resp_[0-9a-f]{32}$"
 WINDOWS: Mapping[str, float] = {"2h": 2 * 3600.0, "8h": 8 * 3600.0}
@@ -230,6 +238,21 @@ class ResponseRequest(Sampled):
         if self.background_options is not None and not self.background:
             raise ValueError("background_options belong to background: true")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """With what belongs to a response in the background."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        options = {"background_options": {"not": NULL}}
+        behind = {"properties": {"background": {"const": True}}, "required": ["background"]}
+        kept = {"properties": {"store": {"not": {"const": False}}}}
+        handler.resolve_ref_schema(schema)["allOf"] = [
+            {"if": {"properties": options, "required": [*options]}, "then": behind},
+            {"if": behind, "then": kept},
+        ]
+        return schema
 
     @property
     def offered(self) -> list[FunctionTool]:
