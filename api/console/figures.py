@@ -17,18 +17,18 @@ _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @pass_context
-def number(context: Context, value: float | None, digits: int = 0) -> str:
-    """`12 345`, `0.5`; of a value that is not known a dash."""
-    if value is None:
+def number(context: Context, value: object, digits: int = 0) -> str:
+    """`12 345`, `0.5`; of a value that is not known, or that an older worker does not tell, a dash."""
+    if not isinstance(value, int | float):
         return NONE
     said = f"{value:,.{digits}f}".replace(",", _THIN)
     return said.replace(".", ",") if context.get("language") == "es" else said
 
 
 @pass_context
-def duration(context: Context, milliseconds: float | None) -> str:
+def duration(context: Context, milliseconds: object) -> str:
     """`0.4 ms`, `12 ms`, `1.23 s`, `2 min 5 s`, `3 h 2 min`, `4 d 1 h`, with three figures at the most."""
-    if milliseconds is None:
+    if not isinstance(milliseconds, int | float):
         return NONE
     seconds = milliseconds / 1000
     if seconds < 59.95:
@@ -44,9 +44,9 @@ def duration(context: Context, milliseconds: float | None) -> str:
 
 
 @pass_context
-def size(context: Context, count: float | None) -> str:
+def size(context: Context, count: object) -> str:
     """Bytes in the unit that suits: `512 B`, `1.5 KiB`."""
-    if count is None:
+    if not isinstance(count, int | float):
         return NONE
     power = min(int(math.log(count, 1024)), len(_SIZES) - 1) if count >= 1 else 0
     value = count / 1024**power

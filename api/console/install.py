@@ -2,9 +2,9 @@
 
 from api.console.blueprint import console
 from api.console.guard import NAME
-from api.console.pages import jobs, overview, playground, sign_in
+from api.console.pages import dead_letters, jobs, keys, models, overview, playground, sign_in
 
-PAGES = (sign_in, overview, jobs, playground)
+PAGES = (sign_in, overview, jobs, models, playground, dead_letters, keys)
 """Modules that register pages, once they are imported."""
 
 __all__ = ["NAME", "PAGES", "console"]

@@ -105,7 +105,7 @@ class Request:
         if params:
             body["params"] = params
         text = content if isinstance(content, str) else _pretty(content)
-        shown = {name: _compact(value) for name, value in params.items()}
+        shown = {name: compact(value) for name, value in params.items()}
         return cls(
             text[:MOST_SHOWN],
             len(text) > MOST_SHOWN,
@@ -226,8 +226,8 @@ def _is_text(one: Any) -> bool:
 
 def _start(vector: Any) -> str:
     if not isinstance(vector, list):
-        return _compact(vector)
-    numbers = ", ".join(_compact(value) for value in vector[:FEW_NUMBERS])
+        return compact(vector)
+    numbers = ", ".join(compact(value) for value in vector[:FEW_NUMBERS])
     return f"[{numbers}, …]" if len(vector) > FEW_NUMBERS else f"[{numbers}]"
 
 
@@ -243,7 +243,8 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def _compact(value: Any) -> str:
+def compact(value: Any) -> str:
+    """Any JSON on one line: a text as it is, numbers with six figures."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -62,7 +62,7 @@ class RequestCharges(msgspec.Struct, frozen=True):
         policy, seconds = self.refused.policy, _seconds(self.refused.wait_ms)
         self.emit_refusal(policy.name)
         return RateLimited(
-            f"The limit {policy.name!r} is {policy.quota} {policy.unit} in {policy.seconds} s. "
+            f"The limit '{policy.name}' is {policy.quota} {policy.unit} in {policy.seconds} s. "
             f"Try again in {seconds} s.",
             retry_after=max(1, seconds),
         )

@@ -14,6 +14,7 @@ from api.openapi.request_schema import DIALECT, model_schemas, output_schema
 from api.replicate import examples as of_replicate
 from api.replicate.models import model as replicate_model
 from api.replicate.schemas import ReplicateModel
+from api.services import Services
 from shared.domain.breaker import BreakerState, BreakerStatus
 from shared.domain.catalog import Batch, Catalog, Limits, ModelSpec
 from shared.domain.records import ModelStatus
@@ -185,10 +186,14 @@ def reset_breaker(here: RequestContext, model: str) -> Reply:
     """
     require_operator(here)
     services = here.services
-    spec = services.catalog.get(model)
-    services.store.reset_breaker(spec.name)
+    close_breaker(services, model)
     found = describe(services.catalog, model, services.store.status(model), operates=True)
     return document(found.model_dump(mode="json"))
+
+
+def close_breaker(services: Services, model: str) -> None:
+    """For who operates the server. Raises `UnknownModel`."""
+    services.store.reset_breaker(services.catalog.get(model).name)
 
 
 def describe(catalog: Catalog, model: str, status: ModelStatus, *, operates: bool) -> Model:

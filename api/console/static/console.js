@@ -178,6 +178,9 @@ document.addEventListener("change", (event) => {
     document.getElementById(field.dataset.moment).value = at;
   }
   if (field.matches("[data-apply]")) field.form.requestSubmit();
+  if (field.matches("[data-all]")) {
+    for (const box of field.form.querySelectorAll("input[type=checkbox]")) box.checked = field.checked;
+  }
 });
 
 // Keys, as many consoles have them: g and a letter goes to a page, / to the search, ? lists them.

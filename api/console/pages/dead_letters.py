@@ -1,0 +1,66 @@
+"""What was given up: jobs that failed for no fault of theirs, webhooks that nobody took."""
+
+from flask import Response
+
+from api.console.blueprint import console
+from api.console.shown import Row
+from api.console.visit import ROOT, Visit
+from api.http.limits import charges_of
+from api.routes.dead_letters import retry
+from api.state.limit_plan import Counted
+from shared.domain.errors import InvalidRequest, JobsError
+
+PAGE = 50
+RETRY = "POST /v1/jobs/{job_id}/retry"
+FIELD = "job:"
+"""Before the id of a job that was ticked, in the name of a field."""
+
+
+@console.page("GET", "/dead-letters")
+def dead_letters(visit: Visit) -> Response:
+    """The newest of both, at most fifty each."""
+    return _page(visit)
+
+
+@console.page("POST", "/dead-letters/retry", submits=RETRY)
+def retry_many(visit: Visit) -> Response:
+    """Try the jobs again that were ticked: each counts as a call that tries one again."""
+    ids = [name.removeprefix(FIELD) for name in visit.form if name.startswith(FIELD)]
+    if not ids:
+        raise InvalidRequest("Tick the jobs that are to be tried again.")
+    tried, refused = 0, list[JobsError]()
+    for job_id in ids:
+        try:
+            _charge(visit)
+            retry(visit.here, job_id)
+            tried += 1
+        except JobsError as error:
+            refused.append(error)
+            if error.retryable:
+                break
+    if not visit.asks_part:
+        return visit.moved(f"{ROOT}/dead-letters")
+    return _page(visit, tried=tried, refused=refused)
+
+
+def _charge(visit: Visit) -> None:
+    """Take what one retry costs. Raises `RateLimited`."""
+    due = visit.charges if visit.charges is not None and visit.charges.pending else None
+    charges = (due or charges_of(visit.here, RETRY, Counted.SUBMIT)).commit()
+    visit.charges = charges
+    if charges.refused is not None:
+        raise charges.refusal()
+
+
+def _page(
+    visit: Visit, tried: int | None = None, refused: list[JobsError] | None = None
+) -> Response:
+    services, tenant = visit.services, visit.caller.tenant
+    return visit.page(
+        "_dead_letters.html" if visit.asks_part else "dead_letters.html",
+        rows=[Row.of(record) for record in services.store.dead(tenant, PAGE)],
+        deliveries=services.outbox.undelivered(tenant, PAGE),
+        page=PAGE,
+        tried=tried,
+        refused=refused or [],
+    )
