@@ -61,6 +61,7 @@ LONGEST = (
     "integration/test_webhooks.py",
     "chaos/test_model.py",
     "api/test_slow_clients.py",
+    "console/test_browser.py",
 )
 """They begin first, so that no core is left with one of them at the end; all others follow in their order."""
 
