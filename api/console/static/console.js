@@ -16,10 +16,12 @@ function localTimes(root) {
   }
 }
 
-// Parts that look again every few seconds, while somebody sees them and nobody selects in them.
-function selects(part) {
+// Parts that look again every few seconds, while somebody sees them, but not while somebody reads what they
+// have unfolded or selects in them.
+function inUse(part) {
   const selection = document.getSelection();
-  return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  const selects = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  return selects || part.querySelector("details[open]") !== null;
 }
 
 const due = new Map();
@@ -28,7 +30,7 @@ setInterval(() => {
   const now = Date.now();
   for (const part of document.querySelectorAll("[data-every]")) {
     const next = due.get(part.id) ?? now + 1000 * part.dataset.every;
-    if (now >= next && !selects(part)) htmx.trigger(part, "refresh");
+    if (now >= next && !inUse(part)) htmx.trigger(part, "refresh");
     due.set(part.id, now >= next ? now + 1000 * part.dataset.every : next);
   }
 }, 250);
