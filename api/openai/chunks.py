@@ -24,11 +24,14 @@ _DECODE = msgspec.json.Decoder().decode
 
 
 class Said(msgspec.Struct):
-    """The data of a `token` event. `text` is JSON already; `parts` where the text answers a chat."""
+    """The data of a `token` event. `text` is JSON already; `parts` where the text answers a chat, `logprobs`
+    where they are wanted.
+    """
 
     text: msgspec.Raw
     choice: int = 0
     parts: list[Part] | None = None
+    logprobs: list[dict[str, Any]] | None = None
 
 
 _SAID = msgspec.json.Decoder(Said)
@@ -49,6 +52,8 @@ class Chunks(ABC):
         start = _ENCODER.encode(self._head)[:-1] + b',"choices":['
         self._before = [b"data: " + start + self.OPEN % index for index in range(choices)]
         self._after = self.CLOSE + b"]" + tail + b"\n\n"
+        self._scored = [0] * choices
+        """Of how many tokens of each choice the log-probabilities were told."""
 
     OPEN: bytes
     """What stands before a text, in a choice of its own."""
@@ -116,6 +121,11 @@ class Chunks(ABC):
     def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
         """The last chunk's member for a choice."""
 
+    def unscored(self, index: int, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A choice with those of its log-probabilities that were not told yet."""
+        rows = choice.get("logprobs")
+        return {"logprobs": rows[self._scored[index] :] or None} if rows else {}
+
 
 class ChatChunks(Chunks):
     """Of `POST /v1/chat/completions`. Each choice's first chunk has the role, in the order of the choices.
@@ -146,9 +156,16 @@ class ChatChunks(Chunks):
         if said.parts is None and self._may_call:
             return b""
         self._told.add(said.choice)
-        if said.parts is None:
+        if said.parts is None and said.logprobs is None:
             return super().told(said)
-        return b"".join(self.chunk([_choice(said.choice, _delta(part))]) for part in said.parts)
+        parts = [Content(_DECODE(said.text))] if said.parts is None else said.parts
+        choices = [_choice(said.choice, _delta(part)) for part in parts]
+        if said.logprobs:
+            # Tokens of which nothing is shown yet have theirs all the same.
+            choices = choices or [_choice(said.choice, {})]
+            choices[0]["logprobs"] = chat.logprobs({"logprobs": said.logprobs})
+            self._scored[said.choice] += len(said.logprobs)
+        return b"".join(self.chunk([choice]) for choice in choices)
 
     def rest(self, index: int, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
         """See `Chunks.rest`."""
@@ -166,9 +183,13 @@ class ChatChunks(Chunks):
         return self.chunk([_choice(0, {})])
 
     def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
-        """With the log-probabilities of the whole text, which are known then."""
-        told = {"logprobs": chat.logprobs(choice), "finish_reason": chat.finish_reason(choice)}
-        return {**_choice(index, {}), **told}
+        """With the log-probabilities that no event has told."""
+        rest = chat.logprobs(self.unscored(index, choice))
+        return {
+            **_choice(index, {}),
+            "logprobs": rest,
+            "finish_reason": chat.finish_reason(choice),
+        }
 
 
 class CompletionChunks(Chunks):
@@ -176,6 +197,20 @@ class CompletionChunks(Chunks):
 
     OPEN = b'{"index":%d,"text":'
     CLOSE = b',"logprobs":null,"finish_reason":null}'
+
+    def __init__(self, head: Mapping[str, Any], choices: int, *, tells_usage: bool) -> None:
+        super().__init__(head, choices, tells_usage=tells_usage)
+        self._offset = [0] * choices
+        """Where in each choice its next token begins, in characters."""
+
+    def told(self, said: Said) -> bytes:
+        """A chunk, with the log-probabilities of its tokens where there are some."""
+        if not said.logprobs:
+            return super().told(said)
+        told = completions.logprobs({"logprobs": said.logprobs}, self._offset[said.choice])
+        self._scored[said.choice] += len(said.logprobs)
+        self._offset[said.choice] += sum(len(row["token"]) for row in said.logprobs)
+        return self.chunk([{**_text(said.choice), "text": _DECODE(said.text), "logprobs": told}])
 
     @property
     def opening(self) -> bytes:
@@ -186,9 +221,13 @@ class CompletionChunks(Chunks):
         return self.chunk([_text(0)])
 
     def last(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
-        """With the log-probabilities of the whole text, which are known then."""
-        reason = completions.finish_reason(choice)
-        return {**_text(index), "logprobs": completions.logprobs(choice), "finish_reason": reason}
+        """With the log-probabilities that no event has told."""
+        rest = self.unscored(index, choice)
+        return {
+            **_text(index),
+            "logprobs": completions.logprobs(rest, self._offset[index]),
+            "finish_reason": completions.finish_reason(choice),
+        }
 
 
 def _delta(part: Part) -> dict[str, Any]:

@@ -68,6 +68,10 @@ class TokenEvent(_Output):
         default=None,
         description="Of a chat: what the piece adds to the parts of the message, perhaps nothing.",
     )
+    logprobs: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="Where they are wanted: of the tokens that it tells, as in the output.",
+    )
     finish_reason: str | None = Field(
         default=None,
         description="Of a chat: why the text has ended, where it ends with this piece.",

@@ -68,7 +68,7 @@ CASES = (
     Case(15, "API deaths, lost rings", doorbells.api_killed_and_rings_lost, Size(500, 500), Size(20, 2)),
     Case(16, "soak", soak.soak, Size(1, 0, 1800)),
     Case(17, "Sentinel failover", failover.sentinel_failover, Size(2_000, 10)),
-    Case(18, "JSON, hosts killed", grammars.held_texts, Size(200, 50), Size(16, 3)),
+    Case(18, "JSON, calls, hosts killed", grammars.held_texts, Size(200, 50), Size(16, 3)),
 )
 # fmt: on
 

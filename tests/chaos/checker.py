@@ -6,10 +6,12 @@ with planted violations of every kind (test_checker.py).
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from typing import Any
 
+from client import Event, message_of
 from shared.domain.errors import InvalidRequest
 from shared.domain.states import TERMINAL
 from shared.store.events import EventId
@@ -48,6 +50,7 @@ class _Said:
     id: str
     kind: str
     text: str
+    parts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def check(history: History) -> list[Finding]:
@@ -59,7 +62,7 @@ def check(history: History) -> list[Finding]:
     logs = {entry.job: [_Said(*event) for event in entry.events] for entry in history.of(Logged)}
     readers: dict[tuple[str, str], list[_Said]] = defaultdict(list)
     for seen in history.of(Seen):
-        readers[seen.job, seen.reader].append(_Said(seen.id, seen.kind, seen.text))
+        readers[seen.job, seen.reader].append(_Said(seen.id, seen.kind, seen.text, seen.parts))
 
     findings = list(_keys(history.of(Accepted)))
     for job, entry in accepted.items():
@@ -132,6 +135,11 @@ def _reader(
         yield Finding(Kind.GAP, job, f"{reader} never saw the end")
         return
     yield from _one_end(job, reader, events, finals[0])
+    if finals[0].message is not None:
+        told = message_of(Event(e.kind, {"parts": e.parts}, e.id) for e in events)
+        if told != finals[0].message:
+            detail = f"{reader}: parts of {_short(str(told))} instead of {finals[0].message}"
+            yield Finding(Kind.GAP, job, detail)
     if log is None:
         return
     yield from _same(job, reader, _text(events), _text(log))

@@ -1,6 +1,7 @@
 """Texts that follow a grammar, from an engine host that is killed while it makes them: scenario 18."""
 
 import asyncio
+import copy
 import json
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.history import Final
 from tests.chaos.load import Load, Mix
 from tests.chaos.site import MODEL, Late, Site, until
-from tests.tiny_models import LLAMA, save_causal
+from tests.tiny_models import CHAT_TEMPLATE, LLAMA, byte_level_tokenizer, save_causal
 
 TOGETHER = 8
 """Jobs that run side by side."""
@@ -30,6 +31,34 @@ SCHEMA: dict[str, Any] = {
     "required": ["name", "kind", "legs", "seen", "note"],
     "additionalProperties": False,
 }
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "note",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "kind": {"enum": ["fox", "lazy dog", "naïve café 🎉"]},
+                    "legs": {
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 0, "maximum": 99},
+                        "maxItems": 4,
+                    },
+                    "why": {"type": "string", "maxLength": 12},
+                },
+                "required": ["kind", "legs", "why"],
+                "additionalProperties": False,
+            },
+        },
+    }
+]
+ANSWER = (
+    r"<think>\n[a-z ]{4,12}\n</think>\n\n[A-Z][a-z]{3,8}[.!]\n"
+    r'(<tool_call>\n\{"name": "note", "arguments": \{"why": "[a-zé🎉]{2,9}"\}\}\n</tool_call>\n){1,2}'
+)
+"""What a model might say that is free to call tools: thoughts, content, calls."""
+TEMPLATE = "{% for tool in tools %}{{ tool.function.name }} {% endfor %}" + CHAT_TEMPLATE
 CATALOGUE = """
 models:
   {model}:
@@ -45,49 +74,75 @@ models:
 
 
 async def held_texts(arena: Arena) -> None:
-    """18: seeded JSON, followed by readers that are cut; kill -9 of the host at random tokens.
+    """18: seeded JSON, then seeded calls of tools, followed by readers that are cut; kill -9 of the host at
+    random tokens.
 
-    Every text equals that of the same job undisturbed, and the schema holds for it.
+    Every text and message equals that of the same job undisturbed, what readers have followed adds up to
+    each part of the message, and every schema holds.
     """
-    folder = save_causal(arena.folder / "model", **LLAMA)
+    tokenizer = copy.deepcopy(byte_level_tokenizer())
+    tokenizer.chat_template = TEMPLATE
+    folder = save_causal(arena.folder / "model", tokenizer=tokenizer, **LLAMA)
     catalogue = CATALOGUE.format(model=MODEL, path=folder, together=TOGETHER)
     site = await arena.open(catalogue, workers=1)
+    kills = arena.size.faults - arena.size.faults // 2
     async with arena.crowd(Mix(0, readers=1.0, cancels=0.0)) as crowd:
-        undisturbed = await _texts(arena, crowd, "undisturbed", range(arena.size.n))
-        disturbed: list[str] = []
-        for first in range(0, arena.size.n, TOGETHER):
-            seeds = range(first, min(first + TOGETHER, arena.size.n))
-            batch = asyncio.create_task(_texts(arena, crowd, "disturbed", seeds))
-            for _ in range(KILLS):
-                if arena.faults < arena.size.faults:
-                    await _kill_at_a_token(arena, site)
-            disturbed += await batch
-        again = [final for final in arena.history.of(Final) if final.attempt > 1]
+        await _compare(arena, crowd, site, "JSON", kills)
+        await _compare(arena, crowd, site, "tool calls", arena.size.faults)
     arena.jobs += crowd.accepted
-    differing = sum(one != other for one, other in zip(undisturbed, disturbed, strict=True))
-    invalid = sum(not _valid(text) for text in (*undisturbed, *disturbed))
+
+
+async def _compare(arena: Arena, crowd: Load, site: Site, name: str, kills: int) -> None:
+    """The jobs of one kind without and with kills, until there were so many in all."""
+    before, seen = arena.faults, len(arena.history.of(Final))
+    undisturbed = await _ends(arena, crowd, name, range(arena.size.n))
+    disturbed: list[Final] = []
+    for first in range(0, arena.size.n, TOGETHER):
+        seeds = range(first, min(first + TOGETHER, arena.size.n))
+        batch = asyncio.create_task(_ends(arena, crowd, name, seeds))
+        for _ in range(KILLS):
+            if arena.faults < kills:
+                await _kill_at_a_token(arena, site)
+        disturbed += await batch
+    again = [final for final in arena.history.of(Final)[seen:] if final.attempt > 1]
+    pairs = zip(undisturbed, disturbed, strict=True)
+    differing = sum((a.text, a.message) != (b.text, b.message) for a, b in pairs)
+    invalid = sum(not _valid(final) for final in (*undisturbed, *disturbed))
+    hit = arena.faults - before
     arena.note(
-        f"n {arena.size.n}, kills {arena.faults}, jobs that were begun again {len(again)},"
-        f" texts that differ from the undisturbed {differing}, texts that break the schema {invalid}"
+        f"{name}: n {arena.size.n}, kills {hit}, jobs begun again {len(again)}, cuts of readers {crowd.cuts},"
+        f" texts that differ from the undisturbed {differing}, that break their schema {invalid}"
     )
-    arena.require(not differing, f"{differing} texts differ from those of undisturbed runs")
-    arena.require(not invalid, f"{invalid} texts break the schema")
-    arena.require(again or not arena.faults, "no job was hit by a kill")
+    arena.require(not differing, f"{name}: {differing} texts differ from those of undisturbed runs")
+    arena.require(not invalid, f"{name}: {invalid} texts break their schema")
+    arena.require(again or not hit, f"{name}: no job was hit by a kill")
 
 
-async def _texts(arena: Arena, crowd: Load, name: str, seeds: range) -> list[str]:
+async def _ends(arena: Arena, crowd: Load, name: str, seeds: range) -> list[Final]:
     gate = asyncio.Semaphore(TOGETHER)
 
-    async def one(seed: int) -> str:
-        params = {"grammar": {"json_schema": SCHEMA}, "temperature": 1.0, "seed": seed}
-        body = {"model": MODEL, "input": f"Animal {seed}: ", "params": params}
+    async def one(seed: int) -> Final:
+        key = f"{name}-{arena.draw.getrandbits(64)}-{seed}"
         async with gate:
-            final = await crowd.visit(body, f"{name}-{arena.draw.getrandbits(64)}-{seed}")
+            final = await crowd.visit(_body(name, seed), key)
         assert final is not None, "these jobs have time"
         arena.require(final.status == "succeeded", f"{name} {seed}: {final.status} {final.code}")
-        return final.text or ""
+        return final
 
     return list(await asyncio.gather(*map(one, seeds)))
+
+
+def _body(name: str, seed: int) -> dict[str, Any]:
+    params: dict[str, Any] = {"temperature": 1.0, "seed": seed}
+    if name == "JSON":
+        params["grammar"] = {"json_schema": SCHEMA}
+        return {"model": MODEL, "input": f"Animal {seed}: ", "params": params}
+    chat: dict[str, Any] = {"messages": [{"role": "user", "content": f"{seed}?"}], "tools": TOOLS}
+    if seed % 2:
+        params["grammar"] = {"regex": ANSWER}
+    else:
+        chat |= {"tool_choice": "required", "parallel_tool_calls": False}
+    return {"model": MODEL, "input": chat, "params": params}
 
 
 async def _kill_at_a_token(arena: Arena, site: Site) -> None:
@@ -117,9 +172,16 @@ def _events(site: Site) -> int:
     return sum(redis.xlen(site.store.keys("log", job)) for job in site.running())
 
 
-def _valid(text: str) -> bool:
+def _valid(final: Final) -> bool:
     try:
-        jsonschema.validate(json.loads(text), SCHEMA)
+        if final.message is None:
+            jsonschema.validate(json.loads(final.text or ""), SCHEMA)
+            return True
+        calls = [call["function"] for call in final.message.get("tool_calls", ())]
+        for call in calls:
+            arguments = json.loads(call["arguments"])
+            if "reasoning_content" not in final.message:
+                jsonschema.validate(arguments, TOOLS[0]["function"]["parameters"])
     except (ValueError, jsonschema.ValidationError):
         return False
-    return True
+    return bool(calls)

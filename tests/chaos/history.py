@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,7 +31,9 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Seen(msgspec.Struct, tag=True, frozen=True):
-    """One event as one reader got it on one of its connections. A `done` has its status as text."""
+    """One event as one reader got it on one of its connections. A `done` has its status as text, a piece of
+    a chat's answer the `parts` that it adds to.
+    """
 
     at: float
     job: str
@@ -40,10 +42,11 @@ class Seen(msgspec.Struct, tag=True, frozen=True):
     id: str
     kind: str
     text: str = ""
+    parts: list[dict[str, Any]] = []
 
 
 class Final(msgspec.Struct, tag=True, frozen=True):
-    """A job's document when it was last asked for. Times are Unix seconds."""
+    """A job's document when it was last asked for. Times are Unix seconds. `message`: of a chat."""
 
     at: float
     job: str
@@ -54,6 +57,7 @@ class Final(msgspec.Struct, tag=True, frozen=True):
     created: float = 0.0
     started: float = 0.0
     finished: float = 0.0
+    message: dict[str, Any] | None = None
 
 
 class Logged(msgspec.Struct, tag=True, frozen=True):

@@ -232,7 +232,8 @@ def _seen(job: str, reader: str, connection: int, event: Any) -> Seen:
     text = data.get("text", "") if event.event == "token" else ""
     if event.event == "done":
         text = data["status"]
-    return Seen(time.time(), job, reader, connection, event.id, event.event, text)
+    parts = data.get("parts") or []
+    return Seen(time.time(), job, reader, connection, event.id, event.event, text, parts)
 
 
 def _final(document: Mapping[str, Any]) -> Final:
@@ -247,6 +248,7 @@ def _final(document: Mapping[str, Any]) -> Final:
         created=_moment(document["created_at"]),
         started=_moment(document["started_at"]),
         finished=_moment(document["finished_at"]),
+        message=output.get("message") if isinstance(output, dict) else None,
     )
 
 

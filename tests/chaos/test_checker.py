@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.chaos.checker import Finding, Kind, check
 from tests.chaos.history import Accepted, Entry, Final, History, Logged, Seen
@@ -211,3 +212,18 @@ def test_a_history_says_the_same_after_a_round_trip_through_a_file(
     again = History.load(tmp_path / "h.jsonl")
     assert list(again) == list(history)
     assert check(again) == check(history) != []
+
+
+@pytest.mark.parametrize("lost", [None, 0, 1])
+def test_the_parts_that_a_reader_got_are_those_of_the_message(lost: int | None) -> None:
+    parts = [[{"type": "content", "text": text}] for text in ("one ", "two three ")]
+    entries = story()
+    tokens = [n for n, entry in enumerate(entries) if getattr(entry, "kind", "") == "token"]
+    for place, added in zip(tokens, parts, strict=False):
+        entries[place] = structs.replace(entries[place], parts=added)
+    if lost is not None:
+        entries[tokens[lost]] = structs.replace(entries[tokens[lost]], parts=[])
+    message = {"role": "assistant", "content": TEXT}
+    entries = [structs.replace(e, message=message) if isinstance(e, Final) else e for e in entries]
+
+    assert found(entries) == (set() if lost is None else {Kind.GAP})

@@ -92,7 +92,8 @@ class Piece(msgspec.Struct, frozen=True):
     Other engines: `output` is any JSON value, `text` is empty.
     Of a job with several texts `choice` says which one it is a piece of. Of a text that answers a chat,
     `parts` is what the piece adds to the parts of the message, perhaps nothing, and the last piece may have
-    no text; None for any other text. `finish_reason` where the text of a chat ends with this piece.
+    no text; None for any other text. `logprobs` are those of `token_ids`, as the output has them, where they
+    are wanted; None where they are not. `finish_reason` where the text of a chat ends with this piece.
     """
 
     id: str
@@ -102,10 +103,11 @@ class Piece(msgspec.Struct, frozen=True):
     choice: int = 0
     parts: tuple[Part, ...] | None = None
     finish_reason: str = ""
+    logprobs: tuple[dict[str, Any], ...] | None = None
 
     @property
     def of_text(self) -> bool:
-        return bool(self.text) or self.parts is not None
+        return bool(self.text) or self.parts is not None or self.logprobs is not None
 
 
 class Finished(msgspec.Struct, frozen=True):

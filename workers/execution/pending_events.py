@@ -26,6 +26,7 @@ class _Said(msgspec.Struct):
     token_ids: list[int] = []
     parts: list[Part] | None = None
     finish_reason: str = ""
+    logprobs: list[bytes] | None = None
 
 
 class PendingEvents(msgspec.Struct):
@@ -38,13 +39,15 @@ class PendingEvents(msgspec.Struct):
     end: Finish | Requeue | None = None
 
     def add_piece(self, attempt: Attempt, piece: PieceOut) -> None:
-        if piece.text or piece.parts is not None:
+        if piece.of_text:
             said = self.said.setdefault(piece.choice, _Said())
             said.text.append(piece.text)
             said.token_ids += piece.token_ids
             said.finish_reason = piece.finish_reason
             if piece.parts is not None:
                 said.parts = [*(said.parts or ()), *piece.parts]
+            if piece.logprobs is not None:
+                said.logprobs = [*(said.logprobs or ()), *filter(None, (piece.logprobs,))]
         else:
             self.add_event(attempt, "output", piece.output)
 
@@ -76,6 +79,8 @@ class PendingEvents(msgspec.Struct):
                 data["choice"] = choice
             if said.parts is not None:
                 data["parts"] = merged(said.parts)
+            if said.logprobs is not None:
+                data["logprobs"] = msgspec.Raw(b"[" + b",".join(said.logprobs) + b"]")
             if said.finish_reason:
                 data["finish_reason"] = said.finish_reason
             attempt.indexes[choice] = index + max(1, len(said.token_ids))

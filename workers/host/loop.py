@@ -224,7 +224,8 @@ class Loop:
     def _piece(self, piece: Piece, job: _Job) -> PieceOut:
         if piece.of_text:
             try:
-                job.said += len(piece.text.encode())
+                logprobs = None if piece.logprobs is None else to_json(piece.logprobs)[1:-1]
+                job.said += len(piece.text.encode()) + len(logprobs or b"")
                 said = PieceOut(
                     piece.id,
                     piece.text,
@@ -232,6 +233,7 @@ class Loop:
                     choice=index(piece.choice),
                     parts=piece.parts,
                     finish_reason=piece.finish_reason,
+                    logprobs=logprobs,
                 )
             except (TypeError, UnicodeEncodeError) as error:
                 raise BadOutput(f"The engine's text cannot be sent: {error}") from None

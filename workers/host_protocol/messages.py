@@ -95,7 +95,7 @@ class Lost(msgspec.Struct, tag=True, frozen=True):
 class PieceOut(msgspec.Struct, frozen=True, array_like=True):
     """A piece of one attempt: text with its token ids, or another engine's output as JSON.
 
-    `choice`, `parts`, `finish_reason`: see `Piece`.
+    `choice`, `parts`, `finish_reason`: see `Piece`. `logprobs`: rows as JSON, separated by commas.
     """
 
     ticket: str
@@ -105,6 +105,11 @@ class PieceOut(msgspec.Struct, frozen=True, array_like=True):
     choice: int = 0
     parts: tuple[Part, ...] | None = None
     finish_reason: str = ""
+    logprobs: bytes | None = None
+
+    @property
+    def of_text(self) -> bool:
+        return bool(self.text) or self.parts is not None or self.logprobs is not None
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

@@ -81,14 +81,10 @@ class EventLog:
         except RedisError as error:
             raise StoreUnavailable("Redis did not answer. Try again in a moment.") from error
         if not output:
-            return [_token("", 0)]
+            return [_token("", 0, {})]
         told = msgspec.json.decode(output)
         choices = enumerate(told.get("choices") or [told])
-        return [
-            _token(one["text"], choice, one.get("message"), one.get("finish_reason"))
-            for choice, one in choices
-            if one["text"]
-        ]
+        return [_token(one["text"], choice, one) for choice, one in choices if one["text"]]
 
     @staticmethod
     def _ask(pipe: Any) -> Any:
@@ -101,15 +97,18 @@ class EventLog:
 _HEAD = ("head", "unlogged")
 
 
-def _token(
-    text: str, choice: int, message: Mapping[str, Any] | None = None, reason: str | None = None
-) -> bytes:
-    """The data of the event that brings all of a text, and of the message that it is."""
+def _token(text: str, choice: int, output: Mapping[str, Any]) -> bytes:
+    """The data of the event that brings all of a text, and what `output` has of it beside."""
     data: dict[str, Any] = {"text": text, "index": 0}
     if choice:
         data["choice"] = choice
-    if message is not None:
-        data |= {"parts": parts_of(message), "finish_reason": reason}
+    if "message" in output:
+        data |= {
+            "parts": parts_of(output["message"]),
+            "finish_reason": output["finish_reason"],
+        }
+    if "logprobs" in output:
+        data["logprobs"] = output["logprobs"]
     return msgspec.json.encode(data)
 
 

@@ -174,6 +174,53 @@ def test_the_parts_of_a_message_are_told_as_they_come() -> None:
     assert [choice["finish_reason"] for choice in end] == [None, "tool_calls", "stop"]
 
 
+ROWS = [
+    {"token": token, "token_id": n, "logprob": -0.5, "top": [{"token": token, "logprob": -0.5}]}
+    for n, token in enumerate(("H", "i", "!"))
+]
+
+
+def scored(*rows: dict[str, Any]) -> dict[str, Any]:
+    job = succeeded("Hi!")
+    return {**job, "output": {**job["output"], "logprobs": list(rows)}}
+
+
+@pytest.mark.parametrize("told", [0, 2, 3])
+def test_each_chunk_of_a_chat_has_the_log_probabilities_of_its_tokens(told: int) -> None:
+    stream = ChatChunks(HEAD, 1, tells_usage=False)
+    part = {"type": "content", "text": "H"}
+    events = [token("H", parts=[part], logprobs=ROWS[:1]), token("i", parts=[], logprobs=ROWS[1:2])]
+    events += [token("!", logprobs=ROWS[2:])]
+
+    body = b"".join(stream.frame(event) or b"" for event in events[:told])
+    found = [chunk["choices"][0] for chunk in chunks(body + stream.finish(scored(*ROWS)))]
+
+    rows = [row for choice in found if choice["logprobs"] for row in choice["logprobs"]["content"]]
+    assert [row["token"] for row in rows] == ["H", "i", "!"]
+    assert rows[0] == {
+        "token": "H",
+        "bytes": [72],
+        "logprob": -0.5,
+        "top_logprobs": [{"token": "H", "bytes": [72], "logprob": -0.5}],
+    }
+    assert (found[-1]["logprobs"] is None) == (told == 3)
+    assert [choice["delta"] for choice in found[:2]][: min(told, 2)] == [{"content": "H"}, {}][
+        :told
+    ]
+
+
+def test_each_chunk_of_a_completion_has_the_log_probabilities_of_its_tokens() -> None:
+    stream = CompletionChunks(HEAD, 1, tells_usage=False)
+    events = [token("Hi", logprobs=ROWS[:2])]
+
+    body = b"".join(stream.frame(event) or b"" for event in events)
+    first, last = (chunk["choices"][0] for chunk in chunks(body + stream.finish(scored(*ROWS))))
+
+    assert first["text"] == "Hi"
+    assert (first["logprobs"]["tokens"], first["logprobs"]["text_offset"]) == (["H", "i"], [0, 1])
+    assert (last["logprobs"]["tokens"], last["logprobs"]["text_offset"]) == (["!"], [2])
+
+
 def test_without_parts_an_answer_that_may_call_tools_is_told_when_it_is_complete() -> None:
     stream = ChatChunks(HEAD, 1, tells_usage=False, may_call=True)
     calls = [

@@ -268,6 +268,24 @@ def test_followers_are_told_the_parts_of_a_message(store: JobStore) -> None:
     assert store.streamed(leader.id) == store.streamed(late.id)
 
 
+def test_followers_are_told_log_probabilities_as_they_are(store: JobStore) -> None:
+    """An empty list stays one."""
+    ask(store)
+    [held] = claim(store)
+    told = [
+        json.dumps({"text": text, "index": n, "logprobs": [{"logprob": -0.25, "top": []}]}).encode()
+        for n, text in enumerate("ab")
+    ]
+    for seq, data in enumerate(told, 1):
+        store.write([Append(held.id, held.attempt, seq, "token", data, str(seq))])
+    late = ask(store)
+
+    log = EventLog(store.redis, store.keys).read(late.id)
+
+    assert [event.data for event in log if event.kind == "token"] == told
+    assert store.streamed(late.id)[:2] == ("ab", (1, 2))
+
+
 def test_a_repeated_create_of_a_follower_makes_no_second(store: JobStore) -> None:
     ask(store)
     job_id = new_job_id()

@@ -1,11 +1,13 @@
 """What the event writer writes together, what it waits for, and what it says of it."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from shared.domain.errors import StoreUnavailable
+from shared.domain.parts import Content
 from shared.domain.records import Append, Claim, Finish, Write, WriteResult
 from shared.domain.states import JobState
 from tests.conftest import eventually
@@ -103,6 +105,30 @@ def test_what_a_step_brings_leaves_in_one_write(kept: Store, scene: Scene) -> No
     [writes] = kept.calls
     assert [type(write) for write in writes] == [Append, Append, Finish, Finish]
     assert [write.id for write in writes] == 2 * [one.claim.id for one in both]
+
+
+def test_pieces_of_a_chat_that_gather_are_one_event(kept: Store, scene: Scene) -> None:
+    one = attempt(1)
+    said = [
+        PieceOut(one.ticket, "a", (1,), parts=(Content("a"),), logprobs=b'{"logprob":-1}'),
+        PieceOut(one.ticket, "b", (2,), parts=(Content("b"),), logprobs=b'{"logprob":-2}'),
+        PieceOut(one.ticket, "", (3,), parts=(), finish_reason="stop", logprobs=b""),
+        PieceOut(one.ticket, "x", (4,), choice=1, parts=()),
+    ]
+
+    scene.step([(one, piece) for piece in said], [])
+
+    [[first, second]] = kept.calls
+    assert isinstance(first, Append) and isinstance(second, Append)
+    assert json.loads(first.data) == {
+        "text": "ab",
+        "index": 0,
+        "parts": [{"type": "content", "text": "ab"}],
+        "logprobs": [{"logprob": -1}, {"logprob": -2}],
+        "finish_reason": "stop",
+    }
+    assert json.loads(second.data) == {"text": "x", "index": 0, "choice": 1, "parts": []}
+    assert (first.tokens, second.tokens) == ("1,2,3", "4")
 
 
 def test_who_brings_a_step_writes_it(kept: Store, scene: Scene) -> None:

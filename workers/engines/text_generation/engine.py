@@ -271,7 +271,7 @@ class TextGeneration:
         self._tell(sequence, turn.said, step, turn.reason)
 
     def _tell(self, sequence: Sequence, said: Said, step: Step, reason: str | None) -> None:
-        if (piece := piece_of(sequence, said, reason or "")) is not None:
+        if (piece := piece_of(sequence, said, self._name, reason or "")) is not None:
             step.pieces.append(piece)
         if reason is not None:
             self._finish(sequence, reason, step)

@@ -24,9 +24,13 @@ def namer(vocabulary: Vocabulary) -> Name:
     return name
 
 
-def to_json(scores: Iterable[Score], name: Name, *, alone: bool) -> list[dict[str, Any]]:
-    """The output's `logprobs`: an entry a token. `alone`: the first one begins a text, see `Sequence`."""
-    return [_entry(score, name, alone and number == 0) for number, score in enumerate(scores)]
+def to_json(
+    scores: Iterable[Score], name: Name, *, alone: bool, start: int = 0
+) -> list[dict[str, Any]]:
+    """The output's `logprobs`: an entry a token, `start` of them being told already. `alone`: the text is one
+    of its own, see `Sequence`.
+    """
+    return [_entry(score, name, alone and n == 0) for n, score in enumerate(scores, start)]
 
 
 def _entry(score: Score, name: Name, first: bool) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence as Items
 from itertools import zip_longest
+from typing import Any
 
 from shared.domain.events import Prefix
-from shared.domain.parts import merged
+from shared.domain.parts import Part, merged
 from workers.engines.base import Piece, Work
 from workers.engines.texts.detokenizer import Chunk, Detokenizer, joined
+from workers.engines.texts.logprobs import Name, to_json
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 
@@ -34,30 +36,43 @@ def read_as_messages(
             sequence.ended = begun.finish_reason
 
 
-def piece_of(sequence: Sequence, said: Chunk, reason: str = "") -> Piece | None:
+def piece_of(sequence: Sequence, said: Chunk, name: Name, reason: str = "") -> Piece | None:
     """Take down what a text has said, and with a `reason` that it has ended; the piece with which readers are
-    told, None where there is nothing to tell.
+    told, None where there is nothing to tell. `name` spells tokens.
     """
     if said.text:
         sequence.text.append(said.text)
-    reader = sequence.reader
-    if reader is None:
-        if not said.text:
-            return None
-        return Piece(sequence.job, said.text, said.token_ids, choice=sequence.choice)
-    parts = reader.feed(said.text, said.spelled)
-    if reason:
-        parts = merged([*parts, *reader.end()])
-    if not said.text and not parts:
+    parts = _parts(sequence, said, ended=bool(reason))
+    logprobs = _logprobs(sequence, said, name)
+    if not (said.text or parts or logprobs):
         return None
     return Piece(
         sequence.job,
         said.text,
         said.token_ids,
         choice=sequence.choice,
-        parts=tuple(parts),
-        finish_reason=reason,
+        parts=parts,
+        logprobs=logprobs,
+        finish_reason=reason if parts is not None else "",
     )
+
+
+def _parts(sequence: Sequence, said: Chunk, *, ended: bool) -> tuple[Part, ...] | None:
+    reader = sequence.reader
+    if reader is None:
+        return None
+    parts = reader.feed(said.text, said.spelled)
+    return tuple(merged([*parts, *reader.end()]) if ended else parts)
+
+
+def _logprobs(sequence: Sequence, said: Chunk, name: Name) -> tuple[dict[str, Any], ...] | None:
+    """Those of the tokens that are told, where they are wanted."""
+    if sequence.sampling.logprobs is None:
+        return None
+    start = sequence.told
+    sequence.told += len(said.token_ids)
+    scores = sequence.scores[start : sequence.told]
+    return tuple(to_json(scores, name, alone=sequence.alone, start=start))
 
 
 def _spelled(detokenizer: Detokenizer, begun: Prefix) -> str:

@@ -68,9 +68,12 @@ class Sequence:
     """Where its text follows a grammar: `workers.engines.text_generation.grammar.matchers.Matcher`."""
     reader: MessageReader | None = None
     """Where it answers a chat: reads it as a message."""
+    told: int = 0
+    """Of how many of its tokens readers were told."""
 
     def __post_init__(self) -> None:
         self.job = self.job or self.id
+        self.told = self.generated
 
     @property
     def generated(self) -> int:

@@ -326,7 +326,7 @@ class Vllm:
         if not said.text and not reason:
             return
         text.said.clear()
-        if (piece := piece_of(text.sequence, said, reason)) is not None:
+        if (piece := piece_of(text.sequence, said, self._name, reason)) is not None:
             step.pieces.append(piece)
 
     def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:

@@ -93,15 +93,27 @@ flights = lazy(function()
     end
   end
 
-  -- Give a new follower what the leader has said so far, each of its texts in one event.
-  local function catch_up(job, leader)
-    local said, choices, others = {}, {}, {}
-    for _, entry in ipairs(redis.call('XRANGE', key.log(leader.id), '-', '+')) do
+  -- What a job has told since its last reset, an event each, as {kind, data, tokens}.
+  local function told_by(id)
+    local told = {}
+    for _, entry in ipairs(redis.call('XRANGE', key.log(id), '-', '+')) do
       local event = entry[2]
       if event[2] == 'reset' then
-        said, choices, others = {}, {}, {}
-      elseif event[2] == 'token' then
-        local data = cjson.decode(event[4])
+        told = {}
+      elseif event[2] == 'token' or event[2] == 'output' then
+        told[#told + 1] = {event[2], event[4], event[6]}
+      end
+    end
+    return told
+  end
+
+  -- One event of each text, or nil where one has log-probabilities: their empty lists would not outlive cjson.
+  local function told_in_few(told)
+    local said, choices, few = {}, {}, {}
+    for _, event in ipairs(told) do
+      if event[1] == 'token' then
+        local data = cjson.decode(event[2])
+        if data.logprobs then return nil end
         local choice = data.choice or 0
         if not said[choice] then
           said[choice] = {texts = {}, tokens = {}}
@@ -109,26 +121,35 @@ flights = lazy(function()
         end
         local one = said[choice]
         one.texts[#one.texts + 1] = data.text
-        one.tokens[#one.tokens + 1] = event[6]
+        one.tokens[#one.tokens + 1] = event[3]
         if data.parts then
           one.parts = one.parts or {}
           for _, part in ipairs(data.parts) do add_part(one.parts, part) end
         end
         one.finish_reason = data.finish_reason
-      elseif event[2] == 'output' then
-        others[#others + 1] = event[4]
       end
     end
     for _, choice in ipairs(choices) do
-      local data = '{"text":' .. cjson.encode(table.concat(said[choice].texts)) .. ',"index":0'
+      local one = said[choice]
+      local data = '{"text":' .. cjson.encode(table.concat(one.texts)) .. ',"index":0'
       if choice > 0 then data = data .. ',"choice":' .. int(choice) end
-      local parts, reason = said[choice].parts, said[choice].finish_reason
       -- cjson takes an empty list for an object.
-      if parts then data = data .. ',"parts":' .. (#parts > 0 and cjson.encode(parts) or '[]') end
-      if reason then data = data .. ',"finish_reason":' .. cjson.encode(reason) end
-      log(job, 0, next_seq(job), 'token', data .. '}', table.concat(said[choice].tokens, ','))
+      if one.parts then data = data .. ',"parts":' .. (#one.parts > 0 and cjson.encode(one.parts) or '[]') end
+      if one.finish_reason then data = data .. ',"finish_reason":' .. cjson.encode(one.finish_reason) end
+      few[#few + 1] = {'token', data .. '}', table.concat(one.tokens, ',')}
     end
-    for _, data in ipairs(others) do log(job, 0, next_seq(job), 'output', data) end
+    for _, event in ipairs(told) do
+      if event[1] == 'output' then few[#few + 1] = event end
+    end
+    return few
+  end
+
+  -- Give a new follower what the leader has said so far.
+  local function catch_up(job, leader)
+    local told = told_by(leader.id)
+    for _, event in ipairs(told_in_few(told) or told) do
+      log(job, 0, next_seq(job), event[1], event[2], event[3])
+    end
   end
 
   local function join(job, flight, leader, ttl)

@@ -185,10 +185,14 @@ def test_log_probabilities_are_the_models_own(packed: TextGeneration) -> None:
     whole = drive(packed, [asked])
 
     entries = only(whole)["logprobs"]
+    assert [row for piece in whole.pieces["a"] for row in piece.logprobs or ()] == entries
     assert "".join(entry["token"] for entry in entries) == only(whole)["text"]
     assert any(entry["token_id"] not in [t["token_id"] for t in entry["top"]] for entry in entries)
-    again = only(drive(packed, [resumed(asked, whole.pieces["a"][:1])]))
+    ran = drive(packed, [resumed(asked, whole.pieces["a"][:1])])
+    again = only(ran)
     assert [e["token_id"] for e in again["logprobs"]] == [e["token_id"] for e in entries]
+    rest = [row for piece in ran.pieces["a"] for row in piece.logprobs or ()]
+    assert rest == again["logprobs"][len(whole.pieces["a"][0].token_ids) :]
 
 
 def test_a_stop_string_ends_a_held_text(packed: TextGeneration) -> None:
