@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.engines.driving import Driven, Failed, drive
 from bench.engines.generating import THREADS
+from bench.engines.hostile import refusals
 from bench.engines.llama import SEED
 from bench.engines.plan import Plan
 from bench.engines.result import Part, Ratio, Series, common
@@ -20,7 +22,7 @@ from shared.domain.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.loading.vocabulary import byte_level_alphabet
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.grammar.masks import unpacked
+from workers.engines.text_generation.grammar.masks import spare_threads, unpacked
 from workers.engines.text_generation.grammar.matchers import Grammars, Matcher
 
 STREAMS = 32
@@ -30,6 +32,8 @@ PROPERTIES = 200
 FIRSTS = 16
 """Times to a first token in a round."""
 STEPS = 64
+BESIDE = torch.device("cuda")
+"""Masks alone are made as beside a model that leaves the processor alone."""
 END = "<|end|>"
 ENDLESS: dict[str, Any] = {
     "json_schema": {
@@ -196,6 +200,7 @@ def grammar(plan: Plan, scratch: Path) -> Part:
                 [float(np.median(unpacking))],
                 digits=2,
             ),
+            *refusals(max(3, plan.rounds)),
         ],
         ratios=[
             Ratio("tokens/s: 31 plain and 1 held / 32 plain", "≥ 0.97", common(rates[1], rates[0])),
@@ -205,6 +210,8 @@ def grammar(plan: Plan, scratch: Path) -> Part:
         settings=[
             f"{plan.clock_tokens // 3} tokens a stream, {VOCABULARY} tokens of vocabulary, {THREADS} thread",
             "goals: compile ≤ 30 ms once, 0 when known; first token + ≤ 3 ms; masks of a step ≤ 4 ms",
+            "goal of refusals: < 50 ms each",
+            f"masks alone on {spare_threads(BESIDE)} threads",
         ],
     )
 
@@ -226,10 +233,15 @@ def _masks() -> tuple[list[float], list[float]]:
     chance = random.Random(SEED)
     found, spread = [], []
 
+    def write_one(number: int) -> None:
+        matcher = matchers[number]
+        assert isinstance(matcher, Matcher)
+        matcher.write_mask(words[number])
+
+    pool = ThreadPoolExecutor(spare_threads(BESIDE))
+
     def write() -> None:
-        for mask, matcher in zip(words, matchers, strict=True):
-            assert isinstance(matcher, Matcher)
-            matcher.write_mask(mask)
+        list(pool.map(write_one, range(STREAMS)))
 
     for _ in range(STEPS):
         found.append(_timed(write))

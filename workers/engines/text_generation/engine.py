@@ -23,7 +23,7 @@ from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import auto_model_of
 from workers.engines.text_generation.forward.runner import Runner
-from workers.engines.text_generation.grammar.masks import Masks
+from workers.engines.text_generation.grammar.masks import Masks, spare_threads
 from workers.engines.text_generation.grammar.matchers import Grammars
 from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
@@ -95,9 +95,8 @@ class TextGeneration:
         detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(detokenizer.vocabulary)
         self._grammars = Grammars(tokenizer, vocabulary, ends)
-        self._masks = Masks(self._grammars.words)
+        self._masks = Masks(self._grammars.words, spare_threads(placement.device))
         self._replies = Replies(tokenizer, detokenizer.vocabulary)
-        self._detokenizer = detokenizer
         self._listener = Listener(detokenizer)
         validator = InputValidator(
             tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
@@ -186,7 +185,7 @@ class TextGeneration:
         for sequence in sequences:
             said = sequence.tokens[sequence.prompt_length :]
             sequence.matcher = self._grammars.matcher(grammar, said, sequence.ends)
-        read_as_messages(sequences, self._replies, work, prompt, self._detokenizer)
+        read_as_messages(sequences, self._replies, work, prompt, self._listener.detokenizer)
         self._jobs[work.id] = Choices(sequences)
         for sequence in sequences:
             self._sequences[sequence.id] = sequence

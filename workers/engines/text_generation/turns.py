@@ -36,7 +36,7 @@ class Listener:
     """Turns tokens into turns."""
 
     def __init__(self, detokenizer: Detokenizer) -> None:
-        self._detokenizer = detokenizer
+        self.detokenizer = detokenizer
 
     def turns(self, rows: Items[Row], chosen: Chosen) -> Iterator[Turn]:
         """One for each sequence in this step that had logits; its rows stand side by side, in order."""
@@ -74,7 +74,7 @@ class Listener:
     def _dead_end(self, turn: Turn) -> Turn:
         """Its grammar knows no way on: the text is complete, or ends as it is."""
         sequence = turn.sequence
-        heard = self._detokenizer.flush(turn.spoken, sequence.heeded)
+        heard = self.detokenizer.flush(turn.spoken, sequence.heeded)
         complete = sequence.matcher is not None and sequence.matcher.complete
         reason = "stop" if complete or heard.stopped else "grammar"
         said = joined((turn.said, heard.chunk))
@@ -85,15 +85,15 @@ class Listener:
         sequence, spoken = turn.sequence, turn.spoken
         stops = sequence.heeded_behind(sequence.generated + len(turn.tokens))
         if token in sequence.ends:
-            heard = self._detokenizer.flush(spoken, stops, end=token)
+            heard = self.detokenizer.flush(spoken, stops, end=token)
             said = joined((turn.said, heard.chunk))
             return replace(turn, spoken=heard.spoken, said=said, reason="stop")
-        heard = self._detokenizer.push(spoken, token, stops)
+        heard = self.detokenizer.push(spoken, token, stops)
         said, stopped = joined((turn.said, heard.chunk)), heard.stopped
         tokens = (*turn.tokens, token)
         full = sequence.generated + len(tokens) >= sequence.max_new_tokens
         if full and not stopped:
-            heard = self._detokenizer.flush(heard.spoken, stops)
+            heard = self.detokenizer.flush(heard.spoken, stops)
             said, stopped = joined((said, heard.chunk)), heard.stopped
         reason = "stop" if stopped else "length" if full else None
         scores = (*turn.scores, *score)

@@ -251,8 +251,8 @@ class Detokenizer:
         if (found := first_stop(spelled, with_specials)) is not None:
             ends.append(known + _shown_before(withheld, found - known_spelled))
         if found_ends := [end for end in ends if end is not None]:
-            # What an earlier attempt has streamed stays, even where a stop string begins in it. The cut
-            # text comes with all its tokens, so that a resumed attempt sees the stop string in them.
+            # What was streamed stays, even where a stop string begins in it. The cut text comes with all
+            # its tokens, so that a resumed attempt sees the stop string in them.
             ids = joined(withheld).token_ids
             cut = text[known : max(known, min(found_ends))]
             if self._cut(cut, ids):
@@ -297,5 +297,5 @@ def _end(text: str, count: int) -> str:
 def joined(chunks: Items[Chunk]) -> Chunk:
     """Several chunks as one."""
     ids = tuple(token for chunk in chunks for token in chunk.token_ids)
-    text = "".join(chunk.text for chunk in chunks)
-    return Chunk(ids, text, "".join(chunk.spelled for chunk in chunks))
+    texts, spelled = (chunk.text for chunk in chunks), (chunk.spelled for chunk in chunks)
+    return Chunk(ids, "".join(texts), "".join(spelled))

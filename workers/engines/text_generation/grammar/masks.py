@@ -3,16 +3,22 @@
 A mask is int32 words, token t being bit t % 32 of word t // 32, as llguidance writes them.
 """
 
+import os
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.grammar.matchers import Matcher
+from workers.engines.text_generation.transfer import upload
+
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +30,35 @@ class Allowed:
     masks: torch.Tensor
     places: dict[int, int]
 
-    def additions(self, rows: Items[int], like: torch.Tensor) -> torch.Tensor:
-        """float32 [len(rows), vocabulary of `like`], on its device, to be added to these rows of logits:
-        minus infinity for a token that may not be chosen, else 0. A row without a mask may choose any.
+    def kept(self, rows: Items[int], like: torch.Tensor) -> "Kept | None":
+        """What those of these rows may choose that have a mask, on the device of `like`, whose last dimension
+        is the vocabulary; None where none has one.
         """
-        words = torch.full((len(rows), self.masks.shape[1]), -1, dtype=torch.int32)
-        for number, row in enumerate(rows):
-            if (place := self.places.get(row)) is not None:
-                words[number] = self.masks[place]
-        return unpacked(words.to(like.device, non_blocking=True), like.shape[-1])
+        held = [number for number, row in enumerate(rows) if row in self.places]
+        if not held:
+            return None
+        words = self.masks[[self.places[rows[number]] for number in held]]
+        spread = unpacked(words.to(like.device, non_blocking=True), like.shape[-1])
+        return Kept(upload(held, torch.long, like.device), spread)
 
-    def among(self, rows: Items[int]) -> bool:
-        """Whether any of these rows has a mask."""
-        return any(row in self.places for row in rows)
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`rows`: int64 [held], which rows of scores may not choose every token; `additions`: float32 [held,
+    vocabulary], minus infinity for a token that may not be chosen, else 0.
+    """
+
+    rows: torch.Tensor
+    additions: torch.Tensor
+
+    def apply(self, scores: torch.Tensor) -> torch.Tensor:
+        """Forbid tokens in `scores`, [rows, vocabulary]. Returns bool [held], whether nothing is left; such a
+        row becomes 0 throughout. Rows that may choose any token are not touched.
+        """
+        held = scores[self.rows] + self.additions
+        dead = held.amax(dim=-1) == -torch.inf
+        scores[self.rows] = held.masked_fill_(dead[:, None], 0.0)
+        return dead
 
 
 def unpacked(words: torch.Tensor, width: int) -> torch.Tensor:
@@ -62,11 +84,15 @@ def _table(device: torch.device) -> torch.Tensor:
 
 
 class Masks:
-    """Makes the masks of a step on a thread of its own, while another one runs the model."""
+    """Makes the masks of a step on threads of its own, while another one runs the model.
 
-    def __init__(self, words: int) -> None:
+    `words` is how long a mask is; `threads`, how many make masks at once: what computes them lets others run.
+    """
+
+    def __init__(self, words: int, threads: int = 1) -> None:
         self._words = words
-        self._thread: ThreadPoolExecutor | None = None
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
 
     def begin(self, chunks: Items[Chunk]) -> "Pending | None":
         """Begin with the masks of a step with these chunks; None where no text in it has a grammar."""
@@ -77,31 +103,40 @@ class Masks:
         ]
         if not asking:
             return None
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
-        matchers = [matcher for _, matcher in asking]
-        return Pending([name for name, _ in asking], self._thread.submit(self._make, matchers))
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="masks")
+        masks = np.zeros((len(asking), self._words), dtype=np.int32)
+        shares = [range(n, len(asking), self._threads) for n in range(self._threads)]
+        made = [self._pool.submit(_make, masks, asking, share) for share in shares if share]
+        return Pending([name for name, _ in asking], masks, made)
 
-    def _make(self, matchers: list[Matcher]) -> torch.Tensor:
-        masks = np.zeros((len(matchers), self._words), dtype=np.int32)
-        for mask, matcher in zip(masks, matchers, strict=True):
-            matcher.write_mask(mask)
-        return torch.from_numpy(masks)
+
+def _make(masks: Any, asking: Items[tuple[str, Matcher]], share: Iterable[int]) -> None:
+    for number in share:
+        asking[number][1].write_mask(masks[number])
+
+
+def spare_threads(device: torch.device) -> int:
+    """How many threads may make masks while the model runs on a device."""
+    running = torch.get_num_threads() if device.type == "cpu" else 1
+    return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) - running))
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Masks that are being made, in the order of `names`, which are those of their sequences."""
+    """Masks that are being `made`, int32 [names, words], in the order of `names`, their sequences'."""
 
     names: list[str]
-    made: "Future[torch.Tensor]"
+    masks: Any
+    made: "list[Future[None]]"
 
     def join(self, rows: Items[Row]) -> Allowed:
         """Wait for them. `rows` are those of the logits; the last of a text chooses its next token."""
-        masks = self.made.result()
+        for future in self.made:
+            future.result()
         index = {name: place for place, name in enumerate(self.names)}
         return Allowed(
-            masks,
+            torch.from_numpy(self.masks),
             {
                 number: index[row.sequence.id]
                 for number, row in enumerate(rows)
@@ -111,4 +146,5 @@ class Pending:
 
     def abandon(self) -> None:
         """Wait for them, whatever they are: their matchers are free then."""
-        self.made.exception()
+        for future in self.made:
+            future.exception()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from workers.engines.text_generation.grammar.masks import Allowed
+from workers.engines.text_generation.grammar.masks import Allowed, Kept
 from workers.engines.text_generation.sampling.cuts import Cuts, cut
 from workers.engines.text_generation.sampling.masks import add_bias, forbid
 from workers.engines.text_generation.sampling.scores import as_score, score
@@ -57,12 +57,13 @@ def choose(logits: torch.Tensor, draws: Items[Draw], allowed: Allowed | None = N
             held.append(row)
     for cuts, rows in groups.items():
         at = upload(rows, torch.long, logits.device)
-        kept = allowed.additions(rows, logits) if allowed and allowed.among(rows) else None
+        kept = allowed.kept(rows, logits) if allowed else None
         tokens[at] = _draw(logits[at].double(), [draws[row] for row in rows], cuts, kept)
-    if held and allowed is not None:
+    if held and allowed is not None and (kept := allowed.kept(held, logits)) is not None:
         at = upload(held, torch.long, logits.device)
-        likeliest = logits[at].add_(allowed.additions(held, logits)).max(dim=-1)
-        tokens[at] = torch.where(likeliest.values == -torch.inf, NOTHING, likeliest.indices)
+        left = logits[at]
+        dead = kept.apply(left)
+        tokens[at] = torch.where(dead, NOTHING, left.argmax(dim=-1))
     known = [row for row, draw in enumerate(draws) if draw.known is not None]
     if known:
         fixed = [draws[row].known for row in known]
@@ -85,11 +86,11 @@ def _tokens(found: list[int]) -> list[int | None]:
 
 
 def _draw(
-    scores: torch.Tensor, draws: Items[Draw], cuts: bool, kept: torch.Tensor | None = None
+    scores: torch.Tensor, draws: Items[Draw], cuts: bool, kept: Kept | None = None
 ) -> torch.Tensor:
     """Inverse of the cumulative distribution at `uniform(seed, position)`.
 
-    `scores` is float64 [rows, vocabulary] and is overwritten; `kept` is added to it last, so that a grammar
+    `scores` is float64 [rows, vocabulary] and is overwritten; `kept` is applied to it last, so that a grammar
     has the last word. Returns [rows].
     """
     rules = [draw.sampling for draw in draws]
@@ -102,13 +103,10 @@ def _draw(
         draws,
         lambda rules, row, d: rules.after(row, list(d.tokens), d.prompt_length, d.most),
     )
-    if kept is not None:
-        scores += kept
+    dead = kept.apply(scores) if kept is not None else None
     likeliest = scores.argmax(dim=-1)
-    if kept is not None:
-        dead = scores.amax(dim=-1) == -torch.inf
-        scores[dead] = 0.0
-        likeliest = torch.where(dead, NOTHING, likeliest)
+    if kept is not None and dead is not None:
+        likeliest[kept.rows] = torch.where(dead, NOTHING, likeliest[kept.rows])
     if all(rule.temperature == 0.0 for rule in rules):
         return likeliest
     vocabulary = scores.shape[-1]
