@@ -104,12 +104,18 @@ class CallIds:
     """
 
     def __init__(self, work: Work, prompt: Items[int], choice: int) -> None:
+        self._prompt = prompt
         # The seed of a greedy text is its job's own, and changes nothing.
-        seed = work.seed if work.params.get("temperature") else 0
-        self._of = msgspec.json.encode([list(prompt), seed, choice])
+        self._seed = work.seed if work.params.get("temperature") else 0
+        self._choice = choice
 
     def __call__(self, number: int) -> str:
-        return "call_" + blake2b(self._of + b"%d" % number, digest_size=12).hexdigest()
+        return "call_" + blake2b(self._text + b"%d" % number, digest_size=12).hexdigest()
+
+    @cached_property
+    def _text(self) -> bytes:
+        """What the ids are made of: most texts call nothing, and prompts may be long."""
+        return msgspec.json.encode([list(self._prompt), self._seed, self._choice])
 
 
 def _template(given: Any) -> Template | None:
