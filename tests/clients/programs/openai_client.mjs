@@ -1,6 +1,6 @@
 // Chats, streams, embeddings and refusals with OpenAI's npm client and the AI SDK: URL and TOKEN as arguments.
 import { createOpenAI } from "@ai-sdk/openai";
-import { embedMany, generateText, streamText } from "ai";
+import { embedMany, generateText, jsonSchema, streamText, tool } from "ai";
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 
@@ -38,6 +38,24 @@ const final = await runner.finalChatCompletion();
 assert.deepEqual(final.choices.map((choice) => choice.message.content), [text, text]);
 console.log("chat stream of two choices, put together by the client");
 
+const schema = {
+  type: "object",
+  properties: { city: { enum: ["Oslo", "São Paulo"] } },
+  required: ["city"],
+  additionalProperties: false,
+};
+const tools = [{ type: "function", function: { name: "weather", parameters: schema } }];
+const calling = { model, messages, tools, tool_choice: "required", parallel_tool_calls: false, seed: 5 };
+const called = await client.chat.completions.create(calling);
+const [call] = called.choices[0].message.tool_calls;
+assert.ok(schema.properties.city.enum.includes(JSON.parse(call.function.arguments).city));
+const gathered = await client.chat.completions.stream(calling).finalChatCompletion();
+assert.deepEqual(gathered.choices[0].message.tool_calls.map(({ id, function: f }) => [id, f.name, f.arguments]), [
+  [call.id, "weather", call.function.arguments],
+]);
+assert.equal(gathered.choices[0].finish_reason, "tool_calls");
+console.log("calls of tools, at once and put together by the client");
+
 const vectors = await client.embeddings.create({ model: "all-minilm", input: ["one", "two"] });
 assert.deepEqual(vectors.data.map((one) => one.embedding.length), [384, 384]);
 console.log("embeddings");
@@ -57,6 +75,12 @@ assert.equal((await generateText(asked)).text, text);
 let streamed = "";
 for await (const piece of streamText(asked).textStream) streamed += piece;
 assert.equal(streamed, text);
+const weather = tool({ inputSchema: jsonSchema(schema) });
+const using = { ...asked, model: sdk.chat(model), maxOutputTokens: 120, tools: { weather }, toolChoice: "required", providerOptions: { openai: { parallelToolCalls: false } } };
+const { toolCalls } = await generateText(using);
+assert.ok(toolCalls.length > 0);
+assert.ok(toolCalls.every((one) => schema.properties.city.enum.includes(one.input.city)));
+assert.deepEqual((await streamText(using).toolCalls).map((one) => one.input), toolCalls.map((one) => one.input));
 const { embeddings } = await embedMany({ model: sdk.embedding("all-minilm"), values: ["one", "two"] });
 assert.equal(embeddings[0].length, 384);
 const before = sent;

@@ -4,6 +4,7 @@ Answers are checked against the client's own types (`_strict_response_validation
 """
 
 import base64
+import json
 import struct
 import sys
 from collections.abc import Callable
@@ -93,7 +94,14 @@ scored = chats.create(**SHORT, logprobs=True, top_logprobs=2).choices[0].logprob
 assert scored is not None and scored.content, scored
 assert len(scored.content[0].top_logprobs) == 2
 assert bytes(scored.content[0].bytes or ()).decode() == scored.content[0].token
-print("log-probabilities")
+rows = [
+    row
+    for chunk in chats.create(**SHORT, logprobs=True, top_logprobs=2, stream=True)
+    for choice in chunk.choices
+    for row in (choice.logprobs.content or () if choice.logprobs else ())
+]
+assert [row.token for row in rows] == [row.token for row in scored.content], rows
+print("log-probabilities, at once and streamed")
 
 biased = chats.create(**SHORT, logit_bias={"11": -100}, stop=["zzz"], user="u", store=False)
 assert biased.choices[0].message.content is not None
@@ -114,6 +122,74 @@ held = chats.create(
 )
 assert held.choices[0].message.content in ('{"a":"x"}', '{"a":"y"}'), held
 print("JSON by a schema")
+
+properties = {
+    "city": {"enum": ["Oslo", "São Paulo"]},
+    "days": {"type": "integer", "maximum": 9, "minimum": 1},
+}
+weather = {
+    "type": "object",
+    "properties": properties,
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+calling: dict[str, Any] = {
+    "model": MODEL,
+    "messages": ASK,
+    "seed": 5,
+    "tools": [
+        {"type": "function", "function": {"name": name, "strict": True, "parameters": weather}}
+        for name in ("weather", "forecast")
+    ],
+    "tool_choice": {"type": "function", "function": {"name": "weather"}},
+}
+whole = chats.create(**calling).choices[0]
+assert whole.finish_reason == "tool_calls", whole
+[call] = whole.message.tool_calls or []
+assert call.function.name == "weather" and whole.message.content is None, whole
+assert json.loads(call.function.arguments)["city"] in properties["city"]["enum"], call
+print("a call of a named tool")
+
+deltas = [
+    delta
+    for chunk in chats.create(**calling, stream=True)
+    for delta in chunk.choices[0].delta.tool_calls or ()
+]
+assert [(d.id, d.type, d.function.name) for d in deltas if d.function] == [
+    (call.id, "function", "weather"),
+    *[(None, None, None)] * (len(deltas) - 1),
+]
+pieces = [d.function.arguments for d in deltas if d.function]
+assert "".join(pieces) == call.function.arguments, pieces
+print("its arguments in pieces")
+
+both: dict[str, Any] = {
+    **calling,
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "n": 2,
+    "seed": 8,
+}
+with client.chat.completions.stream(**both) as events:
+    done_calls = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+    final = events.get_final_completion()
+assert [choice.index for choice in final.choices] == [0, 1], final
+for choice in final.choices:
+    assert choice.message.tool_calls, choice
+    for made in choice.message.tool_calls:
+        assert made.function.name in ("weather", "forecast")
+        assert made.function.parsed_arguments["days"] in range(1, 10), made
+        assert any(event.arguments == made.function.arguments for event in done_calls)
+again = [choice.message for choice in chats.create(**both).choices]
+assert [[c.id for c in m.tool_calls or ()] for m in again] == [
+    [c.id for c in choice.message.tool_calls or ()] for choice in final.choices
+]
+print("calls of two choices, put together by the client")
+
+answered = [*ASK, whole.message.model_dump(exclude_none=True)]
+answered.append({"role": "tool", "tool_call_id": call.id, "content": "Rain."})
+assert chats.create(**{**calling, "messages": answered, "tool_choice": "none"}).choices[0].message
+print("a tool's answer")
 
 done = client.completions.create(
     model=MODEL, prompt="The function", max_tokens=8, temperature=0, logprobs=1
@@ -168,6 +244,14 @@ print("refusals, each asked once")
 
 chat = ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key=token, temperature=0, max_tokens=12)
 assert chat.invoke("The function returns").content == text
+caller = ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key=token, seed=5)
+bound = caller.bind_tools(calling["tools"], tool_choice="weather")
+[langchain_call] = bound.invoke("The function returns").tool_calls
+assert langchain_call["args"] == json.loads(call.function.arguments), langchain_call
+gathered = None
+for piece in bound.stream("The function returns"):
+    gathered = piece if gathered is None else gathered + piece
+assert gathered is not None and gathered.tool_calls == [langchain_call], gathered
 assert "".join(chunk.content for chunk in chat.stream("The function returns")) == text
 vectors = OpenAIEmbeddings(
     model=ENCODER, base_url=f"{url}/v1", api_key=token, check_embedding_ctx_length=False
