@@ -9,9 +9,10 @@ The method is LoRA's (https://arxiv.org/abs/2106.09685), many at once as in S-Lo
 (https://arxiv.org/abs/2311.03285).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,11 +23,13 @@ from shared.domain.catalog import Adapter
 from shared.domain.errors import ConfigError
 from workers.engines.loading.lora_file import Lora, read_lora
 from workers.engines.text_generation.chunk import Chunk
+from workers.engines.text_generation.forward.packed.exact_rows import Product
 from workers.engines.text_generation.transfer import upload
 
 MOST_COLUMNS = 1024
 """Ranks of all adapters of one host together: every step with an adapter in it computes all of them."""
 
+Times = Callable[[torch.Tensor], torch.Tensor]
 Columns = tuple[tuple[int, int], ...]
 """Whose the columns of a layer are: (adapter's number, how many), in order."""
 
@@ -63,6 +66,11 @@ class Adapters:
         """None of them can be served, for something that is their base's."""
         for name in self._numbers:
             self.refuse(name, f"models.{name}.adapter: {why}")
+
+    def fix_rows(self) -> None:
+        """From now on what an adapter adds to a row does not depend on how many rows a step has."""
+        for layer in self._layers:
+            layer.fix_rows()
 
     @contextmanager
     def rows(self, chunks: Items[Chunk]) -> Iterator[None]:
@@ -162,11 +170,19 @@ class AdaptedLayer:
         self.idle = True
         self._adapters = adapters
         self._columns: Columns = tuple((number, len(a)) for number, (a, _) in parts.items())
-        self._down = torch.cat([a for a, _ in parts.values()]).to(device, dtype)
-        self._up = torch.cat([b for _, b in parts.values()], dim=1).to(device, dtype)
+        self._weights = (
+            torch.cat([a for a, _ in parts.values()]).to(device, dtype),
+            torch.cat([b for _, b in parts.values()], dim=1).to(device, dtype),
+        )
+        self._down: Times = partial(functional.linear, weight=self._weights[0])
+        self._up: Times = partial(functional.linear, weight=self._weights[1])
 
     def holds(self, number: int) -> bool:
         return any(number == each for each, _ in self._columns)
+
+    def fix_rows(self) -> None:
+        """See `Adapters.fix_rows`."""
+        self._down, self._up = map(Product, self._weights)
 
     def add(self, _module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """A forward hook: the layer's output, [..., rows, out], with each row's own share added."""
@@ -175,10 +191,10 @@ class AdaptedLayer:
             return None
         self.idle = False
         given: torch.Tensor = args[0]
-        low = functional.linear(given.to(self._down.dtype), self._down)
+        low = self._down(given.to(self._weights[0].dtype))
         # Not by a product: what is no number times zero is none either.
         own = torch.where(mask, low, torch.zeros((), dtype=low.dtype, device=low.device))
-        return output + functional.linear(own, self._up).to(output.dtype)
+        return output + self._up(own).to(output.dtype)
 
 
 def _check_place(model: Any, where: str) -> None:

@@ -22,6 +22,7 @@ from workers.engines.loading.text_part import TextPart
 from workers.engines.text_generation.causality import check_causal
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import auto_model_of
+from workers.engines.text_generation.forward.packed.runner import PackedRunner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.grammar.masks import Masks, spare_threads
 from workers.engines.text_generation.grammar.matchers import Grammars
@@ -116,8 +117,8 @@ class TextGeneration:
         public = public_names(shared, list(self._validators))
         if lengths is not None:
             drafts = none("positions of this model depend on how long a text is")
-        elif packed:
-            drafts = set_up(self._spec.speculation, self._runner, placement, slots, length, budget)
+        elif isinstance(way.runner, PackedRunner):
+            drafts = set_up(self._spec.speculation, way.runner, placement, slots, length, budget)
         else:
             drafts = none(f"it needs a packed model, and this one runs {batching}")
         self._scheduler = Scheduler(

@@ -11,6 +11,7 @@ from shared.domain.catalog import PromptLookup
 from workers.engines.loading.placement import Placement
 from workers.engines.row_blocks import wants_fixed_rows
 from workers.engines.text_generation.chunk import Chunk
+from workers.engines.text_generation.forward.packed.runner import PackedRunner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.speculation.costs import Outlook, StepCosts
 from workers.engines.text_generation.speculation.drafter import Drafter
@@ -44,7 +45,7 @@ def none(reason: str) -> Speculation:
 
 def set_up(
     wanted: PromptLookup | str,
-    runner: Runner,
+    runner: PackedRunner,
     placement: Placement,
     slots: int,
     length: int,
@@ -59,8 +60,10 @@ def set_up(
     if isinstance(wanted, str) and not exact:
         return none(
             f"in {placement.dtype_name} on {placement.device.type} a logit's last bits depend on how many"
-            " tokens run at once; `speculation: {kind: prompt_lookup}` asks for it all the same"
+            " tokens run at once, or a lone text is slower; `speculation: {kind: prompt_lookup}` asks for"
+            " drafts all the same"
         )
+    exact = exact or _made_exact(runner)
     lookup = PromptLookup() if isinstance(wanted, str) else wanted
     costs = measure(runner, slots, length, budget)
     ratio = costs.mixed[max(MIXED)] / costs.single[1]
@@ -74,6 +77,16 @@ def set_up(
         "exact": "bitwise" if exact else "to rounding",
     }
     return Speculation(Drafter(costs, lookup.ngram, lookup.longest), details)
+
+
+def _made_exact(runner: PackedRunner) -> bool:
+    """Whether logits no longer depend on a draft once the runner computes rows in a fixed way."""
+    if not runner.fix_rows():
+        return False
+    if same_bits(runner):
+        return True
+    runner.free_rows()
+    return False
 
 
 def measure(runner: Runner, slots: int, length: int, budget: int) -> StepCosts:

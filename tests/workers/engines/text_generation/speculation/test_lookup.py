@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from bench.engines.copying import save_copier
 from shared.domain.catalog import Batch, Limits, PromptLookup
 from tests.engine_driver import Ran, drive, resumed
-from tests.tiny_models import byte_level_tokenizer, text_spec
+from tests.tiny_adapters import save_adapter, with_adapters
+from tests.tiny_models import byte_level_tokenizer, save_causal, text_spec
 from tests.workers.engines.text_generation.speculation.conftest import FREE
 from workers.engines.base import Finished, Work
 from workers.engines.packed_attention import Unpackable
@@ -277,6 +278,39 @@ def test_logits_behind_a_draft_are_those_of_single_tokens_to_the_last_bit(
         assert setup.same_bits(engine._runner)
 
 
+@pytest.mark.parametrize("adapter", ["", "french"])
+def test_float32_texts_with_drafts_are_the_same_to_the_last_bit(
+    copier: Path, tmp_path: Path, adapter: str, free_steps: None
+) -> None:
+    french = save_adapter(copier, tmp_path, target_modules=["o_proj"])
+    engine = TextGeneration(
+        with_adapters(text_spec(copier, speculation=PromptLookup()), french=french)
+    )
+    engine.load()
+    params = {"temperature": 0.9, "logprobs": True, "top_logprobs": 3}
+    drafted, plain = (
+        [replace(work, adapter=adapter) for work in works(**params, speculation=wanted)]
+        for wanted in (True, False)
+    )
+
+    ran, right = drive(engine, drafted), drive(engine, plain[:1])
+
+    assert drafts(ran)[1] > 0 == drafts(right)[1]
+    assert_same(ran.finished("job-0"), right.finished("job-0"), bitwise=True)
+
+
+def test_where_rows_cannot_be_exact_logits_are_those_of_single_tokens_to_rounding(
+    tmp_path: Path, free_steps: None
+) -> None:
+    # Its products are no linear layers.
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400, "n_positions": 256}
+    path = save_causal(tmp_path, "GPT2Config", **sizes)
+    engine = TextGeneration(text_spec(path, speculation=PromptLookup()))
+
+    assert engine.load().details["speculation"]["exact"] == "to rounding"
+    assert drafts(drive(engine, works()))[0] >= 0
+
+
 def test_what_a_draft_got_wrong_is_not_reused_by_another_text(
     pair: tuple[TextGeneration, TextGeneration],
 ) -> None:
@@ -302,7 +336,7 @@ def test_the_model_says_whether_texts_are_drafted_and_why(
     assert said("float32", "none") == {"kind": "none", "reason": "the catalogue says so"}
     assert "last bits" in said("float32", "auto")["reason"]
     asked = said("float32", PromptLookup(ngram=2, longest=7))
-    assert (asked["ngram"], asked["longest"], asked["exact"]) == (2, 7, "to rounding")
+    assert (asked["ngram"], asked["longest"], asked["exact"]) == (2, 7, "bitwise")
     assert said("bfloat16", "auto")["exact"] == "bitwise"
     monkeypatch.setattr(setup, "measure", lambda *_: StepCosts({1: 1.0}, {2: 2.0, 16: 16.0}))
     assert (

@@ -10,7 +10,7 @@ import torch
 from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
-from workers.engines.text_generation.forward.packed import attention_layers, few_rows
+from workers.engines.text_generation.forward.packed import attention_layers, exact_rows, few_rows
 from workers.engines.text_generation.forward.packed.attention import SlotAttention
 from workers.engines.text_generation.forward.packed.kv_cache import KvCache
 from workers.engines.text_generation.forward.packed.ladder import Ladder
@@ -77,6 +77,23 @@ class PackedRunner:
         ladder.warm_up()
         self._ladder = ladder
 
+    def fix_rows(self) -> bool:
+        """From now on no bit of a row depends on how many rows a step has, if that can be; whether it can."""
+        if self._device.type != "cpu" or wants_fixed_rows(self._device, self._model.dtype):
+            return False
+        few_rows.detach(self._model)
+        if not exact_rows.attach(self._model):
+            few_rows.attach(self._model, self._device)
+            return False
+        if self.adapters is not None:
+            self.adapters.fix_rows()
+        return True
+
+    def free_rows(self) -> None:
+        """Take `fix_rows` back."""
+        exact_rows.detach(self._model)
+        few_rows.attach(self._model, self._device)
+
     def step_down(self) -> None:
         """Run all steps as they come again."""
         self._ladder = None
@@ -139,6 +156,7 @@ class PackedRunner:
     def detach(self) -> None:
         """See `Runner.detach`."""
         attention_layers.detach(self._model, self._before)
+        exact_rows.detach(self._model)
         few_rows.detach(self._model)
         if self._rotary is not None:
             self._rotary.detach()
