@@ -12,7 +12,7 @@ from shared.domain.catalog import Batch, PrefixCache, PromptLookup
 from shared.domain.errors import ConfigError
 from tests.engine_driver import drive, resumed
 from tests.tiny_adapters import edit_config, of_peft, save_adapter, with_adapters
-from tests.tiny_models import LLAMA, byte_level_tokenizer, save_causal, text_spec
+from tests.tiny_models import LLAMA, WAYS, byte_level_tokenizer, save_causal, text_spec
 from workers.engines.base import Work
 from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.adapters import Adapters
@@ -213,9 +213,8 @@ def test_one_bad_adapter_leaves_base_and_others_served(
 
 
 def test_adapters_of_a_base_that_is_not_packed_are_refused(tmp_path: Path) -> None:
-    path = save_causal(
-        tmp_path / "mpt", "MptConfig", d_model=64, n_heads=4, n_layers=2, vocab_size=400
-    )
+    config, sizes = WAYS["static"]
+    path = save_causal(tmp_path / "base", config, **sizes)
     adapter = save_adapter(path, tmp_path / "a", target_modules=["out_proj"])
 
     info = TextGeneration(with_adapters(text_spec(path), a=adapter)).load()

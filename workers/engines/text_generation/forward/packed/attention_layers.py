@@ -57,12 +57,14 @@ def attach(model: Any, attention: PackedAttention, name: str = NAME) -> str:
 
 def detach(model: Any, before: str) -> None:
     """Give a model back its own attention, whose implementation was named `before`."""
-    for layer, kind in _layers(model):
+    found = list(_layers(model))
+    for layer, kind in found:
         vars(layer).pop(KINDS[kind][0], None)
-        if hasattr(layer, LENT):
-            delattr(layer, LENT)
+        vars(layer).pop(HOOK, None)
+        if vars(layer).pop(LENT, False):
             delattr(layer, NUMBER)
-    packed_attention.detach(model, before)
+    if not found:
+        packed_attention.detach(model, before)
 
 
 def positions_of(model: Any, positions: torch.Tensor) -> dict[str, torch.Tensor]:
