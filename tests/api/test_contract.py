@@ -75,6 +75,7 @@ def serving(
 
 
 @pytest.mark.explores
+@pytest.mark.timeout(600)
 def test_the_server_keeps_what_its_document_promises(serving: Server, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run"),
