@@ -40,6 +40,7 @@ from api.routes.webhooks import webhooks
 from api.services import EXTENSION, Services
 from api.state.cache import Cache
 from api.state.file_storage import LoopStorage
+from api.state.history import History
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits, Plan
 from api.state.notifier import Notifier, Ring
@@ -165,6 +166,7 @@ def _services(
         cache=Cache(settings),
         prompt_bounds=KnownBounds(store),
         sampling_defaults=SamplingDefaults(store),
+        history=History(store, [spec.name for spec in settings.catalog]),
         files=Files(store),
         batches=Batches(store, settings.batch_retention),
         storage=LoopStorage(open_storage(settings.file_storage, settings.state_dir)),

@@ -9,6 +9,7 @@ from flask import Flask
 from api.state.cache import Cache
 from api.state.file_storage import LoopStorage
 from api.state.grammars import Grammars
+from api.state.history import History
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits
 from api.state.notifier import Notifier
@@ -68,6 +69,7 @@ class Services:
     cache: Cache
     prompt_bounds: KnownBounds
     sampling_defaults: SamplingDefaults
+    history: History
     files: Files
     batches: Batches
     storage: LoopStorage

@@ -63,7 +63,7 @@
 | `batchasked:TENANT:DIGEST` | string | the batch that the last such request made | an hour |
 | `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/lib/rates.lua) | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
-| `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | ten minutes |
+| `stats:MODEL:MINUTE` | hash | ends, latencies and tokens of that minute, counted in buckets | 65 minutes |
 
 Channels: `events:ID` (every event of a job), `rouse:WORKER` (jobs wait, and it is this one's turn),
 `wake:MODEL` (the model's breaker lets jobs run again: everybody look),

@@ -16,7 +16,9 @@ from shared.store.keys import Keys
 GAMMA = 1.1
 MINUTES = 5
 """How many whole minutes statistics look back, besides the present one."""
-KEPT_SECONDS = 600
+HISTORY_MINUTES = 60
+"""How many minutes a history looks back."""
+KEPT_SECONDS = 60 * (HISTORY_MINUTES + MINUTES)
 """How long a minute's counts are kept."""
 PERCENTILES = (50, 95, 99)
 
@@ -63,11 +65,52 @@ def read_stats(redis: Redis, keys: Keys, models: Sequence[str]) -> list[ModelSta
     return [_sum(model, span, [next(replies) for _ in minutes]) for model in models]
 
 
-def _sum(model: str, seconds: float, hashes: Iterable[Mapping[bytes, bytes]]) -> ModelStats:
+@dataclass(frozen=True, slots=True)
+class MinuteStats:
+    """What all models together did in a minute; `minute` is in minutes since 1970."""
+
+    minute: int
+    ended: int
+    failed: int
+    tokens: int
+    latency: Percentiles
+    queue_wait: Percentiles
+
+
+def read_minutes(
+    redis: Redis, keys: Keys, models: Sequence[str], minutes: Sequence[int]
+) -> list[MinuteStats]:
+    """What these models did in each of these minutes, in one round trip. Raises `RedisError`."""
+    pipe = redis.pipeline(transaction=False)
+    for minute in minutes:
+        for model in models:
+            pipe.hgetall(keys("stats", model, str(minute)))
+    replies = iter(pipe.execute())
+    return [_minute(minute, [next(replies) for _ in models]) for minute in minutes]
+
+
+def _minute(minute: int, hashes: Iterable[Mapping[bytes, bytes]]) -> MinuteStats:
+    total = _total(hashes)
+    return MinuteStats(
+        minute=minute,
+        ended=sum(count for name, count in total.items() if name.startswith("n:")),
+        failed=total["n:failed"],
+        tokens=total["tokens"],
+        latency=percentiles(_buckets(total, "l")),
+        queue_wait=percentiles(_buckets(total, "w")),
+    )
+
+
+def _total(hashes: Iterable[Mapping[bytes, bytes]]) -> Counter[str]:
     total: Counter[str] = Counter()
     for counts in hashes:
         for name, count in counts.items():
             total[name.decode()] += int(count)
+    return total
+
+
+def _sum(model: str, seconds: float, hashes: Iterable[Mapping[bytes, bytes]]) -> ModelStats:
+    total = _total(hashes)
     ended = {name[2:]: count for name, count in total.items() if name.startswith("n:")}
     return ModelStats(
         model=model,

@@ -1,5 +1,6 @@
 """The first page: what goes on now, of all models, as `GET /v1/stats` and `GET /v1/models` say it."""
 
+import msgspec
 from flask import Response
 
 from api.console.blueprint import console
@@ -36,6 +37,23 @@ def overview(visit: Visit) -> Response:
         worst=_worst([row.latency_ms for row in told.models]),
         broken=[model.id for model in models if model.breaker.state != "closed"],
     )
+
+
+@console.page("GET", "/history")
+def history(visit: Visit) -> Response:
+    """The last hour in columns, for the charts: times in seconds since 1970, rates a second, ms."""
+    rows = visit.services.history.read()
+    over = rows[:-1]
+    columns = {
+        "at": [row.minute * 60 for row in over],
+        "ended": [round(row.ended / 60, 3) for row in over],
+        "failed": [round(row.failed / 60, 3) for row in over],
+        "tokens": [round(row.tokens / 60, 3) for row in over],
+        "p50": [row.latency.p50 for row in over],
+        "p95": [row.latency.p95 for row in over],
+        "wait": [row.queue_wait.p95 for row in over],
+    }
+    return Response(msgspec.json.encode(columns), content_type="application/json")
 
 
 def _longest(waits: list[int | None]) -> int | None:

@@ -3,8 +3,9 @@
 
 const say = document.documentElement.dataset;
 const language = document.documentElement.lang;
-const clock = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
-const today = new Intl.DateTimeFormat(language, { timeStyle: "medium" });
+const time = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const today = new Intl.DateTimeFormat(language, time);
+const clock = new Intl.DateTimeFormat(language, { year: "numeric", month: "short", day: "numeric", ...time });
 
 // Times: the reader's own, with UTC in the title.
 function localTimes(root) {

@@ -1,7 +1,10 @@
 """The overview, over what `GET /v1/stats` says."""
 
+from collections.abc import Callable
+
 from flask import Flask
 
+from shared.store.api_keys import Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker
 from tests.api.console.conftest import Browser
@@ -39,3 +42,21 @@ def test_a_breaker_that_is_open_is_said_on_top(browser: Browser, store: JobStore
 
     assert "The circuit breaker is not closed: echo" in page
     assert 'class="chip open"' in page
+
+
+def test_the_charts_get_the_minutes_that_are_over(
+    browser: Browser, store: JobStore, signed_in_with: Callable[..., Browser]
+) -> None:
+    present = store.redis.time()[0] // 60  # type: ignore[index]
+    name = store.keys("stats", "echo", str(present - 10))
+    store.redis.hset(name, mapping={"n:succeeded": 30, "n:failed": 30, "tokens": 600, "l50": 60})
+    store.redis.expire(name, 60)
+
+    told = browser.get("/console/history").json
+
+    assert {len(column) for column in told.values()} == {60}
+    at = told["at"].index((present - 10) * 60)
+    row = {column: values[at] for column, values in told.items()}
+    assert (row["ended"], row["failed"], row["tokens"]) == (1.0, 0.5, 10.0)
+    assert row["p50"] == row["p95"] > 100 and row["wait"] is None
+    assert signed_in_with(Scope.JOBS_WRITE).get("/console/history").status_code == 403
