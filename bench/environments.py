@@ -20,8 +20,8 @@ from bench.programs import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "bench" / "peers" / "requirements"
 ENVIRONMENTS = REPOSITORY / ".bench" / "environments"
-SEES_OURS = frozenset({"litserve"})
-"""Environments that find our packages behind their own: torch and transformers are not installed twice."""
+SEES_OURS = frozenset({"infinity", "litserve"})
+"""Environments that find our packages behind their own: torch is not installed twice."""
 MAKE_SECONDS = 600.0
 SHOWN_LINES = 5
 READY = "ready"

@@ -204,9 +204,10 @@ def embedding(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
     for _ in range(plan.rounds + 1):
         gflops.append(limit.gflops(plan.matmul_seconds))
         for subject in subjects:
-            began = time.perf_counter()
+            # Of the processor: nobody else's work counts, and all sides have one thread.
+            began = time.process_time()
             vectors[subject.name] = subject.encode(texts)
-            rates[subject.name].append(len(texts) / (time.perf_counter() - began))
+            rates[subject.name].append(len(texts) / (time.process_time() - began))
             _tell("embedding", f"{subject.name}: {rates[subject.name][-1]:,.1f} sentences/s")
     allowed = [limit.sentences(each) for each in gflops]
     bound = "the plain matmul limit"
@@ -216,13 +217,16 @@ def embedding(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
         "embedding",
         f"MiniLM, fp32, one thread, {len(texts)} texts of {limit.tokens / len(texts):.0f} tokens on average",
         series=[
-            *(Series(name, "sentences/s", values) for name, values in rates.items()),
+            *(
+                Series(name, "sentences/s of processor time", values)
+                for name, values in rates.items()
+            ),
             Series(bound, "sentences/s", allowed),
             Series(bound, "GFLOP/s", gflops),
         ],
         ratios=[
             Ratio(f"sentences/s / {fifo.name}", "≥ 1.9", common(own, rates[fifo.name])),
-            Ratio(f"sentences/s / {by_length.name}", "≥ 1", common(own, rates[by_length.name])),
+            Ratio(f"sentences/s / {by_length.name}", "≥ 1.25", common(own, rates[by_length.name])),
             Ratio(f"sentences/s / {alone.name}", "", common(own, rates[alone.name])),
             Ratio(f"sentences/s / {bound}", "≥ 0.7", common(own, allowed)),
         ],

@@ -1,4 +1,4 @@
-"""`python -m bench.models [--quick] [--only NAME]`: models over HTTP, beside LitServe, in turn."""
+"""`python -m bench.models [--quick] [--only NAME]`: models over HTTP, beside peers, in turn."""
 
 import argparse
 import os
@@ -41,8 +41,10 @@ def _measure(options: argparse.Namespace) -> int:
     shutil.rmtree(scratch, ignore_errors=True)
     rounds = 1 if options.quick else ROUNDS
     try:
-        python_of("litserve")
         names = [options.only] if options.only else list(CONTESTS)
+        python_of("litserve")
+        if any(name.startswith("embedding") for name in names):
+            python_of("infinity")
         outcomes = [play(CONTESTS[name](options.quick), rounds, scratch) for name in names]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

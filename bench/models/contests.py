@@ -12,7 +12,15 @@ from transformers import AutoTokenizer
 from bench.engines.reader import parse
 from bench.engines.workload import demands, sentences
 from bench.models.asking import Answered
-from bench.models.subjects import LLAMA, LitServe, Subject, Whole, minilm
+from bench.models.subjects import (
+    INFINITY_MODEL,
+    LLAMA,
+    Infinity,
+    LitServe,
+    Subject,
+    Whole,
+    minilm,
+)
 
 Answers = Sequence[Any]
 """One a job: a text, or a list of vectors."""
@@ -25,12 +33,13 @@ STREAMS = 32
 class Side:
     """A subject, the bodies that it is sent, and how its answers are read.
 
-    `read` gives what the answers say, and how much work they are: tokens, or texts.
+    `read` gives what the answers say, and how much work they are: tokens, or texts. `goal`: see `Entry`.
     """
 
     subject: Subject
     bodies: list[Any]
     read: Callable[[Answered], tuple[Answers, int]]
+    goal: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ def generation(jobs: int) -> Contest:
 
 
 def embedding(jobs: int, texts: int, clients: int, batches: Sequence[int]) -> Contest:
-    """Sentences to vectors, `texts` a job; LitServe with batches of each of several sizes."""
+    """Sentences to vectors, `texts` a job; LitServe with batches of each of several sizes, and Infinity."""
     chance = random.Random(2)
     corpus = sentences(jobs * texts)
     chance.shuffle(corpus)
@@ -98,21 +107,23 @@ def embedding(jobs: int, texts: int, clients: int, batches: Sequence[int]) -> Co
     }
     ours = [{"model": name, "input": some} for some in inputs]
     theirs = [{"input": some} for some in inputs]
+    infinity = [{"model": INFINITY_MODEL, "input": some} for some in inputs]
     return Contest(
         name=f"embedding-{texts}",
         title=f"all-minilm, {jobs} jobs of {texts} text{'s' if texts > 1 else ''}, {clients} clients",
         unit="texts",
         clients=clients,
-        rate_goal=1.5,
+        rate_goal=1.2,
         p95_goal=0.0,
         least=1.0,
         alike=_close,
         sides=[
             Side(Whole(name, entry, "/v1/infer"), ours, _ours_embedded),
             *(
-                Side(LitServe("litserve_minilm", minilm(), size), theirs, _their_embedded)
+                Side(LitServe("litserve_minilm", minilm(), size), theirs, _their_embedded, 2.8)
                 for size in batches
             ),
+            Side(Infinity(minilm()), infinity, _infinity_embedded, 1.2),
         ],
     )
 
@@ -148,6 +159,11 @@ def _ours_embedded(answered: Answered) -> tuple[Answers, int]:
 
 def _their_embedded(answered: Answered) -> tuple[Answers, int]:
     return _vectors([msgspec.json.decode(each) for each in answered.contents])
+
+
+def _infinity_embedded(answered: Answered) -> tuple[Answers, int]:
+    rows = [msgspec.json.decode(each)["data"] for each in answered.contents]
+    return _vectors([{"embeddings": [row["embedding"] for row in some]} for some in rows])
 
 
 def _vectors(outputs: list[Any]) -> tuple[Answers, int]:

@@ -41,6 +41,7 @@ def play(contest: Contest, rounds: int, scratch: Path) -> Outcome:
             turns[number],
             sum(map(contest.alike, answers[0], answers[number])),
             len(answers[0]),
+            side.goal,
         )
         for number, side in enumerate(contest.sides)
     ]

@@ -1,7 +1,8 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
+from bench.figures import ratio
 from bench.machine import machine_lines
-from bench.models.result import Outcome, Result
+from bench.models.result import Entry, Outcome, Result, rates
 from bench.report import spread_text
 from bench.table import table
 
@@ -30,10 +31,13 @@ def _outcome(outcome: Outcome) -> str:
             spread_text([turn.p50 * 1000 for turn in entry.turns], 0),
             spread_text([turn.p95 * 1000 for turn in entry.turns], 0),
             f"{entry.alike} of {entry.of}",
+            _times(outcome.entries[0], entry),
         )
         for entry in outcome.entries
     ]
-    heads = ("subject", f"{outcome.unit}/s", "p50, ms", "p95, ms", "answers like ours")
+    heads = (
+        "subject", f"{outcome.unit}/s", "p50, ms", "p95, ms", "answers like ours", "our rate by its",
+    )  # fmt: skip
     return "\n\n".join(
         (
             f"## {outcome.title}",
@@ -44,3 +48,10 @@ def _outcome(outcome: Outcome) -> str:
             "\n".join(f"- {entry.name}: {entry.settings}" for entry in outcome.entries),
         )
     )
+
+
+def _times(ours: Entry, entry: Entry) -> str:
+    if entry is ours:
+        return ""
+    goal = f", goal ≥ {entry.goal:g}" if entry.goal else ""
+    return f"{ratio(rates(ours), rates(entry)).median:.2f} ×{goal}"

