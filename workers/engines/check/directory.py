@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from shared.domain.errors import ConfigError
 from workers.engines.loading.fit import header, weight_bytes
-from workers.engines.loading.foreign_files import refuse_foreign
-from workers.engines.loading.local_model import read_json
+from workers.engines.loading.foreign_files import refuse_foreign, refuse_pointers
+from workers.engines.loading.local_model import check_directory, read_json
 from workers.engines.loading.text_part import several_senses
 from workers.engines.pipeline.model import auto_class
 from workers.engines.pipeline.tasks import TASKS
 
+IMAGE_PROCESSORS = frozenset(IMAGE_PROCESSOR_MAPPING_NAMES)
+"""Model types that have a processor of images."""
 PLACE = "check"
 """Stands for the entry of a catalogue that there is none of yet."""
 READ = (
@@ -68,6 +71,7 @@ def look_at(path: Path) -> Found:
     kind, engine, options = _engine(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     read = [file for file in files if _is_read(file, path)]
+    refuse_pointers(path, read, PLACE)
     weights = sum(
         weight_bytes(header(file, PLACE), 4) for file in read if file.suffix == ".safetensors"
     )
@@ -96,7 +100,10 @@ def _engine(path: Path) -> tuple[str, str, dict[str, Any]]:
     config = read_json(path / "config.json", PLACE)
     if not config:
         raise ConfigError(f"{PLACE}: {path} has no config.json")
+    check_directory(path, PLACE)
     family, names = config.get("model_type"), config.get("architectures") or []
+    if not family:
+        raise ConfigError(f"{PLACE}: {path / 'config.json'} names no model_type")
     if family not in transformers.CONFIG_MAPPING:
         raise ConfigError(
             f"{PLACE}: {path / 'config.json'} names the model_type {family!r}, which transformers"
@@ -124,10 +131,19 @@ def _task(path: Path, architecture: str) -> str:
     config = transformers.AutoConfig.from_pretrained(
         str(path), local_files_only=True, trust_remote_code=False
     )
+    matched = []
     for name in (*FIRST, *TASKS):
         found = auto_class(TASKS[name], config)
         made = found._model_mapping[type(config)] if found is not None else ()
         classes = made if isinstance(made, tuple) else (made,)
-        if any(one.__name__ == architecture for one in classes):
-            return name
-    return ""
+        matched += [(name, found, one) for one in classes if one.__name__ == architecture]
+    own = [name for name, found, _ in matched if found is not transformers.AutoModel]
+    any_body = [name for name, found, one in matched if _is_body_for(name, one, config)]
+    return next(iter((*own, *any_body)), "")
+
+
+def _is_body_for(task: str, body: Any, config: Any) -> bool:
+    """Whether a body without a head, which `AutoModel` has of everything, is one for images or sounds."""
+    if task == "image-feature-extraction":
+        return config.model_type in IMAGE_PROCESSORS
+    return hasattr(body, "get_audio_features")

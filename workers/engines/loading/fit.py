@@ -69,7 +69,19 @@ def header(file: Path, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{where}: cannot load {file}: its header is no object")
     found.pop("__metadata__", None)
+    _check_whole(file, 8 + length, found, where)
     return found
+
+
+def _check_whole(file: Path, start: int, tensors: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a file that ends before its tensors do, which begin at byte `start`."""
+    ends = [tensor["data_offsets"][1] for tensor in tensors.values() if "data_offsets" in tensor]
+    end = start + max(ends, default=0)
+    size = file.stat().st_size
+    if size < end:
+        raise ConfigError(
+            f"{where}: {file} was cut off: it has {size:,} of {end:,} bytes; fetch it again"
+        )
 
 
 def cache_bytes(config: Mapping[str, Any], tokens: int, itemsize: int) -> int:

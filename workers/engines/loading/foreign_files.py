@@ -1,5 +1,6 @@
 """Says in one sentence why a directory has no weights that can be read here, and what to do about it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from shared.domain.errors import ConfigError
@@ -41,13 +42,7 @@ def refuse_foreign(path: Path, where: str) -> None:
         raise ConfigError(
             f"{where}: {path} is a pipeline of diffusers, which no engine here serves"
         )
-    pointers = [file for pattern in LARGE_FILES for file in path.glob(pattern) if _points(file)]
-    if pointers:
-        names = ", ".join(sorted(file.name for file in pointers)[:3])
-        raise ConfigError(
-            f"{where}: {path} was cloned without its large files: {names} is a Git LFS pointer; run `git lfs"
-            " install` and `git lfs pull` in it"
-        )
+    refuse_pointers(path, [f for pattern in LARGE_FILES for f in path.glob(pattern)], where)
     if (path / "adapter_config.json").exists():
         return  # whoever serves adapters says more of them
     if any((path / name).exists() for name in ("model.safetensors", INDEX)):
@@ -77,6 +72,16 @@ def refuse_foreign(path: Path, where: str) -> None:
                 f"{where}: {path} has weights in {name} alone ({found[0]}), which is not read here; fetch the"
                 f" model's safetensors: {WANTED}"
             )
+
+
+def refuse_pointers(path: Path, files: Iterable[Path], where: str) -> None:
+    """Raise `ConfigError` where one of a directory's files is what Git LFS leaves in a large file's place."""
+    pointers = sorted(str(file.relative_to(path)) for file in files if _points(file))
+    if pointers:
+        raise ConfigError(
+            f"{where}: {path} was cloned without its large files: {', '.join(pointers[:3])} is a Git LFS"
+            " pointer; run `git lfs install` and `git lfs pull` in it"
+        )
 
 
 def refuse_without_tokenizer(path: Path, tokenizer_class: str, where: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 from tests.layered_layouts import TASKED
-from tests.sentence_layouts import save_transformer, words
+from tests.sentence_layouts import change, save_transformer, words
 from tests.tiny_models import LLAMA, save_causal
 from tests.workers.engines.pipeline.test_engine import image_classification
 from workers.engines.check.__main__ import report
@@ -31,6 +31,7 @@ def generator(folder: Path) -> None:
 
 
 MODELS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "a plain encoder": (save_transformer, "embedding", "packed"),
     "sparse vectors": (TASKED["splade_max"], "embedding", "packed"),
     "ranking": (ranker, "ranking", "packed"),
     "texts": (generator, "text-generation", "packed"),
@@ -82,9 +83,52 @@ def pickles(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def code_of_its_own(folder: Path) -> None:
+    save_transformer(folder)
+    change(folder / "config.json", model_type="new", auto_map={"AutoConfig": "own.Config"})
+
+
+def no_family(folder: Path) -> None:
+    save_transformer(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": None}))
+
+
+def cut_off(folder: Path) -> None:
+    save_transformer(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def pointers(folder: Path) -> None:
+    TASKED["splade_max"](folder)
+    for file in folder.rglob("model.safetensors"):
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def gguf(folder: Path) -> None:
+    (folder / "model-Q4.gguf").write_bytes(b"GGUF")
+
+
+def consolidated(folder: Path) -> None:
+    (folder / "consolidated.safetensors").write_bytes(b"x" * 2000)
+    (folder / "params.json").write_text("{}")
+
+
+def nothing(folder: Path) -> None:
+    """An empty directory."""
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
+        (code_of_its_own, "names code of its own (auto_map) for an architecture"),
+        (no_family, "names no model_type"),
+        (cut_off, "model.safetensors was cut off: it has "),
+        (pointers, "is a Git LFS pointer; run `git lfs install`"),
+        (gguf, "GGUF, the format of llama.cpp alone"),
+        (consolidated, "the layout of Mistral's own programs"),
+        (nothing, "is empty"),
         (adapter, "is an adapter of org/base; check the base model's directory"),
         (unknown_family, "model_type 'brand_new', which transformers"),
         (no_tokenizer, "lacks its tokenizer: tokenizer_config.json alone holds no vocabulary"),

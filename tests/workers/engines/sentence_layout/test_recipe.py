@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ def library(path: Path) -> torch.Tensor:
         for text in sorted(TEXTS, key=len)
     }
     return torch.stack([rows[text] for text in TEXTS])
+
+
+def test_at_least_forty_layouts_are_held_against_the_library(
+    record_property: Callable[[str, object], None],
+) -> None:
+    served = len(LAYOUTS) + len(TASKED)
+    record_property("layouts", f"{served} served, {len(REFUSED)} refused")
+
+    assert served >= 40 and not LAYOUTS.keys() & (TASKED.keys() | REFUSED.keys())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
