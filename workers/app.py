@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from shared import broker
+from shared.domain import file_inputs
+from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
 from shared.faults import faults
 from shared.hooks import Observers
@@ -32,6 +34,7 @@ from workers.tasks import register_deliver, register_drain
 if TYPE_CHECKING:
     from shared.telemetry.metrics.site import Site
     from shared.telemetry.traces.spans import Spans
+    from workers.execution.input_files import InputFiles
 
 
 def _settings() -> Settings:
@@ -88,16 +91,28 @@ def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> None:
 
 
 def _runtime(model: str, host: SharedHost, events: FlowerEvents) -> Runtime:
+    spec = settings.catalog.get(model)
     return Runtime(
         store,
-        settings.catalog.get(model),
+        spec,
         f"{model}-{os.uname().nodename}-{os.getpid()}",
         partial(broker.ring, app, model),
         drain_time=settings.drain_time,
         hooks=[events, JobLog(prompts=settings.log_prompts)],
         host=host,
+        inputs=_inputs(spec),
         probe=partial(broker.ring_unless_rung, app, model),
     )
+
+
+def _inputs(spec: ModelSpec) -> "InputFiles | None":
+    if spec.engine not in file_inputs.ENGINES:
+        return None
+    from shared.files import open_storage
+    from shared.store.files import Files
+    from workers.execution.input_files import InputFiles
+
+    return InputFiles(Files(store), open_storage(settings.file_storage, settings.state_dir))
 
 
 def _serve_model(model: str) -> None:
@@ -160,6 +175,7 @@ def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
     from shared.files import open_storage
+    from shared.store.batches import Batches
     from shared.store.files import Files
     from shared.webhooks.endpoints import Endpoints
     from shared.webhooks.lookups import MOST
@@ -174,7 +190,11 @@ def _serve_rescue() -> None:
 
     observers = Observers()
     rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
-    sweeper = FileSweeper(Files(store), open_storage(settings.file_storage, settings.state_dir))
+    sweeper = FileSweeper(
+        Files(store),
+        Batches(store, settings.batch_retention),
+        open_storage(settings.file_storage, settings.state_dir),
+    )
     outbox = Outbox(store)
     policy = UrlPolicy(
         Allowed.parse(settings.webhook_allow), most=max(MOST, settings.webhook_concurrency)

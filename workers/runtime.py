@@ -11,6 +11,7 @@ from shared.store.jobs import JobStore
 from workers.engine_host.client import HostOptions
 from workers.engine_host.shared_host import SharedHost
 from workers.execution.executor import Executor
+from workers.execution.input_files import InputFiles
 from workers.queue.claimer import IDLE_SECONDS, Claimer
 from workers.queue.control_listener import ControlListener
 from workers.queue.doorbells import Doorbells
@@ -39,7 +40,8 @@ class BreakerLog(Hooks):
 
 class Runtime:
     """Serves one model in this process. `ring` pushes a doorbell for it, `probe` one unless one waits;
-    `drain` answers one. `host`: the engine host that it shares with others, or how its own is to be.
+    `drain` answers one. `host`: the engine host that it shares with others, or how its own is to be;
+    `inputs`: files that jobs may refer to.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Runtime:
         idle_seconds: float = IDLE_SECONDS,
         hooks: Sequence[Hooks] = (),
         host: SharedHost | HostOptions | None = None,
+        inputs: InputFiles | None = None,
         probe: Callable[[], object] | None = None,
     ) -> None:
         self._drain_time = drain_time
@@ -67,6 +70,7 @@ class Runtime:
             self._changed,
             self._engine_changed,
             host,
+            inputs,
         )
         self.claimer = Claimer(
             store, self.executor, spec.name, worker, observers, self._push_doorbell, idle_seconds

@@ -22,9 +22,10 @@ from shared.faults import faults
 from shared.files import FileGone, Storage, StorageUnavailable
 from shared.store.batches import ClaimedBatch, Live, Step
 
-LEASE = 30.0
-"""Seconds after which a batch is somebody else's, unless a step was written down."""
-RENEW = 5.0
+LEASES = 2
+"""Leases of a job after which a batch is somebody else's, unless a step was written down."""
+RENEWALS = 6
+"""In each of these."""
 AT_ONCE = 128
 """Lines that a step gathers, and lines of which it makes jobs."""
 WORTH_GATHERING = 64
@@ -53,11 +54,12 @@ class Steps:
         self._batches = services.batches
         self._storage: Storage = services.storage
         self._most_live = most_live
+        self._lease = LEASES * services.settings.lease
         self._finisher = Finisher(services.files, self._storage, services.settings.file_retention)
 
     def step(self) -> bool:
         """Do one step of the batch that is due. False where none is. Raises `StoreUnavailable`."""
-        claimed = self._batches.claim(LEASE)
+        claimed = self._batches.claim(self._lease)
         if claimed is None:
             return False
         faults.reach("batch_claimed")
@@ -296,9 +298,9 @@ class Steps:
         last = [time.monotonic()]
 
         def renew() -> None:
-            if time.monotonic() - last[0] >= RENEW:
+            if time.monotonic() - last[0] >= self._lease / RENEWALS:
                 last[0] = time.monotonic()
-                self._commit(claimed, Step(), LEASE)
+                self._commit(claimed, Step(), self._lease)
 
         return renew
 

@@ -72,7 +72,13 @@ TRACEPARENT = Parameter(
 
 SUBMISSION_PROBLEMS = (
     *("malformed_json", "unsupported_media_type", "body_too_large", "invalid_request"),
-    *("prompt_too_long", "invalid_parameter", "unknown_model", "idempotency_mismatch"),
+    *(
+        "prompt_too_long",
+        "invalid_parameter",
+        "unknown_model",
+        "file_not_found",
+        "idempotency_mismatch",
+    ),
     *("queue_full", "tenant_queue_full", "deadline_unreachable"),
     *("webhook_refused", "webhook_secret_missing", "webhook_backlog_full", "webhook_lookups_busy"),
     *("storage_quota_exceeded", "storage_full"),

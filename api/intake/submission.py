@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from api.http.request_context import RequestContext
 from api.http.requests import Sent, sent
 from api.intake.cost import estimated
+from api.intake.input_files import check_input_files
 from api.intake.subscriptions import subscription
 from shared import context
 from shared.domain.catalog import ModelSpec
@@ -51,6 +52,7 @@ def submission_of(
     content = wanted.content
     services.prompt_bounds.check(spec, content, params)
     services.grammars.check(params, wanted.content)
+    check_input_files(here, spec, content)
     cost, seed = estimated(spec, content, params), _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),

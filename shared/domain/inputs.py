@@ -65,16 +65,22 @@ TextOrTexts = Annotated[
 ]
 
 
+class FileInput(Wire):
+    """A file of the caller's tenant, which was uploaded before (`POST /v1/files`)."""
+
+    file: str = Field(pattern=r"^file-[0-9a-f]{32}$")
+
+
 class ImageInput(Wire):
     """An image as base64, or as a data: URL with it."""
 
-    image: str = Field(description="PNG, JPEG, WebP, GIF, BMP or TIFF in base64.")
+    image: str | FileInput = Field(description="PNG, JPEG, WebP, GIF, BMP or TIFF in base64.")
 
 
 class AudioInput(Wire):
     """A sound as base64, or as a data: URL with it."""
 
-    audio: str = Field(description="A WAV file (PCM) in base64.")
+    audio: str | FileInput = Field(description="A WAV file (PCM) in base64.")
 
 
 def _medium(value: Any) -> str:

@@ -40,6 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     env = {"WEBHOOK_ALLOW_HOSTS": "127.0.0.1", "WEBHOOK_HMAC_SECRET": SECRET}
     stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE.format(demo=demo), env)
     try:
+        stack.start("batches", "batches")
         yield stack.serve(*MODELS, seconds=240)
     finally:
         stack.stop()

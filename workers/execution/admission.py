@@ -14,6 +14,7 @@ from shared.domain.events import Streamed
 from shared.domain.records import Claim
 from shared.store.jobs import JobStore
 from workers.execution.attempt import Attempt
+from workers.execution.input_files import InputFiles
 from workers.execution.transient import transient
 from workers.host_protocol.messages import Submit
 
@@ -33,11 +34,15 @@ class Prepared(NamedTuple):
 
 
 class Admission:
-    """Prepares attempts of one model for its engine, and marks those that have to wait for it."""
+    """Prepares attempts of one model for its engine, and marks those that have to wait for it.
 
-    def __init__(self, store: JobStore, limits: Limits) -> None:
+    `inputs`: the files that its jobs may refer to; None: they may not.
+    """
+
+    def __init__(self, store: JobStore, limits: Limits, inputs: InputFiles | None = None) -> None:
         self._store = store
         self._limits = limits
+        self._inputs = inputs
         self._salt_key = secrets.token_bytes(32)
         """For this process alone: nothing that a host keeps of a tenant's outlives its worker."""
 
@@ -51,7 +56,7 @@ class Admission:
         left, run_timeout = attempt.seconds_left, self._limits.run_timeout
         submit = Submit(
             ticket=attempt.ticket,
-            request=claim.request,
+            request=claim.request if self._inputs is None else self._inputs.filled(claim),
             seconds=min(left, run_timeout),
             limit="expired" if left <= run_timeout else "run_timeout",
             text=begun.text,

@@ -25,6 +25,7 @@ from workers.execution.attempt import Attempt
 from workers.execution.attempts import Attempts
 from workers.execution.completer import Completer
 from workers.execution.event_writer import AttemptEnding, AttemptPiece
+from workers.execution.input_files import InputFiles
 from workers.execution.retries import Kind, decide, judge
 from workers.execution.worker_breaker import WorkerBreaker
 from workers.host_protocol.messages import Cancel, Outcome, Stepped, Submit
@@ -34,7 +35,9 @@ _log = logging.getLogger(__name__)
 
 class Executor:
     """`changed` is called when there may be more room, `engine_changed` when the engine host's state is
-    another, `ring` when a doorbell is wanted. `host`: the one that it shares, or how its own is to be."""
+    another, `ring` when a doorbell is wanted. `host`: the one that it shares, or how its own is to be.
+    `inputs`: files that jobs may refer to.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Executor:
         changed: Callable[[], None],
         engine_changed: Callable[[], None],
         host: SharedHost | HostOptions | None = None,
+        inputs: InputFiles | None = None,
     ) -> None:
         self._store = store
         self._spec = spec
@@ -54,7 +58,7 @@ class Executor:
         self.room_changed = changed
         self._engine_has_changed = engine_changed
         self._attempts = Attempts()
-        self._admission = Admission(store, spec.limits)
+        self._admission = Admission(store, spec.limits, inputs)
         self._draw = random.Random().random  # noqa: S311 - jitter
         self.breaker = WorkerBreaker(
             spec.name, BreakerPolicy.of(spec), observers, lease=2 * spec.limits.run_timeout

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from shared.domain.errors import JobsError, StoreUnavailable
 from shared.domain.files import FILE_ID, place_of
 from shared.files import Storage
+from shared.store.batches import Batches
 from shared.store.files import Files
 from workers.periodic import Periodic
 
@@ -29,12 +30,14 @@ class FileSweeper(Periodic):
     def __init__(
         self,
         files: Files,
+        batches: Batches,
         storage: Storage,
         interval: float = INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("file sweeper", interval, self.sweep, _log)
         self._files = files
+        self._batches = batches
         self._storage = storage
         self._clock = clock
         self._searched: float | None = None
@@ -73,3 +76,6 @@ class FileSweeper(Periodic):
             if old and not self._files.known(file_id):
                 self._storage.delete(found.name)
                 _log.info("removed %s, which nobody knows", file_id)
+        for found in self._storage.listing("parts"):
+            if found.written < before and not self._batches.is_open(found.name.split("/")[1]):
+                self._storage.delete(found.name)

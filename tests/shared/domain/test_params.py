@@ -59,7 +59,8 @@ def test_what_is_given_is_checked_and_the_rest_filled_in() -> None:
         ("ranking", {"query": "a", "documents": ["b"], "more": 1}, ("candidates", "more")),
         ("pipeline", "a", None),
         ("pipeline", {"image": "AAAA"}, None),
-        ("pipeline", {"audio": 7}, ("audio", "audio")),
+        ("pipeline", {"audio": 7}, ("audio", "audio", "str")),
+        ("pipeline", {"audio": {"file": "file-" + "0" * 32}}, None),
         ("pipeline", ["a"], ()),
     ],
 )

@@ -3,12 +3,14 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.domain.files import File, new_file_id
 from shared.files import Storage, open_storage
 from shared.files.directory import UNFINISHED
+from shared.store.batches import Batches
 from shared.store.files import Files, Room
 from shared.store.jobs import JobStore
 from workers.files.sweeper import SEARCH_SECONDS, FileSweeper
@@ -35,6 +37,10 @@ def kept(files: Files, storage: Storage, *, lives: int) -> File:
     return file
 
 
+def a_sweeper(files: Files, storage: Storage, **kwargs: Any) -> FileSweeper:
+    return FileSweeper(files, Batches(files._store, 3600), storage, **kwargs)
+
+
 def store_content(storage: Storage, place: str) -> None:
     writer = storage.create(place)
     writer.write(b"x")
@@ -48,7 +54,7 @@ def places(storage: Storage) -> list[str]:
 def test_what_has_expired_goes_with_its_content(files: Files, storage: Storage) -> None:
     lives, _expired = kept(files, storage, lives=60), kept(files, storage, lives=0)
 
-    FileSweeper(files, storage).sweep()
+    a_sweeper(files, storage).sweep()
 
     assert places(storage) == [lives.place]
     assert files.expired(10) == []
@@ -60,7 +66,7 @@ def test_a_file_that_a_batch_reads_stays_until_it_is_read(
     file = kept(files, storage, lives=0)
     store.redis.hset(store.keys("file", file.id), "readers", 1)
 
-    FileSweeper(files, storage).sweep()
+    a_sweeper(files, storage).sweep()
 
     assert places(storage) == [file.place]
 
@@ -77,7 +83,7 @@ def test_content_without_a_record_goes_after_a_day_and_never_sooner(
     (left,) = (tmp_path / "files" / UNFINISHED).iterdir()
     os.utime(left, times=(0, time.time() - DAY - 1))
     now = [0.0]
-    sweeper = FileSweeper(files, storage, clock=lambda: now[0])
+    sweeper = a_sweeper(files, storage, clock=lambda: now[0])
 
     sweeper.sweep()
     assert sorted(places(storage)) == sorted([known.place, f"files/{young}"])
@@ -98,11 +104,27 @@ def test_a_storage_that_is_away_is_tried_again(
     (tmp_path / "files").rename(tmp_path / "away")
     (tmp_path / "files").write_text("")
 
-    FileSweeper(files, storage).sweep()
+    a_sweeper(files, storage).sweep()
     (tmp_path / "files").unlink()
     (tmp_path / "away").rename(tmp_path / "files")
 
     assert not files.known(expired.id)
     os.utime(tmp_path / "files" / expired.place, times=(0, 0))
-    FileSweeper(files, storage).sweep()
+    a_sweeper(files, storage).sweep()
     assert places(storage) == []
+
+
+def test_parts_of_a_batch_that_is_not_open_go_after_a_day(
+    store: JobStore, files: Files, storage: Storage, tmp_path: Path
+) -> None:
+    open_one, ended = f"batch_{'0' * 32}", f"batch_{'1' * 32}"
+    store.redis.zadd(store.keys("openbatches"), {open_one: 1})
+    store.redis.expire(store.keys("openbatches"), 60)
+    for batch in (open_one, ended):
+        store_content(storage, f"parts/{batch}/1.output")
+        path = tmp_path / "files" / "parts" / batch / "1.output"
+        os.utime(path, times=(0, time.time() - DAY - 1))
+
+    a_sweeper(files, storage).sweep()
+
+    assert [found.name for found in storage.listing("parts")] == [f"parts/{open_one}/1.output"]

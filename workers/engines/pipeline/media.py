@@ -38,8 +38,10 @@ Sound = dict[str, Any]
 
 def data_of(text: Any, what: str) -> bytes:
     """The bytes of base64, or of a data: URL. Raises `InputRefused`."""
+    if isinstance(text, dict) and set(text) == {"file"}:
+        raise InputRefused(f"The file of input.{what} is gone: it was deleted or has expired.")
     if not isinstance(text, str) or not text:
-        raise InputRefused(f"input.{what} must be base64.")
+        raise InputRefused(f"input.{what} must be base64, or name a file.")
     start = text.find(",") + 1 if text.startswith("data:") else 0
     try:
         return base64.b64decode(text[start:], validate=True)
