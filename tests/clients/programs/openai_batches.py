@@ -115,7 +115,8 @@ print("every custom_id once")
 assert {one["response"]["status_code"] for one in told.values()} == {200}
 body = told["line 7"]["response"]["body"]
 alone = client.embeddings.create(model="all-minilm", input="text 7", encoding_format="float")
-assert body["data"][0]["embedding"] == alone.data[0].embedding
+pairs = zip(body["data"][0]["embedding"], alone.data[0].embedding, strict=True)
+assert max(abs(one - other) for one, other in pairs) < 1e-5
 print("answers are those of the route")
 assert client.files.retrieve(done.output_file_id).purpose == "batch_output"
 print("the output is a file")
