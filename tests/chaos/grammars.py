@@ -94,7 +94,7 @@ async def held_texts(arena: Arena) -> None:
 
 async def _compare(arena: Arena, crowd: Load, site: Site, name: str, kills: int) -> None:
     """The jobs of one kind without and with kills, until there were so many in all."""
-    before, seen = arena.faults, len(arena.history.of(Final))
+    before, seen, cuts = arena.faults, len(arena.history.of(Final)), crowd.cuts
     undisturbed = await _ends(arena, crowd, name, range(arena.size.n))
     disturbed: list[Final] = []
     for first in range(0, arena.size.n, TOGETHER):
@@ -110,8 +110,9 @@ async def _compare(arena: Arena, crowd: Load, site: Site, name: str, kills: int)
     invalid = sum(not _valid(final) for final in (*undisturbed, *disturbed))
     hit = arena.faults - before
     arena.note(
-        f"{name}: n {arena.size.n}, kills {hit}, jobs begun again {len(again)}, cuts of readers {crowd.cuts},"
-        f" texts that differ from the undisturbed {differing}, that break their schema {invalid}"
+        f"{name}: n {arena.size.n}, kills {hit}, jobs begun again {len(again)}, cuts of readers"
+        f" {crowd.cuts - cuts}, texts that differ from the undisturbed {differing}, that break"
+        f" their schema {invalid}"
     )
     arena.require(not differing, f"{name}: {differing} texts differ from those of undisturbed runs")
     arena.require(not invalid, f"{name}: {invalid} texts break their schema")
