@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from flask import Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from api.http import requests
 from api.http.answers import document
@@ -43,6 +43,10 @@ FILE_ID = Parameter(
 )
 
 
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+"""Members of a form, which has no null: each is there with the other, or not at all."""
+
+
 def _uploadable(purpose: str) -> str:
     if purpose == "batch_output":
         raise ValueError("this purpose is of files that the server writes")
@@ -52,13 +56,21 @@ def _uploadable(purpose: str) -> str:
 class FileUpload(BaseModel):
     """The form of `POST /v1/files`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]}},
+    )
 
     purpose: Annotated[Purpose, AfterValidator(_uploadable)]
-    anchor: Literal["created_at"] | None = Field(default=None, alias="expires_after[anchor]")
-    seconds: int | None = Field(
+    anchor: Annotated[
+        Literal["created_at"] | None, WithJsonSchema({"type": "string", "const": "created_at"})
+    ] = Field(default=None, alias=ANCHOR)
+    seconds: Annotated[
+        int | None,
+        WithJsonSchema({"type": "integer", "minimum": LEAST_SECONDS, "maximum": MOST_SECONDS}),
+    ] = Field(
         default=None,
-        alias="expires_after[seconds]",
+        alias=SECONDS,
         ge=LEAST_SECONDS,
         le=MOST_SECONDS,
         description="Left out: the server's own time, `FILE_RETENTION_SEC`.",
