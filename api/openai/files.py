@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from flask import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -47,8 +47,12 @@ ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 """Members of a form, which has no null: each is there with the other, or not at all."""
 
 
+OURS = "batch_output"
+UPLOADABLE = [purpose for purpose in get_args(Purpose) if purpose != OURS]
+
+
 def _uploadable(purpose: str) -> str:
-    if purpose == "batch_output":
+    if purpose == OURS:
         raise ValueError("this purpose is of files that the server writes")
     return purpose
 
@@ -61,7 +65,9 @@ class FileUpload(BaseModel):
         json_schema_extra={"dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]}},
     )
 
-    purpose: Annotated[Purpose, AfterValidator(_uploadable)]
+    purpose: Annotated[
+        Purpose, AfterValidator(_uploadable), WithJsonSchema({"type": "string", "enum": UPLOADABLE})
+    ]
     anchor: Annotated[
         Literal["created_at"] | None, WithJsonSchema({"type": "string", "const": "created_at"})
     ] = Field(default=None, alias=ANCHOR)
