@@ -1,6 +1,6 @@
 """Finds out at load whether rows with different adapters, side by side, say what each text says alone.
 
-The packed step is compared with the base model's own forward pass, all of whose rows have one adapter. A
+The step is compared with the base model's own forward pass, all of whose rows have one adapter. A
 layer that gets its rows in another order than they came in (an expert's, for example) is found so.
 """
 
@@ -44,7 +44,7 @@ def samples(model: Any, adapters: Adapters, device: torch.device) -> list[Sample
         text = torch.randint(vocabulary, (TOKENS,), generator=generator).tolist()
         ids = torch.tensor([text], device=device)
         try:
-            with adapters.whole(name, TOKENS):
+            with adapters.of([name] * TOKENS):
                 logits = model(input_ids=ids, use_cache=False).logits[0].float()
         except FAULTS as error:
             _raise_out_of_memory(error)
@@ -74,6 +74,8 @@ def check(
         except (*FAULTS, Unpackable) as error:
             _raise_out_of_memory(error)
             errors = [float("inf")] * len(group)
+        for slot in range(len(group)):
+            runner.release(slot, scrub=True)
         for sample, off in zip(group, errors, strict=True):
             if sample.adapter and not off <= most:
                 adapters.refuse(

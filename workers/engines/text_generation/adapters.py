@@ -75,11 +75,16 @@ class Adapters:
     @contextmanager
     def rows(self, chunks: Items[Chunk]) -> Iterator[None]:
         """While a step with these chunks runs, side by side in this order."""
-        numbers: list[int] = []
-        for chunk in chunks:
-            name = chunk.sequence.adapter
-            numbers += [self._numbers[name] if name else -1] * chunk.length
-        self._of_row = upload(numbers, torch.long, self._device)
+        names = [chunk.sequence.adapter for chunk in chunks for _ in range(chunk.length)]
+        with self.of(names):
+            yield
+
+    @contextmanager
+    def of(self, names: Items[str]) -> Iterator[None]:
+        """While a pass runs whose tokens, row by row, have these adapters; "" for none."""
+        if any(names):
+            numbers = [self._numbers[name] if name else -1 for name in names]
+            self._of_row = upload(numbers, torch.long, self._device)
         try:
             yield
         finally:
@@ -89,17 +94,6 @@ class Adapters:
     def wants(self, chunks: Items[Chunk]) -> bool:
         """Whether a step with these chunks needs any adapter."""
         return any(chunk.sequence.adapter for chunk in chunks)
-
-    @contextmanager
-    def whole(self, name: str, length: int) -> Iterator[None]:
-        """While a text of so many tokens runs alone, all of it with this adapter; "" for none."""
-        if name:
-            self._of_row = torch.full((length,), self._numbers[name], device=self._device)
-        try:
-            yield
-        finally:
-            self._of_row = None
-            self._masks.clear()
 
     def idle_layers(self, name: str) -> list[str]:
         """Layers of an adapter that no forward pass has come through."""
@@ -185,7 +179,7 @@ class AdaptedLayer:
         self._down, self._up = map(Product, self._weights)
 
     def add(self, _module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """A forward hook: the layer's output, [..., rows, out], with each row's own share added."""
+        """A forward hook: the layer's output, [..., out], with each token's own share added."""
         mask = self._adapters.mask(self._columns)
         if mask is None:
             return None
@@ -193,7 +187,9 @@ class AdaptedLayer:
         given: torch.Tensor = args[0]
         low = self._down(given.to(self._weights[0].dtype))
         # Not by a product: what is no number times zero is none either.
-        own = torch.where(mask, low, torch.zeros((), dtype=low.dtype, device=low.device))
+        own = torch.where(
+            mask.reshape(low.shape), low, torch.zeros((), dtype=low.dtype, device=low.device)
+        )
         return output + self._up(own).to(output.dtype)
 
 

@@ -11,6 +11,8 @@ from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.adapter_check import check, samples
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.forward.packed.packing import packed_runner
+from workers.engines.text_generation.forward.packed.runner import PackedRunner
+from workers.engines.text_generation.forward.stacked.runner import StackedRunner
 from workers.engines.text_generation.forward.trial import TOLERANCE
 from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 
@@ -37,33 +39,33 @@ def choose_way(
     `length` is tokens a slot, `budget` tokens a step. Raises `ConfigError` when not even one text fits.
     """
     adapters = Adapters(model, spec.adapters, placement.device)
+    trials = samples(model, adapters, placement.device) if adapters else []
     try:
         try:
-            return _packed(spec, model, placement, length, budget, adapters), adapters
+            way = _packed(spec, model, placement, length, budget)
         except Unpackable as error:
             way = unpacked_runner(model, placement, spec.batch.max_size, length)
             way = replace(way, reason=f"{error}; {way.reason}")
-            adapters.refuse_all(f"its base model is not packed ({error}), and adapters need that")
     except ConfigError as error:
         raise ConfigError(f"models.{spec.name}: {error.detail}") from None
+    if isinstance(way.runner, PackedRunner | StackedRunner):
+        if adapters:
+            way.runner.adapters = adapters
+            check(way.runner, adapters, trials, way.slots, TOLERANCE[placement.dtype])
+    else:
+        adapters.refuse_all(
+            f"its base model runs one text after the other ({way.reason}), and adapters need one that is"
+            " packed or stacked; merge it into its base model"
+        )
+    if way.batching == "packed":
+        return way, adapters
     _log.warning("%s is not packed, it runs %s: %s", spec.name, IN_WORDS[way.batching], way.reason)
     return way, adapters
 
 
-def _packed(
-    spec: ModelSpec,
-    model: Any,
-    placement: Placement,
-    length: int,
-    budget: int,
-    adapters: Adapters,
-) -> Way:
-    """Packed, with the adapters checked. Raises `Unpackable`, `ConfigError`."""
-    trials = samples(model, adapters, placement.device) if adapters else []
+def _packed(spec: ModelSpec, model: Any, placement: Placement, length: int, budget: int) -> Way:
+    """Packed. Raises `Unpackable`, `ConfigError`."""
     runner, slots = packed_runner(model, placement, spec.batch.max_size, length, budget)
-    if adapters:
-        runner.adapters = adapters
-        check(runner, adapters, trials, slots, TOLERANCE[placement.dtype])
     return Way(
         runner,
         "packed",

@@ -6,12 +6,14 @@ hybrids) or whose attention cannot be packed, as long as transformers' own forwa
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from workers.engines.row_blocks import fixed_rows
+from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
 from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, RowKeys
@@ -58,11 +60,13 @@ class Prompt:
 class StackedRunner:
     """Every text is computed as it would be alone: its prompt in one pass, then token by token.
 
-    A text that an earlier attempt began is made again in the same way, a token a step.
+    A text that an earlier attempt began is made again in the same way, a token a step. `adapters`: those that
+    sequences may ask for.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
         """Raises `Unstackable`, or what a model raises that is run in a way it was not written for."""
+        self.adapters: Adapters | None = None
         self._model = model
         self._device = device
         self._attention = RowAttention(model)
@@ -144,7 +148,8 @@ class StackedRunner:
         """A text's prompt alone, and its last token's logits, float32 [vocabulary]."""
         ids = torch.tensor([sequence.tokens[: sequence.prompt_length]], device=self._device)
         keys = self._attention.read()
-        with self._spaces.short_chunks(sequence.prompt_length):
+        names = [sequence.adapter] * sequence.prompt_length
+        with self._spaces.short_chunks(sequence.prompt_length), self._adapted(names):
             logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
         states = self._frame.states_of(state)
         return Past(sequence, sequence.prompt_length, keys, states, 0), logits[0, 0]
@@ -161,6 +166,7 @@ class StackedRunner:
                 fixed_rows(self._device, self._model.dtype),
                 self._spaces.lean_updates(),
                 self._shifts.by_row(self._frame.caches),
+                self._adapted([past.sequence.adapter for past in rows]),
             ):
                 output = self._model(
                     input_ids=upload(tokens, torch.long, self._device),
@@ -172,6 +178,10 @@ class StackedRunner:
         finally:
             states = self._frame.take()
         return output.logits[:, -1].float(), states
+
+    def _adapted(self, names: Items[str]) -> AbstractContextManager[None]:
+        """A pass whose tokens have these adapters."""
+        return nullcontext() if self.adapters is None else self.adapters.of(names)
 
     def _gathered(self, rows: Items[Past]) -> list[torch.Tensor]:
         """The rows' states side by side, in memory of their own: a model may write where it reads."""
