@@ -10,7 +10,7 @@ from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from api.intake.submission import tenant_bytes
 from api.openapi import examples
-from api.routes.models import Breaker, describe
+from api.routes.models import Breaker, Model, describe
 from api.services import Services
 from shared.redis.connection import unavailable
 from shared.store.backlog import Backlog, read_backlogs, read_leftovers
@@ -104,16 +104,24 @@ def show_stats(here: RequestContext) -> Reply:
     Of all models, over the last five to six minutes. Rate limits are the caller's own; a key with the scope
     `admin` sees those of the hundred clients seen last.
     """
-    return document(read(here).model_dump(mode="json"))
+    found, _ = read(here)
+    return document(found.model_dump(mode="json"))
 
 
-def read(here: RequestContext) -> Stats:
-    """The same as a value. Raises `StoreUnavailable`."""
+def read(here: RequestContext) -> tuple[Stats, list[Model]]:
+    """The statistics, and the models that they are of as others than the operator see them.
+
+    Raises `StoreUnavailable`.
+    """
     services = here.services
     counted = _counted(services)
+    models = [
+        describe(services.catalog, row.model, services.store.status(row.model), operates=False)
+        for row in counted
+    ]
     left = read_leftovers(services.store, here.caller.tenant)
-    return Stats(
-        models=_models(services, counted),
+    found = Stats(
+        models=_models(services, counted, models),
         webhooks=WebhookActivity(
             waiting=left.webhooks, oldest_ms=left.oldest_webhook, given_up=left.undelivered
         ),
@@ -122,6 +130,7 @@ def read(here: RequestContext) -> Stats:
         limits=_limits(here),
         storage=_storage(here),
     )
+    return found, models
 
 
 def _counted(here: Services) -> list[ModelStats]:
@@ -131,14 +140,12 @@ def _counted(here: Services) -> list[ModelStats]:
         raise unavailable(error) from error
 
 
-def _models(here: Services, counted: list[ModelStats]) -> list[ModelActivity]:
+def _models(here: Services, counted: list[ModelStats], models: list[Model]) -> list[ModelActivity]:
     backlogs = read_backlogs(here.store, [row.model for row in counted])
-    return [_activity(here, row, backlog) for row, backlog in zip(counted, backlogs, strict=True)]
+    return [_activity(*of_one) for of_one in zip(counted, models, backlogs, strict=True)]
 
 
-def _activity(here: Services, row: ModelStats, backlog: Backlog) -> ModelActivity:
-    status = here.store.status(row.model)
-    model = describe(here.catalog, row.model, status, operates=False)
+def _activity(row: ModelStats, model: Model, backlog: Backlog) -> ModelActivity:
     return ModelActivity(
         model=row.model,
         window_seconds=round(row.seconds, 3),

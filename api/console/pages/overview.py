@@ -6,19 +6,13 @@ from flask import Response
 from api.console.blueprint import console
 from api.console.visit import Visit
 from api.routes import stats
-from api.routes.models import describe
 from api.routes.stats import Durations
 
 
 @console.page("GET", "")
 def overview(visit: Visit) -> Response:
     """Rates, latencies, queues, workers, cache, breakers, webhooks."""
-    services, operates = visit.services, visit.caller.operates
-    told = stats.read(visit.here)
-    models = [
-        describe(services.catalog, row.model, services.store.status(row.model), operates=operates)
-        for row in told.models
-    ]
+    told, models = stats.read(visit.here)
     ended = {
         state: sum(row.ended.get(state, 0) for row in told.models)
         for state in ("succeeded", "failed", "canceled", "expired")
