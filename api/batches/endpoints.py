@@ -41,7 +41,9 @@ def _completion(here: RequestContext, given: dict[str, Any]) -> dict[str, Any]:
     asked = parsed(CompletionRequest, given)
     _require_whole(asked.stream)
     require_text(here, asked.model)
-    return asked.body(here.services.sampling_defaults.of(asked.model))
+    if len(asked.prompts) > 1:
+        raise _refused("prompt", "a line of a batch is one job", "must be one prompt in a batch")
+    return asked.body(asked.prompts[0], here.services.sampling_defaults.of(asked.model))
 
 
 def _embeddings(here: RequestContext, given: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def submission(
 
 def _require_whole(stream: bool) -> None:
     if stream:
-        raise InvalidRequest(
-            "stream: an answer of a batch is no stream",
-            errors=[{"loc": ["stream"], "msg": "must be false in a batch", "type": "value_error"}],
-        )
+        raise _refused("stream", "an answer of a batch is no stream", "must be false in a batch")
+
+
+def _refused(member: str, why: str, must: str) -> InvalidRequest:
+    fault = {"loc": [member], "msg": must, "type": "value_error"}
+    return InvalidRequest(f"{member}: {why}", errors=[fault])

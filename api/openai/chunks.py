@@ -158,6 +158,8 @@ class ChatChunks(Chunks):
         self._told.add(said.choice)
         if said.parts is None and said.logprobs is None:
             return super().told(said)
+        if said.parts is not None and not said.logprobs:
+            return b"".join(self._of_part(said.choice, part) for part in said.parts)
         parts = [Content(_DECODE(said.text))] if said.parts is None else said.parts
         choices = [_choice(said.choice, _delta(part)) for part in parts]
         if said.logprobs:
@@ -166,6 +168,12 @@ class ChatChunks(Chunks):
             choices[0]["logprobs"] = chat.logprobs({"logprobs": said.logprobs})
             self._scored[said.choice] += len(said.logprobs)
         return b"".join(self.chunk([choice]) for choice in choices)
+
+    def _of_part(self, choice: int, part: Part) -> bytes:
+        if isinstance(part, Content):
+            # Nearly all are: what is around their text was encoded once.
+            return self._before[choice] + one_line(_ENCODER.encode(part.text)) + self._after
+        return self.chunk([_choice(choice, _delta(part))])
 
     def rest(self, index: int, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
         """See `Chunks.rest`."""

@@ -1,9 +1,9 @@
 """`POST /v1/completions`: a text to be gone on with as a job, and the job as a completion."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.openai.chat import choices
@@ -15,16 +15,18 @@ from shared.domain.schemas import Json
 
 PREFIX = "cmpl-"
 MAX_LOGPROBS = 5
+MAX_PROMPTS = 64
+"""Of one request: each is a job of its own."""
 
 
-def _one_prompt(given: Any) -> Any:
-    """A text or token ids, which may stand in a list of one."""
-    while isinstance(given, list) and given and not isinstance(given[0], int | float):
-        if len(given) > 1:
-            raise PydanticCustomError(
-                "one_prompt", "send one prompt a request, so that each has its own retry"
-            )
-        (given,) = given
+def _as_list(given: Any) -> Any:
+    """The prompts: a text, or token ids, is a list of one."""
+    if not isinstance(given, list) or not given or isinstance(given[0], int | float):
+        given = [given]
+    if len(given) > MAX_PROMPTS:
+        raise PydanticCustomError(
+            "too_long", "at most {most} prompts a request", {"most": MAX_PROMPTS}
+        )
     return given
 
 
@@ -32,8 +34,8 @@ _PROMPT = {
     "anyOf": [
         {"type": "string"},
         TOKEN_IDS_SCHEMA,
-        {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string"}},
-        {"type": "array", "minItems": 1, "maxItems": 1, "items": TOKEN_IDS_SCHEMA},
+        {"type": "array", "minItems": 1, "maxItems": MAX_PROMPTS, "items": {"type": "string"}},
+        {"type": "array", "minItems": 1, "maxItems": MAX_PROMPTS, "items": TOKEN_IDS_SCHEMA},
     ]
 }
 
@@ -41,8 +43,8 @@ _PROMPT = {
 class CompletionRequest(TextRequest):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[Json, AfterValidator(_one_prompt), WithJsonSchema(_PROMPT)] = Field(
-        description="A string, a list of one string, token ids, or a list of one list of them."
+    prompt: Annotated[Json, AfterValidator(_as_list), WithJsonSchema(_PROMPT)] = Field(
+        description="A string, a list of strings, token ids, or a list of lists of them. A stream takes one."
     )
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     best_of: int | None = Field(
@@ -55,9 +57,20 @@ class CompletionRequest(TextRequest):
     prompt_cache_key: IgnoredText = None
     safety_identifier: IgnoredText = None
 
-    def body(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        """The body of `POST /v1/jobs` that asks the same. `model`: see `TextRequest.params`."""
-        given = self.prompt
+    @model_validator(mode="after")
+    def _one_a_stream(self) -> "CompletionRequest":
+        if self.stream and len(self.prompts) > 1:
+            raise ValueError("a stream goes on with one prompt: send a request for each")
+        return self
+
+    @property
+    def prompts(self) -> list[Any]:
+        """Texts, or lists of token ids."""
+        found: Any = self.prompt
+        return list(found)
+
+    def body(self, given: Any, model: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of `POST /v1/jobs` that asks the same of a prompt. `model`: see `TextRequest.params`."""
         params = self.params(model)
         if self.logprobs is not None:
             params |= {"logprobs": True, "top_logprobs": self.logprobs}
@@ -80,6 +93,15 @@ def completion(job: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "usage": usage(job["usage"] or {}),
     }
+
+
+def together(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Jobs that succeeded, one a prompt, as one: the texts of the first, then those of the second, …"""
+    used = [job["usage"] or {} for job in jobs]
+    counts = ("prompt_tokens", "completion_tokens", "cached_tokens")
+    usage_of_all = {name: sum(one.get(name) or 0 for one in used) for name in counts}
+    texts = [choice for job in jobs for choice in choices(job["output"])]
+    return {**jobs[0], "output": {"choices": texts}, "usage": usage_of_all}
 
 
 def chunk_head(job_id: str, model: str) -> dict[str, Any]:

@@ -52,12 +52,22 @@ def _read_completion(here: RequestContext) -> Asked:
     given = requests.json_object(here)
     asked = parsed(CompletionRequest, given)
     require_text(here, asked.model)
-    body = asked.body(here.services.sampling_defaults.of(asked.model))
+    defaults = here.services.sampling_defaults.of(asked.model)
     form_of = lambda job_id: CompletionChunks(  # noqa: E731
         completions.chunk_head(job_id, asked.model), asked.n or 1, tells_usage=asked.tells_usage
     )
-    made = submission(here, given, body)
-    return Asked(made, completions.completion, form_of if asked.stream else None)
+    bodies = [asked.body(prompt, defaults) for prompt in asked.prompts]
+    parts = [None] if len(bodies) == 1 else range(len(bodies))
+    first, *further = (
+        submission(here, given, body, part) for part, body in zip(parts, bodies, strict=True)
+    )
+    return Asked(
+        first,
+        completions.completion,
+        form_of if asked.stream else None,
+        tuple(further),
+        completions.together,
+    )
 
 
 def _read_embeddings(here: RequestContext) -> Asked:

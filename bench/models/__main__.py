@@ -12,7 +12,7 @@ os.environ.update(OFFLINE)
 
 from bench.environments import EnvironmentFailed, python_of
 from bench.machine import look_around
-from bench.models.contests import Contest, embedding, generation
+from bench.models.contests import Contest, embedding, generation, openai_embeddings
 from bench.models.images import images
 from bench.models.match import Failed, play
 from bench.models.report import render
@@ -25,6 +25,7 @@ CONTESTS: dict[str, Make] = {
     "generation": lambda quick: generation(64 if quick else 256),
     "embedding-1": lambda quick: embedding(400 if quick else 2000, 1, 64, (32,)),
     "images": lambda quick: images(200 if quick else 1000),
+    "openai-embeddings": lambda quick: openai_embeddings(24 if quick else 96, 32, 8),
     "embedding-32": lambda quick: embedding(24 if quick else 96, 32, 8, (1, 4)),
 }
 

@@ -1,7 +1,9 @@
 """The contests: what is asked of each subject, and what its answers are worth beside ours."""
 
+import base64
 import math
 import random
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,13 +100,6 @@ def embedding(jobs: int, texts: int, clients: int, batches: Sequence[int]) -> Co
     chance.shuffle(corpus)
     inputs = [corpus[n * texts : (n + 1) * texts] for n in range(jobs)]
     name = "all-minilm"
-    entry = {
-        "engine": "embedding",
-        "path": str(minilm()),
-        "device": "cpu",
-        "dtype": "float32",
-        "limits": {"max_prompt_tokens": 256},
-    }
     ours = [{"model": name, "input": some} for some in inputs]
     theirs = [{"input": some} for some in inputs]
     infinity = [{"model": INFINITY_MODEL, "input": some} for some in inputs]
@@ -118,7 +113,7 @@ def embedding(jobs: int, texts: int, clients: int, batches: Sequence[int]) -> Co
         least=1.0,
         alike=_close,
         sides=[
-            Side(Whole(name, entry, "/v1/infer"), ours, _ours_embedded),
+            Side(Whole(name, encoder(), "/v1/infer"), ours, _ours_embedded),
             *(
                 Side(LitServe("litserve_minilm", minilm(), size), theirs, _their_embedded, 2.8)
                 for size in batches
@@ -126,6 +121,58 @@ def embedding(jobs: int, texts: int, clients: int, batches: Sequence[int]) -> Co
             Side(Infinity(minilm()), infinity, _infinity_embedded, 1.2),
         ],
     )
+
+
+def encoder() -> dict[str, Any]:
+    """The encoder's entry in our catalogue."""
+    return {
+        "engine": "embedding",
+        "path": str(minilm()),
+        "device": "cpu",
+        "dtype": "float32",
+        "limits": {"max_prompt_tokens": 256},
+    }
+
+
+def openai_embeddings(jobs: int, texts: int, clients: int) -> Contest:
+    """The same in OpenAI's form: vectors in base64, beside floats in JSON and LitServe's server of that form,
+    which takes a list of texts only without batches of its own.
+    """
+    [ours] = embedding(jobs, texts, clients, ()).sides
+    in_base64, in_floats = (Whole("all-minilm", encoder(), "/v1/embeddings") for _ in range(2))
+    in_base64.name, in_floats.name = (f"{in_base64.name}, {form}" for form in ("base64", "floats"))
+    asked = [{"model": "all-minilm", "input": body["input"]} for body in ours.bodies]
+    packed = [{**body, "encoding_format": "base64"} for body in asked]
+    floats = [{**body, "encoding_format": "float"} for body in asked]
+    theirs = LitServe("litserve_openai_minilm", minilm(), 1)
+    theirs.path = "/v1/embeddings"
+    return Contest(
+        name="openai-embeddings",
+        title=f"all-minilm as OpenAI's, {jobs} requests of {texts} texts, {clients} clients",
+        unit="texts",
+        clients=clients,
+        rate_goal=1.5,
+        p95_goal=0.0,
+        least=1.0,
+        alike=_close,
+        sides=[
+            Side(in_base64, packed, _openai_embedded),
+            Side(in_floats, floats, _openai_embedded),
+            Side(theirs, packed, _openai_embedded),
+        ],
+    )
+
+
+def _openai_embedded(answered: Answered) -> tuple[Answers, int]:
+    answers = [msgspec.json.decode(each)["data"] for each in answered.contents]
+    return _vectors(
+        [{"embeddings": [_unpacked(row["embedding"]) for row in rows]} for rows in answers]
+    )
+
+
+def _unpacked(vector: str | list[float]) -> list[float]:
+    """A vector in floats: as they are, or from little-endian float32 in base64."""
+    return vector if isinstance(vector, list) else list(array("f", base64.b64decode(vector)))
 
 
 def _streamed(answered: Answered) -> tuple[Answers, int]:

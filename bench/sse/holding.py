@@ -60,11 +60,13 @@ class Api:
 
 
 @contextmanager
-def api(folder: Path) -> Iterator[Api]:
-    """Redis and an API of one process, with default settings but for the rate limit."""
+def api(folder: Path, entry: str = "{engine: echo}") -> Iterator[Api]:
+    """Redis and an API of one process, with default settings but for the rate limit. `entry` is its model's
+    in the catalogue.
+    """
     folder.mkdir(parents=True)
     catalogue = folder / "catalog.yaml"
-    catalogue.write_text(f"models: {{{MODEL}: {{engine: echo}}}}\n", "utf-8")
+    catalogue.write_text(f"models: {{{MODEL}: {entry}}}\n", "utf-8")
     port, token = free_port(), secrets.token_urlsafe(32)
     with programs(folder) as running:
         redis = running.redis()

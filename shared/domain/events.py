@@ -79,22 +79,23 @@ def one_line(data: bytes) -> bytes:
 
 
 class Event:
-    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines.
+    """One event. `kind` is status, token, output, reset or done; `data` is JSON without newlines."""
 
-    `frame` is the event as one SSE frame, serialised once for all its readers.
-    """
-
-    __slots__ = ("data", "frame", "id", "kind")
+    __slots__ = ("_frame", "data", "id", "kind")
 
     def __init__(self, identity: EventId, kind: str, data: bytes) -> None:
         self.id = identity
         self.kind = kind
         self.data = data
-        self.frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
-            *identity,
-            kind.encode(),
-            one_line(data),
-        )
+        self._frame = b""
+
+    @property
+    def frame(self) -> bytes:
+        """The event as one SSE frame, serialised once for all its readers, if any wants it."""
+        if not self._frame:
+            kind, data = self.kind.encode(), one_line(self.data)
+            self._frame = b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (*self.id, kind, data)
+        return self._frame
 
     @property
     def terminal(self) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from bench.figures import Spread
 from bench.machine import Machine
 from bench.models.asking import Answered, Errand, ask_all
-from bench.models.contests import embedding, generation
+from bench.models.contests import embedding, generation, openai_embeddings
 from bench.models.report import render
 from bench.models.result import Entry, Outcome, Result, Turn
 
@@ -101,3 +101,18 @@ def test_answers_are_kept_in_order_however_they_are_framed() -> None:
     streamed = b"".join(FRAMES)
     assert answered.contents == [b"<0>", streamed, b"<2>", streamed, b"<4>"]
     assert answered.statuses == [200] * 5 and all(took > 0 for took in answered.took)
+
+
+def test_vectors_in_base64_are_the_same_as_floats() -> None:
+    packed, floats, theirs = openai_embeddings(1, 2, 1).sides
+    asked = [side.bodies[0] for side in (packed, floats, theirs)]
+    assert [body["encoding_format"] for body in asked] == ["base64", "float", "base64"]
+    assert len({tuple(body["input"]) for body in asked}) == 1
+
+    def answer(*vectors: object) -> Answered:
+        data = [{"embedding": vector} for vector in vectors]
+        return Answered([msgspec.json.encode({"data": data})], [200], [1.0], 1.0)
+
+    # Little-endian float32: 1.0, 0.0.
+    told = packed.read(answer("AACAPwAAAAA=")), floats.read(answer([1.0, 0.0]))
+    assert told[0] == told[1] == ([[[1.0, 0.0]]], 1)

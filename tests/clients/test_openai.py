@@ -1,13 +1,22 @@
 """OpenAI's clients as they are released, LangChain and the AI SDK, against the routes of OpenAI's dialect."""
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from tests.clients.conftest import PROGRAMS, ROOT, checks, printed
+from shared.redis.connection import connect
+from shared.store.jobs import JobStore
+from tests.clients.conftest import MODELS, PROGRAMS, ROOT, checks, printed
 from tests.clients.environments import node_environment, python_environment, run
+from tests.conftest import eventually
 from tests.integration.stack import TOKEN, Stack
+
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.timeout(600)
@@ -44,3 +53,85 @@ def test_the_example_embeds_a_thousand_texts_in_a_batch(stack: Stack, tmp_path: 
     )
 
     assert ran.stdout.splitlines()[-1] == "1000 vectors of 384 numbers"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("openai_tools.py", r'temperature\(\{"city":"(Oslo|Lagos)"\}\) = (-4|31)\n.*\n'),
+        ("openai_background.py", r"resp_\w+ queued\nresponse\.(completed|incomplete)\n.+\n"),
+    ],
+)
+def test_the_examples_of_openais_client_run(
+    stack: Stack, tmp_path: Path, name: str, says: str
+) -> None:
+    command = [str(python_environment("openai")), str(EXAMPLES / name), "demo-llama"]
+
+    ran = run(command, tmp_path, OPENAI_BASE_URL=f"{stack.url}/v1", OPENAI_API_KEY=TOKEN)
+
+    assert ran.returncode == 0 and re.fullmatch(says, ran.stdout, re.DOTALL), ran.stdout
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(400)
+def test_a_stream_that_is_taken_up_is_what_is_stored_whatever_dies(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The last test, for it kills every process of the server while a response is followed."""
+    store = JobStore(connect(stack.redis.url, 5.0))
+    python, program = str(python_environment("openai")), PROGRAMS / "openai_crashes.py"
+    command = [python, str(program), stack.url, TOKEN]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as ran:
+        assert ran.stdout is not None
+        job_id = ran.stdout.readline().strip().replace("resp_", "job_")
+        for kill in (kill_host, kill_worker, kill_api, kill_redis):
+            goes_on(store, job_id)
+            kill(stack)
+        out, _ = ran.communicate(timeout=300)
+    stack.ready(*MODELS)
+
+    assert ran.returncode == 0, out
+    said, breaks = out.split()
+    assert said == "same" and int(breaks) >= 2, out
+    assert int(store.get(job_id).fields["attempt"]) >= 3
+
+
+def goes_on(store: JobStore, job_id: str) -> None:
+    """Wait until the job has said more than it has now."""
+    before = events_of(store, job_id)
+    eventually(lambda: events_of(store, job_id) > before + 2, 120, what="the text goes on")
+
+
+def events_of(store: JobStore, job_id: str) -> int:
+    """How many events the log of a job has; it must not have ended."""
+    assert not store.get(job_id).terminal, "too fast for this test"
+    length: Any = store.redis.xlen(store.keys("log", job_id))
+    return int(length)
+
+
+def kill_host(stack: Stack) -> None:
+    worker = psutil.Process(stack.processes["worker-demo-llama-1"].pid)
+    for host in worker.children(recursive=True):
+        host.kill()
+
+
+def kill_worker(stack: Stack) -> None:
+    stack.kill("worker-demo-llama-1")
+    stack.worker("demo-llama")
+
+
+def kill_api(stack: Stack) -> None:
+    """With its children, which would serve on."""
+    processes = psutil.Process(stack.processes["api"].pid).children(recursive=True)
+    stack.kill("api")
+    for process in processes:
+        process.kill()
+    stack.start("api", "api")
+
+
+def kill_redis(stack: Stack) -> None:
+    stack.redis.stop()
+    stack.redis.start()

@@ -359,5 +359,15 @@ def test_chats_and_completions_are_answered_as_their_routes_do(played: Played) -
     assert refused["response"]["body"]["error"]["param"] == "stream"
 
 
+def test_a_line_has_one_prompt(played: Played) -> None:
+    body = {"model": "llama", "prompt": ["One", "Two"]}
+    line = a_line(0, url="/v1/completions", body=body)
+
+    ended = played.until(played.create(jsonl([line]), "/v1/completions"), *ENDED)
+
+    (refused,) = played.content(ended["error_file_id"])
+    assert refused["response"]["body"]["error"]["param"] == "prompt"
+
+
 def test_steps_of_an_idle_server_do_nothing(played: Played, app: Flask) -> None:
     assert Steps(of(app), 10).step() is False

@@ -10,7 +10,8 @@ from api.openai.completions import CompletionRequest, completion
 
 def asked(**members: Any) -> dict[str, Any]:
     given = {"model": "llama", "prompt": "Once", "temperature": 0, **members}
-    return CompletionRequest.model_validate(given).body({})
+    request = CompletionRequest.model_validate(given)
+    return request.body(request.prompts[0], {})
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,8 @@ def test_logprobs_are_a_number_of_alternatives() -> None:
         ({"echo": True}, "echo"),
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 3}, "best_of"),
-        ({"prompt": ["a", "b"]}, "one prompt"),
+        ({"prompt": ["a", "b"], "stream": True}, "one prompt"),
+        ({"prompt": ["a"] * 65}, "64 prompts"),
         ({"logprobs": 6}, "logprobs"),
         ({"messages": []}, "messages"),
     ],

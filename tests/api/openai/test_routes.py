@@ -9,6 +9,8 @@ from flask.testing import FlaskClient
 
 from api.openai import calls, retries
 from shared.domain.states import JobState
+from shared.settings import Settings, key_secret
+from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker
 
@@ -65,6 +67,62 @@ def test_a_text_is_gone_on_with(
 
     assert answer.json["object"] == "text_completion"
     assert answer.json["choices"][0]["text"] == " a time"
+
+
+@pytest.mark.parametrize("prompts", [["One", "Two"], [[1, 2], [3]]], ids=["texts", "token ids"])
+def test_each_of_several_prompts_is_a_job(
+    client: FlaskClient,
+    store: JobStore,
+    worker: PlayedWorker,
+    meanwhile: Meanwhile,
+    prompts: list[Any],
+) -> None:
+    def serve() -> None:
+        # The second is done first.
+        claims = [worker.take(), worker.take()]
+        for claim in reversed(claims):
+            text = str(json.loads(claim.request)["content"])
+            texts = [{"text": f"{text} {n}", "finish_reason": "stop"} for n in "ab"]
+            worker.end(claim, output={**texts[0], "choices": texts}, usage={"prompt_tokens": 2})
+
+    meanwhile(serve)
+    body = {"model": "llama", "prompt": prompts, "n": 2}
+
+    answer = posted(client, "/v1/completions", body)
+    again = posted(client, "/v1/completions", body, **RETRY)
+
+    told = [(choice["index"], choice["text"]) for choice in answer.json["choices"]]
+    one, two = prompts
+    assert told == [(0, f"{one} a"), (1, f"{one} b"), (2, f"{two} a"), (3, f"{two} b")]
+    assert answer.json["usage"]["prompt_tokens"] == 4
+    assert again.json == answer.json and len(jobs(store)) == 2
+
+
+def test_where_one_of_several_prompts_is_refused_none_runs(
+    client: FlaskClient, settings: Settings, store: JobStore
+) -> None:
+    keys = ApiKeys(store.redis, store.keys, Signer(key_secret(settings)))
+    grant = Grant("small", frozenset({Scope.JOBS_WRITE}), max_queued=1)
+    small = {"Authorization": f"Bearer {keys.create(grant)[1]}"}
+
+    answer = posted(client, "/v1/completions", {"model": "llama", "prompt": ["1", "2"]}, **small)
+
+    assert answer.status_code == 503 and answer.json["error"]["code"] == "tenant_queue_full"
+    assert [record.state for record in store.listing("small")[0]] == [JobState.CANCELED]
+
+
+def test_where_one_of_several_prompts_fails_the_call_does(
+    client: FlaskClient, worker: PlayedWorker, meanwhile: Meanwhile
+) -> None:
+    def serve() -> None:
+        worker.serve("fine")
+        worker.fail("engine_error")
+
+    meanwhile(serve)
+
+    answer = posted(client, "/v1/completions", {"model": "llama", "prompt": ["One", "Two"]})
+
+    assert answer.status_code == 424 and answer.headers["x-should-retry"] == "false"
 
 
 def test_texts_are_embedded(
