@@ -8,7 +8,7 @@ from api.console.visit import ROOT, Visit
 from api.http.limits import charges_of
 from api.routes.dead_letters import retry
 from api.state.limit_plan import Counted
-from shared.domain.errors import InvalidRequest, JobsError
+from shared.domain.errors import InvalidRequest, JobNotFound, JobsError
 
 PAGE = 50
 RETRY = "POST /v1/jobs/{job_id}/retry"
@@ -25,9 +25,7 @@ def dead_letters(visit: Visit) -> Response:
 @console.page("POST", "/dead-letters/retry", submits=RETRY)
 def retry_many(visit: Visit) -> Response:
     """Try the jobs again that were ticked: each counts as a call that tries one again."""
-    ids = [name.removeprefix(FIELD) for name in visit.form if name.startswith(FIELD)]
-    if not ids:
-        raise InvalidRequest("Tick the jobs that are to be tried again.")
+    ids = _ticked(visit, "Tick the jobs that are to be tried again.")
     tried, refused = 0, list[JobsError]()
     for job_id in ids:
         try:
@@ -43,6 +41,30 @@ def retry_many(visit: Visit) -> Response:
     return _page(visit, tried=tried, refused=refused)
 
 
+@console.page("POST", "/dead-letters/deliver")
+def deliver_many(visit: Visit) -> Response:
+    """Deliver the webhooks again of the jobs that were ticked."""
+    ids = _ticked(visit, "Tick the webhooks that are to be delivered again.")
+    done, refused = 0, list[JobsError]()
+    for job_id in ids:
+        try:
+            visit.services.outbox.replay(job_id, visit.caller.tenant)
+            done += 1
+        except JobNotFound as error:
+            refused.append(error)
+    if not visit.asks_part:
+        return visit.moved(f"{ROOT}/dead-letters")
+    return _page(visit, delivered=done, refused=refused)
+
+
+def _ticked(visit: Visit, otherwise: str) -> list[str]:
+    """The ids of the jobs that were ticked. Raises `InvalidRequest` with `otherwise` where none was."""
+    ids = [name.removeprefix(FIELD) for name in visit.form if name.startswith(FIELD)]
+    if not ids:
+        raise InvalidRequest(otherwise)
+    return ids
+
+
 def _charge(visit: Visit) -> None:
     """Take what one retry costs. Raises `RateLimited`."""
     due = visit.charges if visit.charges is not None and visit.charges.pending else None
@@ -53,7 +75,11 @@ def _charge(visit: Visit) -> None:
 
 
 def _page(
-    visit: Visit, tried: int | None = None, refused: list[JobsError] | None = None
+    visit: Visit,
+    *,
+    tried: int | None = None,
+    delivered: int | None = None,
+    refused: list[JobsError] | None = None,
 ) -> Response:
     services, tenant = visit.services, visit.caller.tenant
     return visit.page(
@@ -62,5 +88,6 @@ def _page(
         deliveries=services.outbox.undelivered(tenant, PAGE),
         page=PAGE,
         tried=tried,
+        delivered=delivered,
         refused=refused or [],
     )

@@ -12,8 +12,10 @@ from shared.domain.states import JobState
 from shared.settings import Settings
 from shared.store.api_keys import Scope
 from shared.store.jobs import JobStore
+from shared.webhooks.outbox import Outbox, Recorded
 from tests.api.conftest import AUTH, PlayedWorker
 from tests.api.console.conftest import Browser
+from tests.shared.webhooks.test_outbox import completed
 
 
 @pytest.fixture
@@ -96,3 +98,21 @@ def test_nothing_given_up_is_said(browser: Browser) -> None:
     page = browser.get("/console/dead-letters").text
 
     assert "No dead letters." in page and "No webhook was given up." in page
+
+
+def test_webhooks_that_were_given_up_are_delivered_again(browser: Browser, store: JobStore) -> None:
+    (job_id,) = completed(store, tenant="default")
+    outbox = Outbox(store)
+    (message,) = outbox.claim(1, 30.0)
+    outbox.record(message, Recorded("dead", status=410, fault="status", well=True))
+    assert "https://receiver.example/hook" in browser.get("/console/dead-letters").text
+    gone = "job_" + "f" * 32
+
+    part = browser.post(
+        "/console/dead-letters/deliver", part="x", **{f"job:{job_id}": "on", f"job:{gone}": "on"}
+    ).text
+
+    assert "The webhooks of 1 jobs are delivered again" in part and gone in part
+    assert "No webhook was given up." in part
+    assert outbox.of_job(job_id, "default")[0].status == "pending"
+    assert browser.post("/console/dead-letters/deliver", part="x").status_code == 422
