@@ -119,7 +119,7 @@ def test_a_list_follows_what_happens_and_is_filtered(
     visit: Come, stack: Stack, worker: PlayedWorker
 ) -> None:
     page = visit().sign_in().page
-    page.goto("/console/jobs?model=played")
+    page.goto("/console/jobs")
     with stack.client() as client:
         job_id = client.submit("played", "x").id
     page.wait_for_selector(f"#to-{job_id}")

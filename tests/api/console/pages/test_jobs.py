@@ -68,7 +68,9 @@ def test_pages_of_the_list_follow_one_another(
 
     told = [re.findall(r'id="to-(job_\w+)"', page) for page in (first, second)]
     assert told[0] + told[1] == made[::-1]
-    assert 'data-every="3"' in first and 'data-every="3"' not in second
+    assert 'data-every="3"' in first and "data-every" not in second
+    filtered = browser.get("/console/jobs?status=queued").text
+    assert 'data-every="10"' in filtered, "it may look at many jobs"
 
 
 def test_a_page_tells_all_of_a_job(app: Flask, browser: Browser, worker: PlayedWorker) -> None:
