@@ -29,7 +29,10 @@ class RerankRequest(Params):
     query: str
     documents: Annotated[list[Document], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     top_n: int | None = Field(
-        default=None, ge=1, description="How many of the best are told; all if left out."
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many of the best are told; all if left out.",
     )
     return_documents: bool = Field(default=False, description="Tells each document as well.")
 

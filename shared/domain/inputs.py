@@ -37,7 +37,10 @@ class Candidates(Wire):
     query: str
     documents: list[str] = Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)
     top_n: int | None = Field(
-        default=None, ge=1, description="How many of the best are told; all if left out."
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many of the best are told; all if left out.",
     )
 
 

@@ -142,13 +142,12 @@ def get_response(here: RequestContext, response_id: str) -> Answered:
     """Get a response
 
     With `stream=true` its events from the first, or behind the one that `starting_after` names, and then
-    live: the same events with the same numbers at each call.
+    live: the same events with the same numbers at each call. Without `stream` nothing is behind anything,
+    and `starting_after` means nothing.
     """
     record, job, asked = _found(here, response_id)
     after = _starting_after(here)
     if not _streams(here):
-        if after is not None:
-            raise _bad_parameter("'starting_after' belongs to 'stream=true'.")
         return document(documents.response(job, asked))
     model = job.get("fallback_from") or job["model"]
     reset = here.services.hub.log.last_reset(record)

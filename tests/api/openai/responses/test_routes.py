@@ -400,7 +400,7 @@ def test_what_cannot_be_meant_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(
-    "query", ["stream=yes", "starting_after=1", "stream=true&starting_after=-1"]
+    "query", ["stream=yes", "starting_after=one", "stream=true&starting_after=-1"]
 )
 def test_parameters_are_checked(client: FlaskClient, query: str) -> None:
     asked = made(client, LATER)
