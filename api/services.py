@@ -19,7 +19,7 @@ from api.state.sampling_defaults import SamplingDefaults
 from api.state.slots import Slots
 from api.state.uploads import Uploads
 from api.tickets import Tickets
-from shared.domain.catalog import Catalog
+from shared.domain.models.catalog import Catalog
 from shared.domain.records import Record
 from shared.domain.states import JobState
 from shared.hooks import Observers

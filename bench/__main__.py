@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from bench.clients.shapes import SHAPES
 from bench.command import SCRATCH, parser, publish, run, today
 from bench.contests import CONTESTS, FULL, QUICK, slug
-from bench.machine import look_around
-from bench.plots import PlotFailed, draw
-from bench.report import render
-from bench.result import Outcome, Result
+from bench.reporting.machine import look_around
+from bench.reporting.plots import PlotFailed, draw
+from bench.reporting.report import render
+from bench.reporting.result import Outcome, Result
 from bench.rounds import hold
-from bench.shapes import SHAPES
 from bench.turn import TurnFailed
 
 

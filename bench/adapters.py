@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from bench.engines.llama import as_text, save_llama
-from bench.table import table
-from shared.domain.catalog import Adapter, Batch, Limits, ModelSpec
+from bench.reporting.table import table
+from shared.domain.models.catalog import Adapter, Batch, Limits, ModelSpec
 from workers.engine_host.client import EngineClient
 from workers.engine_host.events import Cause, EngineState
 from workers.host_protocol.messages import Stepped, Submit

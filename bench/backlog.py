@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 
 from bench.command import parser, publish, run, today
-from bench.figures import over, percentile
-from bench.machine import Machine, look_around, machine_lines
-from shared.domain.params import without_defaults
+from bench.reporting.figures import over, percentile
+from bench.reporting.machine import Machine, look_around, machine_lines
 from shared.domain.records import Claim, NewJob, Requeue, new_job_id
+from shared.domain.requests.params import without_defaults
+from shared.domain.requests.text_generation_params import TextGenerationParams
 from shared.domain.sharing import Share
-from shared.domain.text_generation_params import TextGenerationParams
 from shared.embedded_redis import EmbeddedRedis
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore

@@ -21,7 +21,7 @@ from api.app import create_app
 from api.batches.steps import Steps
 from api.services import Services, of
 from bench.command import parser, publish, run, today
-from bench.machine import Machine, look_around, machine_lines
+from bench.reporting.machine import Machine, look_around, machine_lines
 from shared.domain.batches import ENDED, WINDOW_SECONDS, Batch, new_batch_id
 from shared.domain.files import File, new_file_id
 from shared.domain.records import Finish

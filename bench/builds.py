@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from bench.clients.shapes import SHAPES, Shape
 from bench.command import SCRATCH, parser, publish, run, today
-from bench.figures import ratio
-from bench.machine import Machine, look_around, machine_lines
-from bench.shapes import SHAPES, Shape
+from bench.reporting.figures import ratio
+from bench.reporting.machine import Machine, look_around, machine_lines
+from bench.reporting.table import table
 from bench.subjects.ours import Ours
-from bench.table import table
 from bench.turn import Turn, TurnFailed, take_turn
 
 FOLDER = SCRATCH / "builds"

@@ -18,9 +18,9 @@ import httpx
 import msgspec
 
 from bench.command import parser, publish, run, today
-from bench.figures import over, percentile
-from bench.machine import Machine, look_around, machine_lines
 from bench.programs import REPOSITORY
+from bench.reporting.figures import over, percentile
+from bench.reporting.machine import Machine, look_around, machine_lines
 from bench.subjects.ours import Ours
 from shared.domain.records import Append, Claim, Finish, NewJob, new_job_id
 from shared.domain.sharing import Share

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Finished, Piece, Step, Work
 
 

@@ -19,8 +19,8 @@ import msgspec
 import psutil
 
 from bench.command import parser, publish, run, today
-from bench.machine import Machine, look_around, machine_lines
 from bench.programs import Program, programs
+from bench.reporting.machine import Machine, look_around, machine_lines
 from shared.embedded_redis import free_port
 
 TOKEN = "cold-start-bench-token-of-32-characters"

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.console.assets import assets
 from api.services import of
-from bench.figures import percentile
+from bench.reporting.figures import percentile
 from bench.subjects.ours import CATALOGUE, NO_LIMIT
 from shared.domain.records import NewJob, new_job_id
 from shared.embedded_redis import EmbeddedRedis

@@ -6,8 +6,8 @@ from functools import partial
 
 import msgspec
 
-from bench.goals import DURABLE, Goal
-from bench.shapes import Shape
+from bench.clients.shapes import Shape
+from bench.reporting.goals import DURABLE, Goal
 from bench.subjects import Subject
 from bench.subjects.in_memory import bentoml, litserve, ray_serve
 from bench.subjects.ours import Ours

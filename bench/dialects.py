@@ -20,9 +20,9 @@ import msgspec
 
 from bench.command import SCRATCH, parser, run
 from bench.engines.workload import sentences
+from bench.reporting.table import table
 from bench.sse.holding import Api, Failed, api
 from bench.sse.result import MODEL
-from bench.table import table
 from shared.domain.parts import Content
 from shared.domain.records import Append, Claim, Finish
 from shared.domain.states import JobState

@@ -14,11 +14,11 @@ import msgspec
 
 from bench.collector import Collector, collector
 from bench.command import SCRATCH, parser, publish, run, today
-from bench.figures import Spread, ratio
-from bench.machine import Machine, look_around, machine_lines
-from bench.report import spread_text
+from bench.reporting.figures import Spread, ratio
+from bench.reporting.machine import Machine, look_around, machine_lines
+from bench.reporting.report import spread_text
+from bench.reporting.table import table
 from bench.subjects.ours import Ours
-from bench.table import table
 from bench.turn import Turn, TurnFailed, take_turn
 
 FOLDER = SCRATCH / "overhead"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from cli.lifeline import Lifeline
+from cli.serving.lifeline import Lifeline
 from shared.embedded_redis import EmbeddedRedis
 
 REPOSITORY = Path(__file__).resolve().parent.parent

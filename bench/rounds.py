@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.contests import CAPACITY_CLIENTS, Contest, Plan
 from bench.environments import EnvironmentFailed, python_of
-from bench.result import Entry, Outcome, best, compare
+from bench.reporting.result import Entry, Outcome, best, compare
 from bench.subjects import Subject
 from bench.subjects.queued import FLASK_CELERY, Queued
 from bench.turn import Turn, TurnFailed, take_turn

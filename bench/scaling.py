@@ -17,7 +17,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from bench.command import parser, publish, run, today
-from bench.machine import Machine, look_around, machine_lines
+from bench.reporting.machine import Machine, look_around, machine_lines
 from bench.sleeper import STEP_SECONDS
 from bench.subjects import Serving
 from bench.subjects.ours import Ours

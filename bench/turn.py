@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 from redis import Redis
 
-from bench.accounting import Cost, Counters, cost, read
-from bench.order import Mark, Order, Report
+from bench.clients.order import Mark, Order, Report
+from bench.clients.shapes import Shape
 from bench.programs import REPOSITORY
-from bench.shapes import Shape
+from bench.reporting.accounting import Cost, Counters, cost, read
 from bench.subjects import Serving, Subject
 
 LOG_LINES = 15
@@ -79,7 +79,7 @@ def put_load(order: Order, folder: Path) -> Iterator[Mark | Report]:
 @contextmanager
 def _load_generator() -> "Iterator[subprocess.Popen[bytes]]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.load"],
+        [sys.executable, "-m", "bench.clients.load"],
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

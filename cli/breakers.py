@@ -7,7 +7,7 @@ import click
 
 from cli.login import Login, pass_login
 from cli.options import as_json_option
-from cli.screen import breakers_table, console, echo_json
+from cli.terminal.screen import breakers_table, console, echo_json
 from client import Model
 
 

@@ -4,7 +4,7 @@ import click
 
 from cli.login import Login, pass_login
 from cli.options import as_json_option, limit_option
-from cli.screen import console, echo_json, echo_list, job_lines, jobs_table
+from cli.terminal.screen import console, echo_json, echo_list, job_lines, jobs_table
 
 
 @click.group()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.screen import harmless, usage_line
+from cli.terminal.screen import harmless, usage_line
 from client import Client, ClientError, Event, Job, JobFailed, Model, text_of
 
 PROMPT = "The function returns"

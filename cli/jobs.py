@@ -9,7 +9,7 @@ import click
 
 from cli.login import Login, pass_login
 from cli.options import LISTED, as_json_option
-from cli.screen import (
+from cli.terminal.screen import (
     console,
     echo_json,
     echo_list,

@@ -11,11 +11,11 @@ import click
 from rich import box
 from rich.table import Table
 
-from cli.durations import Duration, day, timestamp
 from cli.options import as_json_option
-from cli.screen import echo_json, echo_list
-from cli.server_redis import server_redis
-from cli.sizes import Size
+from cli.serving.server_redis import server_redis
+from cli.terminal.durations import Duration, day, timestamp
+from cli.terminal.screen import echo_json, echo_list
+from cli.terminal.sizes import Size
 from shared.domain.errors import ConfigError
 from shared.settings import key_secret, load_settings
 from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer

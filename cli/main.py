@@ -11,26 +11,26 @@ from shared.domain.errors import JobsError
 from shared.settings.surroundings import shed
 
 COMMANDS = {
-    "up": "cli.up",
-    "demo": "cli.up",
+    "up": "cli.serving.up",
+    "demo": "cli.serving.up",
     "submit": "cli.jobs",
     "stream": "cli.jobs",
     "get": "cli.jobs",
     "cancel": "cli.jobs",
     "jobs": "cli.jobs",
     "models": "cli.models",
-    "top": "cli.top",
+    "top": "cli.terminal.top",
     "dead": "cli.dead",
     "usage": "cli.usage",
     "breakers": "cli.breakers",
     "keys": "cli.keys",
     "webhooks": "cli.webhooks",
-    "api": "cli.processes",
-    "worker": "cli.processes",
-    "rescue": "cli.processes",
-    "batches": "cli.processes",
-    "flower": "cli.processes",
-    "health": "cli.health",
+    "api": "cli.serving.processes",
+    "worker": "cli.serving.processes",
+    "rescue": "cli.serving.processes",
+    "batches": "cli.serving.processes",
+    "flower": "cli.serving.processes",
+    "health": "cli.serving.health",
 }
 SERVER = frozenset({"up", "api", "worker", "rescue", "batches", "flower"})
 """Commands that start a server or a process of one."""

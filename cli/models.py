@@ -11,7 +11,7 @@ import click
 
 from cli.login import Login, pass_login
 from cli.options import as_json_option
-from cli.screen import console, echo_json, harmless, models_table
+from cli.terminal.screen import console, echo_json, harmless, models_table
 
 CHECK = "workers.engines.check"
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 
 from cli.options import as_json_option
-from cli.screen import console, echo_json, harmless
-from cli.server_redis import server_redis
+from cli.serving.server_redis import server_redis
+from cli.terminal.screen import console, echo_json, harmless
 from shared.settings import load_settings
 from shared.store.jobs import JobStore
 from shared.store.lua_constants import USAGE_DAYS

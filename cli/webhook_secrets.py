@@ -13,10 +13,10 @@ import click
 from rich import box
 from rich.table import Table
 
-from cli.durations import Duration, day, timestamp
 from cli.options import as_json_option
-from cli.screen import echo_json, echo_list
-from cli.server_redis import server_redis
+from cli.serving.server_redis import server_redis
+from cli.terminal.durations import Duration, day, timestamp
+from cli.terminal.screen import echo_json, echo_list
 from shared.settings import key_secret, load_settings
 from shared.store.keys import Keys
 from shared.webhooks.secrets import WebhookSecret, WebhookSecrets

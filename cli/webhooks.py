@@ -4,7 +4,7 @@ import click
 
 from cli.login import Login, pass_login
 from cli.options import as_json_option, limit_option
-from cli.screen import deliveries_table, echo_json, echo_list
+from cli.terminal.screen import deliveries_table, echo_json, echo_list
 from cli.webhook_secrets import secrets
 
 

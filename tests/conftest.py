@@ -47,7 +47,7 @@ LONGEST = (
     "api/test_contract.py",
     "integration/test_metrics.py",
     "integration/test_up.py",
-    "cli/test_up.py",
+    "cli/serving/test_up.py",
     "api/routes/test_streams.py",
     "workers/test_ring_protocol.py",
     "api/test_redis_away.py",

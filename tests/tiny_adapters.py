@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from shared.domain.catalog import Adapter, ModelSpec
+from shared.domain.models.catalog import Adapter, ModelSpec
 
 ATTENTION_AND_MLP = ["q_proj", "v_proj", "down_proj"]
 

@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 
 END = "<|end|>"
 CORPUS = [

@@ -14,8 +14,8 @@ from celery import signals
 
 from shared import broker
 from shared.domain import file_inputs
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from shared.faults import faults
 from shared.hooks import Observers
 from shared.redis.connection import connect

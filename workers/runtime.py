@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from shared.hooks import Hooks, Observers
 from shared.store.jobs import JobStore
 from workers.engine_host.client import HostOptions

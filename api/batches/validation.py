@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from api.batches.lines import Line, LineFault, Request, lines, request_of
 from shared.domain.batches import MAX_EMBEDDING_INPUTS, MAX_LINES, Batch
-from shared.domain.catalog import Catalog
 from shared.domain.errors import UnknownModel
 from shared.domain.files import place_of
+from shared.domain.models.catalog import Catalog
 from shared.files import Storage
 
 MOST_FAULTS = 100

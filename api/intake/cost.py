@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shared.domain.catalog import ModelSpec
-from shared.domain.params import ENGINES, TEXT_ENGINES
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.requests.params import ENGINES, TEXT_ENGINES
 
 BYTES_PER_TOKEN = 4
 STORED_PER_NEW_TOKEN = 64

@@ -3,9 +3,9 @@
 from typing import Any
 
 from api.http.request_context import RequestContext
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InvalidRequest
 from shared.domain.file_inputs import ENGINES, MAX_BYTES, references
+from shared.domain.models.catalog import ModelSpec
 
 
 def check_input_files(here: RequestContext, spec: ModelSpec, content: Any) -> None:

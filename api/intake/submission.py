@@ -14,11 +14,11 @@ from api.intake.cost import estimated
 from api.intake.input_files import check_input_files
 from api.intake.subscriptions import subscription
 from shared import context
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, InvalidRequest
-from shared.domain.params import without_defaults
-from shared.domain.parsing import parse_request
+from shared.domain.models.catalog import ModelSpec
 from shared.domain.records import NewJob, new_job_id
+from shared.domain.requests.params import without_defaults
+from shared.domain.requests.parsing import parse_request
 from shared.domain.schemas import DEFAULT_EXPIRES_IN
 
 

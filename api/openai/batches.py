@@ -16,8 +16,8 @@ from api.openai.calls import DIALECT, parsed
 from api.openai.files import LEAST_SECONDS, MOST_SECONDS, page, room
 from api.openai.schemas import BatchList, BatchObject
 from shared.domain.batches import MAX_INPUT_BYTES, WINDOW_SECONDS, Batch, new_batch_id
-from shared.domain.engine_params import Params
 from shared.domain.errors import InvalidRequest
+from shared.domain.requests.engine_params import Params
 from shared.domain.schemas import MAX_METADATA, Metadata
 from shared.domain.wire import Wire
 

@@ -24,8 +24,8 @@ from api.openai.errors import status_of, to_openai, told
 from api.openai.schemas import OpenAIProblem
 from api.routes.infer import failure, stream_new
 from shared.domain.errors import UnknownModel
-from shared.domain.params import ENGINES
-from shared.domain.request_faults import invalid
+from shared.domain.requests.params import ENGINES
+from shared.domain.requests.request_faults import invalid
 from shared.domain.states import JobState
 from shared.domain.wire import Wire
 

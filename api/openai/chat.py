@@ -8,8 +8,8 @@ from pydantic import Field
 from api.openai.ids import created, named
 from api.openai.sampling import TIERS, IgnoredObject, IgnoredText, TextRequest, refused
 from api.openai.usage import usage
-from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS, Message, NamedTool, Tool
-from shared.domain.grammars import ResponseFormat
+from shared.domain.requests.chats import MAX_MESSAGES, MAX_TOOLS, Message, NamedTool, Tool
+from shared.domain.requests.grammars import ResponseFormat
 from shared.domain.schemas import Json, Priority
 
 PREFIX = "chatcmpl-"

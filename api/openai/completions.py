@@ -10,7 +10,7 @@ from api.openai.chat import choices
 from api.openai.ids import created, named
 from api.openai.sampling import IgnoredText, TextRequest, refused
 from api.openai.usage import usage
-from shared.domain.inputs import TOKEN_IDS_SCHEMA
+from shared.domain.requests.inputs import TOKEN_IDS_SCHEMA
 from shared.domain.schemas import Json
 
 PREFIX = "cmpl-"

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, WithJsonSchema, field_validator
 
 from api.openai.sampling import IgnoredText
-from shared.domain.engine_params import Params
-from shared.domain.inputs import Texts
+from shared.domain.requests.engine_params import Params
+from shared.domain.requests.inputs import Texts
 from shared.domain.schemas import Json
 
 TOKENS = (

@@ -19,7 +19,7 @@ from api.openai.errors import status_of, to_openai, told
 from api.openai.schemas import DeletedFile, FileList, FileObject, OpenAIProblem
 from shared.domain.errors import InvalidRequest, TryLater
 from shared.domain.files import MAX_NAME, File, Purpose, new_file_id
-from shared.domain.request_faults import invalid
+from shared.domain.requests.request_faults import invalid
 from shared.files import CHUNK, Storage, chunks
 from shared.store.files import PAGE, Room
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.openai.ids import named
-from shared.domain.engine_params import Params
-from shared.domain.inputs import MAX_DOCUMENTS
+from shared.domain.requests.engine_params import Params
+from shared.domain.requests.inputs import MAX_DOCUMENTS
 from shared.domain.wire import Wire
 
 PREFIX = "rerank-"

@@ -6,10 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from shared.domain.engine_params import Params
-from shared.domain.inputs import whole_ids
-from shared.domain.schemas import MAX_METADATA, Json, Metadata, Priority
-from shared.domain.text_generation_params import (
+from shared.domain.requests.engine_params import Params
+from shared.domain.requests.inputs import whole_ids
+from shared.domain.requests.text_generation_params import (
     BIASES_SCHEMA,
     MAX_BAD_WORDS,
     MAX_BIASES,
@@ -21,6 +20,7 @@ from shared.domain.text_generation_params import (
     TokenId,
     TokenName,
 )
+from shared.domain.schemas import MAX_METADATA, Json, Metadata, Priority
 from shared.domain.wire import Wire
 
 MOST_TOKENS = 1_000_000

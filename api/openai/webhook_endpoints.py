@@ -24,7 +24,7 @@ from api.openai.webhook_schemas import (
 )
 from shared.domain.deliveries import Delivery
 from shared.domain.errors import InvalidRequest, JobsError
-from shared.domain.request_faults import invalid
+from shared.domain.requests.request_faults import invalid
 from shared.domain.wire import Wire
 from shared.webhooks.endpoints import EVENTS, Endpoint, EndpointNotFound
 from shared.webhooks.urls import Target, WebhookRefused

@@ -25,8 +25,8 @@ from api.openapi.request_schema import (
     without_defaults,
 )
 from api.services import of
-from shared.domain.catalog import Catalog
 from shared.domain.errors import PROBLEMS
+from shared.domain.models.catalog import Catalog
 from shared.domain.schemas import Job
 
 _DOCUMENT = "truthgpt.openapi"

@@ -10,8 +10,8 @@ from api.openapi.examples import (
     RANKING_MODEL,
     TEXT_MODEL,
 )
-from shared.domain.catalog import Catalog, ModelSpec
-from shared.domain.params import ENGINES, TEXT_ENGINES
+from shared.domain.models.catalog import Catalog, ModelSpec
+from shared.domain.requests.params import ENGINES, TEXT_ENGINES
 
 _KINDS = {
     TEXT_MODEL: "text",

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from api.http.body_bounds import MAX_INTEGER
-from shared.domain.catalog import Catalog, ModelSpec
-from shared.domain.inputs import TOKEN_IDS_SCHEMA
+from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.outputs import OUTPUTS
-from shared.domain.params import INPUTS, PARAMS, TEXT_ENGINES
+from shared.domain.requests.inputs import TOKEN_IDS_SCHEMA
+from shared.domain.requests.params import INPUTS, PARAMS, TEXT_ENGINES
 from shared.domain.wire import NULL, or_null
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from api.replicate.models import CONTENT
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InvalidRequest
-from shared.domain.params import ENGINES, INPUTS, TEXT_ENGINES
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.requests.params import ENGINES, INPUTS, TEXT_ENGINES
 from shared.domain.schemas import Json
 from shared.domain.wire import Wire
 

@@ -17,7 +17,7 @@ from api.replicate.schemas import (
     VersionPage,
     WebhookSecretKey,
 )
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from shared.domain.predictions import OWNER as OWNER_NAME
 from shared.domain.predictions import full_name, version_id
 from shared.store.api_keys import Scope

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from api.openapi.request_schema import model_schemas, output_schema
-from shared.domain.catalog import Catalog, ModelSpec
 from shared.domain.errors import UnknownModel
-from shared.domain.params import ENGINES
+from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.predictions import OWNER, full_name, version_id
+from shared.domain.requests.params import ENGINES
 from shared.domain.schemas import rfc3339
 
 COG_VERSION = "0.9.0"

@@ -6,7 +6,7 @@ from typing import Any
 from api.http.answers import Links
 from api.replicate.models import streams_text
 from shared.domain import predictions
-from shared.domain.catalog import Catalog
+from shared.domain.models.catalog import Catalog
 from shared.domain.records import Record
 
 

@@ -33,10 +33,10 @@ from api.replicate.stream import EVENT_ID, Place, ReplicateForm
 from api.routes.streams import followed
 from api.state.limit_plan import Counted
 from shared.domain import predictions
-from shared.domain.catalog import Catalog, ModelSpec
 from shared.domain.errors import InvalidRequest
+from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.records import Record
-from shared.domain.request_faults import invalid
+from shared.domain.requests.request_faults import invalid
 from shared.webhooks.bodies import PREDICTION, TEXT_PREDICTION
 
 PAGE = 20

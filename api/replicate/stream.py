@@ -12,8 +12,8 @@ import msgspec
 
 from api.http.sse.form import HEARTBEAT, OPENING
 from api.replicate.predictions import is_text
-from shared.domain.catalog import Catalog
 from shared.domain.events import Event, EventId
+from shared.domain.models.catalog import Catalog
 from shared.domain.predictions import error, pieces, text_of
 from shared.domain.records import Record
 from shared.domain.states import JobState

@@ -16,7 +16,7 @@ from api.replicate.models import model as replicate_model
 from api.replicate.schemas import ReplicateModel
 from api.services import Services
 from shared.domain.breaker import BreakerState, BreakerStatus
-from shared.domain.catalog import Batch, Catalog, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Catalog, Limits, ModelSpec
 from shared.domain.records import ModelStatus
 from shared.domain.schemas import rfc3339
 from shared.store.api_keys import Scope

@@ -23,8 +23,8 @@ from api.intake.submission import submission_of
 from api.openapi import examples
 from api.state.limit_plan import Counted
 from shared.domain.errors import JobsError, RateLimited
-from shared.domain.parsing import parse_event
 from shared.domain.records import own_key
+from shared.domain.requests.parsing import parse_event
 from shared.domain.schemas import IngestEvent, Job
 from shared.settings import Settings
 from shared.store.api_keys import Scope

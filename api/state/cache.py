@@ -7,8 +7,8 @@ The job store looks for results of its own and for jobs that work on the same
 
 from typing import Any
 
-from shared.domain.catalog import ModelSpec
-from shared.domain.model_version import Versions
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.models.model_version import Versions
 from shared.domain.records import Record
 from shared.domain.sharing import SPEAKS, Result, Share, deterministic, digest_of
 from shared.domain.states import JobState

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from shared.domain.accepted import Accepted, accepted_by
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused, StoreUnavailable
-from shared.domain.params import TEXT_ENGINES
-from shared.domain.prompt_bounds import PromptBounds, bounds_of, text_of
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.requests.accepted import Accepted, accepted_by
+from shared.domain.requests.params import TEXT_ENGINES
+from shared.domain.requests.prompt_bounds import PromptBounds, bounds_of, text_of
 from shared.store.jobs import JobStore
 
 FRESH = 5.0

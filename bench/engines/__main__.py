@@ -13,7 +13,7 @@ from bench.engines.parts import PARTS, measure
 from bench.engines.plan import FULL, QUICK
 from bench.engines.report import render
 from bench.engines.result import Result
-from bench.machine import look_around
+from bench.reporting.machine import look_around
 
 PACKAGES = ("torch", "transformers", "tokenizers", "celery", "redis", "gunicorn", "gevent")
 

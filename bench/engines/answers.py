@@ -13,7 +13,7 @@ from bench.engines.driving import drive
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common
 from bench.engines.workload import sentences
-from shared.domain.catalog import Limits, ModelSpec
+from shared.domain.models.catalog import Limits, ModelSpec
 from shared.domain.records import Record
 from workers.engines.base import Work
 from workers.engines.embedding.engine import Embedding

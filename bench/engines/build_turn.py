@@ -14,7 +14,7 @@ from typing import Any
 from bench.engines.driving import drive
 from bench.engines.generating import THREADS
 from bench.engines.llama import as_text
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward.static import StaticRunner

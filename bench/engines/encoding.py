@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from bench.engines.driving import Failed, drive
 from bench.engines.workload import batches
-from shared.domain.catalog import Limits, ModelSpec
+from shared.domain.models.catalog import Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.embedding.engine import Embedding
 

@@ -13,7 +13,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaForCau
 from bench.engines.driving import Failed, drive
 from bench.engines.llama import as_text
 from bench.engines.workload import Demand, batches, useful_tokens
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 

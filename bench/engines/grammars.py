@@ -18,7 +18,7 @@ from bench.engines.hostile import refusals
 from bench.engines.llama import SEED
 from bench.engines.plan import Plan
 from bench.engines.result import Part, Ratio, Series, common
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.loading.vocabulary import byte_level_alphabet
 from workers.engines.text_generation.engine import TextGeneration

@@ -12,7 +12,7 @@ from bench.engines.llama import as_text, save_llama, word_tokenizer
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.workload import VOCABULARY, documents
-from shared.domain.catalog import Batch, Limits, ModelSpec, PromptLookup
+from shared.domain.models.catalog import Batch, Limits, ModelSpec, PromptLookup
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 

@@ -15,9 +15,9 @@ from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.states import states
 from bench.engines.streaming import delays, system
 from bench.engines.workload import Demand, beginning_alike, demands, sentences
-from bench.figures import percentile
-from shared.domain.catalog import ModelSpec
-from shared.domain.catalog_file import DEFAULT_CATALOGUE
+from bench.reporting.figures import percentile
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.models.catalog_file import DEFAULT_CATALOGUE
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 

@@ -9,8 +9,8 @@ import torch
 
 from bench.engines.driving import Failed, drive
 from bench.engines.workload import sentences
-from shared.domain.catalog import Batch, Limits, ModelSpec
-from shared.domain.catalog_file import DEFAULT_CATALOGUE
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog_file import DEFAULT_CATALOGUE
 from workers.engines.base import Engine, Work
 from workers.engines.one_shot import OneShot, OneShotModel
 from workers.engines.text_generation.engine import TextGeneration

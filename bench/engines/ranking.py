@@ -13,7 +13,7 @@ from bench.engines.driving import Failed, drive
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common
 from bench.engines.workload import sentences
-from shared.domain.catalog import Limits, ModelSpec
+from shared.domain.models.catalog import Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.ranking.engine import Ranking
 

@@ -1,9 +1,9 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
 from bench.engines.result import Part, Result
-from bench.machine import machine_lines
-from bench.report import spread_text
-from bench.table import table
+from bench.reporting.machine import machine_lines
+from bench.reporting.report import spread_text
+from bench.reporting.table import table
 
 QUICK_NOTE = (
     " Quick requests are few and short and hardly fill a batch: the goals are for a full run."

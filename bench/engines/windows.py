@@ -12,7 +12,7 @@ from bench.engines.llama import SEED, as_text, word_tokenizer
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.workload import VOCABULARY, Demand, demands
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward.static import StaticRunner

@@ -3,7 +3,7 @@
 import statistics
 
 from bench.gpu.result import Result, Row
-from bench.table import table
+from bench.reporting.table import table
 
 
 def render(result: Result) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from bench.gpu.models import Size
 from bench.gpu.roofline import Bandwidth
-from bench.machine import commit
+from bench.reporting.machine import commit
 
 
 class Plan(msgspec.Struct, frozen=True):

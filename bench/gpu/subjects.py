@@ -13,7 +13,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 from bench.engines.driving import Failed
 from bench.engines.llama import as_text, word_tokenizer
 from bench.gpu.models import Size
-from shared.domain.catalog import Batch, Limits, ModelSpec
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Finished, Work
 from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration

@@ -11,12 +11,12 @@ from bench.command import OFFLINE, SCRATCH, parser, publish, run, today
 os.environ.update(OFFLINE)
 
 from bench.environments import EnvironmentFailed, python_of
-from bench.machine import look_around
 from bench.models.contests import Contest, embedding, generation, openai_embeddings
 from bench.models.images import images
 from bench.models.match import Failed, play
 from bench.models.report import render
 from bench.models.result import Result
+from bench.reporting.machine import look_around
 
 PACKAGES = ("torch", "transformers", "tokenizers", "celery", "redis", "gunicorn", "gevent")
 ROUNDS = 2

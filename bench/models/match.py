@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from bench.figures import percentile
 from bench.models.asking import Answered, Errand
 from bench.models.contests import Answers, Contest, Side
 from bench.models.result import Entry, Outcome, Turn
 from bench.programs import REPOSITORY
+from bench.reporting.figures import percentile
 from bench.turn import last_words
 
 

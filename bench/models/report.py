@@ -1,10 +1,10 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
-from bench.figures import ratio
-from bench.machine import machine_lines
 from bench.models.result import Entry, Outcome, Result, rates
-from bench.report import spread_text
-from bench.table import table
+from bench.reporting.figures import ratio
+from bench.reporting.machine import machine_lines
+from bench.reporting.report import spread_text
+from bench.reporting.table import table
 
 
 def render(result: Result) -> str:

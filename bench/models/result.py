@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.figures import Spread, ratio
-from bench.machine import Machine
+from bench.reporting.figures import Spread, ratio
+from bench.reporting.machine import Machine
 
 
 class Turn(msgspec.Struct, frozen=True):

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 
 from redis import Redis
 
-from bench.accounting import Cost, Counters, cost, read
+from bench.clients.order import Mark, Order, Report
 from bench.command import SCRATCH, parser, publish, run, today
-from bench.machine import look_around
-from bench.order import Mark, Order, Report
 from bench.profile import scripts, timeline
 from bench.profile.result import Profile, redis_stages, render, stages
 from bench.profile.sampler import Sampler
 from bench.profile.stages import SAMPLED
+from bench.reporting.accounting import Cost, Counters, cost, read
+from bench.reporting.machine import look_around
 from bench.subjects import Serving
 from bench.subjects.ours import Ours
 from bench.turn import TurnFailed, put_load

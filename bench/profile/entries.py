@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from bench.programs import REPOSITORY
-from bench.table import table
+from bench.reporting.table import table
 from shared.embedded_redis import EmbeddedRedis
 
 ROOT = f"{REPOSITORY}/"

@@ -2,10 +2,10 @@
 
 import msgspec
 
-from bench.machine import Machine, machine_lines
 from bench.profile.scripts import Calls
 from bench.profile.timeline import LEGS, Timeline
-from bench.table import table
+from bench.reporting.machine import Machine, machine_lines
+from bench.reporting.table import table
 
 REST = "reading, writing, append-only file"
 MARK = 0.5

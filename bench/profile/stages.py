@@ -17,7 +17,7 @@ _FRONT_END = (
     ("authentication", r"api/http/auth|key_cache|api_keys|api/http/operations"),
     (
         "parse and validate",
-        r"api/http/requests|shared/domain/(schemas|params)|api/intake/cost|pydantic",
+        r"api/http/requests|shared/domain/(schemas|requests)|api/intake/cost|pydantic",
     ),
     (
         "create",

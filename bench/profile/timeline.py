@@ -15,8 +15,8 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
-from bench.figures import percentile
 from bench.profile.scripts import names
+from bench.reporting.figures import percentile
 
 MARKS = ("sent", "create", "claim", "write", "told", "received")
 LEGS = (

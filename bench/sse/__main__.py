@@ -7,7 +7,7 @@ import sys
 import msgspec
 
 from bench.command import SCRATCH, parser, publish, run, today
-from bench.machine import look_around
+from bench.reporting.machine import look_around
 from bench.sse.holding import Failed, measure
 from bench.sse.report import render
 from bench.sse.result import FULL, QUICK, Result

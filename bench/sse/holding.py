@@ -12,8 +12,8 @@ import httpx
 import msgspec
 import psutil
 
-from bench.figures import percentile
 from bench.programs import REPOSITORY, Program, programs
+from bench.reporting.figures import percentile
 from bench.sse.feeding import Feeder
 from bench.sse.reader import Errand, Heard, Opened
 from bench.sse.result import MODEL, Held, Plan

@@ -1,8 +1,8 @@
 """A result as Markdown, for the terminal and for `bench/results`."""
 
-from bench.machine import machine_lines
+from bench.reporting.machine import machine_lines
+from bench.reporting.table import table
 from bench.sse.result import MOST_KB, MOST_P99_MS, Result
-from bench.table import table
 
 
 def render(result: Result) -> str:

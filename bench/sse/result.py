@@ -2,7 +2,7 @@
 
 import msgspec
 
-from bench.machine import Machine
+from bench.reporting.machine import Machine
 
 MODEL = "clock"
 MOST_KB = 40.0

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psutil
 
-from bench.order import Dialect
+from bench.clients.order import Dialect
 
 CORES = os.cpu_count() or 1
 """Front-end processes of every subject."""

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.clients.order import Dialect
 from bench.environments import python_of
-from bench.order import Dialect
 from bench.programs import programs
 from bench.subjects import CORES, Serving
 from shared.embedded_redis import free_port

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.order import Dialect
+from bench.clients.order import Dialect
 from bench.programs import REPOSITORY, Program, processes_of, programs
 from bench.subjects import CORES, Serving
 from shared.embedded_redis import free_port

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.clients.order import Dialect, Polling
 from bench.environments import python_of
-from bench.order import Dialect, Polling
 from bench.programs import Program, processes_of, programs
 from bench.subjects import CORES, Serving
 from shared.embedded_redis import free_port

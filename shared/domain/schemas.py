@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.domain.inputs import LARGEST_TOKEN_ID, MAX_PROMPT_TOKENS, TOKEN_IDS_SCHEMA
-from shared.domain.request_faults import invalid
+from shared.domain.requests.inputs import LARGEST_TOKEN_ID, MAX_PROMPT_TOKENS, TOKEN_IDS_SCHEMA
+from shared.domain.requests.request_faults import invalid
 from shared.domain.states import JobState
 from shared.domain.wire import NULL, Wire
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from shared.domain.catalog import ModelSpec
-from shared.domain.params import ENGINES, TEXT_ENGINES
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.requests.params import ENGINES, TEXT_ENGINES
 
 SPEAKS = frozenset(name for name, kind in ENGINES.items() if kind.streams_text)
 """Engines whose `output.text` is what they have streamed."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shared.domain.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
+from shared.domain.requests.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
 from shared.grammars import numbers
 from shared.grammars.formats import PATTERNS
 from shared.grammars.patterns import PatternRefused, enforceable

@@ -8,7 +8,7 @@ is refused: look-around, back-references, word boundaries, anchors inside, `\\p`
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.domain.grammars import MAX_PATTERN
+from shared.domain.requests.grammars import MAX_PATTERN
 
 MAX_REPEAT = 1000
 """Of one quantifier."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from shared.domain.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
+from shared.domain.requests.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
 from shared.grammars.calls import calls_lark
 from shared.grammars.json_schemas import enforceable_schema, with_guidance
 from shared.grammars.patterns import PatternRefused, enforceable

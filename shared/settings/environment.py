@@ -26,9 +26,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from shared.domain.catalog import Catalog
-from shared.domain.catalog_file import load_catalog
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Catalog
+from shared.domain.models.catalog_file import load_catalog
 from shared.files import parse_storage
 from shared.redis.address import RedisAddress, with_ca_file
 from shared.settings.values import endpoint_limits, networks, origins

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from shared.domain.breaker import BreakerState, BreakerStatus, Verdict
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 
 SLOTS = 10
 """Parts of the sliding window of a model's breaker; one of them passes at a time."""

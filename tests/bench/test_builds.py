@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.accounting import Command, Cost
 from bench.builds import Builds, Pair, _checkout, render
-from bench.machine import look_around
-from bench.order import Latency, Report
+from bench.clients.order import Latency, Report
 from bench.programs import REPOSITORY
+from bench.reporting.accounting import Command, Cost
+from bench.reporting.machine import look_around
 from bench.turn import Turn
 
 

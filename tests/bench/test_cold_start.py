@@ -1,7 +1,7 @@
 """A real API is started, timed and ended."""
 
 from bench import cold_start
-from bench.machine import look_around
+from bench.reporting.machine import look_around
 
 
 def test_a_start_is_timed_until_the_first_answer() -> None:

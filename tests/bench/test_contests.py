@@ -4,7 +4,7 @@ import pytest
 
 from bench.contests import CONTESTS, Contest, slug
 from bench.environments import REQUIREMENTS
-from bench.goals import DURABLE, FIGURES
+from bench.reporting.goals import DURABLE, FIGURES
 from bench.subjects.ours import Ours
 
 contests = pytest.mark.parametrize("contest", CONTESTS, ids=lambda contest: contest.name)

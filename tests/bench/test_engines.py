@@ -12,9 +12,9 @@ from bench.engines.report import render
 from bench.engines.result import Alike, Part, Ratio, Result, Series, common, same
 from bench.engines.streaming import delays
 from bench.engines.workload import Demand, batches, demands, sentences, useful_tokens
-from bench.figures import Spread
-from bench.machine import Machine
-from shared.domain.catalog import ModelSpec
+from bench.reporting.figures import Spread
+from bench.reporting.machine import Machine
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import Work
 
 

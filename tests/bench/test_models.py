@@ -5,12 +5,12 @@ import asyncio
 import msgspec
 import pytest
 
-from bench.figures import Spread
-from bench.machine import Machine
 from bench.models.asking import Answered, Errand, ask_all
 from bench.models.contests import embedding, generation, openai_embeddings
 from bench.models.report import render
 from bench.models.result import Entry, Outcome, Result, Turn
+from bench.reporting.figures import Spread
+from bench.reporting.machine import Machine
 
 FRAMES = (
     b'id: 1-1\nevent: token\ndata: {"text":"a b","index":0}\n\n',

@@ -3,11 +3,11 @@
 import httpx
 import pytest
 
-from bench.accounting import Command, Cost
+from bench.clients.order import Latency, Report
 from bench.collector import collector
-from bench.machine import look_around
-from bench.order import Latency, Report
 from bench.overhead import Overhead, Round, render
+from bench.reporting.accounting import Command, Cost
+from bench.reporting.machine import look_around
 from bench.turn import Turn
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench import rounds
 from bench.contests import Contest, Plan
 from bench.environments import EnvironmentFailed
-from bench.goals import Goal
+from bench.reporting.goals import Goal
 from bench.subjects import Serving
 from bench.turn import TurnFailed
 from tests.bench.test_turn import Echo

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bench import scaling
-from bench.accounting import Cost
-from bench.order import Latency, Report
+from bench.clients.order import Latency, Report
+from bench.reporting.accounting import Cost
 from bench.sleeper import Sleeper
 from bench.turn import Turn
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.machine import Machine
+from bench.reporting.machine import Machine
 from bench.sse.feeding import Feeder
 from bench.sse.holding import measure
 from bench.sse.reader import Errand, Heard, Opened, Readers

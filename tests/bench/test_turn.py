@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.order import Dialect
+from bench.clients.order import Dialect
 from bench.programs import processes_of, programs
 from bench.subjects import Serving
 from bench.turn import TurnFailed, take_turn

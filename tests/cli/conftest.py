@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.supervisor import Spec
+from cli.serving.supervisor import Spec
 from shared.embedded_redis import wait_until
 from tests.client.conftest import server
 from tests.conftest import PATIENCE

@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "unused"),
     [
-        ("cli.processes", {"httpx", "celery", "redis", "torch"}),
+        ("cli.serving.processes", {"httpx", "celery", "redis", "torch"}),
         ("workers.__main__", {"flower", "prompt_toolkit", "httpx", "torch"}),
     ],
 )

@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 from transformers import AutoModelForSequenceClassification
 
-from shared.domain.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.errors import PROBLEMS, InputRefused
 from shared.domain.events import Prefix
+from shared.domain.models.catalog import Batch, ModelSpec, PromptLookup
 from shared.domain.outputs import OUTPUTS
-from shared.domain.params import PARAMS
+from shared.domain.requests.params import PARAMS
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_adapters import save_adapter, with_adapters
 from tests.tiny_models import (

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from cli.processes import process_lines
-from shared.domain.catalog_file import load_catalog
+from cli.serving.processes import process_lines
+from shared.domain.models.catalog_file import load_catalog
 from tests.deploy.commands import ROOT
 from tests.deploy.kustomize import Document
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.processes import process_lines
-from shared.domain.catalog_file import load_catalog
+from cli.serving.processes import process_lines
+from shared.domain.models.catalog_file import load_catalog
 from shared.embedded_redis.binaries import Server, unfit
 from tests.deploy.commands import AFTER_DRAIN_SECONDS, ROOT, VARIABLES, drain_seconds, parsed
 from tests.deploy.schemas import complaints

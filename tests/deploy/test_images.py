@@ -123,7 +123,8 @@ def test_its_processes_start_without_engines(tmp_path: Path) -> None:
     blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in (*EXTRAS, "numpy"))
     program = (
         f"import sys\n{blocked}"
-        "import api.app, api.server.worker, workers.operations.flower_app, workers.app, cli.health, cli.up\n"
+        "import api.app, api.server.worker, workers.operations.flower_app, workers.app"
+        ", cli.serving.health, cli.serving.up\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from shared.domain.catalog_file import load_catalog
+from shared.domain.models.catalog_file import load_catalog
 from shared.settings import SECRETS, Settings
 from shared.telemetry.metrics.catalogue import BY_NAME
 from tests.deploy.kustomize import Document, render

@@ -3,8 +3,8 @@
 import re
 
 from api.app import create_app
-from cli.processes import process_lines
-from shared.domain.catalog_file import load_catalog
+from cli.serving.processes import process_lines
+from shared.domain.models.catalog_file import load_catalog
 from shared.settings import SECRETS, Settings
 from tests.deploy.commands import AFTER_DRAIN_SECONDS, VARIABLES, drain_seconds, parsed
 from tests.deploy.kustomize import Document

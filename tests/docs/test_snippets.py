@@ -12,8 +12,8 @@ import yaml
 
 from api.app import create_app
 from api.openapi.document import TABLE
-from shared.domain.catalog_file import load_catalog
-from shared.domain.parsing import parse_request
+from shared.domain.models.catalog_file import load_catalog
+from shared.domain.requests.parsing import parse_request
 from shared.settings import load_settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, steps
 from tests.docs.test_pages import exists, name

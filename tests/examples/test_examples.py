@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.catalog_file import load_catalog
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog_file import load_catalog
 from tests.engine_driver import Ran, drive
 from workers.engines.base import Engine, Failed, Work
 from workers.engines.registry import build

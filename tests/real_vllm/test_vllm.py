@@ -20,8 +20,8 @@ pytest.importorskip("vllm")
 
 from safetensors.torch import save_file
 
-from shared.domain.catalog import Adapter, Limits
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Adapter, Limits
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec

@@ -7,7 +7,7 @@ became of it. `unloadable`: the model cannot be loaded.
 import time
 from pathlib import Path
 
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 
 

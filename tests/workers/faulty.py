@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.one_shot import OneShotModel

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.domain.breaker import BreakerState
-from shared.domain.catalog import Breaker, ModelSpec
+from shared.domain.models.catalog import Breaker, ModelSpec
 from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore

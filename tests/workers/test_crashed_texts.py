@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from bench.engines.copying import save_copier
-from shared.domain.catalog import Batch, Limits, PromptLookup
+from shared.domain.models.catalog import Batch, Limits, PromptLookup
 from shared.domain.records import NewJob, new_job_id
 from shared.store.jobs import JobStore
 from tests.conftest import eventually

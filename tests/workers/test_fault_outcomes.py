@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.catalog import Breaker
+from shared.domain.models.catalog import Breaker
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from tests.conftest import eventually

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import pytest
 
-from shared.domain.catalog import Breaker, Limits, ModelSpec
+from shared.domain.models.catalog import Breaker, Limits, ModelSpec
 from shared.domain.records import Claim, NewJob, new_job_id
 from shared.domain.schemas import Job
 from shared.domain.states import JobState

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from tests.engine_driver import Ran, drive, resumed
 from tests.zoo.models import VOCABULARY, Model, tokenizer
 from workers.engines.base import Work

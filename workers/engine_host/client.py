@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from workers.engine_host.events import Cause, EngineEvents, EngineState
 from workers.engine_host.memory_limit import DRAIN_SECONDS, MemoryLimit, Verdict
 from workers.engine_host.process import Host, spawn

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from workers.engine_host.client import EngineClient, HostOptions
 from workers.engine_host.events import Cause, EngineEvents, EngineState
 from workers.host_protocol.messages import Command, Ready, Stepped, Submit

@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.events import Prefix
+from shared.domain.models.catalog import ModelSpec
 from shared.domain.parts import Part
 
 

@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Finished, Piece, Step, Work
 
 WORD = re.compile(r"\S+\s*|\s+")

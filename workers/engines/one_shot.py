@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Piece, Step, Work
 from workers.engines.batching.batch_plan import alike, around, oldest_first
 from workers.engines.batching.batch_wait import Arrivals, StepCost, wait

@@ -4,8 +4,8 @@ import importlib
 from contextlib import suppress
 from typing import Any
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import Engine
 from workers.engines.one_shot import OneShot, OneShotModel
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared.domain.catalog import Limits
 from shared.domain.errors import StoreUnavailable
 from shared.domain.events import Streamed
+from shared.domain.models.catalog import Limits
 from shared.domain.records import Claim
 from shared.store.jobs import JobStore
 from workers.execution.attempt import Attempt

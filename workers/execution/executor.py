@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from shared.domain.breaker import BreakerState, Verdict
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import StoreUnavailable
+from shared.domain.models.catalog import ModelSpec
 from shared.domain.records import Claim, LeaseResult
 from shared.hooks import Observers
 from shared.store.breaker import BreakerPolicy

@@ -21,8 +21,8 @@ from multiprocessing import context
 from pathlib import Path
 from typing import Any
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, JobsError
+from shared.domain.models.catalog import ModelSpec
 from shared.settings import Settings, load_settings
 from shared.telemetry import logs
 from workers.engines.base import Engine, EngineInfo

@@ -11,9 +11,9 @@ from api.console.visit import ROOT, Visit
 from api.http.requests import Sent
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import submission_of
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InvalidRequest
-from shared.domain.params import ENGINES
+from shared.domain.models.catalog import ModelSpec
+from shared.domain.requests.params import ENGINES
 from shared.store.api_keys import Scope
 
 NUMBERS = {"max_new_tokens": int, "temperature": float, "top_p": float, "seed": int}

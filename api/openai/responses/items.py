@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
-from shared.domain.chats import MAX_PARTS
-from shared.domain.request_faults import CHOSEN
+from shared.domain.requests.chats import MAX_PARTS
+from shared.domain.requests.request_faults import CHOSEN
 from shared.domain.schemas import Json
 from shared.domain.wire import Wire
 

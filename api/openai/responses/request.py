@@ -25,10 +25,10 @@ from api.openai.sampling import (
     Sampled,
     refused,
 )
-from shared.domain.chats import MAX_MESSAGES, MAX_TOOLS
 from shared.domain.errors import InvalidRequest
-from shared.domain.grammars import Schema
-from shared.domain.request_faults import CHOSEN
+from shared.domain.requests.chats import MAX_MESSAGES, MAX_TOOLS
+from shared.domain.requests.grammars import Schema
+from shared.domain.requests.request_faults import CHOSEN
 from shared.domain.schemas import Json
 from shared.domain.wire import NULL, Wire
 

@@ -17,9 +17,9 @@ from api.http import body_bounds, request_context, requests
 from api.http.request_context import RequestContext
 from api.services import of
 from shared.domain.errors import PROBLEMS, InvalidRequest
-from shared.domain.parsing import parse_request
+from shared.domain.requests.parsing import parse_request
+from shared.domain.requests.text_generation_params import TextGenerationParams
 from shared.domain.schemas import JobRequest
-from shared.domain.text_generation_params import TextGenerationParams
 from shared.domain.wire import MAX_FAULTS_SHOWN
 from tests.api.conftest import PlayedWorker
 from tests.conftest import examples

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.intake.cost import estimated
-from shared.domain.catalog import Limits, ModelSpec
+from shared.domain.models.catalog import Limits, ModelSpec
 from shared.store.jobs import JobStore
 
 

@@ -124,7 +124,7 @@ def test_what_is_the_same_is_told_by_meaning(client: FlaskClient, worker: Played
 def test_a_model_whose_files_change_is_another(
     client: FlaskClient, worker: PlayedWorker, catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.domain.model_version.FRESH", 0.0)
+    monkeypatch.setattr("shared.domain.models.model_version.FRESH", 0.0)
     learn(client, worker)
     file = catalogue.parent / "weights" / "model.safetensors"
     try:

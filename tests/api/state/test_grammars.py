@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.state.grammars import Grammars
-from shared.domain.grammars import MAX_ALTERNATIVES
+from shared.domain.requests.grammars import MAX_ALTERNATIVES
 from shared.grammars.refusal import GrammarRefused
 from shared.store.jobs import JobStore
 from tests.shared.grammars.test_sources import HOSTILE

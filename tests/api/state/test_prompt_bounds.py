@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.state.prompt_bounds import FRESH, KnownBounds
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import ModelSpec
 from shared.store.jobs import JobStore
 
 USER = {"role": "user", "content": "hi"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.domain.catalog import Cache, Limits, ModelSpec
-from shared.domain.model_version import Versions, fingerprint
+from shared.domain.models.catalog import Cache, Limits, ModelSpec
+from shared.domain.models.model_version import Versions, fingerprint
 from shared.domain.sharing import Result, deterministic, digest_of
 
 LLAMA = ModelSpec(name="llama", engine="text-generation")

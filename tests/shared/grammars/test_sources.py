@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.grammars import MAX_GRAMMAR
+from shared.domain.requests.grammars import MAX_GRAMMAR
 from shared.grammars.refusal import GrammarRefused
 from shared.grammars.sources import BYTES, check, compiled, source_of
 from tests.shared.grammars.walks import Unfinished, walk

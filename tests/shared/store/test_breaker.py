@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.breaker import BreakerState, Verdict
-from shared.domain.catalog import Breaker as BreakerSection
-from shared.domain.catalog import ModelSpec, Retries
+from shared.domain.models.catalog import Breaker as BreakerSection
+from shared.domain.models.catalog import ModelSpec, Retries
 from shared.domain.records import Claim, Finish, NewJob, Requeue, WriteResult, new_job_id
 from shared.domain.states import JobState
 from shared.store.breaker import Breaker as WorkersOwn

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from shared.domain.catalog import Limits, ModelSpec
+from shared.domain.models.catalog import Limits, ModelSpec
 from tests.conftest import eventually
 from workers.engine_host.client import EngineClient, HostOptions
 from workers.engine_host.events import Cause, EngineState

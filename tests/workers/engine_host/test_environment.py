@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.domain.catalog_file import OWN_SECRETS
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog_file import OWN_SECRETS
 from workers.engine_host.environment import OURS, host_environment
 
 SECRETS = {

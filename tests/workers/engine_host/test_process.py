@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from tests.conftest import eventually
 from workers.engine_host import process
 from workers.engine_host.process import Host, spawn, spawn_ahead

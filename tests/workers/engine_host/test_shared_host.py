@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from shared.domain.breaker import BreakerState
-from shared.domain.catalog import Breaker, Limits, ModelSpec
+from shared.domain.models.catalog import Breaker, Limits, ModelSpec
 from shared.domain.records import NewJob, new_job_id
 from shared.domain.schemas import Job
 from shared.domain.states import JobState

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import ModelSpec
 from tests.engine_driver import drive
 from workers.engines.base import Work
 from workers.engines.echo import LONGEST_NAP, Echo

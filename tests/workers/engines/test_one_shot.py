@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.catalog import Batch, ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Batch, ModelSpec
 from tests.engine_driver import Ran, drive
 from workers.engines.base import Engine, Failed, Step, Work
 from workers.engines.batching.batch_plan import PADDING_CAP, alike, around, oldest_first

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.domain.catalog import BUILT_IN_ENGINES, ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import BUILT_IN_ENGINES, ModelSpec
 from workers.engines.echo import Echo
 from workers.engines.registry import BUILT_IN, build
 
@@ -62,7 +62,8 @@ def test_what_cannot_be_had_is_named(engine: str, complaint: str) -> None:
 
 def test_torch_is_not_imported_before_a_model_needs_it() -> None:
     code = (
-        "import sys; from shared.domain.catalog import ModelSpec; from workers.engines.registry import build;"
+        "import sys; from shared.domain.models.catalog import ModelSpec;"
+        "from workers.engines.registry import build;"
         "build(ModelSpec(name='m', engine='echo')).load();"
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     )

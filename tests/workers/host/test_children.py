@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.domain.catalog import Limits, ModelSpec
+from shared.domain.models.catalog import Limits, ModelSpec
 from tests.conftest import eventually
 from tests.workers.engine_host.test_client import Listener
 from workers.engine_host.client import EngineClient

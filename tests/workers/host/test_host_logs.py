@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.domain.catalog_file import load_catalog
+from shared.domain.models.catalog_file import load_catalog
 from tests.conftest import eventually
 from workers.engine_host.client import EngineClient
 from workers.engine_host.events import EngineState

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from tests.conftest import eventually
 from tests.workers.faulty import Faulty
 from workers.engines.base import Failed, Finished, Piece, Step

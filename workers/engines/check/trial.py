@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import EngineInfo, Failed, Work
 from workers.engines.check.directory import Found
 from workers.engines.loading.fit import ACTIVATIONS

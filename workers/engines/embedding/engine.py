@@ -8,7 +8,7 @@ import msgspec
 import torch
 
 from shared.domain.errors import InputRefused
-from shared.domain.prompt_bounds import PromptBounds
+from shared.domain.requests.prompt_bounds import PromptBounds
 from workers.engines.base import Work
 from workers.engines.batching.reader import LONG
 from workers.engines.embedding.model import load_model

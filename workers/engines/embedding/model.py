@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.embedding.routes import Encoder, LoadedRoute, filler_token, final_width
 from workers.engines.embedding.static import MeanOfRows, StaticReader, WeightOfTokens
 from workers.engines.encoding.encoder import Model, choose_encoder

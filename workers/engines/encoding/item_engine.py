@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.budget import Budget
 from workers.engines.batching.calibration import calibrate

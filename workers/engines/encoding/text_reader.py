@@ -9,7 +9,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 
 from shared.domain.errors import ConfigError, InputRefused
-from shared.domain.prompt_bounds import PromptBounds
+from shared.domain.requests.prompt_bounds import PromptBounds
 from workers.engines.encoding.tokenized_text import TokenizedText
 from workers.engines.encoding.truncation import Cut, Truncation
 from workers.engines.loading.tokenizer_bounds import counting, prompt_bounds

@@ -12,8 +12,8 @@ from typing import Any
 
 import transformers
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.loading.foreign_files import INDEX, refuse_foreign
 
 _log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from typing import Literal
 import psutil
 import torch
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from shared.domain.prompt_bounds import PromptBounds
+from shared.domain.requests.prompt_bounds import PromptBounds
 from workers.engines.loading.vocabulary import byte_level_alphabet
 
 LONGEST_CHARACTER = 4

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import torch
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.batch_wait import Arrivals, StepCost, wait
 from workers.engines.batching.intake import Intake

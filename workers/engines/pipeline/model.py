@@ -12,8 +12,8 @@ from transformers.pipelines import SUPPORTED_TASKS
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.faults import SHAPED_BY_INPUT, of_the_engine
 from workers.engines.loading.device_map import fits_at_once
 from workers.engines.loading.fit import needed

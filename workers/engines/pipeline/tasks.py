@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 
 Medium = Literal["text", "image", "audio"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.encoding.encoder import Model
 from workers.engines.encoding.text_reader import ChatForm, TextReader
 from workers.engines.encoding.text_room import longest_text

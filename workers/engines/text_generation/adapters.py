@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from shared.domain.catalog import Adapter
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Adapter
 from workers.engines.loading.lora_file import Lora, read_lora
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.packed.exact_rows import Product

@@ -4,8 +4,8 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import Unpackable
 from workers.engines.text_generation.adapter_check import check, samples

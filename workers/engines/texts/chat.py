@@ -14,9 +14,9 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from shared.domain.accepted import CHAT_PARTS
 from shared.domain.errors import InputRefused
-from shared.domain.prompt_bounds import text_of
+from shared.domain.requests.accepted import CHAT_PARTS
+from shared.domain.requests.prompt_bounds import text_of
 
 FAULTS = (TemplateError, AttributeError, LookupError, TypeError, ValueError)
 """What a template raises that refuses a chat, or was not written for it. Another error is one of its own."""

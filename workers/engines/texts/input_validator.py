@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from shared.domain.accepted import Accepted
-from shared.domain.catalog import Limits
 from shared.domain.errors import InputRefused
 from shared.domain.events import Prefix
-from shared.domain.prompt_bounds import text_of
-from shared.domain.text_generation_params import MAX_CHOICES
+from shared.domain.models.catalog import Limits
+from shared.domain.requests.accepted import Accepted
+from shared.domain.requests.prompt_bounds import text_of
+from shared.domain.requests.text_generation_params import MAX_CHOICES
 from workers.engines.base import Work
 from workers.engines.batching.reader import LONG
 from workers.engines.loading.tokenizer_bounds import counting, prompt_bounds

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import ModelSpec
 from shared.domain.states import CLASSES
 from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.intake import Intake

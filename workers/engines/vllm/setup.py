@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.loading.fit import cache_bytes
 from workers.engines.loading.local_model import read_json
 from workers.engines.texts.defaults import Defaults, defaults_of

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from api.console.pages.playground import body_of
-from shared.domain.catalog import ModelSpec
+from shared.domain.models.catalog import ModelSpec
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker, Rings
 from tests.api.console.conftest import Browser

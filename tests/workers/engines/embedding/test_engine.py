@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, processors
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
-from shared.domain.catalog import Batch, Limits
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import (
     LLAMA,

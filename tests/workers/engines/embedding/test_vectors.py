@@ -9,8 +9,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from shared.domain.catalog import Batch, Limits
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import drive
 from tests.layered_layouts import TASKED, dense_as_sentence_t5
 from tests.sentence_layouts import LAYOUTS, save_library, words

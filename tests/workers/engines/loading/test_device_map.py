@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from shared.domain.catalog import Batch
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Batch
 from tests.engine_driver import drive
 from tests.tiny_models import LLAMA, embedding_spec, save_causal, text_spec
 from workers.engines.base import Work

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from tests.tiny_models import embedding_spec, text_spec
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.registry import build

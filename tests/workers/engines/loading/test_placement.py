@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from shared.domain.catalog import ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import ModelSpec
 from workers.engines.loading.placement import place
 
 

@@ -15,8 +15,8 @@ import torch
 import transformers
 from PIL import Image
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from tests.engine_driver import drive
 from tests.sentence_layouts import save_transformer, words
 from workers.engines.base import Failed, Work

@@ -14,8 +14,8 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.cross_encoder.modules import LogitScore
 from tokenizers import processors
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from tests.engine_driver import drive
 from tests.sentence_layouts import change, save_library, save_transformer, words, write
 from tests.tiny_models import embedding_spec

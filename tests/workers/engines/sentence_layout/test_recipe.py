@@ -11,8 +11,8 @@ import torch
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
-from shared.domain.catalog import Batch, Limits
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import drive
 from tests.layered_layouts import TASKED
 from tests.sentence_layouts import LAYOUTS, REFUSED

@@ -8,8 +8,8 @@ import torch
 from msgspec.structs import replace
 from transformers import AutoModelForCausalLM
 
-from shared.domain.catalog import Batch, PrefixCache, PromptLookup
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Batch, PrefixCache, PromptLookup
 from tests.engine_driver import drive, resumed
 from tests.tiny_adapters import edit_config, of_peft, save_adapter, with_adapters
 from tests.tiny_models import LLAMA, WAYS, byte_level_tokenizer, save_causal, text_spec

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from shared.domain.catalog import Batch, Limits
+from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engines.base import Work

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.catalog import Batch, Limits
 from shared.domain.errors import PROBLEMS, ConfigError, InputRefused
+from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,

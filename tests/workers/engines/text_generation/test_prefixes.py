@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from shared.domain.catalog import Batch, Limits, PrefixCache
+from shared.domain.models.catalog import Batch, Limits, PrefixCache
 from tests.conftest import examples
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (

@@ -7,8 +7,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from shared.domain.catalog import Batch
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import Batch
 from tests.engine_driver import Ran, drive, prefix_of, resumed
 from tests.tiny_models import text_spec
 from tests.zoo.models import tokenizer

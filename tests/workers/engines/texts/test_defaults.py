@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.errors import ConfigError
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from tests.engine_driver import drive, resumed
 from tests.zoo.models import VOCABULARY, Model, tokenizer
 from tests.zoo.visit import generate, words

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.catalog import Adapter, Batch, Limits
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Adapter, Batch, Limits
 from shared.grammars.json_schemas import GUIDANCE
 from tests import fake_vllm
 from tests.conftest import eventually

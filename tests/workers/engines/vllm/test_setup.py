@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from shared.domain.catalog import Batch, Limits, ModelSpec
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from tests import fake_vllm
 from tests.tiny_models import LLAMA, WIDE_HEADS, save_causal, text_spec
 from workers.engines.base import EngineInfo, Work

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from shared.domain.text_generation_params import MAX_TOP_LOGPROBS
+from shared.domain.requests.text_generation_params import MAX_TOP_LOGPROBS
 from workers.engines.texts.logprobs import LEAST
 from workers.engines.texts.sampling import Score
 

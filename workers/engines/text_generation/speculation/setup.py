@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from shared.domain.catalog import PromptLookup
+from shared.domain.models.catalog import PromptLookup
 from workers.engines.loading.placement import Placement
 from workers.engines.row_blocks import wants_fixed_rows
 from workers.engines.text_generation.chunk import Chunk

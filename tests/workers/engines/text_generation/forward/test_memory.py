@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from shared.domain.catalog import Batch
+from shared.domain.models.catalog import Batch
 from tests.engine_driver import drive
 from tests.tiny_models import text_spec
 from workers.engines.base import Failed, Work

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.catalog import Batch
+from shared.domain.models.catalog import Batch
 from tests.engine_driver import drive, resumed
 from tests.tiny_models import LONGROPE, save_causal, text_spec
 from tests.zoo.table import MODELS, WINDOW

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.catalog import Limits
 from shared.domain.errors import InputRefused
+from shared.domain.models.catalog import Limits
 from tests.engine_driver import Ran, drive, message_of, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,

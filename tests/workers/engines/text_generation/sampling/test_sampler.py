@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.params import without_defaults
-from shared.domain.text_generation_params import TextGenerationParams
+from shared.domain.requests.params import without_defaults
+from shared.domain.requests.text_generation_params import TextGenerationParams
 from tests.conftest import examples
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.sampler import Chosen, uniform

@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 
 from bench.engines.copying import save_copier
-from shared.domain.catalog import Batch, Limits, PromptLookup
+from shared.domain.models.catalog import Batch, Limits, PromptLookup
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_adapters import save_adapter, with_adapters
 from tests.tiny_models import byte_level_tokenizer, save_causal, text_spec

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.catalog import Batch, Limits
+from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import LLAMA, LONGROPE, save_causal, text_spec
 from workers.engines.base import Work

@@ -1,0 +1,1 @@
+"""The load that benches send, in the shapes of real clients."""

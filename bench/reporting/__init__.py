@@ -1,0 +1,1 @@
+"""Turns measured figures into tables, plots and files."""

@@ -1,0 +1,1 @@
+"""Starts, watches and probes the processes of a server."""

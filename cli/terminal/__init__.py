@@ -1,0 +1,1 @@
+"""What the terminal shows: frames, lines, sizes, durations, the live view."""

@@ -1,0 +1,77 @@
+"""Decoded bodies become requests that are checked, by the schema and by what their model takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.domain.errors import InputRefused, InvalidRequest
+from shared.domain.models.catalog import Catalog, ModelSpec
+from shared.domain.requests.params import INPUTS, TEXT_ENGINES, checked
+from shared.domain.requests.request_faults import invalid
+from shared.domain.schemas import CheckedRequest, IngestEvent
+
+
+def parse_event(value: dict[str, Any]) -> dict[str, Any]:
+    """The job request in a message. Raises `InvalidRequest` with every fault found."""
+    try:
+        IngestEvent.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error) from None
+    data: dict[str, Any] = value["data"]
+    return data
+
+
+def parse_request(value: Any, catalog: Catalog) -> tuple[CheckedRequest, ModelSpec, dict[str, Any]]:
+    """Check a decoded body against the schema and its model's engine.
+
+    Returns the request, the model's entry, and the params with the engine's defaults filled in.
+    Raises `InvalidRequest` with every fault found, or `UnknownModel`.
+    """
+    request = CheckedRequest.of(value)
+    spec = catalog.get(request.model)
+    try:
+        params = checked(spec.engine, request.params)
+    except ValidationError as error:
+        raise invalid(error, ("params",)) from None
+    content = INPUTS.get(spec.engine)
+    field = "prompt" if request.prompt is not None else "input"
+    if content is not None:
+        try:
+            content.validate_python(request.content)
+        except ValidationError as error:
+            raise invalid(error, (field,), skip=1) from None
+    elif isinstance(request.prompt, list):
+        raise _fault(("prompt",), "Input should be a valid string", "string_type")
+    if spec.engine in TEXT_ENGINES:
+        _check_lengths(spec, request.content, params)
+    return request, spec, params
+
+
+def _check_lengths(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> None:
+    """What the limits of a model's entry say of a text. Raises `InvalidRequest` or `InputRefused`."""
+    most = spec.limits.max_new_tokens
+    for name in ("max_new_tokens", "min_tokens"):
+        if (params[name] or 0) > most:
+            raise InvalidRequest(
+                f"{name} must be at most {most} for {spec.name}.",
+                errors=[
+                    {
+                        "loc": ["params", name],
+                        "msg": f"must be at most {most}",
+                        "type": "less_than_equal",
+                    }
+                ],
+            )
+    if isinstance(content, list) and len(content) > spec.limits.max_prompt_tokens:
+        raise InputRefused(
+            f"The prompt has {len(content)} tokens; this model takes {spec.limits.max_prompt_tokens}.",
+            code="prompt_too_long",
+        )
+
+
+def _fault(place: tuple[str, ...], message: str, kind: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{'.'.join(place)}: {message}",
+        errors=[{"loc": [*place], "msg": message, "type": kind}],
+    )
