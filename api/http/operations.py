@@ -24,13 +24,16 @@ TABLE = "truthgpt.operations"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of the path, the query or a header. `schema` is JSON Schema."""
+    """A parameter of the path, the query or a header. `schema` is JSON Schema. The document leaves out what
+    is not `published`: another spelling of a name.
+    """
 
     name: str
     place: Literal["path", "query", "header"]
     description: str
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
     example: Any = None
+    published: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,11 @@ def _operation(operation: Operation, models: ExampleModels) -> dict[str, Any]:
         "summary": operation.summary,
         "description": operation.description,
         "security": _security(operation.access),
-        "parameters": [_parameter(parameter, models) for parameter in operation.parameters],
+        "parameters": [
+            _parameter(parameter, models)
+            for parameter in operation.parameters
+            if parameter.published
+        ],
         "responses": _responses(operation, models),
     }
     if operation.body is not None:

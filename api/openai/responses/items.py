@@ -23,7 +23,7 @@ _Status = Literal["in_progress", "completed", "incomplete"] | None
 _Ignored = Annotated[Json, Field(description="Taken, and without a meaning here.")]
 
 
-class TextPart(Wire):
+class ItemText(Wire):
     """A piece of text. All three types mean the same."""
 
     type: Literal["input_text", "output_text", "text"]
@@ -53,7 +53,7 @@ def _known_part(part: Any) -> Any:
 
 
 Part = Annotated[
-    Annotated[TextPart | RefusalPart, Field(discriminator="type")], BeforeValidator(_known_part)
+    Annotated[ItemText | RefusalPart, Field(discriminator="type")], BeforeValidator(_known_part)
 ]
 _Parts = Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 _CONTENTS: Mapping[type, str] = {str: CHOSEN + "text", list: CHOSEN + "parts"}
@@ -209,11 +209,11 @@ InputItem = Annotated[
 ]
 
 
-def texts(content: str | Sequence[TextPart | RefusalPart]) -> list[str]:
+def texts(content: str | Sequence[ItemText | RefusalPart]) -> list[str]:
     """The texts of a content, in order."""
     if isinstance(content, str):
         return [content]
-    return [part.text if isinstance(part, TextPart) else part.refusal for part in content]
+    return [part.text if isinstance(part, ItemText) else part.refusal for part in content]
 
 
 def kept(item: MessageItem | FunctionCall | FunctionCallOutput | Reasoning) -> Item:

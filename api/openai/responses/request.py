@@ -80,7 +80,7 @@ class FunctionTool(Wire):
 _Tool = Annotated[FunctionTool, BeforeValidator(_function_alone)]
 
 
-class NamedFunction(Wire):
+class ChosenFunction(Wire):
     """The one function that must be called."""
 
     type: Literal["function"]
@@ -92,7 +92,7 @@ class AllowedTools(Wire):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: list[NamedFunction] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
+    tools: list[ChosenFunction] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
 
 
 def _choice_kind(choice: Any) -> str:
@@ -103,7 +103,7 @@ def _choice_kind(choice: Any) -> str:
 
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag(CHOSEN + "mode")]
-    | Annotated[NamedFunction, Tag(CHOSEN + "function")]
+    | Annotated[ChosenFunction, Tag(CHOSEN + "function")]
     | Annotated[AllowedTools, Tag(CHOSEN + "allowed_tools")],
     Discriminator(
         _choice_kind,
@@ -173,7 +173,7 @@ class BackgroundOptions(Wire):
     continuation_id: refused("this server goes on with no other's work") = None  # type: ignore[valid-type]
 
 
-class StreamOptions(Wire):
+class ResponseStreamOptions(Wire):
     include_obfuscation: bool | None = None
 
 
@@ -212,7 +212,7 @@ class ResponseRequest(Sampled):
     store: bool = Field(default=True, description="false: the response cannot be read again.")
     background: bool = False
     background_options: BackgroundOptions | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     chat_template_kwargs: dict[str, Json] | None = None
     max_tool_calls: int | None = Field(default=None, description="Of tools that run elsewhere.")
     truncation: Literal["disabled"] | None = Field(
@@ -260,7 +260,7 @@ class ResponseRequest(Sampled):
         choice = self.tool_choice
         named = tuple(choice.tools) if isinstance(choice, AllowedTools) else ()
         wanted = {tool.name for tool in named} or {tool.name for tool in self.tools}
-        if isinstance(choice, NamedFunction):
+        if isinstance(choice, ChosenFunction):
             named = (choice,)
         known = {tool.name for tool in self.tools}
         for tool in named:
@@ -334,6 +334,6 @@ class ResponseRequest(Sampled):
 
     def _native_choice(self) -> str | dict[str, Any]:
         choice = self.tool_choice
-        if isinstance(choice, NamedFunction):
+        if isinstance(choice, ChosenFunction):
             return {"type": "function", "function": {"name": choice.name}}
         return choice.mode if isinstance(choice, AllowedTools) else choice

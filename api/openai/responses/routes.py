@@ -42,7 +42,7 @@ RESPONSE = Parameter(
     examples.ID,
 )
 INCLUDE = tuple(
-    Parameter(name, "query", "Taken, and without a meaning here.", {"type": "string"})
+    Parameter(name, "query", "Taken, and without a meaning here.", published=name == "include")
     for name in ("include", "include[]")
 )
 _DECODE = msgspec.json.Decoder().decode

@@ -50,6 +50,15 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
     assert references <= set(document["components"]["schemas"])
 
 
+def test_a_model_has_a_name_and_parameters_have_identifiers_of_their_own(document: Any) -> None:
+    """Or generators of clients leave models and operations out."""
+    assert [name for name in document["components"]["schemas"] if "__" in name] == []
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            names = [re.sub(r"\W", "", p["name"]) for p in operation["parameters"]]
+            assert len(names) == len(set(names)), (path, method)
+
+
 def test_every_operation_is_explained_with_examples(document: Any) -> None:
     for path, item in document["paths"].items():
         for method, operation in item.items():
