@@ -138,7 +138,7 @@ def openai_embeddings(jobs: int, texts: int, clients: int) -> Contest:
     """The same in OpenAI's form: vectors in base64, beside floats in JSON and LitServe's server of that form,
     which takes a list of texts only without batches of its own.
     """
-    [ours] = embedding(jobs, texts, clients, ()).sides
+    ours, *_ = embedding(jobs, texts, clients, ()).sides
     in_base64, in_floats = (Whole("all-minilm", encoder(), "/v1/embeddings") for _ in range(2))
     in_base64.name, in_floats.name = (f"{in_base64.name}, {form}" for form in ("base64", "floats"))
     asked = [{"model": "all-minilm", "input": body["input"]} for body in ours.bodies]

@@ -71,13 +71,14 @@ def test_the_example_takes_signed_messages_once_and_no_others(port: int, tmp_pat
 
 @pytest.fixture(scope="module")
 def documented() -> dict[str, Any]:
-    """What the Python blocks of the page define."""
+    """What the Python blocks of the page define that receive and send by hand."""
     page = (ROOT / "docs" / "webhooks.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
     defined: dict[str, Any] = {}
     for block in blocks:
-        exec(block, defined)
+        if "openai" not in block:  # Which is no package of ours: tests/clients has it.
+            exec(block, defined)
+    assert {"receive", "request_inference"} <= set(defined)
     return defined
 
 

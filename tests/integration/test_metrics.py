@@ -57,6 +57,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
     stack.worker("echo")
     eventually(lambda: answers(f"http://127.0.0.1:{port}/metrics"), what="the worker's own page")
     stack.serve()
+    stack.start("batches", "batches")
     stack.ready("echo")
     yield stack
     stack.stop()
@@ -86,7 +87,9 @@ def test_one_page_has_all_processes(stack: Metered) -> None:
     engines = seen.named("inference_engine_state")
     states = {s.labels["state"]: s.value for s in engines if s.labels["model"] == "echo"}
     assert states["ready"] + states["busy"] == sum(states.values()) == 1
-    eventually(lambda: parts(stack.scrape()) == {"api", "rescue", "worker-echo", "engine-echo"})
+    eventually(
+        lambda: parts(stack.scrape()) == {"api", "batches", "rescue", "worker-echo", "engine-echo"}
+    )
     assert "METRICS_PORT: cannot listen" in stack.log("rescue")
     own = Scrape(httpx.get(f"http://127.0.0.1:{stack.own_port}/metrics").text)
     assert own.sum("inference_attempts_total") >= 5 and not own.named("inference_requests_total")
@@ -147,7 +150,7 @@ def test_a_killed_worker_leaves_its_counts_and_no_gauge(stack: Metered) -> None:
         stack.kill("worker-echo-2")
         seen = stack.scrape()
         assert seen.named("inference_active_batches") == []
-        assert parts(seen) == {"api", "rescue"}
+        assert parts(seen) == {"api", "batches", "rescue"}
         assert seen.sum("inference_attempts_total") == counted
         stack.worker("echo", 1)
         client.cancel(job.id)

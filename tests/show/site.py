@@ -30,6 +30,7 @@ class Site:
         self.stack = Stack(folder / "stack", catalogue(folder), settings)
         exits.callback(self.stack.stop)
         self.stack.serve("echo", "ill")
+        self.stack.start("batches", "batches")
         port = free_port()
         self.stack.start("flower", "flower", "--port", str(port))
         self.flower = httpx.Client(

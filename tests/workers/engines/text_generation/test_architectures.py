@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.engine_driver import drive
-from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.tiny_models import LLAMA, WAYS, save_causal, text_spec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 
@@ -54,8 +54,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], str]] = {
     "bloom": (
         "BloomConfig",
         {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400},
-        "static",
+        "packed",
     ),
+    "xglm": (*WAYS["static"], "static"),
 }
 PROMPTS = [
     ("The quick brown fox jumps over the lazy dog. The quick brown", 24),

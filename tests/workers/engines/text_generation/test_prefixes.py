@@ -14,6 +14,7 @@ from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
     LLAMA,
+    WAYS,
     byte_level_tokenizer,
     save_causal,
     text_spec,
@@ -23,7 +24,6 @@ from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.prefixes import BLOCK, Prefixes, extend, public_names
 
 SYSTEM = "You answer briefly, and in rhymes, whatever it is that a user may want to know of you: "
-BLOOM = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400}
 ENDS = ["why", "the fox", "naïve?", "def f():", "é", "jump over", "dog", "a list"]
 
 
@@ -298,7 +298,8 @@ def test_texts_with_windows_are_the_same_whatever_is_reused_and_whatever_fails(
 
 
 def test_a_model_that_is_not_packed_shares_nothing_and_says_so(tmp_path: Path) -> None:
-    path = save_causal(tmp_path, "BloomConfig", **BLOOM)
+    config, sizes = WAYS["static"]
+    path = save_causal(tmp_path, config, **sizes)
 
     assert loaded(path)._scheduler._reuse is False
     assert set(cached(drive(loaded(path), works()))) == {0}
