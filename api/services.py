@@ -110,5 +110,5 @@ class Services:
 
 
 def of(app: Flask) -> Services:
-    """The services of an app."""
+    """The services that were made for an app by `create_app`."""
     return cast(Services, app.extensions[EXTENSION])

@@ -26,7 +26,7 @@ def bind(**fields: str) -> None:
 
 
 def bound() -> Mapping[str, str]:
-    """All that is bound."""
+    """All fields that are bound where this is called, for the log's records."""
     return _bound.get()
 
 

@@ -64,7 +64,7 @@ class Keeper:
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Run the process of batches until a signal ends it. Returns the exit status."""
     shed("batches")
     faults.arm(os.environ)
     try:

@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a line asks."""
+    """The request that one line of a batch's input stands for."""
 
     custom_id: str
     method: Any

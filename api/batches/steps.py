@@ -25,7 +25,7 @@ from shared.store.batches import ClaimedBatch, Live, Step
 LEASES = 2
 """Leases of a job after which a batch is somebody else's, unless a step was written down."""
 RENEWALS = 6
-"""In each of these."""
+"""Times that a claim is renewed before it would be over."""
 AT_ONCE = 128
 """Lines that a step gathers, and lines of which it makes jobs."""
 WORTH_GATHERING = 64

@@ -17,7 +17,7 @@ EMBEDDINGS = "/v1/embeddings"
 
 
 class Fault(NamedTuple):
-    """As OpenAI tells it. `line` is from 1; None: of the file as a whole."""
+    """A fault of an input file, in a batch's `errors`. `line` counts from 1; None: the whole file."""
 
     code: str
     message: str

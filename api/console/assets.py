@@ -29,7 +29,7 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    """By the name in the URL."""
+    """Every asset of the console by its name in the URL, plain and compressed; read once a process."""
     files = sorted(path for path in _FOLDER.rglob("*") if path.suffix in _TYPES)
     made = (_asset(path) for path in files)
     return {asset.url.rpartition("/")[2]: asset for asset in made}

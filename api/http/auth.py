@@ -60,7 +60,7 @@ def holder(here: Services, token: str, access: Access) -> Client | None:
 
 
 def client_of(key: ApiKey) -> Client:
-    """Who calls with this key."""
+    """The caller that a valid key stands for, with its tenant, scopes and limits."""
     grant = key.grant
     limits = (grant.rpm, grant.rph, grant.max_queued, grant.max_bytes)
     return Client(key.id, grant.tenant, grant.scopes, *limits)

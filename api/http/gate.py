@@ -33,7 +33,7 @@ LIGHT = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The gate of one route."""
+    """What a request passes before its handler runs: the key, its scope, rate limits, the body's size."""
 
     access: Access
     scope: Scope

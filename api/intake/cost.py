@@ -62,7 +62,7 @@ def _bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
 
 
 def _new_tokens(spec: ModelSpec, params: Mapping[str, Any]) -> int:
-    """Of all texts together."""
+    """Tokens that a job may make at the most, over all of its `n` texts."""
     return _choices(params) * int(params.get("max_new_tokens") or spec.limits.max_new_tokens)
 
 

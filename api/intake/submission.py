@@ -115,7 +115,7 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
 
 
 def _encoded(spec: ModelSpec, content: Any, params: dict[str, Any], seed: int) -> bytes:
-    """What the worker gets."""
+    """The payload of a job: its input and parameters as JSON, which the worker reads."""
     return msgspec.json.encode(
         {"content": content, "params": without_defaults(spec.engine, params), "seed": seed}
     )

@@ -14,7 +14,7 @@ PREFIX = "rerank-"
 
 
 class TextDocument(Wire):
-    """A document as an object."""
+    """A document that is given as an object with its text, as some clients do."""
 
     text: str
 

@@ -75,7 +75,7 @@ def model(catalog: Catalog, spec: ModelSpec, base: str, *, described: bool) -> d
 
 
 def version(catalog: Catalog, spec: ModelSpec, *, described: bool) -> dict[str, Any]:
-    """The version of a model."""
+    """The one version that an entry of the catalogue has, as Replicate describes versions."""
     return {
         "id": version_id(spec.name),
         "created_at": rfc3339(catalog.written * 1000),

@@ -26,7 +26,7 @@ metrics = Operations("metrics", __name__, tag="health")
 
 
 class Exposition(Protocol):
-    """What `/metrics` shows."""
+    """Makes the text of `/metrics` in Prometheus' format."""
 
     def render(self, accept: str) -> tuple[str, bytes]: ...
 

@@ -43,7 +43,7 @@ class Connection:
         self._waits_since = self._began = None
 
     def recv(self, *args: Any) -> bytes:
-        """The socket's `recv`."""
+        """As `socket.recv`. Notes when a request began to come."""
         data: bytes = self.sock.recv(*args)
         if self._waits_since is not None and self._began is None:
             self._began = time.monotonic()

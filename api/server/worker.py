@@ -48,7 +48,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve a connection."""
+        """Serve the requests of one connection, until it closes or idles too long."""
         connection = Connection(client)
         here = gevent.getcurrent()
         self._connections[here] = connection

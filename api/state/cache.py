@@ -17,7 +17,7 @@ from shared.store.result_memory import ResultMemory
 
 
 class Cache:
-    """One an app."""
+    """Results of an app's jobs by the digest of what was asked, in this process' memory or in Redis."""
 
     def __init__(self, settings: Settings) -> None:
         self._most = settings.cache_max_size

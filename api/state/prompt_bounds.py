@@ -17,13 +17,13 @@ FRESH = 5.0
 
 
 class _Told(NamedTuple):
-    """By one worker."""
+    """What one worker says of the prompts that its model takes."""
 
     bounds: PromptBounds
     accepted: Accepted | None
 
     def check(self, content: Any, params: Mapping[str, Any]) -> None:
-        """Raises `InputRefused`."""
+        """Raises `InputRefused` for a prompt that is surely too long, or parameters that are not taken."""
         self.bounds.check_content(content)
         if self.accepted is not None:
             self.accepted.check(content, params)

@@ -28,7 +28,7 @@ class File(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Its name in the storage."""
+        """The name under which the storage keeps the file's bytes."""
         return place_of(self.id)
 
 

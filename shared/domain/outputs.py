@@ -101,7 +101,7 @@ class TextOutput(_Output):
 
 
 class EchoOutput(_Output):
-    """The prompt again."""
+    """Output of the echo engine: the prompt again."""
 
     text: str
 

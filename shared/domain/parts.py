@@ -17,7 +17,7 @@ class Content(msgspec.Struct, frozen=True, tag="content"):
 
 
 class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
-    """More of what it thinks."""
+    """More of a chat's reasoning."""
 
     text: str
 
@@ -76,7 +76,7 @@ class Message:
                     self._add_call(part)
 
     def to_json(self) -> dict[str, Any]:
-        """As OpenAI's. `content` is null beside calls where nothing is said."""
+        """The message of a chat completion. `content` is null beside calls where nothing is said."""
         content = "".join(self._content)
         message: dict[str, Any] = {"role": "assistant", "content": content}
         if self._calls:

@@ -26,7 +26,7 @@ _DECODE = msgspec.json.Decoder().decode
 
 
 def full_name(model: str) -> str:
-    """`truthgpt/NAME`."""
+    """A model's name as Replicate's clients need it, with an owner: `truthgpt/NAME`."""
     return f"{OWNER}/{model}"
 
 

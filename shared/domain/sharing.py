@@ -48,7 +48,7 @@ class Share:
 
     @property
     def packed(self) -> tuple[str, int]:
-        """As `create` takes it."""
+        """What the script `create` takes: digest, `ttl` and `most` as one text, and `speaks`."""
         return f"{self.digest} {self.ttl} {self.most}", int(self.speaks)
 
 

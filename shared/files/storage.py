@@ -53,7 +53,7 @@ class Storage(Protocol):
     """
 
     def create(self, name: str) -> FileWriter:
-        """Begin to write a file."""
+        """Begin to write a file, which nobody sees before it is whole."""
 
     def read(self, name: str, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`, which the file has. Raises `FileGone`."""

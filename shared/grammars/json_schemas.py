@@ -79,7 +79,7 @@ def with_guidance(schema: Mapping[str, Any]) -> Schema:
 
 
 class _Checker:
-    """Walks one schema."""
+    """Walks one schema, counts what it costs and refuses what cannot be enforced."""
 
     def __init__(self, place: Place, base: tuple[str, ...]) -> None:
         self._place = place
@@ -90,7 +90,7 @@ class _Checker:
         self._steps = numbers.Steps()
 
     def check(self, schema: Mapping[str, Any]) -> Schema:
-        """The whole schema."""
+        """The whole schema, as the grammar engine is to get it."""
         found = self._schema(schema, ())
         assert isinstance(found, dict)
         for place, target in self._references:

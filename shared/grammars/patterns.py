@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shared.domain.requests.grammars import MAX_PATTERN
 
 MAX_REPEAT = 1000
-"""Of one quantifier."""
+"""Repeats that one quantifier may ask for."""
 MAX_COPIES = 5000
 """Characters of a pattern with its repetitions written out."""
 MAX_NESTING = 32
@@ -62,7 +62,7 @@ class _Parser:
         self._whole = whole
 
     def read(self) -> str:
-        """The whole pattern."""
+        """The whole pattern, anchored, in the grammar engine's dialect. Raises `PatternRefused`."""
         parts = list(self._alternatives(0, top=True))
         if self._at < len(self._pattern):
             raise PatternRefused("a closing parenthesis has none that opens it")

@@ -12,7 +12,7 @@ import secrets
 import time
 
 LIFETIME = 600
-"""Seconds."""
+"""Seconds in which a link that signs in can be used."""
 _TICKET = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})")
 
 

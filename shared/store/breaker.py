@@ -96,7 +96,7 @@ class Breaker:
             self.probe, self.probe_until = holder, now + lease
 
     def record(self, policy: BreakerPolicy, now: int, holder: str, verdict: Verdict) -> None:
-        """An attempt ended."""
+        """Count how an attempt ended, and open or close the breaker by it."""
         self.wait(now)
         half_open = self.state is BreakerState.HALF_OPEN
         probing = half_open and self.probe == holder != ""
@@ -126,7 +126,7 @@ class Breaker:
         self.streak = 0
 
     def status(self, now: int) -> BreakerStatus:
-        """What to show."""
+        """State, statistics and the wait until the next probe, for routes and metrics."""
         wait = self.wait(now)
         until = self.until if self.state is not BreakerState.CLOSED else 0
         counts = (self.consecutive, self.successes, self.failures, self.opened)

@@ -27,7 +27,7 @@ EVENTS = (
     *("batch.completed", "batch.failed", "batch.expired", "batch.cancelled"),
 )
 MOST = 16
-"""Endpoints of one tenant."""
+"""Endpoints that one tenant may have."""
 
 
 class EndpointNotFound(JobsError):

@@ -42,7 +42,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The Host header."""
+        """Host and port as the Host header has them; the port is left out where it is the scheme's own."""
         host = f"[{self.host}]" if isinstance(self.address, IPv6Address) else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 

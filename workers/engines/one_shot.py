@@ -110,7 +110,7 @@ class OneShot:
         self.budget = Budget(math.inf if budget == "auto" else float(budget))
         self.taken: Sequence[str] = ()
         self._rows: dict[str, Row] = {}
-        """Oldest first."""
+        """Jobs that have items left, by id, the oldest first."""
         self._clock = clock
         self._cost = StepCost()
         self._arrivals = Arrivals()

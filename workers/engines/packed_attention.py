@@ -46,7 +46,7 @@ class PositionBias:
         self._table = torch.empty(0, 0)
 
     def of(self, keys: range) -> torch.Tensor:
-        """[heads, keys]"""
+        """The bias of each head at these distances: [heads, keys]."""
         if keys.stop > self._table.shape[1]:
             self._table = self._make(max(keys.stop, 2 * self._table.shape[1]))
         return self._table[:, keys.start : keys.stop]

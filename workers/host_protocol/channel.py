@@ -141,10 +141,10 @@ class Channel(Generic[Says, Hears]):
 
 
 def to_host(connection: socket.socket) -> Channel[Command, Report]:
-    """The worker's end."""
+    """The worker's end of a connection to an engine host."""
     return Channel(connection, msgspec.msgpack.Decoder(list[Report]))
 
 
 def to_worker(connection: socket.socket) -> Channel[Report, Command]:
-    """The host's end."""
+    """The engine host's end of a connection to its worker."""
     return Channel(connection, msgspec.msgpack.Decoder(list[Command]))

@@ -26,7 +26,7 @@ from shared.store.jobs import JobStore
 REDACTED = "(redacted)"
 FLUSH_SECONDS = 0.25
 AT_ONCE = 500
-"""Events in one message."""
+"""Events that one message to Flower may hold."""
 BUFFERED = 20_000
 
 _SCALE = (

@@ -52,7 +52,7 @@ class LeaseRenewer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Sign the worker off."""
+        """Renew no more leases, and sign the worker off in the store."""
         self._stopped.set()
         self._due.set()
         self._thread.join(timeout=5)

@@ -45,7 +45,7 @@ class AwaitedStream:
                 spoke = time.monotonic()
 
     def close(self) -> None:
-        """Stop following."""
+        """Follow the job no longer; its events go nowhere from here on."""
         if self._events is not None:
             self._events.close()
 

@@ -40,7 +40,7 @@ class OpenItem(ABC):
         return piece("response.output_item.added", output_index=self._index, item=self.item)
 
     def delta(self, text: str) -> Pieces:
-        """More of its text."""
+        """The event that tells of more of the item's text."""
         self._texts.append(text)
         # It ends with the empty text.
         return ((self.DELTA, self._delta[:-2] + one_line(_ENCODER.encode(text)) + self.MORE),)
@@ -58,7 +58,7 @@ class OpenItem(ABC):
 
     @property
     def _place(self) -> dict[str, Any]:
-        """Where its text is."""
+        """The members of an event that say which item, and which part of it, a text belongs to."""
         return {"item_id": self.id, "output_index": self._index}
 
     @abstractmethod
@@ -98,7 +98,7 @@ class OpenPart(OpenItem):
 
 
 class OpenText(OpenPart):
-    """What is said."""
+    """The message of a response that is being made."""
 
     DELTA, DONE = "response.output_text.delta", "response.output_text.done"
     MORE = b',"logprobs":[]'
@@ -115,7 +115,7 @@ class OpenText(OpenPart):
 
 
 class OpenReasoning(OpenPart):
-    """What is thought."""
+    """The reasoning of a response that is being made."""
 
     DELTA, DONE = "response.reasoning_text.delta", "response.reasoning_text.done"
 
@@ -148,5 +148,5 @@ class OpenCall(OpenItem):
 
 
 def piece(kind: str, **members: Any) -> list[tuple[str, bytes]]:
-    """One event."""
+    """One event of a response, as the name and the JSON of its frame."""
     return [(kind, one_line(_ENCODER.encode({"type": kind, **members}))[:-1])]

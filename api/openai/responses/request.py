@@ -65,13 +65,13 @@ class FunctionTool(Wire):
     defer_loading: _Ignored = None
 
     def told(self) -> dict[str, Any]:
-        """As a response shows it."""
+        """The setting as the JSON of a response shows it."""
         said = {"name": self.name, "description": self.description}
         shown = {"parameters": self.parameters, "strict": self.strict}
         return {"type": "function", **said, **shown}
 
     def native(self) -> dict[str, Any]:
-        """As a chat offers it."""
+        """The tool as a member of `params.tools` of a native chat."""
         function = {name: value for name, value in self.told().items() if value is not None}
         del function["type"]
         return {"type": "function", "function": function}
@@ -114,7 +114,7 @@ ToolChoice = Annotated[
 
 
 class TextFormat(Wire):
-    """What the text must be."""
+    """`text.format`: plain text, any JSON, or JSON that a schema describes."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = None
@@ -133,7 +133,7 @@ class TextFormat(Wire):
         return self
 
     def told(self) -> dict[str, Any]:
-        """As a response shows it."""
+        """The setting as the JSON of a response shows it."""
         if self.json_schema is None:
             return {"type": self.type}
         said = {"name": self.name or "schema", "description": self.description}
@@ -150,7 +150,7 @@ class TextFormat(Wire):
 
 
 class TextConfig(Wire):
-    """How the text is to be."""
+    """`text` of a request: its format and its verbosity."""
 
     format: TextFormat | None = None
     verbosity: IgnoredText = None

@@ -23,7 +23,7 @@ class Source(Protocol):
     log: EventLog
 
     def leave(self, follower: "Follower") -> None:
-        """Feed this one no longer."""
+        """Feed this follower no longer."""
 
 
 class Follower:
@@ -56,7 +56,7 @@ class Follower:
         self.close()
 
     def close(self) -> None:
-        """Stop following."""
+        """Follow the job no longer. May be called twice."""
         self._source.leave(self)
 
     def divert(self, sink: Callable[[Event], bool]) -> None:

@@ -78,7 +78,7 @@ class QueueCollector(Collector):
         self._reader = reader
 
     def collect(self) -> Iterator[Any]:
-        """Metric families."""
+        """The metric families of queues, workers and breakers, read anew at each scrape."""
         found = self._reader.read()
         yield _of_all("inference_redis_up", 0 if found is None else 1)
         if found is None:

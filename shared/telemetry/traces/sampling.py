@@ -27,7 +27,7 @@ class Allowance:
         self._at = clock()
 
     def take(self) -> bool:
-        """Whether one more fits."""
+        """Whether one more fits; it takes its place then."""
         with self._lock:
             now = self._clock()
             gained = (now - self._at) * self._per_second

@@ -58,7 +58,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("truthgpt")
 
     def requests(self) -> Hooks:
-        """The API's observer."""
+        """The observer that makes the spans of the API's requests."""
         return RequestSpans(self._tracer)
 
     def jobs(self, model: str) -> Hooks:

@@ -27,6 +27,6 @@ def parsed(traceparent: str) -> Context | None:
 
 
 def spelled(span: Span) -> str:
-    """A span's traceparent."""
+    """A span's context as the value of a `traceparent` header (W3C Trace Context)."""
     found = span.get_span_context()
     return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"

@@ -45,7 +45,7 @@ class EmbeddingModel:
 
     @property
     def dimensions(self) -> int:
-        """Numbers of a vector."""
+        """How many numbers a vector has."""
         width = next(iter(self.routes.values())).width
         return min(width, self.recipe.model.truncate or width)
 

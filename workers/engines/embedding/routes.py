@@ -23,7 +23,7 @@ class Encoder(Protocol):
 
 
 class Reader(Protocol):
-    """Makes tokens of texts."""
+    """Makes tokens of texts, cut to what the model takes where the job asks for it."""
 
     def read(
         self, texts: Sequence[str], prompt: str = "", cut: Cut | None = None

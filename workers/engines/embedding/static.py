@@ -79,7 +79,7 @@ class WeightOfTokens:
 
 
 def _table(found: dict[str, Any], folder: Path, where: str) -> torch.Tensor:
-    """Token id to row."""
+    """The vector of each token id: float32 [vocabulary, dimensions]."""
     table = found.get(TABLE, found.get("embeddings"))
     if set(found) - {TABLE, *MODEL2VEC} or table is None or table.dim() != 2:
         raise ConfigError(

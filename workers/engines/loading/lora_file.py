@@ -50,7 +50,7 @@ class Lora:
 
     layers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     rank: int
-    """The largest one."""
+    """The largest rank of its layers."""
 
 
 def read_lora(path: Path, model: Any, where: str) -> Lora:

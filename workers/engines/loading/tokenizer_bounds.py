@@ -13,7 +13,7 @@ from shared.domain.requests.prompt_bounds import PromptBounds
 from workers.engines.loading.vocabulary import byte_level_alphabet
 
 LONGEST_CHARACTER = 4
-"""Bytes of UTF-8."""
+"""Bytes that a character takes in UTF-8 at the most."""
 SHRINK = {"NFC": 4, "NFD": 4, "NFKC": 4, "NFKD": 4, "Lowercase": 4, "Prepend": 1, "ByteLevel": 1}
 """Normalizers that drop nothing, and how many bytes they may make one byte of, at most.
 

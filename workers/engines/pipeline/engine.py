@@ -47,7 +47,7 @@ class PipelineEngine:
         self.taken: Sequence[str] = ()
         self._intake: Intake[Prepared] = Intake(self._begin)
         self._rows: dict[str, Row] = {}
-        """Oldest first."""
+        """Prepared inputs by job, the oldest first."""
         self._cost = StepCost()
         self._arrivals = Arrivals()
         self._free_since = 0.0

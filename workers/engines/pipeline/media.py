@@ -22,7 +22,7 @@ MAX_PIXELS = 64 * 2**20
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SECONDS = 3600
 WIDTHS = range(1, 5)
-"""Bytes of a sample."""
+"""Bytes that one sample of a WAV file may have."""
 RATES = range(1_000, 384_001)
 """Samples a second that a sound may have."""
 MOST_PHASES = 1_000

@@ -92,7 +92,7 @@ class LayerNorm:
 
 @dataclass(slots=True, eq=False)
 class Normalize:
-    """To length 1."""
+    """Scales each vector to length 1."""
 
     level: Level = "sentence_embedding"
 

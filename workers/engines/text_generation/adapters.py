@@ -55,7 +55,7 @@ class Adapters:
 
     @property
     def names(self) -> list[str]:
-        """Those that are served."""
+        """Names of the adapters that are served."""
         return [name for name in self._numbers if name not in self.refused]
 
     def refuse(self, name: str, why: str) -> None:

@@ -38,7 +38,7 @@ class Chunk:
 
     @property
     def rows(self) -> "Iterator[Row]":
-        """Where logits are wanted."""
+        """The rows of this chunk whose logits are wanted."""
         for position in range(max(self.start, self.sequence.wanted), self.end):
             yield Row(self.sequence, position, self.draft)
 

@@ -33,7 +33,7 @@ class Turn:
 
 
 class Listener:
-    """Turns tokens into turns."""
+    """Makes of each text's new tokens what its job is told: a piece of text, or its end."""
 
     def __init__(self, detokenizer: Detokenizer) -> None:
         self.detokenizer = detokenizer

@@ -295,7 +295,7 @@ def _end(text: str, count: int) -> str:
 
 
 def joined(chunks: Items[Chunk]) -> Chunk:
-    """Several chunks as one."""
+    """Several chunks that follow one another as one."""
     ids = tuple(token for chunk in chunks for token in chunk.token_ids)
     texts, spelled = (chunk.text for chunk in chunks), (chunk.spelled for chunk in chunks)
     return Chunk(ids, "".join(texts), "".join(spelled))

@@ -55,7 +55,7 @@ SAMPLING = (
 BLOCK = 128
 """Tokens of a block of vLLM's cache on a CPU."""
 LEAST_CACHE = 256 * 2**20
-"""Bytes."""
+"""Bytes of vLLM's cache at the least."""
 LARGEST_SHARE = 0.5
 """Of the memory that is free, for the cache."""
 PROBE_STEPS = 64

@@ -89,7 +89,7 @@ class Drafter:
         record.wrong = FORGET * record.wrong + (accepted < drafted)
 
     def forget(self, sequence: Sequence) -> None:
-        """The text is gone."""
+        """Drop what is known of a text that has ended."""
         self._records.pop(sequence.id, None)
 
     def __len__(self) -> int:

@@ -24,7 +24,7 @@ class CallObject:
         self._inside = False
         """In the arguments' object."""
         self._alone = False
-        """That is all of it."""
+        """The object is nothing but arguments: the name was told before it."""
         self.name: str | None = None
         self.begun = False
         self.broken = False

@@ -50,7 +50,7 @@ class Calls(ABC):
         return self._take()
 
     def end(self) -> list[Part]:
-        """The text is over."""
+        """The parts that are decided by the text's end: what was held back is content now."""
         if self._call is not None:
             self._held = "" if self._call.begun else self._before + self._held
         elif self._closing:

@@ -13,7 +13,7 @@ class PartReader(Protocol):
     """Tells parts of a text as soon as they are decided."""
 
     def feed(self, text: str) -> list[Part]:
-        """The text has gone on."""
+        """The parts that are decided now that the text has gone on by `text`."""
 
     def end(self) -> list[Part]:
         """It is over: what was held back."""

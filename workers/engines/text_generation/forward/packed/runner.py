@@ -90,7 +90,7 @@ class PackedRunner:
         return True
 
     def free_rows(self) -> None:
-        """Take `fix_rows` back."""
+        """Compute rows again in the shape in which they come, as before `fix_rows`."""
         exact_rows.detach(self._model)
         few_rows.attach(self._model, self._device)
 
