@@ -51,6 +51,10 @@ test: setup check ## Run the checks, then the tests, those of other people's cli
 	$(BIN)/python $(PYTEST)
 	@echo "Not run: coverage (make coverage)"
 
+.PHONY: test-again
+test-again: setup ## Run what failed in the last run once more, each alone, and name what was flaky
+	$(BIN)/python -m tests.again
+
 .PHONY: test-clients coverage
 test-clients: setup ## Run only the tests of other people's clients, generated ones and linters (npm and pip install them)
 	$(BIN)/python -m pytest tests/clients
