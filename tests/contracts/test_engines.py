@@ -134,7 +134,8 @@ def _spec(kind: str, folders: dict[str, Path]) -> ModelSpec:
         case "vllm":
             return text_spec(folders["vllm"], engine="vllm", batch=Batch(max_size=4))
         case "lookup":
-            return text_spec(folders["packed"], speculation=PromptLookup(ngram=1))
+            drafting, lookup = "tests.workers.drafting:Drafting", PromptLookup(ngram=1)
+            return text_spec(folders["packed"], engine=drafting, speculation=lookup)
         case _:
             return text_spec(folders[kind.removesuffix(", greedy")])
 

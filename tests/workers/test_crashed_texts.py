@@ -17,7 +17,7 @@ from tests.conftest import eventually
 from tests.tiny_models import LLAMA, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.test_runtime import MODEL, Bench
 from workers.engines.base import Work
-from workers.engines.text_generation.engine import TextGeneration
+from workers.engines.registry import build
 
 PROMPT = "The quick brown fox jumps over the lazy dog. The quick"
 JOBS: list[dict[str, Any]] = [
@@ -31,6 +31,7 @@ LONGEST = 80
 
 WINDOWS = LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}
 """Windows in a ring that texts go around, and sinks."""
+DRAFTS = {"engine": "tests.workers.drafting:Drafting", "speculation": PromptLookup()}
 KINDS: dict[str, Callable[[Path], Path]] = {
     "one by one": lambda folder: save_causal(folder, **LLAMA),
     "with drafts": lambda folder: save_copier(folder, byte_level_tokenizer(), vocabulary=400),
@@ -44,7 +45,7 @@ def bench(
 ) -> Iterator[tuple[Bench, Any]]:
     spec = text_spec(
         KINDS[request.param](tmp_path),
-        speculation=PromptLookup() if request.param == "with drafts" else "none",
+        **DRAFTS if request.param == "with drafts" else {"speculation": "none"},
         batch=Batch(max_size=8, token_budget=64),
         limits=Limits(max_prompt_tokens=96, max_new_tokens=LONGEST, run_timeout=120),
     ).model_copy(update={"name": MODEL})
@@ -55,7 +56,7 @@ def bench(
 
 def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Bench, Any]) -> None:
     running, spec = bench
-    undisturbed = TextGeneration(spec)
+    undisturbed = build(spec)
     undisturbed.load()
     store = running.store
     jobs = [_submit(running, params, seed) for seed, params in enumerate(JOBS)]
