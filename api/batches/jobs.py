@@ -104,6 +104,7 @@ class LineJobs:
             try:
                 record = self._store.get(self._batch.job_id(line), self._batch.tenant)
             except JobNotFound:
+                # Gone since it was looked at: it is made anew, or told as unanswered at the end.
                 continue
             found[line] = self._answer(line, custom_id, record, ending)
         return found

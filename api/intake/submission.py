@@ -98,6 +98,7 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
             wanted, _, params = parse_request({**asked.body, "model": spec.name}, services.catalog)
             services.prompt_bounds.check(spec, wanted.content, params)
         except (InvalidRequest, InputRefused):
+            # This fallback does not take such a request; the next one may.
             continue
         cost = estimated(spec, wanted.content, params)
         job = replace(

@@ -52,6 +52,7 @@ def until_end(here: RequestContext, follower: Follower, wait: float) -> None:
         try:
             event = follower.next(min(left, POLL))
         except StoreUnavailable:
+            # The job goes on without us; the caller answers with where it can be read.
             return
         if event is not None and event.terminal:
             return

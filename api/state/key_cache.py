@@ -104,6 +104,7 @@ class KeyCache:
         try:
             self.stored.touch(key, time.time())
         except StoreUnavailable:
+            # When a key was last used is for people to read; no request fails for it.
             return
 
 

@@ -77,6 +77,7 @@ class Readers:
             except StoreUnavailable:
                 time.sleep(RETRY_SECONDS)
             except JobsError:
+                # It has ended or is forgotten: nothing is left to cancel.
                 return
 
     def _mark(

@@ -161,6 +161,7 @@ class CheckedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if (found.prompt is None) != (found.input is None):
                 return found
         except msgspec.ValidationError:
+            # It names one fault and stops; the full check below names all of them.
             pass
         try:
             return cls(**dict(JobRequest.model_validate(value)))

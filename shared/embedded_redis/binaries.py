@@ -226,6 +226,7 @@ def writer_of(folder: Path) -> Server | None:
             str(record["kind"]), tuple(map(int, record["version"])), Path(record["binary"])
         )
     except FileNotFoundError:
+        # A folder of an older release, or an empty one: the data themselves are asked.
         pass
     except (OSError, ValueError, KeyError, TypeError):
         _log.warning("%s is not readable; the data themselves are asked", folder / RECORD)

@@ -237,6 +237,7 @@ class EmbeddedRedis:
             known = stray.name().startswith(("redis", "valkey"))
             ours = known and Path(stray.cwd()) == self.folder
         except (OSError, ValueError, psutil.Error):
+            # No process of this number, or none that can be looked at: none of ours.
             return
         if not ours:
             return

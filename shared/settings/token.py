@@ -68,6 +68,7 @@ def ensure_token(settings: Settings) -> tuple[str, Path | None]:
     try:
         os.link(fresh, path)
     except FileExistsError:
+        # Another process was first: its token is everybody's.
         pass
     finally:
         fresh.unlink()

@@ -35,6 +35,7 @@ class Allowed:
                 networks.append(ip_network(word))
                 continue
             except ValueError:
+                # Not a network, so it must be a name.
                 pass
             if not _ALLOWED_NAME.fullmatch(word) or word[-1].isdigit() or "/" in word:
                 raise ValueError(

@@ -35,6 +35,7 @@ class InputFiles:
             try:
                 content[name] = self._content(file_id, claim.tenant)
             except (FileNotFound, FileGone):
+                # The reference stays, and the engine refuses it by its name.
                 continue
             except StorageUnavailable as error:
                 raise StoreUnavailable(f"Its file cannot be read: {error.detail}") from error

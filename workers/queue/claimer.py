@@ -89,6 +89,7 @@ class Claimer:
             claimed = self._claim()
             return bool(claimed.claims) and claimed.waiting == 0
         except StoreUnavailable:
+            # The drain's own call meets the same, and says so.
             return False
         finally:
             self._claiming.release()

@@ -51,6 +51,7 @@ def _consumed_by_others(store: JobStore, model: str, worker: str) -> bool:
     try:
         reports = store.status(model).workers
     except StoreUnavailable:
+        # Nobody can tell now: it goes on waiting for its own doorbell.
         return False
     recently = DEAF_BEATS * store.lease / BEATS_A_LEASE
     heard = [report.get("heard_seconds") for name, report in reports.items() if name != worker]

@@ -60,6 +60,7 @@ class AwaitedStream:
             time.sleep(OUTAGE_PAUSE)
             return False
         except JobsError:
+            # The job is gone: there is nothing to wait for any more.
             return True
         return True
 

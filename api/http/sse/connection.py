@@ -68,6 +68,7 @@ class Connection:
         try:
             sent = self._socket.send(data, 0, 0.0)
         except OSError:
+            # Full or broken: the server's own write finds out which, and waits or ends the stream.
             return False
         if sent < len(data):
             import gevent

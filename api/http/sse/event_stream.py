@@ -132,4 +132,5 @@ class EventStream:
         try:
             return self._services.hub.log.exists(self._follower.job_id)
         except StoreUnavailable:
+            # Nobody can tell now; the stream goes on, and asks again.
             return True

@@ -95,6 +95,7 @@ class Responses:
             try:
                 _, job, asked = self.get(PREFIX + made[1])
             except ResponseNotFound:
+                # The refusal below says what to do, as for an id that never was.
                 pass
             else:
                 for item in (*output_items(job), *input_items(job["id"], asked)):

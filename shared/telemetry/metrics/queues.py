@@ -64,6 +64,7 @@ class QueueReader:
             models = {model: self._store.status(model) for model in self._models}
             found = Found(models, read_vitals(self._store))
         except StoreUnavailable:
+            # `found` stays None, which is told as `inference_redis_up 0`.
             pass
         finally:
             with self._lock:
