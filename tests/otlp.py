@@ -76,6 +76,12 @@ class Received:
         return "\n".join(lines("", 0))
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Who finds no place here looks for a collector again after seconds, and traces nothing before.
+    request_queue_size = 128
+
+
 class HttpReceiver:
     """`POST /v1/traces`, as an OpenTelemetry collector on port 4318."""
 
@@ -96,8 +102,7 @@ class HttpReceiver:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

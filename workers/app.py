@@ -24,7 +24,7 @@ from shared.settings import Settings, key_secret, load_settings
 from shared.store.jobs import JobStore
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
-from shared.telemetry.traces.tracing import keep_traces
+from shared.telemetry.traces.tracing import Tracing, keep_traces
 from workers.engine_host.client import HostOptions
 from workers.engine_host.shared_host import SharedHost
 from workers.operations.flower import FlowerEvents, answer_revoke, refuse_idle_controls
@@ -79,15 +79,16 @@ def _keep_metrics(name: str, watch: Callable[["Site"], None]) -> None:
     signals.worker_shutdown.connect(lambda **_: site.stop(), weak=False)
 
 
-def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> None:
+def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> Tracing:
     """Traces of this process, once its `worker_init` has come: the threads pool has no other beginning."""
 
     def watch_all(spans: "Spans") -> None:
         spans.watch_celery()
         watch(spans)
 
-    stop = keep_traces(settings, name, watch_all)
-    signals.worker_shutdown.connect(lambda **_: stop(), weak=False)
+    tracing = keep_traces(settings, name, watch_all)
+    signals.worker_shutdown.connect(lambda **_: tracing.stop(), weak=False)
+    return tracing
 
 
 def _runtime(model: str, host: SharedHost, events: FlowerEvents) -> Runtime:
@@ -148,10 +149,12 @@ def _serve_model(model: str) -> None:
         answer_revoke(store)
         refuse_idle_controls()
         _keep_metrics(f"worker-{model}", watching)
-        _keep_traces(f"worker-{model}", watch)
+        tracing = _keep_traces(f"worker-{model}", watch)
         for name, runtime in runtimes.items():
             runtime.start()
             events[name].start()
+        # Before it answers doorbells: the trace of a job that another worker left behind goes on here.
+        tracing.settle()
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _ready(sender: Any, **_: Any) -> None:

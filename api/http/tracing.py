@@ -22,4 +22,4 @@ def trace_requests(app: Flask, settings: Settings) -> None:
         store.watch(spans.script_call)
         observe(app, spans.requests())
 
-    of(app).closers.append(keep_traces(settings, "api", watch))
+    of(app).closers.append(keep_traces(settings, "api", watch).stop)

@@ -38,6 +38,7 @@ def stack(make_stack: Callable[..., Stack], receiver: HttpReceiver) -> Stack:
         OTLP_ENDPOINT=receiver.endpoint,
         TRACE_MAX_PER_SECOND="1000",
         LOG_LEVEL="DEBUG",
+        JOB_LEASE_SEC="1.5",
         WEBHOOK_HMAC_SECRET=SECRET,
         WEBHOOK_ALLOW_HOSTS="127.0.0.1",
         TRUTHGPT_TESTING="1",
@@ -223,7 +224,7 @@ def test_tickets_and_tokens_stay_out_of_logs_and_traces(
 def test_a_retry_on_another_worker_stays_in_the_trace(stack: Stack, receiver: HttpReceiver) -> None:
     found = receiver.received
     trace = "b7" * 16
-    body = {"model": "echo", "prompt": "word " * 60, "params": {"step_ms": 100}}
+    body = {"model": "echo", "prompt": "word " * 40, "params": {"step_ms": 100}}
     headers = {**AUTH, "traceparent": f"00-{trace}-{'d4' * 8}-01"}
     job = httpx.post(f"{stack.url}/v1/jobs", json=body, headers=headers).json()["id"]
     with stack.client() as client:

@@ -30,12 +30,17 @@ class Collector:
         self._found = found
         self._interval = interval
         self._stopped = threading.Event()
+        self._looked = threading.Event()
         self._missed = False
         self._sent = False
         self._thread = threading.Thread(target=self._run, name="otlp-collector", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def await_look(self, seconds: float) -> bool:
+        """Wait until it has been looked for once, and what it begins has begun; at most so long."""
+        return self._looked.wait(seconds)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -60,6 +65,7 @@ class Collector:
         while True:
             if not self.present:
                 self._look()
+                self._looked.set()
             if self._stopped.wait(self._interval):
                 return
 

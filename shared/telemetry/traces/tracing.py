@@ -1,6 +1,8 @@
 """Tracing of a process. OpenTelemetry is imported once a collector answers, and not before."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.settings import Settings
@@ -10,15 +12,25 @@ if TYPE_CHECKING:
     from shared.telemetry.traces.spans import Spans
 
 
-def keep_traces(
-    settings: Settings, process: str, watch: Callable[["Spans"], None]
-) -> Callable[[], None]:
-    """Trace this process as soon as something answers at `OTLP_ENDPOINT`. Returns what ends it.
+FIRST_LOOK_SECONDS = 10.0
+"""Far longer than a collector takes to refuse a connection, or OpenTelemetry to be imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """`settle` waits, for seconds at most, until it is known whether anything is traced; `stop` ends it."""
+
+    settle: Callable[[], object]
+    stop: Callable[[], None]
+
+
+def keep_traces(settings: Settings, process: str, watch: Callable[["Spans"], None]) -> Tracing:
+    """Trace this process as soon as something answers at `OTLP_ENDPOINT`.
 
     `process` names its part. `watch` is called once, from a thread, to hang the observers up.
     """
     if not settings.enable_tracing:
-        return lambda: None
+        return Tracing(lambda: True, lambda: None)
     begun: list[Spans] = []
 
     def begin() -> None:
@@ -29,11 +41,11 @@ def keep_traces(
         begun.append(Spans(settings, process, collector))
         watch(begun[0])
 
-    def end() -> None:
+    def stop() -> None:
         collector.stop()
         for spans in begun:
             spans.stop()
 
     collector = Collector(settings.otlp_endpoint, begin)
     collector.start()
-    return end
+    return Tracing(partial(collector.await_look, FIRST_LOOK_SECONDS), stop)

@@ -45,6 +45,28 @@ def test_it_is_looked_for_until_it_is_found(lines: list[logging.LogRecord]) -> N
     assert [record.levelname for record in lines] == ["INFO"]
 
 
+def test_whether_it_is_there_can_be_waited_for() -> None:
+    begun, allowed = threading.Event(), threading.Event()
+
+    def begin() -> None:
+        begun.set()
+        allowed.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        collector = Collector(f"http://127.0.0.1:{server.getsockname()[1]}", begin)
+        collector.start()
+        assert begun.wait(60) and not collector.await_look(0.01)
+
+        allowed.set()
+        assert collector.await_look(60) and collector.present
+        collector.stop()
+
+    nobody = Collector(f"http://127.0.0.1:{free_port()}", begin)
+    nobody.start()
+    assert nobody.await_look(60) and not nobody.present
+    nobody.stop()
+
+
 def test_who_refuses_again_and_again_is_told_of_once(lines: list[logging.LogRecord]) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
