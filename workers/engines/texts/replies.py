@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 
 from shared.domain.errors import InputRefused
-from shared.grammars.calls import CLOSE, MARK, OPEN, Form, calls_grammar, forced
+from shared.grammars.calls import CLOSE, MARK, OPEN, calls_grammar, forced
 from shared.grammars.refusal import GrammarRefused
 from workers.engines.base import Work
 from workers.engines.loading.vocabulary import Vocabulary
+from workers.engines.texts.messages.call_markup import GLM
 from workers.engines.texts.messages.calls import ARGS, CALL_ID, PYTHON
+from workers.engines.texts.messages.forms import Written, forced_form, form_of
 from workers.engines.texts.messages.reader import FormReader, MessageReader
+from workers.engines.texts.messages.sectioned_calls import DEEPSEEK, KIMI
 from workers.engines.texts.messages.template import NEAR, Template, TemplateReader
 from workers.engines.texts.messages.thoughts import TAGS, Thoughts
 
@@ -41,7 +44,7 @@ class Replies:
         if grammar or not isinstance(work.content, Mapping):
             return grammar
         try:
-            return calls_grammar(work.content, self._form)
+            return calls_grammar(work.content, forced_form(self._form))
         except GrammarRefused as refused:
             raise InputRefused(refused.detail, code=refused.code) from None
 
@@ -52,20 +55,22 @@ class Replies:
             return None
         offered = content.get("tool_choice") != "none" and content.get("tools")
         tools: list[Mapping[str, Any]] = offered or []
-        names = {tool["function"]["name"] for tool in tools}
+        functions = [tool["function"] for tool in tools]
+        schemas = {one["name"]: one.get("parameters") or {} for one in functions}
         ids = CallIds(work, prompt, choice)
         # A text that is held to a grammar thinks nothing first; a call that must be made has our form.
         held = bool(self.grammar(work))
         if self._template is not None and not forced(content):
             near = "" if held else self._vocabulary.spell(prompt[-NEAR:])
-            reader = TemplateReader(self._template, near, tools, names, ids)
+            reader = TemplateReader(self._template, near, tools, schemas, ids)
             marks = [name for name in self._specials if self._template.names(name)]
             return self._message_reader(reader, marks)
         start, _ = self._tags
         thinking = not held and self._vocabulary.spell(prompt[-LAST:]).rstrip().endswith(start)
-        marks = [*self._tags, *(_MARKS[self._form] if names else ())]
+        form = forced_form(self._form) if forced(content) else self._form
+        marks = [*self._tags, *(_MARKS[form] if schemas else ())]
         thoughts = Thoughts(self._tags, thinking=thinking)
-        return self._message_reader(FormReader(thoughts, self._form, names, ids), marks)
+        return self._message_reader(FormReader(thoughts, form, schemas, ids), marks)
 
     def _message_reader(
         self, reader: FormReader | TemplateReader, marks: Collection[str]
@@ -80,22 +85,14 @@ class Replies:
         return sorted(names, key=len, reverse=True)
 
 
-_MARKS: Mapping[Form, tuple[str, ...]] = {
-    "hermes": (OPEN, CLOSE),
+_MARKS: Mapping[Written, tuple[str, ...]] = {
+    "hermes": (OPEN, CLOSE, GLM.key, GLM.key_end, GLM.value, GLM.value_end),
     "llama": (PYTHON,),
     "mistral": (MARK, ARGS, CALL_ID),
+    "deepseek": DEEPSEEK[:-1],
+    "kimi": KIMI[:-1],
 }
 """What encloses calls. Where one is a special token, a text does not show it, and it is read all the same."""
-
-
-def form_of(template: Any) -> Form:
-    """How a model writes calls, by what its chat template shows; as Hermes and Qwen where it shows none."""
-    source = str(template or "")
-    if OPEN in source:
-        return "hermes"
-    if MARK in source:
-        return "mistral"
-    return "llama" if "python_tag" in source or '"parameters"' in source else "hermes"
 
 
 class CallIds:

@@ -11,7 +11,7 @@ from tests.shared.grammars.walks import Unfinished, walk
 from tests.tiny_models import byte_level_tokenizer
 from workers.engines.base import Work
 from workers.engines.loading.vocabulary import Vocabulary
-from workers.engines.texts.replies import Replies, form_of
+from workers.engines.texts.replies import Replies
 
 WEATHER = {
     "type": "object",
@@ -115,13 +115,6 @@ def test_a_chat_that_goes_on_with_a_message_has_none() -> None:
     assert replies().reader(Work("a", "a prompt", {}, seed=1), [1], 0) is None
 
 
-def test_a_template_tells_the_form() -> None:
-    assert form_of("… <tool_call> …") == "hermes"
-    assert form_of("… [TOOL_CALLS] …") == "mistral"
-    assert form_of('… {"name": …, "parameters": …} …') == "llama"
-    assert form_of(None) == "hermes"
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("choice", ["required", "weather"])
 def test_a_forced_call_is_one_that_can_be_read(form: Form, choice: str) -> None:
@@ -143,6 +136,32 @@ def test_a_forced_call_is_one_that_can_be_read(form: Form, choice: str) -> None:
                 jsonschema.validate(json.loads(call["function"]["arguments"]), WEATHER)
         assert choice == "required" or [c["function"]["name"] for c in calls] == ["weather"]
     assert read_back >= 3
+
+
+@pytest.mark.parametrize("shown", ["<｜tool▁calls▁begin｜>", "<|tool_calls_section_begin|>"])
+def test_a_forced_call_can_be_read_where_the_own_form_has_no_grammar(shown: str) -> None:
+    chat = CHAT | {"tool_choice": "required"}
+    made = replies(shown)
+    grammar = made.grammar(Work("a", chat, {}, seed=1))
+    assert grammar is not None
+    assert grammar["calls"]["form"] == "hermes"
+
+    reply = read(SPELLED["hermes"], made=made, tool_choice="required")
+
+    assert [call["function"]["name"] for call in reply["tool_calls"]] == ["weather"]
+    assert read(SPELLED["hermes"], made=made)["content"] == SPELLED["hermes"]
+
+
+def test_values_without_quotes_have_the_types_of_the_tool() -> None:
+    given = "".join(
+        f"<parameter={name}>\n{value}\n</parameter>\n"
+        for name, value in (("city", "7"), ("days", "2"))
+    )
+
+    reply = read(f"<tool_call>\n<function=weather>\n{given}</function>\n</tool_call>")
+
+    [call] = reply["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "7", "days": 2}
 
 
 def test_a_single_call_is_made_where_calls_are_not_parallel() -> None:

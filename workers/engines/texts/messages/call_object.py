@@ -11,7 +11,8 @@ class CallObject:
     """`{"name": …, "arguments": {…}}`, the member with the arguments being called `key`.
 
     `begun`: it is a call of one of `names`, and what `push` returns are its arguments, as they are written.
-    Until then it may yet turn out to be none, which makes it `broken`; so does what is no JSON, also later.
+    Until then it may yet turn out to be none, which makes it `broken`; so does what is no JSON, also later:
+    `unread` is the character that did.
     """
 
     def __init__(self, names: Collection[str], key: str) -> None:
@@ -28,6 +29,7 @@ class CallObject:
         self.name: str | None = None
         self.begun = False
         self.broken = False
+        self.unread = ""
 
     @classmethod
     def of(cls, name: str) -> "CallObject":
@@ -42,6 +44,7 @@ class CallObject:
 
     def push(self, char: str) -> str:
         """One character more; what of the arguments can be told now."""
+        self.unread = char
         depth, in_string = self._json.depth, self._json.in_string
         self._json.push(char)
         if self._json.broken or (depth == 0 and char != "{" and not char.isspace()):

@@ -8,10 +8,12 @@ cut they are cut too, as OpenAI's are.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from shared.domain.parts import Content, Part, ToolCall, merged
 from shared.grammars.calls import ARGUMENTS, CLOSE, MARK, OPEN, Form
+from workers.engines.texts.messages.call_markup import CallMarkup
 from workers.engines.texts.messages.call_object import CallObject
 from workers.engines.texts.stop_strings import begun
 
@@ -23,6 +25,9 @@ LONGEST_NAME = 256
 
 Id = Callable[[int], str]
 """The id of a text's n-th call."""
+Tools = Mapping[str, Mapping[str, Any]]
+"""The JSON schema of each offered function's arguments, by its name."""
+Call = CallObject | CallMarkup
 
 
 class Calls(ABC):
@@ -30,13 +35,13 @@ class Calls(ABC):
 
     FORM: Form
 
-    def __init__(self, names: Collection[str], call_id: Id) -> None:
-        self._names = names
+    def __init__(self, tools: Tools, call_id: Id) -> None:
+        self._tools = tools
         self._id = call_id
         self._count = 0
         self._held = ""
         """What has come and is not looked at yet, or not decided."""
-        self._call: CallObject | None = None
+        self._call: Call | None = None
         self._before = ""
         """What stands before the call that is not decided, and is content with it if it is none."""
         self._blanks = ""
@@ -84,9 +89,9 @@ class Calls(ABC):
         told, self._told = merged(self._told), []
         return told
 
-    def _open(self, before: str, held: str, call: CallObject | None = None) -> bool:
+    def _open(self, before: str, held: str, call: Call | None = None) -> bool:
         """What is held may be a call now."""
-        self._call = call or CallObject(self._names, ARGUMENTS[self.FORM])
+        self._call = call or CallObject(self._tools, ARGUMENTS[self.FORM])
         self._before, self._held = before, held
         return True
 
@@ -110,7 +115,7 @@ class Calls(ABC):
             self._closed()
         elif call.begun:
             self._count += 1
-            self._held = seen[-1] + self._held
+            self._held = call.unread + self._held
             self._broke()
         else:
             self._failed(self._before + self._held)
@@ -143,12 +148,14 @@ class Calls(ABC):
 
 
 class TaggedCalls(Calls):
-    """`<tool_call>{"name": …, "arguments": …}</tool_call>`, anywhere in a text (Hermes, Qwen)."""
+    """`<tool_call>…</tool_call>`, anywhere in a text. Inside is `{"name": …, "arguments": …}` (Hermes, Qwen),
+    or what `CallMarkup` follows (Qwen3-Coder, GLM).
+    """
 
     FORM = "hermes"
 
-    def __init__(self, names: Collection[str], call_id: Id) -> None:
-        super().__init__(names, call_id)
+    def __init__(self, tools: Tools, call_id: Id) -> None:
+        super().__init__(tools, call_id)
         self._in_tag = False
 
     @property
@@ -161,7 +168,12 @@ class TaggedCalls(Calls):
             if CLOSE.startswith(rest):
                 return False if rest != CLOSE else self._close("")
             return self._close(rest.removeprefix(CLOSE) if rest.startswith(CLOSE) else self._held)
-        return self._find(OPEN) and self._open(OPEN, self._held.removeprefix(OPEN))
+        if not self._find(OPEN):
+            return False
+        inside = self._held.removeprefix(OPEN)
+        start = inside.lstrip()
+        call = CallMarkup(self._tools) if start and not start.startswith("{") else None
+        return bool(start) and self._open(OPEN, inside, call)
 
     def _close(self, rest: str) -> bool:
         self._in_tag, self._held = False, rest
@@ -180,8 +192,8 @@ class BareCalls(Calls):
 
     FORM = "llama"
 
-    def __init__(self, names: Collection[str], call_id: Id) -> None:
-        super().__init__(names, call_id)
+    def __init__(self, tools: Tools, call_id: Id) -> None:
+        super().__init__(tools, call_id)
         self._plain = False
         """What follows is content, whatever it looks like."""
 
@@ -221,8 +233,8 @@ class MarkedCalls(Calls):
 
     FORM = "mistral"
 
-    def __init__(self, names: Collection[str], call_id: Id) -> None:
-        super().__init__(names, call_id)
+    def __init__(self, tools: Tools, call_id: Id) -> None:
+        super().__init__(tools, call_id)
         self._in_list = False
 
     @property
@@ -245,7 +257,7 @@ class MarkedCalls(Calls):
         if not brace and len(rest) < LONGEST_NAME:
             return False
         found = _NAMED.fullmatch(name) if brace else None
-        if found is None or found[1] not in self._names:
+        if found is None or found[1] not in self._tools:
             self._failed(self._held)
             return True
         call = CallObject.of(found[1])
@@ -273,13 +285,6 @@ class MarkedCalls(Calls):
         mark = MARK if text.startswith(MARK) else ""
         self._content(mark)
         self._held = text.removeprefix(mark)
-
-
-CALLS: dict[Form, type[Calls]] = {
-    "hermes": TaggedCalls,
-    "llama": BareCalls,
-    "mistral": MarkedCalls,
-}
 
 
 def begun_mark(text: str, mark: str) -> int:

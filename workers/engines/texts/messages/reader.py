@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from shared.domain.parts import Content, Message, Part, Reasoning, merged
-from shared.grammars.calls import Form
-from workers.engines.texts.messages.calls import CALLS, Calls
+from workers.engines.texts.messages.calls import Calls, Tools
+from workers.engines.texts.messages.forms import CALLS, Written
 from workers.engines.texts.messages.thoughts import Apart, Thoughts
 
 
@@ -20,13 +20,13 @@ class PartReader(Protocol):
 
 
 class FormReader:
-    """A text in the form of its model's family. Without `names` of tools nothing is a call."""
+    """A text in the form of its model's family. Without `tools` nothing is a call."""
 
     def __init__(
-        self, thoughts: Thoughts, form: Form, names: Collection[str], call_id: Callable[[int], str]
+        self, thoughts: Thoughts, form: Written, tools: Tools, call_id: Callable[[int], str]
     ) -> None:
         self._thoughts = thoughts
-        self._calls: Calls | None = CALLS[form](names, call_id) if names else None
+        self._calls: Calls | None = CALLS[form](tools, call_id) if tools else None
 
     def feed(self, text: str) -> list[Part]:
         return self._parts(self._thoughts.feed(text))

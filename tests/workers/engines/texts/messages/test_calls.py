@@ -5,7 +5,8 @@ import pytest
 
 from shared.domain.parts import Content, Message, ToolCall
 from shared.grammars.calls import Form
-from workers.engines.texts.messages.calls import CALLS
+from tests.workers.engines.texts.messages.reading import SIZES, read
+from workers.engines.texts.messages.forms import CALLS
 
 ARGUMENTS = '{"city": "Oslo", "days": [2, "}"]}'
 FORMS: tuple[Form, ...] = ("hermes", "llama", "mistral")
@@ -15,18 +16,7 @@ SPELLED = {
     "mistral": f'[TOOL_CALLS] [{{"name": "weather", "arguments": {ARGUMENTS}}}]',
 }
 NOW = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
-SIZES = (1, 2, 5, 10_000)
-
-
-def read(text: str, form: Form, size: int = 3) -> tuple[str | None, list[tuple[str, str]]]:
-    calls = CALLS[form]({"weather", "now"}, lambda number: f"call_{number}")
-    message = Message()
-    for at in range(0, len(text), size):
-        message.add(calls.feed(text[at : at + size]))
-    message.add(calls.end())
-    made = message.to_json()
-    found = [call["function"] for call in made.get("tool_calls", ())]
-    return made["content"], [(call["name"], call["arguments"]) for call in found]
+TOOLS: dict[str, dict[str, Any]] = {"weather": {}, "now": {}}
 
 
 CASES: list[tuple[Form, str, str | None, list[tuple[str, str]]]] = [
@@ -79,17 +69,17 @@ CASES: list[tuple[Form, str, str | None, list[tuple[str, str]]]] = [
 def test_calls_are_read_however_a_text_is_cut(
     form: Form, text: str, content: str | None, calls: list[tuple[str, str]]
 ) -> None:
-    assert [read(text, form, size) for size in SIZES] == [(content, calls)] * len(SIZES)
+    assert [read(text, form, TOOLS, size) for size in SIZES] == [(content, calls)] * len(SIZES)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_text_that_goes_on_is_told_no_part_again(form: Form) -> None:
     """As an attempt does that takes up another one's text, wherever that has ended."""
     text = f"{SPELLED[form]}; {SPELLED[form]}\n"
-    whole = CALLS[form]({"weather"}, str).feed(text)
+    whole = CALLS[form]({"weather": {}}, str).feed(text)
 
     for cut in range(len(text)):
-        reader = CALLS[form]({"weather"}, str)
+        reader = CALLS[form]({"weather": {}}, str)
         before = reader.feed(text[:cut])
         after = reader.feed(text[cut:])
         both, expected = Message(), Message()
@@ -99,7 +89,7 @@ def test_a_text_that_goes_on_is_told_no_part_again(form: Form) -> None:
 
 
 def test_a_name_is_told_before_its_arguments_which_come_as_they_are_written() -> None:
-    calls = CALLS["hermes"]({"weather"}, lambda number: f"call_{number}")
+    calls = CALLS["hermes"]({"weather": {}}, lambda number: f"call_{number}")
 
     told = [
         calls.feed(piece)
@@ -131,14 +121,14 @@ def test_escapes_in_names_are_read() -> None:
         '"name"', '"n\\u0061me"'
     )
 
-    assert read(f"<tool_call>{text}</tool_call>", "hermes")[1][0][0] == "now"
+    assert read(f"<tool_call>{text}</tool_call>", "hermes", TOOLS)[1][0][0] == "now"
 
 
 def test_a_long_call_is_read_once() -> None:
     """Not from its beginning with every piece."""
     body: dict[str, Any] = {"name": "now", "arguments": {"text": "x" * 50_000}}
 
-    [(name, arguments)] = read(f"<tool_call>{json.dumps(body)}</tool_call>", "hermes", 4)[1]
+    [(name, arguments)] = read(f"<tool_call>{json.dumps(body)}</tool_call>", "hermes", TOOLS, 4)[1]
 
     assert name == "now"
     assert json.loads(arguments) == body["arguments"]
