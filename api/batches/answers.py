@@ -46,12 +46,15 @@ def of_refusal(here: RequestContext, custom_id: str, job_id: str, refusal: Excep
 
 
 def of_job(
-    endpoint: Endpoint, custom_id: str, request_id: str, record: Record, ending: str
+    endpoint: Endpoint, custom_id: str, request_id: str, record: Record, asked: bytes, ending: str
 ) -> AnswerLine:
-    """The line of a job that has ended. `ending`: how its batch ends, where that is what ended it."""
+    """The line of a job that has ended.
+
+    `asked` is what was kept beside it; `ending`: how its batch ends, where that is what ended it.
+    """
     match record.state:
         case JobState.SUCCEEDED:
-            body = endpoint.render(_DECODE(record.to_json()))
+            body = endpoint.render(_DECODE(record.to_json()), asked)
             return answered(custom_id, request_id, 200, body, record.id)
         case JobState.EXPIRED:
             return unanswered(custom_id, record.id, EXPIRED)

@@ -101,17 +101,29 @@ class LineJobs:
         """What the jobs of these lines, which have ended, brought; of one that is gone by now nothing."""
         found = dict[int, AnswerLine]()
         for line, custom_id in custom_ids.items():
+            job_id = self._batch.job_id(line)
             try:
-                record = self._store.get(self._batch.job_id(line), self._batch.tenant)
+                record = self._store.get(job_id, self._batch.tenant)
             except JobNotFound:
                 # Gone since it was looked at: it is made anew, or told as unanswered at the end.
                 continue
-            found[line] = self._answer(line, custom_id, record, ending)
+            asked = self._asked(job_id) if self._endpoint.keeps else b""
+            found[line] = self._answer(line, custom_id, record, asked, ending)
         return found
 
-    def _answer(self, line: int, custom_id: str, record: Record, ending: str) -> AnswerLine:
+    def _asked(self, job_id: str) -> bytes:
+        """What is kept beside a job. Where that has gone before the job, its line is to end all the same."""
         try:
-            return of_job(self._endpoint, custom_id, self._request_id(line), record, ending)
+            return self._store.asked(job_id, self._batch.tenant)[1]
+        except JobNotFound:
+            return b""
+
+    def _answer(
+        self, line: int, custom_id: str, record: Record, asked: bytes, ending: str
+    ) -> AnswerLine:
+        try:
+            request_id = self._request_id(line)
+            return of_job(self._endpoint, custom_id, request_id, record, asked, ending)
         except Exception as error:  # noqa: BLE001 - one line's fault is that line's answer
             return of_refusal(self._request(line), custom_id, record.id, error)
 

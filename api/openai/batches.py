@@ -47,7 +47,7 @@ class BatchRequest(Wire):
     """The body of `POST /v1/batches`."""
 
     input_file_id: str = Field(max_length=64, description="A file of purpose `batch`.")
-    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
     completion_window: Literal["24h"]
     metadata: Metadata = Field(default_factory=dict, max_length=MAX_METADATA)
     output_expires_after: OutputExpiry | None = None

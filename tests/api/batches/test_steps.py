@@ -14,6 +14,8 @@ from shared.faults import faults
 from tests.api.batches.conftest import Played, a_line, jsonl
 
 ENDED = ("completed", "failed", "expired", "cancelled")
+RESPONSES = "/v1/responses"
+GONE = "resp_" + "0" * 32
 
 
 def ids(lines: list[Any]) -> list[str]:
@@ -357,6 +359,47 @@ def test_chats_and_completions_are_answered_as_their_routes_do(played: Played) -
     assert told["service_tier"] == "flex"
     (refused,) = played.content(ended["error_file_id"])
     assert refused["response"]["body"]["error"]["param"] == "stream"
+
+
+def test_responses_are_answered_with_what_was_asked(played: Played) -> None:
+    asked = {"model": "llama", "input": "Hi", "instructions": "Be brief."}
+    bodies = [asked, {**asked, "background": True}, {**asked, "previous_response_id": GONE}]
+    lines = [a_line(n, url=RESPONSES, body=body) for n, body in enumerate(bodies)]
+
+    batch_id = played.create(jsonl(lines), RESPONSES)
+    for _ in range(3):
+        played.step(batch_id)
+    (claim,) = played.worker.store.claim("llama", 5, "played").claims
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "attempts": 1}
+    played.worker.end(claim, output={"text": "Hello", "finish_reason": "stop"}, usage=usage)
+    ended = played.until(batch_id, *ENDED, work=False)
+
+    (answer,) = played.content(ended["output_file_id"])
+    told = answer["response"]["body"]
+    assert told["id"] == answer["id"].replace("batch_req_", "resp_")
+    assert told["output"][0]["content"][0]["text"] == "Hello"
+    assert told["instructions"] == "Be brief." and told["service_tier"] == "flex"
+    assert told["store"] is False, "its job is forgotten with the batch"
+    refused = played.content(ended["error_file_id"])
+    faults = {one["custom_id"]: one["response"]["body"]["error"] for one in refused}
+    assert faults["line 1"]["param"] == "background"
+    assert faults["line 2"]["code"] == "previous_response_not_found"
+
+
+def test_a_response_without_what_was_asked_ends_its_line(played: Played) -> None:
+    body = {"model": "llama", "input": "Hi"}
+    batch_id = played.create(jsonl([a_line(0, url=RESPONSES, body=body)]), RESPONSES)
+    for _ in range(3):
+        played.step(batch_id)
+    store = played.worker.store
+    (claim,) = store.claim("llama", 5, "played").claims
+    played.worker.end(claim, output={"text": "Hello", "finish_reason": "stop"}, usage={})
+    store.redis.delete(store.keys("asked", claim.id))
+
+    ended = played.until(batch_id, *ENDED, work=False)
+
+    (answer,) = played.content(ended["error_file_id"])
+    assert answer["response"]["status_code"] == 500
 
 
 def test_a_line_has_one_prompt(played: Played) -> None:
