@@ -21,7 +21,11 @@ from api.http.reply import Answered, Reply
 from api.http.request_target import fault_of
 from api.services import Services
 
-BUSY = ("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs")
+BUSY = (
+    *("POST /v1/infer", "POST /v1/infer/stream", "POST /v1/jobs"),
+    *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses"),
+    *("POST /v1/embeddings", "POST /v1/rerank"),
+)
 
 
 class Parts(list[bytes]):

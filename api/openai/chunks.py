@@ -159,7 +159,9 @@ class ChatChunks(Chunks):
         if said.parts is None and said.logprobs is None:
             return super().told(said)
         if said.parts is not None and not said.logprobs:
-            return b"".join(self._of_part(said.choice, part) for part in said.parts)
+            if len(said.parts) == 1:
+                return self._of_part(said.choice, said.parts[0])
+            return b"".join([self._of_part(said.choice, part) for part in said.parts])
         parts = [Content(_DECODE(said.text))] if said.parts is None else said.parts
         choices = [_choice(said.choice, _delta(part)) for part in parts]
         if said.logprobs:

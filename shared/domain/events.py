@@ -72,6 +72,8 @@ _LINES = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\
 
 def one_line(data: bytes) -> bytes:
     """JSON that is one line also to clients that split lines as Python's `str.splitlines` does."""
+    if data.isascii():
+        return data
     for end, escaped in _LINES:
         if end in data:
             data = data.replace(end, escaped)

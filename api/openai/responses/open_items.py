@@ -11,8 +11,8 @@ from api.openai.responses.items import Item
 from shared.domain.events import one_line
 from shared.domain.parts import ToolCall
 
-Pieces = Iterable[tuple[str, bytes]]
-"""Events: the type of each, and its data as JSON without the brace at its end, where its number follows."""
+Pieces = Iterable[bytes]
+"""Events, each as it is sent but for its end: the brace of its data, before which its number comes."""
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -28,7 +28,8 @@ class OpenItem(ABC):
         self.closed = False
         self._index = index
         self._texts: list[str] = []
-        self._delta = piece(self.DELTA, **self._place, delta="")[0][1]
+        # What stands before a text: it ends where the empty text would be.
+        self._delta = piece(self.DELTA, **self._place, delta="")[0][:-2]
 
     @property
     def text(self) -> str:
@@ -42,8 +43,7 @@ class OpenItem(ABC):
     def delta(self, text: str) -> Pieces:
         """The event that tells of more of the item's text."""
         self._texts.append(text)
-        # It ends with the empty text.
-        return ((self.DELTA, self._delta[:-2] + one_line(_ENCODER.encode(text)) + self.MORE),)
+        return (self._delta + one_line(_ENCODER.encode(text)) + self.MORE,)
 
     MORE = b""
     """What stands behind the text of a delta."""
@@ -147,6 +147,7 @@ class OpenCall(OpenItem):
         return piece("response.function_call_arguments.done", **self._place, **named)
 
 
-def piece(kind: str, **members: Any) -> list[tuple[str, bytes]]:
-    """One event of a response, as the name and the JSON of its frame."""
-    return [(kind, one_line(_ENCODER.encode({"type": kind, **members}))[:-1])]
+def piece(kind: str, **members: Any) -> list[bytes]:
+    """One event of a response, but for the brace at its end."""
+    data = one_line(_ENCODER.encode({"type": kind, **members}))[:-1]
+    return [b"event: %b\ndata: %b" % (kind.encode(), data)]

@@ -13,8 +13,15 @@ from api.openai.errors import stream_error
 from api.openai.responses import documents
 from api.openai.responses.documents import Asked
 from api.openai.responses.items import Item
-from api.openai.responses.open_items import OpenCall, OpenItem, OpenReasoning, OpenText, Pieces
-from shared.domain.events import Event, one_line
+from api.openai.responses.open_items import (
+    OpenCall,
+    OpenItem,
+    OpenReasoning,
+    OpenText,
+    Pieces,
+    piece,
+)
+from shared.domain.events import Event
 from shared.domain.parts import Content, Part, Reasoning, ToolCall, parts_of
 from shared.domain.records import Record
 
@@ -23,7 +30,6 @@ FIRST_OF_ATTEMPT = 3
 HEARTBEAT = b": hb\n\n"
 RESET = "The model began its answer anew. What was told is not part of it: read the stream from its start."
 GONE = "The response has been deleted."
-_ENCODER = msgspec.json.Encoder()
 _DECODE = msgspec.json.Decoder().decode
 
 
@@ -84,7 +90,9 @@ class ResponseStream:
             if said.parts is None:
                 # Where calls stand in a text that names no parts is known once it is complete.
                 return b"" if self._asked.may_call else self._add(Content(said.text))
-            return b"".join(self._add(part) for part in said.parts)
+            if len(said.parts) == 1:
+                return self._add(said.parts[0])
+            return b"".join([self._add(part) for part in said.parts])
         if event.kind == "status" and b'"running"' in event.data:
             return self._begin()
         return b""
@@ -181,22 +189,18 @@ class ResponseStream:
 
     def _broken(self, code: str, detail: str) -> bytes:
         """The end of a stream that cannot go on."""
-        error = {"error": stream_error(code, detail), "sequence_number": self._number}
-        return b"event: error\ndata: %b\n\n" % _encoded({"type": "error", **error})
+        error = stream_error(code, detail)
+        return b"".join(piece("error", error=error, sequence_number=self._number)) + b"}\n\n"
 
     def _event(self, kind: str, **members: Any) -> bytes:
-        return self._numbered([(kind, _encoded({"type": kind, **members})[:-1])])
+        return self._numbered(piece(kind, **members))
 
     def _numbered(self, pieces: Pieces) -> bytes:
         """Events with their numbers, but for those that the reader has."""
         told = b""
-        for kind, data in pieces:
+        for begun in pieces:
             if self._number > self._after:
-                told += b'event: %b\ndata: %b,"sequence_number":%d}\n\n' % (
-                    kind.encode(),
-                    data,
-                    self._number,
-                )
+                told += b'%b,"sequence_number":%d}\n\n' % (begun, self._number)
             self._number += 1
         return told
 
@@ -209,7 +213,3 @@ def _name(part: Part) -> str:
         case ToolCall():
             return f"call {part.index}"
     return "content"
-
-
-def _encoded(value: Any) -> bytes:
-    return one_line(_ENCODER.encode(value))

@@ -74,6 +74,29 @@ def test_a_request_is_answered_alike_on_both_ways(
     assert short[2] == long[2]
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"json": {"model": "nobody"}},
+        {"json": {"model": "llama", "input": [], "messages": 1}},
+        {"json": {"model": "llama"}, "headers": {"Authorization": "Bearer wrong"}},
+        {"json": {"model": "llama"}, "query_string": "nothing=1"},
+        {"data": b"{", "content_type": "application/json"},
+    ],
+    ids=["model", "body", "token", "query", "json"],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"])
+def test_refusals_are_told_in_the_dialect_on_both_ways(
+    app: Flask, path: str, request_: dict[str, Any]
+) -> None:
+    headers = {**AUTH, **request_.get("headers", {})}
+
+    short, long = both_ways(app, **{**request_, "headers": headers, "path": path, "method": "POST"})
+
+    assert short == long
+    assert json.loads(short[2])["error"]["message"]
+
+
 def test_an_exception_is_answered_alike(
     app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
