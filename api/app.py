@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from api.console.install import NAME as CONSOLE
 from api.console.install import console
+from api.console.pages.docs import docs
 from api.http import errors, observation, request_context
 from api.http.fast_path import BUSY, FastPath, Route
 from api.http.operations import TABLE
@@ -27,7 +28,6 @@ from api.replicate.model_routes import replicate_models
 from api.replicate.routes import replicate
 from api.routes.dead_letters import dead_letters
 from api.routes.deliveries import deliveries
-from api.routes.docs import docs
 from api.routes.health import health
 from api.routes.infer import infer
 from api.routes.jobs import jobs

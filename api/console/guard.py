@@ -23,6 +23,7 @@ from api.http.auth import Forbidden, Unauthorized, client_of, require_operator
 from api.http.caller import DEFAULT_CLIENT, Client
 from api.http.errors import to_problem
 from api.http.limits import charge_for_error, charges_of, charges_of_stranger
+from api.http.operations import JSON
 from api.http.request_context import of
 from api.state.limit_plan import Counted
 from shared.domain.errors import RateLimited
@@ -62,7 +63,7 @@ class Console(Blueprint):
 
     def page(
         self,
-        method: Literal["GET", "POST"],
+        method: Literal["GET", "POST", "DELETE"],
         path: str,
         *,
         scope: Scope | None = None,
@@ -88,7 +89,7 @@ class Console(Blueprint):
             @functools.wraps(view)
             def answered(**parts: str) -> Response:
                 visit = Visit(of(request.environ))
-                return _protected(_answer(rule, view, visit, parts))
+                return protected(_answer(rule, view, visit, parts))
 
             self.add_url_rule(f"{ROOT}{path}", view.__name__, answered, methods=[method])
             return view
@@ -123,17 +124,25 @@ def _answer(rule: Rule, view: View, visit: Visit, parts: dict[str, str]) -> Resp
         return refused(visit, error)
 
 
-def _admit(rule: Rule, visit: Visit) -> None:
-    """Find out whose session it is. Raises `Unauthorized`, `Forbidden`, `StoreUnavailable`."""
+def admit(visit: Visit) -> None:
+    """Find out whose session it is, and that a change comes from a page of this session.
+
+    Raises `Unauthorized`, `Forbidden`, `StoreUnavailable`.
+    """
     cookie = visit.request.cookies.get(COOKIE, "")
     session = visit.sessions.find(cookie) if cookie else None
     caller = _caller(visit, session.key_id) if session is not None else None
     if session is None or caller is None:
         raise Unauthorized("Your session has ended. Sign in again.")
     visit.session, visit.here.caller = session, caller
-    if visit.request.method == "POST":
+    if visit.request.method not in ("GET", "HEAD"):
         require_same_origin(visit)
         _require_csrf(visit, session.csrf)
+
+
+def _admit(rule: Rule, visit: Visit) -> None:
+    admit(visit)
+    caller = visit.caller
     if rule.scope is not None and not caller.may(rule.scope):
         raise Forbidden(f"Your key lacks the scope '{rule.scope}' that this page needs.")
     if rule.operates:
@@ -148,7 +157,9 @@ def _caller(visit: Visit, key_id: str) -> Client | None:
 
 
 def _require_csrf(visit: Visit, expected: str) -> None:
-    given = visit.request.headers.get(CSRF_HEADER) or visit.form.get(CSRF_FIELD, "")
+    given = visit.request.headers.get(CSRF_HEADER, "")
+    if not given and visit.request.mimetype != JSON:
+        given = visit.form.get(CSRF_FIELD, "")
     if not hmac.compare_digest(given.encode(), expected.encode()):
         raise Forbidden("This page is of an earlier session. Load it again, then repeat.")
 
@@ -208,8 +219,8 @@ def refused(visit: Visit, error: Exception) -> Response:
     return answer
 
 
-def _protected(answer: Response) -> Response:
-    answer.headers["Content-Security-Policy"] = POLICY
+def protected(answer: Response) -> Response:
+    answer.headers.setdefault("Content-Security-Policy", POLICY)
     # With no referrer at all browsers would send forms with the origin "null".
     answer.headers["Referrer-Policy"] = "same-origin"
     return answer

@@ -2,9 +2,19 @@
 
 from api.console.blueprint import console
 from api.console.guard import NAME
-from api.console.pages import dead_letters, jobs, keys, models, overview, playground, sign_in
+from api.console.pages import (
+    calls,
+    dead_letters,
+    docs,
+    jobs,
+    keys,
+    models,
+    overview,
+    playground,
+    sign_in,
+)
 
-PAGES = (sign_in, overview, jobs, models, playground, dead_letters, keys)
+PAGES = (sign_in, overview, jobs, models, playground, dead_letters, keys, docs, calls)
 """Modules that register pages, once they are imported."""
 
 __all__ = ["NAME", "PAGES", "console"]

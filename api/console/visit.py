@@ -20,7 +20,7 @@ from shared.store.api_keys import Scope
 COOKIE = "truthgpt_console"
 LANGUAGE, THEME = "truthgpt_language", "truthgpt_theme"
 THEMES = ("auto", "light", "dark")
-ROOT = "/console"
+ROOT, DOCS = "/console", "/docs"
 MOST_FIELDS = 64
 """Fields of a form; none of ours has as many."""
 PREFERENCES_SECONDS = 365 * 24 * 3600
@@ -130,16 +130,18 @@ class Visit:
         return answer
 
     def prefer(self, answer: Response, name: str, value: str) -> Response:
-        """Remember a language or theme for a year."""
-        self._set(answer, name, value, PREFERENCES_SECONDS)
+        """Remember a language or theme for a year, for `/docs` too."""
+        self._set(answer, name, value, PREFERENCES_SECONDS, "/")
         return answer
 
-    def _set(self, answer: Response, name: str, value: str, max_age: int | None) -> None:
+    def _set(
+        self, answer: Response, name: str, value: str, max_age: int | None, path: str = ROOT
+    ) -> None:
         answer.set_cookie(
             name,
             value,
             max_age=max_age,
-            path=ROOT,
+            path=path,
             secure=links(self.here).base.startswith("https:"),
             httponly=True,
             samesite="Strict",
@@ -149,7 +151,7 @@ class Visit:
 def inner_path(given: str | None) -> str:
     """A path of the console to go on to: what was given if it is one, else the first page."""
     path = given or ROOT
-    ours = path == ROOT or path.startswith((f"{ROOT}/", f"{ROOT}?"))
+    ours = path in (ROOT, DOCS) or path.startswith((f"{ROOT}/", f"{ROOT}?"))
     return path if ours and not any(c in path for c in "\\\r\n\t") else ROOT
 
 

@@ -81,6 +81,12 @@ def test_a_run_in_the_playground_shows_its_text_as_it_grows(visit: Come) -> None
     page.wait_for_selector(".timeline li.succeeded")
     assert page.locator("#output pre").text_content() == WORDS
 
+    page.goto("/docs")
+    page.wait_for_selector("#who >> text=tenant default")
+    page.click("#create_job summary >> text=Try it")
+    page.click("#create_job button.main")
+    page.wait_for_selector("#create_job pre >> text=202 ACCEPTED")
+
 
 def test_a_page_goes_on_after_the_api_was_killed_without_a_gap(visit: Come, stack: Stack) -> None:
     visitor = visit().sign_in()
@@ -248,16 +254,25 @@ def test_every_page_fits_and_breaks_no_rule_of_accessibility(
     stranger.sign_in()
     for path in pages:
         found[path] = faults_of(stranger, path, axe)
+    stranger.page.goto("/docs")
+    stranger.page.fill("#nav input", "make a job")
+    found["/docs"] = faults_here(stranger, axe)
     assert {path: faults for path, faults in found.items() if faults} == {}
     stranger.faults[:] = [fault for fault in stranger.faults if "404" not in fault]
 
 
 def faults_of(visitor: Visitor, path: str, axe: str) -> list[str]:
-    """What is wrong with a page: it is wider than the window, or axe-core finds something."""
+    """What is wrong with a page of the console."""
+    visitor.page.goto(f"/console{path}")
+    return faults_here(visitor, axe)
+
+
+def faults_here(visitor: Visitor, axe: str) -> list[str]:
+    """What is wrong with the page that is open: it is wider than the window, or axe-core finds something."""
     page = visitor.page
-    page.goto(f"/console{path}")
-    for fold in page.locator("details.fold").all():
-        fold.evaluate("fold => fold.open = true")
+    page.evaluate(
+        "document.querySelectorAll('details.fold').forEach(f => f.open = f.offsetParent !== null)"
+    )
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     page.evaluate(axe)
     result = page.evaluate("axe.run()")

@@ -39,6 +39,7 @@ def open_paths() -> set[str]:
         "/console/sign-in",
         "/console/sign-in/ticket",
         "/console/preferences",
+        "/console/bar",
     }
 
 
