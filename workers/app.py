@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.telemetry.metrics.site import Site
     from shared.telemetry.traces.spans import Spans
     from workers.execution.input_files import InputFiles
+    from workers.execution.output_files import OutputFiles
 
 
 def _settings() -> Settings:
@@ -102,6 +103,7 @@ def _runtime(model: str, host: SharedHost, events: FlowerEvents) -> Runtime:
         hooks=[events, JobLog(prompts=settings.log_prompts)],
         host=host,
         inputs=_inputs(spec),
+        outputs=_outputs(spec),
         probe=partial(broker.ring_unless_rung, app, model),
     )
 
@@ -114,6 +116,20 @@ def _inputs(spec: ModelSpec) -> "InputFiles | None":
     from workers.execution.input_files import InputFiles
 
     return InputFiles(Files(store), open_storage(settings.file_storage, settings.state_dir))
+
+
+def _outputs(spec: ModelSpec) -> "OutputFiles | None":
+    if spec.engine not in file_inputs.ENGINES:
+        return None
+    from shared.files import open_storage
+    from shared.store.files import Files, Room
+    from workers.execution.output_files import OutputFiles
+
+    room = Room(
+        int(settings.file_tenant_bytes), settings.file_tenant_files, int(settings.file_total_bytes)
+    )
+    storage = open_storage(settings.file_storage, settings.state_dir)
+    return OutputFiles(Files(store), storage, room, settings.file_retention)
 
 
 def _serve_model(model: str) -> None:

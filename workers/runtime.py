@@ -12,6 +12,7 @@ from workers.engine_host.client import HostOptions
 from workers.engine_host.shared_host import SharedHost
 from workers.execution.executor import Executor
 from workers.execution.input_files import InputFiles
+from workers.execution.output_files import OutputFiles
 from workers.queue.claimer import IDLE_SECONDS, Claimer
 from workers.queue.control_listener import ControlListener
 from workers.queue.doorbells import Doorbells
@@ -41,7 +42,7 @@ class BreakerLog(Hooks):
 class Runtime:
     """Serves one model in this process. `ring` pushes a doorbell for it, `probe` one unless one waits;
     `drain` answers one. `host`: the engine host that it shares with others, or how its own is to be;
-    `inputs`: files that jobs may refer to.
+    `inputs`: files that jobs may refer to; `outputs`: files that they may make.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Runtime:
         hooks: Sequence[Hooks] = (),
         host: SharedHost | HostOptions | None = None,
         inputs: InputFiles | None = None,
+        outputs: OutputFiles | None = None,
         probe: Callable[[], object] | None = None,
     ) -> None:
         self._drain_time = drain_time
@@ -71,6 +73,7 @@ class Runtime:
             self._engine_changed,
             host,
             inputs,
+            outputs,
         )
         self.claimer = Claimer(
             store, self.executor, spec.name, worker, observers, self._push_doorbell, idle_seconds

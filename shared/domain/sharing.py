@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from shared.domain import file_inputs
+from shared.domain.file_outputs import PARAM
 from shared.domain.models.catalog import ModelSpec
 from shared.domain.requests.params import ENGINES, TEXT_ENGINES
 
@@ -56,6 +58,9 @@ def deterministic(spec: ModelSpec, params: Mapping[str, Any]) -> bool:
     """Whether the same request has the same answer. `params` are checked and have their defaults."""
     if spec.engine in TEXT_ENGINES:
         return params["temperature"] == 0 or params["seed"] is not None
+    if spec.engine in file_inputs.ENGINES and params.get(PARAM):
+        # Each has files of its own, which may be deleted before the result is forgotten.
+        return False
     kind = ENGINES.get(spec.engine)
     return spec.cache.deterministic or (kind is not None and kind.deterministic)
 

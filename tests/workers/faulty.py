@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.file_outputs import on_its_way
 from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Finished, Piece, Step, Work
 from workers.engines.batching.budget import Budget
@@ -19,7 +20,7 @@ MIB = 2**20
 
 
 class Faulty:
-    """Prompts: `refuse`, `raise`, `break`, `hang`, `exit`, `quit`, `babble`, `salt`, `adapter`,
+    """Prompts: `refuse`, `raise`, `draw`, `break`, `hang`, `exit`, `quit`, `babble`, `salt`, `adapter`,
     `half a token`, `segfault`, `utter`, `hold N` (the interpreter, for so many seconds), `blob N`,
     `environment`, `slow N`,
     `memory`, `hoard`, `balloon N` (MiB), `device assert`, `device lost`, `device lost once`, `cost N`;
@@ -133,6 +134,8 @@ class Faulty:
                 return Finished(work.id, {"text": work.salt})
             case "adapter":
                 return Finished(work.id, {"text": work.adapter})
+            case "draw":
+                return Finished(work.id, {"image": on_its_way("cat.png", b"a cat")})
             case "break":
                 return Failed(work.id, "engine_error", "this row broke")
             case "object":

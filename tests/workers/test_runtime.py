@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,13 +12,16 @@ from shared.domain.models.catalog import Breaker, Limits, ModelSpec
 from shared.domain.records import Claim, NewJob, new_job_id
 from shared.domain.schemas import Job
 from shared.domain.states import JobState
+from shared.files import open_storage
 from shared.hooks import Hooks
 from shared.redis.connection import connect
 from shared.store.events import EventHub, follow_all
+from shared.store.files import Files, Room
 from shared.store.jobs import JobStore
 from shared.store.usage import read_usage
 from tests.conftest import PATIENCE, RedisServer, eventually
 from workers.engine_host.client import HostOptions
+from workers.execution.output_files import OutputFiles
 from workers.host_protocol.messages import Cancel, Command, Submit
 from workers.queue.rescuer import Rescuer
 from workers.runtime import Runtime
@@ -53,6 +57,7 @@ class Bench:
         host: HostOptions | None = None,
         step_timeout: float = 2.0,
         breaker: Breaker | None = None,
+        outputs: OutputFiles | None = None,
         **options: object,
     ) -> None:
         self.store = store
@@ -73,6 +78,7 @@ class Bench:
             idle_seconds=0.2,
             hooks=[self.diary],
             host=host,
+            outputs=outputs,
         )
         # Nobody rings but the test.
         self.runtime.doorbells.stop()
@@ -87,8 +93,14 @@ class Bench:
         self.threads.append(thread)
         thread.start()
 
-    def submit(self, content: object, tenant: str = "t", **fields: object) -> str:
-        request = msgspec.json.encode({"content": content, "params": {}, "seed": 3})
+    def submit(
+        self,
+        content: object,
+        tenant: str = "t",
+        params: Mapping[str, object] | None = None,
+        **fields: object,
+    ) -> str:
+        request = msgspec.json.encode({"content": content, "params": params or {}, "seed": 3})
         job = NewJob(new_job_id(), MODEL, tenant, request, **fields)  # type: ignore[arg-type]
         if self.store.create(job, max_queued=1000).ring:
             self.ring()
@@ -377,3 +389,18 @@ def test_a_host_that_hangs_is_killed_while_redis_hangs(own_redis: RedisServer) -
     assert bench.ended(talking).status is JobState.CANCELED
     bench.stop()
     redis.close()
+
+
+def test_an_output_that_is_a_file_is_in_the_storage_and_not_in_redis(
+    start: Callable[..., Bench], store: JobStore, tmp_path: Path
+) -> None:
+    storage = open_storage(None, tmp_path)
+    outputs = OutputFiles(Files(store), storage, Room(10**9, 9, 10**9), 60)
+    bench = start(outputs=outputs)
+
+    job = bench.ended(bench.submit("draw", params={"files": True}))
+
+    assert isinstance(job.output, dict), job.error
+    assert isinstance(job.output["image"], dict)
+    file = Files(store).get(str(job.output["image"]["file"]), "t")
+    assert storage.read(file.place, 0, file.bytes) == b"a cat"

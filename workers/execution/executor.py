@@ -26,6 +26,7 @@ from workers.execution.attempts import Attempts
 from workers.execution.completer import Completer
 from workers.execution.event_writer import AttemptEnding, AttemptPiece
 from workers.execution.input_files import InputFiles
+from workers.execution.output_files import OutputFiles
 from workers.execution.retries import Kind, decide, judge
 from workers.execution.worker_breaker import WorkerBreaker
 from workers.host_protocol.messages import Cancel, Outcome, Stepped, Submit
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 class Executor:
     """`changed` is called when there may be more room, `engine_changed` when the engine host's state is
     another, `ring` when a doorbell is wanted. `host`: the one that it shares, or how its own is to be.
-    `inputs`: files that jobs may refer to.
+    `inputs`: files that jobs may refer to; `outputs`: files that they may make.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Executor:
         engine_changed: Callable[[], None],
         host: SharedHost | HostOptions | None = None,
         inputs: InputFiles | None = None,
+        outputs: OutputFiles | None = None,
     ) -> None:
         self._store = store
+        self._outputs = outputs
         self._spec = spec
         self._worker = worker
         self._observers = observers
@@ -213,7 +216,7 @@ class Executor:
                 if attempt.first_token is None and not attempt.resumed:
                     first.append(attempt.note_first_token())
                 pieces.append((attempt, piece))
-            for outcome in step.outcomes:
+            for outcome in map(self._with_files, step.outcomes):
                 if (end := self._decide(outcome.ticket, outcome.kind, outcome)) is not None:
                     ends.append(end)
         if first:
@@ -259,6 +262,13 @@ class Executor:
             self.breaker.changed(change)
 
     # -- ends
+
+    def _with_files(self, outcome: Outcome) -> Outcome:
+        """An outcome with its files stored: while the attempt is still held, so that its lease goes on."""
+        attempt = self._attempts.get(outcome.ticket) if self._outputs is not None else None
+        if self._outputs is None or attempt is None:
+            return outcome
+        return self._outputs.stored(attempt.claim, outcome)
 
     def _end(
         self,

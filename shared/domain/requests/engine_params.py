@@ -125,6 +125,10 @@ class PipelineParams(Params):
         le=3600,
         description="Seconds of the parts that a recording is cut into.",
     )
+    files: bool | None = Field(
+        default=None,
+        description="Images and sounds of the output become files of yours, and it refers to them.",
+    )
 
 
 class EchoParams(Params):

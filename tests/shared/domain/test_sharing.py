@@ -11,6 +11,7 @@ from shared.domain.models.model_version import Versions, fingerprint
 from shared.domain.sharing import Result, deterministic, digest_of
 
 LLAMA = ModelSpec(name="llama", engine="text-generation")
+PIPELINE = ModelSpec(name="p", engine="pipeline", cache=Cache(deterministic=True))
 OWN = ModelSpec(name="own", engine="package.module:Class")
 PARAMS = {"temperature": 0.0, "seed": None, "top_p": 1.0}
 
@@ -58,6 +59,8 @@ def test_neither_the_order_of_members_nor_a_greedy_seed_counts() -> None:
         (LLAMA, {"temperature": 0.5, "seed": 0}, True),
         (ModelSpec(name="e", engine="embedding"), {}, True),
         (ModelSpec(name="e", engine="echo"), {}, False),
+        (PIPELINE, {}, True),
+        (PIPELINE, {"files": True}, False),
         (OWN, {}, False),
         (OWN.model_copy(update={"cache": Cache(deterministic=True)}), {}, True),
     ],

@@ -1,4 +1,4 @@
-"""Makes an image or a sound of a job's input, and base64 of an image of an output. No file, no address."""
+"""Makes an image or a sound of a job's input, and bytes of those of an output. No file, no address."""
 
 import base64
 import binascii
@@ -15,6 +15,7 @@ from PIL import Image
 from torch.nn import functional
 
 from shared.domain.errors import InputRefused
+from shared.domain.file_outputs import on_its_way
 from workers.engines.faults import SHAPED_BY_INPUT, of_the_engine
 
 MAX_PIXELS = 64 * 2**20
@@ -133,11 +134,46 @@ def resampled(samples: np.ndarray[Any, Any], own: int, rate: int) -> np.ndarray[
 def jsonable(output: Any) -> Any:
     """An output with its images as base64 of PNG; numbers, arrays and tensors are left as they are."""
     if isinstance(output, Image.Image):
-        packed = io.BytesIO()
-        output.save(packed, "PNG")
-        return base64.b64encode(packed.getvalue()).decode()
+        return base64.b64encode(_png(output)).decode()
     if isinstance(output, dict):
         return {str(name): jsonable(value) for name, value in output.items()}
     if isinstance(output, list | tuple):
         return [jsonable(value) for value in output]
     return output
+
+
+def with_files(output: Any) -> Any:
+    """An output whose images are to be PNG files, and its sounds WAV files: see `file_outputs`."""
+    if isinstance(output, Image.Image):
+        return on_its_way("image.png", _png(output))
+    if isinstance(output, dict) and set(output) == {"audio", "sampling_rate"}:
+        rate = int(output["sampling_rate"])
+        return {
+            "audio": on_its_way("sound.wav", _wav(output["audio"], rate)),
+            "sampling_rate": rate,
+        }
+    if isinstance(output, dict):
+        return {name: with_files(value) for name, value in output.items()}
+    if isinstance(output, list | tuple):
+        return [with_files(value) for value in output]
+    return output
+
+
+def _png(image: Image.Image) -> bytes:
+    packed = io.BytesIO()
+    image.save(packed, "PNG")
+    return packed.getvalue()
+
+
+def _wav(samples: Any, rate: int) -> bytes:
+    """Samples from -1 to 1, [samples] or [channels, samples], as PCM of 16 bits. Raises `ValueError`."""
+    channels = np.atleast_2d(np.asarray(samples, np.float32))
+    if not np.isfinite(channels).all():
+        raise ValueError("the sound is not numbers alone")
+    packed = io.BytesIO()
+    with wave.open(packed, "wb") as written:
+        written.setnchannels(len(channels))
+        written.setsampwidth(2)
+        written.setframerate(rate)
+        written.writeframes((channels.clip(-1, 1) * 32767).round().astype("<i2").T.tobytes())
+    return packed.getvalue()

@@ -13,6 +13,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
 from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.file_outputs import PARAM
 from shared.domain.models.catalog import ModelSpec
 from workers.engines.faults import SHAPED_BY_INPUT, of_the_engine
 from workers.engines.loading.device_map import fits_at_once
@@ -23,7 +24,7 @@ from workers.engines.loading.placement import Placement, place
 from workers.engines.loading.positions import longest_text
 from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.pipeline.generation import TextToText
-from workers.engines.pipeline.media import data_of, jsonable, read_image, read_sound
+from workers.engines.pipeline.media import data_of, jsonable, read_image, read_sound, with_files
 from workers.engines.pipeline.tasks import Task, find_task, given_params
 
 FAULTS = (
@@ -37,13 +38,14 @@ RATE = 16_000
 class Prepared:
     """An input made ready: what the model takes, in one part or several, and how its output is read.
 
-    Inputs with the same `forward` may share a pass.
+    Inputs with the same `forward` may share a pass. `files`: images and sounds of its output are to be files.
     """
 
     parts: list[dict[str, Any]]
     chunked: bool
     forward: dict[str, Any]
     after: dict[str, Any]
+    files: bool = False
 
 
 class Pipeline:
@@ -68,6 +70,7 @@ class Pipeline:
     def prepare(self, content: Any, params: dict[str, Any]) -> Prepared:
         """A job's input as the model takes it. Any thread may call it. Raises `InputRefused`."""
         given = self._params(params)
+        files = bool(given.pop(PARAM, False))
         item, labels = self._item(content), given.get("candidate_labels")
         try:
             before, forward, after = self._pipe._sanitize_parameters(**given)
@@ -88,7 +91,7 @@ class Pipeline:
             raise InputRefused("There is nothing in this input.")
         for part in parts:
             self._check_length(part.get("input_ids"))
-        return Prepared(parts, chunked, forward, after)
+        return Prepared(parts, chunked, forward, after, files)
 
     def run(self, jobs: Sequence[Prepared]) -> list[list[Any]]:
         """What the model gives for each part of each job; parts of one shape share a pass."""
@@ -112,7 +115,8 @@ class Pipeline:
         """A job's output in JSON values, of what `run` gave for its parts."""
         for output in outputs if job.chunked else ():
             output.pop("is_last", None)
-        return jsonable(self._pipe.postprocess(outputs if job.chunked else outputs[0], **job.after))
+        found = self._pipe.postprocess(outputs if job.chunked else outputs[0], **job.after)
+        return jsonable(with_files(found) if job.files else found)
 
     def _check_length(self, ids: Any) -> None:
         tokens = ids.shape[-1] if isinstance(ids, torch.Tensor) else 0

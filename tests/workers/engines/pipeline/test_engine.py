@@ -337,3 +337,18 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="Pickled weights are never loaded"):
         PipelineEngine(spec(tmp_path, "image-classification")).load()
+
+
+def test_an_image_of_an_output_becomes_a_file_where_that_is_asked(tmp_path: Path) -> None:
+    few = {"depths": [1] * 4, "num_attention_heads": [1] * 4, "hidden_sizes": [8] * 4}
+    config = transformers.GLPNConfig(**few, decoder_hidden_size=8)
+    processor = transformers.GLPNImageProcessor()
+    save(tmp_path, config, transformers.AutoModelForDepthEstimation, processor)
+    engine, given = served(tmp_path, "depth-estimation"), image(1, (64, 64))
+
+    works = [Work("plain", given, {}, seed=0), Work("filed", given, {"files": True}, seed=0)]
+    ran = drive(engine, works)
+    plain, filed = (ran.finished(work.id).output for work in works)
+
+    assert filed["depth"] == {"file": {"name": "image.png", "base64": plain["depth"]}}
+    assert filed["predicted_depth"] == plain["predicted_depth"]

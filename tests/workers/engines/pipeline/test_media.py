@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from shared.domain.errors import InputRefused
-from workers.engines.pipeline.media import FORMATS, jsonable, read_image, read_sound
+from shared.domain.file_outputs import contents
+from workers.engines.pipeline.media import FORMATS, jsonable, read_image, read_sound, with_files
 
 RATE = 16_000
 
@@ -109,3 +110,21 @@ def test_images_of_an_output_are_png_and_names_are_texts() -> None:
     found = jsonable({1: [Image.new("L", (2, 2))], "rest": (1.5, None)})
 
     assert found["1"][0].startswith("iVBOR") and found["rest"] == [1.5, None]
+
+
+def test_images_and_sounds_of_an_output_become_files() -> None:
+    samples = np.sin(np.arange(800) / 9)
+    output = {"parts": [{"mask": Image.new("L", (2, 2)), "score": 0.5}], "more": (1,)}
+
+    told = {**with_files(output), **with_files({"audio": samples[None], "sampling_rate": RATE})}
+
+    [mask, sound] = [content for _, content in contents(told)]
+    assert (mask.name, sound.name) == ("image.png", "sound.wav")
+    assert Image.open(io.BytesIO(mask.data)).size == (2, 2)
+    assert np.abs(read_sound(sound.data, RATE)["raw"] - samples).max() < 1e-3
+    assert (told["parts"][0]["score"], told["sampling_rate"], told["more"]) == (0.5, RATE, [1])
+
+
+def test_a_sound_that_is_not_numbers_becomes_no_file() -> None:
+    with pytest.raises(ValueError, match="numbers"):
+        with_files({"audio": np.array([[0.0, np.nan]]), "sampling_rate": RATE})
