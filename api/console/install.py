@@ -6,6 +6,7 @@ from api.console.pages import (
     calls,
     dead_letters,
     docs,
+    job,
     jobs,
     keys,
     models,
@@ -14,7 +15,7 @@ from api.console.pages import (
     sign_in,
 )
 
-PAGES = (sign_in, overview, jobs, models, playground, dead_letters, keys, docs, calls)
+PAGES = (sign_in, overview, jobs, job, models, playground, dead_letters, keys, docs, calls)
 """Modules that register pages, once they are imported."""
 
 __all__ = ["NAME", "PAGES", "console"]

@@ -66,24 +66,57 @@ class Step:
     kind: str = ""
 
 
+class Past(NamedTuple):
+    """An attempt that did not end its job: when it began and ended (ms since 1970), why, where."""
+
+    attempt: int
+    began: int
+    ended: int
+    reason: str
+    worker: str
+
+
+def past_of(record: Record) -> list[Past]:
+    """The attempts that did not end a job, of which the store keeps the newest; none of a job of old."""
+    lines = (line.split(" ", 4) for line in record.fields.get("past", "").splitlines())
+    return [Past(int(n), int(began), int(ended), why, who) for n, began, ended, why, who in lines]
+
+
 def timeline(record: Record, events: list[Event], *, operates: bool) -> list[Step]:
-    """What happened to a job, in order: `events` are those of its log that say how attempts went."""
+    """What happened to a job, in order.
+
+    `events` are those of the log of a job of old, whose record does not tell when its attempts ended.
+    """
     fields = record.fields
     created = int(fields["created"])
     usage = _json(fields.get("usage")) or {}
     steps = [Step("Queued", created)]
-    for event in events:
-        told = _decode(event.data)
-        if told.get("reason"):
-            steps.append(Step("Attempt ended", None, str(told["reason"]), "failed"))
-    if (started := _number(fields.get("started"))) is not None:
-        worker = fields.get("worker", "") if operates else ""
-        steps.append(Step("Started", started, worker, "running"))
+    past = past_of(record)
+    for one in past:
+        steps.append(Step("Started", one.began, one.worker if operates else "", "running"))
+        steps.append(Step("Attempt ended", one.ended, one.reason, "failed"))
+    if not past:
+        reasons = (_decode(event.data).get("reason") for event in events)
+        steps += [Step("Attempt ended", None, str(why), "failed") for why in reasons if why]
+    began = _number(fields.get("claimed" if past else "started"))
+    if began is not None and (not past or int(fields["attempt"]) > past[-1].attempt):
+        steps.append(
+            Step("Started", began, fields.get("worker", "") if operates else "", "running")
+        )
     if (first := usage.get("first_token_ms")) is not None:
         steps.append(Step("First token", created + first))
     if (finished := _number(fields.get("finished"))) is not None:
         steps.append(Step(fields["state"].capitalize(), finished, "", fields["state"]))
     return steps
+
+
+def body_of(stored: bytes, model: str) -> dict[str, Any]:
+    """The body of `POST /v1/jobs` that asks the same as a job did whose request is kept thus."""
+    told = _decode(stored)
+    content, params = told["content"], told.get("params") or {}
+    body: dict[str, Any] = {"model": model}
+    body["prompt" if isinstance(content, str) else "input"] = content
+    return body | ({"params": params} if params else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +131,8 @@ class Request:
 
     @classmethod
     def of(cls, stored: bytes, model: str, base: str) -> "Request":
-        told = _decode(stored)
-        content, params = told["content"], told.get("params") or {}
-        body: dict[str, Any] = {"model": model}
-        body["prompt" if isinstance(content, str) else "input"] = content
-        if params:
-            body["params"] = params
+        body = body_of(stored, model)
+        content, params = body.get("prompt", body.get("input")), body.get("params", {})
         text = content if isinstance(content, str) else _pretty(content)
         shown = {name: compact(value) for name, value in params.items()}
         return cls(

@@ -72,6 +72,7 @@ def submission_of(
         share=services.cache.share(spec, caller.tenant, content, params, bypass=asked.no_store),
         body_digest=digest,
         expected=cost.bytes,
+        keeps_request=services.settings.keep_requests,
     )
     context.bind(job=job.id, model=spec.name)
     own_max, own_bytes = tenant_max(here), tenant_bytes(here)

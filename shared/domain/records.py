@@ -55,6 +55,7 @@ class NewJob(msgspec.Struct, frozen=True):
     `key_ttl` is how many seconds `idempotency_key` names the job.
     `asked` is what its client asked in a dialect (JSON), kept for as long as the job; empty: nothing.
     `told_as` is `response` where its end is told to its tenant's endpoints as that of a response of OpenAI's.
+    `keeps_request`: its request is kept for as long as its record, and not to its end alone.
     `takes_key`: a job is made whatever `idempotency_key` names, and the key names this one from now on. But a
     job of the same key that lives, and that nobody wants canceled, or that has succeeded or failed within the
     last `joins` seconds, stands for this one; 0: none does.
@@ -81,6 +82,7 @@ class NewJob(msgspec.Struct, frozen=True):
     expected: int = 0
     asked: bytes = b""
     told_as: Literal["", "response"] = ""
+    keeps_request: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -56,6 +56,11 @@ PublicUrl = Annotated[
 ]
 
 
+TraceUrl = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s{}\"'<>]*\{trace_id\}[^\s{}\"'<>]*$")
+]
+
+
 def _storage(given: str | None) -> str | None:
     return parse_storage(given) if given is not None else None
 
@@ -223,6 +228,9 @@ class Settings(BaseSettings):
     )
     trace_sample_ratio: float = Field(default=1.0, alias="TRACE_SAMPLE_RATIO", ge=0, le=1)
     trace_max_per_second: float = Field(default=5.0, alias="TRACE_MAX_PER_SECOND", gt=0)
+    trace_url: TraceUrl | None = Field(default=None, alias="TRACE_URL")
+    console_shows_tenants: bool = Field(default=False, alias="CONSOLE_SHOW_TENANTS")
+    keep_requests: bool = Field(default=False, alias="JOB_KEEP_REQUEST")
     log_prompts: bool = Field(default=False, alias="LOG_PROMPTS")
 
     @property

@@ -3,7 +3,7 @@
 | key | type | holds | lives |
 |---|---|---|---|
 | `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
-| `request:ID` | string | what its worker gets, JSON | as the record, to the end; dead letters keep it |
+| `request:ID` | string | what its worker gets, JSON | as the record, to the end, or on: dead, `keep` |
 | `asked:ID` | string | what its client asked in a dialect, JSON, where that is kept | as the record |
 | `log:ID` | stream | the job's events, ids `<attempt>-<seq>`, from the second on | as the record |
 | `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |

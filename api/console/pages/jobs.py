@@ -1,156 +1,116 @@
-"""The list of jobs, and one job: its events as they come, how it went, what went in and came out."""
+"""The list of jobs: newest first, by status, model, tenant, time, metadata and text of the id."""
+
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 from flask import Response
 
 from api.console.blueprint import console
-from api.console.shown import (
-    Output,
-    Request,
-    Row,
-    error_of,
-    live,
-    metadata_of,
-    timeline,
-    usage_of,
-)
+from api.console.shown import Row
 from api.console.visit import ROOT, Visit
-from api.http.answers import links
-from api.routes.dead_letters import retry
-from api.routes.streams import cursor_asked_for, resumed
-from api.services import Services
 from shared.domain.errors import InvalidRequest
-from shared.domain.events import START, Event
-from shared.domain.records import JOB_ID, Record
+from shared.domain.records import JOB_ID
 from shared.domain.states import JobState
+from shared.store.api_keys import TENANT
+from shared.store.search import Wanted, id_at, look
 
 PAGE = 50
-PARTS = {"job": "_job_facts.html", "output": "_job_output.html", "rest": "_job_rest.html"}
-"""Templates of the parts of a job's page, by their ids in it."""
-LOG_PAGES = 40
-"""Reads of a log, each of 256 events, in search of how earlier attempts ended."""
+GOES_ON_UNTIL = 1_000_000
+"""Jobs after which a search goes on only when it is told to."""
+LONGEST = 512
+"""Characters of a filter."""
+
+
+class Filters(NamedTuple):
+    """What the list is asked for, as texts of its form; times are ms since 1970."""
+
+    status: str = ""
+    model: str = ""
+    tenant: str = ""
+    before: str = ""
+    after: str = ""
+    metadata: str = ""
+    id: str = ""
+
+    @property
+    def query(self) -> str:
+        """The part of the URL that asks for the same."""
+        return urlencode({name: value for name, value in self._asdict().items() if value})
+
+    @property
+    def wanted(self) -> Wanted:
+        """Raises `InvalidRequest`."""
+        name, pair, value = self.metadata.partition("=")
+        return Wanted(
+            state=JobState(self.status) if self.status in set(JobState) else None,
+            model=self.model,
+            text=self.id,
+            name=name if pair else "",
+            value=value,
+            within="" if pair else self.metadata,
+            after=_moment(self.after) if self.after else None,
+        )
 
 
 @console.page("GET", "/jobs")
 def jobs(visit: Visit) -> Response:
-    """The tenant's jobs, newest first, by status, model and age."""
+    """The tenant's jobs, newest first. A search that has not found enough goes on from where it came to."""
     asked = visit.request.args
-    wanted = asked.get("id", "").strip()
-    if JOB_ID.fullmatch(wanted):
-        return visit.moved(f"{ROOT}/jobs/{wanted}")
-    status, model = asked.get("status", ""), asked.get("model", "")
-    records, cursor = visit.services.store.listing(
-        visit.caller.tenant,
-        state=JobState(status) if status in set(JobState) else None,
-        model=model or None,
-        limit=PAGE,
-        cursor=asked.get("cursor") or _before(asked.get("before", "")),
-    )
-    return visit.page(
-        "_job_rows.html" if visit.asks_part else "jobs.html",
-        rows=[Row.of(record) for record in records],
+    filters = Filters(*(asked.get(name, "").strip()[:LONGEST] for name in Filters._fields))
+    if JOB_ID.fullmatch(filters.id):
+        return visit.moved(f"{ROOT}/jobs/{filters.id}")
+    before, cursor = filters.before, asked.get("cursor") or None
+    if cursor is None and before:
+        cursor = id_at(_moment(before))
+    found_before, looked_before = _count(asked.get("found")), _count(asked.get("looked"))
+    tenant = _tenant(visit, filters.tenant)
+    one = look(
+        visit.services.store,
+        tenant,
+        filters.wanted,
+        limit=max(1, PAGE - found_before),
         cursor=cursor,
+    )
+    rows, looked = [Row.of(record) for record in one.records], looked_before + one.looked
+    searching = one.cursor is not None and found_before + len(rows) < PAGE
+    template = "_job_rows.html" if visit.asks_part else "jobs.html"
+    return visit.page(
+        "_job_found.html" if "looked" in asked else template,
+        rows=rows,
+        cursor=one.cursor,
         first="cursor" not in asked,
-        status=status,
-        model=model,
-        before=asked.get("before", ""),
-        wanted=wanted,
+        found=found_before + len(rows),
+        looked=looked,
+        searching=searching,
+        goes_on=searching and looked < GOES_ON_UNTIL,
+        back_to=_made(one.cursor),
+        filters=filters,
+        filtered=any(filters),
         statuses=list(JobState),
         models=[spec.name for spec in visit.services.catalog],
     )
 
 
-@console.page("GET", "/jobs/<job_id>")
-def job(visit: Visit, job_id: str) -> Response:
-    """One job. The page asks for its facts anew as events come."""
-    return _job(visit, visit.services.store.get(job_id, visit.caller.tenant))
+def _tenant(visit: Visit, asked: str) -> str:
+    """Whose jobs: the caller's, or for the operator those of any tenant. Raises `InvalidRequest`."""
+    if not asked or not visit.caller.operates:
+        return visit.caller.tenant
+    if not TENANT.fullmatch(asked):
+        raise InvalidRequest("This is not the name of a tenant.", code="invalid_parameter")
+    return asked
 
 
-@console.page("GET", "/jobs/<job_id>/events")
-def job_events_of_session(visit: Visit, job_id: str) -> Response:
-    """A job's events as `GET /v1/jobs/{job_id}/events` tells them, for who has a session."""
-    cursor = cursor_asked_for(visit.here)
-    record = visit.services.store.get(job_id, visit.caller.tenant)
-    return resumed(visit.here, record, cursor)
+def _count(given: str | None) -> int:
+    return int(given) if given and given.isascii() and given.isdigit() and len(given) <= 12 else 0
 
 
-@console.page("POST", "/jobs/<job_id>/cancel")
-def cancel(visit: Visit, job_id: str) -> Response:
-    """Cancel a job."""
-    visit.services.store.cancel(job_id, visit.caller.tenant)
-    return _changed(visit, job_id)
+def _made(job_id: str | None) -> int | None:
+    """When a job was made, which its id begins with: ms since 1970."""
+    return int(job_id[4:16], 16) if job_id is not None else None
 
 
-@console.page("POST", "/jobs/<job_id>/retry", submits="POST /v1/jobs/{job_id}/retry")
-def retry_job(visit: Visit, job_id: str) -> Response:
-    """Try a failed job again and show the new one."""
-    assert visit.charges is not None
-    visit.charges = charges = visit.charges.commit()
-    if charges.refused is not None:
-        raise charges.refusal()
-    return visit.moved(f"{ROOT}/jobs/{retry(visit.here, job_id).id}")
-
-
-@console.page("POST", "/jobs/<job_id>/deliveries/replay")
-def replay(visit: Visit, job_id: str) -> Response:
-    """Deliver a job's webhooks again."""
-    visit.services.outbox.replay(job_id, visit.caller.tenant)
-    return _changed(visit, job_id)
-
-
-def _changed(visit: Visit, job_id: str) -> Response:
-    """The part of the page that a change was made from, or the page."""
-    if not visit.asks_part:
-        return visit.moved(f"{ROOT}/jobs/{job_id}")
-    return _job(visit, visit.services.store.get(job_id, visit.caller.tenant))
-
-
-def _job(visit: Visit, record: Record) -> Response:
-    services, model = visit.services, record.fields["model"]
-    stored = services.store.request(record.id)
-    base = links(visit.here).base
-    return visit.page(
-        PARTS.get(visit.request.headers.get("HX-Target", ""), "job.html"),
-        job=record.fields,
-        row=Row.of(record),
-        live=live(record),
-        position=record.position,
-        start=record.start,
-        canceling=record.fields.get("cancel_requested") == "1" and live(record),
-        steps=timeline(record, _ends_of_attempts(services, record), operates=visit.caller.operates),
-        request=Request.of(stored, model, base) if stored is not None else None,
-        output=Output.of(record),
-        error=error_of(record),
-        usage=usage_of(record),
-        metadata=metadata_of(record),
-        deliveries=services.outbox.of_job(record.id, visit.caller.tenant)
-        if "webhook" in record.fields
-        else [],
-    )
-
-
-def _ends_of_attempts(services: Services, record: Record) -> list[Event]:
-    """The events that say why an attempt ended and another one was to come; most jobs have none."""
-    if int(record.fields["attempt"]) < 1 or not _has_gone_back(record):
-        return []
-    found: list[Event] = []
-    cursor = START
-    for _ in range(LOG_PAGES):
-        page = services.hub.log.read(record.id, cursor)
-        found += [event for event in page if event.kind == "status" and b'"reason"' in event.data]
-        if not page:
-            break
-        cursor = page[-1].id
-    return found
-
-
-def _has_gone_back(record: Record) -> bool:
-    return int(record.fields["attempt"]) > 1 or record.state is JobState.QUEUED
-
-
-def _before(given: str) -> str | None:
-    """The cursor of jobs that were made before a time in ms: ids begin with theirs. None: from the newest."""
-    if not given:
-        return None
+def _moment(given: str) -> int:
+    """A time in ms since 1970. Raises `InvalidRequest`."""
     if not (given.isascii() and given.isdigit() and len(given) <= 14):
         raise InvalidRequest("The time is not one that a page gave.", code="invalid_parameter")
-    return f"job_{int(given):012x}{'0' * 20}"
+    return int(given)

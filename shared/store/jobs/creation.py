@@ -85,6 +85,7 @@ class Creation(Reading):
             *(("fallback_from", job.fallback_from) if job.fallback_from else ()),
             *(("webhook", job.webhook) if job.webhook else ()),
             *(("told_as", job.told_as) if job.told_as else ()),
+            *(("keep", 1) if job.keeps_request else ()),
         ))
         # fmt: on
         quota = None
@@ -136,6 +137,7 @@ class Creation(Reading):
             idempotency_key=own_key("retry", job_id),
             body_digest="retry",
             asked=asked or b"",
+            keeps_request="keep" in fields,
         )
         outcome = self.create(
             again, max_queued=max_queued, tenant_max=tenant_max, max_bytes=max_bytes

@@ -66,7 +66,7 @@ while room > 0 and spent < budget and left ~= 0 do
       put(job, 'attempt', int(job.attempt))
       put(job, 'worker', worker)
       if job.parked == '1' then put(job, 'parked', '0') end
-      if not job.started then put(job, 'started', int(now)) end
+      put(job, job.started and 'claimed' or 'started', int(now))
       log(job, job.attempt, 0, 'status', status_event(job))
       save(job)
       if job.webhook and not job.started then outbox().post(job, 'started', now) end

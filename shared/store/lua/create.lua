@@ -26,7 +26,7 @@ local takes_key, joins, asked = ARGV[19] == '1', tonumber(ARGV[20]), ARGV[21]
 local RECORD = 22
 local model, tenant, class, cost = ARGV[23], ARGV[25], ARGV[27], ARGV[29]
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
-local INDEX_MAX = 100000
+local INDEX_MAX, INDEX_PIECE = 1000000, 256
 local NEXT_PROBE_MS = 1000
 local DEADLINE_MARGIN = 2
 local RENEW_MS = 3600000  -- A fraction of the horizon.
@@ -97,6 +97,15 @@ if most_bytes > 0 and total >= most_bytes then
   return answer({'storage_full', until_room(bytes_key, total, most_bytes, second), total})
 end
 
+-- Take the oldest ids off the tenant's index: those beyond the bound, and a piece of those that no longer have a job.
+local function trim_index()
+  redis.call('ZREMRANGEBYRANK', key.index(tenant), 0, -INDEX_MAX - 1)
+  local oldest = redis.call('ZRANGE', key.index(tenant), INDEX_PIECE - 1, INDEX_PIECE - 1)[1]
+  if oldest and oldest < string.format('job_%012x', now - 1000 * HORIZON) then
+    redis.call('ZREMRANGEBYRANK', key.index(tenant), 0, INDEX_PIECE - 1)
+  end
+end
+
 -- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
 -- that change with it.
 local function insert_job(estimate, ...)
@@ -128,7 +137,7 @@ local function insert_job(estimate, ...)
     redis.call('HSET', queue, 'renewed', int(now))
     redis.call('EXPIRE', queue, HORIZON)
   end
-  if seq % 64 == 0 then redis.call('ZREMRANGEBYRANK', key.index(tenant), 0, -INDEX_MAX - 1) end
+  if seq % 64 == 0 then trim_index() end
   if digest ~= '' then redis.call('SET', key.idem(tenant, digest), id .. ' ' .. body, 'EX', idem_ttl) end
   return job
 end

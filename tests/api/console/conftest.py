@@ -1,7 +1,7 @@
 """A browser without a screen: keeps its cookies, sends forms with their token, asks for parts of pages."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from flask import Flask
@@ -58,3 +58,17 @@ def signed_in_with(app: Flask, keys: ApiKeys) -> Callable[..., Browser]:
         return Browser(app).sign_in(token)
 
     return made
+
+
+def make(
+    app: Flask, token: str = TOKEN, headers: Mapping[str, str] | None = None, **fields: object
+) -> str:
+    """The id of a job that `POST /v1/jobs` has made."""
+    answer = app.test_client().post(
+        "/v1/jobs",
+        json={"model": "echo", "prompt": "x", **fields},
+        headers={"Authorization": f"Bearer {token}", **(headers or {})},
+    )
+    assert answer.status_code in (200, 202), answer.text
+    job_id: str = answer.json["id"]
+    return job_id

@@ -102,6 +102,21 @@ def test_a_webhook_secret_that_is_none_is_refused_and_not_shown(
     assert "WEBHOOK_HMAC_SECRET: " in refused.value.detail and secret not in refused.value.detail
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://traces.example/",
+        "javascript:alert({trace_id})",
+        'https://x/"{trace_id}',
+        "{trace_id}",
+    ],
+)
+def test_a_link_to_traces_names_the_trace(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TRACE_URL", url)
+    with pytest.raises(ConfigError, match="TRACE_URL"):
+        load_settings()
+
+
 def test_an_empty_webhook_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_HMAC_SECRET", "")
     assert not load_settings().keyring

@@ -65,7 +65,7 @@ local function finish(job, target, now, output, failure, usage, retention, dead)
   count_end(job, target, now, not job.cached and used.completion_tokens)
   log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
   local kept = #failure + #further + (job.refers and 0 or #output + #usage)
-  if dead then
+  if dead or job.keep then
     redis.call('EXPIRE', key.request(job.id), int(retention))
     kept = kept + redis.call('STRLEN', key.request(job.id))
   else

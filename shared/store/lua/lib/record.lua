@@ -6,7 +6,10 @@
 --   attempt                              the fence
 --   failures crashes                     failed attempts; attempts lost to crashes; none where they are not there
 --   head                                 id of the last event in the log
---   started finished                     ms, once known
+--   started finished                     ms, once known: when its first attempt began, when it ended
+--   claimed                              ms, when the present attempt began, if it is not the first
+--   past                                 attempts that did not end it, a line each: number, begin, end, reason, worker
+--   keep                                 '1' where its request is kept once it has ended (endings.lua)
 --   worker cancel_requested output error usage
 --   any other member of a job's document   as JSON, under its own name: what its worker said of its end
 --   device_us                            device time of the attempts that were given back

@@ -1,6 +1,18 @@
 --- include: lib/events, lib/lanes
 -- Jobs that go back to the queue.
 
+local MOST_PAST = 10
+
+-- Write down when an attempt that has not ended its job began and ended, why, and which worker had it.
+local function remember_attempt(job, now, reason)
+  local line = int(job.attempt) .. ' ' .. (job.claimed or job.started or int(now)) .. ' ' .. int(now) .. ' ' .. reason
+    .. ' ' .. (job.worker or '')
+  local past = job.past and job.past .. '\n' .. line or line
+  local _, more = string.gsub(past, '\n', '')
+  if more >= MOST_PAST then past = string.sub(past, string.find(past, '\n', 1, true) + 1) end
+  put(job, 'past', past)
+end
+
 -- Give a running job back to the queue, at once or when `delay` ms have passed. The rescuer, which
 -- leaves a running job's deadline to its worker for a while, minds it again.
 local function requeue(job, now, delay, reason)
@@ -8,6 +20,7 @@ local function requeue(job, now, delay, reason)
   redis.call('ZREM', key.leases(job.model), job.id)
   redis.call('ZADD', key.deadlines(job.model), int(tonumber(job.deadline)), job.id)
   log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
+  remember_attempt(job, now, reason)
   save(job)
   if delay > 0 then
     redis.call('ZADD', key.due(job.model), int(now + delay), job.id)

@@ -1,31 +1,21 @@
 """The list of jobs and a job's page, over what the store keeps."""
 
 import html
-import json
 import re
-import shlex
 import time
 from collections.abc import Callable
+from urllib.parse import urlencode
 
+import pytest
 from flask import Flask
 
-from shared.domain.records import Finish, Requeue
-from shared.domain.states import JobState
-from shared.store.api_keys import Scope
+from api.console.pages import jobs
+from shared.store import search
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
-from tests.api.conftest import AUTH, PlayedWorker
-from tests.api.console.conftest import Browser
+from tests.api.conftest import PlayedWorker
+from tests.api.console.conftest import Browser, make
 from tests.conftest import eventually
-
-HOSTILE = "</pre><script>alert(1)</script>\"'<img src=x onerror=alert(1)>&\u2028{{7*7}}"
-
-
-def make(app: Flask, **fields: object) -> str:
-    body = {"model": "echo", "prompt": "x", **fields}
-    answer = app.test_client().post("/v1/jobs", json=body, headers=AUTH)
-    assert answer.status_code in (200, 202), answer.text
-    job_id: str = answer.json["id"]
-    return job_id
 
 
 def test_the_list_shows_newest_first_by_status_model_and_time(
@@ -57,7 +47,66 @@ def test_the_id_of_a_job_leads_to_its_page(app: Flask, browser: Browser) -> None
     answer = browser.get(f"/console/jobs?id= {job_id} ")
 
     assert answer.headers["Location"] == f"/console/jobs/{job_id}"
-    assert "not the id of a job" in browser.get("/console/jobs?id=job_1").text
+    assert job_id in browser.get(f"/console/jobs?id={job_id[9:20]}").text, "a part of it finds it"
+    nothing = browser.get("/console/jobs?id=job_x").text
+    assert "No job here fits" in nothing and "All 1 jobs were looked at" in nothing
+
+
+def test_the_list_is_searched_by_metadata_and_time(app: Flask, browser: Browser) -> None:
+    one = make(app, metadata={"team": "search", "note": "naïve & <b>"})
+    two = make(app, metadata={"team": "ads"})
+
+    def told(**query: str) -> set[str]:
+        page = browser.get(f"/console/jobs?{urlencode(query)}").text
+        return {job_id for job_id in (one, two) if f'id="to-{job_id}"' in page}
+
+    assert told(metadata="team=search") == {one}
+    assert told(metadata="team=") == told(metadata="s") == {one, two}
+    assert told(metadata="naïve & <b>") == {one}
+    assert told(metadata="team=search", status="succeeded") == set()
+    assert told(after=str(int(one[4:16], 16))) == {one, two}
+    assert told(after=str(int(two[4:16], 16) + 1)) == set()
+    assert browser.get("/console/jobs?after=x").status_code == 422
+
+
+def test_a_search_says_how_far_it_came_and_goes_on_by_itself(
+    app: Flask, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(app, metadata={"rare": "yes"})
+    for _ in range(5):
+        make(app)
+    monkeypatch.setattr(search, "PIECE", 4)
+    monkeypatch.setattr(search, "MOST", 4)
+
+    page = browser.get("/console/jobs?metadata=rare%3Dyes").text
+    assert "Looked at 4 jobs, back to" in page and "data-every" not in page
+    further = html.unescape(re.search(r'hx-get="([^"]+cursor[^"]+)"', page)[1])  # type: ignore[index]
+    assert 'hx-trigger="load delay:100ms, click"' in page
+    part = browser.get(further, part="job-more").text
+
+    assert part.lstrip().startswith("<tbody>") and f'id="to-{first}"' in part
+    assert "All 6 jobs were looked at" in part and "hx-get" not in part
+    monkeypatch.setattr(jobs, "GOES_ON_UNTIL", 0)
+    assert 'hx-trigger="click"' in browser.get("/console/jobs?metadata=rare%3Dyes").text
+
+
+def test_the_operator_looks_at_the_jobs_of_any_tenant_and_nobody_else_does(
+    app: Flask, browser: Browser, keys: ApiKeys, signed_in_with: Callable[..., Browser]
+) -> None:
+    _, token = keys.create(Grant("acme", frozenset({Scope.JOBS_WRITE})))
+    answer = app.test_client().post(
+        "/v1/jobs",
+        json={"model": "echo", "prompt": "theirs"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    theirs, mine = answer.json["id"], make(app)
+    reader = signed_in_with(Scope.JOBS_READ)
+
+    page = browser.get("/console/jobs?tenant=acme").text
+    assert f'id="to-{theirs}"' in page and f'id="to-{mine}"' not in page
+    assert browser.get("/console/jobs?tenant=%2A").status_code == 422
+    page = reader.get("/console/jobs?tenant=acme").text
+    assert theirs not in page and f'id="to-{mine}"' in page and 'name="tenant"' not in page
 
 
 def test_pages_of_the_list_follow_one_another(
@@ -75,111 +124,3 @@ def test_pages_of_the_list_follow_one_another(
     assert 'data-every="3"' in first and "data-every" not in second
     filtered = browser.get("/console/jobs?status=queued").text
     assert 'data-every="10"' in filtered, "it may look at many jobs"
-
-
-def test_a_page_tells_all_of_a_job(app: Flask, browser: Browser, worker: PlayedWorker) -> None:
-    job_id = make(app, params={"step_ms": 5}, metadata={"order": "17"})
-    waiting = browser.get(f"/console/jobs/{job_id}").text
-    assert 'data-events="/console/jobs/' in waiting and "/cancel" in waiting
-    assert "curl http://localhost/v1/jobs" in waiting and "step_ms" in waiting
-
-    worker.serve("Once", " upon")
-    page = browser.get(f"/console/jobs/{job_id}").text
-
-    assert "data-events" not in page and "/cancel" not in page
-    assert "Once upon" in page and "order" in page and "New tokens" in page
-    assert (
-        browser.get(f"/console/jobs/{job_id}", part="job").text.lstrip().startswith('<div id="job"')
-    )
-    assert 'id="output"' in browser.get(f"/console/jobs/{job_id}", part="output").text
-
-
-def test_the_commands_make_the_same_job(app: Flask, browser: Browser) -> None:
-    said = 'it\'s "quoted" $HOME `id` \\ <b>\nline two'
-    job_id = make(app, prompt=said)
-
-    page = browser.get(f"/console/jobs/{job_id}", part="rest").text
-    shown = re.findall(r'<pre id="as-(?:curl|python)"[^>]*>(.*?)</pre>', page, re.DOTALL)
-    curl, python = map(html.unescape, shown)
-    words = shlex.split(curl.replace("\\\n", " "))
-    assert json.loads(words[words.index("-d") + 1]) == {"model": "echo", "prompt": said}
-    assert words[1] == "http://localhost/v1/jobs"
-    compile(python, "copied.py", "exec")
-    assert f"prompt={said!r}" in python
-
-
-def test_hostile_strings_are_text(app: Flask, browser: Browser, worker: PlayedWorker) -> None:
-    key = "<b>\"'"
-    job_id = make(app, prompt=HOSTILE, metadata={key: HOSTILE})
-    pages = browser.get(f"/console/jobs/{job_id}").text
-    claim = worker.take()
-    error = {"code": "engine_error", "message": HOSTILE, "retryable": True}
-    worker.end(claim, JobState.FAILED, error=error, output={"text": HOSTILE})
-    pages += browser.get(f"/console/jobs/{job_id}").text
-    pages += browser.get("/console/jobs").text
-    pages += browser.get(f"/console/jobs?model={'%22%3E%3Cscript%3E'}&status=%3Cb%3E").text
-    pages += browser.get("/console/jobs?id=%3Cscript%3Ealert(1)%3C/script%3E").text
-
-    assert pages.count("alert(1)") >= 4
-    assert not re.search(r"<script(?! src=)|<img src=x|<b>", pages)
-    assert "{{7*7}}" in pages
-
-
-def test_the_events_of_a_job_come_to_who_has_a_session(
-    app: Flask, browser: Browser, worker: PlayedWorker
-) -> None:
-    job_id = make(app)
-    worker.serve("a", "b")
-
-    told = browser.get(f"/console/jobs/{job_id}/events").text
-    rest = browser.get(f"/console/jobs/{job_id}/events?after=1-1").text
-
-    assert re.findall(r"event: (\w+)", told) == ["status", "status", "token", "token", "done"]
-    assert re.findall(r"event: (\w+)", rest) == ["token", "done"]
-    assert (
-        Browser(app).get(f"/console/jobs/{job_id}/events", Accept="text/event-stream").status_code
-        == 401
-    )
-
-
-def test_a_job_is_canceled_from_its_page(app: Flask, browser: Browser) -> None:
-    job_id = make(app)
-
-    part = browser.post(f"/console/jobs/{job_id}/cancel", part="job").text
-
-    assert 'class="chip canceled"' in part and part.lstrip().startswith('<div id="job"')
-    assert browser.post(f"/console/jobs/{job_id}/cancel").headers["Location"].endswith(job_id)
-
-
-def test_a_job_that_failed_is_tried_again_once(
-    app: Flask, browser: Browser, worker: PlayedWorker, store: JobStore
-) -> None:
-    job_id = make(app, prompt="again")
-    claim = worker.take()
-    error = b'{"code":"engine_error","message":"x","retryable":true}'
-    store.write([Finish(claim.id, claim.attempt, JobState.FAILED, error=error, dead=True)])
-    page = browser.get(f"/console/jobs/{job_id}").text
-    assert "/retry" in page and "again" in page
-
-    answers = [browser.post(f"/console/jobs/{job_id}/retry", part="job") for _ in range(2)]
-
-    targets = {answer.headers["HX-Redirect"] for answer in answers}
-    assert len(targets) == 1
-    again = browser.get(targets.pop()).text
-    assert f'href="/console/jobs/{job_id}"' in again, "its metadata leads back"
-
-
-def test_the_timeline_says_why_an_attempt_ended(
-    app: Flask, browser: Browser, worker: PlayedWorker, signed_in_with: Callable[..., Browser]
-) -> None:
-    job_id = make(app)
-    claim = worker.take()
-    worker.store.write([Requeue(claim.id, claim.attempt, "worker_crashed", charge="crashes")])
-    worker.serve("done")
-
-    page = browser.get(f"/console/jobs/{job_id}").text
-
-    assert "worker_crashed" in page and "1 lost to crashes" in page
-    assert "played" in page, "the operator sees which worker"
-    other = signed_in_with(Scope.JOBS_READ)
-    assert "played" not in other.get(f"/console/jobs/{job_id}").text
