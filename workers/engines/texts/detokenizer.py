@@ -247,17 +247,22 @@ class Detokenizer:
         spelled = spoken.before_spelled + "".join(chunk.spelled for chunk in withheld)
         known, known_spelled = len(spoken.before), len(spoken.before_spelled)
         with_specials = self._spelled_stops(stops)
-        ends = [first_stop(text, stops)]
+        ends = []
+        if (found := first_stop(text, stops)) is not None:
+            end = max(0, found - known)
+            ends.append((end, _spelled_before(withheld, end)))
         if (found := first_stop(spelled, with_specials)) is not None:
-            ends.append(known + _shown_before(withheld, found - known_spelled))
-        if found_ends := [end for end in ends if end is not None]:
+            end = max(0, found - known_spelled)
+            ends.append((_shown_before(withheld, end), end))
+        if ends:
             # What was streamed stays, even where a stop string begins in it. The cut text comes with all
             # its tokens, so that a resumed attempt sees the stop string in them.
-            ids = joined(withheld).token_ids
-            cut = text[known : max(known, min(found_ends))]
-            if self._cut(cut, ids):
-                cut = cut.rstrip(REPLACEMENT)
-            return Heard(Spoken(), Chunk(ids, cut, cut), stopped=True)
+            end, spelled_end = min(ends)
+            whole = joined(withheld)
+            cut, cut_spelled = whole.text[:end], whole.spelled[:spelled_end]
+            if self._cut(cut, whole.token_ids):
+                cut, cut_spelled = cut.rstrip(REPLACEMENT), cut_spelled.rstrip(REPLACEMENT)
+            return Heard(Spoken(), Chunk(whole.token_ids, cut, cut_spelled), stopped=True)
         safe = len(text) - begun(text, stops) - known
         safe_spelled = len(spelled) - begun(spelled, with_specials) - known_spelled
         shown = _whole_chunks(withheld, safe, safe_spelled)
@@ -288,6 +293,17 @@ def _shown_before(withheld: Items[Chunk], position: int) -> int:
         position -= len(chunk.spelled)
         shown += len(chunk.text)
     return shown
+
+
+def _spelled_before(withheld: Items[Chunk], position: int) -> int:
+    """How much of the spelled text stands before a position in the text; special tokens there do."""
+    spelled = 0
+    for chunk in withheld:
+        if position < len(chunk.text):
+            return spelled + len(chunk.spelled) - len(chunk.text) + position
+        position -= len(chunk.text)
+        spelled += len(chunk.spelled)
+    return spelled
 
 
 def _end(text: str, count: int) -> str:

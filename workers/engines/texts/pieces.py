@@ -29,7 +29,7 @@ def read_as_messages(
             continue
         spelled = begun.text
         if reader.marks and not sequence.spoken.specials:
-            spelled = _spelled(detokenizer, begun)
+            spelled = _spelled(detokenizer, sequence, begun)
         reader.feed(begun.text, spelled)
         if begun.finish_reason:
             reader.end()
@@ -75,14 +75,19 @@ def _logprobs(sequence: Sequence, said: Chunk, name: Name) -> tuple[dict[str, An
     return tuple(to_json(scores, name, alone=sequence.alone, start=start))
 
 
-def _spelled(detokenizer: Detokenizer, begun: Prefix) -> str:
-    """A text as its first attempt has spelled it, with special tokens written out."""
+def _spelled(detokenizer: Detokenizer, sequence: Sequence, begun: Prefix) -> str:
+    """A text as its first attempt has spelled it, with special tokens written out: cut where that has met a
+    stop string.
+    """
     said, spoken = [], detokenizer.begin()
-    for token in begun.token_ids:
-        heard = detokenizer.push(spoken, token, ())
+    for number, token in enumerate(begun.token_ids):
+        heard = detokenizer.push(spoken, token, sequence.heeded_behind(number))
         spoken = heard.spoken
         said.append(heard.chunk)
-    said.append(detokenizer.flush(spoken, ()).chunk)
+        if heard.stopped:
+            break
+    else:
+        said.append(detokenizer.flush(spoken, sequence.heeded).chunk)
     whole = joined(said)
     surplus = len(whole.text) - len(begun.text)
     return whole.spelled[: len(whole.spelled) - surplus] if surplus > 0 else whole.spelled
