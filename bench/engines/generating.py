@@ -14,7 +14,7 @@ from bench.engines.driving import Failed, drive
 from bench.engines.llama import as_text
 from bench.engines.workload import Demand, batches, useful_tokens
 from shared.domain.models.catalog import Batch, Limits, ModelSpec
-from workers.engines.base import Work
+from workers.engines.base import EngineInfo, Work
 from workers.engines.text_generation.engine import TextGeneration
 
 SLOTS = 32
@@ -57,6 +57,27 @@ class Generator(Protocol):
         """All requests, at once. Raises `Failed`."""
 
 
+def packed_engine(
+    folder: Path, slots: int, limits: Limits, *, reuse: bool = False
+) -> tuple[TextGeneration, EngineInfo]:
+    """This project's engine with the model of a directory, in float32. Raises `Failed` unless it packs."""
+    spec = ModelSpec(
+        name="measured",
+        engine="text-generation",
+        path=folder,
+        device="cpu",
+        dtype="float32",
+        threads=THREADS,
+        batch=Batch(max_size=slots, prefix_reuse=reuse),
+        limits=limits,
+    )
+    engine = TextGeneration(spec)
+    info = engine.load()
+    if info.details["batching"] != "packed":
+        raise Failed(f"the engine does not pack: {info.details['reason']}")
+    return engine, info
+
+
 class Packed:
     """This project's engine, from prompts to pieces of text, without queue and network.
 
@@ -65,22 +86,9 @@ class Packed:
 
     def __init__(self, folder: Path, slots: int = SLOTS, *, reuse: bool = False) -> None:
         self.name = "truthgpt-inference"
-        spec = ModelSpec(
-            name="llama",
-            engine="text-generation",
-            path=folder,
-            device="cpu",
-            dtype="float32",
-            threads=THREADS,
-            batch=Batch(max_size=slots, prefix_reuse=reuse),
-            limits=Limits(max_prompt_tokens=256, max_new_tokens=256),
-        )
-        self._engine = TextGeneration(spec)
-        info = self._engine.load()
-        self._capacity = info.capacity
-        details = info.details
-        if details["batching"] != "packed":
-            raise Failed(f"the engine does not pack: {details['reason']}")
+        limits = Limits(max_prompt_tokens=256, max_new_tokens=256)
+        self._engine, info = packed_engine(folder, slots, limits, reuse=reuse)
+        self._capacity, details = info.capacity, info.details
         self.settings = (
             f"Engine.admit and step; {details['slots']} slots, {details['token_budget']} tokens a step; "
             "prompts tokenized and answers detokenized within the measured time"

@@ -37,8 +37,8 @@ def _ratios(part: Part) -> str:
     rows = [
         (
             ratio.figure,
-            f"{ratio.value.median:.2f}",
-            f"{ratio.value.low:.2f} - {ratio.value.high:.2f}",
+            f"{ratio.value.median:.{ratio.digits}f}",
+            f"{ratio.value.low:.{ratio.digits}f} - {ratio.value.high:.{ratio.digits}f}",
             ratio.goal,
         )
         for ratio in part.ratios

@@ -24,6 +24,7 @@ class Ratio(msgspec.Struct, frozen=True):
     figure: str
     goal: str
     value: Spread
+    digits: int = 2
 
 
 class Alike(msgspec.Struct, frozen=True):

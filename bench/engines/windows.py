@@ -6,15 +6,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, GptOssConfig
 
-from bench.engines.driving import Failed, drive
-from bench.engines.generating import THREADS, Answered
-from bench.engines.llama import SEED, as_text, word_tokenizer
+from bench.engines.generating import Packed
+from bench.engines.llama import SEED, word_tokenizer
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
-from bench.engines.workload import VOCABULARY, Demand, demands
-from shared.domain.models.catalog import Batch, Limits, ModelSpec
-from workers.engines.base import Work
-from workers.engines.text_generation.engine import TextGeneration
+from bench.engines.workload import VOCABULARY, demands
 from workers.engines.text_generation.forward.static import StaticRunner
 
 REQUESTS = 16
@@ -56,42 +52,15 @@ def save(kind: str, folder: Path) -> Path:
     return folder
 
 
-class Windowed:
+class Windowed(Packed):
     """This project's engine; with `alone`, texts take turns, as before such layers could be packed."""
 
     def __init__(self, folder: Path, *, alone: bool) -> None:
+        super().__init__(folder, REQUESTS)
         self.name = "one text after the other" if alone else "packed"
-        spec = ModelSpec(
-            name="windowed",
-            engine="text-generation",
-            path=folder,
-            device="cpu",
-            dtype="float32",
-            threads=THREADS,
-            batch=Batch(max_size=REQUESTS, prefix_reuse=False),
-            limits=Limits(max_prompt_tokens=256, max_new_tokens=256),
-        )
-        self._engine = TextGeneration(spec)
-        info = self._engine.load()
-        self._capacity = info.capacity
-        if info.details["batching"] != "packed":
-            raise Failed(f"the engine does not pack: {info.details['reason']}")
         if alone:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
             self._engine._runner = StaticRunner(model, torch.device("cpu"))
-
-    def answer(self, asked: list[Demand]) -> Answered:
-        """All requests, at once."""
-        works = [
-            Work(str(n), as_text(demand.prompt), {"max_new_tokens": demand.wanted}, seed=0)
-            for n, demand in enumerate(asked)
-        ]
-        driven = drive(self._engine, works, self._capacity)
-        return Answered(
-            [driven.tokens[work.id] for work in works],
-            [driven.ended[work.id] for work in works],
-            driven.seconds,
-        )
 
 
 def windowed(plan: Plan, scratch: Path) -> Part:

@@ -10,7 +10,6 @@ from bench.command import OFFLINE, SCRATCH, parser, publish, run, today
 
 os.environ.update(OFFLINE)
 
-from bench.environments import EnvironmentFailed, python_of
 from bench.models.contests import Contest, embedding, generation, openai_embeddings
 from bench.models.images import images
 from bench.models.match import Failed, play
@@ -33,7 +32,7 @@ CONTESTS: dict[str, Make] = {
 def main() -> int:
     """0 when all subjects did the same work."""
     options = _options()
-    return run(lambda: _measure(options), Failed, EnvironmentFailed)
+    return run(lambda: _measure(options), Failed)
 
 
 def _measure(options: argparse.Namespace) -> int:
@@ -43,9 +42,6 @@ def _measure(options: argparse.Namespace) -> int:
     rounds = 1 if options.quick else ROUNDS
     try:
         names = [options.only] if options.only else list(CONTESTS)
-        python_of("litserve")
-        if any(name.startswith("embedding") for name in names):
-            python_of("infinity")
         outcomes = [play(CONTESTS[name](options.quick), rounds, scratch) for name in names]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

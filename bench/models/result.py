@@ -22,7 +22,8 @@ class Turn(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """A subject's turns. `alike`: how many of `of` answers of its last turn are ours too.
 
-    `goal`: how many times its rate ours is to be at least (0: none).
+    `goal`: how many times its rate ours is to be at least (0: none). `failed`: why it did not answer; it has
+    no turns then.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Entry(msgspec.Struct, frozen=True):
     alike: int
     of: int
     goal: float = 0.0
+    failed: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -48,19 +50,10 @@ class Outcome(msgspec.Struct, frozen=True):
     entries: list[Entry]
 
     @property
-    def best(self) -> Entry:
-        """The peer with the highest median rate."""
-        return max(self.entries[1:], key=lambda entry: statistics.median(rates(entry)))
-
-    @property
-    def rate_ratio(self) -> Spread:
-        return ratio(rates(self.entries[0]), rates(self.best))
-
-    @property
-    def p95_ratio(self) -> Spread:
-        return ratio(
-            [turn.p95 for turn in self.entries[0].turns], [turn.p95 for turn in self.best.turns]
-        )
+    def best(self) -> Entry | None:
+        """The peer with the highest median rate; None where no peer has answered."""
+        answered = [entry for entry in self.entries[1:] if entry.turns]
+        return max(answered, key=lambda entry: statistics.median(rates(entry)), default=None)
 
     @property
     def wrong(self) -> bool:
@@ -84,3 +77,11 @@ class Result(msgspec.Struct, frozen=True):
 
 def rates(entry: Entry) -> Sequence[float]:
     return [turn.rate for turn in entry.turns]
+
+
+def rate_ratio(ours: Entry, theirs: Entry) -> Spread:
+    return ratio(rates(ours), rates(theirs))
+
+
+def p95_ratio(ours: Entry, theirs: Entry) -> Spread:
+    return ratio([turn.p95 for turn in ours.turns], [turn.p95 for turn in theirs.turns])

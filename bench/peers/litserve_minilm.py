@@ -14,6 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 THREADS = 1
 BATCH_SECONDS = 0.02
+SECONDS = 300.0
+"""Within which a request must be answered: LitServe's default of 30 is short for lists on a slow machine."""
 LIMIT = 256
 """Tokens of the longest text that the model takes."""
 
@@ -61,6 +63,6 @@ class MiniLm(ls.LitAPI):  # type: ignore[misc]
 if __name__ == "__main__":
     _, folder, port, batch = sys.argv
     minilm = MiniLm(folder, max_batch_size=int(batch), batch_timeout=BATCH_SECONDS)
-    ls.LitServer(minilm, accelerator="cpu").run(
+    ls.LitServer(minilm, accelerator="cpu", timeout=SECONDS).run(
         host="127.0.0.1", port=int(port), generate_client_file=False, log_level="warning"
     )

@@ -1,14 +1,20 @@
 """Contests of models: nobody wins by doing less, and no answer is taken for another one."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import msgspec
 import pytest
 
 from bench.models.asking import Answered, Errand, ask_all
-from bench.models.contests import embedding, generation, openai_embeddings
+from bench.models.contests import Contest, Side, embedding, generation, openai_embeddings
+from bench.models.match import Failed, play
 from bench.models.report import render
-from bench.models.result import Entry, Outcome, Result, Turn
+from bench.models.result import Entry, Outcome, Result, Turn, p95_ratio, rate_ratio
 from bench.reporting.figures import Spread
 from bench.reporting.machine import Machine
 
@@ -26,18 +32,94 @@ def outcome(alike: int) -> Outcome:
     return Outcome("generation", "G", "tokens", 3.0, 0.5, 0.95, [ours, slow, peer, fast])
 
 
+def rendering(found: Outcome) -> str:
+    machine = Machine("CPU", 2, 8.0, "Linux", "CPython", "7.0.0", {}, "abc", 0.1)
+    return render(Result("2026-01-02", True, machine, [found]))
+
+
+class Echo:
+    """A subject that answers "yes" so many times, and then with 504."""
+
+    def __init__(self, name: str, answers: int) -> None:
+        self.name, self.settings, self.path = name, "s", "/"
+        self.headers: dict[str, str] = {}
+        self._left = answers
+
+    @contextmanager
+    def serve(self, _folder: Path) -> Iterator[str]:
+        subject = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                subject._left -= 1
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200 if subject._left >= 0 else 504)
+                self.send_header("Content-Length", "3")
+                self.end_headers()
+                self.wfile.write(b"yes")
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def contest(*subjects: Echo) -> Contest:
+    def read(answered: Answered) -> tuple[list[bytes], int]:
+        return answered.contents, len(answered.contents)
+
+    sides = [Side(subject, [1, 2], read) for subject in subjects]
+    return Contest("c", "C", "texts", 1, 1.0, 0.0, 1.0, bytes.__eq__, sides)
+
+
+def test_a_peer_that_does_not_answer_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    found = play(contest(Echo("ours", 9), Echo("broken", 2), Echo("peer", 9)), 1, tmp_path)
+
+    assert [len(entry.turns) for entry in found.entries] == [1, 0, 1]
+    assert found.best is not None
+    assert found.best.name == "peer"
+    assert not found.wrong
+    rendered = rendering(found)
+    assert "did not answer: 1 answers of 504" in rendered
+
+
+def test_nothing_is_compared_where_this_project_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="ours did not answer: 1 answers of 504"):
+        play(contest(Echo("ours", 2), Echo("peer", 9)), 1, tmp_path)
+
+
+def test_a_contest_without_a_peer_that_answered_says_so() -> None:
+    ours = Entry("ours", "s", [Turn(300.0, 0.1, 0.2)], 2, 2)
+    peer = Entry("peer", "s", [], 0, 0, 2.8, "hung up")
+
+    rendered = rendering(Outcome("c", "C", "texts", 3.0, 0.5, 0.95, [ours, peer]))
+
+    assert "No peer has answered" in rendered
+    assert "did not answer: hung up" in rendered
+
+
 def test_ours_is_held_against_the_fastest_peer() -> None:
     found = outcome(100)
+    assert found.best is not None
     assert found.best.name == "fast"
-    assert found.rate_ratio == Spread(3.1, 3.0, 3.2)
-    assert found.p95_ratio.low == pytest.approx(0.25)
+    assert rate_ratio(found.entries[0], found.best) == Spread(3.1, 3.0, 3.2)
+    assert p95_ratio(found.entries[0], found.best).low == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(("alike", "wrong"), [(95, False), (94, True)])
 def test_a_peer_whose_answers_are_others_makes_the_contest_wrong(alike: int, wrong: bool) -> None:
     assert outcome(alike).wrong is wrong
-    machine = Machine("CPU", 2, 8.0, "Linux", "CPython", "7.0.0", {}, "abc", 0.1)
-    rendered = render(Result("2026-01-02", True, machine, [outcome(alike)]))
+    rendered = rendering(outcome(alike))
     assert f"{alike} of 100" in rendered
     assert "3.44 ×, goal ≥ 2.8" in rendered
 
