@@ -26,6 +26,7 @@ from api.openai.webhook_endpoints import webhook_endpoints
 from api.openapi.document import openapi
 from api.replicate.model_routes import replicate_models
 from api.replicate.routes import replicate
+from api.routes.audit import audit
 from api.routes.dead_letters import dead_letters
 from api.routes.deliveries import deliveries
 from api.routes.health import health
@@ -56,6 +57,7 @@ from shared.hooks import Observers
 from shared.redis.connection import connect
 from shared.settings import Settings, ensure_token, key_secret
 from shared.store.api_keys import ApiKeys, Signer
+from shared.store.audit import AuditLog
 from shared.store.batches import Batches
 from shared.store.events import EventHub
 from shared.store.files import Files
@@ -72,7 +74,7 @@ GROUPS = (
     *(jobs, streams, infer, openai, responses, files, batches, webhook_endpoints),
     *(replicate, replicate_models),
     *(dead_letters, deliveries, webhooks),
-    *(models, stats, health, metrics, problems, openapi, docs),
+    *(models, stats, audit, health, metrics, problems, openapi, docs),
 )
 
 
@@ -170,6 +172,7 @@ def _services(
         files=Files(store),
         batches=Batches(store, settings.batch_retention),
         storage=LoopStorage(open_storage(settings.file_storage, settings.state_dir)),
+        audit=AuditLog(store),
         observers=observers,
     )
 

@@ -24,6 +24,7 @@ from shared.domain.records import Record
 from shared.domain.states import JobState
 from shared.hooks import Observers
 from shared.settings import Settings
+from shared.store.audit import AuditLog
 from shared.store.batches import Batches
 from shared.store.events import START, CompletionWaiter, EventHub, EventId, Follower
 from shared.store.files import Files
@@ -73,6 +74,7 @@ class Services:
     files: Files
     batches: Batches
     storage: LoopStorage
+    audit: AuditLog
     uploads: Uploads = field(default_factory=Uploads)
     grammars: Grammars = field(default_factory=Grammars)
     slots: Slots = field(default_factory=Slots)

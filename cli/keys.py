@@ -4,20 +4,24 @@ Whoever may make keys must hold Redis' address and the server's secret, which no
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+from redis import Redis
 from rich import box
 from rich.table import Table
 
+from cli.changes import recorded
 from cli.options import as_json_option
 from cli.serving.server_redis import server_redis
 from cli.terminal.durations import Duration, day, timestamp
 from cli.terminal.screen import echo_json, echo_list
 from cli.terminal.sizes import Size
+from shared.domain.audit import Action, Change
 from shared.domain.errors import ConfigError
-from shared.settings import key_secret, load_settings
+from shared.settings import Settings, key_secret, load_settings
 from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
 from shared.store.keys import Keys
 
@@ -56,14 +60,19 @@ def create(
     """Make a key and show its token, this once."""
     end = None if expires is None else time.time() + expires
     grant = Grant(tenant, _scopes(scopes), rpm, rph, max_queued, max_bytes, end)
-    _show_new(*_store().create(grant), as_json)
+    with _changing(Action.KEY_CREATE) as (store, change):
+        change.of(note=f"{tenant}: {' '.join(sorted(grant.scopes))}")
+        made, token = store.create(grant)
+        change.of(made.id)
+    _show_new(made, token, as_json)
 
 
 @keys.command("list")
 @as_json_option
 def list_keys(as_json: bool) -> None:
     """List the keys, those that ended in the last 30 days too."""
-    found, now = _store().all(), time.time()
+    settings, now = load_settings(), time.time()
+    found = _store(settings, server_redis(settings)).all()
     rows = [_document(key, now) for key in found]
     nothing = "no keys but the server's own token"
     echo_list(rows, lambda: _table(found, now), nothing, as_json=as_json)
@@ -73,9 +82,9 @@ def list_keys(as_json: bool) -> None:
 @click.argument("key_ids", nargs=-1, required=True)
 def revoke(key_ids: tuple[str, ...]) -> None:
     """End keys; within a second no server takes them."""
-    store = _store()
     for key_id in key_ids:
-        store.revoke(key_id)
+        with _changing(Action.KEY_REVOKE, key_id) as (store, _):
+            store.revoke(key_id)
         click.echo(f"{key_id} is revoked")
 
 
@@ -91,13 +100,23 @@ def revoke(key_ids: tuple[str, ...]) -> None:
 @as_json_option
 def rotate(key_id: str, overlap: float, as_json: bool) -> None:
     """Make a new key with the same rights and end the old one."""
-    _show_new(*_store().rotate(key_id, overlap), as_json)
+    with _changing(Action.KEY_ROTATE, key_id) as (store, change):
+        made, token = store.rotate(key_id, overlap)
+        change.of(made.id)
+    _show_new(made, token, as_json)
 
 
-def _store() -> ApiKeys:
+def _store(settings: Settings, redis: Redis) -> ApiKeys:
+    return ApiKeys(redis, Keys(settings.key_prefix), Signer(key_secret(settings)))
+
+
+@contextmanager
+def _changing(action: Action, *targets: str) -> Iterator[tuple[ApiKeys, Change]]:
+    """The keys, while they are changed in this way."""
     settings = load_settings()
     redis = server_redis(settings)
-    return ApiKeys(redis, Keys(settings.key_prefix), Signer(key_secret(settings)))
+    with recorded(redis, settings, action, *targets) as change:
+        yield _store(settings, redis), change
 
 
 def _scopes(given: str) -> frozenset[Scope]:

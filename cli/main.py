@@ -23,6 +23,7 @@ COMMANDS = {
     "dead": "cli.dead",
     "usage": "cli.usage",
     "breakers": "cli.breakers",
+    "audit": "cli.audit",
     "keys": "cli.keys",
     "webhooks": "cli.webhooks",
     "api": "cli.serving.processes",

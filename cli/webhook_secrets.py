@@ -5,19 +5,23 @@ Kept in the server's Redis itself, as API keys are: it needs Redis' address and 
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import click
+from redis import Redis
 from rich import box
 from rich.table import Table
 
+from cli.changes import recorded
 from cli.options import as_json_option
 from cli.serving.server_redis import server_redis
 from cli.terminal.durations import Duration, day, timestamp
 from cli.terminal.screen import echo_json, echo_list
-from shared.settings import key_secret, load_settings
+from shared.domain.audit import Action, Change
+from shared.settings import Settings, key_secret, load_settings
 from shared.store.keys import Keys
 from shared.webhooks.secrets import WebhookSecret, WebhookSecrets
 
@@ -41,7 +45,9 @@ def secrets() -> None:
 @as_json_option
 def rotate(tenant: str, overlap: float, as_json: bool) -> None:
     """Make a secret, the tenant's first or its next, and show it, this once."""
-    made, text = _store().rotate(tenant, overlap)
+    with _changing(Action.SECRET_ROTATE, tenant) as (store, change):
+        made, text = store.rotate(tenant, overlap)
+        change.of(made.id)
     if as_json:
         echo_json({**_document(made, time.time()), "secret": text})
         return
@@ -54,7 +60,8 @@ def rotate(tenant: str, overlap: float, as_json: bool) -> None:
 @as_json_option
 def list_secrets(tenant: str, as_json: bool) -> None:
     """List a tenant's secrets by their ids, those that ended lately too."""
-    found, now = _store().all(tenant), time.time()
+    settings, now = load_settings(), time.time()
+    found = _store(settings, server_redis(settings)).all(tenant)
     rows = [_document(known, now) for known in found]
     nothing = f"{tenant} has none of its own; WEBHOOK_HMAC_SECRET signs its webhooks"
     echo_list(rows, lambda: _table(found, now), nothing, as_json=as_json)
@@ -65,16 +72,26 @@ def list_secrets(tenant: str, as_json: bool) -> None:
 @click.argument("secret_ids", metavar="ID...", nargs=-1, required=True)
 def revoke(tenant: str, secret_ids: tuple[str, ...]) -> None:
     """End secrets now."""
-    store = _store()
     for secret_id in secret_ids:
-        store.revoke(tenant, secret_id)
+        with _changing(Action.SECRET_REVOKE, tenant, secret_id) as (store, _):
+            store.revoke(tenant, secret_id)
         click.echo(f"{secret_id} is revoked")
 
 
-def _store() -> WebhookSecrets:
+@contextmanager
+def _changing(
+    action: Action, tenant: str, *targets: str
+) -> Iterator[tuple[WebhookSecrets, Change]]:
+    """The secrets, while those of a tenant are changed in this way."""
     settings = load_settings()
+    redis = server_redis(settings)
+    with recorded(redis, settings, action, *targets, note=tenant) as change:
+        yield _store(settings, redis), change
+
+
+def _store(settings: Settings, redis: Redis) -> WebhookSecrets:
     return WebhookSecrets(
-        server_redis(settings),
+        redis,
         Keys(settings.key_prefix),
         partial(key_secret, settings),
         settings.keyring,

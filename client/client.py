@@ -155,19 +155,22 @@ class Client:
         self, *, status: str | None = None, model: str | None = None, limit: int | None = None
     ) -> Iterator[Job]:
         """The caller's jobs, newest first, at most `limit` of them; pages are fetched as they are read."""
+        filters = {"status": status, "model": model}
+        for value in self._pages("/v1/jobs", filters, limit):
+            yield Job.parse(value, self)
+
+    def _pages(
+        self, path: str, filters: Mapping[str, str | None], limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of a list, at most `limit` of them; a page is fetched when it is wanted."""
         left = limit
         cursor: str | None = None
         while left is None or left > 0:
-            asked = {
-                "status": status,
-                "model": model,
-                "limit": PAGE if left is None else min(PAGE, left),
-                "cursor": cursor,
-            }
+            size = PAGE if left is None else min(PAGE, left)
+            asked = {**filters, "limit": size, "cursor": cursor}
             params = {name: value for name, value in asked.items() if value is not None}
-            page = self._connection.request("GET", "/v1/jobs", params=params).json()
-            for value in page["data"]:
-                yield Job.parse(value, self)
+            page = self._connection.request("GET", path, params=params).json()
+            yield from page["data"]
             left = None if left is None else left - len(page["data"])
             cursor = page.get("next_cursor")
             if not cursor:
@@ -223,6 +226,11 @@ class Client:
             raise ClientError(f"{model!r} is not a model's name")
         response = self._connection.request("POST", f"/v1/models/{model}/breaker/reset")
         return Model.parse(response.json())
+
+    def audit(self, *, limit: int = PAGE, **filters: str | None) -> list[dict[str, Any]]:
+        """The newest changes that administrators made; `filters`: action, by, target, tenant."""
+        given = {name: value for name, value in filters.items() if value is not None}
+        return list(self._pages("/v1/admin/audit", given, limit))
 
     def ready(self) -> Readiness:
         """Whether the server can serve now. Raises `ConnectionFailed` when nobody answers."""

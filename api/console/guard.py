@@ -19,6 +19,7 @@ from api.console.assets import url_of
 from api.console.sessions import OPERATOR
 from api.console.visit import COOKIE, ROOT, Visit
 from api.http.answers import links
+from api.http.audit import judged, recording
 from api.http.auth import Forbidden, Unauthorized, client_of, require_operator
 from api.http.caller import DEFAULT_CLIENT, Client
 from api.http.errors import to_problem
@@ -26,6 +27,7 @@ from api.http.limits import charge_for_error, charges_of, charges_of_stranger
 from api.http.operations import JSON
 from api.http.request_context import of
 from api.state.limit_plan import Counted
+from shared.domain.audit import Action, Via
 from shared.domain.errors import RateLimited
 from shared.store.api_keys import Scope
 
@@ -50,6 +52,7 @@ class Rule:
     scope: Scope | None
     operates: bool
     makes_job: bool
+    changes: Action | None
 
 
 class Console(Blueprint):
@@ -60,6 +63,8 @@ class Console(Blueprint):
         for name, shown in figures.FILTERS.items():
             self.add_app_template_filter(shown, name)
         self.add_app_template_global(url_of, "asset")
+        self.changes: dict[str, Action] = {}
+        """By path: what pages that change something are written down as."""
 
     def page(
         self,
@@ -71,6 +76,7 @@ class Console(Blueprint):
         anybody: bool = False,
         any_key: bool = False,
         submits: str | None = None,
+        changes: Action | None = None,
     ) -> Callable[[View], View]:
         """Register `view(visit, **path)` at a path below `/console`.
 
@@ -78,12 +84,18 @@ class Console(Blueprint):
         `any_key`: whatever its scopes;
         `anybody` may see it without a session. `submits` names the route of the API that makes the same job:
         the request counts as one to that, and its charge goes along with the job (`Visit.charges`).
+        `changes` is what an administrator's request is written down as: every page has it that changes what
+        is not the visitor's own session.
         """
         usual = Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE
         needed = None if any_key else scope or usual
         counted = Counted.OTHER if submits is None else Counted.SUBMIT
         endpoint = submits or f"{method} {ROOT}{path}"
-        rule = Rule(endpoint, counted, anybody, needed, operates, submits is not None)
+        if method == "POST" and not (changes or submits or anybody or any_key):
+            raise TypeError(f"{path} changes something: say what, for the audit log")
+        if changes is not None:
+            self.changes[f"{ROOT}{path}"] = changes
+        rule = Rule(endpoint, counted, anybody, needed, operates, submits is not None, changes)
 
         def register(view: View) -> View:
             @functools.wraps(view)
@@ -177,7 +189,7 @@ def _within_limits(rule: Rule, view: View, visit: Visit, parts: dict[str, str]) 
         raise
     visit.charges = charges
     try:
-        answer = view(visit, **parts)
+        answer = _recorded(rule, view, visit, parts)
     except BaseException as error:
         slot.leave()
         if rule.makes_job and isinstance(error, Exception) and visit.charges is charges:
@@ -187,6 +199,14 @@ def _within_limits(rule: Rule, view: View, visit: Visit, parts: dict[str, str]) 
     # A stream is open until its last byte is out or its reader has gone.
     answer.call_on_close(slot.leave)
     return answer
+
+
+def _recorded(rule: Rule, view: View, visit: Visit, parts: dict[str, str]) -> Response:
+    if rule.changes is None:
+        return view(visit, **parts)
+    session = visit.session.id if visit.session is not None else ""
+    with recording(visit.here, rule.changes, parts, Via.CONSOLE, session):
+        return judged(visit.here, view(visit, **parts))
 
 
 def _signed_out(rule: Rule, visit: Visit, error: Unauthorized) -> Response:

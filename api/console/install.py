@@ -3,6 +3,7 @@
 from api.console.blueprint import console
 from api.console.guard import NAME
 from api.console.pages import (
+    audit,
     calls,
     dead_letters,
     docs,
@@ -15,7 +16,11 @@ from api.console.pages import (
     sign_in,
 )
 
-PAGES = (sign_in, overview, jobs, job, models, playground, dead_letters, keys, docs, calls)
+PAGES = (
+    *(sign_in, overview, jobs, job, models, playground, dead_letters),
+    *(keys, audit),
+    *(docs, calls),
+)
 """Modules that register pages, once they are imported."""
 
 __all__ = ["NAME", "PAGES", "console"]

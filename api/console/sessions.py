@@ -27,13 +27,18 @@ IDLE = 2 * 3600
 """Seconds after which a session has ended that nobody used."""
 OPERATOR = "default"
 """What stands for the server's own token in place of a key's id."""
+ID_LENGTH = 12
 
 _COOKIE = re.compile(rf"({OPERATOR}|[0-9a-f]{{16}})\.([0-9]{{1,12}})\.[A-Za-z0-9_-]{{43}}")
 
 
 class Session(NamedTuple):
-    """One browser that has signed in with the key `key_id`. `csrf` goes with each change that it makes."""
+    """One browser that has signed in with the key `key_id`. `csrf` goes with each change that it makes.
 
+    `id` tells it apart from others for people; nobody can use the session with it.
+    """
+
+    id: str
     cookie: str
     key_id: str
     began: int
@@ -90,7 +95,8 @@ class Sessions:
         return bool(first)
 
     def _session(self, cookie: str, key_id: str, began: int) -> Session:
-        return Session(cookie, key_id, began, self._digest(b"csrf", cookie))
+        name = self._digest(b"name", cookie)
+        return Session(name[:ID_LENGTH], cookie, key_id, began, self._digest(b"csrf", cookie))
 
     def _name(self, cookie: str) -> str:
         return self._keys("console-session", self._digest(b"name", cookie))

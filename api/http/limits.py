@@ -133,7 +133,12 @@ def _seconds(milliseconds: int) -> int:
     return -(-milliseconds // 1000)
 
 
-def _address(here: RequestContext) -> str:
+def address_of(here: RequestContext) -> str:
+    """From where a request comes, seen through the proxies that the operator trusts."""
     request, proxies = here.request, here.services.limits.proxies
     forwarded = request.headers.getlist("X-Forwarded-For")
-    return f"ip:{client_address(request.remote_addr, forwarded, proxies)}"
+    return client_address(request.remote_addr, forwarded, proxies)
+
+
+def _address(here: RequestContext) -> str:
+    return f"ip:{address_of(here)}"

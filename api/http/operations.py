@@ -8,12 +8,14 @@ from typing import Any, Literal
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
+from api.http.audit import audited
 from api.http.caller import Access
 from api.http.errors import to_problem
 from api.http.gate import Gate, Reads, View
 from api.http.reply import Answered, Reply, in_flask
 from api.http.request_context import RequestContext, of
 from api.state.limit_plan import Counted
+from shared.domain.audit import Action
 from shared.store.api_keys import Scope
 
 JSON = "application/json"
@@ -86,6 +88,7 @@ class Operation:
     body_media: str
     problems: tuple[str, ...]
     dialect: Dialect | None
+    changes: Action | None
 
     @property
     def endpoint(self) -> str:
@@ -127,13 +130,22 @@ class Operations(Blueprint):
         problems: tuple[str, ...] = (),
         reads: Reads | None = None,
         charged_first: bool = False,
+        changes: Action | None = None,
     ) -> Callable[[View], View]:
         """Register the decorated view at `path`, spelled as in OpenAPI: `/v1/jobs/{job_id}`.
 
         `scope` defaults to `jobs:read` for GET and `jobs:write` for the other methods. Rate limits count
         its calls as `counted`, unless anybody may call it: before anything else, or in the call that makes
-        a job where the view has `reads`, unless it is `charged_first`.
+        a job where the view has `reads`, unless it is `charged_first`. `changes` is what an administrator's
+        call is written down as: every route has it that may change something, but those that make a job.
         """
+        if (
+            method != "GET"
+            and changes is None
+            and counted is Counted.OTHER
+            and access is Access.TOKEN
+        ):
+            raise TypeError(f"{method} {path} changes something: say what, for the audit log")
         needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
 
         def register(view: View) -> View:
@@ -157,12 +169,14 @@ class Operations(Blueprint):
                     body_media=body_media,
                     problems=problems,
                     dialect=self.dialect,
+                    changes=changes,
                 )
             )
             query = frozenset(one.name for one in parameters if one.place == "query")
             rule = path.replace("{", "<").replace("}", ">")
             gate = Gate(access, needed, query, f"{method} {path}", counted, reads, charged_first)
-            guarded = view if access is Access.OPEN else gate.guard(view)
+            kept = view if changes is None else audited(changes, view)
+            guarded = kept if access is Access.OPEN else gate.guard(kept)
             if self.dialect is not None:
                 guarded = _translated(guarded, self.dialect.translate)
             self.views[f"{method} {path}"] = guarded

@@ -10,6 +10,7 @@ from flask import Request
 from api.http.caller import Client
 from api.services import Services
 from shared import context
+from shared.domain.audit import Change
 
 KEY = "truthgpt.request"
 """Where Flask's way keeps it in the WSGI environment, from which a view gets it."""
@@ -29,10 +30,11 @@ class Observed(NamedTuple):
 class RequestContext:
     """What the request is, who sends it, and under which id it is logged.
 
-    `caller` is there once somebody is known to send it: not on a route that anybody may call.
+    `caller` is there once somebody is known to send it: not on a route that anybody may call. `change` is
+    there while an administrator changes something.
     """
 
-    __slots__ = ("_request", "caller", "environ", "observed", "request_id", "services")
+    __slots__ = ("_request", "caller", "change", "environ", "observed", "request_id", "services")
     caller: Client
 
     def __init__(
@@ -46,6 +48,7 @@ class RequestContext:
         self.environ = environ
         self.request_id = request_id
         self.observed: Observed | None = None
+        self.change: Change | None = None
         self._request = request
 
     @property
@@ -54,6 +57,11 @@ class RequestContext:
         if self._request is None:
             self._request = Request(self.environ)
         return self._request
+
+    def changes(self, *targets: str, note: str = "") -> None:
+        """Say what is changed, beyond what the path names, to who keeps the changes by administrators."""
+        if self.change is not None:
+            self.change.of(*targets, note=note)
 
 
 def begin(

@@ -15,6 +15,7 @@ from api.openai import examples, retries
 from api.openai.calls import DIALECT, parsed
 from api.openai.files import LEAST_SECONDS, MOST_SECONDS, page, room
 from api.openai.schemas import BatchList, BatchObject
+from shared.domain.audit import Action
 from shared.domain.batches import MAX_INPUT_BYTES, WINDOW_SECONDS, Batch, new_batch_id
 from shared.domain.errors import InvalidRequest
 from shared.domain.requests.engine_params import Params
@@ -56,6 +57,7 @@ class BatchRequest(Wire):
 @batches.operation(
     "POST",
     "/v1/batches",
+    changes=Action.BATCH_CREATE,
     body=BatchRequest,
     body_examples=examples.BATCHED,
     answers={200: Answer("The batch.", BatchObject, examples.BATCH)},
@@ -95,6 +97,7 @@ def create_batch(here: RequestContext) -> Reply:
         max_bytes=-1 if caller.max_bytes is None else caller.max_bytes,
     )
     digest = retries.digest({"asked": given, "by": caller.key_id})
+    here.changes(batch.id, note=f"{batch.endpoint} {file.id}")
     batch_id = services.batches.create(
         batch,
         most_open=services.settings.batch_most_open,
@@ -150,6 +153,7 @@ def get_batch(here: RequestContext, batch_id: str) -> Reply:
 @batches.operation(
     "POST",
     "/v1/batches/{batch_id}/cancel",
+    changes=Action.BATCH_CANCEL,
     parameters=(BATCH_ID,),
     answers={200: Answer("The batch, which ends soon.", BatchObject, examples.CANCELLING_BATCH)},
     problems=("batch_not_found", "batch_ended"),

@@ -17,6 +17,7 @@ from api.http.request_context import RequestContext
 from api.openai import examples
 from api.openai.errors import status_of, to_openai, told
 from api.openai.schemas import DeletedFile, FileList, FileObject, OpenAIProblem
+from shared.domain.audit import Action
 from shared.domain.errors import InvalidRequest, TryLater
 from shared.domain.files import MAX_NAME, File, Purpose, new_file_id
 from shared.domain.requests.request_faults import invalid
@@ -87,6 +88,7 @@ class FileUpload(BaseModel):
 @files.operation(
     "POST",
     "/v1/files",
+    changes=Action.FILE_CREATE,
     body=FileUpload,
     body_media="multipart/form-data",
     body_examples=examples.UPLOADS,
@@ -140,6 +142,7 @@ def _stored(here: RequestContext) -> File:
     except BaseException:
         content.discard()
         raise
+    here.changes(file.id, note=file.filename)
     try:
         services.files.create(file, room(here))
     except TryLater:
@@ -238,6 +241,7 @@ def get_file(here: RequestContext, file_id: str) -> Reply:
 @files.operation(
     "DELETE",
     "/v1/files/{file_id}",
+    changes=Action.FILE_DELETE,
     parameters=(FILE_ID,),
     answers={200: Answer("It is gone.", DeletedFile, examples.DELETED_FILE)},
     problems=("file_not_found", "file_in_use", "file_storage_unavailable"),

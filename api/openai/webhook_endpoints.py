@@ -22,6 +22,7 @@ from api.openai.webhook_schemas import (
     EventTypes,
     WebhookEndpoint,
 )
+from shared.domain.audit import Action
 from shared.domain.deliveries import Delivery
 from shared.domain.errors import InvalidRequest, JobsError
 from shared.domain.requests.request_faults import invalid
@@ -104,6 +105,7 @@ class Trial(Wire):
 @webhook_endpoints.operation(
     "POST",
     "/v1/webhook_endpoints",
+    changes=Action.ENDPOINT_CREATE,
     body=NewEndpoint,
     body_examples=examples.NEW,
     answers={200: Answer("With its secret.", EndpointWithSecret, examples.WITH_SECRET)},
@@ -120,6 +122,7 @@ def create_webhook_endpoint(here: RequestContext) -> Reply:
         here.caller.tenant, _target(here, asked.url), asked.name, asked.event_types
     )
     endpoint_id, endpoint, secret = made
+    here.changes(endpoint_id, note=endpoint.receiver)
     return document({**_told(here, endpoint_id, endpoint), "signing_secret": secret})
 
 
@@ -187,6 +190,7 @@ def get_webhook_endpoint(here: RequestContext, endpoint_id: str) -> Reply:
 @webhook_endpoints.operation(
     "POST",
     "/v1/webhook_endpoints/{endpoint_id}",
+    changes=Action.ENDPOINT_UPDATE,
     parameters=(ENDPOINT,),
     body=ChangedEndpoint,
     body_examples=examples.CHANGED,
@@ -214,6 +218,7 @@ def update_webhook_endpoint(here: RequestContext, endpoint_id: str) -> Reply:
 @webhook_endpoints.operation(
     "DELETE",
     "/v1/webhook_endpoints/{endpoint_id}",
+    changes=Action.ENDPOINT_DELETE,
     parameters=(ENDPOINT,),
     answers={200: Answer("It is gone.", DeletedEndpoint, examples.DELETED)},
     problems=("webhook_endpoint_not_found",),
@@ -230,6 +235,7 @@ def delete_webhook_endpoint(here: RequestContext, endpoint_id: str) -> Reply:
 @webhook_endpoints.operation(
     "POST",
     "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+    changes=Action.ENDPOINT_ROTATE,
     parameters=(ENDPOINT,),
     body=Rotation,
     body_examples=examples.ROTATED,
@@ -250,6 +256,7 @@ def rotate_webhook_secret(here: RequestContext, endpoint_id: str) -> Reply:
 @webhook_endpoints.operation(
     "POST",
     "/v1/webhook_endpoints/{endpoint_id}/test",
+    changes=Action.ENDPOINT_TEST,
     parameters=(ENDPOINT,),
     body=Trial,
     body_examples=examples.TRIAL,

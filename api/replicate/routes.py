@@ -33,6 +33,7 @@ from api.replicate.stream import EVENT_ID, Place, ReplicateForm
 from api.routes.streams import followed
 from api.state.limit_plan import Counted
 from shared.domain import predictions
+from shared.domain.audit import Action
 from shared.domain.errors import InvalidRequest
 from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.records import Record
@@ -235,6 +236,7 @@ def get_prediction(here: RequestContext, job_id: str) -> Reply:
 @replicate.operation(
     "POST",
     "/v1/predictions/{job_id}/cancel",
+    changes=Action.JOB_CANCEL,
     parameters=(JOB_ID,),
     answers={
         200: Answer(

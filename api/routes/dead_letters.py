@@ -9,6 +9,7 @@ from api.http.request_context import RequestContext
 from api.intake.submission import tenant_bytes, tenant_max
 from api.openapi import examples
 from api.state.limit_plan import Counted
+from shared.domain.audit import Action
 from shared.domain.creation import Created, Mismatched, Refused, Replayed, Stored
 from shared.domain.schemas import Job, JobList
 
@@ -39,6 +40,7 @@ def list_dead_letters(here: RequestContext) -> Reply:
 @dead_letters.operation(
     "POST",
     "/v1/jobs/{job_id}/retry",
+    changes=Action.JOB_RETRY,
     counted=Counted.SUBMIT,
     parameters=(JOB_ID,),
     answers={
@@ -66,6 +68,7 @@ def retry_job(here: RequestContext, job_id: str) -> Reply:
     again.
     """
     outcome = retry(here, job_id)
+    here.changes(outcome.id)
     urls, replayed = links(here), isinstance(outcome, Replayed)
     return answer(
         job_json(here.services.store.get(outcome.id), urls),

@@ -7,6 +7,7 @@ from api.http.parameters import JOB_ID, LIMIT, PAGE
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from api.openapi import examples
+from shared.domain.audit import Action
 from shared.domain.deliveries import Delivery, DeliveryList
 
 deliveries = Operations("deliveries", __name__, tag="webhooks")
@@ -30,6 +31,7 @@ def list_deliveries(here: RequestContext, job_id: str) -> Reply:
 @deliveries.operation(
     "POST",
     "/v1/jobs/{job_id}/deliveries/replay",
+    changes=Action.DELIVERY_REPLAY,
     parameters=(JOB_ID,),
     answers={202: Answer("They are due now.", DeliveryList, examples.REPLAYED)},
     problems=("job_not_found",),

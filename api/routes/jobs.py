@@ -23,6 +23,7 @@ from api.intake.submission import Submission, read_submission
 from api.intake.waiting import wait_for_end
 from api.openapi import examples
 from api.state.limit_plan import Counted
+from shared.domain.audit import Action
 from shared.domain.errors import InvalidRequest
 from shared.domain.schemas import Job, JobList, JobRequest
 from shared.domain.states import JobState
@@ -154,6 +155,7 @@ def list_jobs(here: RequestContext) -> Reply:
 @jobs.operation(
     "POST",
     "/v1/jobs/{job_id}/cancel",
+    changes=Action.JOB_CANCEL,
     parameters=(JOB_ID,),
     answers={
         202: Answer("Its worker has been asked to stop.", Job, examples.CANCELING),
@@ -175,6 +177,7 @@ def cancel_job(here: RequestContext, job_id: str) -> Reply:
 @jobs.operation(
     "DELETE",
     "/v1/jobs/{job_id}",
+    changes=Action.JOB_DELETE,
     parameters=(JOB_ID,),
     answers={204: Answer("The job, its output and its events are gone.")},
     problems=("job_not_found", "job_not_terminal"),

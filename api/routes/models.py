@@ -15,6 +15,7 @@ from api.replicate import examples as of_replicate
 from api.replicate.models import model as replicate_model
 from api.replicate.schemas import ReplicateModel
 from api.services import Services
+from shared.domain.audit import Action
 from shared.domain.breaker import BreakerState, BreakerStatus
 from shared.domain.models.catalog import Batch, Catalog, Limits, ModelSpec
 from shared.domain.records import ModelStatus
@@ -173,6 +174,7 @@ def get_model(here: RequestContext, model: str) -> Reply:
 @models.operation(
     "POST",
     "/v1/models/{model}/breaker/reset",
+    changes=Action.BREAKER_RESET,
     scope=Scope.ADMIN,
     parameters=(MODEL,),
     answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},

@@ -8,6 +8,7 @@ from api.console.visit import ROOT, Visit
 from api.http.limits import charges_of
 from api.routes.dead_letters import retry
 from api.state.limit_plan import Counted
+from shared.domain.audit import Action
 from shared.domain.errors import InvalidRequest, JobNotFound, JobsError
 
 PAGE = 50
@@ -22,7 +23,7 @@ def dead_letters(visit: Visit) -> Response:
     return _page(visit)
 
 
-@console.page("POST", "/dead-letters/retry", submits=RETRY)
+@console.page("POST", "/dead-letters/retry", submits=RETRY, changes=Action.JOB_RETRY)
 def retry_many(visit: Visit) -> Response:
     """Try the jobs again that were ticked: each counts as a call that tries one again."""
     ids = _ticked(visit, "Tick the jobs that are to be tried again.")
@@ -36,12 +37,13 @@ def retry_many(visit: Visit) -> Response:
             refused.append(error)
             if error.retryable:
                 break
+    visit.here.changes(note=f"{tried} of {len(ids)}")
     if not visit.asks_part:
         return visit.moved(f"{ROOT}/dead-letters")
     return _page(visit, tried=tried, refused=refused)
 
 
-@console.page("POST", "/dead-letters/deliver")
+@console.page("POST", "/dead-letters/deliver", changes=Action.DELIVERY_REPLAY)
 def deliver_many(visit: Visit) -> Response:
     """Deliver the webhooks again of the jobs that were ticked."""
     ids = _ticked(visit, "Tick the webhooks that are to be delivered again.")
@@ -52,6 +54,7 @@ def deliver_many(visit: Visit) -> Response:
             done += 1
         except JobNotFound as error:
             refused.append(error)
+    visit.here.changes(note=f"{done} of {len(ids)}")
     if not visit.asks_part:
         return visit.moved(f"{ROOT}/dead-letters")
     return _page(visit, delivered=done, refused=refused)
@@ -62,6 +65,7 @@ def _ticked(visit: Visit, otherwise: str) -> list[str]:
     ids = [name.removeprefix(FIELD) for name in visit.form if name.startswith(FIELD)]
     if not ids:
         raise InvalidRequest(otherwise)
+    visit.here.changes(*ids)
     return ids
 
 

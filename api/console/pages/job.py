@@ -23,6 +23,7 @@ from api.intake.submission import submission_of
 from api.routes.dead_letters import retry
 from api.routes.streams import cursor_asked_for, resumed
 from api.services import Services
+from shared.domain.audit import Action
 from shared.domain.errors import InputGone
 from shared.domain.events import START, Event
 from shared.domain.records import Record
@@ -51,24 +52,33 @@ def job_events_of_session(visit: Visit, job_id: str) -> Response:
     return resumed(visit.here, record, cursor)
 
 
-@console.page("POST", "/jobs/<job_id>/cancel")
+@console.page("POST", "/jobs/<job_id>/cancel", changes=Action.JOB_CANCEL)
 def cancel(visit: Visit, job_id: str) -> Response:
     """Cancel a job."""
     visit.services.store.cancel(job_id, visit.caller.tenant)
     return _changed(visit, job_id)
 
 
-@console.page("POST", "/jobs/<job_id>/retry", submits="POST /v1/jobs/{job_id}/retry")
+@console.page(
+    "POST",
+    "/jobs/<job_id>/retry",
+    submits="POST /v1/jobs/{job_id}/retry",
+    changes=Action.JOB_RETRY,
+)
 def retry_job(visit: Visit, job_id: str) -> Response:
     """Try a failed job again and show the new one."""
     assert visit.charges is not None
     visit.charges = charges = visit.charges.commit()
     if charges.refused is not None:
         raise charges.refusal()
-    return visit.moved(f"{ROOT}/jobs/{retry(visit.here, job_id).id}")
+    again = retry(visit.here, job_id)
+    visit.here.changes(again.id)
+    return visit.moved(f"{ROOT}/jobs/{again.id}")
 
 
-@console.page("POST", "/jobs/<job_id>/replay", submits="POST /v1/jobs")
+@console.page(
+    "POST", "/jobs/<job_id>/replay", submits="POST /v1/jobs", changes=Action.JOB_REPLAY
+)
 def replay_job(visit: Visit, job_id: str) -> Response:
     """Ask the same once more and show the new job."""
     assert visit.charges is not None
@@ -86,7 +96,7 @@ def replay_job(visit: Visit, job_id: str) -> Response:
     return visit.moved(f"{ROOT}/jobs/{accepted.record.id}")
 
 
-@console.page("POST", "/jobs/<job_id>/deliveries/replay")
+@console.page("POST", "/jobs/<job_id>/deliveries/replay", changes=Action.DELIVERY_REPLAY)
 def replay_deliveries(visit: Visit, job_id: str) -> Response:
     """Deliver a job's webhooks again."""
     visit.services.outbox.replay(job_id, visit.caller.tenant)

@@ -6,6 +6,7 @@ from flask import Response
 
 from api.console.blueprint import console
 from api.console.visit import ROOT, Visit
+from shared.domain.audit import Action
 from shared.domain.errors import ConfigError, InvalidRequest
 from shared.store.api_keys import ApiKey, Grant, Scope
 
@@ -20,17 +21,22 @@ def api_keys(visit: Visit) -> Response:
     return _page(visit)
 
 
-@console.page("POST", "/keys", scope=Scope.ADMIN, operates=True)
+@console.page("POST", "/keys", scope=Scope.ADMIN, operates=True, changes=Action.KEY_CREATE)
 def create_key(visit: Visit) -> Response:
     """Make a key and show its token, in this one answer."""
     try:
-        key, token = visit.services.keys.stored.create(grant_of(visit.form))
+        grant = grant_of(visit.form)
+        visit.here.changes(note=f"{grant.tenant}: {' '.join(sorted(grant.scopes))}")
+        key, token = visit.services.keys.stored.create(grant)
     except ConfigError as error:
         raise InvalidRequest(f"{error.detail}.") from None
+    visit.here.changes(key.id)
     return _page(visit, key, token)
 
 
-@console.page("POST", "/keys/<key_id>/revoke", scope=Scope.ADMIN, operates=True)
+@console.page(
+    "POST", "/keys/<key_id>/revoke", scope=Scope.ADMIN, operates=True, changes=Action.KEY_REVOKE
+)
 def revoke_key(visit: Visit, key_id: str) -> Response:
     """End a key now."""
     try:

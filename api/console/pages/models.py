@@ -9,6 +9,7 @@ from api.console.blueprint import console
 from api.console.shown import compact
 from api.console.visit import ROOT, Visit
 from api.routes.models import close_breaker, describe
+from shared.domain.audit import Action
 from shared.store.api_keys import Scope
 from shared.store.backlog import read_backlogs
 
@@ -38,7 +39,13 @@ def model(visit: Visit, model: str) -> Response:
     return _model(visit, model)
 
 
-@console.page("POST", "/models/<model>/breaker/reset", scope=Scope.ADMIN, operates=True)
+@console.page(
+    "POST",
+    "/models/<model>/breaker/reset",
+    scope=Scope.ADMIN,
+    operates=True,
+    changes=Action.BREAKER_RESET,
+)
 def reset_breaker(visit: Visit, model: str) -> Response:
     """Close a model's circuit breaker, and those of its workers."""
     close_breaker(visit.services, model)

@@ -27,6 +27,7 @@ from api.openai.responses.schemas import DeletedResponse, InputItems, ModelRespo
 from api.openai.responses.stream import ResponseStream
 from api.routes.streams import resumed
 from api.state.limit_plan import Counted
+from shared.domain.audit import Action
 from shared.domain.errors import InvalidRequest
 
 PAGE, MAX_PAGE = 20, 100
@@ -162,6 +163,7 @@ def get_response(here: RequestContext, response_id: str) -> Answered:
 @responses.operation(
     "POST",
     "/v1/responses/{response_id}/cancel",
+    changes=Action.JOB_CANCEL,
     parameters=(RESPONSE,),
     answers=FOUND,
     problems=("response_not_found", "invalid_request"),
@@ -185,6 +187,7 @@ def cancel_response(here: RequestContext, response_id: str) -> Reply:
 @responses.operation(
     "DELETE",
     "/v1/responses/{response_id}",
+    changes=Action.JOB_DELETE,
     parameters=(RESPONSE,),
     answers={200: Answer("It is gone, with its job.", DeletedResponse, examples.DELETED)},
     problems=("response_not_found", "job_not_terminal"),

@@ -8,13 +8,14 @@ import pytest
 
 import api.console
 from api.console.words import Words, texts
+from shared.domain.audit import Action, Via
 from shared.domain.schemas import Usage
 from shared.domain.states import CLASSES, JobState
 
 FOLDER = Path(api.console.__path__[0])
 SAID = re.compile(r"""\bt\(\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')""")
 TOLD = re.compile(r'(?:Step\(|_rejected\(visit, )"([^"]+)"')
-CODED = {"state:", "usage:", "ority:"}
+CODED = {"state:", "usage:", "ority:", "tcome:", "ction:", "via:"}
 """Ends of texts to which a word of the API is added."""
 STATES = {state.value.capitalize() for state in JobState} - {"Running"}
 
@@ -41,6 +42,7 @@ def test_words_of_the_api_are_told_in_every_language() -> None:
     codes = {f"state:{state}" for state in JobState}
     codes |= {f"priority:{name}" for name in CLASSES}
     codes |= {f"usage:{name}" for name in Usage.model_fields}
+    codes |= {f"action:{action}" for action in Action} | {f"via:{way}" for way in Via}
 
     assert codes <= set(texts("en"))
 

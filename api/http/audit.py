@@ -1,0 +1,72 @@
+"""Changes by administrators, written down as they are made: the seam of all routes that change something."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+from api.http.caller import Client
+from api.http.limits import address_of
+from api.http.reply import Answered
+from api.http.request_context import RequestContext
+from shared.domain.audit import Action, Change, Via, new_change_id, plain
+from shared.store.api_keys import Scope
+
+View = Callable[..., Answered]
+_T = TypeVar("_T", bound=Answered)
+
+
+def audited(action: Action, view: View) -> View:
+    """The view of a known caller, recorded when that is an administrator.
+
+    The targets of the change are the parts of its path, and what the view adds (`here.changes`).
+    """
+
+    @functools.wraps(view)
+    def recorded(here: RequestContext, **path: str) -> Answered:
+        with recording(here, action, path, Via.API):
+            return judged(here, view(here, **path))
+
+    return recorded
+
+
+@contextmanager
+def recording(
+    here: RequestContext,
+    action: Action,
+    path: Mapping[str, str],
+    via: Via,
+    session: str = "",
+) -> Iterator[None]:
+    """While the caller, if that is an administrator, makes a change. Raises `StoreUnavailable` before it is
+    made where it cannot be written down.
+    """
+    if not here.caller.may(Scope.ADMIN):
+        yield
+        return
+    change = _change(here, here.caller, action, via, session)
+    change.of(*path.values())
+    with here.services.audit.record(change):
+        here.change = change
+        yield
+
+
+def judged(here: RequestContext, answer: _T) -> _T:
+    """The answer of a change; of one that refuses, without an error raised, its status is the outcome."""
+    if answer.status_code >= 400 and here.change is not None:
+        here.change.outcome = f"http_{answer.status_code}"
+    return answer
+
+
+def _change(here: RequestContext, caller: Client, action: Action, via: Via, session: str) -> Change:
+    return Change(
+        id=new_change_id(),
+        tenant=caller.tenant,
+        via=via,
+        action=action,
+        address=address_of(here),
+        key_id=caller.key_id,
+        session=session,
+        agent=plain(here.environ.get("HTTP_USER_AGENT", "")),
+        request_id=here.request_id,
+    )
