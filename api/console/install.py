@@ -4,9 +4,11 @@ from api.console.blueprint import console
 from api.console.guard import NAME
 from api.console.pages import (
     audit,
+    batches,
     calls,
     dead_letters,
     docs,
+    files,
     job,
     jobs,
     keys,
@@ -17,7 +19,7 @@ from api.console.pages import (
 )
 
 PAGES = (
-    *(sign_in, overview, jobs, job, models, playground, dead_letters),
+    *(sign_in, overview, jobs, job, models, playground, batches, files, dead_letters),
     *(keys, audit),
     *(docs, calls),
 )

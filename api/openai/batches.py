@@ -1,6 +1,7 @@
 """OpenAI's batches: a file of requests, worked on when there is room (`api.batches` does)."""
 
 import time
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -71,9 +72,16 @@ def create_batch(here: RequestContext) -> Reply:
 
     Its input is looked at after this answers: see `errors` of a batch that has `failed`.
     """
-    services, caller = here.services, here.caller
     given = requests.json_object(here)
-    asked = parsed(BatchRequest, given)
+    return document(_told(begin(here, parsed(BatchRequest, given), given)))
+
+
+def begin(here: RequestContext, asked: BatchRequest, given: Mapping[str, Any]) -> Batch:
+    """The batch that is asked for; `given` is what says whether two requests are the same.
+
+    Raises `JobsError`.
+    """
+    services, caller = here.services, here.caller
     file = services.files.get(asked.input_file_id, caller.tenant)
     if file.purpose != "batch":
         raise _fault("input_file_id", f"the file has the purpose {file.purpose!r}, not 'batch'")
@@ -104,7 +112,7 @@ def create_batch(here: RequestContext) -> Reply:
         asked=digest,
         retry=retries.is_retry(here.environ),
     )
-    return document(_told(services.batches.get(batch_id, caller.tenant)))
+    return services.batches.get(batch_id, caller.tenant)
 
 
 @batches.operation(

@@ -103,12 +103,17 @@ def upload_file(here: RequestContext) -> Reply:
 
     It is stored as it comes, and is there once this answers. Its content is not looked at.
     """
+    return document(_told(take_in(here)))
+
+
+def take_in(here: RequestContext) -> File:
+    """Store the file of a form. Raises `JobsError`."""
     services, settings = here.services, here.services.settings
     claimed = here.environ.get("CONTENT_LENGTH") or ""
     size = int(claimed) if claimed.isdigit() and len(claimed) < 20 else 0
     services.files.require_room(here.caller.tenant, min(size, settings.file_max_bytes), room(here))
     with services.uploads.place():
-        return document(_told(_stored(here)))
+        return _stored(here)
 
 
 def _stored(here: RequestContext) -> File:
@@ -248,11 +253,16 @@ def get_file(here: RequestContext, file_id: str) -> Reply:
 )
 def delete_file(here: RequestContext, file_id: str) -> Reply:
     """Delete a file"""
+    remove(here, file_id)
+    return document({"id": file_id, "object": "file", "deleted": True})
+
+
+def remove(here: RequestContext, file_id: str) -> None:
+    """Delete a file of the caller's tenant. Raises `JobsError`."""
     services = here.services
     file = services.files.get(file_id, here.caller.tenant)
     services.files.delete(file)
     services.storage.delete(file.place)
-    return document({"id": file.id, "object": "file", "deleted": True})
 
 
 @files.operation(
@@ -271,6 +281,11 @@ def delete_file(here: RequestContext, file_id: str) -> Reply:
 )
 def get_file_content(here: RequestContext, file_id: str) -> Response:
     """Get the content of a file"""
+    return download(here, file_id)
+
+
+def download(here: RequestContext, file_id: str) -> Response:
+    """The bytes of a file of the caller's tenant, as a file to be kept. Raises `JobsError`."""
     file = here.services.files.get(file_id, here.caller.tenant)
     content = chunks(here.services.storage, file.place, 0, file.bytes)
     # Before the head of the answer: a storage that fails then still has a status.

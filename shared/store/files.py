@@ -5,8 +5,7 @@ lies there and is known to nobody is removed by a sweep.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from shared.domain.errors import InvalidRequest, JobsError, TryLater
 from shared.domain.files import FILE_ID, File
@@ -33,9 +32,8 @@ class FileInUse(JobsError):
     code = "file_in_use"
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What files may take: bytes and number of a tenant's, bytes of all."""
+class Room(NamedTuple):
+    """What files take, or may take: bytes and number of a tenant's, bytes of all."""
 
     bytes: int
     files: int
@@ -50,20 +48,20 @@ class Files:
 
     def require_room(self, tenant: str, size: int, room: Room) -> None:
         """Raises `TryLater` where a file of so many bytes has no room now, before it is sent."""
-        with reachable():
-            held = cast(
-                Any,
-                self._store.redis.hmget(
-                    self._store.keys("filesizes"), ["total", f"bytes {tenant}", f"files {tenant}"]
-                ),
-            )
-        total, own, count = (int(value or 0) for value in held)
+        own, count, total = self.held(tenant)
         if own + size > room.bytes:
             raise _no_room(b"bytes", own, room)
         if count >= room.files:
             raise _no_room(b"files", count, room)
         if total + size > room.total:
             raise _no_room(b"total", total, room)
+
+    def held(self, tenant: str) -> Room:
+        """What the files of a tenant take now, and those of all."""
+        names = [f"bytes {tenant}", f"files {tenant}", "total"]
+        with reachable():
+            held = cast(Any, self._store.redis.hmget(self._store.keys("filesizes"), names))
+        return Room(*(int(value or 0) for value in held))
 
     def create(self, file: File, room: Room) -> None:
         """Write a file down; twice is once. Raises `TryLater` where it has no room."""

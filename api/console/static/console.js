@@ -180,10 +180,29 @@ document.addEventListener("change", (event) => {
     const at = field.value ? new Date(field.value).getTime() : "";
     document.getElementById(field.dataset.moment).value = at;
   }
+  if (field.dataset.most) {
+    const large = field.files[0]?.size > Number(field.dataset.most);
+    field.setCustomValidity(large ? field.dataset.tooLarge : "");
+    field.reportValidity();
+  }
   if (field.matches("[data-apply]")) field.form.requestSubmit();
   if (field.matches("[data-all]")) {
     for (const box of field.form.querySelectorAll("input[type=checkbox]")) box.checked = field.checked;
   }
+});
+
+// Uploads: how far one is; its form is empty again once it is done, and stays as it was where it failed.
+document.addEventListener("htmx:xhr:progress", (event) => {
+  const bar = event.target.matches("[data-upload]") && event.target.querySelector("progress");
+  if (!bar || !event.detail.lengthComputable) return;
+  bar.hidden = false;
+  bar.value = event.detail.loaded / event.detail.total;
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  const form = event.target;
+  if (!form.matches("[data-upload]")) return;
+  form.querySelector("progress").hidden = true;
+  if (event.detail.successful) form.reset();
 });
 
 // Keys, as many consoles have them: g and a letter goes to a page, / to the search, ? lists them.

@@ -30,7 +30,7 @@ def paths(app: Flask, method: str) -> list[str]:
         for rule in app.url_map.iter_rules()
         if rule.endpoint.startswith(f"{NAME}.") and method in (rule.methods or ())
     ]
-    plain = [re.sub(r"<(model|key_id)>", "echo", path) for path in found]
+    plain = [re.sub(r"<(model|key_id|batch_id|file_id)>", "echo", path) for path in found]
     return [path for path in plain if "<" not in path]
 
 
