@@ -24,7 +24,9 @@
 | `dead:TENANT` | zset | jobs that failed for no fault of their input, by time (ms) | horizon |
 | `idem:TENANT:DIGEST` | string | job id and body digest of an Idempotency-Key | a day |
 | `readers:ID` | hash | who reads, or has read, a job that lives only while somebody does | as the record |
-| `usage:DAY` | hash | figure, model, tenant -> sum over the jobs that ended that day (UTC) | 93 days |
+| `used:DAY:TENANT` | hash | figure, model -> sum over the tenant's jobs that ended that day (UTC) | 93 days |
+| `usedby:DAY` | set | tenants whose jobs ended that day | 93 days |
+| `usage:DAY` | hash | figure, model, tenant -> sum, as the version before counted | 93 days |
 | `api-key:ID` | hash | an API key: its HMAC, tenant, scopes, limits | see shared/store/api_keys.py |
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
@@ -102,6 +104,8 @@ TEMPLATES = {
     "dead": ("dead", "tenant"),
     "idem": ("idem", "tenant", "digest"),
     "readers": ("readers", "id"),
+    "used": ("used", "day", "tenant"),
+    "usedby": ("usedby", "day"),
     "usage": ("usage", "day"),
     "api-key": ("api-key", "id"),
     "api-key-used": ("api-key-used", "id"),

@@ -174,10 +174,10 @@ def test_it_counts_as_a_job_without_device_time(store: JobStore) -> None:
     run(store)
     ask(store)
     redis: Any = store.redis
-    [day] = redis.scan_iter(store.keys("usage", "*"))
+    [day] = redis.scan_iter(store.keys("used", "*", "t"))
     used = {name.decode(): int(count) for name, count in redis.hgetall(day).items()}
-    assert used["succeeded m t"] == 2 and used["prompt_tokens m t"] == 6
-    assert used["device_us m t"] == 250_000
+    assert used["succeeded m"] == 2 and used["prompt_tokens m"] == 6
+    assert used["device_us m"] == 250_000
 
 
 def test_its_webhook_is_posted(store: JobStore) -> None:

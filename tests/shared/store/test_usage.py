@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.domain.records import Claim, Finish, NewJob, Requeue, new_job_id
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
-from shared.store.usage import DailyUsage, read_usage
+from shared.store.usage import EPOCH, DailyUsage, read_usage
 from tests.conftest import examples
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -109,6 +109,45 @@ def test_one_tenant_can_be_asked_for(store: JobStore) -> None:
         store.write([finish(claim(store))])
     assert [row.tenant for row in read_usage(store, 1)] == ["a", "b"]
     assert [row.tenant for row in read_usage(store, 1, "b")] == ["b"]
+
+
+def test_what_the_version_before_counted_is_part_of_it(store: JobStore) -> None:
+    for tenant in ("a", "b"):
+        submit(store, tenant)
+        store.write([finish(claim(store), prompt_tokens=5)])
+    today = (datetime.now(UTC).date() - EPOCH).days
+    for day, mine in ((today, 7), (today - 1, 1)):
+        key = store.keys("usage", str(day))
+        fields = {"succeeded m a": mine, "prompt_tokens m a": 10 * mine, "failed m c": 2}
+        store.redis.hset(key, mapping=fields)
+        store.redis.expire(key, 1000)
+
+    rows = [(row.tenant, row.jobs, row.prompt_tokens) for row in read_usage(store, 2)]
+    assert rows == [
+        ("a", {"succeeded": 1}, 10),
+        ("c", {"failed": 2}, 0),
+        ("a", {"succeeded": 8}, 75),
+        ("b", {"succeeded": 1}, 5),
+        ("c", {"failed": 2}, 0),
+    ]
+    mine = [(row.jobs, row.prompt_tokens) for row in read_usage(store, 2, "a")]
+    assert mine == [({"succeeded": 1}, 10), ({"succeeded": 8}, 75)]
+
+
+def test_a_tenant_is_asked_for_without_a_look_at_the_others(store: JobStore) -> None:
+    for n in range(50):
+        submit(store, f"t{n}")
+        store.write([finish(claim(store))])
+    redis: Any = store.redis
+    redis.config_resetstat()
+
+    (row,) = read_usage(store, 30, "t7")
+
+    calls = {name.decode() if isinstance(name, bytes) else name: stat["calls"]
+             for name, stat in redis.info("commandstats").items()}  # fmt: skip
+    assert row.jobs == {"succeeded": 1}
+    assert (calls["cmdstat_hgetall"], calls["cmdstat_exists"]) == (30, 30)
+    assert "cmdstat_hscan" not in calls and "cmdstat_smembers" not in calls
 
 
 ENDS = st.sampled_from(["succeeded", "failed", "canceled early", "expired", "back, then done"])

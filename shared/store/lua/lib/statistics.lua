@@ -6,7 +6,11 @@ local DAY_MS = 86400000
 -- What an ended job adds to its tenant's day (shared/store/usage.py reads it): itself by its state, its tokens,
 -- its time. A usage that cannot be read counts as none. Returns what the job used.
 local function account(job, now, usage)
-  local sums = tally(key.usage(int(math.floor(now / DAY_MS))), USAGE_SECONDS, ' ' .. job.model .. ' ' .. job.tenant)
+  local day = int(math.floor(now / DAY_MS))
+  local sums = tally(key.used(day, job.tenant), USAGE_SECONDS, ' ' .. job.model)
+  if redis.call('SADD', key.usedby(day), job.tenant) == 1 then
+    redis.call('EXPIRE', key.usedby(day), int(USAGE_SECONDS))
+  end
   add(sums, job.state, 1)
   local readable, used = pcall(cjson.decode, usage)
   if not readable or type(used) ~= 'table' then used = {} end
