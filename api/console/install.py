@@ -15,12 +15,14 @@ from api.console.pages import (
     models,
     overview,
     playground,
+    sessions,
     sign_in,
+    usage,
 )
 
 PAGES = (
     *(sign_in, overview, jobs, job, models, playground, batches, files, dead_letters),
-    *(keys, audit),
+    *(usage, keys, sessions, audit),
     *(docs, calls),
 )
 """Modules that register pages, once they are imported."""

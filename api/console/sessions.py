@@ -12,8 +12,10 @@ import hmac
 import re
 import secrets
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
+import msgspec
 from redis import Redis
 
 from shared.redis.connection import reachable
@@ -28,6 +30,12 @@ IDLE = 2 * 3600
 OPERATOR = "default"
 """What stands for the server's own token in place of a key's id."""
 ID_LENGTH = 12
+MOST_OF_KEY = 64
+"""Sessions that a key may have at once; the one that began first ends for another."""
+MOST_CHARACTERS = 200
+
+NAME = b"name v2"
+"""Sessions of the version before, whose name was another, are in no list and could not be ended from one."""
 
 _COOKIE = re.compile(rf"({OPERATOR}|[0-9a-f]{{16}})\.([0-9]{{1,12}})\.[A-Za-z0-9_-]{{43}}")
 
@@ -45,6 +53,23 @@ class Session(NamedTuple):
     csrf: str
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """A session as those see it who may end it: where it began, and when it ends if nobody uses it (s)."""
+
+    name: str
+    began: int
+    address: str
+    agent: str
+    ends: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.name[:ID_LENGTH]
+
+
+_decode = msgspec.json.Decoder(Listed).decode
+
+
 class Sessions:
     """Begins, finds and ends sessions. All methods raise `StoreUnavailable`.
 
@@ -57,12 +82,20 @@ class Sessions:
         self._token = token
         self._secret = hmac.digest(token.encode(), b"truthgpt console session v1", hashlib.sha256)
 
-    def begin(self, key_id: str) -> Session:
-        """A session for who has just proved to hold this key."""
+    def begin(self, key_id: str, address: str = "", agent: str = "") -> Session:
+        """A session for who has just proved to hold this key, from this address with this browser."""
         began = int(time.time())
         cookie = f"{key_id}.{began}.{secrets.token_urlsafe(32)}"
+        digest = self._digest(NAME, cookie)
+        told = Listed(digest, began, address[:MOST_CHARACTERS], agent[:MOST_CHARACTERS])
+        self._drop(key_id, self.of_key(key_id)[MOST_OF_KEY - 1 :])
+        index = self._keys("console-sessions", key_id)
         with reachable():
-            self._redis.set(self._name(cookie), 1, ex=IDLE)
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.set(self._keys("console-session", digest), 1, ex=IDLE)
+            pipe.hset(index, digest, msgspec.json.encode(told))
+            pipe.expire(index, LIFETIME)
+            pipe.execute()
         return self._session(cookie, key_id, began)
 
     def find(self, cookie: str) -> Session | None:
@@ -79,8 +112,43 @@ class Sessions:
 
     def end(self, cookie: str) -> None:
         """End a session now. May be repeated."""
+        match = _COOKIE.fullmatch(cookie)
+        if match is not None:
+            self._drop(match[1], [Listed(self._digest(NAME, cookie), int(match[2]), "", "")])
+
+    def of_key(self, key_id: str) -> list[Listed]:
+        """The sessions that a key has now, the newest first."""
+        index = self._keys("console-sessions", key_id)
         with reachable():
-            self._redis.delete(self._name(cookie))
+            rows = cast(dict[bytes, bytes], self._redis.hgetall(index))
+            found = [_decode(row) for row in rows.values()]
+            pipe = self._redis.pipeline(transaction=False)
+            for one in found:
+                pipe.ttl(self._keys("console-session", one.name))
+            left = pipe.execute() if found else []
+        self._drop(key_id, [one for one, ttl in zip(found, left, strict=True) if ttl < 0])
+        now = int(time.time())
+        live = [
+            msgspec.structs.replace(one, ends=now + ttl)
+            for one, ttl in zip(found, left, strict=True)
+            if ttl >= 0
+        ]
+        return sorted(live, key=lambda one: (-one.began, one.name))
+
+    def end_all(self, key_id: str) -> int:
+        """End all sessions of a key now. Returns how many there were."""
+        live = self.of_key(key_id)
+        self._drop(key_id, live)
+        return len(live)
+
+    def _drop(self, key_id: str, gone: Sequence[Listed]) -> None:
+        if not gone:
+            return
+        with reachable():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.delete(*(self._keys("console-session", one.name) for one in gone))
+            pipe.hdel(self._keys("console-sessions", key_id), *(one.name for one in gone))
+            pipe.execute()
 
     def redeem(self, ticket: str) -> bool:
         """Use up a link that signs in once. False: it is not ours, has expired, or was used before."""
@@ -95,11 +163,11 @@ class Sessions:
         return bool(first)
 
     def _session(self, cookie: str, key_id: str, began: int) -> Session:
-        name = self._digest(b"name", cookie)
+        name = self._digest(NAME, cookie)
         return Session(name[:ID_LENGTH], cookie, key_id, began, self._digest(b"csrf", cookie))
 
     def _name(self, cookie: str) -> str:
-        return self._keys("console-session", self._digest(b"name", cookie))
+        return self._keys("console-session", self._digest(NAME, cookie))
 
     def _digest(self, purpose: bytes, cookie: str) -> str:
         made = hmac.digest(self._secret, purpose + b"\0" + cookie.encode(), hashlib.sha256)

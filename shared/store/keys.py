@@ -31,6 +31,7 @@
 | `api-key-used:ID` | string | when the key was last used (s) | 400 days |
 | `api-keys` | zset | ids of API keys, by creation (s) | five years |
 | `console-session:DIGEST` | string | a browser that has signed in at the console | two hours unused |
+| `console-sessions:KEY` | hash | the sessions of a key: where and when each began, JSON | a day |
 | `console-ticket:NONCE` | string | a link that signs in once was used | twenty minutes |
 | `webhook-secrets:TENANT` | hash | ids of a tenant's signing secrets | 400 days after use |
 | `endpoints:TENANT` | hash | its webhook endpoints by id, JSON | 400 days after use |
@@ -111,6 +112,7 @@ TEMPLATES = {
     "api-key-used": ("api-key-used", "id"),
     "api-keys": ("api-keys",),
     "console-session": ("console-session", "digest"),
+    "console-sessions": ("console-sessions", "key"),
     "console-ticket": ("console-ticket", "nonce"),
     "webhook-secrets": ("webhook-secrets", "tenant"),
     "endpoints": ("endpoints", "tenant"),

@@ -250,6 +250,7 @@ def test_every_page_fits_and_breaks_no_rule_of_accessibility(
     stranger = visit(viewport={"width": width, "height": 800}, color_scheme=colours)
     pages = ["", "/jobs", "/jobs?status=expired", f"/jobs/{waits}", f"/jobs/{done}", "/models"]
     pages += ["/models/echo", "/models/played", "/playground", "/dead-letters", "/keys", "/absent"]
+    pages += ["/batches", "/batches/files", "/usage", "/sessions", "/audit"]
     found = {"/sign-in": faults_of(stranger, "/sign-in", axe)}
     stranger.sign_in()
     for path in pages:

@@ -5,14 +5,18 @@ import time
 from flask import Response
 
 from api.console.blueprint import console
+from api.console.pages.usage import account_of
 from api.console.visit import ROOT, Visit
 from shared.domain.audit import Action
-from shared.domain.errors import ConfigError, InvalidRequest
+from shared.domain.errors import ConfigError, InvalidRequest, JobsError
 from shared.store.api_keys import ApiKey, Grant, Scope
 
 MOST_SHOWN = 200
 LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
 DAY = 86400
+OVERLAPS = (0, 3600, DAY, 7 * DAY)
+"""For how many seconds an old key may still work beside the one that replaces it."""
+USAGE_SPAN = 7
 
 
 @console.page("GET", "/keys", scope=Scope.ADMIN, operates=True)
@@ -43,7 +47,35 @@ def revoke_key(visit: Visit, key_id: str) -> Response:
         visit.services.keys.stored.revoke(key_id)
     except ConfigError:
         raise InvalidRequest("There is no key with this id any more.") from None
-    return _page(visit) if visit.asks_part else visit.moved(f"{ROOT}/keys")
+    if not visit.asks_part:
+        return visit.moved(f"{ROOT}/keys")
+    return _one(visit, key_id) if visit.request.headers.get("HX-Target") == "key" else _page(visit)
+
+
+@console.page("GET", "/keys/<key_id>", scope=Scope.ADMIN, operates=True)
+def api_key(visit: Visit, key_id: str) -> Response:
+    """One key: what it may do, what its tenant used lately, where it is signed in."""
+    return _one(visit, key_id)
+
+
+@console.page(
+    "POST",
+    "/keys/<key_id>/rotate",
+    scope=Scope.ADMIN,
+    operates=True,
+    changes=Action.KEY_ROTATE,
+)
+def rotate_key(visit: Visit, key_id: str) -> Response:
+    """Make a key with the same rights, show its token in this one answer, and end the old key."""
+    overlap = visit.form.get("overlap", "0")
+    if overlap not in map(str, OVERLAPS):
+        raise InvalidRequest("Choose for how long the old key still works.")
+    try:
+        key, token = visit.services.keys.stored.rotate(key_id, float(overlap))
+    except ConfigError as error:
+        raise InvalidRequest(f"{error.detail}.") from None
+    visit.here.changes(key.id)
+    return _one(visit, key_id, key, token)
 
 
 def grant_of(form: dict[str, str]) -> Grant:
@@ -78,6 +110,24 @@ def _page(visit: Visit, made: ApiKey | None = None, token: str = "") -> Response
         tenant=tenant,
         scopes=list(Scope),
         usual=(Scope.JOBS_READ, Scope.JOBS_WRITE),
+        made=made,
+        token=token,
+    )
+
+
+def _one(visit: Visit, key_id: str, made: ApiKey | None = None, token: str = "") -> Response:
+    key = visit.services.keys.stored.find(key_id)
+    if key is None:
+        raise JobsError("There is no key with this id any more.", code="not_found")
+    store, tenant, state = visit.services.store, key.grant.tenant, key.state(time.time())
+    return visit.page(
+        "_key.html" if visit.asks_part else "key.html",
+        key=key,
+        state=state,
+        account=account_of(store, tenant, USAGE_SPAN),
+        held=store.held_bytes(tenant),
+        sessions=visit.sessions.of_key(key_id) if state == "active" else [],
+        overlaps=OVERLAPS,
         made=made,
         token=token,
     )

@@ -10,8 +10,9 @@ from api.console.visit import COOKIE, LANGUAGE, ROOT, THEME, THEMES, Visit, inne
 from api.console.words import LANGUAGES
 from api.http.auth import holder
 from api.http.caller import DEFAULT_CLIENT, Access, Client
-from api.http.limits import charges_of, charges_of_stranger
+from api.http.limits import address_of, charges_of, charges_of_stranger
 from api.state.limit_plan import Counted
+from shared.domain.audit import plain
 from shared.domain.errors import JobsError
 
 ENDPOINT = f"POST {SIGN_IN}"
@@ -104,5 +105,6 @@ def _begin(visit: Visit, client: Client) -> Response:
     if (before := visit.request.cookies.get(COOKIE)) is not None:
         visit.sessions.end(before)
     key_id = OPERATOR if client is DEFAULT_CLIENT else client.key_id
-    session = visit.sessions.begin(key_id)
+    agent = plain(visit.request.headers.get("User-Agent", ""))
+    session = visit.sessions.begin(key_id, address_of(visit.here), agent)
     return visit.remember(visit.moved(inner_path(visit.form.get("next", ROOT))), session)

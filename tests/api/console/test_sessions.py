@@ -1,5 +1,7 @@
 """Sessions: what Redis knows of them, what ends them, what cannot be forged."""
 
+import time
+
 import pytest
 
 from api.console.sessions import IDLE, LIFETIME, Sessions
@@ -35,6 +37,27 @@ def test_redis_knows_no_cookie_and_forgets_a_session_that_is_not_used(
     store.redis.expire(name, 5)
     assert sessions.find(made.cookie)
     assert IDLE - 5 <= store.redis.ttl(name) <= IDLE
+
+
+def test_the_sessions_of_a_key_are_listed_until_they_end(
+    sessions: Sessions, store: JobStore
+) -> None:
+    first = sessions.begin(KEY, "192.0.2.1", "Firefox")
+    second = sessions.begin(KEY, "192.0.2.2", "Safari")
+    other = sessions.begin("default")
+    now = int(time.time())
+
+    listed = {one.id: one for one in sessions.of_key(KEY)}
+    assert listed.keys() == {first.id, second.id}
+    assert (listed[first.id].address, listed[second.id].agent) == ("192.0.2.1", "Safari")
+    assert all(now + IDLE - 60 < one.ends <= now + IDLE + 60 for one in listed.values())
+
+    sessions.end(first.cookie)
+    assert [one.id for one in sessions.of_key(KEY)] == [second.id]
+    store.redis.delete(store.keys("console-session", sessions.of_key(KEY)[0].name))
+    assert sessions.of_key(KEY) == []
+    assert store.redis.hlen(store.keys("console-sessions", KEY)) == 0
+    assert sessions.end_all("default") == 1 and sessions.find(other.cookie) is None
 
 
 def test_a_session_ends_after_a_day_however_busy(

@@ -71,6 +71,39 @@ def test_a_key_that_is_gone_cannot_be_revoked(browser: Browser) -> None:
     assert browser.post("/console/keys/0123456789abcdef/revoke", part="x").status_code == 422
 
 
+def test_a_key_is_replaced_and_the_old_one_goes_on_for_a_while(
+    app: Flask, browser: Browser, keys: ApiKeys
+) -> None:
+    token = make(browser, tenant="acme", rpm="7", **{"scope:jobs:read": "on"})
+    old = token.split("_")[1]
+    page = browser.get(f"/console/keys/{old}").text
+    assert "acme" in page and "7 jobs a minute" in page and "No job has ended" in page
+
+    part = browser.post(f"/console/keys/{old}/rotate", part="key", overlap="3600").text
+
+    found = re.search(r'<pre id="new-token">([^<]+)</pre>', part)
+    assert found is not None
+    new = keys.find(found[1].split("_")[1])
+    assert new is not None and (new.grant.tenant, new.grant.rpm) == ("acme", 7)
+    for one in (token, found[1]):
+        listed = app.test_client().get("/v1/jobs", headers={"Authorization": f"Bearer {one}"})
+        assert listed.status_code == 200
+    assert found[1] not in browser.get(f"/console/keys/{new.id}").text
+    assert browser.post(f"/console/keys/{old}/rotate", part="key", overlap="5").status_code == 422
+
+
+def test_what_has_ended_has_no_buttons(browser: Browser) -> None:
+    key_id = make(browser, tenant="acme", **{"scope:jobs:read": "on"}).split("_")[1]
+
+    part = browser.post(f"/console/keys/{key_id}/revoke", part="key").text
+
+    assert 'class="chip revoked"' in part and "<button" not in part
+    assert (
+        browser.post(f"/console/keys/{key_id}/rotate", part="key", overlap="0").status_code == 422
+    )
+    assert browser.get("/console/keys/0123456789abcdef").status_code == 404
+
+
 def test_nobody_but_the_server_s_administrator_sees_keys(
     signed_in_with: Callable[..., Browser],
 ) -> None:
