@@ -91,7 +91,7 @@ class Console(Blueprint):
         needed = None if any_key else scope or usual
         counted = Counted.OTHER if submits is None else Counted.SUBMIT
         endpoint = submits or f"{method} {ROOT}{path}"
-        if method == "POST" and not (changes or submits or anybody or any_key):
+        if method != "GET" and not (changes or submits or anybody or any_key):
             raise TypeError(f"{path} changes something: say what, for the audit log")
         if changes is not None:
             self.changes[f"{ROOT}{path}"] = changes

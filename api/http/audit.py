@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+from api.http.auth import SIGNED_IN
 from api.http.caller import Client
 from api.http.limits import address_of
 from api.http.reply import Answered
@@ -24,7 +25,8 @@ def audited(action: Action, view: View) -> View:
 
     @functools.wraps(view)
     def recorded(here: RequestContext, **path: str) -> Answered:
-        with recording(here, action, path, Via.API):
+        via = Via.CONSOLE if SIGNED_IN in here.environ else Via.API
+        with recording(here, action, path, via):
             return judged(here, view(here, **path))
 
     return recorded

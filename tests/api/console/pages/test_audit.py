@@ -28,6 +28,19 @@ def test_a_change_in_the_console_tells_its_session_and_what_came_of_it(
     assert key["session"] in page and "127.0.0.1" in page
 
 
+def test_a_call_that_the_console_passes_on_is_one_of_the_console(browser: Browser) -> None:
+    browser.client.post(
+        f"/console/api/v1/jobs/{ABSENT}/cancel", headers={"X-CSRF-Token": browser.csrf}
+    )
+
+    (change,) = browser.get("/console/api/v1/admin/audit").json["data"]
+    assert (change["action"], change["via"], change["key_id"]) == (
+        "job.cancel",
+        "console",
+        "default",
+    )
+
+
 def test_it_is_filtered_and_says_where_nothing_fits(browser: Browser) -> None:
     assert "Nothing was changed yet" in browser.get("/console/audit").text
     browser.post(f"/console/jobs/{ABSENT}/cancel")
