@@ -76,9 +76,7 @@ def retry_job(visit: Visit, job_id: str) -> Response:
     return visit.moved(f"{ROOT}/jobs/{again.id}")
 
 
-@console.page(
-    "POST", "/jobs/<job_id>/replay", submits="POST /v1/jobs", changes=Action.JOB_REPLAY
-)
+@console.page("POST", "/jobs/<job_id>/replay", submits="POST /v1/jobs", changes=Action.JOB_REPLAY)
 def replay_job(visit: Visit, job_id: str) -> Response:
     """Ask the same once more and show the new job."""
     assert visit.charges is not None
