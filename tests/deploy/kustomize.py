@@ -68,12 +68,18 @@ def _operate(document: Document, operation: Document) -> None:
     place: Any = document
     for part in path:
         place = place[int(part) if isinstance(place, list) else part]
-    if operation["op"] in ("remove", "replace") and last not in place:
+    key: Any = last
+    there = last in place
+    if isinstance(place, list):
+        key, there = int(last), int(last) < len(place)
+        if operation["op"] == "add":
+            raise ValueError(f"{operation['path']} is in a list, into which nothing is added")
+    if operation["op"] in ("remove", "replace") and not there:
         raise ValueError(f"there is no {operation['path']}")
     if operation["op"] == "remove":
-        del place[last]
+        del place[key]
     elif operation["op"] in ("add", "replace"):
-        place[last] = deepcopy(operation["value"])
+        place[key] = deepcopy(operation["value"])
     else:
         raise ValueError(str(operation))
 

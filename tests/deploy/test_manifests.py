@@ -1,8 +1,10 @@
 """deploy/kubernetes: valid for the clusters it is for, and its objects belong together."""
 
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -165,6 +167,27 @@ def test_what_has_to_be_reached_is(documents: list[Document]) -> None:
     for name, template in workloads(documents).items():
         ports = {row["containerPort"] for row in template["spec"]["containers"][0]["ports"]}
         assert let_in[name] == (set() if name == "flower" else ports), name
+
+
+def test_a_bucket_is_in_the_place_of_the_volume_and_can_be_reached(tmp_path: Path) -> None:
+    folders = {name: os.path.relpath(FOLDER / name, tmp_path) for name in ("base", "components")}
+    overlay = {"resources": [folders["base"]], "components": [folders["components"] + "/bucket"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    documents = render(tmp_path)
+
+    settings = of_kind(documents, "ConfigMap")["truthgpt-settings"]["data"]
+    assert settings["FILE_STORAGE"].startswith("s3://")
+    mounted = {
+        name
+        for name, template in workloads(documents).items()
+        for volume in template["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert mounted == set()
+    bucket = of_kind(documents, "NetworkPolicy")["bucket"]
+    assert selected(bucket["spec"]["podSelector"], documents) == OURS - {"flower"}
+    for version in VERSIONS:
+        assert _fault(bucket, version) == ""
 
 
 def _name(document: Document) -> tuple[str, str]:
