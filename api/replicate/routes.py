@@ -26,6 +26,7 @@ from api.intake.acceptance import Rejected, submit
 from api.intake.submission import Submission, digest_of, submission_of
 from api.openapi.examples import TEXT_MODEL
 from api.replicate import examples, models
+from api.replicate.cancel_after import CANCEL_AFTER, cancel_after
 from api.replicate.inputs import ModelPrediction, VersionPrediction, as_input, job_request
 from api.replicate.predictions import prediction
 from api.replicate.schemas import Prediction, PredictionPage
@@ -93,8 +94,11 @@ def _read(
     except ValidationError as error:
         raise invalid(error) from None
     spec = model_of(here.services.catalog, asked)
+    until = cancel_after(here)
     try:
         body = job_request(spec, asked.input)
+        if until is not None:
+            body["expires_in"] = until
         if (webhook := asked.told_to()) is not None:
             body["webhook"] = webhook
         digest = digest_of(body) if sent.key is not None else ""
@@ -142,7 +146,7 @@ MADE = {
     "/v1/predictions",
     counted=Counted.SUBMIT,
     reads=_read_by_version,
-    parameters=(PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
+    parameters=(PREFER, CANCEL_AFTER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=VersionPrediction,
     body_examples=examples.BY_VERSION,
     answers=MADE,
@@ -161,7 +165,7 @@ def create_prediction(here: RequestContext, asked: Asked, charges: RequestCharge
     "/v1/models/{owner}/{name}/predictions",
     counted=Counted.SUBMIT,
     reads=_read_by_name,
-    parameters=(OWNER, NAME, PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
+    parameters=(OWNER, NAME, PREFER, CANCEL_AFTER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=ModelPrediction,
     body_examples=examples.BY_NAME,
     answers=MADE,
@@ -182,7 +186,7 @@ def create_model_prediction(
     "/v1/deployments/{owner}/{name}/predictions",
     counted=Counted.SUBMIT,
     reads=_read_by_name,
-    parameters=(OWNER, NAME, PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
+    parameters=(OWNER, NAME, PREFER, CANCEL_AFTER, IDEMPOTENCY_KEY, TRACEPARENT),
     body=ModelPrediction,
     body_examples=examples.BY_NAME,
     answers=MADE,

@@ -390,3 +390,27 @@ def test_the_default_secret_signs_predictions(client: FlaskClient, store: JobSto
     secrets = of(client.application).webhook_secrets
     signed = secrets.told_keyring("default").headers("msg_1", 1_700_000_000, b"{}")
     assert signed == Keyring(parse_secrets(key)).headers("msg_1", 1_700_000_000, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("90", 90), ("5s", 5), ("1h30m", 5400), ("2m5s", 125), ("1h", 3600)]
+)
+def test_cancel_after_is_when_a_job_expires(
+    client: FlaskClient, store: JobStore, given: str, seconds: int
+) -> None:
+    body = {"input": {"prompt": "Hello"}}
+
+    answer = client.post(LLAMA, json=body, headers={"Cancel-After": given})
+
+    fields = store.get(answer.json["id"]).fields
+    assert int(fields["deadline"]) - int(fields["created"]) == seconds * 1000
+
+
+@pytest.mark.parametrize("given", ["", "4s", "h", "1.5h", "-9", "169h", "1m1h", "²s"])
+def test_what_is_no_time_to_cancel_after_is_refused(client: FlaskClient, given: str) -> None:
+    body = {"input": {"prompt": "Hello"}}
+
+    answer = client.post(LLAMA, json=body, headers={"Cancel-After": given.encode("latin-1")})
+
+    assert answer.status_code in (400, 422)
+    assert answer.json["code"] == "invalid_parameter"
