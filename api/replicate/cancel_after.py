@@ -13,7 +13,7 @@ _SPAN = re.compile(r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}
 CANCEL_AFTER = Parameter(
     "Cancel-After",
     "header",
-    f"For how long the prediction may take: {LEAST_SECONDS} s to {MAX_EXPIRES_IN} s, also in the form `1h30m`. "
+    f"For how long the prediction may take: {LEAST_SECONDS} s to {MAX_EXPIRES_IN} s, also as `1h30m`. "
     "One that has not ended by then has failed.",
     # A part of what is taken: no pattern says how large a sum is.
     {"type": "string", "pattern": "^([5-9]|[1-9][0-9]{1,4})s?$"},

@@ -15,6 +15,7 @@ import pytest
 from tests.chaos import (
     clocks,
     deaths,
+    dialects,
     doorbells,
     failover,
     grammars,
@@ -69,6 +70,8 @@ CASES = (
     Case(16, "soak", soak.soak, Size(1, 0, 1800)),
     Case(17, "Sentinel failover", failover.sentinel_failover, Size(2_000, 10)),
     Case(18, "JSON, calls, hosts killed", grammars.held_texts, Size(200, 50), Size(16, 3)),
+    Case(19, "responses taken up", dialects.responses_taken_up, Size(200, 100)),
+    Case(20, "batches answered once", dialects.batches_answered_once, Size(10_000, 50)),
 )
 # fmt: on
 

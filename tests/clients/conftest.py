@@ -36,6 +36,8 @@ models:
     retries: {{max_attempts: 1}}
     breaker: {{failure_threshold: 1000}}
 """
+PASSED: dict[str, int] = {}
+"""How many checks passed in this run, by program."""
 BELL = 196
 """The token of the character U+0007, behind which this demo-llama's output is not a number."""
 NAN = b"\xc0\x7f"
@@ -91,4 +93,15 @@ def checks(program: Path) -> list[str]:
 def printed(program: Path, ran: "subprocess.CompletedProcess[str]") -> list[str]:
     """The names of the checks that a run has passed; all that it said where one has failed."""
     lines = ran.stdout.splitlines()
-    return lines[-len(checks(program)) :] if ran.returncode == 0 else lines
+    if ran.returncode != 0:
+        return lines
+    told = lines[-len(checks(program)) :]
+    PASSED[program.name] = len(told)
+    return told
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much of the contract a run has held the clients against."""
+    if PASSED:
+        number = sum(PASSED.values())
+        terminalreporter.write_line(f"{number} checks of {len(PASSED)} clients' programs passed")

@@ -22,26 +22,15 @@ EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["openai_client.py", "openai_responses.py", "openai_batches.py"])
-def test_openai_for_python_and_langchain(stack: Stack, tmp_path: Path, name: str) -> None:
-    program = PROGRAMS / name
-
-    ran = run(
-        [str(python_environment("openai")), str(program), stack.url, TOKEN], tmp_path, seconds=300
-    )
-
-    assert printed(program, ran) == checks(program)
-
-
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "name", ["openai_client.mjs", "openai_responses.mjs", "openai_batches.mjs"]
+    "name",
+    [
+        *("openai_client.py", "openai_responses.py", "openai_batches.py"),
+        *("openai_client.mjs", "openai_responses.mjs", "openai_batches.mjs"),
+    ],
 )
-def test_openai_for_node_and_the_ai_sdk(stack: Stack, tmp_path: Path, name: str) -> None:
-    (tmp_path / "node_modules").symlink_to(node_environment("openai") / "node_modules")
-    shutil.copy(PROGRAMS / name, tmp_path)
-
-    ran = run(["node", name, stack.url, TOKEN], tmp_path, seconds=300)
+def test_openais_clients_langchain_and_the_ai_sdk(stack: Stack, tmp_path: Path, name: str) -> None:
+    ran = openai_program(name, stack.url, tmp_path)
 
     assert printed(PROGRAMS / name, ran) == checks(PROGRAMS / name)
 
@@ -51,17 +40,43 @@ def test_openai_for_node_and_the_ai_sdk(stack: Stack, tmp_path: Path, name: str)
 def test_a_job_that_fails_for_good_is_posted_once(
     counted: CountingProxy, tmp_path: Path, name: str
 ) -> None:
-    program = [str(PROGRAMS / name)]
-    if name.endswith(".mjs"):
-        (tmp_path / "node_modules").symlink_to(node_environment("openai") / "node_modules")
-        program = ["node", shutil.copy(PROGRAMS / name, tmp_path)]
-    else:
-        program.insert(0, str(python_environment("openai")))
-
-    ran = run([*program, counted.url, TOKEN], tmp_path, seconds=300)
+    ran = openai_program(name, counted.url, tmp_path)
 
     assert printed(PROGRAMS / name, ran) == checks(PROGRAMS / name)
     assert counted.posts == json.loads((tmp_path / "called.json").read_text())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["openai_lost.py", "openai_lost.mjs"])
+def test_what_is_asked_again_because_its_answer_was_lost_runs_once(
+    stack: Stack, counted: CountingProxy, tmp_path: Path, name: str
+) -> None:
+    counted.loses = True
+    store = JobStore(connect(stack.redis.url, 5.0))
+    before = jobs_of(store)
+
+    ran = openai_program(name, counted.url, tmp_path)
+
+    assert printed(PROGRAMS / name, ran) == checks(PROGRAMS / name)
+    jobs = json.loads((tmp_path / "jobs.json").read_text())
+    assert len(jobs_of(store) - before) == jobs
+    assert counted.lost == jobs and counted.posts.total() == 2 * jobs
+
+
+def openai_program(name: str, url: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A program with OpenAI's clients, run in `folder`."""
+    program = PROGRAMS / name
+    if program.suffix == ".py":
+        command = [str(python_environment("openai")), str(program)]
+    else:
+        (folder / "node_modules").symlink_to(node_environment("openai") / "node_modules")
+        command = ["node", shutil.copy(program, folder)]
+    return run([*command, url, TOKEN], folder, seconds=300)
+
+
+def jobs_of(store: JobStore) -> set[bytes]:
+    """The keys of all jobs, of all tenants and in all states."""
+    return set(store.redis.scan_iter(store.keys("job", "*"), count=1000))
 
 
 @pytest.mark.timeout(600)

@@ -12,6 +12,7 @@ from typing import Any
 
 import openai
 from openai import OpenAI
+from openai.types.responses import Response
 
 _, url, token = sys.argv
 client = OpenAI(base_url=f"{url}/v1", api_key=token, _strict_response_validation=True)
@@ -142,6 +143,13 @@ asked = {
 texts = ended(create(upload(jsonl(asked)), "/v1/completions"))
 assert answers(texts.output_file_id)["line 0"]["response"]["body"]["object"] == "text_completion"
 print("completions")
+
+asked["url"] = "/v1/responses"
+asked["body"] = {"model": "demo-llama", "input": "def", "max_output_tokens": 3}
+made = ended(create(upload(jsonl(asked)), "/v1/responses"))
+said = Response.model_validate(answers(made.output_file_id)["line 0"]["response"]["body"])
+assert said.output_text and said.id.startswith("resp_"), said
+print("responses")
 
 bad = ended(create(upload(jsonl(line(0), line(0)) + b"{\n")))
 assert bad.status == "failed"
