@@ -55,7 +55,7 @@ PACKED: dict[str, Model] = {
         " ministral3 mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt persimmon phi"
         " phi3 phimoe qwen2 qwen3 qwen3_moe seed_oss smollm3 solar_open starcoder2"
     ),
-    **_plain("bloom gpt_neox_japanese mpt openai-gpt"),
+    **_plain("bloom gpt_neox_japanese mpt openai-gpt xglm"),
     "bert, decoder": Model("bert", DECODER),
     "codegen": Model("codegen", {"rotary_dim": 4}),
     "falcon": Model("falcon", {}, ("head_dim",)),
@@ -203,7 +203,7 @@ STACKED: dict[str, Model] = {
     ),
 }
 STATIC: dict[str, Model] = {
-    **_plain("doge xglm"),
+    **_plain("doge"),
     "llama, dynamic NTK": Model(
         "llama",
         {

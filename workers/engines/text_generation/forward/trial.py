@@ -29,8 +29,8 @@ SHORT_REACH = 8
 """Tokens that a layer sees which does not see all, for the time of a trial."""
 REACH_TEXTS = ((5, 1, 1), (9, 8, 1, 1, 7, 9), (1, 20, 1, 19, 1, 6))
 """All but the first cross several windows of `SHORT_REACH`, and go around a ring that holds one."""
-BOUNDS = ("sliding_window", "attention_chunk_size")
-"""What transformers makes the masks of such layers of, whatever the architecture."""
+BOUNDS = ("sliding_window", "attention_chunk_size", "window_size")
+"""What transformers makes the masks of such layers of, whatever the architecture; the last is GPT-Neo's."""
 FIRST_LENGTH = "original_max_position_embeddings"
 """Beyond how many tokens longrope changes its frequencies."""
 
@@ -53,6 +53,9 @@ def short_reach(model: Any) -> Iterator[None]:
         if isinstance(first := getattr(config, FIRST_LENGTH, None), int):
             kept.append((config, FIRST_LENGTH, first))
             setattr(config, FIRST_LENGTH, min(first, SHORT_REACH))
+    masks = [(layer, layer.bias) for layer in model.modules() if _has_window_in_buffer(layer)]
+    for layer, mask in masks:
+        layer.bias = mask & ~mask.tril(-SHORT_REACH)
     parts = {id(part): part for config in configs.values() for part in rope_parts(config)}
     firsts = [(part, part[FIRST_LENGTH]) for part in parts.values() if _by_length(part)]
     for part, first in firsts:
@@ -64,6 +67,13 @@ def short_reach(model: Any) -> Iterator[None]:
             part[FIRST_LENGTH] = first
         for config, name, bound in kept:
             setattr(config, name, bound)
+        for layer, mask in masks:
+            layer.bias = mask
+
+
+def _has_window_in_buffer(layer: Any) -> bool:
+    """Whether a layer, as GPT-Neo's, has its window as a mask [1, 1, n, n] that it made when it was built."""
+    return getattr(layer, "attention_type", None) == "local" and "bias" in layer._buffers
 
 
 def _by_length(part: dict[str, Any]) -> bool:

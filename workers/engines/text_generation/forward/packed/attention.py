@@ -1,5 +1,8 @@
 """Attention over a packed row of tokens whose past lies in the slots of the key-value cache."""
 
+from collections.abc import Sequence as Items
+from itertools import takewhile
+
 import torch
 from torch.nn import functional
 
@@ -30,18 +33,21 @@ class SlotAttention:
         places = layout.places(self._cache.places[layer], self._cache.length)
         keys[layout.slots, :, places] = call.key[0].transpose(0, 1)
         values[layout.slots, :, places] = call.value[0].transpose(0, 1)
-        out = query.new_empty(query.shape[2], query.shape[1], values.shape[-1])
+        found: list[torch.Tensor] = []
         if layout.window is not None:
-            out[: layout.singles] = self._attend_rows(layer, layout, call)
-        attend = (
-            self._attend_by_place
-            if wants_fixed_rows(query.device, query.dtype)
-            else self._attend_chunk
-        )
-        for slot, start, size, offset in layout.chunks:
+            found.append(self._attend_rows(layer, layout, call))
+        by_place = wants_fixed_rows(query.device, query.dtype)
+        attend = self._attend_by_place if by_place else self._attend_chunk
+        apart = layout.chunks
+        if not (by_place or bends(call)):
+            lone = list(takewhile(lambda chunk: chunk[2] == 1, apart))
+            if lone:
+                found.append(self._attend_lone(layer, call, lone))
+            apart = apart[len(lone) :]
+        for slot, start, size, offset in apart:
             rows = query[0, :, offset : offset + size]
-            out[offset : offset + size] = attend(layer, layout, call, rows, slot, start)
-        return out[None]
+            found.append(attend(layer, layout, call, rows, slot, start))
+        return (found[0] if len(found) == 1 else torch.cat(found))[None]
 
     def _attend_rows(self, layer: int, layout: Layout, call: AttentionCall) -> torch.Tensor:
         """One token of each sequence in the window, to [n, heads, d].
@@ -73,6 +79,25 @@ class SlotAttention:
             out = out[window.rows]
         return out.reshape(rows, heads, -1)
 
+    def _attend_lone(
+        self, layer: int, call: AttentionCall, chunks: Items[tuple[int, int, int, int]]
+    ) -> torch.Tensor:
+        """Tokens that stand first among those apart, each in a call of its own, to [n, heads, d].
+
+        Shapes are those of `_attend_rows`. There are many such calls, and each does little: so what can be
+        done for all of them at once is.
+        """
+        heads, width = call.query.shape[1], call.query.shape[3]
+        shared, reach = self._cache.layers[layer].heads, self._cache.layers[layer].reach
+        first = chunks[0][3]
+        rows = call.query[0, :, first : first + len(chunks)].transpose(0, 1)
+        rows = rows.reshape(len(chunks), shared, heads // shared, width)
+        found = []
+        for row, (slot, position, _, _) in zip(torch.split(rows, 1), chunks, strict=True):
+            past = self._cache.past(layer, slot, reach.first(position), position + 1)
+            found.append(functional.scaled_dot_product_attention(row, *past, scale=call.scale))
+        return torch.cat(found).reshape(len(chunks), heads, -1)
+
     def _attend_chunk(
         self,
         layer: int,
@@ -87,7 +112,7 @@ class SlotAttention:
         reach, end = self._cache.layers[layer].reach, start + size
         low = reach.first(start)
         keys, values = self._cache.past(layer, slot, low, end)
-        shared = len(keys)
+        shared = keys.shape[1]
         bent = bends(call)
         # The last token of a text sees all that is left of it.
         causal = size > 1 and low == start and reach.whole(start, end)
@@ -96,21 +121,12 @@ class SlotAttention:
             mask = layout.between(reach, range(start, end), range(low, end), query)
         if bent:
             grouped = query.reshape(shared, heads // shared, size, width)
-            out = attend_bent(grouped, keys, values, mask, call, low)
+            out = attend_bent(grouped, keys[0], values[0], mask, call, low)
             return out.reshape(heads, size, -1).transpose(0, 1)
-        if size == 1:
-            # As in `_attend_rows`.
-            out = functional.scaled_dot_product_attention(
-                query.reshape(1, shared, heads // shared, width),
-                keys[None],
-                values[None],
-                scale=call.scale,
-            )
-            return out.reshape(1, heads, -1)
         out = functional.scaled_dot_product_attention(
             query[None],
-            keys[None],
-            values[None],
+            keys,
+            values,
             attn_mask=mask,
             is_causal=mask is None,
             scale=call.scale,
@@ -156,7 +172,7 @@ class SlotAttention:
         """[kv heads, group, ROWS, d] of the tokens from `first` on, of which some are not there."""
         reach, cache = self._cache.layers[layer].reach, self._cache
         low, end = reach.first(first), min(first + ROWS, cache.length)
-        keys, values = cache.past(layer, slot, low, end)
+        keys, values = (past[0] for past in cache.past(layer, slot, low, end))
         mask = layout.between(reach, range(first, first + ROWS), range(low, end), block)
         if bends(call):
             return attend_bent(block, keys, values, mask, call, low)

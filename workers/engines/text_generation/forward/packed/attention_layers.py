@@ -11,7 +11,7 @@ BLOOM, MPT and Falcon add a number by head and position to their scores, as ALiB
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,11 +72,16 @@ def positions_of(model: Any, positions: torch.Tensor) -> dict[str, torch.Tensor]
 
     One that does not may still be packed when its attention alone tells positions apart. Raises `Unpackable`.
     """
-    if "position_ids" in inspect.signature(model.forward).parameters:
+    if _takes_positions(type(model).forward):
         return {"position_ids": positions[None]}
     if not any(kind in WITHOUT_POSITIONS for _, kind in _layers(model)):
         raise Unpackable(f"{type(model).__name__} takes no position ids")
     return {}
+
+
+@cache
+def _takes_positions(forward: Callable[..., Any]) -> bool:
+    return "position_ids" in inspect.signature(forward).parameters
 
 
 def _layers(model: Any) -> Iterator[tuple[torch.nn.Module, str]]:
@@ -136,6 +141,17 @@ def _falcon(
         query, key = rotate(query, key, *position_embeddings)
     found = _hooked(layer, query, key, value, scale=layer.inv_norm_factor, bias=bias)
     return layer.dense(found.flatten(2)), None
+
+
+def _xglm(
+    layer: Any, bias: None, hidden_states: torch.Tensor, **_rest: Any
+) -> tuple[torch.Tensor, None]:
+    parts = [
+        part(hidden_states).unflatten(2, (layer.num_heads, layer.head_dim)).transpose(1, 2)
+        for part in (layer.q_proj, layer.k_proj, layer.v_proj)
+    ]
+    found = _hooked(layer, *parts, scale=layer.scaling, bias=bias)
+    return layer.out_proj(found.flatten(2)), None
 
 
 def _attn(
@@ -219,6 +235,7 @@ KINDS: dict[str, tuple[str, Callable[..., Any], Callable[[Any, Any], PositionBia
         _none,
     ),
     "modeling_openai.Attention": ("_attn", _gpt1, _none),
+    "modeling_xglm.XGLMAttention": ("forward", _xglm, _none),
 }
 """By file and class of a layer: what is replaced in it, by what, and how its bias is made."""
 

@@ -69,6 +69,11 @@ class KvCache:
             torch.zeros(slots, layer.heads, places, layer.value_width, dtype=dtype, device=device)
             for layer, places in zip(layers, self.places, strict=True)
         ]
+        self._slots = [
+            list(zip(torch.split(keys, 1), torch.split(values, 1), strict=True))
+            for keys, values in zip(self.keys, self.values, strict=True)
+        ]
+        """By layer and slot, [1, heads, places, width] each. Cutting a view anew costs more."""
 
     @property
     def rewind(self) -> int:
@@ -83,19 +88,18 @@ class KvCache:
     def past(
         self, layer: int, slot: int, first: int, end: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [heads, end - first, width] of the tokens from `first` to `end`.
+        """Keys and values [1, heads, end - first, width] of the tokens from `first` to `end`.
 
         Views, unless the tokens lie across the end of a ring.
         """
-        keys, values, places = self.keys[layer][slot], self.values[layer][slot], self.places[layer]
+        (keys, values), places = self._slots[layer][slot], self.places[layer]
         begin, count = first % places, end - first
         if begin + count <= places:
-            span = slice(begin, begin + count)
-            return keys[:, span], values[:, span]
+            return keys.narrow(2, begin, count), values.narrow(2, begin, count)
         rest = begin + count - places
         return (
-            torch.cat([keys[:, begin:], keys[:, :rest]], dim=1),
-            torch.cat([values[:, begin:], values[:, :rest]], dim=1),
+            torch.cat([keys[:, :, begin:], keys[:, :, :rest]], dim=2),
+            torch.cat([values[:, :, begin:], values[:, :, :rest]], dim=2),
         )
 
     @torch.inference_mode()

@@ -8,13 +8,17 @@ import torch
 from tests.zoo.table import PACKED, Model
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import AttentionCall, PositionBias, Unpackable
+from workers.engines.text_generation.chunk import Chunk
+from workers.engines.text_generation.forward import trial
 from workers.engines.text_generation.forward.packed import attention_layers
 from workers.engines.text_generation.forward.packed.attention import ShapeProbe
 from workers.engines.text_generation.forward.packed.packing import packed_runner
 from workers.engines.text_generation.forward.trial import plain_logits
+from workers.engines.texts.sampling import Sampling
+from workers.engines.texts.sequence import Sequence
 
 CPU = torch.device("cpu")
-OLDER = ("bloom", "mpt", "falcon, alibi", "falcon, new architecture", "gptj", "openai-gpt")
+OLDER = ("bloom", "mpt", "falcon, alibi", "falcon, new architecture", "gptj", "openai-gpt", "xglm")
 TEXT = [5, 80, 3, 3, 41, 7]
 
 
@@ -74,9 +78,30 @@ def test_a_bias_is_wanted_for_all_of_a_text_alone() -> None:
         ShapeProbe(64).attend(call)
 
 
-def test_a_window_that_no_trial_can_cross_is_not_packed() -> None:
+def windowed() -> Any:
+    """GPT-Neo, whose second layer has a window that trial texts do not cross."""
     own = PACKED["gpt_neo"].own | {"window_size": 64}
-    model = Model("gpt_neo", own, PACKED["gpt_neo"].without).make()
+    return Model("gpt_neo", own, PACKED["gpt_neo"].without).make()
+
+
+@torch.inference_mode()
+def test_a_window_in_a_buffer_is_tried_short_and_runs_as_it_is() -> None:
+    model, text = windowed(), [n * n % 90 for n in range(150)]
+    mask = model.transformer.h[1].attn.attention.bias.clone()
+    expected = plain_logits(model, text, CPU)
+    runner, _ = packed(model)
+
+    sequence = Sequence("text", text, 1, 1, Sampling(seed=0))
+    rows, logits = runner.run([Chunk(sequence, 2, 0, len(text))])
+
+    assert torch.equal(model.transformer.h[1].attn.attention.bias, mask)
+    assert len(rows) == len(text) - sequence.wanted
+    torch.testing.assert_close(logits, expected[sequence.wanted :], atol=1e-4, rtol=1e-4)
+
+
+def test_a_window_that_no_trial_can_cross_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = windowed()
+    monkeypatch.setattr(trial, "BOUNDS", ())
 
     with pytest.raises(
         Unpackable, match="layer 1 sees a window of 64 tokens, which cannot be tried"

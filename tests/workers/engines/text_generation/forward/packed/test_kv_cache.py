@@ -105,20 +105,20 @@ def test_what_lies_across_the_end_of_a_ring_is_read_in_order(layer: int) -> None
     for first, end in ((62, 70), (51, 70), (69, 70)):
         keys, values = cache.past(layer, 0, first, end)
 
-        assert keys[0, :, 0].tolist() == values[0, :, 0].tolist() == list(range(first, end))
+        assert keys[0, 0, :, 0].tolist() == values[0, 0, :, 0].tolist() == list(range(first, end))
 
 
 def test_rings_are_copied_and_scrubbed_by_the_numbers_of_tokens() -> None:
     cache = windowed()
     cache.copy(0, 1, length=64)
 
-    assert cache.past(1, 1, 56, 64)[0][0, :, 0].tolist() == list(range(56, 64))
+    assert cache.past(1, 1, 56, 64)[0][0, 0, :, 0].tolist() == list(range(56, 64))
     assert cache.keys[0][1, 0, 64:].eq(0).all()
 
     cache.scrub(0, 68, 75)
 
     for layer in range(3):
-        assert cache.past(layer, 0, 60, 75)[0][0, :, 0].tolist() == [*range(60, 68), *[0] * 7]
+        assert cache.past(layer, 0, 60, 75)[0][0, 0, :, 0].tolist() == [*range(60, 68), *[0] * 7]
     cache.scrub(0)
     for tensor in (*cache.keys, *cache.values):
         assert tensor[0].eq(0).all()
