@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,18 +20,29 @@ from shared.store.jobs import JobStore
 
 IN_CI = os.environ.get("CI") == "true"
 
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    # The processes that tests start would each compile all of our modules anew, some hundred times over.
+    sys.dont_write_bytecode = False
+
 # CI takes the same examples in every run, so that main never fails by luck; everybody else explores a little,
 # and `make nightly` at length. What fails is printed with what repeats it.
-_always = hypothesis.settings(deadline=None, print_blob=True, max_examples=50)
+DAILY, NIGHTLY = 25, 1000
+_always = hypothesis.settings(deadline=None, print_blob=True, max_examples=DAILY)
 hypothesis.settings.register_profile("local", _always)
 hypothesis.settings.register_profile("ci", _always, derandomize=True)
-hypothesis.settings.register_profile("nightly", _always, max_examples=1000)
+hypothesis.settings.register_profile("nightly", _always, max_examples=NIGHTLY)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 
-def examples(number: int) -> int:
-    """How many examples a property gets that deserves `number` where others have a hundred."""
-    return max(1, number * hypothesis.settings.default.max_examples // 100)
+def examples(number: int, *, daily: int | None = None) -> int:
+    """How many examples a property gets that deserves `number` where others have a hundred.
+
+    `daily` is how many it gets in all runs but `make nightly`, where its examples are dear.
+    """
+    given = hypothesis.settings.default.max_examples
+    if daily is not None and given < NIGHTLY:
+        return daily
+    return max(1, number * given // 100)
 
 
 LONGEST = (

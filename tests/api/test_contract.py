@@ -1,4 +1,8 @@
-"""The OpenAPI document against the live server: schemathesis with all its checks, links followed."""
+"""The OpenAPI document against the live server: schemathesis with all its checks, links followed.
+
+Every run sends the examples and the boundary values of each operation, and a few random cases; `make explore`
+sends a hundred times as many of these.
+"""
 
 import os
 import re
@@ -19,7 +23,8 @@ from shared.store.jobs import JobStore
 from tests.api.conftest import ROOT, TOKEN, Server
 from tests.conftest import RedisServer, eventually, examples
 
-FUZZED = examples(60)
+FUZZED = examples(60, daily=4)
+"""Random cases of an operation, and random chains of operations."""
 CASES = 800
 REPEATABLE = ("--generation-deterministic",) if settings.default.derandomize else ()
 REPLACED = "positive_data_acceptance,not_a_server_error"

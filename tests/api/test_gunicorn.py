@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from shared.domain.states import JobState
 from tests.api.conftest import AUTH, PlayedWorker, Server
 from tests.api.sse import Reader
-from tests.conftest import RedisServer, eventually
+from tests.conftest import PATIENCE, RedisServer, eventually
 
 ECHO = {"model": "echo", "prompt": "hello"}
 POST = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + (
@@ -179,7 +179,7 @@ class Kept:
     """A connection that stays, as long as the server keeps it."""
 
     def __init__(self, server: Server) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self._sock = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
         self._file = self._sock.makefile("rb")
 
     def __enter__(self) -> "Kept":
@@ -279,104 +279,70 @@ def test_requests_that_come_together_are_answered_in_turn(
     assert len({json.loads(job.partition(b"\r\n\r\n")[2])["id"] for job in jobs}) == 8
 
 
-def test_a_head_that_never_comes_ends_a_connection_that_was_in_use(
-    server: Server, served: PlayedWorker
+@pytest.fixture(scope="module")
+def patient(catalogue: Path, redis_server: RedisServer, server_prefix: str) -> Iterator[Server]:
+    """A server that lets connections idle and drains for minutes; readers get no time to come back."""
+    minutes = {"KEEPALIVE_SEC": "600", "WORKER_DRAIN_SEC": "600"}
+    server = Server(
+        catalogue, redis_server.url, server_prefix, STREAM_GRACE_SEC="0", **minutes
+    ).start()
+    yield server
+    server.stop()
+
+
+def test_connections_end_when_they_idle_too_long_or_a_head_takes_too_long(
+    server: Server, patient: Server, served: PlayedWorker
 ) -> None:
-    with Kept(server) as connection:
+    get = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with (
+        Kept(server) as idle,
+        Kept(server) as used,
+        Kept(patient) as waits,
+        Kept(patient) as dripping,
+    ):
+        for connection in (idle, waits, dripping):
+            connection.send(get)
+            assert connection.answer().startswith(b"HTTP/1.1 200 ")
         for _ in range(3):
-            connection.send(posted("/v1/jobs", HELLO))
-            assert connection.answer().startswith(b"HTTP/1.1 202 ")
-        connection.send(b"POST /v1/jobs HT")
+            used.send(posted("/v1/jobs", HELLO))
+            assert used.answer().startswith(b"HTTP/1.1 202 ")
+        used.send(b"POST /v1/jobs HT")
+        dripping.send(get[:9])
 
-        assert connection.answer() == b""
+        assert dripping.answer() == b"" and used.answer() == b"", "their heads took too long"
+        assert idle.answer() == b"", "the server's KEEPALIVE_SEC are over"
+        waits.send(get)
+        assert waits.answer().startswith(b"HTTP/1.1 200 "), "longer than a head may take"
 
 
-def test_a_held_answer_on_a_connection_in_use_is_given_at_a_graceful_end(
-    catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
+def test_a_graceful_end_gives_held_answers_ends_streams_whole_and_waits_for_nobody_else(
+    patient: Server, served: PlayedWorker
 ) -> None:
-    server = Server(catalogue, redis_server.url, server_prefix).start()
-    try:
-        with Kept(server) as connection:
-            for _ in range(2):
-                connection.send(posted("/v1/infer?timeout=0", HELLO))
-                assert connection.answer().startswith(b"HTTP/1.1 202 ")
+    """The last test of this server, which it ends."""
+    reader = Reader(patient, "POST", "/v1/infer/stream", ECHO)
+    reader.frame()
+    job_id = reader.headers["Location"].rpartition("/")[2]
+    with Kept(patient) as used, Kept(patient) as first, Kept(patient) as idle:
+        idle.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.answer().startswith(b"HTTP/1.1 200 ")
+        for _ in range(2):
+            used.send(posted("/v1/infer?timeout=0", HELLO))
+            assert used.answer().startswith(b"HTTP/1.1 202 ")
+        for connection in (used, first):
             connection.send(posted("/v1/infer", HELLO))
-            eventually(lambda: served.store.status("echo").waiting == 3, what="the third waits")
+        eventually(lambda: served.store.status("echo").waiting == 5, what="all jobs wait")
 
-            server.terminate()
+        patient.terminate()
 
+        for connection in (used, first):
             assert connection.answer().startswith(b"HTTP/1.1 202 ")
             assert connection.answer() == b"", "and no more is taken on it"
-        assert server.process is not None
-        assert server.process.wait(15) == 0
-    finally:
-        server.stop()
-    assert served.store.status("echo").waiting == 3
-
-
-def test_a_graceful_end_gives_held_answers_and_ends_streams_whole(
-    catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
-) -> None:
-    server = Server(catalogue, redis_server.url, server_prefix, STREAM_GRACE_SEC="0").start()
-    try:
-        reader = Reader(server, "POST", "/v1/infer/stream", ECHO)
-        reader.frame()
-        job_id = reader.headers["Location"].rpartition("/")[2]
-        held: list[int] = []
-        waiting = threading.Thread(
-            target=lambda: held.append(server.request("POST", "/v1/infer", ECHO).status)
-        )
-        waiting.start()
-        eventually(lambda: served.store.status("echo").waiting == 2, what="both jobs wait")
-
-        server.terminate()
         assert reader.frames() == [], "the stream ends, chunked encoding complete"
-        waiting.join(10)
-        assert server.process is not None
-        assert server.process.wait(15) == 0, "well before the drain time is over"
-        assert held == [202]
-    finally:
-        server.stop()
-
+        assert idle.answer() == b""
+        assert patient.process is not None
+        assert patient.process.wait(PATIENCE) == 0, "long before the drain time is over"
+    assert served.store.status("echo").waiting == 5
     assert served.store.get(job_id).state is JobState.QUEUED, "its reader has not left"
-
-
-def test_a_connection_idles_as_long_as_is_set_and_ends_with_the_server(
-    catalogue: Path, redis_server: RedisServer, served: PlayedWorker, server_prefix: str
-) -> None:
-    """Longer than a head may take, and no longer than the server is there."""
-    server = Server(catalogue, redis_server.url, server_prefix, KEEPALIVE_SEC="600").start()
-    get = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-    try:
-        with Kept(server) as idle, Kept(server) as dripping:
-            for connection in (idle, dripping):
-                connection.send(get)
-                assert connection.answer().startswith(b"HTTP/1.1 200 ")
-            dripping.send(get[:9])
-
-            assert dripping.answer() == b"", "its head took too long"
-            idle.send(get)
-            assert idle.answer().startswith(b"HTTP/1.1 200 ")
-
-            server.terminate()
-            assert idle.answer() == b""
-        assert server.process is not None
-        assert server.process.wait(15) == 0, "nobody waits for who asks nothing"
-    finally:
-        server.stop()
-
-
-def test_a_connection_that_idles_longer_is_closed(
-    catalogue: Path, redis_server: RedisServer, server_prefix: str
-) -> None:
-    server = Server(catalogue, redis_server.url, server_prefix, KEEPALIVE_SEC="1").start()
-    try:
-        with Kept(server) as connection:
-            connection.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert connection.answer().startswith(b"HTTP/1.1 200 ")
-            assert connection.answer() == b""
-    finally:
-        server.stop()
 
 
 TARGETS = [

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -246,10 +247,14 @@ def test_without_redis_a_process_answers_what_it_has_seen(
     assert found.status == 200
     assert (found.json["cached"], found.json["output"]) == (True, OUTPUT)
     assert found.json["usage"]["device_seconds"] == 0
-    for refused in (
-        server.request("POST", "/v1/jobs", ASKED),
-        server.request("POST", "/v1/infer", {**ASKED, "prompt": "another"}),
-        server.request("POST", "/v1/infer", ASKED, NO_STORE),
-        server.request("POST", "/v1/infer", ASKED, {"Idempotency-Key": "k"}),
-    ):
+    others: list[tuple[str, Any, dict[str, str]]] = [
+        ("/v1/jobs", ASKED, {}),
+        ("/v1/infer", {**ASKED, "prompt": "another"}, {}),
+        ("/v1/infer", ASKED, NO_STORE),
+        ("/v1/infer", ASKED, {"Idempotency-Key": "k"}),
+    ]
+    # Each waits for Redis first: all at once.
+    with ThreadPoolExecutor(len(others)) as threads:
+        refusals = list(threads.map(lambda asked: server.request("POST", *asked), others))
+    for refused in refusals:
         assert (refused.status, refused.json["code"]) == (503, "redis_unavailable")
