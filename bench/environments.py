@@ -38,10 +38,12 @@ def python_of(
     requirements: Path = REQUIREMENTS,
     folder: Path = ENVIRONMENTS,
     seconds: float = MAKE_SECONDS,
+    compiled: bool = True,
 ) -> Path:
     """The interpreter of environment `name`, made now if it is missing. Raises `EnvironmentFailed`.
 
-    `seconds`: for the venv and for pip, each.
+    `seconds`: for the venv and for pip, each. `compiled`: every module is compiled now, which takes longer
+    than all else, rather than when it is first imported.
     """
     pins = requirements / f"{name}.txt"
     key = _key(pins.read_bytes(), ours=name in SEES_OURS)
@@ -55,6 +57,7 @@ def python_of(
             print(f"making the environment {made.name}", flush=True)
             _run(name, seconds, "venv", "--without-pip", str(made))
             install = ("--python", str(made), "install", "--no-deps", "-r", str(pins))
+            install += () if compiled else ("--no-compile",)
             _run(name, seconds, "pip", *install)
             if name in SEES_OURS:
                 _append_ours(made)

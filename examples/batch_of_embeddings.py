@@ -1,4 +1,4 @@
-"""Embed a thousand texts when there is room: `python -m examples.batch_of_embeddings URL TOKEN`.
+"""Embed texts when there is room: `python -m examples.batch_of_embeddings URL TOKEN [HOW MANY]`.
 
 Needs OpenAI's client (`pip install openai`) and a server with the model `all-minilm`.
 """
@@ -9,20 +9,19 @@ import time
 
 from openai import OpenAI
 
-TEXTS = 1000
 MODEL = "all-minilm"
 
 
-def main(url: str, token: str) -> None:
+def main(url: str, token: str, texts: int = 1000) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key=token)
     lines = (
         {
             "custom_id": f"text {number}",
             "method": "POST",
             "url": "/v1/embeddings",
-            "body": {"model": MODEL, "input": f"The number {number} is one of a thousand."},
+            "body": {"model": MODEL, "input": f"The number {number} is one of many."},
         }
-        for number in range(TEXTS)
+        for number in range(texts)
     )
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
     file = client.files.create(file=("texts.jsonl", content), purpose="batch")
@@ -33,7 +32,7 @@ def main(url: str, token: str) -> None:
         time.sleep(1)
         batch = client.batches.retrieve(batch.id)
         counts = batch.request_counts
-        print(f"{batch.status}: {counts.completed if counts else 0} of {TEXTS}")
+        print(f"{batch.status}: {counts.completed if counts else 0} of {texts}")
     if batch.status != "completed" or batch.output_file_id is None:
         sys.exit(f"the batch is {batch.status}: {batch.errors}")
     vectors = {}
@@ -44,4 +43,4 @@ def main(url: str, token: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

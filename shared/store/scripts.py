@@ -11,6 +11,8 @@ from shared.store.lua_includes import linked
 RETENTION = 24 * 3600
 """Seconds for which an ended job is kept where nothing else is said."""
 FOLDER = Path(__file__).parent / "lua"
+ANY_PREFIX = "\0"
+"""Stands for a prefix; no script has this character."""
 
 
 def scripts(prefix: str, retention: int) -> Iterator[tuple[str, str]]:
@@ -22,10 +24,10 @@ def scripts(prefix: str, retention: int) -> Iterator[tuple[str, str]]:
 @cache
 def whole_script(path: Path, prefix: str, retention: int = RETENTION) -> str:
     """A script's whole text. Its digest, too, depends on the prefix and the retention."""
-    return spelled_out(_linked(path, retention), prefix)
+    return _under_any(path, retention).replace(ANY_PREFIX, prefix)
 
 
 @cache
-def _linked(path: Path, retention: int) -> str:
-    """A script with what it includes, for keys under any prefix: most of what making one costs."""
-    return linked(path, FOLDER, constants(retention))
+def _under_any(path: Path, retention: int) -> str:
+    """A script with what it includes and its keys under `ANY_PREFIX`: nearly all of what making one costs."""
+    return spelled_out(linked(path, FOLDER, constants(retention)), ANY_PREFIX)

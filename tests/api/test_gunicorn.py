@@ -23,7 +23,7 @@ POST = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n
 
 def raw(server: Server, data: bytes, *, finish: bool = False) -> tuple[int, dict[str, object]]:
     """Send bytes; the status and the document of the answer. `finish`: send nothing after them."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         sock.sendall(data)
         if finish:
             sock.shutdown(socket.SHUT_WR)

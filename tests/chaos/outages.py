@@ -23,7 +23,8 @@ EVERYBODY = 240
 
 
 def everybody(arena: Arena) -> Mix:
-    return Mix(arena.size.n, concurrency=EVERYBODY, words=(6, 16), step_ms=(15, 60))
+    crowd = min(EVERYBODY, 3 * arena.size.n)
+    return Mix(arena.size.n, concurrency=crowd, words=(6, 16), step_ms=(15, 60))
 
 
 async def all_consume(site: Site, since: float, *numbers: int) -> float:

@@ -102,7 +102,7 @@ class Site(Stack):
         workers = self.store.status(model).workers
         return {name for name, said in workers.items() if said["state"] in ("ready", "busy")}
 
-    async def serving(self, *numbers: int, model: str = MODEL, seconds: float = 60) -> None:
+    async def serving(self, *numbers: int, model: str = MODEL, seconds: float = 120) -> None:
         """Wait until these workers are ready."""
         names = {self.worker_name(number, model) for number in numbers}
         await until(lambda: names <= self.ready_workers(model), seconds, f"{names} serve")

@@ -1,4 +1,8 @@
-"""The most telling scenarios, small: what every run of the tests can afford. All: `python -m tests.chaos`."""
+"""The most telling scenarios, small: what every run of the tests can afford.
+
+`make chaos-quick` has more of them, larger; `make chaos-long` has all, at a quarter of their full size. What
+scenario 9 has many of, readers that are cut at random, is part of the load of each of these.
+"""
 
 from pathlib import Path
 
@@ -12,13 +16,12 @@ from tests.conftest import redis_binary, require
 SIZES = {
     1: Size(40, 2),
     3: Size(40, 1),
-    9: Size(20, 4),
     18: Size(4, 2),
 }
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", SIZES)
 def test_nothing_accepted_is_lost(number: int, tmp_path: Path) -> None:
     require(redis_binary(), "redis-server")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.counting import CountingProxy
-from tests.clients.environments import HERE
+from tests.clients.environments import HERE, making
 from tests.integration.stack import Stack
 from tests.receivers import SECRET
 
@@ -53,8 +53,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     env = {"WEBHOOK_ALLOW_HOSTS": "127.0.0.1", "WEBHOOK_HMAC_SECRET": SECRET}
     stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE.format(demo=demo), env)
     try:
-        stack.start("batches", "batches")
-        yield stack.serve(*MODELS, seconds=240)
+        with making("openai", "replicate"):
+            stack.start("batches", "batches")
+            stack.serve(*MODELS, seconds=240)
+        yield stack
     finally:
         stack.stop()
 

@@ -1,14 +1,17 @@
-"""Environments of the clients' own, made where a test first needs one and kept for later runs.
+"""Environments of the clients' own, made beside the start of the server and kept for later runs.
 
-A Python client has a venv of `requirements/NAME.txt` (see `bench/environments.py`); a node client has the
-packages of `node/NAME/package-lock.json`. What cannot be had (no network, no node) skips the tests with one
-line, and fails them in CI.
+All Python clients share a venv of `requirements/clients.txt` (see `bench/environments.py`); a node client has
+the packages of `node/NAME/package-lock.json`. What cannot be had (no network, no node) skips the tests with
+one line, and fails them in CI.
 """
 
 import fcntl
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,12 +24,12 @@ INSTALL_SECONDS = 300
 READY = "ready"
 
 
-def python_environment(name: str) -> Path:
-    """The interpreter of a Python client's environment. Skips the test where it cannot be made."""
+def python_environment() -> Path:
+    """The interpreter of the Python clients' environment. Skips the test where it cannot be made."""
     try:
-        return python_of(name, requirements=HERE / "requirements")
+        return python_of("clients", requirements=HERE / "requirements", compiled=False)
     except EnvironmentFailed as failure:
-        return _missing(f"the environment of {name} cannot be made: {failure}")
+        return _missing(f"the environment of Python clients cannot be made: {failure}")
 
 
 def node_environment(name: str) -> Path:
@@ -47,6 +50,19 @@ def node_environment(name: str) -> Path:
                 return _missing(f"npm cannot install {name}: {installed.stdout[-500:]}")
             (made / READY).touch()
     return made
+
+
+@contextmanager
+def making(*node: str) -> Iterator[None]:
+    """Make Python's and these node environments while the body runs, and end with the last of them.
+
+    One that cannot be made says so where a test asks for it.
+    """
+    with ThreadPoolExecutor() as threads:
+        threads.submit(python_environment)
+        for name in node:
+            threads.submit(node_environment, name)
+        yield
 
 
 def run(

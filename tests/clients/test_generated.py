@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.clients.environments import HERE, node_environment, python_environment, run
+from tests.clients.environments import HERE, making, node_environment, python_environment, run
 from tests.integration.stack import TOKEN, Stack
 
 CATALOGUE = "models: {echo: {engine: echo}, slow: {engine: echo, step_ms: 60000}}\n"
@@ -20,7 +20,9 @@ SAID = "all answers were right\n"
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE)
     try:
-        yield stack.serve("echo", "slow")
+        with making("generated"):
+            stack.serve("echo", "slow")
+        yield stack
     finally:
         stack.stop()
 
@@ -35,7 +37,7 @@ def document(stack: Stack, tmp_path: Path) -> Path:
 @pytest.mark.timeout(600)
 def test_openapi_python_client(stack: Stack, document: Path, tmp_path: Path) -> None:
     """It drops an operation whose body it cannot type, with a warning and exit 0: warnings fail here."""
-    python = str(python_environment("openapi-python-client"))
+    python = str(python_environment())
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
     made = run(
         [

@@ -1,28 +1,36 @@
-"""The OpenAPI document under other people's linters, with this project's catalogue and with a user's own."""
+"""The OpenAPI document under other people's linters, of this project's catalogue and a user's own models."""
 
 import json
 from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 from flask import Flask
 
 from api.app import create_app
 from api.openapi.document import cached_document
 from api.services import of
+from shared.domain.models.catalog_file import DEFAULT_CATALOGUE
 from shared.settings import load_settings
 from tests.clients.environments import node_environment, run
 
-OWN = 'models: {shouter: {engine: "somebody.engine:Shouter"}, quick: {engine: echo}}\n'
+OWN = {"shouter": {"engine": "somebody.engine:Shouter"}, "quick": {"engine": "echo"}}
 
 
-@pytest.fixture(params=["shipped", "own"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Path:
-    """A folder with the document of one catalogue."""
-    catalogue = tmp_path / "catalog.yaml"
-    catalogue.write_text(OWN)
-    config = {"TRUTHGPT_CONFIG": catalogue} if request.param == "own" else {}
-    settings = load_settings(TRUTHGPT_API_TOKEN="x" * 32, REDIS_URL=redis_url, **config)
+@pytest.fixture
+def folder(tmp_path: Path, redis_url: str) -> Path:
+    """A folder with the document, and with what the catalogue's paths name."""
+    models = yaml.safe_load(DEFAULT_CATALOGUE.read_text("utf-8"))["models"]
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"models": {**models, **OWN}}))
+    for path in DEFAULT_CATALOGUE.parent.iterdir():
+        if path.is_dir():
+            (tmp_path / path.name).symlink_to(path)
+    settings = load_settings(
+        TRUTHGPT_API_TOKEN="x" * 32,
+        REDIS_URL=redis_url,
+        TRUTHGPT_CONFIG=tmp_path / "catalog.yaml",
+    )
     app: Flask = create_app(settings)
     try:
         document = msgspec.json.decode(cached_document(app))

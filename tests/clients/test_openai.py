@@ -67,7 +67,7 @@ def openai_program(name: str, url: str, folder: Path) -> "subprocess.CompletedPr
     """A program with OpenAI's clients, run in `folder`."""
     program = PROGRAMS / name
     if program.suffix == ".py":
-        command = [str(python_environment("openai")), str(program)]
+        command = [str(python_environment()), str(program)]
     else:
         (folder / "node_modules").symlink_to(node_environment("openai") / "node_modules")
         command = ["node", shutil.copy(program, folder)]
@@ -80,14 +80,14 @@ def jobs_of(store: JobStore) -> set[bytes]:
 
 
 @pytest.mark.timeout(600)
-def test_the_example_embeds_a_thousand_texts_in_a_batch(stack: Stack, tmp_path: Path) -> None:
+def test_the_example_embeds_texts_in_a_batch(stack: Stack, tmp_path: Path) -> None:
     program = ROOT / "examples" / "batch_of_embeddings.py"
 
     ran = run(
-        [str(python_environment("openai")), str(program), stack.url, TOKEN], tmp_path, seconds=500
+        [str(python_environment()), str(program), stack.url, TOKEN, "100"], tmp_path, seconds=500
     )
 
-    assert ran.stdout.splitlines()[-1] == "1000 vectors of 384 numbers"
+    assert ran.stdout.splitlines()[-1] == "100 vectors of 384 numbers"
 
 
 @pytest.mark.timeout(300)
@@ -101,7 +101,7 @@ def test_the_example_embeds_a_thousand_texts_in_a_batch(stack: Stack, tmp_path: 
 def test_the_examples_of_openais_client_run(
     stack: Stack, tmp_path: Path, name: str, says: str
 ) -> None:
-    command = [str(python_environment("openai")), str(EXAMPLES / name), "demo-llama"]
+    command = [str(python_environment()), str(EXAMPLES / name), "demo-llama"]
 
     ran = run(command, tmp_path, OPENAI_BASE_URL=f"{stack.url}/v1", OPENAI_API_KEY=TOKEN)
 
@@ -113,16 +113,20 @@ def test_the_examples_of_openais_client_run(
 def test_a_stream_that_is_taken_up_is_what_is_stored_whatever_dies(
     stack: Stack, tmp_path: Path
 ) -> None:
-    """The last test, for it kills every process of the server while a response is followed."""
+    """The last test, for it kills the worker, the API and Redis while a response is followed.
+
+    A job may lose its workers twice: one is killed here, and leases may lapse while Redis is away. Engine
+    hosts die in tests/integration/test_killed_texts.py.
+    """
     store = JobStore(connect(stack.redis.url, 5.0))
-    python, program = str(python_environment("openai")), PROGRAMS / "openai_crashes.py"
+    python, program = str(python_environment()), PROGRAMS / "openai_crashes.py"
     command = [python, str(program), stack.url, TOKEN]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as ran:
         assert ran.stdout is not None
         job_id = ran.stdout.readline().strip().replace("resp_", "job_")
-        for kill in (kill_host, kill_worker, kill_api, kill_redis):
+        for kill in (kill_worker, kill_api, kill_redis):
             goes_on(store, job_id)
             kill(stack)
         out, _ = ran.communicate(timeout=300)
@@ -130,14 +134,14 @@ def test_a_stream_that_is_taken_up_is_what_is_stored_whatever_dies(
 
     assert ran.returncode == 0, out
     said, breaks = out.split()
-    assert said == "same" and int(breaks) >= 2, out
-    assert int(store.get(job_id).fields["attempt"]) >= 3
+    assert said == "same" and int(breaks) >= 1, out
+    assert int(store.get(job_id).fields["attempt"]) >= 2
 
 
 def goes_on(store: JobStore, job_id: str) -> None:
     """Wait until the job has said more than it has now."""
     before = events_of(store, job_id)
-    eventually(lambda: events_of(store, job_id) > before + 2, 120, what="the text goes on")
+    eventually(lambda: events_of(store, job_id) > before, 120, what="the text goes on")
 
 
 def events_of(store: JobStore, job_id: str) -> int:
@@ -145,12 +149,6 @@ def events_of(store: JobStore, job_id: str) -> int:
     assert not store.get(job_id).terminal, "too fast for this test"
     length: Any = store.redis.xlen(store.keys("log", job_id))
     return int(length)
-
-
-def kill_host(stack: Stack) -> None:
-    worker = psutil.Process(stack.processes["worker-demo-llama-1"].pid)
-    for host in worker.children(recursive=True):
-        host.kill()
 
 
 def kill_worker(stack: Stack) -> None:

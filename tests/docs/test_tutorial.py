@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import eventually, free_port, redis_binary, require
+from tests.conftest import PATIENCE, eventually, free_port, redis_binary, require
 from tests.docs.pages import ROOT, Block, Step, blocks, shows, steps
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -94,8 +94,8 @@ class Reader:
         assert self._server is not None
         family = psutil.Process(self._server.pid).children(recursive=True)
         self._server.send_signal(signal.SIGINT)
-        self._server.wait(timeout=40)
-        _, alive = psutil.wait_procs(family, timeout=5)
+        self._server.wait(timeout=PATIENCE)
+        _, alive = psutil.wait_procs(family, timeout=PATIENCE)
         assert not alive, f"left behind: {alive}"
         self._server = None
 

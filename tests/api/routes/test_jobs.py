@@ -14,7 +14,7 @@ from shared.domain.schemas import Job
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker, Rings
-from tests.conftest import eventually
+from tests.conftest import PATIENCE, eventually
 
 ECHO = {"model": "echo", "prompt": "hello"}
 UNKNOWN = "job_" + "0" * 32
@@ -58,7 +58,7 @@ def test_a_new_job_knows_its_place_as_well_as_one_that_is_read(
     apart = datetime.fromisoformat(read.pop("estimated_start")) - datetime.fromisoformat(
         made.pop("estimated_start")
     )
-    assert timedelta(0) <= apart < timedelta(seconds=5)
+    assert timedelta(0) <= apart < timedelta(seconds=PATIENCE)
     assert {**made, "urls": 0} == {**read, "urls": 0}
 
 

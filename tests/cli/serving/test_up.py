@@ -40,7 +40,7 @@ class Up:
                 env={name: value for name, value in os.environ.items() if name not in unset},
             )
         self.url = f"http://127.0.0.1:{port}"
-        assert wait_until(self._ready, 60), self.log.read_text()
+        assert wait_until(self._ready, PATIENCE), self.log.read_text()
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -65,7 +65,7 @@ def ups() -> Iterator[list[Up]]:
     for up in started:
         if up.process.poll() is None:
             up.process.send_signal(signal.SIGINT)
-            up.process.wait(40)
+            up.process.wait(PATIENCE)
 
 
 def serving(up: Up) -> list[dict[str, Any]]:
@@ -73,7 +73,9 @@ def serving(up: Up) -> list[dict[str, Any]]:
     return [row for row in rows if row["event"] == "serving"]
 
 
-def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[Up]) -> None:
+def test_jobs_outlive_a_ctrl_c_and_no_process_outlives_one_or_a_kill(
+    tmp_path: Path, ups: list[Up]
+) -> None:
     ups.append(first := Up(tmp_path, step_ms=50))
     with first.client() as client:
         assert text_of(client.submit("echo", "one two three").stream()) == "one two three"
@@ -84,11 +86,11 @@ def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[U
 
     first.process.send_signal(signal.SIGINT)
 
-    assert first.process.wait(30) == 0
+    assert first.process.wait(PATIENCE) == 0
     assert gone(*family)
     ups.append(second := Up(tmp_path, step_ms=0))
     with second.client() as client:
-        ended = [client.get(job.id).wait(40) for job in jobs]
+        ended = [client.get(job.id).wait(PATIENCE) for job in jobs]
     assert {job.status for job in ended} == {"succeeded"}
     token = (second.state / "token").read_text().strip()
     assert wait_until(lambda: len(serving(second)) == 2, PATIENCE)
@@ -100,12 +102,7 @@ def test_jobs_outlive_a_ctrl_c_and_nothing_else_does(tmp_path: Path, ups: list[U
     assert (model["model"], model["device"], model["workers"]) == ("echo", "cpu", 1)
     assert model["state"] in ("ready", "busy")
 
-
-def test_nothing_lives_on_when_up_itself_is_killed(tmp_path: Path, ups: list[Up]) -> None:
-    ups.append(up := Up(tmp_path))
-    family = up.family()
-
-    up.process.kill()
-    up.process.wait()
-
+    family = second.family()
+    second.process.kill()
+    second.process.wait()
     assert gone(*family)

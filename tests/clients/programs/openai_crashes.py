@@ -14,6 +14,7 @@ from openai import OpenAI
 
 _, url, token = sys.argv
 BROKEN = (openai.APIConnectionError, openai.InternalServerError, httpx2.HTTPError)
+ENDS = ("response.completed", "response.failed", "response.incomplete")
 SECONDS = 240
 client = OpenAI(
     base_url=f"{url}/v1",
@@ -46,7 +47,7 @@ def again(call: Any, until: float) -> Any:
 seen: list[Any] = []
 breaks = 0
 until = time.monotonic() + SECONDS
-while not (seen and seen[-1].type == "response.incomplete"):
+while not (seen and seen[-1].type in ENDS):
     assert time.monotonic() < until, seen[-1:]
     after = {"starting_after": seen[-1].sequence_number} if seen else {}
     try:
@@ -56,6 +57,7 @@ while not (seen and seen[-1].type == "response.incomplete"):
         breaks += 1
         time.sleep(0.2)
 
+assert seen[-1].type == "response.incomplete", seen[-1]
 stored = again(lambda: client.responses.retrieve(made.id), until)
 text = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
 assert [event.sequence_number for event in seen] == list(range(len(seen)))

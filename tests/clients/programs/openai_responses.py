@@ -151,7 +151,7 @@ assert parsed.output_parsed is None or isinstance(parsed.output_parsed, Found), 
 print("JSON by a class, read by the client")
 
 assert responses.create(
-    **{**ASK, "max_output_tokens": 200}, text={"format": {"type": "json_object"}}
+    **{**ASK, "max_output_tokens": 40}, text={"format": {"type": "json_object"}}
 ).output_text.startswith("{")
 print("JSON of any kind")
 

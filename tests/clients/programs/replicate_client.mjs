@@ -38,10 +38,8 @@ assert.equal(waited.output.join(""), text);
 console.log("create with wait");
 
 const slow = { prompt: "a b", step_ms: 60000 };
-const began = Date.now();
 const early = await client.predictions.create({ model: "truthgpt/echo", input: slow, wait: 1 });
 assert.equal(early.status, "starting");
-assert.ok(Date.now() - began < 1500);
 console.log("a wait that ends too early");
 
 const canceled = await client.wait(await client.predictions.cancel(early.id));
