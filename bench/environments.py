@@ -56,8 +56,9 @@ def python_of(
                 shutil.rmtree(stale)
             print(f"making the environment {made.name}", flush=True)
             _run(name, seconds, "venv", "--without-pip", str(made))
-            install = ("--python", str(made), "install", "--no-deps", "-r", str(pins))
-            install += () if compiled else ("--no-compile",)
+            install = ["--python", str(made), "install", "--no-deps", "-r", str(pins)]
+            if not compiled:
+                install.append("--no-compile")
             _run(name, seconds, "pip", *install)
             if name in SEES_OURS:
                 _append_ours(made)
