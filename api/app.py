@@ -45,6 +45,7 @@ from api.state.history import History
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits, Plan
 from api.state.notifier import Notifier, Ring
+from api.state.prometheus import Prometheus
 from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
 from api.state.sampling_defaults import SamplingDefaults
@@ -169,6 +170,7 @@ def _services(
         prompt_bounds=KnownBounds(store),
         sampling_defaults=SamplingDefaults(store),
         history=History(store, [spec.name for spec in settings.catalog]),
+        prometheus=Prometheus(settings.prometheus_url) if settings.prometheus_url else None,
         files=Files(store),
         batches=Batches(store, settings.batch_retention),
         storage=LoopStorage(open_storage(settings.file_storage, settings.state_dir)),

@@ -13,6 +13,7 @@ from api.state.history import History
 from api.state.key_cache import KeyCache
 from api.state.limit_plan import Limits
 from api.state.notifier import Notifier
+from api.state.prometheus import Prometheus
 from api.state.prompt_bounds import KnownBounds
 from api.state.readers import Readers
 from api.state.sampling_defaults import SamplingDefaults
@@ -71,6 +72,7 @@ class Services:
     prompt_bounds: KnownBounds
     sampling_defaults: SamplingDefaults
     history: History
+    prometheus: Prometheus | None
     files: Files
     batches: Batches
     storage: LoopStorage

@@ -1,7 +1,6 @@
 """Jobs as pages show them: rows, timelines, requests and outputs, made from what the store keeps."""
 
 import json
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,6 @@ from shared.domain.states import JobState
 MOST_SHOWN = 100_000
 """Characters of an input or output that a page shows; the API has all of it."""
 FEW_NUMBERS = 6
-MOST_COMPARED = 16
-"""Texts of which each is compared with each."""
-MOST_PAIRS = 10
 _decode = msgspec.json.Decoder().decode
 
 
@@ -195,43 +191,21 @@ class Output:
         return cls(json=text[:MOST_SHOWN], cut=len(text) > MOST_SHOWN)
 
 
-class Pair(NamedTuple):
-    """Two texts by their places, and the cosine of their vectors."""
-
-    one: int
-    other: int
-    cosine: float
-
-
-def nearest(record: Record) -> list[Pair]:
-    """The nearest pairs of the vectors that came out, of the first few texts; none of other outputs."""
-    found = _json(record.fields.get("output"))
-    vectors = found.get("embeddings") if isinstance(found, dict) else None
-    if not isinstance(vectors, list):
-        return []
-    plain = [v for v in vectors[:MOST_COMPARED] if isinstance(v, list) and _are_numbers(v)]
-    pairs = [
-        Pair(one, other, _cosine(plain[one], plain[other]))
-        for one in range(len(plain))
-        for other in range(one + 1, len(plain))
-    ]
-    return sorted(pairs, key=lambda pair: -pair.cosine)[:MOST_PAIRS]
-
-
-def _are_numbers(vector: list[Any]) -> bool:
-    return all(isinstance(value, int | float) for value in vector)
-
-
-def _cosine(one: list[float], other: list[float]) -> float:
-    lengths = math.hypot(*one) * math.hypot(*other)
-    products = sum(a * b for a, b in zip(one, other, strict=False))
-    return products / lengths if lengths else 0.0
-
-
 def error_of(record: Record) -> Mapping[str, Any] | None:
     """Why a job did not succeed: code and message."""
     found: Mapping[str, Any] | None = _json(record.fields.get("error"))
     return found
+
+
+def message_of(record: Record) -> Mapping[str, Any] | None:
+    """What a model has said in a chat, as the message that goes along with the next one."""
+    found = _json(record.fields.get("output"))
+    if not isinstance(found, dict):
+        return None
+    message = found.get("message")
+    if isinstance(message, dict):
+        return message
+    return {"role": "assistant", "content": found["text"]} if _is_text(found) else None
 
 
 def usage_of(record: Record) -> Mapping[str, Any]:

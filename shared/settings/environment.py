@@ -229,6 +229,7 @@ class Settings(BaseSettings):
     trace_sample_ratio: float = Field(default=1.0, alias="TRACE_SAMPLE_RATIO", ge=0, le=1)
     trace_max_per_second: float = Field(default=5.0, alias="TRACE_MAX_PER_SECOND", gt=0)
     trace_url: TraceUrl | None = Field(default=None, alias="TRACE_URL")
+    prometheus_url: PublicUrl | None = Field(default=None, alias="PROMETHEUS_URL")
     console_shows_tenants: bool = Field(default=False, alias="CONSOLE_SHOW_TENANTS")
     keep_requests: bool = Field(default=False, alias="JOB_KEEP_REQUEST")
     log_prompts: bool = Field(default=False, alias="LOG_PROMPTS")

@@ -74,7 +74,7 @@ def test_a_run_in_the_playground_shows_its_text_as_it_grows(visit: Come) -> None
     page.goto("/console/playground?model=echo")
     page.fill("#prompt", WORDS)
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector("#run-state .chip.succeeded")
+    page.wait_for_selector("#run-state-1 .chip.succeeded")
 
     assert page.locator("#run pre.live").text_content() == WORDS
     page.click("text=Open the job")

@@ -1,12 +1,19 @@
 """The first page: what goes on now, of all models, as `GET /v1/stats` and `GET /v1/models` say it."""
 
+import logging
+from typing import Any
+
 import msgspec
 from flask import Response
 
 from api.console.blueprint import console
 from api.console.visit import Visit
+from api.http.operations import JSON
 from api.routes import stats
 from api.routes.stats import Durations
+from api.state.prometheus import RANGES, PrometheusAway
+
+_log = logging.getLogger(__name__)
 
 
 @console.page("GET", "")
@@ -29,13 +36,26 @@ def overview(visit: Visit) -> Response:
         longest=_longest([row.drained_in_ms for row in told.models]),
         workers=sum(len(model.workers) for model in models),
         worst=_worst([row.latency_ms for row in told.models]),
+        hours=_hours(visit),
+        ranges=RANGES if visit.services.prometheus is not None else (),
         broken=[model.id for model in models if model.breaker.state != "closed"],
     )
 
 
 @console.page("GET", "/history")
 def history(visit: Visit) -> Response:
-    """The last hour in columns, for the charts: times in seconds since 1970, rates a second, ms."""
+    """Columns for the charts: times in seconds since 1970, rates a second, ms.
+
+    The last hour is the store's own; more of them come from Prometheus, and are `away` where it is.
+    """
+    prometheus, hours = visit.services.prometheus, _hours(visit)
+    if prometheus is not None and hours > 1:
+        try:
+            told: Any = prometheus.read(hours)
+        except PrometheusAway as error:
+            _log.warning("Prometheus does not answer: %s", error)
+            told = {"away": visit.words("Prometheus does not answer.")}
+        return Response(msgspec.json.encode(told), content_type=JSON)
     rows = visit.services.history.read()
     over = rows[:-1]
     columns = {
@@ -47,7 +67,13 @@ def history(visit: Visit) -> Response:
         "p95": [row.latency.p95 for row in over],
         "wait": [row.queue_wait.p95 for row in over],
     }
-    return Response(msgspec.json.encode(columns), content_type="application/json")
+    return Response(msgspec.json.encode(columns), content_type=JSON)
+
+
+def _hours(visit: Visit) -> int:
+    """How far back the charts go."""
+    asked = visit.request.args.get("hours", "")
+    return next((hours for hours in RANGES if str(hours) == asked), 1)
 
 
 def _longest(waits: list[int | None]) -> int | None:

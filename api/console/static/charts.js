@@ -4,7 +4,9 @@
 const charts = document.getElementById("charts");
 const drawn = new Map();
 const decimals = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
-const hours = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const long = new URLSearchParams(location.search).get("hours") > 24;
+const day = long ? { month: "short", day: "numeric" } : {};
+const hours = new Intl.DateTimeFormat(language, { ...day, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -31,7 +33,7 @@ function options(element) {
       legend: { show: false },
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, unit === "ms" ? 10 : 0.1) * 1.1] } },
       axes: [
-        { ...axis, size: 26, values: (_, ticks) => ticks.map((at) => hours.format(new Date(at * 1000))), space: 70 },
+        { ...axis, size: 26, values: (_, ticks) => ticks.map((at) => hours.format(new Date(at * 1000))), space: long ? 120 : 70 },
         { ...axis, values: (_, ticks) => ticks.map((value) => withUnit(value, unit)), size: 64, space: 36 },
       ],
       series: [
@@ -55,7 +57,19 @@ function tellCursor(plot, element) {
   heading.textContent = `${hours.format(new Date(plot.data[0][at] * 1000))}: ${values.join(" · ")}`;
 }
 
+// Where there is nothing to draw from, each chart says why.
+function tellAway(why) {
+  for (const plot of drawn.values()) plot.destroy();
+  drawn.clear();
+  for (const element of charts.querySelectorAll(".chart")) {
+    element.replaceChildren(Object.assign(document.createElement("p"), { className: "empty", textContent: why }));
+    element.setAttribute("aria-label", `${element.dataset.name}: ${why}`);
+  }
+}
+
 function draw(history) {
+  if (history.away) return tellAway(history.away);
+  for (const note of charts.querySelectorAll(".chart > .empty")) note.remove();
   for (const element of charts.querySelectorAll(".chart")) {
     const { lines, plot } = options(element);
     const data = [history.at, ...lines.map((column) => history[column])];

@@ -59,6 +59,12 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && notice().querySelector(".away")) notice().replaceChildren();
 });
 
+// What was sent from a chat's form stands above it, so the field is empty for what comes next.
+document.addEventListener("htmx:afterRequest", (event) => {
+  const form = event.target;
+  if (event.detail.successful && form.dataset?.clears) form.elements[form.dataset.clears].value = "";
+});
+
 // A job's events, from the first on. A stream that ends is opened again after the last event that came, so
 // that no text is missing and none comes twice, whatever broke.
 class Follower {

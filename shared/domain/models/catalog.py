@@ -149,6 +149,10 @@ class ModelSpec(Section):
     python: Path | None = Field(
         default=None, description="The interpreter of the engine host; none: the worker's own."
     )
+    input_schema: dict[str, Any] | None = Field(
+        default=None,
+        description="JSON Schema of an own model's input: the console's playground makes a form of it.",
+    )
     env: tuple[EnvName, ...] = Field(
         default=(), description="Variables that the engine host gets of the worker's environment."
     )

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from api.console.shown import MOST_SHOWN, Output, Request, nearest
+from api.console.pairs import nearest, vectors_of
+from api.console.shown import MOST_SHOWN, Output, Request
 from shared.domain.records import Record
 
 
@@ -24,7 +25,7 @@ def test_any_output_can_be_shown(output: Any) -> None:
     shown = Output.of(record(output))
 
     assert shown is None if output is None else shown is not None
-    assert nearest(record(output)) == []
+    assert nearest(vectors_of(record(output))) == []
 
 
 def test_texts_are_shown_each_and_long_ones_in_part() -> None:

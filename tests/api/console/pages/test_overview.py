@@ -4,10 +4,14 @@ from collections.abc import Callable
 
 from flask import Flask
 
+from api.app import create_app
+from api.services import of
+from shared.settings import Settings
 from shared.store.api_keys import Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker
 from tests.api.console.conftest import Browser
+from tests.conftest import free_port
 
 
 def test_the_overview_says_what_the_statistics_say(
@@ -60,3 +64,27 @@ def test_the_charts_get_the_minutes_that_are_over(
     assert (row["ended"], row["failed"], row["tokens"]) == (1.0, 0.5, 10.0)
     assert row["p50"] == row["p95"] > 100 and row["wait"] is None
     assert signed_in_with(Scope.JOBS_WRITE).get("/console/history").status_code == 403
+
+
+def test_a_longer_history_comes_from_prometheus_and_its_absence_is_said(
+    settings: Settings, store: JobStore, rings: Callable[[str], None]
+) -> None:
+    with_one = settings.model_copy(update={"prometheus_url": f"http://127.0.0.1:{free_port()}"})
+    app = create_app(with_one, store=store, ring=rings)
+    browser = Browser(app).sign_in()
+
+    page = browser.get("/console?hours=24").text
+    away = browser.get("/console/history?hours=24").json
+    own = browser.get("/console/history").json
+
+    assert 'data-history="/console/history?hours=24"' in page and "The last 24 hours" in page
+    assert 'href="/console?hours=168"' in page
+    assert away == {"away": "Prometheus does not answer."}
+    assert len(own["at"]) == 60 and "away" not in own
+    assert 'data-history="/console/history"' in browser.get("/console?hours=5000").text
+    of(app).close()
+
+
+def test_without_prometheus_there_is_the_last_hour(browser: Browser) -> None:
+    assert "hours=" not in browser.get("/console").text
+    assert len(browser.get("/console/history?hours=24").json["at"]) == 60
