@@ -20,8 +20,8 @@ PIECE = 250
 """Jobs that one script call looks at: less than a millisecond of Redis."""
 MOST = 20_000
 """Jobs that one look goes through at the most."""
-SECONDS = 0.1
-"""After which a look ends, however far it came."""
+SECONDS, LEAST = 0.1, 2_000
+"""After which a look ends, and how many jobs it goes through even so: a busy machine gets on as well."""
 ROW = (
     *("model", "state", "tenant", "created", "finished", "usage", "error", "cached", "metadata"),
     "output_of",
@@ -84,7 +84,7 @@ def look(
         cursor = last.decode() or cursor
         if over:
             return Look(_rows(store, found), None, looked)
-        if len(found) >= limit or looked >= MOST or time.monotonic() >= ends:
+        if len(found) >= limit or looked >= MOST or (looked >= LEAST and time.monotonic() >= ends):
             return Look(_rows(store, found), cursor, looked)
 
 

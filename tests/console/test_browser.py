@@ -1,6 +1,7 @@
 """The console in a real browser, on a real server."""
 
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,17 @@ from tests.integration.stack import TOKEN, Stack
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"'&lt;{{7*7}}"
 SLOW = {"step_ms": 100}
+FILL = """
+local base = tonumber(ARGV[3], 16)
+for n = tonumber(ARGV[4]), tonumber(ARGV[4]) + 999 do
+  local id = string.format('job_%012x%020x', base - n, n)
+  redis.call('HSET', ARGV[1] .. id, 'state', 'succeeded', 'model', 'echo', 'tenant', 'archive',
+    'created', string.format('%d', base - n), 'metadata', '{"team":"a"}')
+  redis.call('EXPIRE', ARGV[1] .. id, 600)
+  redis.call('ZADD', ARGV[2], 0, id)
+end
+redis.call('EXPIRE', ARGV[2], 600)
+"""
 WORDS = " ".join(f"word{n}" for n in range(60))
 NETWORK = "Failed to load resource"
 """What a browser's console says of every answer that is no success, and of none."""
@@ -35,6 +47,17 @@ def whole(visitor: Visitor, text: str) -> None:
         arg=text,
         timeout=PATIENCE_MS,
     )
+
+
+def many(worker: PlayedWorker, count: int) -> str:
+    """Give the tenant `archive` so many jobs that have ended; the id of the oldest, the one that is rare."""
+    store, newest = worker.store, int(time.time() * 1000)
+    for begin in range(0, count, 1_000):
+        names = store.keys("job", ""), store.keys("index", "archive")
+        store.redis.eval(FILL, 0, *names, f"{newest:x}", begin)
+    rare = f"job_{newest - count + 1:012x}{count - 1:020x}"
+    store.redis.hset(store.keys("job", rare), "metadata", '{"rare":"yes"}')
+    return rare
 
 
 def test_who_has_a_key_signs_in_and_out(visit: Come) -> None:
@@ -132,6 +155,12 @@ def test_a_list_follows_what_happens_and_is_filtered(
     worker.serve("y")
     page.wait_for_selector(f"tr:has(#to-{job_id}) .chip.succeeded")
 
+    rare = many(worker, 100_000)
+    page.goto("/console/jobs?tenant=archive&metadata=rare%3Dyes")
+    page.wait_for_selector("#job-more >> text=/All 100.000 jobs were looked at/", timeout=180_000)
+    assert page.locator("#job-rows tbody a").all_inner_texts() == [rare]
+
+    page.goto("/console/jobs")
     page.select_option("#status", "canceled")
     page.wait_for_url(re.compile("status=canceled"))
     assert page.locator(f"#to-{job_id}").count() == 0

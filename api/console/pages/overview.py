@@ -13,6 +13,8 @@ from api.routes import stats
 from api.routes.stats import Durations
 from api.state.prometheus import RANGES, PrometheusAway
 
+MOST_WORKERS = 20
+"""Workers of one model that the page lists."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +38,7 @@ def overview(visit: Visit) -> Response:
         longest=_longest([row.drained_in_ms for row in told.models]),
         workers=sum(len(model.workers) for model in models),
         worst=_worst([row.latency_ms for row in told.models]),
+        most=MOST_WORKERS,
         hours=_hours(visit),
         ranges=RANGES if visit.services.prometheus is not None else (),
         broken=[model.id for model in models if model.breaker.state != "closed"],

@@ -116,11 +116,12 @@ def test_a_look_ends_in_time_and_says_how_far_it_came(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "SECONDS", 0)
+    monkeypatch.setattr(search, "LEAST", 300)
     names = fill(store, 600)
 
     one = look(store, "t", Wanted(within="x"), limit=5)
 
-    assert one == Look([], names[search.PIECE - 1], search.PIECE)
+    assert one == Look([], names[2 * search.PIECE - 1], 2 * search.PIECE)
 
 
 def test_jobs_that_are_gone_are_passed_over(store: JobStore) -> None:
