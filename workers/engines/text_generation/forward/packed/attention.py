@@ -1,7 +1,7 @@
 """Attention over a packed row of tokens whose past lies in the slots of the key-value cache."""
 
 from collections.abc import Sequence as Items
-from itertools import takewhile
+from itertools import groupby
 
 import torch
 from torch.nn import functional
@@ -38,15 +38,14 @@ class SlotAttention:
             found.append(self._attend_rows(layer, layout, call))
         by_place = wants_fixed_rows(query.device, query.dtype)
         attend = self._attend_by_place if by_place else self._attend_chunk
-        apart = layout.chunks
-        if not (by_place or bends(call)):
-            lone = list(takewhile(lambda chunk: chunk[2] == 1, apart))
+        plain = not (by_place or bends(call))
+        for lone, chunks in groupby(layout.chunks, lambda chunk: plain and chunk[2] == 1):
             if lone:
-                found.append(self._attend_lone(layer, call, lone))
-            apart = apart[len(lone) :]
-        for slot, start, size, offset in apart:
-            rows = query[0, :, offset : offset + size]
-            found.append(attend(layer, layout, call, rows, slot, start))
+                found.append(self._attend_lone(layer, call, list(chunks)))
+                continue
+            for slot, start, size, offset in chunks:
+                rows = query[0, :, offset : offset + size]
+                found.append(attend(layer, layout, call, rows, slot, start))
         return (found[0] if len(found) == 1 else torch.cat(found))[None]
 
     def _attend_rows(self, layer: int, layout: Layout, call: AttentionCall) -> torch.Tensor:
@@ -82,7 +81,7 @@ class SlotAttention:
     def _attend_lone(
         self, layer: int, call: AttentionCall, chunks: Items[tuple[int, int, int, int]]
     ) -> torch.Tensor:
-        """Tokens that stand first among those apart, each in a call of its own, to [n, heads, d].
+        """Single tokens side by side in the row, each in a call of its own, to [n, heads, d].
 
         Shapes are those of `_attend_rows`. There are many such calls, and each does little: so what can be
         done for all of them at once is.
