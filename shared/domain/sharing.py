@@ -49,9 +49,9 @@ class Share:
     speaks: bool
 
     @property
-    def packed(self) -> tuple[str, int]:
+    def packed(self) -> tuple[str, bool]:
         """What the script `create` takes: digest, `ttl` and `most` as one text, and `speaks`."""
-        return f"{self.digest} {self.ttl} {self.most}", int(self.speaks)
+        return f"{self.digest} {self.ttl} {self.most}", self.speaks
 
 
 def deterministic(spec: ModelSpec, params: Mapping[str, Any]) -> bool:

@@ -148,7 +148,9 @@ def _decision(
 def _quota_status(charges: Sequence[Charge], rows: Sequence[int]) -> list[QuotaStatus]:
     return [
         QuotaStatus(charge.policy, used, wait, refused)
-        for charge, (_, used, wait, refused) in zip(charges, _by_four(rows), strict=True)
+        for charge, used, wait, refused in zip(
+            charges, rows[1::4], rows[2::4], rows[3::4], strict=True
+        )
     ]
 
 

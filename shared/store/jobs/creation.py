@@ -33,6 +33,7 @@ from shared.store.rate_limits import decided, packed
 UNKNOWN_WAIT = 5
 """Seconds to try again after, while nothing is known of how fast a queue drains."""
 MOST_WAIT = 3600
+_pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
@@ -67,26 +68,29 @@ class Creation(Reading):
         digest = ""
         if job.idempotency_key is not None:
             digest = key_digest(job.idempotency_key)
-        share, speaks = job.share.packed if job.share is not None else ("", 0)
+        share, speaks = job.share.packed if job.share is not None else ("", False)
         # fmt: off
-        reply = _unpack(self._call(
-            "create", job.id, int(job.expires_in * 1000), self.retention, max_queued,
-            digest, job.body_digest, job.key_ttl, int(urgent), tenant_max or UNBOUNDED,
-            speaks, *((known.output, known.usage) if known is not None else ("", "")),
-            packed(charges) if charges is not None else b"",
-            job.request, share, int(bool(reply_channel)), most, _footprint(job),
-            int(job.takes_key), int(job.joins * 1000), job.asked,
-            "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", job.cost,
+        # Texts, all of them: Redis' msgpack knows no bytes.
+        fields: tuple[str, ...] = (
+            "model", job.model, "tenant", job.tenant, "class", job.priority, "cost", str(job.cost),
             *(("share", share) if share else ()),
-            *(("metadata", msgspec.json.encode(job.metadata)) if job.metadata else ()),
+            *(("metadata", msgspec.json.encode(job.metadata).decode()) if job.metadata else ()),
             *(("traceparent", job.traceparent) if job.traceparent else ()),
             *(("request_id", job.request_id) if job.request_id else ()),
             *(("home", reply_channel) if reply_channel else ()),
             *(("fallback_from", job.fallback_from) if job.fallback_from else ()),
             *(("webhook", job.webhook) if job.webhook else ()),
             *(("told_as", job.told_as) if job.told_as else ()),
-            *(("keep", 1) if job.keeps_request else ()),
-        ))
+            *(("keep", "1") if job.keeps_request else ()),
+        )
+        reply = _unpack(self._call("create", _pack((
+            job.id, int(job.expires_in * 1000), max_queued,
+            digest, job.body_digest, job.key_ttl, urgent, tenant_max or UNBOUNDED,
+            speaks, *((known.output.decode(), known.usage.decode()) if known is not None else ("", "")),
+            msgspec.Raw(packed(charges)) if charges is not None else False,
+            job.request.decode(), share, bool(reply_channel), most, _footprint(job),
+            job.takes_key, int(job.joins * 1000), job.asked.decode(), fields,
+        ))))
         # fmt: on
         quota = None
         if charges is not None:

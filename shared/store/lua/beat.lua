@@ -14,16 +14,16 @@ else
 end
 if drain ~= '' then redis.call('ZADD', key.drains(model), 'XX', int(now + drain_ttl), drain) end
 local out = {depth(model)}
-local breaker = load_breaker(model)
+local probed = breaker().load(model)
 for i = 7, #ARGV, 2 do
   local values = redis.call('HMGET', key.job(ARGV[i]), 'attempt', 'state', 'cancel_requested')
   if values[1] == ARGV[i + 1] and values[2] == 'running' then
     redis.call('ZADD', key.leases(model), int(now + lease), ARGV[i])
-    renew_probe(breaker, now, ARGV[i] .. '/' .. ARGV[i + 1], lease)
+    breaker().renew_probe(probed, now, ARGV[i] .. '/' .. ARGV[i + 1], lease)
     out[#out + 1] = values[3] and LEASE_CANCEL_REQUESTED or LEASE_RENEWED
   else
     out[#out + 1] = LEASE_LOST
   end
 end
-save_breaker(breaker)
+breaker().save(probed)
 return out

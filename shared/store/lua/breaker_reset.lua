@@ -3,8 +3,8 @@
 -- ARGV: model.
 -- Returns what became of the breaker ('old new', or '').
 local model = ARGV[1]
-local breaker = load_breaker(model)
-reset_breaker(breaker, now_ms())
+local closed = breaker().load(model)
+breaker().reset(closed, now_ms())
 redis.call('PUBLISH', key.control(model), 'reset')
 redis.call('PUBLISH', key.wake(model), '1')
-return save_breaker(breaker)
+return breaker().save(closed)

@@ -46,10 +46,10 @@ if before then
   return out
 end
 
-local wait, breaker = 0
+local wait, tripped = 0
 if (redis.call('HGET', key.breaker(model), 'state') or 'closed') ~= 'closed' then
-  breaker = load_breaker(model)
-  wait = breaker_wait(breaker, now)
+  tripped = breaker().load(model)
+  wait = breaker().wait(tripped, now)
   room = math.min(room, wait > 0 and 0 or 1)
 end
 if room > 0 then take_due(model, now, room) end
@@ -84,9 +84,9 @@ if #jobs > 0 then
   redis.call('ZADD', key.leases(model), unpack(leases))
   keep(key.leases(model), HORIZON)
   redis.call('SET', key.claim(token), table.concat(handed, ' '), 'EX', 60)
-  if breaker then
-    begin_probe(breaker, now, handed[1], lease)
-    out[4] = save_breaker(breaker)
+  if tripped then
+    breaker().begin_probe(tripped, now, handed[1], lease)
+    out[4] = breaker().save(tripped)
   end
   hand_out(jobs)
 end
@@ -100,7 +100,7 @@ if drain ~= '' then
     redis.call('ZREM', key.idle(model), worker)
     if room == 0 and wait == 0 then notify_one(model, true) end
   end
-  if room == 0 and not breaker then out[5] = relief_wanted(model, now) end
+  if room == 0 and not tripped then out[5] = relief_wanted(model, now) end
 end
 measure_drain(model, now, #jobs, out[2])
 return out

@@ -1,13 +1,14 @@
 --- include: lib/flights, lib/breaker, lib/drain, lib/rates
 -- Take a job in: idempotency, admission, record, request, lane, index, first event.
--- ARGV: id, lifetime (ms to the deadline), retention (s), max_queued, idempotency digest or '', body digest,
---   idempotency ttl (s), '1' to refuse the job while the model's breaker keeps it from running, how many jobs of
---   the tenant may wait, '1' if a text in its output is streamed, the output and the usage of the result if the
---   caller knows it already, else '', what the request is charged (lib/rates.lua) or '', the request, what it shares
---   with others (lib/flights.lua) or '', '1' if who makes it waits for its end alone (`home`), how many bytes the
+-- ARGV: one list, packed as msgpack, since thirty arguments by themselves cost more to send and to take apart:
+--   id, lifetime (ms to the deadline), max_queued, idempotency digest or '', body digest,
+--   idempotency ttl (s), whether to refuse the job while the model's breaker keeps it from running, how many jobs of
+--   the tenant may wait, whether a text in its output is streamed, the output and the usage of the result if the
+--   caller knows it already, else '', what the request is charged (lib/rates.lua) or false, the request, what it shares
+--   with others (lib/flights.lua) or '', whether who makes it waits for its end alone (`home`), how many bytes the
 --   tenant may hold (lib/storage.lua) or 0, how many the job takes beside JOB_BYTES, what it is expected to write among
---   them, '1' if the idempotency key is to name this job whatever it named before, within how many ms
---   of its end a job that the key names stands for this one even so, 0: none does, what its client asked or '', then
+--   them, whether the idempotency key is to name this job whatever it named before, within how many ms
+--   of its end a job that the key names stands for this one even so, 0: none does, what its client asked or '', and
 --   the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
 -- Returns, packed as msgpack, since Redis writes each item of an array to the socket by itself:
 --   {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an earlier call
@@ -17,14 +18,12 @@
 --   {'queue_full' | 'tenant_queue_full' | 'deadline', ms, how many wait | ms of the estimated wait},
 --   {'storage_full', ms, bytes that the tenant holds}, or
 --   {'limited'}; last of all, where there are charges, the table of how the client stands with each policy.
-local id, lifetime, retention, max_queued = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local digest, body, idem_ttl, urgent = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
-local tenant_max, speaks, known, known_usage = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11], ARGV[12]
-local charges, request, share, home = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1'
-local most_bytes, bytes = tonumber(ARGV[17]), JOB_BYTES + tonumber(ARGV[18])
-local takes_key, joins, asked = ARGV[19] == '1', tonumber(ARGV[20]), ARGV[21]
-local RECORD = 22
-local model, tenant, class, cost = ARGV[23], ARGV[25], ARGV[27], ARGV[29]
+local ask = cmsgpack.unpack(ARGV[1])
+local id, lifetime, max_queued, digest, body, idem_ttl, urgent, tenant_max, speaks = unpack(ask, 1, 9)
+local known, known_usage, charges, request, share, home, most_bytes, bytes = unpack(ask, 10, 17)
+local takes_key, joins, asked, fields = unpack(ask, 18, 21)
+local model, tenant, class, cost = fields[2], fields[4], fields[6], fields[8]
+bytes = JOB_BYTES + bytes
 local queue, lane_cost_field = key.queue(model), 'cost:' .. class .. ':' .. tenant
 local INDEX_MAX, INDEX_PIECE = 1000000, 256
 local NEXT_PROBE_MS = 1000
@@ -40,7 +39,7 @@ local function answer(reply)
   return cmsgpack.pack(reply)
 end
 
-if charges ~= '' then
+if charges then
   local admitted
   admitted, quota_rows = charge_rates(charges, now, born[1])
   if not admitted and not born[1] then return answer({'limited'}) end
@@ -80,7 +79,7 @@ if digest ~= '' and (joins > 0 or not takes_key) then
   end
 end
 
-local ttl = math.ceil(lifetime / 1000) + retention
+local ttl = math.ceil(lifetime / 1000) + RETENTION
 local deadline = int(now + lifetime)
 
 -- What the job makes its tenant hold, and whether that one holds too much already.
@@ -118,7 +117,7 @@ local function insert_job(estimate, ...)
   if not (held[3] and held[4]) then redis.call('EXPIRE', bytes_key, HORIZON) end
   local record = key.job(id)
   redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-    'attempt', '0', 'head', CREATED, 'bytes', int(bytes), unpack(ARGV, RECORD))
+    'attempt', '0', 'head', CREATED, 'bytes', int(bytes), unpack(fields))
   if estimate then redis.call('HSET', record, 'estimate', int(estimate)) end
   if asked ~= '' then
     redis.call('HSET', record, 'asked', #asked)
@@ -167,7 +166,7 @@ if share ~= '' then
     job.unlogged = '1'
     put(job, 'unlogged', '1')
     if speaks then job.head = '0-' .. int(1 + outputs().speaks_of(refers, output)) end
-    flights().lend(job, now, output, usage, retention, refers)
+    flights().lend(job, now, output, usage, RETENTION, refers)
     add(minute(model, now), 'hits', 1)
     return answer({'cached', int(now), output, usage})
   end
@@ -175,10 +174,10 @@ end
 
 local state = urgent and redis.call('HGET', key.breaker(model), 'state')
 if state and state ~= 'closed' then
-  local breaker = load_breaker(model)
-  local wait = breaker_wait(breaker, now)
+  local tripped = breaker().load(model)
+  local wait = breaker().wait(tripped, now)
   -- In half-open the first of those who wait will be the probe; only with nobody there it is this one.
-  if wait == 0 and breaker.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
+  if wait == 0 and tripped.state ~= 'closed' and waiting > 0 then wait = NEXT_PROBE_MS end
   if wait > 0 then return answer({'unavailable', wait}) end
 end
 if share ~= '' then

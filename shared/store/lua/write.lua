@@ -10,7 +10,7 @@
 --     device time of all attempts so far (microseconds), verdict, seq of its event or 0
 -- Returns what became of the breaker ('old new', or ''), then one WriteResult a record (shared/domain/records.py).
 local retention, worker = ARGV[1], ARGV[3]
-local policy = ARGV[2] ~= '' and unpack_policy(ARGV[2])
+local policy = ARGV[2] ~= '' and breaker().policy(ARGV[2])
 local now = now_ms()
 write_though_full()
 local jobs, breakers, out = {}, {}, {''}
@@ -21,7 +21,7 @@ local function find(id)
 end
 
 local function breaker_of(model)
-  breakers[model] = breakers[model] or load_breaker(model)
+  breakers[model] = breakers[model] or breaker().load(model)
   return breakers[model]
 end
 
@@ -31,7 +31,7 @@ local function judged(job, verdict)
   local failed = verdict == 'failure' or verdict == 'lost'
   local workers = failed and redis.call('HLEN', key.workers(job.model)) or 1
   local holder = job.id .. '/' .. int(job.attempt)
-  record_verdict(breaker_of(job.model), policy, now, holder, verdict, worker, workers)
+  breaker().record(breaker_of(job.model), policy, now, holder, verdict, worker, workers)
 end
 
 -- Where Redis has forgotten a claim, two workers may hold the same attempt: the one that it knows goes on.
@@ -64,7 +64,7 @@ local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   if device_us ~= '0' then put(job, 'device_us', device_us) end
   judged(job, verdict)
   local wait = 0
-  if policy and charge == 'failures' then wait = retry_wait(breaker_of(job.model), policy, now) end
+  if policy and charge == 'failures' then wait = breaker().retry_wait(breaker_of(job.model), policy, now) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge] or 0) + 1)) end
   requeue(job, now, math.max(delay, wait), reason)
   if wait > delay then return WRITE_RETRY_DELAYED end
@@ -91,8 +91,8 @@ end
 for _, job in pairs(jobs) do
   if job then save(job) end
 end
-for _, breaker in pairs(breakers) do
-  out[1] = save_breaker(breaker)
+for _, counted in pairs(breakers) do
+  out[1] = breaker().save(counted)
 end
 write_tallies()
 return out

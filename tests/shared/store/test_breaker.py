@@ -238,16 +238,16 @@ def test_a_workers_own_counts_failures_in_a_row_alone() -> None:
 
 TWIN = """--- include: lib/breaker
 local now, op, holder = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local p, b = unpack_policy(ARGV[4]), load_breaker('m')
+local p, b = breaker().policy(ARGV[4]), breaker().load('m')
 local wait = -1
-if op == 'wait' then wait = breaker_wait(b, now)
+if op == 'wait' then wait = breaker().wait(b, now)
 elseif op == 'begin' then
-  wait = breaker_wait(b, now)
-  if wait == 0 then begin_probe(b, now, holder, 700) end
-elseif op == 'renew' then renew_probe(b, now, holder, 700)
-elseif op == 'reset' then reset_breaker(b, now)
-else record_verdict(b, p, now, holder, op, ARGV[5], tonumber(ARGV[6])) end
-save_breaker(b)
+  wait = breaker().wait(b, now)
+  if wait == 0 then breaker().begin_probe(b, now, holder, 700) end
+elseif op == 'renew' then breaker().renew_probe(b, now, holder, 700)
+elseif op == 'reset' then breaker().reset(b, now)
+else breaker().record(b, p, now, holder, op, ARGV[5], tonumber(ARGV[6])) end
+breaker().save(b)
 return {wait, redis.call('HGETALL', key.breaker('m'))}
 """
 

@@ -70,10 +70,10 @@ local function rate_store(w)
 end
 
 -- Take what a request costs of every policy, or of none; `look`: only see how its client stands.
--- `packed`: msgpack {client, now (ms) or 0 for Redis's, {{policy, quota, window (ms), cost}, …}}.
+-- `charges`: {client, now (ms) or 0 for Redis's, {{policy, quota, window (ms), cost}, …}}.
 -- Returns whether it was admitted, and of each policy its quota, units used, ms to wait, refused so far.
-local function charge_rates(packed, now, look)
-  local client, at, policies = unpack(cmsgpack.unpack(packed))
+local function charge_rates(charges, now, look)
+  local client, at, policies = unpack(charges)
   if at > 0 then now = at end
   local windows, admitted, begun, rows = {}, true, false, {}
   for i, policy in ipairs(policies) do
