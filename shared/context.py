@@ -17,7 +17,7 @@ _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=_NOTHING)
 
 def begin(**fields: str) -> None:
     """Forget what was bound before and bind these; empty ones are left out."""
-    _bound.set({name: value for name, value in fields.items() if value})
+    _bound.set({name: value for name, value in fields.items() if value} if fields else _NOTHING)
 
 
 def bind(**fields: str) -> None:

@@ -193,28 +193,36 @@ def _length(here: RequestContext) -> int | None:
 
 
 def _read(here: RequestContext, length: int) -> bytes:
-    with _arriving(here, here.services.settings.body_timeout):
-        body: bytes = here.environ["wsgi.input"].read(length)
+    seconds = here.services.settings.body_timeout
+    try:
+        with deadline(here.environ, seconds):
+            body: bytes = here.environ["wsgi.input"].read(length)
+    except Exception as error:  # each server has exceptions of its own for a body that breaks off
+        raise _not_arrived(error, seconds) from error
     return body
 
 
 @contextmanager
 def _arriving(here: RequestContext, seconds: float) -> Iterator[None]:
-    """While a body is read, which has so many seconds. Raises `JobsError`."""
+    """While a body is read in pieces, which has so many seconds. Raises `JobsError`."""
     try:
         with deadline(here.environ, seconds):
             yield
     except JobsError:
         raise
-    except TimeoutError:
-        raise JobsError(
-            f"The body did not arrive within {seconds:g} seconds.", code="body_timeout"
-        ) from None
-    except Exception as error:  # each server has exceptions of its own for a body that breaks off
-        raise JobsError(
-            "The body broke off or its framing is not valid. Send the request again.",
-            code="bad_request",
-        ) from error
+    except Exception as error:  # see `_read`
+        raise _not_arrived(error, seconds) from error
+
+
+def _not_arrived(error: Exception, seconds: float) -> JobsError:
+    """What is answered where `error` ended the reading of a body, which had so many seconds."""
+    if isinstance(error, TimeoutError):
+        detail = f"The body did not arrive within {seconds:g} seconds."
+        return JobsError(detail, code="body_timeout")
+    return JobsError(
+        "The body broke off or its framing is not valid. Send the request again.",
+        code="bad_request",
+    )
 
 
 def too_large(limit: int) -> JobsError:

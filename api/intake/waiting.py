@@ -18,9 +18,9 @@ def await_completion(
     here: RequestContext, waiter: CompletionWaiter, wait: float
 ) -> Completion | None:
     """How the job ended; None when it has not within `wait` seconds, or the store must be asked."""
-    services, connection = here.services, Connection(here.environ)
+    services, connection = here.services, None
     deadline = time.monotonic() + wait
-    while (left := deadline - time.monotonic()) > 0 and _worth_waiting(services, connection):
+    while (left := deadline - time.monotonic()) > 0 and not services.lifecycle.draining:
         completion = waiter.wait(left)
         if completion is not None:
             return completion
@@ -28,6 +28,9 @@ def await_completion(
             # The channel broke meanwhile; from here on the log tells.
             with services.follow(waiter.job_id) as follower:
                 until_end(here, follower, deadline - time.monotonic())
+            return None
+        connection = connection or Connection(here.environ)
+        if connection.gone():
             return None
     return None
 

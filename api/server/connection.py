@@ -8,6 +8,8 @@ from typing import Any
 
 HEAD_SECONDS = 5.0
 """How long a request's line and headers may take from their first byte, however they drip."""
+STALLED_SECONDS = 60.0
+"""A client that takes nothing of its answer for so long is cut off."""
 
 
 class Connection:
@@ -59,13 +61,24 @@ class Connection:
             self.sendall(b"")
 
     def sendall(self, data: bytes) -> None:
-        """The socket's `sendall`, behind what is held."""
+        """Send what is held, and this behind it. Raises `TimeoutError` where the client stalls."""
         held, self._held = self._held, b""
         whole = held + data if held else data
-        # gevent's `sendall` asks the kernel for the size of its buffer first, each time.
-        sent = self.send(whole)
+        try:
+            # Most answers go at once, without a timer and without a look at the size of the kernel's buffer.
+            sent = self.send(whole, 0, 0.0)
+        except BlockingIOError:
+            sent = 0
         if sent < len(whole):
-            self.sock.sendall(memoryview(whole)[sent:])
+            self._send_waiting(memoryview(whole)[sent:])
+
+    def _send_waiting(self, rest: memoryview) -> None:
+        before = self.gettimeout()
+        self.settimeout(STALLED_SECONDS)
+        try:
+            self.sock.sendall(rest)
+        finally:
+            self.settimeout(before)
 
     def within(self, seconds: float) -> "Within":
         """For a read of the whole body: it ends after so many seconds, however the body drips."""

@@ -18,13 +18,11 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers import ggevent
 
 from api.server import environ as environs
-from api.server.connection import Connection
+from api.server.connection import STALLED_SECONDS, Connection
 from api.server.plain_config import PlainConfig
 from api.server.response import Response
 from shared.domain.errors import PROBLEMS
 
-STALLED_SECONDS = 60.0
-"""A client that takes nothing of its answer, or sends nothing of its request, for so long is cut off."""
 LOOK_SECONDS = 0.5
 """Between two looks at all connections."""
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
@@ -65,9 +63,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request. Raises `StopIteration` where nothing may follow on its connection."""
         try:
-            sock.settimeout(STALLED_SECONDS)
             self._answer(listener_name, req, sock, addr)
-            sock.settimeout(None)
         except TimeoutError:
             _log.info("cut off a client that took nothing for %g s", STALLED_SECONDS)
             raise StopIteration from None
@@ -110,7 +106,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
                 raise
             self.log.exception("Error handling request")
             raise StopIteration from None
-        if response.should_close():
+        if response.closes:
             raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:

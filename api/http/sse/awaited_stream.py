@@ -9,7 +9,6 @@ from api.http.sse.event_stream import (
     OUTAGE_PAUSE,
     OUTAGE_SECONDS,
     POLL,
-    STALLED_SECONDS,
     EventStream,
 )
 from api.http.sse.form import HEARTBEAT, OPENING
@@ -33,7 +32,6 @@ class AwaitedStream:
         self._events: EventStream | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        self._connection.limit_writes(STALLED_SECONDS)
         yield OPENING
         began = spoke = time.monotonic()
         while self._goes_on() and time.monotonic() - began < OUTAGE_SECONDS:

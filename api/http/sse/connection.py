@@ -82,11 +82,6 @@ class Connection:
         if rest is not None and (error := rest.get()) is not None:
             raise error
 
-    def limit_writes(self, seconds: float) -> None:
-        """End the connection when the client takes nothing for so long."""
-        if self._socket is not None:
-            self._socket.settimeout(seconds)
-
     def _hung_up(self) -> bool:
         sock = self._socket
         assert sock is not None

@@ -18,8 +18,6 @@ WATCHED_POLL = 1.0
 OUTAGE_SECONDS = 60.0
 """How long a stream rides out an outage of Redis before it sends its reader to reconnect."""
 OUTAGE_PAUSE = 0.25
-STALLED_SECONDS = 60.0
-"""A reader that takes nothing for so long is cut off; it may come back with its last id."""
 FRAMES_AT_ONCE = 64
 
 
@@ -51,7 +49,6 @@ class EventStream:
         self._spoke = 0.0
 
     def __iter__(self) -> Iterator[bytes]:
-        self._connection.limit_writes(STALLED_SECONDS)
         yield self._form.opening
         self._spoke = time.monotonic()
         if self._connection.pushes:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.server.connection import HEAD_SECONDS, Connection
+from api.server.connection import HEAD_SECONDS, STALLED_SECONDS, Connection
 
 FIRST = 1000.0
 
@@ -20,16 +20,30 @@ class Clock:
 
 
 class Sock:
-    """A socket that has as much to give as is asked for."""
+    """A socket that has as much to give as is asked for, and takes `room` bytes at once."""
 
-    def sendall(self, data: bytes) -> None: ...
+    def __init__(self, room: int = 1000) -> None:
+        self.room = room
+        self.sent = b""
+        self.timeout: float | None = None
+        self.waited: list[float | None] = []
 
-    def send(self, data: bytes) -> int:
-        return len(data)
+    def sendall(self, data: bytes) -> None:
+        self.waited.append(self.timeout)
+        self.sent += data
 
-    def settimeout(self, seconds: float | None) -> None: ...
+    def send(self, data: bytes, flags: int, timeout: float) -> int:
+        assert (flags, timeout) == (0, 0.0), "it never waits"
+        if not self.room:
+            raise BlockingIOError
+        self.sent += data[: self.room]
+        return min(len(data), self.room)
 
-    def gettimeout(self) -> None: ...
+    def settimeout(self, seconds: float | None) -> None:
+        self.timeout = seconds
+
+    def gettimeout(self) -> float | None:
+        return self.timeout
 
     def recv(self, size: int) -> bytes:
         return b"a" * size
@@ -80,6 +94,24 @@ def test_while_a_request_is_answered_nothing_is_due(monkeypatch: Any) -> None:
 
 def test_all_else_is_the_sockets(monkeypatch: Any) -> None:
     assert connected(monkeypatch)[0].fileno() == 7
+
+
+@pytest.mark.parametrize("room", [0, 3])
+def test_what_does_not_go_at_once_is_waited_for_so_long_and_no_longer(room: int) -> None:
+    sock = Sock(room)
+    connection = Connection(sock)
+    connection.hold(b"head ")
+
+    connection.sendall(b"body")
+
+    assert sock.sent == b"head body"
+    assert sock.waited == [STALLED_SECONDS] and sock.timeout is None
+
+
+def test_what_goes_at_once_starts_no_timer() -> None:
+    sock = Sock()
+    Connection(sock).sendall(b"body")
+    assert (sock.sent, sock.waited) == (b"body", [])
 
 
 def test_a_body_has_its_time_however_it_drips(monkeypatch: Any) -> None:

@@ -20,7 +20,7 @@ class Sock:
         self.calls: list[bytes] = []
         self.settimeout = self.gettimeout = None
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0, timeout: float | None = None) -> int:
         self.calls.append(bytes(data))
         return len(data)
 
