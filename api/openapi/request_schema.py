@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from api.http.body_bounds import MAX_INTEGER
 from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.outputs import OUTPUTS
+from shared.domain.pipeline_outputs import PIPELINE_OUTPUTS
 from shared.domain.requests.inputs import TOKEN_IDS_SCHEMA
 from shared.domain.requests.params import INPUTS, PARAMS, TEXT_ENGINES
 from shared.domain.wire import NULL, or_null
@@ -117,8 +118,10 @@ def _prompt_schema(spec: ModelSpec) -> dict[str, Any]:
 
 
 def output_schema(spec: ModelSpec) -> dict[str, Any]:
-    """JSON schema of what a model's jobs answer; any JSON of an engine of one's own, or of a pipeline."""
+    """JSON schema of what a model's jobs answer, a pipeline's by its task; {} for an engine of one's own."""
     made = OUTPUTS.get(spec.engine)
+    if spec.engine == "pipeline":
+        made = PIPELINE_OUTPUTS.get(str(spec.options.get("task")))
     return {} if made is None else _whole(made)
 
 

@@ -151,7 +151,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "ranking": TypeAdapter(RankedDocuments | Scores),
     "echo": TypeAdapter(EchoOutput),
 }
-"""Of the engines whose answers have one form. A pipeline's depends on its task."""
+"""Of the engines whose answers have one form. A pipeline's depends on its task: see `pipeline_outputs`."""
 
 EVENT_DATA: dict[str, type[BaseModel]] = {"token": TokenEvent}
 """Of the events whose data has one form, whatever the engine."""

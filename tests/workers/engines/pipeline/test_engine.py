@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from shared.domain.errors import ConfigError, InputRefused
 from shared.domain.models.catalog import Batch, Limits, ModelSpec
+from shared.domain.pipeline_outputs import PIPELINE_OUTPUTS
 from tests.engine_driver import drive
 from tests.sentence_layouts import save_transformer, words
 from workers.engines.base import Failed, Work
 from workers.engines.pipeline.engine import PipelineEngine
+from workers.engines.pipeline.tasks import TASKS
 
 RATE = 16_000
 SEQ2SEQ = transformers.AutoModelForSeq2SeqLM
@@ -204,7 +207,12 @@ def test_a_task_answers_as_transformers_does(task: str, tmp_path: Path) -> None:
     for work, item in zip(works, inputs, strict=True):
         found, right = ran.finished(work.id).output, pipe(item, **options)
         assert alike(found, right), (found, right)
+        Draft202012Validator(PIPELINE_OUTPUTS[task].json_schema()).validate(found)
     assert len(tell_apart) > 1, "inputs that differ"
+
+
+def test_every_task_says_what_it_answers() -> None:
+    assert PIPELINE_OUTPUTS.keys() == TASKS.keys()
 
 
 @pytest.mark.parametrize(
@@ -223,6 +231,7 @@ def test_text_to_text_gives_what_generate_gives(task: str, name: str, tmp_path: 
         ids = model.generate(**tokens, max_new_tokens=6)[0]
         right = tokenizer.decode(ids, skip_special_tokens=True)
         assert ran.finished(work.id).output == {name: right}
+        PIPELINE_OUTPUTS[task].validate_python({name: right}, strict=True)
 
 
 def test_a_sound_of_another_rate_is_resampled(tmp_path: Path) -> None:
