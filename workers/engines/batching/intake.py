@@ -11,11 +11,14 @@ Read = TypeVar("Read")
 
 
 class Intake(Generic[Read]):
-    """Reads the input of each job and hands it to `take`, which raises what the job is refused for."""
+    """Reads the input of each job and hands it to `take`, which raises what the job is refused for.
 
-    def __init__(self, take: Callable[[Work, Read], None]) -> None:
+    `yields`: see `Reader`.
+    """
+
+    def __init__(self, take: Callable[[Work, Read], None], *, yields: bool = True) -> None:
         self._take = take
-        self._reader: Reader[Read] = Reader()
+        self._reader: Reader[Read] = Reader(yields=yields)
         self._reading: dict[str, Work] = {}
         self._refused: list[Failed] = []
 

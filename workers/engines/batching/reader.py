@@ -31,10 +31,12 @@ class Reader(Generic[Read]):
     """Reads one input after the other, the shortest first. All methods are the loop's; as many wait as the
     engine admits.
 
-    The thread gives way to those that run the model, where the system can tell them apart.
+    The thread `yields` to those that run the model, where the system can tell them apart: for inputs that are
+    read now and then. Where every batch waits for it, it must not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, yields: bool = True) -> None:
+        self._yields = yields
         self._begun: dict[str, Reading[Read]] = {}
         self._todo: queue.PriorityQueue[tuple[int, int, Reading[Read]]] = queue.PriorityQueue()
         self._numbers = count()
@@ -76,8 +78,10 @@ class Reader(Generic[Read]):
         return POLL if self._begun and not busy and self._done.empty() else 0.0
 
     def _run(self) -> None:
-        with suppress(AttributeError, OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        if self._yields:
+            with suppress(AttributeError, OSError):
+                thread = os.PRIO_PROCESS, threading.get_native_id()
+                os.setpriority(*thread, max(NICE, os.getpriority(*thread)))
         while True:
             _, _, reading = self._todo.get()
             if reading.dropped:

@@ -45,7 +45,8 @@ class PipelineEngine:
         self._spec = spec
         self._most = spec.batch.max_size
         self.taken: Sequence[str] = ()
-        self._intake: Intake[Prepared] = Intake(self._begin)
+        # Nearly every image and sound is read there, and what is not read in time leaves a batch small.
+        self._intake: Intake[Prepared] = Intake(self._begin, yields=False)
         self._rows: dict[str, Row] = {}
         """Prepared inputs by job, the oldest first."""
         self._cost = StepCost()

@@ -1,9 +1,13 @@
 """Long inputs are read aside, one after the other."""
 
+import os
+import sys
 import threading
 
+import pytest
+
 from tests.conftest import eventually
-from workers.engines.batching.reader import POLL, Reader
+from workers.engines.batching.reader import NICE, POLL, Reader
 
 
 def test_what_was_read_is_taken_once_with_what_went_wrong() -> None:
@@ -58,6 +62,19 @@ def test_a_dropped_input_is_not_read_or_not_told_and_its_name_is_free() -> None:
 
     assert found == [("a", "again")]
     assert read == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own there")
+@pytest.mark.parametrize("yields", [True, False])
+def test_the_thread_yields_to_the_model_unless_every_batch_waits_for_it(yields: bool) -> None:
+    reader: Reader[int] = Reader(yields=yields)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    reader.begin("a", 1, lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    found: list[tuple[str, int | BaseException]] = []
+    eventually(lambda: found.extend(reader.taken()) or found)
+
+    assert found == [("a", max(own, NICE) if yields else own)]
 
 
 def test_the_shortest_input_goes_first() -> None:
