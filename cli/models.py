@@ -103,7 +103,8 @@ def lines(told: dict[str, Any]) -> list[str]:
                 found.append(f"  {name}: {json.dumps(value, ensure_ascii=False)[:200]}")
         ran = told["ran"]
         found.append(
-            f"ran      {ran['input'][:60]} -> {ran['output'][:120]} in {ran['seconds']:.2f} s"
+            f"ran      {_shown(ran['input'], 60)} -> {_shown(ran['output'], 120)}"
+            f" in {ran['seconds']:.2f} s"
         )
     if told.get("against"):
         against = told["against"]
@@ -112,3 +113,7 @@ def lines(told: dict[str, Any]) -> list[str]:
             f" {against['difference']}"
         )
     return found
+
+
+def _shown(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -97,10 +97,8 @@ def _engine(path: Path) -> tuple[str, str, dict[str, Any]]:
             f"{PLACE}: {path} is an adapter of {base or 'a base model'}; check the base model's directory,"
             " and give the adapter an entry of the catalogue with base and adapter"
         )
-    config = read_json(path / "config.json", PLACE)
-    if not config:
-        raise ConfigError(f"{PLACE}: {path} has no config.json")
     check_directory(path, PLACE)
+    config = read_json(path / "config.json", PLACE)
     family, names = config.get("model_type"), config.get("architectures") or []
     if not family:
         raise ConfigError(f"{PLACE}: {path / 'config.json'} names no model_type")

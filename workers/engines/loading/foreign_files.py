@@ -33,6 +33,10 @@ OTHERS = {
     "*.mlmodel": "Core ML",
     "openvino_model.xml": "OpenVINO",
 }
+BELOW = ("*/config.json", "snapshots/*/config.json", "models--*/snapshots/*/config.json")
+"""Where models lie below a directory that is named in their place: in the cache of huggingface_hub, say."""
+MEANT = 3
+"""Directories that are named."""
 WANTED = "model.safetensors, or model-00001-of-… with " + INDEX
 
 
@@ -72,6 +76,16 @@ def refuse_foreign(path: Path, where: str) -> None:
                 f"{where}: {path} has weights in {name} alone ({found[0]}), which is not read here; fetch the"
                 f" model's safetensors: {WANTED}"
             )
+
+
+def refuse_without_config(path: Path, where: str) -> None:
+    """Raise `ConfigError` for a directory without config.json, with those below it that may be meant."""
+    if (path / "config.json").is_file():
+        return
+    below = sorted(config.parent for pattern in BELOW for config in path.glob(pattern))
+    meant = " or ".join(map(str, below[:MEANT]))
+    remedy = f"name the directory that has one: {meant}" if below else "fetch it with the weights"
+    raise ConfigError(f"{where}: {path} has no config.json; {remedy}")
 
 
 def refuse_pointers(path: Path, files: Iterable[Path], where: str) -> None:

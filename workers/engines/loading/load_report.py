@@ -32,6 +32,12 @@ QUANTISED = re.compile(
 
 def refuse_unread(model: Any, report: dict[str, Any], path: Path, where: str) -> None:
     """Raise `ConfigError` where the model does not compute what the checkpoint says."""
+    if others := sorted(report.get("mismatched_keys") or ()):
+        name, found, described = others[0]
+        raise ConfigError(
+            f"{where}: {path} has {len(others)} weights of other shapes than its config.json describes, as"
+            f" {name}: {list(found)}, and not {list(described)}; fetch both anew from one place"
+        )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(UNUSED))
     if missing:
         raise ConfigError(f"{where}: {path} lacks weights of its model: {_few(missing)}")

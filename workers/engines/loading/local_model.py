@@ -14,7 +14,7 @@ import transformers
 
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import ModelSpec
-from workers.engines.loading.foreign_files import INDEX, refuse_foreign
+from workers.engines.loading.foreign_files import INDEX, refuse_foreign, refuse_without_config
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ def model_directory(spec: ModelSpec) -> Path:
 def check_directory(path: Path, where: str) -> None:
     """Raise `ConfigError` unless `path` holds a config, safetensors, and nothing that runs."""
     refuse_foreign(path, where)
-    if not (path / "config.json").is_file():
-        raise ConfigError(f"{where}: {path} has no config.json")
+    refuse_without_config(path, where)
     if (path / "adapter_config.json").exists():
         raise ConfigError(f"{where}: {path} is an adapter; give it an entry with base and adapter")
     config = read_json(path / "config.json", where)

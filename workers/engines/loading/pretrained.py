@@ -44,6 +44,8 @@ def read(auto_model: Any, path: Path, placement: Placement, where: str) -> tuple
             dtype=placement.dtype,
             use_safetensors=True,
             output_loading_info=True,
+            # They are refused below, in words.
+            ignore_mismatched_sizes=True,
             local_files_only=True,
             trust_remote_code=False,
             **({} if method is None else method.options),

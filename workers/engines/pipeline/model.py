@@ -191,6 +191,8 @@ def load_pipeline(spec: ModelSpec) -> Pipeline:
             dtype=placement.dtype,
             use_safetensors=True,
             output_loading_info=True,
+            # They are refused below, in words.
+            ignore_mismatched_sizes=True,
             local_files_only=True,
             trust_remote_code=False,
         )

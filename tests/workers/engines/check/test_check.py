@@ -106,6 +106,24 @@ def pointers(folder: Path) -> None:
         file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
 
+def of_a_cache(folder: Path) -> None:
+    save_transformer(folder / "snapshots" / "1a2b")
+
+
+def folder_of_models(folder: Path) -> None:
+    save_transformer(folder / "tiny")
+
+
+def weights_alone(folder: Path) -> None:
+    save_transformer(folder)
+    (folder / "config.json").unlink()
+
+
+def other_shapes(folder: Path) -> None:
+    save_transformer(folder, tokenizer=words())
+    change(folder / "config.json", intermediate_size=48)
+
+
 def gguf(folder: Path) -> None:
     (folder / "model-Q4.gguf").write_bytes(b"GGUF")
 
@@ -129,6 +147,10 @@ def nothing(folder: Path) -> None:
         (gguf, "GGUF, the format of llama.cpp alone"),
         (consolidated, "the layout of Mistral's own programs"),
         (nothing, "is empty"),
+        (of_a_cache, "/snapshots/1a2b"),
+        (folder_of_models, "has no config.json; name the directory that has one: "),
+        (weights_alone, "has no config.json; fetch it with the weights"),
+        (other_shapes, "weights of other shapes than its config.json describes, as "),
         (adapter, "is an adapter of org/base; check the base model's directory"),
         (unknown_family, "model_type 'brand_new', which transformers"),
         (no_tokenizer, "lacks its tokenizer: tokenizer_config.json alone holds no vocabulary"),
