@@ -58,15 +58,15 @@ class Generator(Protocol):
 
 
 def packed_engine(
-    folder: Path, slots: int, limits: Limits, *, reuse: bool = False
+    folder: Path, slots: int, limits: Limits, *, reuse: bool = False, dtype: str = "float32"
 ) -> tuple[TextGeneration, EngineInfo]:
-    """This project's engine with the model of a directory, in float32. Raises `Failed` unless it packs."""
+    """This project's engine with the model of a directory. Raises `Failed` unless it packs."""
     spec = ModelSpec(
         name="measured",
         engine="text-generation",
         path=folder,
         device="cpu",
-        dtype="float32",
+        dtype=dtype,
         threads=THREADS,
         batch=Batch(max_size=slots, prefix_reuse=reuse),
         limits=limits,
@@ -84,10 +84,12 @@ class Packed:
     Without prefix reuse, unless it is what is measured: rounds ask the same prompts again.
     """
 
-    def __init__(self, folder: Path, slots: int = SLOTS, *, reuse: bool = False) -> None:
-        self.name = "truthgpt-inference"
+    def __init__(
+        self, folder: Path, slots: int = SLOTS, *, reuse: bool = False, dtype: str = "float32"
+    ) -> None:
+        self.name = "truthgpt-inference" + (f", {dtype}" if dtype != "float32" else "")
         limits = Limits(max_prompt_tokens=256, max_new_tokens=256)
-        self._engine, info = packed_engine(folder, slots, limits, reuse=reuse)
+        self._engine, info = packed_engine(folder, slots, limits, reuse=reuse, dtype=dtype)
         self._capacity, details = info.capacity, info.details
         self.settings = (
             f"Engine.admit and step; {details['slots']} slots, {details['token_budget']} tokens a step; "
@@ -202,6 +204,12 @@ class Continuous:
                 ended[result.request_id] = now
         names = [str(number) for number in range(len(asked))]
         return Answered([tokens[n] for n in names], [ended[n] for n in names], max(ended.values()))
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by itself: elsewhere it is slower than float32."""
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported and "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 
 
 def read_plain(folder: Path) -> Any:
