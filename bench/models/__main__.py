@@ -15,6 +15,7 @@ from bench.models.images import images
 from bench.models.match import Failed, play
 from bench.models.report import render
 from bench.models.result import Result
+from bench.models.subjects import thin
 from bench.reporting.machine import look_around
 
 PACKAGES = ("torch", "transformers", "tokenizers", "celery", "redis", "gunicorn", "gevent")
@@ -25,6 +26,9 @@ CONTESTS: dict[str, Make] = {
     "embedding-1": lambda quick: embedding(400 if quick else 2000, 1, 64, (32,)),
     "images": lambda quick: images(200 if quick else 1000),
     "openai-embeddings": lambda quick: openai_embeddings(24 if quick else 96, 32, 8),
+    "openai-embeddings-thin": lambda quick: openai_embeddings(
+        48 if quick else 192, 128, 8, "thin", thin(SCRATCH / "models" / "thin")
+    ),
     "embedding-32": lambda quick: embedding(24 if quick else 96, 32, 8, (1, 4)),
 }
 

@@ -6,6 +6,7 @@ import random
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -134,21 +135,32 @@ def encoder() -> dict[str, Any]:
     }
 
 
-def openai_embeddings(jobs: int, texts: int, clients: int) -> Contest:
+def openai_embeddings(
+    jobs: int, texts: int, clients: int, model: str = "all-minilm", path: Path | None = None
+) -> Contest:
     """The same in OpenAI's form: vectors in base64, beside floats in JSON and LitServe's server of that form,
     which takes a list of texts only without batches of its own.
+
+    `path`: an encoder of the package's tokenizer, in the place of its own.
     """
     ours, *_ = embedding(jobs, texts, clients, ()).sides
-    in_base64, in_floats = (Whole("all-minilm", encoder(), "/v1/embeddings") for _ in range(2))
+    folder = path or minilm()
+    entry = {**encoder(), "path": str(folder)}
+    in_base64, in_floats = (Whole(model, entry, "/v1/embeddings") for _ in range(2))
     in_base64.name, in_floats.name = (f"{in_base64.name}, {form}" for form in ("base64", "floats"))
-    asked = [{"model": "all-minilm", "input": body["input"]} for body in ours.bodies]
+    asked = [{"model": model, "input": body["input"]} for body in ours.bodies]
+    if path is not None:
+        # Texts of one word: what is measured is how vectors are told.
+        asked = [
+            {**one, "input": [" ".join(text.split()[:1]) for text in one["input"]]} for one in asked
+        ]
     packed = [{**body, "encoding_format": "base64"} for body in asked]
     floats = [{**body, "encoding_format": "float"} for body in asked]
-    theirs = LitServe("litserve_openai_minilm", minilm(), 1)
+    theirs = LitServe("litserve_openai_minilm", folder, 1)
     theirs.path = "/v1/embeddings"
     return Contest(
-        name="openai-embeddings",
-        title=f"all-minilm as OpenAI's, {jobs} requests of {texts} texts, {clients} clients",
+        name=f"openai-embeddings{'-thin' if path else ''}",
+        title=f"{model} as OpenAI's, {jobs} requests of {texts} texts, {clients} clients",
         unit="texts",
         clients=clients,
         rate_goal=1.5,

@@ -1,5 +1,6 @@
 """What answers: this project as it is shipped, LitServe with a model behind its batching, and Infinity."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -107,6 +108,19 @@ class Infinity:
         with programs(folder) as running:
             running.start("infinity", env, *command, python=python_of("infinity"))
             yield f"http://127.0.0.1:{port}"
+
+
+def thin(folder: Path) -> Path:
+    """An encoder of one narrow layer with minilm's tokenizer and vectors of its length, made in `folder`.
+
+    It is so fast that what is around it counts.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    shutil.copytree(minilm(), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = AutoConfig.from_pretrained(folder, num_hidden_layers=1, intermediate_size=64)
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
 
 
 def minilm() -> Path:

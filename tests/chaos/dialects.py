@@ -4,15 +4,15 @@ import asyncio
 import copy
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 import httpx
-import psutil
 
 from tests.chaos.arena import Arena
+from tests.chaos.kills import kill_api, kill_batches, kill_host, kill_redis, kill_worker
 from tests.chaos.site import MODEL, Late, Site, until
 from tests.integration.stack import TOKEN
 from tests.tiny_models import CHAT_TEMPLATE, LLAMA, byte_level_tokenizer, save_causal
@@ -54,7 +54,7 @@ async def responses_taken_up(arena: Arena) -> None:
             seeds = range(first, min(first + TOGETHER, arena.size.n))
             undisturbed = await asyncio.gather(*(_respond(arena, client, n, "calm") for n in seeds))
             wave = asyncio.gather(*(_respond(arena, client, n, "killed") for n in seeds))
-            kinds = (_kill_host, _kill_worker, _kill_api, _kill_redis)
+            kinds = (kill_host, kill_worker, kill_api, kill_redis)
             for kill in kinds[:KILLS]:
                 if arena.faults < arena.size.faults:
                     await _kill_at_a_token(arena, site, kill)
@@ -75,7 +75,7 @@ async def batches_answered_once(arena: Arena) -> None:
     site = await _open(arena)
     site.start("batches", "batches")
     n, faults = arena.size.n, arena.size.faults
-    kinds = (_kill_batches, _kill_worker, _kill_redis, _kill_api, _kill_host)
+    kinds = (kill_batches, kill_worker, kill_redis, kill_api, kill_host)
     async with _client(site) as client:
         batch_id = await _batch(client, n)
         for number in range(faults):
@@ -198,9 +198,6 @@ async def _lines(client: httpx.AsyncClient, file_id: str) -> list[dict[str, Any]
     return [json.loads(line) for line in content.text.splitlines()]
 
 
-# -- kills
-
-
 async def _kill_at_a_token(arena: Arena, site: Site, kill: Callable[[Arena, Site], Any]) -> None:
     """Kill once the responses that run have said so many more tokens; where they end before, at once."""
     with suppress(Late):
@@ -208,54 +205,6 @@ async def _kill_at_a_token(arena: Arena, site: Site, kill: Callable[[Arena, Site
         wanted = _events(site) + arena.draw.randrange(TOGETHER * 10)
         await until(lambda: _events(site) >= wanted or not site.running(), 20, "tokens are said")
     await kill(arena, site)
-
-
-async def _kill_host(arena: Arena, site: Site) -> None:
-    name = f"worker-{MODEL}-1"
-    arena.faults += 1
-    await _kill(site.hosts(name))
-    await site.serving(1)
-
-
-async def _kill_worker(arena: Arena, site: Site) -> None:
-    arena.faults += 1
-    site.kill(f"worker-{MODEL}-1")
-    site.one(1)
-    await site.serving(1)
-
-
-async def _kill_api(arena: Arena, site: Site) -> None:
-    arena.faults += 1
-    serving = site.children("api")
-    site.kill("api")
-    await _kill(serving)
-    site.start("api", "api")
-    await asyncio.to_thread(site.ready, MODEL)
-
-
-async def _kill_redis(arena: Arena, site: Site) -> None:
-    arena.faults += 1
-    site.redis.stop()
-    await asyncio.to_thread(site.redis.start)
-    await site.serving(1)
-
-
-async def _kill_batches(arena: Arena, site: Site) -> None:
-    arena.faults += 1
-    site.kill("batches")
-    site.start("batches", "batches")
-
-
-async def _kill(processes: Iterable[psutil.Process]) -> None:
-    victims = list(processes)
-    for victim in victims:
-        with suppress(psutil.NoSuchProcess):
-            victim.kill()
-    await until(lambda: not any(map(_alive, victims)), 10, "they end")
-
-
-def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _events(site: Site) -> int:
