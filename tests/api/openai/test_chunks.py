@@ -118,6 +118,17 @@ def test_never_an_id_and_never_a_retry(kind: type[Chunks]) -> None:
     assert {line.split(b":")[0] for line in body.splitlines() if line} == {b"data"}
 
 
+def test_who_waits_is_told_a_chunk_that_says_nothing_for_some_count_chunks_and_not_comments() -> (
+    None
+):
+    [chat] = chunks(ChatChunks(HEAD, 2, tells_usage=True).heartbeat)
+    [text] = chunks(CompletionChunks(HEAD, 2, tells_usage=True).heartbeat)
+
+    assert chat["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}]
+    assert text["choices"][0]["text"] == ""
+    assert chat["usage"] is text["usage"] is None
+
+
 def test_completions_have_text() -> None:
     stream = CompletionChunks({**HEAD, "object": "text_completion"}, 1, tells_usage=False)
     told = chunks(

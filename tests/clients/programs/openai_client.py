@@ -14,6 +14,11 @@ import httpx2
 import openai
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from openai import OpenAI
+from openai.types import batch_create_params as batch_params
+from openai.types import completion_create_params as completion_params
+from openai.types import embedding_create_params as embedding_params
+from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import response_create_params as response_params
 
 _, url, token = sys.argv
 MODEL, ENCODER = "demo-llama", "all-minilm"
@@ -222,6 +227,20 @@ raw = lenient.embeddings.with_raw_response.create(
 vector = raw.http_response.json()["data"][0]["embedding"]
 assert len(struct.unpack("<384f", base64.b64decode(vector))) == 384
 print("embeddings, in floats and in base64")
+
+published = httpx2.get(f"{url}/openapi.json").json()["components"]["schemas"]
+for members, ours in (
+    (chat_params.CompletionCreateParamsStreaming, "ChatRequest"),
+    (completion_params.CompletionCreateParamsStreaming, "CompletionRequest"),
+    (embedding_params.EmbeddingCreateParams, "EmbeddingRequest"),
+    (response_params.ResponseCreateParamsStreaming, "ResponseRequest"),
+    (batch_params.BatchCreateParams, "BatchRequest"),
+):
+    documented = members.__required_keys__ | members.__optional_keys__
+    assert documented <= set(published[ours]["properties"]), documented - set(
+        published[ours]["properties"]
+    )
+print("each member that the client documents is taken, or refused by its name")
 
 assert {model.id for model in client.models.list()} >= {MODEL, ENCODER}
 assert client.models.retrieve(MODEL).owned_by == "truthgpt"
