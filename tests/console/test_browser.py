@@ -17,15 +17,14 @@ from tests.integration.stack import TOKEN, Stack
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"'&lt;{{7*7}}"
 SLOW = {"step_ms": 100}
 FILL = """
-local base = tonumber(ARGV[3], 16)
+local newest, ids = tonumber(ARGV[3], 16), {}
 for n = tonumber(ARGV[4]), tonumber(ARGV[4]) + 999 do
-  local id = string.format('job_%012x%020x', base - n, n)
-  redis.call('HSET', ARGV[1] .. id, 'state', 'succeeded', 'model', 'echo', 'tenant', 'archive',
-    'created', string.format('%d', base - n), 'metadata', '{"team":"a"}')
-  redis.call('EXPIRE', ARGV[1] .. id, 600)
-  redis.call('ZADD', ARGV[2], 0, id)
+  local id = string.format('job_%012x%020x', newest - n, n)
+  redis.call('HSET', ARGV[1] .. id, 'state', 'succeeded', 'model', 'echo', 'metadata', '{"team":"a"}')
+  ids[#ids + 1] = 0
+  ids[#ids + 1] = id
 end
-redis.call('EXPIRE', ARGV[2], 600)
+redis.call('ZADD', ARGV[2], unpack(ids))
 """
 WORDS = " ".join(f"word{n}" for n in range(60))
 NETWORK = "Failed to load resource"
@@ -56,7 +55,8 @@ def many(worker: PlayedWorker, count: int) -> str:
         names = store.keys("job", ""), store.keys("index", "archive")
         store.redis.eval(FILL, 0, *names, f"{newest:x}", begin)
     rare = f"job_{newest - count + 1:012x}{count - 1:020x}"
-    store.redis.hset(store.keys("job", rare), "metadata", '{"rare":"yes"}')
+    more = {"metadata": '{"rare":"yes"}', "tenant": "archive", "created": newest - count + 1}
+    store.redis.hset(store.keys("job", rare), mapping=more)
     return rare
 
 
@@ -155,6 +155,7 @@ def test_a_list_follows_what_happens_and_is_filtered(
     worker.serve("y")
     page.wait_for_selector(f"tr:has(#to-{job_id}) .chip.succeeded")
 
+    page.goto("about:blank")
     rare = many(worker, 100_000)
     page.goto("/console/jobs?tenant=archive&metadata=rare%3Dyes")
     page.wait_for_selector("#job-more >> text=/All 100.000 jobs were looked at/", timeout=180_000)
