@@ -40,7 +40,7 @@ async def kill_workers_and_hosts(arena: Arena) -> None:
                 arena.fault("kill -9 host", worker, site.held_by(worker))
                 for host in hosts:
                     host.kill()
-                await until(partial(_gone, hosts), 10, "hosts end")
+                await until(partial(_gone, hosts), 60, "hosts end")
             else:
                 arena.fault("kill -9 worker", worker, site.held_by(worker))
                 site.kill(f"worker-{MODEL}-{victim}")

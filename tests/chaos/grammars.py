@@ -160,7 +160,7 @@ async def _kill_at_a_token(arena: Arena, site: Site) -> None:
     arena.fault("kill -9 host", site.worker_name(1), site.held_by(site.worker_name(1)))
     for host in hosts:
         host.kill()
-    await until(partial(_gone, hosts), 10, "the host ends")
+    await until(partial(_gone, hosts), 60, "the host ends")
 
 
 def _gone(hosts: list[Any]) -> bool:

@@ -115,8 +115,8 @@ def test_a_stream_that_is_taken_up_is_what_is_stored_whatever_dies(
 ) -> None:
     """The last test, for it kills the worker, the API and Redis while a response is followed.
 
-    A job may lose its workers twice: one is killed here, and leases may lapse while Redis is away. Engine
-    hosts die in tests/integration/test_killed_texts.py.
+    A job may lose its workers twice: one is killed here, and leases may lapse while Redis is away. What the
+    death of an engine host does to a text is a matter of tests/integration.
     """
     store = JobStore(connect(stack.redis.url, 5.0))
     python, program = str(python_environment()), PROGRAMS / "openai_crashes.py"

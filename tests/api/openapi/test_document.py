@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,18 +9,28 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
+from api.app import create_app
 from api.console.guard import NAME as CONSOLE
 from api.http.errors import Problem
 from api.http.operations import JSON, Operation
 from api.openapi.document import TABLE
 from api.openapi.request_schema import DIALECT
+from api.services import of
 from shared.domain.errors import PROBLEMS
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
+from tests.api.conftest import TOKEN
+from tests.conftest import RedisServer
 
 
-@pytest.fixture
-def document(anonymous: FlaskClient) -> Any:
-    response = anonymous.get("/openapi.json")
+@pytest.fixture(scope="module")
+def document(catalogue: Path, redis_server: RedisServer) -> Any:
+    """Of the catalogue of all tests here; no test changes it."""
+    settings = load_settings(
+        TRUTHGPT_API_TOKEN=TOKEN, TRUTHGPT_CONFIG=catalogue, REDIS_URL=redis_server.url
+    )
+    app = create_app(settings)
+    response = app.test_client().get("/openapi.json")
+    of(app).close()
     assert response.content_type == "application/json"
     return response.json
 
