@@ -18,6 +18,7 @@ from api.http.operations import TABLE
 from api.http.protection import protect, share
 from api.http.reply import in_flask
 from api.http.request_target import require_plain
+from api.http.url_rule import UrlRule
 from api.openai.batches import batches
 from api.openai.files import files
 from api.openai.responses.routes import responses
@@ -83,6 +84,7 @@ class App(Flask):
     """Flask, with a short way to the busiest routes."""
 
     fast_path: FastPath
+    url_rule_class = UrlRule
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function itself: Flask asks of each, at every request, whether it is a coroutine."""
