@@ -58,9 +58,12 @@ limit_request_field_size = 8190
 logger_class = "api.server.access_log.Logger"
 loglevel = _settings.log_level.lower()
 proc_name = "truthgpt-api"
-# Nothing in a request may change what the server takes its own address or paths for.
-forwarded_allow_ips = ""
+# Nothing in a request may change what the server takes its own address or paths for: there is no header by
+# which a proxy could. So it does not matter who sends one, and gunicorn need not look at each client's
+# address.
+secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
+forwarded_allow_ips = "*"
 control_socket_disable = True
 
 

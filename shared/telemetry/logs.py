@@ -4,6 +4,7 @@ Everything goes through `logging`, that of libraries too. What is bound in `shar
 call passes as `extra=` (strings, numbers and truth values) become members of the line.
 """
 
+import _thread
 import logging
 import os
 import sys
@@ -112,6 +113,11 @@ class Lines(logging.StreamHandler[TextIO]):
         super().__init__()
         self.setFormatter(json)
         self.json = json
+
+    def createLock(self) -> None:  # noqa: N802 - the library's name
+        """The interpreter's own lock: nobody waits while it is held, so greenlets need none of theirs."""
+        super().createLock()
+        self.lock = _thread.RLock()
 
     def write(self, line: str) -> bool:
         """Write a line that is ready; False where it cannot be written."""

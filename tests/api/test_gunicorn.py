@@ -130,6 +130,7 @@ def test_a_chunked_body_is_taken(server: Server, served: PlayedWorker) -> None:
     "headers",
     [
         {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"},
+        {"X-Forwarded-Protocol": "ssl", "X-Forwarded-Ssl": "on"},
         {"X-Forwarded-For": "1.2.3.4", "Forwarded": "host=evil.example"},
         {"SCRIPT_NAME": "/evil", "PATH_INFO": "/evil"},
         {"X-Original-URL": "/evil", "X-HTTP-Method-Override": "DELETE"},
