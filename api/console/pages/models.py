@@ -12,6 +12,7 @@ from api.routes.models import close_breaker, describe
 from shared.domain.audit import Action
 from shared.store.api_keys import Scope
 from shared.store.backlog import read_backlogs
+from shared.store.lanes import read_lanes
 
 MOST_FACTS = 200
 """Lines of what one worker says of its engine."""
@@ -59,11 +60,13 @@ def _model(visit: Visit, name: str) -> Response:
         services.catalog, name, services.store.status(name), operates=visit.caller.operates
     )
     (backlog,) = read_backlogs(services.store, [name])
+    whose = None if visit.caller.operates else visit.caller.tenant
     return visit.page(
         "_model.html" if visit.asks_part else "model.html",
         spec=spec,
         model=found,
         backlog=backlog,
+        lanes=read_lanes(services.store, name, whose),
         workers=[(worker, list(facts(worker.get("engine") or {}))) for worker in found.workers],
     )
 

@@ -66,3 +66,17 @@ def test_facts_are_told_a_line_each_and_not_without_end() -> None:
 
     assert dict(facts(told)) == {"a": "1", "b.c": '[1, "x"]', "b.d.e": "null", "text": "as it is"}
     assert len(list(facts({str(n): n for n in range(1000)}))) == MOST_FACTS
+
+
+def test_who_waits_is_told_to_the_operator_and_others_are_told_of_their_own(
+    browser: Browser, signed_in_with: Callable[..., Browser]
+) -> None:
+    acme = signed_in_with(Scope.JOBS_READ, Scope.JOBS_WRITE, tenant="acme")
+    assert "Who waits" not in browser.get("/console/models/echo").text
+    acme.post("/console/playground", model="echo", prompt="x" * 30)
+    browser.post("/console/playground", model="echo", prompt="x")
+
+    page = browser.get("/console/models/echo").text
+    assert "Who waits" in page and ">acme<" in page and ">default</a>" in page
+    part = acme.get("/console/models/echo", part="model").text
+    assert "What of yours waits" in part and "default" not in part and "100.0 %" in part
