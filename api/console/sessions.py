@@ -37,6 +37,15 @@ MOST_CHARACTERS = 200
 NAME = b"name v2"
 """Sessions of the version before, whose name was another, are in no list and could not be ended from one."""
 
+_BROWSERS = (
+    *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox")),
+    *(("Chrome/", "Chrome"), ("CriOS/", "Chrome"), ("Safari/", "Safari")),
+)
+_SYSTEMS = (
+    *(("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad")),
+    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
+)
+"""Marks in a User-Agent, and what each tells; the first that is there counts, as many name others too."""
 _COOKIE = re.compile(rf"({OPERATOR}|[0-9a-f]{{16}})\.([0-9]{{1,12}})\.[A-Za-z0-9_-]{{43}}")
 
 
@@ -65,6 +74,13 @@ class Listed(msgspec.Struct, frozen=True):
     @property
     def id(self) -> str:
         return self.name[:ID_LENGTH]
+
+    @property
+    def browser(self) -> str:
+        """What it is known to be, such as `Firefox, Linux`; else what it says of itself, in part."""
+        kind = next((name for mark, name in _BROWSERS if mark in self.agent), "")
+        system = next((name for mark, name in _SYSTEMS if mark in self.agent), "")
+        return ", ".join(filter(None, (kind, system))) if kind else self.agent[:40]
 
 
 _decode = msgspec.json.Decoder(Listed).decode

@@ -105,7 +105,7 @@ def begin(here: RequestContext, asked: BatchRequest, given: Mapping[str, Any]) -
         max_bytes=-1 if caller.max_bytes is None else caller.max_bytes,
     )
     digest = retries.digest({"asked": given, "by": caller.key_id})
-    here.changes(batch.id, note=f"{batch.endpoint} {file.id}")
+    here.changes(batch.id, file.id, note=batch.endpoint)
     batch_id = services.batches.create(
         batch,
         most_open=services.settings.batch_most_open,

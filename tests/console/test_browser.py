@@ -198,6 +198,9 @@ def test_a_key_is_made_used_and_revoked(visit: Come) -> None:
 
     operator.page.click("button[aria-label^=Revoke]")
     operator.page.wait_for_selector(".chip.revoked")
+    operator.page.goto("/console/audit")
+    rows = operator.page.locator("#audit-rows tbody tr").all_inner_texts()
+    assert "revoke a key" in rows[0] and "make a key" in rows[1] and "acme" in rows[1]
 
     # The list looks again by itself, and leads to the sign-in.
     holder.page.wait_for_url("**/console/sign-in?next=/console/jobs")
@@ -224,6 +227,15 @@ def test_hostile_strings_are_shown_as_text(visit: Come, stack: Stack, worker: Pl
     assert HOSTILE in visitor.shown(".callout")
     page.goto("/console/jobs?id=%3Cscript%3Ealert(3)%3C/script%3E")
     assert page.input_value("#id") == "<script>alert(3)</script>"
+    assert page.locator("main script, main img").count() == 0
+    page.goto("/console/batches/files")
+    name = HOSTILE.replace("/", "")
+    page.set_input_files("#file", {"name": name, "mimeType": "text/plain", "buffer": b"{}"})
+    page.click("main button.main")
+    page.wait_for_selector("#files table")
+    assert page.locator("#files td a").first.text_content() == name
+    page.goto("/console/batches")
+    assert name in page.locator("#input").inner_text()
     assert page.locator("main script, main img").count() == 0
 
 

@@ -253,6 +253,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   localTimes(document);
   follow(document);
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   redeem();
 });
 document.addEventListener("htmx:load", (event) => {

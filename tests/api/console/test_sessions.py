@@ -60,6 +60,25 @@ def test_the_sessions_of_a_key_are_listed_until_they_end(
     assert sessions.end_all("default") == 1 and sessions.find(other.cookie) is None
 
 
+@pytest.mark.parametrize(
+    ("agent", "shown"),
+    [
+        (
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "Firefox, Linux",
+        ),
+        ("Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36 Edg/140.0", "Edge, Windows"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15) Version/18 Safari/605.1", "Safari, macOS"),
+        ("curl/8.14.1", "curl/8.14.1"),
+        ("", ""),
+    ],
+)
+def test_a_browser_is_told_by_its_name(sessions: Sessions, agent: str, shown: str) -> None:
+    sessions.begin(KEY, "192.0.2.1", agent)
+
+    assert sessions.of_key(KEY)[0].browser == shown
+
+
 def test_a_session_ends_after_a_day_however_busy(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
