@@ -13,6 +13,7 @@ from api.openai.batches import BatchRequest, begin
 from api.openai.calls import parsed
 from shared.domain.audit import Action
 from shared.domain.batches import Batch, BatchStatus
+from shared.domain.files import File
 from shared.store.batches import worked_lately
 
 PAGE = 25
@@ -67,7 +68,9 @@ def _list(visit: Visit) -> Response:
     services, tenant = visit.services, visit.caller.tenant
     after = visit.request.args.get("after")
     found, more = services.batches.listing(tenant, limit=PAGE, after=after)
-    inputs, _ = services.files.listing(tenant, purpose="batch", limit=INPUTS)
+    inputs: list[File] = []
+    if not visit.asks_part:  # The form is no part of what looks again every few seconds.
+        inputs, _ = services.files.listing(tenant, purpose="batch", limit=INPUTS)
     return visit.page(
         "_batch_rows.html" if visit.asks_part else "batches.html",
         batches=found,
