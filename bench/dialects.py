@@ -1,7 +1,8 @@
 """`python -m bench.dialects [--quick]`: what a chat's stream costs the API, natively and in OpenAI's forms.
 
 One API process streams the same chats, in turn, in each form: each reader has a chat of its own, which a
-feeder writes as a worker would. It prints processor time an event, and each form's over the native one.
+feeder writes as a worker would. It prints processor time an event, and each form's over the native one's of
+the same round, in the median.
 """
 
 import argparse
@@ -65,22 +66,25 @@ def _measure(options: argparse.Namespace) -> int:
                     costs[name].append(_round(running, *FORMS[name], events=EVENTS))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    medians = {name: statistics.median(found) for name, found in costs.items()}
-    native = medians["native"]
+    # Within a round the machine is as busy for all of them.
+    ratios = {
+        name: statistics.median(c / n for c, n in zip(found, costs["native"], strict=True))
+        for name, found in costs.items()
+    }
     rows = [
         (
             name,
-            f"{cost * 1e6:.1f}",
-            f"{cost / native:.2f} ×",
-            " ".join(f"{c * 1e6:.1f}" for c in costs[name]),
+            f"{statistics.median(found) * 1e6:.1f}",
+            f"{ratios[name]:.2f} ×",
+            " ".join(f"{c * 1e6:.1f}" for c in found),
         )
-        for name, cost in medians.items()
+        for name, found in costs.items()
     ]
     print(
         f"{READERS} readers, {EVENTS} events each, {BEATS} a second; goal of chat completions: {GOAL} ×\n"
     )
     print(table(("form", "µs an event", "over native", "rounds"), rows))
-    return 0 if medians["chat completions"] <= GOAL * native else 1
+    return 0 if ratios["chat completions"] <= GOAL else 1
 
 
 def _round(running: Api, path: str, body: dict[str, Any], events: int) -> float:
