@@ -1,5 +1,6 @@
 """Fixtures of all tests: one real Redis a session, a key prefix a test, and nothing left behind."""
 
+import gc
 import os
 import secrets
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +19,9 @@ from redis.exceptions import RedisError
 from shared.embedded_redis.binaries import EmbeddedRedisFailed, find_binary
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
+
+# What collecting makes stays to the end: see `pytest_collection_finish`.
+gc.disable()
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -101,6 +106,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: begins.get(item.path, len(LONGEST)))
 
 
+def pytest_collection_finish() -> None:
+    """Look through no more for garbage than what tests make.
+
+    Modules and collected tests stay to the end. They are millions of objects, for which a collection takes a second.
+    """
+    gc.freeze()
+    gc.enable()
+
+
 def require(found: object, what: str) -> None:
     """Skip with one loud line where a service is missing; in CI that is a failure."""
     if found:
@@ -117,19 +131,25 @@ all may take ten times as long.
 
 
 def eventually(condition: Callable[[], object], seconds: float = PATIENCE, what: str = "") -> None:
-    """Wait until `condition()` holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Wait until `condition()` holds; fail after `seconds`.
+
+    It looks ever more seldom: a look may be a request, and takes processor time from what is waited for.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.005
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what or condition}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.1)
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that the system gives to connections as they come."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def redis_binary() -> str | None:
