@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Look through no more for garbage than what tests make.
 
-    Modules and collected tests stay to the end. They are millions of objects, for which a collection takes a second.
+    Modules and collected tests stay to the end: millions of objects, for which a collection takes a second.
     """
     gc.freeze()
     gc.enable()

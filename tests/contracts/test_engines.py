@@ -197,23 +197,19 @@ def test_the_vllm_engine_is_held_to_the_contract_too() -> None:
     assert "vllm" in KINDS
 
 
-@pytest.fixture(scope="module")
-def vllm(folders: dict[str, Path]) -> tuple[Engine, EngineInfo]:
-    """It takes long to start, so there is one for all tests."""
-    engine = build(_spec("vllm", folders))
-    return engine, engine.load()
+@pytest.fixture(scope="module", params=[kind for kind in KINDS if kind != "vllm" or VLLM_IS_HERE])
+def loaded(
+    request: pytest.FixtureRequest, folders: dict[str, Path]
+) -> tuple[str, Engine, EngineInfo]:
+    """A kind of engine. It goes from test to test with whatever it remembers, as it does in a worker."""
+    engine = build(_spec(request.param, folders))
+    return request.param, engine, engine.load()
 
 
-@pytest.fixture(params=[kind for kind in KINDS if kind != "vllm" or VLLM_IS_HERE])
-def case(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[Case]:
-    kind = request.param
-    params, refused = KINDS[kind]()
-    if kind == "vllm":
-        engine, info = request.getfixturevalue("vllm")
-    else:
-        engine = build(_spec(kind, folders))
-        info = engine.load()
-    yield Case(engine, info, kind, params, refused)
+@pytest.fixture
+def case(loaded: tuple[str, Engine, EngineInfo]) -> Iterator[Case]:
+    kind, engine, info = loaded
+    yield Case(engine, info, kind, *KINDS[kind]())
     assert engine.pending() == 0
 
 
@@ -360,7 +356,13 @@ def test_a_resumed_text_ends_as_the_uninterrupted_one(case: Case) -> None:
         whole = drive(case.engine, [work])
         pieces = whole.pieces.get("whole", [])
 
-        for cut in range(len(pieces) + 1):
+        # Everywhere in the first text, and at both ends and in the middle of all others.
+        cuts = (
+            range(len(pieces) + 1)
+            if prompt is PROMPTS[0]
+            else {0, 1, len(pieces) // 2, len(pieces)}
+        )
+        for cut in cuts:
             again = resumed(work, pieces[:cut])
             ran = drive(case.engine, [again])
 

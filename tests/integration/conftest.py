@@ -10,7 +10,6 @@ from tests.workers.engines.pipeline.test_engine import image_classification
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ECHO = "models: {echo: {engine: echo, batch: {max_size: 16}}}"
-SHARED = "models: {echo: {engine: echo, cache: {deterministic: true}}}"
 REAL = f"""
 models:
   demo-llama: {{engine: text-generation, path: {REPOSITORY}/models/demo-llama, threads: 1}}
@@ -41,11 +40,3 @@ def real(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFact
     image_classification(weights)
     stack = make_stack(REAL + PICTURES.format(weights=weights), CACHE_MAX_SIZE="0")
     return stack.serve("demo-llama", "all-minilm", "pictures")
-
-
-@pytest.fixture(scope="module")
-def echo(make_stack: Callable[..., Stack]) -> Stack:
-    """The echo engine, two workers."""
-    stack = make_stack(ECHO).serve("echo")
-    stack.worker("echo", 2)
-    return stack

@@ -40,7 +40,7 @@ class Stack:
             "TRUTHGPT_CONFIG": str(config),
             "TRUTHGPT_STATE_DIR": str(folder / "state"),
             "PORT": str(self.port),
-            "JOB_LEASE_SEC": "3",
+            "JOB_LEASE_SEC": "2",
             "OMP_NUM_THREADS": "1",
             **(env or {}),
         }

@@ -22,13 +22,13 @@ models:
     batch: {max_size: 4}
     cache: {enabled: false}
 """
-LINES = 400
+LINES = 160
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE, {"BATCH_JOBS": "24"})
+    stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE, {"BATCH_JOBS": "12"})
     try:
         stack.start("batches", "batches")
         yield stack.serve(MODEL, seconds=240)
@@ -96,13 +96,13 @@ def test_each_line_has_one_answer_whatever_is_killed(stack: Stack) -> None:
     answered(1)
     stack.kill("batches")
     stack.start("batches", "batches")
-    answered(80)
+    answered(30)
     stack.kill(f"worker-{MODEL}-1")
     stack.worker(MODEL)
-    answered(160)
+    answered(60)
     stack.redis.stop()
     stack.redis.start()
-    answered(240)
+    answered(90)
     stack.kill("api")
     stack.kill("batches")
     stack.start("api", "api")

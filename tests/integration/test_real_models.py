@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from client import text_of
 from client.sse import Parser
+from tests.conftest import eventually
 from tests.integration.stack import TOKEN, Stack
 from tests.workers.engines.pipeline.test_engine import image
 
@@ -51,7 +52,7 @@ def embed(stack: Stack, number: int) -> None:
 def test_many_jobs_over_both_models_at_64_at_once(real: Stack) -> None:
     with ThreadPoolExecutor(64) as pool:
         runs = [
-            pool.submit(generate if number % 2 else embed, real, number) for number in range(160)
+            pool.submit(generate if number % 2 else embed, real, number) for number in range(80)
         ]
         faults = [fault for run in runs if (fault := run.exception(timeout=120))]
     assert faults == []
@@ -94,16 +95,16 @@ def test_streams_cut_five_times_at_random_lose_and_repeat_nothing(real: Stack) -
             job = client.submit(
                 "demo-llama",
                 PROMPTS[number % len(PROMPTS)],
-                params={"max_new_tokens": 64, "temperature": 1.0, "seed": number},
+                params={"max_new_tokens": 48, "temperature": 1.0, "seed": number},
             )
-            cuts = [draw.randrange(1, 900) for _ in range(5)]
+            cuts = [draw.randrange(1, 700) for _ in range(5)]
             text, connections = read_with_cuts(f"{real.url}/v1/jobs/{job.id}/events", cuts)
             assert text.encode() == job.wait(60).output["text"].encode()
             return connections
 
-    with ThreadPoolExecutor(16) as pool:
-        connections = list(pool.map(one, range(32)))
-    assert sum(connections) > 64, "the cuts did not cut"
+    with ThreadPoolExecutor(12) as pool:
+        connections = list(pool.map(one, range(12)))
+    assert sum(connections) > 24, "the cuts did not cut"
 
 
 def test_greedy_text_is_the_same_alone_and_in_a_batch_of_16(real: Stack) -> None:
@@ -148,21 +149,19 @@ def test_a_worker_that_is_killed_loses_nothing(real: Stack) -> None:
             job = client.submit(
                 "demo-llama",
                 PROMPTS[number % len(PROMPTS)],
-                params={"max_new_tokens": 256, "temperature": 1.0, "seed": number},
+                params={"max_new_tokens": 160, "temperature": 1.0, "seed": number},
             )
             return text_of(job.stream()), job.wait(60)
 
-    with ThreadPoolExecutor(24) as pool:
-        runs = [pool.submit(one, number) for number in range(24)]
-        with real.client() as client:
-            while sum(job.status == "running" for job in client.jobs(limit=50)) < 4:
-                pass
+    with ThreadPoolExecutor(10) as pool, real.client() as client:
+        runs = [pool.submit(one, number) for number in range(10)]
+        eventually(lambda: len([*client.jobs(status="running")]) >= 4, what="both workers run some")
         real.kill("worker-demo-llama-1")
         ended = [run.result(timeout=90) for run in runs]
     for text, job in ended:
         assert job.status == "succeeded", job.error
         assert text == job.output["text"]
-    assert max(job.attempt for _, job in ended) == 2, "nothing was in flight when the worker died"
+    assert max(job.attempt for _, job in ended) > 1, "nothing was in flight when the worker died"
 
 
 @pytest.mark.parametrize("word", ["demo-llama", "all-minilm"])

@@ -1,4 +1,4 @@
-"""kill -9 of workers while they make texts, in every way in which texts are made: no text changes by it."""
+"""Workers that make texts in every way there is, and kill -9 of them meanwhile: no text changes by it."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -22,10 +22,11 @@ models:
     speculation: {{kind: prompt_lookup, longest: 3}}
     {limits}
   adapted: {{base: copier, adapter: {folder}/adapter, {limits}}}
+  bad: {{base: copier, adapter: {folder}/copier}}
   stacked: {{engine: text-generation, path: {folder}/stacked, {limits}}}
   static: {{engine: text-generation, path: {folder}/static, {limits}}}
 """
-TOKENS = 300
+TOKENS = 120
 LIMITS = f"limits: {{max_prompt_tokens: 64, max_new_tokens: {TOKENS}}}"
 HOSTS = ("copier", "stacked", "static")
 """Entries that have a worker of their own."""
@@ -97,7 +98,7 @@ def runs(stack: Stack) -> Iterator[tuple[Jobs, Jobs]]:
         undisturbed = Jobs(stack, pool)
         undisturbed.ended()
         killed = Jobs(stack, pool)
-        left = {host: chance.randrange(1, 20) for host in HOSTS}
+        left = {host: chance.randrange(1, 12) for host in HOSTS}
 
         def kill_those_due() -> bool:
             for host, pieces in list(left.items()):
@@ -110,6 +111,24 @@ def runs(stack: Stack) -> Iterator[tuple[Jobs, Jobs]]:
         eventually(kill_those_due, what="every worker is killed")
         killed.ended()
         yield undisturbed, killed
+
+
+def test_a_worker_of_a_base_serves_its_adapters(stack: Stack) -> None:
+    """Doorbells of all come to it, and one engine host serves them."""
+    with stack.client() as client:
+        models = {model.name: model.raw for model in client.models()}
+
+    assert [models[name]["base"] for name in ("copier", "adapted", "bad")] == [
+        None,
+        "copier",
+        "copier",
+    ]
+    assert models["adapted"]["workers"][0]["engine"]["adapter_rank"] == 4
+    assert models["adapted"]["workers"][0]["engine"]["batching"] == "packed"
+    hosts = {models[name]["workers"][0]["engine_pid"] for name in ("copier", "adapted")}
+    assert len(hosts) == 1
+    assert models["bad"]["state"] == "failed"
+    assert "has no adapter_config.json" in models["bad"]["workers"][0]["detail"]
 
 
 @pytest.mark.parametrize("one", ASKED, ids=" ".join)
@@ -135,6 +154,7 @@ def test_each_kind_of_text_is_made_in_its_own_way(stack: Stack, runs: tuple[Jobs
             (model.name, worker["engine"]["speculation"]["kind"])
             for model in client.models()
             for worker in model.raw["workers"]
+            if worker["engine"]
         }
 
     for draw in DRAWS:
@@ -143,6 +163,7 @@ def test_each_kind_of_text_is_made_in_its_own_way(stack: Stack, runs: tuple[Jobs
     assert ways == {
         ("copier", "prompt_lookup"),
         ("adapted", "prompt_lookup"),
+        ("bad", "prompt_lookup"),
         ("stacked", "none"),
         ("static", "none"),
     }

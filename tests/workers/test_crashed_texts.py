@@ -23,17 +23,24 @@ PROMPT = "The quick brown fox jumps over the lazy dog. The quick"
 JOBS: list[dict[str, Any]] = [
     {"n": 4, "temperature": 0.9},
     {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 40, "ignore_eos": True},
-    {"n": 2, "temperature": 0.8, "bad_words": ["a", " the"], "logit_bias": {"70": 3.5}},
+    {
+        "n": 2,
+        "temperature": 0.8,
+        "speculation": False,
+        "bad_words": ["a", " the"],
+        "logit_bias": {"70": 3.5},
+    },
     {"n": 2, "skip_special_tokens": False},
+    {"n": 3, "temperature": 1.0, "speculation": False},
 ]
-LONGEST = 80
+"""Some of which want no drafts, where there are any."""
+LONGEST = 64
 
 
 WINDOWS = LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}
 """Windows in a ring that texts go around, and sinks."""
 DRAFTS = {"engine": "tests.workers.drafting:Drafting", "speculation": PromptLookup()}
 KINDS: dict[str, Callable[[Path], Path]] = {
-    "one by one": lambda folder: save_causal(folder, **LLAMA),
     "with drafts": lambda folder: save_copier(folder, byte_level_tokenizer(), vocabulary=400),
     "windows and sinks": lambda folder: save_causal(folder, "GptOssConfig", **WINDOWS),
 }

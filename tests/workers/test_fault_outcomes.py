@@ -121,7 +121,7 @@ def check(bench: Bench, prompt: str, row: Row) -> None:
         napping.unlink(missing_ok=True)
         bench.submit("nap")
         eventually(napping.exists, what="the nap has begun, alone")
-    neighbours = [bench.submit("slow 80" if streams else "fine") for _ in range(3)]
+    neighbours = [bench.submit("slow 40" if streams else "fine") for _ in range(3)]
     culprit = bench.submit(prompt)
     if not streams:
         eventually(lambda: bench.runtime.executor.active == 5, what="all of them are claimed")

@@ -199,7 +199,7 @@ def test_jobs_whose_doorbells_are_all_lost_are_pulled_all_the_same(
     bench.runtime._ring = lambda: None
     bench.store.lease = 0.3
     job_id = bench.submit("never rung")
-    assert bench.ended(job_id, 20).status is JobState.SUCCEEDED
+    assert bench.ended(job_id).status is JobState.SUCCEEDED
 
 
 def test_a_worker_that_lets_jobs_wait_says_that_it_is_unhealthy(
@@ -217,7 +217,7 @@ def test_a_worker_that_lets_jobs_wait_says_that_it_is_unhealthy(
         [report] = bench.store.status(MODEL).workers.values() or [{"state": "none"}]
         return str(report["state"])
 
-    eventually(lambda: state() == "unhealthy", 20)
+    eventually(lambda: state() == "unhealthy")
 
 
 def test_bad_input_fails_alone_and_is_not_retried(bench: Bench) -> None:
@@ -248,7 +248,7 @@ def test_poison_ends_alone_and_costs_the_others_no_attempt(bench: Bench) -> None
 
 
 def test_a_job_that_kills_its_host_ends_after_three_crashes(bench: Bench) -> None:
-    job = bench.ended(bench.submit("segfault"), 30)
+    job = bench.ended(bench.submit("segfault"))
     assert job.status is JobState.FAILED and job.attempt == 3
     assert job.error is not None and job.error.code == "worker_crashed"
     assert bench.ended(bench.submit("fine")).status is JobState.SUCCEEDED
@@ -283,12 +283,12 @@ def test_a_running_job_is_canceled_between_two_steps(bench: Bench) -> None:
     job_id = bench.submit("slow 100000")
     eventually(lambda: log_text(bench.store, job_id))
     assert bench.store.cancel(job_id) is JobState.RUNNING
-    assert bench.ended(job_id, 3).status is JobState.CANCELED
+    assert bench.ended(job_id).status is JobState.CANCELED
     eventually(lambda: bench.runtime.executor.active == 0)
 
 
 def test_a_deadline_frees_the_slot(bench: Bench) -> None:
-    job = bench.ended(bench.submit("slow 100000", expires_in=0.3), 5)
+    job = bench.ended(bench.submit("slow 100000", expires_in=0.3))
     assert job.status is JobState.EXPIRED
     assert bench.runtime.executor.active == 0
 
@@ -329,7 +329,7 @@ def test_what_a_stopping_worker_gives_back_is_never_canceled(start: Callable[...
     def answered_at_once(commands: Sequence[Command]) -> bool:
         sent = send(commands)
         if any(isinstance(command, Cancel) for command in commands):
-            eventually(lambda: not executor.active, 10, "the engine has let go")
+            eventually(lambda: not executor.active, what="the engine has let go")
         return sent
 
     engine.send = answered_at_once  # type: ignore[method-assign]
@@ -382,7 +382,7 @@ def test_a_host_that_hangs_is_killed_while_redis_hangs(own_redis: RedisServer) -
     try:
         request = msgspec.json.encode({"content": "hang", "params": {}, "seed": 1})
         assert engine.send([Submit("nobody/1", request, 60, "expired")])
-        eventually(lambda: engine.restarts == 1, 15, "the watchdog kills the host")
+        eventually(lambda: engine.restarts == 1, what="the watchdog kills the host")
     finally:
         own_redis.process.send_signal(signal.SIGCONT)
     bench.store.cancel(talking)

@@ -81,18 +81,20 @@ def test_the_parent_never_imports_torch(client: EngineClient, listener: Listener
 
 
 @pytest.mark.parametrize(
-    ("fault", "culprit"),
+    ("fault", "cause", "culprit"),
     [
-        ("exit", ""),
-        ("segfault", ""),
-        ("hang", ""),
-        ("hang on admission", "a"),
-        ("exit on admission", "a"),
-        ("device assert on admission", "a"),
+        ("exit", "crash", ""),
+        ("segfault", "crash", ""),
+        ("hang", "crash", ""),
+        ("device assert", "crash", ""),
+        ("device lost", "device", ""),
+        ("hang on admission", "crash", "a"),
+        ("exit on admission", "crash", "a"),
+        ("device assert on admission", "crash", "a"),
     ],
 )
 def test_a_host_that_dies_or_hangs_is_replaced(
-    client: EngineClient, listener: Listener, fault: str, culprit: str
+    client: EngineClient, listener: Listener, fault: str, cause: Cause, culprit: str
 ) -> None:
     first = client.pid
     submit(client, "a", fault)
@@ -103,7 +105,11 @@ def test_a_host_that_dies_or_hangs_is_replaced(
     assert client.restarts == 1
     assert client.restart_seconds is not None and client.restart_seconds > 0
     assert f"ready again after {client.restart_seconds:.1f} s" in client.detail
-    assert listener.culprits == [culprit]
+    assert (listener.causes, listener.culprits) == ([cause], [culprit])
+    if fault in ("device assert", "device lost"):
+        assert "CUDA error" in listener.lost[0] and "exit status 5" in listener.lost[0]
+    seen = [state.value for state, _ in listener.states]
+    assert seen[:2] == ["starting", "ready"] and seen[-2:] == ["starting", "ready"]
 
 
 def test_a_step_that_holds_the_interpreter_is_killed_for_its_time_and_not_for_silence(
@@ -179,28 +185,6 @@ def test_a_host_that_says_what_cannot_be_read_is_replaced(
     eventually(lambda: client.state is EngineState.READY and client.pid not in (None, first))
     assert listener.causes == ["crash"]
     assert listener.lost[0].startswith("it said what cannot be read: ")
-
-
-def test_its_states_are_told_in_order(client: EngineClient, listener: Listener) -> None:
-    submit(client, "a", "exit")
-    eventually(lambda: client.restarts == 1 and client.state is EngineState.READY)
-    seen = [state.value for state, _ in listener.states]
-    assert seen[:2] == ["starting", "ready"] and seen[-2:] == ["starting", "ready"]
-
-
-@pytest.mark.parametrize(
-    ("word", "cause"),
-    [("device lost", "device"), ("device assert", "crash"), ("exit", "crash")],
-)
-def test_only_what_a_job_can_have_caused_is_blamed_on_jobs(
-    client: EngineClient, listener: Listener, word: str, cause: Cause
-) -> None:
-    submit(client, "a", word)
-    eventually(lambda: listener.lost)
-    assert listener.causes == [cause]
-    if word.startswith("device"):
-        assert "CUDA error" in listener.lost[0] and "exit status 5" in listener.lost[0]
-    eventually(lambda: client.state is EngineState.READY)
 
 
 def test_a_host_over_its_memory_limit_is_drained_and_replaced(listener: Listener) -> None:

@@ -33,7 +33,7 @@ def test_a_host_that_was_started_ahead_is_the_first_one(hosts: list[Host]) -> No
     early = process._ahead[0].reaper.pid
     hosts += [spawn(), spawn()]
     assert [host.reaper.pid == early for host in hosts] == [True, False]
-    eventually(lambda: all(host.channel.receive(0) for host in hosts), 20, "both pulse")
+    eventually(lambda: all(host.channel.receive(0) for host in hosts), what="both pulse")
 
 
 @pytest.mark.parametrize(("python", "named"), [(Path(sys.executable), ()), (None, ("PATH",))])
@@ -49,7 +49,7 @@ def test_a_model_with_an_interpreter_or_variables_of_its_own_gets_another_one(
 def test_a_host_whose_worker_goes_before_it_said_anything_ends(hosts: list[Host]) -> None:
     host = spawn()
     hosts.append(host)
-    eventually(lambda: host.channel.receive(0), 20, "it pulses")
+    eventually(lambda: host.channel.receive(0), what="it pulses")
     host.channel.close()
     assert host.reaper.wait(10) == 0
 
@@ -62,6 +62,6 @@ def test_what_comes_behind_the_model_before_a_host_reads_is_for_its_loop(
     spec = ModelSpec(name="m", engine="tests.workers.faulty:Faulty")
     host.channel.post([Load(spec.model_dump_json().encode())])
     host.channel.post([Cancel("of an earlier host")])
-    eventually(lambda: any(isinstance(r, Ready) for r in host.channel.receive(0)), 20, "it loads")
+    eventually(lambda: any(isinstance(r, Ready) for r in host.channel.receive(0)), what="it loads")
     host.channel.post([Stop()])
     assert host.reaper.wait(10) == 0

@@ -76,8 +76,8 @@ class Below:
         return [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
 
     def ready(self) -> None:
-        eventually((self.folder / "ready").exists, 30, "the host has started them all")
-        eventually(lambda: len(self.alive()) == STARTED + 2, 30, "they live, with host and reaper")
+        eventually((self.folder / "ready").exists, what="the host has started them all")
+        eventually(lambda: len(self.alive()) == STARTED + 2, what="they live, with host and reaper")
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_all_that_a_host_started_ends_when_it_ends_by_itself_and_its_status_is_t
 
 def test_all_of_it_ends_when_the_worker_is_killed(below: Below) -> None:
     worker = below.start("wait", [sys.executable, "-c", WORKER])
-    eventually(lambda: len(below.alive()) == STARTED + 3, 30)
+    eventually(lambda: len(below.alive()) == STARTED + 3)
     worker.kill()
     worker.wait()
-    eventually(lambda: below.alive() == [], 20, "nothing is left")
+    eventually(lambda: below.alive() == [], what="nothing is left")
 
 
 def test_signals_to_everybody_are_left_to_the_worker(below: Below) -> None:

@@ -128,7 +128,7 @@ def test_who_comes_to_a_full_host_is_let_in_for_an_even_share(start: Callable[..
     family = start(faulty(), FRENCH)
     busy = [family.submit(BASE, "slow 400") for _ in range(20)]
     base = family.runtimes[BASE].executor
-    eventually(lambda: base.active == 8, 30, "the base's jobs fill the host")
+    eventually(lambda: base.active == 8, what="the base's jobs fill the host")
 
     assert family.text(family.submit(FRENCH, "adapter")) == FRENCH
 
@@ -142,7 +142,7 @@ def test_a_killed_host_costs_no_entry_a_job_or_its_breaker(start: Callable[..., 
     family = start(faulty(), FRENCH, GERMAN)
     jobs = [family.submit(name, "slow 60") for name in (BASE, FRENCH) for _ in range(3)]
     active = [family.runtimes[name].executor for name in (BASE, FRENCH)]
-    eventually(lambda: all(e.active == 3 for e in active), 30, "all run")
+    eventually(lambda: all(e.active == 3 for e in active), what="all run")
 
     family.host.client.kill("test")
 
@@ -170,7 +170,7 @@ def test_suspects_of_one_entry_run_without_jobs_of_another(start: Callable[..., 
     family = start(faulty(), FRENCH)
     jobs = [family.submit(name, "slow 100") for name in (BASE, FRENCH) for _ in range(2)]
     executors = [family.runtimes[name].executor for name in (BASE, FRENCH)]
-    eventually(lambda: all(e.active == 2 for e in executors), 30, "all run")
+    eventually(lambda: all(e.active == 2 for e in executors), what="all run")
     alone: list[bool] = []
     took = family.host.client.send
 

@@ -117,9 +117,9 @@ def test_on_a_real_redis_the_job_fails_once_and_the_one_behind_it_succeeds(
     redis.config_set("proto-max-bulk-len", 1024 * 1024)
     bench = Bench(JobStore(redis, "large", retention=60, lease=5.0))
     big, small = bench.submit("blob 3000000"), bench.submit("fine")
-    failed = bench.ended(big, 30)
+    failed = bench.ended(big)
 
-    assert bench.ended(small, 30).status is JobState.SUCCEEDED
+    assert bench.ended(small).status is JobState.SUCCEEDED
     assert (failed.status, failed.attempt) == (JobState.FAILED, 1)
     assert failed.error is not None
     assert (failed.error.code, failed.error.retryable) == ("output_too_large", False)
@@ -139,8 +139,8 @@ def test_a_job_whose_keys_are_not_ours_does_not_spin(own_redis: RedisServer) -> 
     redis.delete(log)
     redis.set(log, "somebody else's", ex=60)
 
-    eventually(lambda: (odd, "fenced") in bench.diary.ends, 20, "the attempt is let go")
-    assert bench.ended(bench.submit("fine"), 20).status is JobState.SUCCEEDED
+    eventually(lambda: (odd, "fenced") in bench.diary.ends, what="the attempt is let go")
+    assert bench.ended(bench.submit("fine")).status is JobState.SUCCEEDED
     assert bench.store.get(odd).fields["attempt"] == "1"
     bench.stop()
     redis.close()

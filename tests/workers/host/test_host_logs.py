@@ -25,7 +25,7 @@ def test_a_host_that_cannot_load_logs_one_json_line(
     )
     client = EngineClient(load_catalog(config).get("broken"), nobody)
     client.start()
-    eventually(lambda: client.state is EngineState.FAILED, 30)
+    eventually(lambda: client.state is EngineState.FAILED)
     client.stop()
 
     [line] = [json.loads(row) for row in capfd.readouterr().err.splitlines() if row[:1] == "{"][:1]

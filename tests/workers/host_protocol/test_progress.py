@@ -46,7 +46,7 @@ def test_a_process_that_lets_no_thread_run_is_seen_and_is_still_seen_when_it_is_
             [sys.executable, "-c", HOLD, str(descriptor)], pass_fds=[descriptor]
         )
     try:
-        eventually(lambda: reader.read().ticket == "job_1/2", 30)
+        eventually(lambda: reader.read().ticket == "job_1/2")
         assert reader.read().pid == child.pid
     finally:
         child.kill()

@@ -51,7 +51,7 @@ class Scene:
 @pytest.fixture
 def scene(store: JobStore) -> Iterator[Scene]:
     made = Scene(store)
-    eventually(lambda: made.worker.subscribed == CHANNELS, 10, "it subscribed")
+    eventually(lambda: made.worker.subscribed == CHANNELS, what="it subscribed")
     yield made
     made.listener.stop()
     assert not made.listener._thread.is_alive()
@@ -61,11 +61,11 @@ def test_messages_reach_the_executor_and_the_claimer(scene: Scene) -> None:
     worker, before = scene.worker, scene.worker.looks
     scene.publish("control", "cancel job_1")
     scene.publish("wake", "1")
-    eventually(lambda: worker.looks == before + 1, 10, "all were notified")
+    eventually(lambda: worker.looks == before + 1, what="all were notified")
     assert worker.canceled == ["job_1"]
     scene.publish("rouse", "1", "another")
     scene.publish("rouse", "1", "w")
-    eventually(lambda: worker.claims, 10, "this one was notified")
+    eventually(lambda: worker.claims, what="this one was notified")
     assert worker.claims == 1 and worker.looks == before + 1
 
 
@@ -73,6 +73,6 @@ def test_a_lost_connection_is_made_again_and_what_was_missed_is_looked_for(scene
     worker, before = scene.worker, scene.worker.looks
     redis: Any = scene.store.redis
     redis.client_kill_filter(_type="pubsub")
-    eventually(lambda: worker.looks == before + CHANNELS, 10, "it looks for what it has missed")
+    eventually(lambda: worker.looks == before + CHANNELS, what="it looks for what it has missed")
     scene.publish("control", "cancel job_2")
-    eventually(lambda: worker.canceled == ["job_2"], 10, "it hears again")
+    eventually(lambda: worker.canceled == ["job_2"], what="it hears again")

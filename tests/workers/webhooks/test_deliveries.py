@@ -199,14 +199,14 @@ def test_one_hanging_receiver_of_a_hundred_delays_nobody(make_site: Callable[...
         eventually(lambda: len(hanging.got) == 4, what="the hanging one has all it may have")
         mine = [site.finish_job(there.url) for there in others]
 
-        eventually(lambda: all(len(there.got) == 1 for there in others), 30)
+        eventually(lambda: all(len(there.got) == 1 for there in others))
         eventually(lambda: all(site.status(job_id) == "delivered" for job_id in mine))
         assert {site.status(job_id) for job_id in stuck} == {"pending"}
         assert len(hanging.got) == 4, "all of them still hang"
 
         hanging.hanging.clear()
         hanging.released.set()
-        eventually(lambda: all(site.status(job_id) == "delivered" for job_id in stuck), 30)
+        eventually(lambda: all(site.status(job_id) == "delivered" for job_id in stuck))
 
 
 def test_one_tenants_slow_receivers_leave_slots_to_the_others(
@@ -246,7 +246,7 @@ def test_a_dead_receiver_is_left_alone_once_its_circuit_is_open(
 
         there.answer(status(200))
         site.outbox.replay(ids[0], "t")
-        eventually(lambda: all(site.status(job_id) == "delivered" for job_id in ids), 20)
+        eventually(lambda: all(site.status(job_id) == "delivered" for job_id in ids))
 
 
 def test_sends_are_bounded(make_site: Callable[..., Site]) -> None:
@@ -311,7 +311,7 @@ def test_two_workers_share_the_work(make_site: Callable[..., Site]) -> None:
         theres: list[Receiver] = [stack.enter_context(receiver()) for _ in range(10)]
         sites = [make_site(), make_site()]
         ids = [sites[0].finish_job(there.url) for there in theres for _ in range(5)]
-        eventually(lambda: all(sites[0].status(job_id) == "delivered" for job_id in ids), 20)
+        eventually(lambda: all(sites[0].status(job_id) == "delivered" for job_id in ids))
         assert [len(there.got) for there in theres] == [5] * 10, "once each, when nobody dies"
 
 
