@@ -51,15 +51,8 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "packed": ("LlamaConfig", LLAMA),
     "stacked": ("Lfm2Config", LLAMA | {"layer_types": ["conv", "full_attention"]}),
     "static": (
-        "XGLMConfig",
-        {
-            "d_model": 64,
-            "ffn_dim": 128,
-            "num_layers": 2,
-            "attention_heads": 4,
-            "vocab_size": 400,
-            "max_position_embeddings": 256,
-        },
+        "LlamaConfig",
+        LLAMA | {"rope_parameters": {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 10000.0}},
     ),
 }
 """A small model that runs in each way that `GET /v1/models` names, and its sizes."""

@@ -11,7 +11,6 @@ from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from tests.conftest import eventually
 from tests.workers.test_runtime import Bench
-from workers.engine_host import client as engine_client
 from workers.engine_host.client import HostOptions
 
 TABLE = Path(__file__).parents[2] / "docs" / "faults.md"
@@ -77,10 +76,7 @@ def together() -> list[tuple[str, list[str]]]:
 
 
 @pytest.fixture
-def start(
-    store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str, str], Bench]]:
-    monkeypatch.setattr(engine_client, "RESPAWN_SECONDS", (0.02, 0.05))
+def start(store: JobStore, tmp_path: Path) -> Iterator[Callable[[str, str], Bench]]:
     benches: list[Bench] = []
 
     def make(engine: str, prompt: str) -> Bench:
@@ -94,7 +90,6 @@ def start(
             gate=str(tmp_path / "gate"),
             napping=str(tmp_path / "napping"),
         )
-        made.runtime.executor._draw = lambda: 0.0
         benches.append(made)
         return made
 

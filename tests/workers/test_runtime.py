@@ -20,6 +20,7 @@ from shared.store.files import Files, Room
 from shared.store.jobs import JobStore
 from shared.store.usage import read_usage
 from tests.conftest import PATIENCE, RedisServer, eventually
+from workers.engine_host import client as engine_client
 from workers.engine_host.client import HostOptions
 from workers.execution.output_files import OutputFiles
 from workers.host_protocol.messages import Cancel, Command, Submit
@@ -46,7 +47,11 @@ class Diary(Hooks):
 
 
 class Bench:
-    """A runtime whose doorbells start drains in threads, as Celery's pool would."""
+    """A runtime whose doorbells start drains in threads, as Celery's pool would.
+
+    Jobs are tried again at once, and a host that has died is back at once: how these pauses grow is tested in
+    execution/test_retries.py and engine_host/test_respawn.py.
+    """
 
     def __init__(
         self,
@@ -80,6 +85,9 @@ class Bench:
             host=host,
             outputs=outputs,
         )
+        self.runtime.executor._draw = lambda: 0.0
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(engine_client, "RESPAWN_SECONDS", (0.02, 0.05))
         # Nobody rings but the test.
         self.runtime.doorbells.stop()
         self.rescuer = Rescuer(store, lambda _: self.ring(), interval=0.05)
@@ -113,6 +121,7 @@ class Bench:
     def stop(self) -> None:
         self.rescuer.stop()
         self.runtime.stop()
+        self._patch.undo()
         for thread in self.threads:
             thread.join(timeout=5)
             assert not thread.is_alive()
@@ -305,7 +314,7 @@ def test_a_fenced_attempt_is_dropped(bench: Bench) -> None:
 
 
 def test_stopping_gives_back_what_does_not_fit_uncharged(start: Callable[..., Bench]) -> None:
-    bench = start(drain_time=4.0)
+    bench = start(drain_time=2.0)
     long, short = bench.submit("slow 100000"), bench.submit("slow 10")
     eventually(lambda: log_text(bench.store, long))
     eventually(lambda: bench.store.get(short).state is not JobState.QUEUED, what="short is claimed")

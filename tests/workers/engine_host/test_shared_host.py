@@ -1,11 +1,7 @@
 """A base and its adapters in one engine host: each entry has its own queue, breaker and blame."""
 
-import os
-import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,8 +14,6 @@ from shared.domain.schemas import Job
 from shared.domain.states import JobState
 from shared.store.jobs import JobStore
 from tests.conftest import PATIENCE, eventually
-from tests.tiny_adapters import save_adapter, with_adapters
-from tests.tiny_models import LLAMA, save_causal, text_spec
 from workers.engine_host.events import EngineState
 from workers.engine_host.shared_host import SharedHost
 from workers.queue.rescuer import Rescuer
@@ -199,38 +193,3 @@ def test_an_adapter_that_is_refused_fails_alone(start: Callable[..., Family]) ->
     assert german.engine.detail == "models.german.adapter: no"
     assert not german.ready and german.room() == 0
     assert family.text(family.submit(FRENCH, "adapter")) == FRENCH
-
-
-def test_texts_of_adapters_go_on_as_they_would_have_when_the_host_is_killed(
-    start: Callable[..., Family], tmp_path: Path
-) -> None:
-    path = save_causal(tmp_path / "base", **LLAMA)
-    adapters = {
-        name: save_adapter(path, tmp_path / name, seed=seed)
-        for seed, name in enumerate((FRENCH, GERMAN))
-    }
-    own = with_adapters(text_spec(path), **adapters).model_copy(update={"name": BASE})
-    family = start(own, FRENCH, GERMAN)
-
-    def submit() -> list[str]:
-        asked = [(BASE, 0.0), (FRENCH, 0.0), (FRENCH, 0.8), (GERMAN, 0.8)]
-        return [
-            family.submit(name, "The quick brown fox", max_new_tokens=60, temperature=temperature)
-            for name, temperature in asked
-        ]
-
-    undisturbed = [family.text(job_id) for job_id in submit()]
-    tokens, pid = random.randrange(1, 40), family.host.client.pid
-    jobs = submit()
-
-    def far() -> bool:
-        return max(len(family.store.streamed(job_id).token_ids) for job_id in jobs) >= tokens
-
-    eventually(far, 60, f"{tokens} tokens are there")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-
-    assert [family.text(job_id) for job_id in jobs] == undisturbed
-    assert len(set(undisturbed)) == len(jobs)
-    for job_id, text in zip(jobs, undisturbed, strict=True):
-        assert family.store.streamed(job_id).text == text

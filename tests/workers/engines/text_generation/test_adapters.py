@@ -248,7 +248,7 @@ def test_rows_of_a_stacked_base_have_the_texts_that_each_adapter_gives_alone(
 def test_adapters_of_a_base_that_runs_one_by_one_are_refused(tmp_path: Path) -> None:
     config, sizes = WAYS["static"]
     path = save_causal(tmp_path / "base", config, **sizes)
-    adapter = save_adapter(path, tmp_path / "a", target_modules=["out_proj"])
+    adapter = save_adapter(path, tmp_path / "a", target_modules=["o_proj"])
 
     info = TextGeneration(with_adapters(text_spec(path), a=adapter)).load()
 

@@ -56,7 +56,19 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 400},
         "packed",
     ),
-    "xglm": (*WAYS["static"], "static"),
+    "xglm": (
+        "XGLMConfig",
+        {
+            "d_model": 64,
+            "ffn_dim": 128,
+            "num_layers": 2,
+            "attention_heads": 4,
+            "vocab_size": 400,
+            "max_position_embeddings": 256,
+        },
+        "packed",
+    ),
+    "llama, dynamic NTK": (*WAYS["static"], "static"),
 }
 PROMPTS = [
     ("The quick brown fox jumps over the lazy dog. The quick brown", 24),
