@@ -50,10 +50,7 @@ WIDE_HEADS: dict[str, Any] = LLAMA | {"num_attention_heads": 2, "num_key_value_h
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "packed": ("LlamaConfig", LLAMA),
     "stacked": ("Lfm2Config", LLAMA | {"layer_types": ["conv", "full_attention"]}),
-    "static": (
-        "LlamaConfig",
-        LLAMA | {"rope_parameters": {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 10000.0}},
-    ),
+    "static": ("DogeConfig", LLAMA),
 }
 """A small model that runs in each way that `GET /v1/models` names, and its sizes."""
 

@@ -115,7 +115,8 @@ def test_logits_do_not_depend_on_the_adapters_of_other_rows(
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).eval()
     spec = with_adapters(text_spec(base), **adapters)
     loaded = Adapters(model, spec.adapters, torch.device("cpu"))
-    runner, _ = packed_runner(model, Placement(torch.device("cpu"), dtype), slots=8, length=64)
+    with torch.inference_mode():
+        runner, _ = packed_runner(model, Placement(torch.device("cpu"), dtype), slots=8, length=64)
     runner.adapters = loaded
 
     def logits(*names: str) -> dict[str, torch.Tensor]:

@@ -68,7 +68,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "packed",
     ),
-    "llama, dynamic NTK": (*WAYS["static"], "static"),
+    "doge": (*WAYS["static"], "static"),
 }
 PROMPTS = [
     ("The quick brown fox jumps over the lazy dog. The quick brown", 24),
