@@ -58,7 +58,7 @@ LONGEST = (
     "integration/test_processes.py",
     "console/test_browser.py",
     "contracts/test_engines.py",
-    "integration/test_killed_texts.py",
+    "integration/test_texts.py",
     "clients/test_replicate.py",
     "api/test_contract.py",
     "workers/test_fault_outcomes.py",
