@@ -297,11 +297,19 @@ def test_every_page_fits_and_breaks_no_rule_of_accessibility(
     stranger.sign_in()
     for path in pages:
         found[path] = faults_of(stranger, path, axe)
-    stranger.page.goto("/docs")
-    stranger.page.fill("#nav input", "make a job")
-    found["/docs"] = faults_here(stranger, axe)
     assert {path: faults for path, faults in found.items() if faults} == {}
     stranger.faults[:] = [fault for fault in stranger.faults if "404" not in fault]
+
+
+def test_the_page_of_the_api_fits_and_says_how_to_sign_in(visit: Come, axe: str) -> None:
+    stranger = visit()
+    for width in (1440, 375):
+        stranger.page.set_viewport_size({"width": width, "height": 800})
+        stranger.page.goto("/docs")
+        stranger.page.fill("#nav input", "make a job")
+        assert faults_here(stranger, axe) == []
+    stranger.page.click("#create_job button.main")
+    assert "Sign in" in stranger.shown("#create_job pre[role=log]")
 
 
 def faults_of(visitor: Visitor, path: str, axe: str) -> list[str]:

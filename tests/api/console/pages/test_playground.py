@@ -133,7 +133,7 @@ def test_the_form_fits_the_model(browser: Browser) -> None:
     assert 'name="system"' in browser.get("/console/playground?model=llama&as=chat").text
     assert "Texts, one a line" in browser.get("/console/playground?model=encoder").text
     assert "as JSON" in browser.get("/console/playground?model=own").text
-    assert "No worker serves this model" in browser.get("/console/playground").text
+    assert "No worker serves echo now" in browser.get("/console/playground").text
     assert browser.get("/console/playground?model=absent").status_code == 404
 
 
