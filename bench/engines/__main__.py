@@ -30,7 +30,7 @@ def _measure(options: argparse.Namespace) -> int:
     parts = []
     for name in [options.only] if options.only else PARTS:
         parts += measure(name, plan, SCRATCH / "engines")
-    result = Result(today(), options.quick, plan, machine, parts)
+    result = Result(today(), options.quick, plan, machine, parts, options.only or "")
     publish(result, render(result), options.results, result.stem)
     return 1 if result.wrong else 0
 

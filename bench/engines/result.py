@@ -50,18 +50,20 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One run. `date` is the UTC day."""
+    """One run. `date` is the UTC day; `only`, the one part that was measured, "" for all."""
 
     date: str
     quick: bool
     plan: Plan
     machine: Machine
     parts: list[Part]
+    only: str = ""
 
     @property
     def stem(self) -> str:
-        """The name of the result's files without their endings."""
-        return f"{self.date}-engines-quick" if self.quick else f"{self.date}-engines"
+        """The name of the result's files without their endings; a part alone replaces no whole run's."""
+        quick, only = "-quick" if self.quick else "", f"-{self.only}" if self.only else ""
+        return f"{self.date}-engines{quick}{only}"
 
     @property
     def wrong(self) -> bool:

@@ -83,6 +83,8 @@ def test_a_report_says_ratio_goal_and_sameness() -> None:
     assert not result(Alike("padded", 60, 64, wanted=False)).wrong
     assert msgspec.json.decode(msgspec.json.encode(written), type=Result) == written
     assert written.stem == "2026-01-02-engines-quick"
+    alone = msgspec.structs.replace(written, only="grammar")
+    assert alone.stem == "2026-01-02-engines-quick-grammar"
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
