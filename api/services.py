@@ -102,7 +102,7 @@ class Services:
 
     def remember(self, record: Record) -> None:
         """Keep what a job brought for others that ask the same, if it may be kept."""
-        if record.state is JobState.SUCCEEDED and "share" in record.fields:
+        if "share" in record.fields and record.state is JobState.SUCCEEDED:
             self.cache.remember(record, self.catalog.get(record.fields["model"]))
 
     def close(self) -> None:

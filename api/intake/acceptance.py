@@ -29,6 +29,8 @@ from shared.domain.sharing import Result
 from shared.domain.states import JobState
 from shared.faults import faults
 
+_QUEUED = JobState.QUEUED.value
+
 
 class Accepted(msgspec.Struct, frozen=True):
     """A job that the store has, as last seen. `replayed`: an earlier request had made it. `charges`: how its
@@ -241,10 +243,10 @@ def _fields_of(job: NewJob, created_ms: int) -> dict[str, str]:
     return {
         "id": job.id,
         "model": job.model,
-        "state": JobState.QUEUED.value,
+        "state": _QUEUED,
         "created": str(created_ms),
         "attempt": "0",
-        "metadata": msgspec.json.encode(job.metadata).decode(),
+        **({"metadata": msgspec.json.encode(job.metadata).decode()} if job.metadata else {}),
         **({"fallback_from": job.fallback_from} if job.fallback_from else {}),
         **({"share": job.share.packed[0]} if job.share is not None else {}),
     }

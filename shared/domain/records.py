@@ -19,6 +19,7 @@ JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 _JSON = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 _NULL = msgspec.Raw(b"null")
+_STATES = {state.value: state for state in JobState}
 _NO_METADATA = msgspec.Raw(b"{}")
 _FURTHER: dict[str, Any] = {}
 """Members of a job's document that mean nothing to the store, with their defaults: filled in below."""
@@ -254,11 +255,11 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> JobState:
-        return JobState(self.fields["state"])
+        return _STATES[self.fields["state"]]
 
     @property
     def terminal(self) -> bool:
-        return self.state in TERMINAL
+        return self.fields["state"] in TERMINAL
 
     @property
     def head(self) -> str:
