@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test nightly explore chaos-long stress check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
+.PHONY: help setup run demo test test-gunicorn nightly explore chaos-long stress check audit format profile bench bench-quick bench-engines bench-gpu bench-overhead show zoo chaos chaos-quick clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -73,6 +73,14 @@ test-vllm: setup ## Test the vLLM engine against vLLM itself, which is installed
 SEED ?= $(shell date +%s)
 SCALE ?= 0.25
 RUNS ?= 10
+# The release before the one that constraints.txt pins.
+GUNICORN ?= 27.0.0
+
+test-gunicorn: setup ## Run the server's tests with another release of gunicorn (GUNICORN=27.0.0)
+	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT \
+	  && $(BIN)/python -m pip install --quiet --no-deps --target $$folder gunicorn==$(GUNICORN) \
+	  && PYTHONPATH=$$folder $(BIN)/python -m pytest tests/api/server tests/api/test_gunicorn.py tests/api/test_fuzz.py \
+	    tests/api/test_slow_clients.py
 
 nightly: explore chaos-long ## Explore every property, then run chaos at SCALE, with new seeds; hours (SEED=n repeats)
 
