@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 
 from api.app import create_app
 from api.services import of
@@ -82,9 +83,27 @@ def rings() -> Rings:
     return Rings()
 
 
+class CompiledTemplates(BytecodeCache):
+    """What Jinja made of the pages' templates, for the apps of later tests: it takes longer than a test."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if (code := self._kept.get(bucket.key)) is not None:
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED_TEMPLATES = CompiledTemplates()
+
+
 @pytest.fixture
 def app(settings: Settings, store: JobStore, rings: Rings) -> Iterator[Flask]:
     app = create_app(settings, store=store, ring=rings)
+    app.jinja_env.bytecode_cache = COMPILED_TEMPLATES
     yield app
     of(app).close()
 
