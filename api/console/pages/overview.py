@@ -1,10 +1,12 @@
 """The first page: what goes on now, of all models, as `GET /v1/stats` and `GET /v1/models` say it."""
 
 import logging
+import math
+import time
 from typing import Any
 
 import msgspec
-from flask import Response
+from flask import Response, current_app
 
 from api.console.blueprint import console
 from api.console.visit import Visit
@@ -13,6 +15,10 @@ from api.routes import stats
 from api.routes.stats import Durations
 from api.state.prometheus import RANGES, PrometheusAway
 
+LOOKS = "truthgpt.console.looks"
+"""Where an app keeps the last looks at the overview, among its extensions."""
+SHARED, MOST_LOOKS = 2.0, 256
+"""Seconds for which a look is everybody's of a tenant, and how many are kept: a look costs milliseconds."""
 MOST_WORKERS = 20
 """Workers of one model that the page lists."""
 _log = logging.getLogger(__name__)
@@ -20,7 +26,23 @@ _log = logging.getLogger(__name__)
 
 @console.page("GET", "")
 def overview(visit: Visit) -> Response:
-    """Rates, latencies, queues, workers, cache, breakers, webhooks."""
+    """Rates, latencies, queues, workers, cache, breakers, webhooks. Pages that are open share a look."""
+    if not visit.asks_part:
+        return _made(visit)
+    looks: dict[tuple[object, ...], tuple[float, bytes]] = current_app.extensions.setdefault(
+        LOOKS, {}
+    )
+    whose = (visit.caller.tenant, visit.caller.operates, visit.words.language)
+    at, body = looks.get(whose, (-math.inf, b""))
+    if time.monotonic() - at > SHARED:
+        if len(looks) >= MOST_LOOKS:
+            looks.clear()
+        body = _made(visit).get_data()
+        looks[whose] = time.monotonic(), body
+    return Response(body, content_type="text/html; charset=utf-8")
+
+
+def _made(visit: Visit) -> Response:
     told, models = stats.read(visit.here)
     ended = {
         state: sum(row.ended.get(state, 0) for row in told.models)

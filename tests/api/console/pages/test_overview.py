@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import pytest
 from flask import Flask
 
 from api.app import create_app
+from api.console.pages import overview
 from api.services import of
 from shared.settings import Settings
 from shared.store.api_keys import Scope
@@ -88,3 +90,20 @@ def test_a_longer_history_comes_from_prometheus_and_its_absence_is_said(
 def test_without_prometheus_there_is_the_last_hour(browser: Browser) -> None:
     assert "hours=" not in browser.get("/console").text
     assert len(browser.get("/console/history?hours=24").json["at"]) == 60
+
+
+def test_pages_that_are_open_share_a_look_within_their_tenant(
+    app: Flask,
+    browser: Browser,
+    signed_in_with: Callable[..., Browser],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = browser.get("/console", part="overview").text
+    app.test_client().post("/v1/jobs", json={"model": "echo", "prompt": "x"}, headers=AUTH)
+    monkeypatch.setattr(overview, "SHARED", 3600.0)
+
+    again = browser.get("/console", part="overview").text
+    other = signed_in_with(Scope.JOBS_READ, tenant="other").get("/console", part="overview").text
+
+    assert again == first != other
+    assert browser.get("/console").text != first, "a page that is opened looks itself"
