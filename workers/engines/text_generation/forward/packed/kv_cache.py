@@ -70,7 +70,10 @@ class KvCache:
             for layer, places in zip(layers, self.places, strict=True)
         ]
         self._slots = [
-            list(zip(torch.split(keys, 1), torch.split(values, 1), strict=True))
+            [
+                (keys[slot : slot + 1].detach(), values[slot : slot + 1].detach())
+                for slot in range(slots)
+            ]
             for keys, values in zip(self.keys, self.values, strict=True)
         ]
         """By layer and slot, [1, heads, places, width] each. Cutting a view anew costs more."""
