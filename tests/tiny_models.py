@@ -1,8 +1,9 @@
 """Random models and small tokenizers, made on the spot: a model directory in half a second."""
 
+import copy
 import json
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,15 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 """A small model that runs in each way that `GET /v1/models` names, and its sizes."""
 
 
-@cache
+def made_once(
+    make: Callable[[], PreTrainedTokenizerFast],
+) -> Callable[[], PreTrainedTokenizerFast]:
+    """A tokenizer that is trained once; each caller has a copy, and what it changes stays there."""
+    trained = cache(make)
+    return wraps(make)(lambda: copy.deepcopy(trained()))
+
+
+@made_once
 def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """As GPT-2 and Llama 3: every token is a run of bytes."""
     tokenizer = Tokenizer(models.BPE())
@@ -73,7 +82,7 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
 
 
-@cache
+@made_once
 def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     """As Llama 2: spaces are part of tokens, the first is dropped, unknown letters fall back to bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -106,7 +115,7 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-@cache
+@made_once
 def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
     """As BERT."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))

@@ -1,7 +1,6 @@
 """Responses and batches of OpenAI's API, while whatever works on them is killed: scenarios 19 and 20."""
 
 import asyncio
-import copy
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -102,7 +101,7 @@ async def batches_answered_once(arena: Arena) -> None:
 
 
 async def _open(arena: Arena) -> Site:
-    tokenizer = copy.deepcopy(byte_level_tokenizer())
+    tokenizer = byte_level_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
     folder = save_causal(arena.folder / "model", tokenizer=tokenizer, **LLAMA)
     catalogue = CATALOGUE.format(model=MODEL, path=folder, together=TOGETHER)

@@ -1,7 +1,6 @@
 """Texts that follow a grammar, from an engine host that is killed while it makes them: scenario 18."""
 
 import asyncio
-import copy
 import json
 from contextlib import suppress
 from functools import partial
@@ -80,7 +79,7 @@ async def held_texts(arena: Arena) -> None:
     Every text and message equals that of the same job undisturbed, what readers have followed adds up to
     each part of the message, and every schema holds.
     """
-    tokenizer = copy.deepcopy(byte_level_tokenizer())
+    tokenizer = byte_level_tokenizer()
     tokenizer.chat_template = TEMPLATE
     folder = save_causal(arena.folder / "model", tokenizer=tokenizer, **LLAMA)
     catalogue = CATALOGUE.format(model=MODEL, path=folder, together=TOGETHER)

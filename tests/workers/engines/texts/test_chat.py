@@ -3,7 +3,6 @@
 The templates are of the kinds of Qwen and Hermes, Llama, Mistral and Gemma, in own words.
 """
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ ANSWER = {"role": "tool", "tool_call_id": "abcdefghi", "name": "weather", "conte
 
 
 def tokenizer(template: Any) -> Any:
-    made = copy.deepcopy(byte_level_tokenizer())
+    made = byte_level_tokenizer()
     made.bos_token = "<s>"
     made.chat_template = template
     return made

@@ -1,6 +1,5 @@
 """Texts that follow a grammar, as the engine makes them."""
 
-import copy
 import json
 import re
 from collections.abc import Iterable
@@ -265,7 +264,7 @@ ANSWER = (
 @pytest.fixture(scope="module")
 def chatting(tmp_path_factory: pytest.TempPathFactory) -> TextGeneration:
     """A model whose template shows tools, and whose tokenizer has special tokens for the tags of calls."""
-    tokenizer = copy.deepcopy(byte_level_tokenizer())
+    tokenizer = byte_level_tokenizer()
     tokenizer.chat_template = "{% for t in tools %}{{ t }}{% endfor %}" + CHAT_TEMPLATE
     folder = tmp_path_factory.mktemp("chatting")
     save_causal(folder, tokenizer=tokenizer, **LLAMA | {"max_position_embeddings": 768})
