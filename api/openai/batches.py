@@ -14,8 +14,9 @@ from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from api.openai import examples, retries
 from api.openai.calls import DIALECT, parsed
-from api.openai.files import LEAST_SECONDS, MOST_SECONDS, page, room
+from api.openai.files import page
 from api.openai.schemas import BatchList, BatchObject
+from api.openai.uploads import LEAST_SECONDS, MOST_SECONDS, room
 from shared.domain.audit import Action
 from shared.domain.batches import MAX_INPUT_BYTES, WINDOW_SECONDS, Batch, new_batch_id
 from shared.domain.errors import InvalidRequest

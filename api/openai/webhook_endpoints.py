@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from api.http import requests
 from api.http.answers import document
@@ -14,6 +14,7 @@ from api.http.request_context import RequestContext
 from api.openai import webhook_examples as examples
 from api.openai.errors import status_of, to_openai, told
 from api.openai.schemas import OpenAIProblem
+from api.openai.webhook_bodies import ChangedEndpoint, NewEndpoint, Rotation, Trial
 from api.openai.webhook_schemas import (
     DeletedEndpoint,
     EndpointList,
@@ -37,16 +38,6 @@ TEST_SECONDS = 20.0
 """Longest wait for what becomes of a test: a send gets 15 s, and waits for its turn."""
 LOOK_SECONDS = 0.1
 
-EventType = Literal[
-    "response.completed",
-    "response.failed",
-    "response.cancelled",
-    "response.incomplete",
-    "batch.completed",
-    "batch.failed",
-    "batch.expired",
-    "batch.cancelled",
-]
 ENDPOINT = Parameter(
     "endpoint_id",
     "path",
@@ -63,43 +54,6 @@ webhook_endpoints = Operations(
     tag="openai webhooks",
     dialect=Dialect(to_openai, told, status_of, OpenAIProblem),
 )
-
-
-class NewEndpoint(Wire):
-    """The body of `POST /v1/webhook_endpoints`."""
-
-    url: str = Field(
-        min_length=1,
-        max_length=2048,
-        description="An https URL on the public Internet, or one that this server's operator allows.",
-    )
-    name: str = Field(min_length=1, max_length=256)
-    event_types: list[EventType] = Field(min_length=1, max_length=len(EVENTS))
-
-
-class ChangedEndpoint(Wire):
-    """The body of `POST /v1/webhook_endpoints/{endpoint_id}`: what is left out stays as it is."""
-
-    url: str | None = Field(default=None, min_length=1, max_length=2048)
-    name: str | None = Field(default=None, min_length=1, max_length=256)
-    event_types: list[EventType] | None = Field(
-        default=None, min_length=1, max_length=len(EVENTS), description="All of them, anew."
-    )
-
-
-class Rotation(Wire):
-    """The body of `POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret`."""
-
-    keep_old_secret_active_for_24_hours: bool | None = Field(
-        default=None,
-        description="The old secret signs beside the new one; if left out it ends now.",
-    )
-
-
-class Trial(Wire):
-    """The body of `POST /v1/webhook_endpoints/{endpoint_id}/test`."""
-
-    event_type: EventType
 
 
 @webhook_endpoints.operation(

@@ -4,7 +4,8 @@ from flask import Response
 
 from api.console.blueprint import console
 from api.console.visit import ROOT, Visit
-from api.openai.files import UPLOADABLE, download, remove, room, take_in
+from api.openai.files import download, remove
+from api.openai.uploads import UPLOADABLE, room, take_in
 from shared.domain.audit import Action
 
 PAGE = 50

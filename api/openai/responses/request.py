@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BeforeValidator,
     Discriminator,
     Field,
     GetJsonSchemaHandler,
@@ -12,11 +11,13 @@ from pydantic import (
     Tag,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from api.openai.chat import template_kwargs
 from api.openai.responses.items import MAX_ITEMS, InputItem, Item
 from api.openai.responses.messages import messages
+from api.openai.responses.text_format import TextConfig
+from api.openai.responses.tools import AllowedTools, ChosenFunction, FunctionTool, Tool, ToolChoice
 from api.openai.sampling import (
     MOST_TOKENS,
     TIERS,
@@ -27,7 +28,6 @@ from api.openai.sampling import (
 )
 from shared.domain.errors import InvalidRequest
 from shared.domain.requests.chats import MAX_MESSAGES, MAX_TOOLS
-from shared.domain.requests.grammars import Schema
 from shared.domain.requests.request_faults import CHOSEN
 from shared.domain.schemas import Json
 from shared.domain.wire import NULL, Wire
@@ -39,121 +39,6 @@ INPUTS: Mapping[type, str] = {str: "text", list: "items"}
 LOGPROBS = "message.output_text.logprobs"
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Ignored = Json
-
-
-def _function_alone(tool: Any) -> Any:
-    kind = tool.get("type") if isinstance(tool, Mapping) else None
-    if isinstance(kind, str) and kind != "function":
-        raise PydanticCustomError(
-            "tool_type",
-            "a tool of type '{kind}' runs elsewhere, and this server runs none; offer functions",
-            {"kind": kind[:64]},
-        )
-    return tool
-
-
-class FunctionTool(Wire):
-    """A function that the model may call; `parameters` is a JSON schema."""
-
-    type: Literal["function"]
-    name: _Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = Field(default=None, description="Shown to the model; not enforced.")
-    output_schema: _Ignored = None
-    allowed_callers: _Ignored = None
-    defer_loading: _Ignored = None
-
-    def told(self) -> dict[str, Any]:
-        """The setting as the JSON of a response shows it."""
-        said = {"name": self.name, "description": self.description}
-        shown = {"parameters": self.parameters, "strict": self.strict}
-        return {"type": "function", **said, **shown}
-
-    def native(self) -> dict[str, Any]:
-        """The tool as a member of `params.tools` of a native chat."""
-        function = {name: value for name, value in self.told().items() if value is not None}
-        del function["type"]
-        return {"type": "function", "function": function}
-
-
-_Tool = Annotated[FunctionTool, BeforeValidator(_function_alone)]
-
-
-class ChosenFunction(Wire):
-    """The one function that must be called."""
-
-    type: Literal["function"]
-    name: _Name
-
-
-class AllowedTools(Wire):
-    """Of the tools, those that may be called now."""
-
-    type: Literal["allowed_tools"]
-    mode: Literal["auto", "required"]
-    tools: list[ChosenFunction] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
-
-
-def _choice_kind(choice: Any) -> str:
-    if isinstance(choice, str):
-        return CHOSEN + "mode"
-    return f"{CHOSEN}{choice.get('type')}" if isinstance(choice, Mapping) else ""
-
-
-ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag(CHOSEN + "mode")]
-    | Annotated[ChosenFunction, Tag(CHOSEN + "function")]
-    | Annotated[AllowedTools, Tag(CHOSEN + "allowed_tools")],
-    Discriminator(
-        _choice_kind,
-        custom_error_type="tool_choice",
-        custom_error_message="Input should be auto, none, required, a function, or allowed_tools",
-    ),
-]
-
-
-class TextFormat(Wire):
-    """`text.format`: plain text, any JSON, or JSON that a schema describes."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = None
-    description: str | None = None
-    json_schema: Schema | None = Field(
-        default=None, alias="schema", json_schema_extra={"type": "object"}
-    )
-    strict: bool | None = None
-
-    @model_validator(mode="after")
-    def _schema_where_it_belongs(self) -> "TextFormat":
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("schema belongs to type json_schema, and to no other")
-        if self.json_schema is not None and not isinstance(self.json_schema, dict):
-            raise ValueError("schema must be an object")
-        return self
-
-    def told(self) -> dict[str, Any]:
-        """The setting as the JSON of a response shows it."""
-        if self.json_schema is None:
-            return {"type": self.type}
-        said = {"name": self.name or "schema", "description": self.description}
-        return {"type": self.type, **said, "schema": self.json_schema, "strict": self.strict}
-
-    def native(self) -> dict[str, Any]:
-        """As a chat's `response_format`."""
-        kind = self.type
-        if self.json_schema is None:
-            return {"type": kind}
-        found = {name: value for name, value in self.told().items() if value is not None}
-        del found["type"]
-        return {"type": kind, "json_schema": found}
-
-
-class TextConfig(Wire):
-    """`text` of a request: its format and its verbosity."""
-
-    format: TextFormat | None = None
-    verbosity: IgnoredText = None
 
 
 class ReasoningConfig(Wire):
@@ -202,7 +87,7 @@ class ResponseRequest(Sampled):
         description="The response that this one goes on with: its input and output come first.",
     )
     max_output_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
-    tools: list[_Tool] = Field(default_factory=list, max_length=MAX_TOOLS, fail_fast=True)
+    tools: list[Tool] = Field(default_factory=list, max_length=MAX_TOOLS, fail_fast=True)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
     text: TextConfig | None = None
