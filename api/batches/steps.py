@@ -6,14 +6,15 @@ claims the batch next: jobs by the same ids, parts under other names.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from api.batches.answers import CANCELLED, EXPIRED, AnswerLine
+from api.batches.commits import Commits, Lost
 from api.batches.finishing import Finisher
 from api.batches.jobs import Later, LineJobs
 from api.batches.lines import Line, LineFault, Request, lines, request_of
-from api.batches.part import remove_parts, store_part
+from api.batches.part import remove_parts
 from api.batches.validation import Validator
 from api.services import Services
 from shared.domain.batches import Batch, BatchStatus
@@ -24,8 +25,6 @@ from shared.store.batches import ClaimedBatch, Live, Step
 
 LEASES = 2
 """Leases of a job after which a batch is somebody else's, unless a step was written down."""
-RENEWALS = 6
-"""Times that a claim is renewed before it would be over."""
 AT_ONCE = 128
 """Lines that a step gathers, and lines of which it makes jobs."""
 WORTH_GATHERING = 64
@@ -41,10 +40,6 @@ BUSY, QUIET, AWAY = 0.05, 0.5, 5.0
 _log = logging.getLogger(__name__)
 
 
-class Lost(Exception):
-    """The batch is somebody else's now, or was cancelled meanwhile."""
-
-
 class Steps:
     """Works on batches of all tenants. `most_live`: jobs of one batch that wait or run at once."""
 
@@ -55,6 +50,7 @@ class Steps:
         self._storage: Storage = services.storage
         self._most_live = most_live
         self._lease = LEASES * services.settings.lease
+        self._commits = Commits(services, self._lease)
         self._finisher = Finisher(services.files, self._storage, services.settings.file_retention)
 
     def step(self) -> bool:
@@ -84,7 +80,7 @@ class Steps:
                 self._validate(claimed)
             case BatchStatus.IN_PROGRESS if time.time() >= batch.expires:
                 fields = {"status": BatchStatus.FINALIZING.value, "ending": "expired"}
-                self._commit(claimed, Step({**fields, "finalizing_at": str(_now())}), 0)
+                self._commits.commit(claimed, Step({**fields, "finalizing_at": str(_now())}), 0)
             case BatchStatus.IN_PROGRESS:
                 self._progress(claimed)
             case BatchStatus.CANCELLING | BatchStatus.FINALIZING:
@@ -101,14 +97,14 @@ class Steps:
             self._services.catalog,
             settings.max_body_bytes,
             settings.max_body_values,
-            self._renewal(claimed),
+            self._commits.renewal(claimed),
         )
         verdict = validator.run(self._storage)
         if verdict.faults:
             self._finish(claimed, BatchStatus.FAILED, self._finisher.errors(verdict.faults))
             return
         started = {"status": BatchStatus.IN_PROGRESS.value, "in_progress_at": _now()}
-        self._commit(claimed, Step({**started, "total": verdict.total}), 0)
+        self._commits.commit(claimed, Step({**started, "total": verdict.total}), 0)
 
     # -- while jobs are made and gathered
 
@@ -128,9 +124,9 @@ class Steps:
             full = len(gathered) >= AT_ONCE or len(made) >= AT_ONCE
             pause = 0.0 if full else BUSY if gathered or made else QUIET
         try:
-            self._write(claimed, Step(fields, made), answers, gathered, pause)
+            self._commits.write(claimed, Step(fields, made), answers, gathered, pause)
         except Lost:
-            if self._cancelled(claimed):
+            if self._commits.cancelled(claimed):
                 # Nobody else knows of them, and who closes the batch answers their lines without them.
                 jobs.cancel(made)
             raise
@@ -211,7 +207,7 @@ class Steps:
                 jobs.cancel(claimed.live)
             gathered = self._gather(claimed, jobs, patient=False)
             pause = BUSY if gathered else QUIET
-            self._write(claimed, Step(), list(gathered.values()), gathered, pause)
+            self._commits.write(claimed, Step(), list(gathered.values()), gathered, pause)
             jobs.forget(gathered)
         elif batch.ending and batch.line < batch.total:
             self._answer_rest(claimed, jobs)
@@ -227,7 +223,7 @@ class Steps:
                 break
             answers.append(jobs.unanswered(line.number, self._request(line).custom_id, why))
             at = {"line": line.number + 1, "offset": line.end}
-        self._write(claimed, Step(at or {"line": batch.total}), answers, (), 0)
+        self._commits.write(claimed, Step(at or {"line": batch.total}), answers, (), 0)
 
     def _give_up(self, claimed: ClaimedBatch) -> None:
         """Its input cannot be read: what is finished stays, and no more is made."""
@@ -244,65 +240,20 @@ class Steps:
     def _finish(self, claimed: ClaimedBatch, status: BatchStatus, fields: dict[str, str]) -> None:
         """Store the files of a batch and end it."""
         parts = self._batches.parts(claimed.batch.id)
-        named = self._finisher.files(claimed.batch, parts, self._renewal(claimed))
+        named = self._finisher.files(claimed.batch, parts, self._commits.renewal(claimed))
         faults.reach("batch_finished")
         ended = {**fields, **named, "status": status.value, f"{status.value}_at": _now()}
-        self._commit(claimed, Step(ended), 0)
+        self._commits.commit(claimed, Step(ended), 0)
 
     def _close(self, claimed: ClaimedBatch) -> None:
         """Tell of the end, and remove what only a batch that goes on needs. It may be repeated."""
         batch = claimed.batch
         self._services.outbox.tell(batch.tenant, batch.id, f"batch.{batch.status.value}")
         remove_parts(self._storage, batch)
-        self._commit(claimed, Step(closes=True), 0)
+        self._commits.commit(claimed, Step(closes=True), 0)
         self._services.observers.emit("batch_ended_as", batch.status.value)
 
     # -- parts of all steps
-
-    def _write(
-        self,
-        claimed: ClaimedBatch,
-        step: Step,
-        answers: list[AnswerLine],
-        gathered: object,
-        pause: float,
-    ) -> None:
-        """Store answers as a part, then write the step down. Raises `Lost`."""
-        fields, parts = dict(step.fields), list[str]()
-        if answers:
-            parts.append(str(store_part(self._storage, claimed.batch, claimed.fence, answers)))
-            fields["part_at"] = _now()
-            faults.reach("batch_part_stored")
-        done = sum(answer.good for answer in answers)
-        lines_gathered = list(gathered) if isinstance(gathered, dict) else []
-        self._commit(
-            claimed,
-            Step(fields, step.made, lines_gathered, parts, done, len(answers) - done),
-            pause,
-        )
-        faults.reach("batch_written")
-        if answers:
-            self._services.observers.emit("batch_answered", done, len(answers) - done)
-
-    def _commit(self, claimed: ClaimedBatch, step: Step, due: float) -> None:
-        if (said := self._batches.commit(claimed, step, due)) != "done":
-            raise Lost(said)
-
-    def _cancelled(self, claimed: ClaimedBatch) -> bool:
-        """Whether the batch is still this one's, and was cancelled."""
-        said = self._batches.commit(claimed, Step(), 0)
-        return said == BatchStatus.CANCELLING
-
-    def _renewal(self, claimed: ClaimedBatch) -> Callable[[], None]:
-        """What keeps the lease in a long step. Raises `Lost`."""
-        last = [time.monotonic()]
-
-        def renew() -> None:
-            if time.monotonic() - last[0] >= self._lease / RENEWALS:
-                last[0] = time.monotonic()
-                self._commit(claimed, Step(), self._lease)
-
-        return renew
 
     def _lines(self, batch: Batch) -> Iterator[Line]:
         return lines(

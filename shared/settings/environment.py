@@ -29,9 +29,16 @@ from pydantic_settings import (
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Catalog
 from shared.domain.models.catalog_file import load_catalog
-from shared.files import parse_storage
 from shared.redis.address import RedisAddress, with_ca_file
-from shared.settings.values import endpoint_limits, networks, origins
+from shared.settings.values import (
+    Origin,
+    PublicUrl,
+    TraceUrl,
+    endpoint_limits,
+    networks,
+    origins,
+    storage,
+)
 from shared.webhooks.policy import Allowed
 from shared.webhooks.schedule import Schedule
 from shared.webhooks.signing import Keyring, parse_secrets
@@ -40,29 +47,6 @@ SECRETS = frozenset(
     {"TRUTHGPT_API_TOKEN", "TRUTHGPT_KEY_SECRET", "WEBHOOK_HMAC_SECRET", "METRICS_TOKEN"}
 )
 """Variables whose values no message shows."""
-
-
-Origin = Annotated[
-    str, StringConstraints(pattern=r"^https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?$")
-]
-
-
-PublicUrl = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
-    ),
-    AfterValidator(lambda url: url.removesuffix("/")),
-]
-
-
-TraceUrl = Annotated[
-    str, StringConstraints(pattern=r"^https?://[^\s{}\"'<>]*\{trace_id\}[^\s{}\"'<>]*$")
-]
-
-
-def _storage(given: str | None) -> str | None:
-    return parse_storage(given) if given is not None else None
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -128,7 +112,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2 * 1024 * 1024, alias="MAX_BODY_BYTES", ge=1024)
     max_body_values: int = Field(default=32_768, alias="MAX_BODY_VALUES", ge=1024, le=10**7)
     body_timeout: float = Field(default=30.0, alias="BODY_TIMEOUT_SEC", gt=0, le=3600)
-    file_storage: Annotated[str | None, AfterValidator(_storage)] = Field(
+    file_storage: Annotated[str | None, AfterValidator(storage)] = Field(
         default=None, alias="FILE_STORAGE"
     )
     file_max_bytes: ByteSize = Field(

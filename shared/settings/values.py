@@ -2,7 +2,30 @@
 
 import re
 from ipaddress import ip_network
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints
+
+from shared.files import parse_storage
+
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?$")
+]
+"""An origin of a browser, as its `Origin` header has it."""
+
+PublicUrl = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$"
+    ),
+    AfterValidator(lambda url: url.removesuffix("/")),
+]
+"""An address without query, and without a slash at its end."""
+
+TraceUrl = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s{}\"'<>]*\{trace_id\}[^\s{}\"'<>]*$")
+]
+"""Where a trace is looked at, with `{trace_id}` in it."""
 
 _LIMIT = re.compile(r"(GET|POST|DELETE) +(/\S*) *= *([0-9]{1,9})")
 
@@ -17,6 +40,11 @@ def networks(given: Any) -> Any:
 
 def origins(given: Any) -> Any:
     return tuple(listed(given)) if isinstance(given, str) else given
+
+
+def storage(given: str | None) -> str | None:
+    """`FILE_STORAGE`, checked."""
+    return parse_storage(given) if given is not None else None
 
 
 def endpoint_limits(given: Any) -> Any:

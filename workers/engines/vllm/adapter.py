@@ -8,9 +8,7 @@ versions of torch and transformers of its own, so it lives in another environmen
 import logging
 import traceback
 from collections import deque
-from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,42 +25,24 @@ from workers.engines.faults import DeviceLost, device_lost, exhausted, reclaim
 from workers.engines.loading.local_model import trusted_directory
 from workers.engines.loading.tokenizer_file import read_tokenizer
 from workers.engines.texts.choices import Choices
-from workers.engines.texts.detokenizer import Chunk, Detokenizer, joined
+from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json
-from workers.engines.texts.pieces import piece_of, read_as_messages
+from workers.engines.texts.pieces import read_as_messages
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.adapters import read_adapters
+from workers.engines.vllm.reader import Reader, Text
 from workers.engines.vllm.setup import (
     device_of,
     make_one_token,
     own_settings,
     sampling,
-    scores_of,
     start,
 )
 from workers.engines.vllm.structured import structured
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Text:
-    """A text of a job and the request that stands for it in vLLM; `said` is what this step brought.
-
-    Those of the lowest `priority` go first. `structured`: what it must be made of, as vLLM's parameters. vLLM
-    follows a grammar from a text's beginning only, so such a text is made anew with its seed, and `repeats`
-    must come again first.
-    """
-
-    sequence: Sequence
-    request: str
-    priority: int
-    structured: Mapping[str, Any] | None = None
-    cached: int = 0
-    said: list[Chunk] = field(default_factory=list)
-    repeats: deque[int] = field(default_factory=deque)
 
 
 class Vllm:
@@ -251,82 +231,22 @@ class Vllm:
 
     def _hear(self, text: Text, output: Any, step: Step) -> None:
         """Take in what vLLM says of a text: new tokens, and perhaps its end."""
-        [completion] = output.outputs
-        sequence = text.sequence
-        sequence.largest_batch = max(sequence.largest_batch, step.batch_size)
-        count = sequence.sampling.logprobs
-        if count is not None:
-            self._score(text, output, count)
-        reason: str | None = sequence.ended
-        for token in completion.token_ids:
-            if text.repeats:
-                if token == text.repeats.popleft():
-                    continue
-                self._fail(text, "vLLM does not say again what it had said of this job.", step)
-                return
-            if reason is not None:
-                break
-            reason = self._take(text, token)
-            if reason is not None:
-                break
-        # Of an end token, and of what vLLM said beyond a stop string, nobody is told.
-        del sequence.scores[sequence.generated :]
-        if reason is None and output.finished:
-            if completion.finish_reason not in ("stop", "length"):
-                self._tell(text, step)
-                self._fail(text, f"vLLM ended this job: {completion.finish_reason}", step)
-                return
-            stopped = self._flush(text, sequence.heeded)
-            reason = "stop" if stopped else completion.finish_reason
-        self._tell(text, step, reason or "")
-        if reason is not None:
-            self._finish(text, reason, step, abort=not output.finished)
+        end = self._reader.read(text, output, step.batch_size)
+        self._tell(text, step, end.reason if end is not None else "")
+        if end is None:
+            return
+        if end.error:
+            self._fail(text, end.error, step)
+        else:
+            self._finish(text, end.reason, step, abort=not output.finished)
 
     def _scores_anew(self, sequence: Sequence) -> bool:
         """Whether a text that has ended already is run for its scores, for which it needs room."""
         wanted = sequence.sampling.logprobs is not None and sequence.generated > 0
         return wanted and len(sequence.tokens) < self._engine.model_config.max_model_len
 
-    def _score(self, text: Text, output: Any, count: int) -> None:
-        """Note how likely the tokens were that have come, and those that an earlier attempt had said."""
-        sequence, [completion] = text.sequence, output.outputs
-        again = sequence.tokens[sequence.prompt_length + len(sequence.scores) :]
-        if again and output.prompt_logprobs and text.structured is None:
-            sequence.scores += scores_of(output.prompt_logprobs[-len(again) :], again, count)
-        if completion.token_ids:
-            sequence.scores += scores_of(completion.logprobs, completion.token_ids, count)
-
-    def _take(self, text: Text, token: int) -> str | None:
-        """One token more. Returns why the text ends with it, None when it goes on."""
-        sequence = text.sequence
-        if token in sequence.ends:
-            self._flush(text, sequence.heeded, token)
-            return "stop"
-        stops = sequence.heeded
-        heard = self._detokenizer.push(sequence.spoken, token, stops)
-        sequence.tokens.append(token)
-        sequence.spoken = heard.spoken
-        text.said.append(heard.chunk)
-        if heard.stopped:
-            return "stop"
-        if sequence.generated >= sequence.max_new_tokens:
-            return "stop" if self._flush(text, stops) else "length"
-        return None
-
-    def _flush(self, text: Text, stops: Items[str], end: int | None = None) -> bool:
-        """Say what was held back before the token `end`. True when a stop string ended it."""
-        sequence = text.sequence
-        rest = self._detokenizer.flush(sequence.spoken, stops, end=end)
-        sequence.spoken = rest.spoken
-        text.said.append(rest.chunk)
-        return rest.stopped
-
     def _tell(self, text: Text, step: Step, reason: str = "") -> None:
-        said = joined(text.said)
-        if not said.text and not reason:
-            return
-        text.said.clear()
-        if (piece := piece_of(text.sequence, said, self._name, reason)) is not None:
+        if (piece := self._reader.piece(text, reason)) is not None:
             step.pieces.append(piece)
 
     def _finish(self, text: Text, reason: str, step: Step, *, abort: bool) -> None:
@@ -358,6 +278,7 @@ class Vllm:
         tokenizer = read_tokenizer(path, where)
         self._detokenizer = Detokenizer.of(tokenizer)
         self._name = namer(self._detokenizer.vocabulary)
+        self._reader = Reader(self._detokenizer, self._name)
         self._replies = Replies(tokenizer, self._detokenizer.vocabulary)
         ends, size, self._settings = own_settings(path, tokenizer, where)
         limits = {"": self._spec.limits} | {

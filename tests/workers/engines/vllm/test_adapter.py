@@ -338,9 +338,9 @@ def test_a_stop_string_may_end_in_the_token_that_ends_the_text(engine: Vllm) -> 
     engine.admit(work("a", stop=[f"{said[-1]}{name}"], stop_token_ids=[special]))
     text = engine._texts["a"]
     for token in tokenizer(PROMPTS[0] + said)["input_ids"][text.sequence.prompt_length :]:
-        assert engine._take(text, token) is None
+        assert engine._reader._take(text, token) is None
 
-    assert engine._take(text, special) == "stop"
+    assert engine._reader._take(text, special) == "stop"
     assert "".join(chunk.text for chunk in text.said) == said[:-1]
 
 
