@@ -1,6 +1,5 @@
 """Settings from the environment: frozen, checked at start; an error names variable and value."""
 
-import os
 import re
 import ssl
 from functools import cached_property
@@ -18,7 +17,6 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -30,6 +28,7 @@ from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Catalog
 from shared.domain.models.catalog_file import load_catalog
 from shared.redis.address import RedisAddress, with_ca_file
+from shared.settings.documented_names import DocumentedNames
 from shared.settings.values import (
     Origin,
     PublicUrl,
@@ -49,22 +48,6 @@ SECRETS = frozenset(
 """Variables whose values no message shows."""
 
 
-class _Environment(PydanticBaseSettingsSource):
-    """The environment, by the documented names and no others: `MODEL` and `api_token` are another program's.
-
-    An empty variable is one that is not set: so Compose writes `REDIS_URL=${REDIS_URL}` where there is none.
-    """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        name = str(field.alias)
-        return os.environ.get(name) or None, name, False
-
-    def __call__(self) -> dict[str, Any]:
-        fields = self.settings_cls.model_fields.items()
-        found = [self.get_field_value(field, name) for name, field in fields]
-        return {name: value for value, name, _ in found if value is not None}
-
-
 class Settings(BaseSettings):
     """All settings; docs/configuration.md lists them with their defaults.
 
@@ -82,7 +65,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Environment(settings_cls)
+        return init_settings, DocumentedNames(settings_cls)
 
     api_token: str | None = Field(
         default=None, alias="TRUTHGPT_API_TOKEN", min_length=16, repr=False

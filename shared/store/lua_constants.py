@@ -6,9 +6,9 @@
 from collections.abc import Mapping, Sequence
 
 from shared.domain.events import CREATED
-from shared.domain.records import LeaseResult, WriteResult
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.domain.states import CLASSES, MAX_CRASHES, lua_moves
+from shared.domain.write_results import LeaseResult, WriteResult
 from shared.store import breaker, stats
 
 STEPS = 64

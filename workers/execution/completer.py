@@ -7,8 +7,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from shared.domain.records import Claim, Finish, Requeue, Write, WriteResult
+from shared.domain.records import Claim, Finish, Requeue, Write
 from shared.domain.states import JobState
+from shared.domain.write_results import WriteResult
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
 from workers.engine_host.shared_host import HostMember

@@ -24,7 +24,8 @@ from tenacity import (
 )
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Finish, Requeue, Write, WriteResult
+from shared.domain.records import Append, Finish, Requeue, Write
+from shared.domain.write_results import WriteResult
 from shared.faults import faults
 from workers.execution.attempt import Attempt
 from workers.execution.pending_events import AttemptWrite, PendingEvents, writes_of

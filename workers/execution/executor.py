@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from shared.domain.breaker import BreakerState, Verdict
 from shared.domain.errors import StoreUnavailable
 from shared.domain.models.catalog import ModelSpec
-from shared.domain.records import Claim, LeaseResult
+from shared.domain.records import Claim
+from shared.domain.write_results import LeaseResult
 from shared.hooks import Observers
 from shared.store.breaker import BreakerPolicy
 from shared.store.jobs import JobStore

@@ -13,7 +13,8 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Finish, Write, WriteResult
+from shared.domain.records import Append, Finish, Write
+from shared.domain.write_results import WriteResult
 
 LARGE = 256 * 1024
 """Bytes in a write from which their size may be why they are refused."""

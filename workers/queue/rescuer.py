@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from shared.domain.records import Rescued
+from shared.domain.write_results import Rescued
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
 from workers.periodic import Periodic

@@ -6,17 +6,8 @@ from typing import Any
 
 import msgspec
 
-from shared.domain.records import (
-    Append,
-    Beat,
-    Claim,
-    Claimed,
-    Committed,
-    Finish,
-    LeaseResult,
-    Write,
-    WriteResult,
-)
+from shared.domain.records import Append, Claim, Claimed, Finish, Write
+from shared.domain.write_results import Beat, Committed, LeaseResult, WriteResult
 from shared.store.breaker import BreakerPolicy
 from shared.store.jobs.calls import ScriptCalls, parse_change
 from shared.store.lua_constants import CLAIM_FIELDS

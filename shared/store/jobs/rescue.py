@@ -1,6 +1,6 @@
 """What rescuers do: put right what dead workers and lost doorbells left behind."""
 
-from shared.domain.records import Rescued
+from shared.domain.write_results import Rescued
 from shared.redis.connection import reachable
 from shared.store.jobs.calls import ScriptCalls
 

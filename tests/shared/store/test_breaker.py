@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from shared.domain.breaker import BreakerState, Verdict
 from shared.domain.models.catalog import Breaker as BreakerSection
 from shared.domain.models.catalog import ModelSpec, Retries
-from shared.domain.records import Claim, Finish, NewJob, Requeue, WriteResult, new_job_id
+from shared.domain.records import Claim, Finish, NewJob, Requeue, new_job_id
 from shared.domain.states import JobState
+from shared.domain.write_results import WriteResult
 from shared.store.breaker import Breaker as WorkersOwn
 from shared.store.breaker import BreakerPolicy, cooldown
 from shared.store.jobs import JobStore

@@ -9,9 +9,10 @@ from redis import Redis
 
 from shared.domain.creation import Cached, Created, Followed, Outcome, Replayed
 from shared.domain.events import Prefix
-from shared.domain.records import Append, Claim, Finish, NewJob, Record, WriteResult, new_job_id
+from shared.domain.records import Append, Claim, Finish, NewJob, Record, new_job_id
 from shared.domain.sharing import Result, Share
 from shared.domain.states import JobState
+from shared.domain.write_results import WriteResult
 from shared.store.events import EventLog
 from shared.store.jobs import JobStore
 from shared.store.lua_constants import FOLLOWERS_MAX, LANDED_BYTES

@@ -8,8 +8,9 @@ import pytest
 
 from shared.domain.errors import StoreUnavailable
 from shared.domain.parts import Content
-from shared.domain.records import Append, Claim, Finish, Write, WriteResult
+from shared.domain.records import Append, Claim, Finish, Write
 from shared.domain.states import JobState
+from shared.domain.write_results import WriteResult
 from tests.conftest import eventually
 from workers.execution.attempt import Attempt
 from workers.execution.event_writer import Answer, AttemptEnding, AttemptPiece, EventWriter

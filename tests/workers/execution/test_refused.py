@@ -7,8 +7,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.records import Append, Finish, Write, WriteResult
+from shared.domain.records import Append, Finish, Write
 from shared.domain.states import JobState
+from shared.domain.write_results import WriteResult
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from shared.domain.errors import InputGone, StoreUnavailable
-from shared.domain.records import Append, Finish, LeaseResult, Requeue, WriteResult
+from shared.domain.records import Append, Finish, Requeue
 from shared.domain.states import JobState
+from shared.domain.write_results import LeaseResult, WriteResult
 from shared.redis.connection import connect
 from shared.store.jobs import CLAIM_VALUES, JobStore
 from tests.conftest import RedisServer, eventually

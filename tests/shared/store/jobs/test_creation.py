@@ -9,8 +9,9 @@ import pytest
 from shared.domain.creation import Created, Limited, Mismatched, Outcome, Reason, Refused, Replayed
 from shared.domain.errors import JobNotFound, StoreUnavailable
 from shared.domain.quotas import Charge, ClientCharges, Policy
-from shared.domain.records import Finish, NewJob, WriteResult, new_job_id
+from shared.domain.records import Finish, NewJob, new_job_id
 from shared.domain.states import JobState
+from shared.domain.write_results import WriteResult
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from shared.domain.records import Claim, Rescued
+from shared.domain.records import Claim
+from shared.domain.write_results import Rescued
 from shared.hooks import Hooks, Observers
 from shared.telemetry.metrics.deliveries import DeliveryMetrics
 from shared.telemetry.metrics.instruments import Instruments
