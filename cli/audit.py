@@ -1,4 +1,4 @@
-"""`truthgpt audit`: lists the changes that administrators made."""
+"""`truthgpt audit`: lists the changes that administrators made, and who signed in at the console."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cli.login import Login, pass_login
 from cli.options import as_json_option, limit_option
+from cli.terminal.durations import Moment
 from cli.terminal.screen import echo_list, harmless
 
 
@@ -17,6 +18,10 @@ from cli.terminal.screen import echo_list, harmless
 @click.option("--by", help="Only changes with this key, or by this account of the command line.")
 @click.option("--target", help="Only changes of what has this id.")
 @click.option("--tenant", help="Only changes by administrators of this tenant.")
+@click.option(
+    "--since", type=Moment(), help="Only from a time on: 2026-11-30T16:00 (UTC), or 2h ago."
+)
+@click.option("--until", type=Moment(), help="Only before a time, given in the same ways.")
 @limit_option
 @as_json_option
 @pass_login
@@ -26,12 +31,15 @@ def audit(
     by: str | None,
     target: str | None,
     tenant: str | None,
+    since: str | None,
+    until: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
-    """List the changes that administrators made, newest first (takes a key with the scope admin)."""
+    """List what administrators changed and who signed in, newest first (takes a key with the scope admin)."""
+    filters = {"action": action, "by": by, "target": target, "tenant": tenant}
     with login.client() as client:
-        rows = client.audit(action=action, by=by, target=target, tenant=tenant, limit=limit)
+        rows = client.audit(**filters, since=since, until=until, limit=limit)
     echo_list(rows, lambda: _table(rows), "no changes", as_json=as_json)
 
 

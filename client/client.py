@@ -228,7 +228,9 @@ class Client:
         return Model.parse(response.json())
 
     def audit(self, *, limit: int = PAGE, **filters: str | None) -> list[dict[str, Any]]:
-        """The newest changes that administrators made; `filters`: action, by, target, tenant."""
+        """The newest changes that administrators made; `filters`: action, by, target, tenant,
+        and since and until, times by RFC 3339.
+        """
         given = {name: value for name, value in filters.items() if value is not None}
         return list(self._pages("/v1/admin/audit", given, limit))
 

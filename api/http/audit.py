@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from api.http.auth import SIGNED_IN
-from api.http.caller import Client
 from api.http.limits import address_of
 from api.http.reply import Answered
 from api.http.request_context import RequestContext
@@ -46,7 +45,9 @@ def recording(
     if not here.caller.may(Scope.ADMIN):
         yield
         return
-    change = _change(here, here.caller, action, via, session)
+    caller = here.caller
+    change = change_by(here, action, via, caller.tenant, caller.key_id)
+    change.session = session
     change.of(*path.values())
     with here.services.audit.record(change):
         here.change = change
@@ -60,15 +61,17 @@ def judged(here: RequestContext, answer: _T) -> _T:
     return answer
 
 
-def _change(here: RequestContext, caller: Client, action: Action, via: Via, session: str) -> Change:
+def change_by(
+    here: RequestContext, action: Action, via: Via, tenant: str, key_id: str = ""
+) -> Change:
+    """What this request changes, by a key of this tenant."""
     return Change(
         id=new_change_id(),
-        tenant=caller.tenant,
+        tenant=tenant,
         via=via,
         action=action,
         address=address_of(here),
-        key_id=caller.key_id,
-        session=session,
+        key_id=key_id,
         agent=plain(here.environ.get("HTTP_USER_AGENT", "")),
         request_id=here.request_id,
     )

@@ -42,6 +42,8 @@ CURSOR = Parameter(
     "`next_cursor` of the page before.",
     {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
 )
+MOMENT = {"type": "string", "format": "date-time"}
+"""The schema of a time in the query."""
 PREFER = Parameter(
     "Prefer",
     "header",

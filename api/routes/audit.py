@@ -1,6 +1,5 @@
-"""`GET /v1/admin/audit`: which changes administrators have made."""
+"""`GET /v1/admin/audit`: which changes administrators have made, and who signed in at the console."""
 
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -9,19 +8,20 @@ from api.http import requests
 from api.http.answers import document
 from api.http.auth import require_operator
 from api.http.operations import Answer, Operations, Parameter
-from api.http.parameters import LIMIT, PAGE
+from api.http.parameters import LIMIT, MOMENT, PAGE
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
 from shared.domain.audit import Action, Change, Via
 from shared.domain.errors import InvalidRequest
 from shared.domain.schemas import rfc3339
 from shared.store.api_keys import Scope
+from shared.store.audit import Wanted
 
 audit = Operations("audit", __name__)
 
 
 class AuditedChange(BaseModel):
-    """A change that an administrator has made, or was refused."""
+    """A change that an administrator has made, or was refused, or a sign-in at the console."""
 
     id: str
     at: str = Field(description="When it began.")
@@ -31,7 +31,9 @@ class AuditedChange(BaseModel):
     outcome: str = Field(
         description="`done`, or the code of what refused it; `begun`: it goes on, or its process died."
     )
-    tenant: str = Field(description="Whose administrator it was.")
+    tenant: str = Field(
+        description="Whose key it was; of a sign-in that was refused, and so has no key, `default`."
+    )
     key_id: str = Field(description="With which key; `default`: with the server's own token.")
     user: str = Field(
         description="Of a command that writes to Redis itself: the system's account that ran it."
@@ -90,6 +92,12 @@ CHANGE: dict[str, Any] = {
             "Only changes by administrators of this tenant. For the server's administrator, who otherwise "
             "sees those of all; others see those of their own.",
         ),
+        Parameter(
+            "since", "query", "Only changes from this time on.", MOMENT, "2025-11-21T00:00:00Z"
+        ),
+        Parameter(
+            "until", "query", "Only changes before this time.", MOMENT, "2025-11-22T00:00:00Z"
+        ),
         LIMIT,
         Parameter(
             "cursor",
@@ -104,14 +112,20 @@ CHANGE: dict[str, Any] = {
 def list_audited_changes(here: RequestContext) -> Reply:
     """List the changes that administrators made
 
-    Through the API, the console and the command line, the newest first, for 90 days: of each tenant the
-    last 10,000. Follow `next_cursor` until it is null; a page may hold fewer than `limit` and still have a
-    next one.
+    Through the API, the console and the command line, and who signed in at the console, the newest first,
+    for 90 days: of each tenant the last 10,000, and of changes of keys and of sign-ins the last 5,000 each.
+    Follow `next_cursor` until it is null; a page may hold fewer than `limit` and still have a next one.
     """
     query = here.request.args
     found, cursor = here.services.audit.listing(
         whose(here, query.get("tenant")),
-        fits=fitting(query.get("action"), query.get("by"), query.get("target")),
+        Wanted(
+            action=action_of(query.get("action")),
+            by=query.get("by"),
+            target=query.get("target"),
+            since=requests.moment(here, "since"),
+            until=requests.moment(here, "until"),
+        ),
         limit=requests.count(here, "limit", default=PAGE, maximum=PAGE),
         cursor=query.get("cursor"),
     )
@@ -126,22 +140,14 @@ def whose(here: RequestContext, tenant: str | None) -> str | None:
     return tenant or (None if here.caller.operates else own)
 
 
-def fitting(action: str | None, by: str | None, target: str | None) -> Callable[[Change], bool]:
-    """Whether a change is asked for; None asks for any. Raises `InvalidRequest` for no such action."""
-    if action is not None and action not in set(Action):
+def action_of(given: str | None) -> Action | None:
+    """The action of this name; None asks for any. Raises `InvalidRequest` where there is none."""
+    if given is not None and given not in set(Action):
         raise InvalidRequest(
-            f"'action' must be one of {', '.join(Action)}, not {action[:40]!r}.",
+            f"'action' must be one of {', '.join(Action)}, not {given[:40]!r}.",
             code="invalid_parameter",
         )
-
-    def fits(change: Change) -> bool:
-        return (
-            action in (None, change.action)
-            and (by is None or by in (change.key_id, change.user))
-            and (target is None or target in change.targets)
-        )
-
-    return fits
+    return None if given is None else Action(given)
 
 
 def _told(change: Change) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class Action(StrEnum):
     KEY_CREATE = "key.create"
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"
+    SESSION_BEGIN = "session.begin"
+    SESSION_REFUSE = "session.refuse"
     SESSIONS_END = "sessions.end"
     BREAKER_RESET = "breaker.reset"
     JOB_CANCEL = "job.cancel"
@@ -36,6 +38,35 @@ class Action(StrEnum):
     ENDPOINT_TEST = "webhook_endpoint.test"
     SECRET_ROTATE = "webhook_secret.rotate"
     SECRET_REVOKE = "webhook_secret.revoke"
+
+
+class Kind(StrEnum):
+    """What changes are kept apart by: each kind has a bound of its own, so that none pushes another out.
+
+    `ACCESS`: who may do what. `SIGN_IN`, `REFUSED`: sign-ins, and those that were none. `WORK`: all else.
+    """
+
+    ACCESS = "access"
+    SIGN_IN = "sign-in"
+    REFUSED = "refused"
+    WORK = "work"
+
+
+_KINDS = {
+    Action.SESSION_BEGIN: Kind.SIGN_IN,
+    Action.SESSION_REFUSE: Kind.REFUSED,
+    **dict.fromkeys(
+        (
+            *(Action.KEY_CREATE, Action.KEY_ROTATE, Action.KEY_REVOKE, Action.SESSIONS_END),
+            *(Action.SECRET_ROTATE, Action.SECRET_REVOKE),
+        ),
+        Kind.ACCESS,
+    ),
+}
+
+
+def kind_of(action: Action) -> Kind:
+    return _KINDS.get(action, Kind.WORK)
 
 
 class Via(StrEnum):
@@ -86,7 +117,12 @@ class Change(msgspec.Struct):
 
 def new_change_id() -> str:
     """`audit_` + 48 bits of time (ms) + 80 random bits in hex: ids sort by age."""
-    return f"audit_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
+    return f"{first_id_at(int(time.time() * 1000))}{os.urandom(10).hex()}"
+
+
+def first_id_at(at: int) -> str:
+    """What sorts before the ids of all changes from this moment (ms since 1970) on, and after the others'."""
+    return f"audit_{min(max(0, at), 2**48 - 1):012x}"
 
 
 def plain(text: str) -> str:

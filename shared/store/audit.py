@@ -1,4 +1,5 @@
-"""The audit log in Redis: every change that an administrator makes goes through `AuditLog.record`.
+"""The audit log in Redis: every change that an administrator makes goes through `AuditLog.record`, and so
+does every sign-in at the console.
 
 A change is written down before it is made, so that whatever dies, none is without its entry; how it went is
 added afterwards.
@@ -6,19 +7,36 @@ added afterwards.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 import msgspec
 
-from shared.domain.audit import BEGUN, CHANGE_ID, DONE, KEPT_SECONDS, Change
+from shared.domain.audit import (
+    BEGUN,
+    CHANGE_ID,
+    DONE,
+    KEPT_SECONDS,
+    Action,
+    Change,
+    Kind,
+    first_id_at,
+    kind_of,
+)
 from shared.domain.errors import InvalidRequest, JobsError
 from shared.redis.connection import reachable
 from shared.store.jobs import JobStore
 
-MOST_OF_TENANT, MOST = 10_000, 50_000
-"""Changes that are kept of a tenant's administrators, and of all: the newest."""
+KEPT = {
+    Kind.ACCESS: (5_000, 20_000),
+    Kind.SIGN_IN: (5_000, 20_000),
+    Kind.REFUSED: (2_000, 2_000),
+    Kind.WORK: (10_000, 50_000),
+}
+"""How many of a kind are kept of each tenant, and of all: the newest."""
 SCAN, CHUNK = 2000, 200
 """Changes that a listing looks at for one page, and in one call."""
 INTERRUPTED = "interrupted"
@@ -26,6 +44,38 @@ INTERRUPTED = "interrupted"
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Change).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which changes are asked for; None asks for any. They began from `since` on and before `until`, in ms
+    since 1970.
+    """
+
+    action: Action | None = None
+    by: str | None = None
+    target: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(Kind) if self.action is None else (kind_of(self.action),)
+
+    def fits(self, change: Change) -> bool:
+        """Whether a change of these times is asked for."""
+        return (
+            self.action in (None, change.action)
+            and (self.by is None or self.by in (change.key_id, change.user))
+            and (self.target is None or self.target in change.targets)
+        )
+
+    def span(self, cursor: str | None) -> tuple[str, str]:
+        """The bounds of the ids that a page after `cursor` may hold, as Redis takes them, the upper first."""
+        uppers = [] if self.until is None else [first_id_at(self.until)]
+        uppers += [] if cursor is None else [cursor]
+        lower = "-" if self.since is None else f"[{first_id_at(self.since)}"
+        return f"({min(uppers)}" if uppers else "+", lower
 
 
 class AuditLog:
@@ -50,15 +100,19 @@ class AuditLog:
             change.outcome = DONE if change.outcome == BEGUN else change.outcome
             self._end(change)
 
+    def note(self, change: Change) -> None:
+        """Write down what has happened already."""
+        self._add(change)
+
     def listing(
         self,
         tenant: str | None,
+        wanted: Wanted = Wanted(),
         *,
-        fits: Callable[[Change], bool] = lambda _: True,
         limit: int,
         cursor: str | None = None,
     ) -> tuple[list[Change], str | None]:
-        """Changes by a tenant's administrators or, with None, by all, newest first; the next page's cursor.
+        """Changes of a tenant or, with None, of all, newest first, and the next page's cursor.
 
         A page may hold fewer than `limit` and still have a next one. Raises `InvalidRequest` for a cursor
         that no listing gave.
@@ -68,13 +122,16 @@ class AuditLog:
                 "The cursor is not one that a listing gave.", code="invalid_cursor"
             )
         keys = self._store.keys
-        index = keys("audit") if tenant is None else keys("auditof", tenant)
+        indexes = [
+            keys("audit", kind) if tenant is None else keys("auditof", kind, tenant)
+            for kind in wanted.kinds
+        ]
         found: list[Change] = []
         for _ in range(SCAN // CHUNK):
-            ids, rows = self._page(index, cursor)
+            ids, rows = self._page(indexes, wanted.span(cursor))
             for change_id, row in zip(ids, rows, strict=True):
                 cursor = change_id
-                if row is not None and fits(change := _decode(row)):
+                if row is not None and wanted.fits(change := _decode(row)):
                     found.append(change)
                     if len(found) == limit:
                         return found, cursor
@@ -82,20 +139,26 @@ class AuditLog:
                 return found, None
         return found, cursor
 
-    def _page(self, index: str, cursor: str | None) -> tuple[list[str], list[bytes | None]]:
-        redis, top = self._store.redis, f"({cursor}" if cursor else "+"
+    def _page(
+        self, indexes: list[str], span: tuple[str, str]
+    ) -> tuple[list[str], list[bytes | None]]:
+        """The newest `CHUNK` ids of all these indexes within the span, with their entries."""
+        redis = self._store.redis
         with reachable():
-            page = cast(list[bytes], redis.zrevrangebylex(index, top, "-", start=0, num=CHUNK))
-            ids = [name.decode() for name in page]
+            pipe = redis.pipeline(transaction=False)
+            for index in indexes:
+                pipe.zrevrangebylex(index, *span, start=0, num=CHUNK)
+            newest = sorted(chain.from_iterable(pipe.execute()), reverse=True)[:CHUNK]
+            ids = [name.decode() for name in newest]
             names = [self._store.keys("auditentry", one) for one in ids]
             return ids, cast(list[bytes | None], redis.mget(names)) if names else []
 
     def _add(self, change: Change) -> None:
-        oldest = f"audit_{max(0, int((time.time() - KEPT_SECONDS) * 1000)):012x}"
+        oldest, kind = first_id_at(int((time.time() - KEPT_SECONDS) * 1000)), kind_of(change.action)
         self._store.call(
             "audit_add",
             *(change.id, change.tenant, msgspec.json.encode(change), KEPT_SECONDS),
-            *(MOST_OF_TENANT, MOST, oldest),
+            *(*KEPT[kind], oldest, kind),
         )
 
     def _end(self, change: Change) -> None:

@@ -64,8 +64,8 @@
 | `openbatches` | zset | all that have not ended, by when to look at them next (ms) | as the last of them |
 | `batchlook` | string | somebody has looked for batches | a minute |
 | `batchasked:TENANT:DIGEST` | string | the batch that the last such request made | an hour |
-| `audit` | zset | ids of changes by administrators, in lexical order | 90 days |
-| `auditof:TENANT` | zset | the same of a tenant's administrators | 90 days |
+| `audit:KIND` | zset | ids of changes by administrators, and of sign-ins, in lexical order | 90 days |
+| `auditof:KIND:TENANT` | zset | those of one tenant | 90 days |
 | `auditentry:ID` | string | a change, JSON | 90 days |
 | `window:POLICY:CLIENT` | string | what a client took of a rate limit (lua/lib/rates.lua) | two windows |
 | `clients` | zset | clients by their last rate-limited request (ms) | two hours |
@@ -145,8 +145,8 @@ TEMPLATES = {
     "openbatches": ("openbatches",),
     "batchlook": ("batchlook",),
     "batchasked": ("batchasked", "tenant", "digest"),
-    "audit": ("audit",),
-    "auditof": ("auditof", "tenant"),
+    "audit": ("audit", "kind"),
+    "auditof": ("auditof", "kind", "tenant"),
     "auditentry": ("auditentry", "id"),
     "window": ("window", "policy", "client"),
     "clients": ("clients",),

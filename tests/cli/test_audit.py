@@ -69,13 +69,18 @@ def test_changes_are_listed_and_filters_go_to_the_server(scripted: ScriptedServe
     row |= {"outcome": "done", "tenant": "acme", "key_id": "k9", "user": "", "via": "api"}
     scripted.replies = [answer({"data": [{**row, "address": "192.0.2.7"}], "next_cursor": None})]
 
-    shown = call(scripted, "audit", "--action", "key.revoke", "--by", "k9", "--limit", "5").stdout
+    span = ("--since", "2026-11-30", "--until", "2026-11-30T18:00+02:00")
+    filters = ("--action", "key.revoke", "--by", "k9", "--limit", "5", *span)
+    shown = call(scripted, "audit", *filters).stdout
     (line,) = (line for line in shown.splitlines() if "k9" in line)
     assert line.split() == [
         *("2025-11-21", "16:01:27", "key.revoke", "k1", "done", "k9", "(acme)", "api"),
         "192.0.2.7",
     ]
     asked = scripted.seen[0].path
-    assert asked == "/v1/admin/audit?action=key.revoke&by=k9&limit=5"
+    assert asked == (
+        "/v1/admin/audit?action=key.revoke&by=k9&since=2026-11-30T00%3A00%3A00.000Z"
+        "&until=2026-11-30T16%3A00%3A00.000Z&limit=5"
+    )
     told = json.loads(call(scripted, "audit", "--json").stdout)["data"]
     assert told[0]["targets"] == ["k1"]

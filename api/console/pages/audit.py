@@ -1,26 +1,58 @@
-"""The audit log: which changes administrators made, through the API, the console and the command line."""
+"""The audit log: which changes administrators made, through the API, the console and the command line, and
+who signed in here.
+"""
+
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 from flask import Response
 
 from api.console.blueprint import console
+from api.console.moments import moment
 from api.console.visit import Visit
-from api.routes.audit import fitting, whose
+from api.routes.audit import action_of, whose
 from shared.domain.audit import Action
 from shared.store.api_keys import Scope
+from shared.store.audit import Wanted
 
 PAGE = 50
+
+
+class Filters(NamedTuple):
+    """What the list is asked for, as texts of its form; times are ms since 1970."""
+
+    action: str = ""
+    by: str = ""
+    tenant: str = ""
+    target: str = ""
+    after: str = ""
+    before: str = ""
+
+    @property
+    def query(self) -> str:
+        """The part of the URL that asks for the same."""
+        return urlencode({name: value for name, value in self._asdict().items() if value})
+
+    @property
+    def wanted(self) -> Wanted:
+        """Raises `InvalidRequest`."""
+        return Wanted(
+            action=action_of(self.action or None),
+            by=self.by or None,
+            target=self.target or None,
+            since=moment(self.after),
+            until=moment(self.before),
+        )
 
 
 @console.page("GET", "/audit", scope=Scope.ADMIN)
 def audit(visit: Visit) -> Response:
     """The tenant's changes or, for the server's administrator, all, newest first."""
     asked = visit.request.args
-    action, by, target, tenant = (
-        asked.get(name, "").strip() for name in ("action", "by", "target", "tenant")
-    )
+    filters = Filters(*(asked.get(name, "").strip() for name in Filters._fields))
     found, cursor = visit.services.audit.listing(
-        whose(visit.here, tenant or None),
-        fits=fitting(action or None, by or None, target or None),
+        whose(visit.here, filters.tenant or None),
+        filters.wanted,
         limit=PAGE,
         cursor=asked.get("cursor"),
     )
@@ -30,6 +62,6 @@ def audit(visit: Visit) -> Response:
         cursor=cursor,
         first="cursor" not in asked,
         actions=list(Action),
-        chosen={"action": action, "by": by, "target": target, "tenant": tenant},
-        filtered=bool(action or by or target or tenant),
+        filters=filters,
+        filtered=any(filters),
     )

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from flask import Response
 
 from api.console.blueprint import console
+from api.console.moments import moment
 from api.console.shown import Row
 from api.console.visit import ROOT, Visit
 from shared.domain.errors import InvalidRequest
@@ -48,7 +49,7 @@ class Filters(NamedTuple):
             name=name if pair else "",
             value=value,
             within="" if pair else self.metadata,
-            after=_moment(self.after) if self.after else None,
+            after=moment(self.after),
         )
 
 
@@ -60,8 +61,8 @@ def jobs(visit: Visit) -> Response:
     if JOB_ID.fullmatch(filters.id):
         return visit.moved(f"{ROOT}/jobs/{filters.id}")
     before, cursor = filters.before, asked.get("cursor") or None
-    if cursor is None and before:
-        cursor = id_at(_moment(before))
+    if cursor is None and (at := moment(before)) is not None:
+        cursor = id_at(at)
     found_before, looked_before = _count(asked.get("found")), _count(asked.get("looked"))
     tenant = _tenant(visit, filters.tenant)
     one = look(
@@ -107,10 +108,3 @@ def _count(given: str | None) -> int:
 def _made(job_id: str | None) -> int | None:
     """When a job was made, which its id begins with: ms since 1970."""
     return int(job_id[4:16], 16) if job_id is not None else None
-
-
-def _moment(given: str) -> int:
-    """A time in ms since 1970. Raises `InvalidRequest`."""
-    if not (given.isascii() and given.isdigit() and len(given) <= 14):
-        raise InvalidRequest("The time is not one that a page gave.", code="invalid_parameter")
-    return int(given)

@@ -8,14 +8,20 @@ from api.console.guard import SIGN_IN, require_same_origin
 from api.console.sessions import OPERATOR
 from api.console.visit import COOKIE, LANGUAGE, ROOT, THEME, THEMES, Visit, inner_path, signed_in
 from api.console.words import LANGUAGES
-from api.http.auth import holder
-from api.http.caller import DEFAULT_CLIENT, Access, Client
+from api.http.audit import change_by
+from api.http.auth import Unauthorized, holder
+from api.http.caller import DEFAULT_CLIENT, DEFAULT_TENANT, Access, Client
 from api.http.limits import address_of, charges_of, charges_of_stranger
 from api.state.limit_plan import Counted
-from shared.domain.audit import plain
+from shared.domain.audit import Action, Via, plain
 from shared.domain.errors import JobsError
+from shared.domain.quotas import Charge, Policy
+from shared.store.api_keys import key_id_of
 
 ENDPOINT = f"POST {SIGN_IN}"
+BY_LINK = "by a link"
+WRITTEN_DOWN = Policy("refused-sign-ins", 5, 60)
+"""How many refused sign-ins of an address are written down: who guesses keys fills no log."""
 
 
 @console.page("GET", "/sign-in", anybody=True)
@@ -28,9 +34,11 @@ def sign_in_page(visit: Visit) -> Response:
 def sign_in(visit: Visit) -> Response:
     """Begin a session for who has a key, or the server's token."""
     require_same_origin(visit)
-    client = holder(visit.services, visit.form.get("token", "").strip(), Access.TOKEN)
+    token = visit.form.get("token", "").strip()
+    client = holder(visit.services, token, Access.TOKEN)
     if client is None:
-        return _rejected(visit, "This is not a valid key. Check that it was copied whole.")
+        said = key_id_of(token)
+        return _rejected(visit, "This is not a valid key. Check that it was copied whole.", said)
     return _begin(visit, client)
 
 
@@ -39,8 +47,10 @@ def sign_in_once(visit: Visit) -> Response:
     """Begin a session for who has a link that was printed by the server and not used before."""
     require_same_origin(visit)
     if not visit.sessions.redeem(visit.form.get("ticket", "")):
-        return _rejected(visit, "This link has been used or has expired. Sign in with a key.")
-    return _begin(visit, DEFAULT_CLIENT)
+        return _rejected(
+            visit, "This link has been used or has expired. Sign in with a key.", note=BY_LINK
+        )
+    return _begin(visit, DEFAULT_CLIENT, BY_LINK)
 
 
 @console.page("POST", "/sign-out", any_key=True)
@@ -89,15 +99,29 @@ def _form(visit: Visit, error: str = "", http_status: int = 200) -> Response:
     return visit.page("sign_in.html", http_status, error=error, next=following)
 
 
-def _rejected(visit: Visit, why: str) -> Response:
-    """One answer for every wrong key; attempts are charged to the address, as at the API."""
+def _rejected(visit: Visit, why: str, key_id: str | None = None, note: str = "") -> Response:
+    """One answer for every wrong key; attempts are charged to the address, as at the API.
+
+    `key_id` is what the token says of itself: of a key that has ended it tells who still uses it.
+    """
     charges = charges_of_stranger(visit.here, ENDPOINT).commit()
     if charges.refused is not None:
         raise charges.refusal()
+    _write_down_refusal(visit, charges.client, key_id, note)
     return _form(visit, why, 401)
 
 
-def _begin(visit: Visit, client: Client) -> Response:
+def _write_down_refusal(visit: Visit, client: str, key_id: str | None, note: str) -> None:
+    limiter = visit.services.limits.limiter
+    if limiter.take(client, (Charge(WRITTEN_DOWN),)).refused is not None:
+        return
+    change = change_by(visit.here, Action.SESSION_REFUSE, Via.CONSOLE, DEFAULT_TENANT)
+    change.of(*filter(None, (key_id,)), note=note)
+    change.outcome = Unauthorized.code
+    visit.services.audit.note(change)
+
+
+def _begin(visit: Visit, client: Client, note: str = "") -> Response:
     visit.here.caller = client
     charges = charges_of(visit.here, ENDPOINT, Counted.OTHER).commit()
     if charges.refused is not None:
@@ -106,5 +130,9 @@ def _begin(visit: Visit, client: Client) -> Response:
         visit.sessions.end(before)
     key_id = OPERATOR if client is DEFAULT_CLIENT else client.key_id
     agent = plain(visit.request.headers.get("User-Agent", ""))
-    session = visit.sessions.begin(key_id, address_of(visit.here), agent)
+    change = change_by(visit.here, Action.SESSION_BEGIN, Via.CONSOLE, client.tenant, key_id)
+    change.note = note
+    with visit.services.audit.record(change):
+        session = visit.sessions.begin(key_id, address_of(visit.here), agent)
+        change.session = session.id
     return visit.remember(visit.moved(inner_path(visit.form.get("next", ROOT))), session)

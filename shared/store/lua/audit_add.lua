@@ -1,10 +1,10 @@
 --- include: lib/base
 -- Write down a change by an administrator, and forget those that are too old or too many.
--- ARGV: id, tenant, the change as JSON, how long it is kept (s), how many of the tenant and of all are kept, the id
---   before which all are too old.
+-- ARGV: id, tenant, the change as JSON, how long it is kept (s), how many of its kind are kept of the tenant and of all,
+--   the id before which all are too old, its kind.
 write_though_full()
 local id, tenant, kept = ARGV[1], ARGV[2], tonumber(ARGV[4])
-local all, own = key.audit(), key.auditof(tenant)
+local all, own = key.audit(ARGV[8]), key.auditof(ARGV[8], tenant)
 redis.call('SET', key.auditentry(id), ARGV[3], 'EX', int(kept))
 for _, index in ipairs({{own, tonumber(ARGV[5])}, {all, tonumber(ARGV[6])}}) do
   local k, most = index[1], index[2]

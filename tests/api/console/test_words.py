@@ -14,7 +14,7 @@ from shared.domain.states import CLASSES, JobState
 
 FOLDER = Path(api.console.__path__[0])
 SAID = re.compile(r"""\bt\(\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')""")
-TOLD = re.compile(r'(?:Step\(|_rejected\(visit, |visit\.words\()"([^"]+)"')
+TOLD = re.compile(r'(?:Step\(|_rejected\(\s*visit, |visit\.words\()"([^"]+)"')
 CODED = {"state:", "usage:", "ority:", "tcome:", "ction:", "via:"}
 """Ends of texts to which a word of the API is added."""
 STATES = {state.value.capitalize() for state in JobState} - {"Running"}

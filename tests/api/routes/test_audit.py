@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask import Blueprint, Flask
@@ -138,6 +140,18 @@ def test_a_tenant_s_administrator_sees_its_own_and_the_server_s_sees_all(
     assert theirs.status_code == 403
 
 
+def test_a_span_of_time_is_given_in_any_zone(client: FlaskClient) -> None:
+    client.delete(f"/v1/jobs/{ABSENT}", headers=AUTH)
+    at = datetime.fromisoformat(listed(client)[0]["at"])
+    there, later = timezone(timedelta(hours=2)), at + timedelta(milliseconds=1)
+
+    assert len(listed(client, f"?since={quote(at.astimezone(there).isoformat())}")) == 1
+    unescaped = at.astimezone(there).isoformat()
+    assert len(listed(client, f"?since={unescaped}&until={quote(later.isoformat())}")) == 1
+    assert listed(client, f"?until={quote(at.isoformat())}") == []
+    assert listed(client, f"?since={quote(later.isoformat())}") == []
+
+
 def test_it_is_filtered_and_paged(client: FlaskClient) -> None:
     client.post(f"/v1/jobs/{ABSENT}/cancel", headers=AUTH)
     client.delete(f"/v1/jobs/{ABSENT}", headers=AUTH)
@@ -149,6 +163,6 @@ def test_it_is_filtered_and_paged(client: FlaskClient) -> None:
     page = client.get("/v1/admin/audit?limit=2", headers=AUTH).json
     rest = listed(client, f"?cursor={page['next_cursor']}")
     assert [row["action"] for row in rest] == [Action.JOB_CANCEL]
-    for wrong in ("action=x", "cursor=x", "limit=0"):
+    for wrong in ("action=x", "cursor=x", "limit=0", "since=1", "until=2026-02-30T00:00:00Z"):
         answer = client.get(f"/v1/admin/audit?{wrong}", headers=AUTH)
         assert answer.status_code in (400, 422), wrong

@@ -1,12 +1,12 @@
-"""The audit log: written before the change, bounded by tenant and in all, read a page at a time."""
+"""The audit log: written before the change, bounded by kind, by tenant and in all, read a page at a time."""
 
 import pytest
 from redis import Redis
 
-from shared.domain.audit import BEGUN, DONE, KEPT_SECONDS, Action, Change, Via, new_change_id
+from shared.domain.audit import BEGUN, DONE, KEPT_SECONDS, Action, Change, Kind, Via, new_change_id
 from shared.domain.errors import InvalidRequest, JobsError, StoreUnavailable
 from shared.store import audit
-from shared.store.audit import AuditLog
+from shared.store.audit import AuditLog, Wanted
 from shared.store.jobs import JobStore
 
 
@@ -80,8 +80,7 @@ def test_tenants_are_apart_and_the_operator_sees_all(store: JobStore) -> None:
 def test_the_oldest_go_where_there_are_too_many(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "MOST_OF_TENANT", 3)
-    monkeypatch.setattr(audit, "MOST", 4)
+    monkeypatch.setitem(audit.KEPT, Kind.WORK, (3, 4))
     start = 1_900_000_000_000
     of_a = write(store, *(change("a", at=start + n) for n in range(5)))
     assert ids(store, "a") == ids(store) == of_a[:1:-1]
@@ -98,7 +97,38 @@ def test_what_is_older_than_it_is_kept_leaves_the_indexes(store: JobStore) -> No
     made = write(store, change())
 
     assert ids(store) == ids(store, "t") == made
-    assert store.redis.zcard(store.keys("audit")) == 1
+    assert store.redis.zcard(store.keys("audit", Kind.WORK)) == 1
+
+
+def test_many_changes_of_one_kind_push_none_of_another_out(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in Kind:
+        monkeypatch.setitem(audit.KEPT, kind, (2, 2))
+    start = 1_900_000_000_000
+    kinds = (Action.KEY_REVOKE, Action.SESSION_BEGIN, Action.SESSION_REFUSE)
+    few = write(store, *(change("t", one, at=start + n) for n, one in enumerate(kinds)))
+
+    many = write(store, *(change("t", at=start + 10 + n) for n in range(5)))
+
+    assert ids(store) == ids(store, "t") == [*many[:2:-1], *few[::-1]]
+
+
+def test_a_span_of_time_holds_its_begin_and_not_its_end(store: JobStore) -> None:
+    start = 1_900_000_000_000
+    actions = (Action.JOB_CANCEL, Action.KEY_CREATE, Action.SESSION_BEGIN, Action.JOB_RETRY)
+    made = write(store, *(change("t", one, at=start + n) for n, one in enumerate(actions)))
+    log = AuditLog(store)
+
+    def listed(wanted: Wanted, cursor: str | None = None) -> list[str]:
+        return [one.id for one in log.listing("t", wanted, limit=9, cursor=cursor)[0]]
+
+    assert listed(Wanted(since=start + 1, until=start + 3)) == made[2:0:-1]
+    assert listed(Wanted(since=start + 4)) == listed(Wanted(until=start)) == []
+    assert listed(Wanted(since=-1, until=2**60)) == made[::-1]
+    assert listed(Wanted(since=start + 1), cursor=made[3]) == made[2:0:-1]
+    assert listed(Wanted(until=start + 2), cursor=made[3]) == made[1::-1]
+    assert listed(Wanted(action=Action.KEY_CREATE, since=start)) == made[1:2]
 
 
 def test_pages_follow_one_another_and_a_filter_looks_at_so_many(
@@ -116,7 +146,7 @@ def test_pages_follow_one_another_and_a_filter_looks_at_so_many(
     assert cursor == made[2] and end == made[6]
     assert log.listing("t", limit=3, cursor=end) == ([], None)
 
-    none, cursor = log.listing("t", fits=lambda one: one.id == made[-1], limit=3)
+    none, cursor = log.listing("t", Wanted(by="nobody"), limit=3)
     assert none == [] and cursor == made[3]
     assert [one.id for one in log.listing("t", limit=1, cursor=made[5])[0]] == made[6:]
     with pytest.raises(InvalidRequest):

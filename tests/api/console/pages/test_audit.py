@@ -1,5 +1,6 @@
 """The audit page: what was changed in the console stands there, for those whom it concerns."""
 
+import time
 from collections.abc import Callable
 
 from flask import Flask
@@ -19,10 +20,11 @@ def test_a_change_in_the_console_tells_its_session_and_what_came_of_it(
     assert made.status_code == 200
     browser.post(f"/console/jobs/{ABSENT}/cancel")
 
-    (refused, key) = app.test_client().get("/v1/admin/audit", headers=AUTH).json["data"]
+    (refused, key, signed_in) = app.test_client().get("/v1/admin/audit", headers=AUTH).json["data"]
     assert (refused["action"], refused["outcome"]) == ("job.cancel", "job_not_found")
     assert (key["action"], key["via"], key["note"]) == ("key.create", "console", "acme: jobs:read")
-    assert key["session"] and key["session"] == refused["session"]
+    assert signed_in["action"] == "session.begin"
+    assert key["session"] == signed_in["session"] and key["session"] == refused["session"]
     page = browser.get("/console/audit").text
     assert key["targets"][0] in page and "acme: jobs:read" in page and "job_not_found" in page
     assert key["session"] in page and "127.0.0.1" in page
@@ -33,7 +35,7 @@ def test_a_call_that_the_console_passes_on_is_one_of_the_console(browser: Browse
         f"/console/api/v1/jobs/{ABSENT}/cancel", headers={"X-CSRF-Token": browser.csrf}
     )
 
-    (change,) = browser.get("/console/api/v1/admin/audit").json["data"]
+    (change, _) = browser.get("/console/api/v1/admin/audit").json["data"]
     assert (change["action"], change["via"], change["key_id"]) == (
         "job.cancel",
         "console",
@@ -42,14 +44,23 @@ def test_a_call_that_the_console_passes_on_is_one_of_the_console(browser: Browse
 
 
 def test_it_is_filtered_and_says_where_nothing_fits(browser: Browser) -> None:
-    assert "Nothing was changed yet" in browser.get("/console/audit").text
     browser.post(f"/console/jobs/{ABSENT}/cancel")
 
     assert ABSENT in browser.get("/console/audit?action=job.cancel", part="audit-rows").text
-    for query in ("action=key.revoke", "by=x", "target=x", "tenant=x"):
+    span = f"after={int(time.time() * 1000) - 60_000}&before={int(time.time() * 1000) + 60_000}"
+    assert ABSENT in browser.get(f"/console/audit?{span}").text
+    for query in (
+        "action=key.revoke",
+        "by=x",
+        "target=x",
+        "tenant=x",
+        "before=1",
+        "after=9999999999999",
+    ):
         assert "No change here fits" in browser.get(f"/console/audit?{query}").text, query
     assert browser.get("/console/audit?action=absent").status_code == 422
     assert browser.get("/console/audit?cursor=absent").status_code == 422
+    assert browser.get("/console/audit?after=yesterday").status_code == 422
 
 
 def test_a_tenant_s_administrator_sees_its_own_alone_and_others_nothing(

@@ -55,7 +55,7 @@ def test_the_server_s_administrator_signs_a_key_out_everywhere(
     assert [one.get("/console/jobs").status_code for one in theirs] == [303, 303]
     assert "Nobody is signed in with this key" in browser.get(f"/console/keys/{key.id}").text
     assert browser.get("/console/jobs").status_code == 200
-    (change,) = app.test_client().get("/v1/admin/audit", headers=AUTH).json["data"]
+    (change, *_) = app.test_client().get("/v1/admin/audit", headers=AUTH).json["data"]
     assert (change["action"], change["targets"]) == ("sessions.end", [key.id])
     other = signed_in_with(Scope.ADMIN, tenant="other")
     assert other.post("/console/sessions/end", key=key.id).status_code == 403

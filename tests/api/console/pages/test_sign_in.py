@@ -1,10 +1,15 @@
 """Signing in and out, preferences, assets."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
+from api.console.pages import sign_in
 from shared.settings.sign_in_ticket import issue_ticket
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
-from tests.api.conftest import TOKEN
+from tests.api.conftest import AUTH, TOKEN
 from tests.api.console.conftest import Browser
 
 
@@ -109,3 +114,39 @@ def test_a_form_that_is_not_one_is_refused(app: Flask) -> None:
     assert client.post("/console/sign-in", data=many, **form).status_code == 422
     assert client.post("/console/sign-in", data=b"token=%ff", **form).status_code == 422
     assert client.post("/console/sign-in", data=b"x" * 70_000, **form).status_code == 413
+
+
+def sign_ins(app: Flask, query: str = "") -> list[dict[str, Any]]:
+    answer = app.test_client().get(f"/v1/admin/audit?{query}", headers=AUTH)
+    rows: list[dict[str, Any]] = answer.json["data"]
+    return rows
+
+
+def test_who_signs_in_is_written_down_whatever_the_key_may_do(
+    app: Flask, signed_in_with: Callable[..., Browser]
+) -> None:
+    signed_in_with(Scope.JOBS_READ, tenant="acme")
+    link = {"ticket": issue_ticket(TOKEN)}
+    app.test_client().post("/console/sign-in/ticket", data=link, headers={"User-Agent": "x"})
+
+    by_link, acme = sign_ins(app)
+    assert (acme["action"], acme["outcome"], acme["tenant"]) == ("session.begin", "done", "acme")
+    assert acme["session"] and acme["key_id"] and acme["via"] == "console"
+    assert (by_link["key_id"], by_link["note"]) == ("default", sign_in.BY_LINK)
+    assert (by_link["user_agent"], by_link["address"]) == ("x", "127.0.0.1")
+
+
+def test_refused_sign_ins_are_written_down_so_many_of_an_address(app: Flask, keys: ApiKeys) -> None:
+    key, token = keys.create(Grant("acme", frozenset({Scope.JOBS_READ})))
+    keys.revoke(key.id)
+    client = app.test_client()
+    client.post("/console/sign-in", data={"token": token})
+    client.post("/console/sign-in/ticket", data={"ticket": "x"})
+    (link, ended) = sign_ins(app)
+    assert (ended["action"], ended["outcome"]) == ("session.refuse", "unauthorized")
+    assert (ended["targets"], ended["key_id"], ended["tenant"]) == ([key.id], "", "default")
+    assert (link["targets"], link["note"]) == ([], sign_in.BY_LINK)
+
+    for _ in range(2 * sign_in.WRITTEN_DOWN.quota):
+        assert client.post("/console/sign-in", data={"token": "wrong"}).status_code == 401
+    assert len(sign_ins(app, "action=session.refuse")) == sign_in.WRITTEN_DOWN.quota
