@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from api.openapi.examples import EMBEDDING_MODEL, RANKING_MODEL, TEXT_MODEL
+from api.openapi.examples import EMBEDDING_MODEL, RANKING_MODEL
+from api.openapi.model_examples import TEXT_MODEL
 
 _MESSAGES = [{"role": "user", "content": "What is a generator?"}]
 _ID = "019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"

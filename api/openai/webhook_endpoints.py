@@ -1,7 +1,6 @@
 """`/v1/webhook_endpoints`: where events of responses and batches are sent, as OpenAI's clients manage it."""
 
 import secrets
-import time
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -23,9 +22,9 @@ from api.openai.webhook_schemas import (
     EventTypes,
     WebhookEndpoint,
 )
+from api.openai.webhook_trials import ended, status
 from shared.domain.audit import Action
-from shared.domain.deliveries import Delivery
-from shared.domain.errors import InvalidRequest, JobsError
+from shared.domain.errors import InvalidRequest
 from shared.domain.requests.request_faults import invalid
 from shared.domain.wire import Wire
 from shared.webhooks.endpoints import EVENTS, Endpoint, EndpointNotFound
@@ -34,10 +33,6 @@ from shared.webhooks.urls import Target, WebhookRefused
 PAGE, MOST = 20, 100
 OVERLAP = 24 * 3600.0
 """Seconds for which a secret signs beside the one that took its place, where that is asked for."""
-TEST_SECONDS = 20.0
-"""Longest wait for what becomes of a test: a send gets 15 s, and waits for its turn."""
-LOOK_SECONDS = 0.1
-
 ENDPOINT = Parameter(
     "endpoint_id",
     "path",
@@ -234,7 +229,7 @@ def test_webhook_endpoint(here: RequestContext, endpoint_id: str) -> Reply:
             "object": "webhook_endpoint.test",
             "webhook_endpoint_id": endpoint_id,
             "event_type": asked.event_type,
-            "status_code": _status(_ended(here, delivery_id)),
+            "status_code": status(ended(here, delivery_id)),
             "success": True,
         }
     )
@@ -282,22 +277,3 @@ def _told(here: RequestContext, endpoint_id: str, endpoint: Endpoint) -> dict[st
         "updated_at": int(endpoint.updated),
         "signing_secret_hint": hint,
     }
-
-
-def _ended(here: RequestContext, delivery_id: str) -> Delivery | None:
-    """A delivery once it has ended; None where it has not in time."""
-    deadline = time.monotonic() + TEST_SECONDS
-    while time.monotonic() < deadline and not here.services.lifecycle.draining:
-        found = here.services.outbox.delivery(delivery_id, here.caller.tenant)
-        if found is None or found.status != "pending":
-            return found
-        time.sleep(LOOK_SECONDS)
-    return None
-
-
-def _status(delivery: Delivery | None) -> int:
-    """What the endpoint answered. Raises `JobsError` where it has not."""
-    if delivery is not None and delivery.response_status is not None:
-        return delivery.response_status
-    why = "it was not sent in time" if delivery is None else f"the fault is '{delivery.error}'"
-    raise JobsError(f"The endpoint gave no answer: {why}.", code="webhook_unreachable")

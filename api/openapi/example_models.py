@@ -3,13 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from api.openapi.examples import (
-    ECHO_MODEL,
-    EMBEDDING_MODEL,
-    OWN_MODEL,
-    RANKING_MODEL,
-    TEXT_MODEL,
-)
+from api.openapi.examples import ECHO_MODEL, EMBEDDING_MODEL, OWN_MODEL, RANKING_MODEL
+from api.openapi.model_examples import TEXT_MODEL
 from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.requests.params import ENGINES, TEXT_ENGINES
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.openapi.examples import TEXT_MODEL
+from api.openapi.model_examples import TEXT_MODEL
 from api.replicate.models import COG_VERSION
 from shared.domain.predictions import OWNER, full_name, version_id
 

@@ -24,7 +24,7 @@ from api.http.reply import Answered, Reply
 from api.http.request_context import RequestContext
 from api.intake.acceptance import Rejected, submit
 from api.intake.submission import Submission, digest_of, submission_of
-from api.openapi.examples import TEXT_MODEL
+from api.openapi.model_examples import TEXT_MODEL
 from api.replicate import examples, models
 from api.replicate.cancel_after import CANCEL_AFTER, cancel_after
 from api.replicate.inputs import ModelPrediction, VersionPrediction, as_input, job_request

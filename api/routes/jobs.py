@@ -22,6 +22,7 @@ from api.intake.acceptance import Rejected, submit
 from api.intake.submission import Submission, read_submission
 from api.intake.waiting import wait_for_end
 from api.openapi import examples
+from api.openapi.model_examples import TEXT_MODEL
 from api.state.limit_plan import Counted
 from shared.domain.audit import Action
 from shared.domain.errors import InvalidRequest
@@ -119,7 +120,7 @@ def get_job(here: RequestContext, job_id: str) -> Reply:
             {"type": "string", "enum": [state.value for state in JobState]},
             "succeeded",
         ),
-        Parameter("model", "query", "Only jobs of this model.", example=examples.TEXT_MODEL),
+        Parameter("model", "query", "Only jobs of this model.", example=TEXT_MODEL),
         Parameter(
             "limit",
             "query",

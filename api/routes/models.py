@@ -9,7 +9,8 @@ from api.http.auth import require_operator
 from api.http.operations import Answer, Operations, Parameter
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
-from api.openapi import examples
+from api.openapi import model_examples
+from api.openapi.model_examples import TEXT_MODEL
 from api.openapi.request_schema import DIALECT, model_schemas, output_schema
 from api.replicate import examples as of_replicate
 from api.replicate.models import model as replicate_model
@@ -31,7 +32,7 @@ PLACE = frozenset({"name", "host", "pid", "engine_pid"})
 models = Operations("models", __name__)
 
 LISTED = {
-    **examples.MODELS,
+    **model_examples.MODELS,
     "results": [of_replicate.LISTED_MODEL],
     "next": None,
     "previous": None,
@@ -42,7 +43,7 @@ MODEL = Parameter(
     "path",
     "The model's `id`.",
     {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
-    examples.TEXT_MODEL,
+    TEXT_MODEL,
 )
 
 
@@ -152,7 +153,7 @@ def list_models(here: RequestContext) -> Reply:
     "GET",
     "/v1/models/{model}",
     parameters=(MODEL,),
-    answers={200: Answer("The model.", ModelDetail, examples.MODEL)},
+    answers={200: Answer("The model.", ModelDetail, model_examples.MODEL)},
     problems=("unknown_model",),
 )
 def get_model(here: RequestContext, model: str) -> Reply:
@@ -177,7 +178,7 @@ def get_model(here: RequestContext, model: str) -> Reply:
     changes=Action.BREAKER_RESET,
     scope=Scope.ADMIN,
     parameters=(MODEL,),
-    answers={200: Answer("The model.", Model, examples.MODELS["data"][0])},
+    answers={200: Answer("The model.", Model, model_examples.MODELS["data"][0])},
     problems=("unknown_model",),
 )
 def reset_breaker(here: RequestContext, model: str) -> Reply:

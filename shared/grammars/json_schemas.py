@@ -5,21 +5,16 @@ agree on is narrowed to what all of them accept.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from shared.domain.requests.grammars import MAX_ALTERNATIVES, MAX_GRAMMAR
+from shared.domain.requests.grammars import MAX_ALTERNATIVES
 from shared.grammars import numbers
 from shared.grammars.formats import PATTERNS
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused, Place
+from shared.grammars.schema_size import MAX_DEPTH, check_size
 
-MAX_DEPTH = 32
-"""Of schemas within schemas; a constant or an enum may be nested as deep."""
-MAX_VALUES = 8000
-"""Names, numbers and texts of a schema."""
 MAX_SCHEMAS = 2000
 MAX_WORK = 5000
 """About 10 µs each, to compile it: those of a 200-property schema are some 2,000."""
@@ -69,7 +64,7 @@ def enforceable_schema(
 
     Raises `GrammarRefused` with the keyword, or the bound, that stands against it.
     """
-    _check_size(schema, place, base)
+    check_size(schema, place, base)
     return _Checker(place, base).check(schema)
 
 
@@ -279,27 +274,3 @@ def _target(reference: str) -> Place:
         in_list = bool(place) and place[-1] in LISTS and name.isascii() and name.isdigit()
         place.append(int(name) if in_list else name)
     return tuple(place)
-
-
-def _check_size(schema: Mapping[str, Any], place: Place, base: tuple[str, ...]) -> None:
-    """Before anything walks it by recursion."""
-    for number, depth in enumerate(_depths(schema), 1):
-        if depth > 4 * MAX_DEPTH:
-            raise GrammarRefused(
-                place, "json_schema", f"nested more than {4 * MAX_DEPTH} deep", base
-            )
-        if number > MAX_VALUES:
-            raise GrammarRefused(place, "json_schema", f"more than {MAX_VALUES} values", base)
-    if len(msgspec.json.encode(schema)) > MAX_GRAMMAR:
-        raise GrammarRefused(place, "json_schema", f"more than {MAX_GRAMMAR} bytes", base)
-
-
-def _depths(value: Any) -> Iterator[int]:
-    stack = [(value, 1)]
-    while stack:
-        one, depth = stack.pop()
-        yield depth
-        if isinstance(one, dict):
-            stack.extend((inner, depth + 1) for inner in one.values())
-        elif isinstance(one, list):
-            stack.extend((inner, depth + 1) for inner in one)

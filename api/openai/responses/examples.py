@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.openapi.examples import TEXT_MODEL
+from api.openapi.model_examples import TEXT_MODEL
 
 _HEX = "019aa61c4f3b8f0e3c5d7a9b1e2f4a6c"
 ID = f"resp_{_HEX}"

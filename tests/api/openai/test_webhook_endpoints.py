@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.openai import webhook_endpoints
+from api.openai import webhook_trials
 from api.services import of
 from shared.settings import Settings, key_secret
 from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
@@ -135,7 +135,7 @@ def test_a_trial_tells_what_the_endpoint_answered(
 def test_a_trial_without_an_answer_says_so(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_endpoints, "TEST_SECONDS", 0.2)
+    monkeypatch.setattr(webhook_trials, "TEST_SECONDS", 0.2)
     found = made(client)
 
     answer = client.post(f"{PATH}/{found['id']}/test", json={"event_type": "batch.failed"})

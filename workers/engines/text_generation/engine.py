@@ -33,8 +33,8 @@ from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
 from workers.engines.text_generation.way import choose_way, token_budget
 from workers.engines.texts.choices import Choices
+from workers.engines.texts.chunks import Chunk as Said
 from workers.engines.texts.defaults import defaults_of, eos_tokens
-from workers.engines.texts.detokenizer import Chunk as Said
 from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.input_validator import InputValidator, length_of
 from workers.engines.texts.logprobs import namer, to_json

@@ -7,8 +7,9 @@ from itertools import groupby
 
 from workers.engines.text_generation.chunk import Row
 from workers.engines.text_generation.sampling.sampler import NOTHING, Chosen
-from workers.engines.texts.detokenizer import Chunk as Said
-from workers.engines.texts.detokenizer import Detokenizer, Spoken, joined
+from workers.engines.texts.chunks import Chunk as Said
+from workers.engines.texts.chunks import joined
+from workers.engines.texts.detokenizer import Detokenizer, Spoken
 from workers.engines.texts.sampling import Score
 from workers.engines.texts.sequence import Sequence
 

@@ -10,21 +10,20 @@ from functools import lru_cache
 from typing import Any
 
 from workers.engines.loading.vocabulary import REPLACEMENT, Vocabulary
+from workers.engines.texts.chunks import (
+    NO_CHUNK,
+    Chunk,
+    joined,
+    shown_before,
+    spelled_before,
+    whole_chunks,
+)
 from workers.engines.texts.stop_strings import begun, first_stop
 
 WINDOW = 32
 """Tokens decoded at once before the window's start moves up; decoding all from the start is quadratic."""
 CONTEXT = 8
 """Tokens before a text that are decoded with it: a decoder treats the very first token apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Whole tokens and exactly their text. `spelled` is that text with all special tokens written out."""
-
-    token_ids: tuple[int, ...] = ()
-    text: str = ""
-    spelled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Heard:
     """What a token brought: the next state, what may be shown now, and if a stop string was met."""
 
     spoken: Spoken
-    chunk: Chunk = Chunk()
+    chunk: Chunk = NO_CHUNK
     stopped: bool = False
 
 
@@ -250,10 +249,10 @@ class Detokenizer:
         ends = []
         if (found := first_stop(text, stops)) is not None:
             end = max(0, found - known)
-            ends.append((end, _spelled_before(withheld, end)))
+            ends.append((end, spelled_before(withheld, end)))
         if (found := first_stop(spelled, with_specials)) is not None:
             end = max(0, found - known_spelled)
-            ends.append((_shown_before(withheld, end), end))
+            ends.append((shown_before(withheld, end), end))
         if ends:
             # What was streamed stays, even where a stop string begins in it. The cut text comes with all
             # its tokens, so that a resumed attempt sees the stop string in them.
@@ -265,53 +264,11 @@ class Detokenizer:
             return Heard(Spoken(), Chunk(whole.token_ids, cut, cut_spelled), stopped=True)
         safe = len(text) - begun(text, stops) - known
         safe_spelled = len(spelled) - begun(spelled, with_specials) - known_spelled
-        shown = _whole_chunks(withheld, safe, safe_spelled)
+        shown = whole_chunks(withheld, safe, safe_spelled)
         if shown:
             spoken = replace(spoken, before="", before_spelled="")
         return Heard(replace(spoken, withheld=withheld[shown:]), joined(withheld[:shown]))
 
 
-def _whole_chunks(withheld: Items[Chunk], safe: int, safe_spelled: int) -> int:
-    """How many chunks lie within so many characters, the last of them with text: tokens go with text."""
-    with_text = 0
-    for number, chunk in enumerate(withheld, 1):
-        safe -= len(chunk.text)
-        safe_spelled -= len(chunk.spelled)
-        if safe < 0 or safe_spelled < 0:
-            break
-        with_text = number if chunk.text else with_text
-    return with_text
-
-
-def _shown_before(withheld: Items[Chunk], position: int) -> int:
-    """How many characters of text stand before a position in the spelled text; specials come first."""
-    shown = 0
-    for chunk in withheld:
-        specials = len(chunk.spelled) - len(chunk.text)
-        if position < len(chunk.spelled):
-            return shown + max(0, position - specials)
-        position -= len(chunk.spelled)
-        shown += len(chunk.text)
-    return shown
-
-
-def _spelled_before(withheld: Items[Chunk], position: int) -> int:
-    """How much of the spelled text stands before a position in the text; special tokens there do."""
-    spelled = 0
-    for chunk in withheld:
-        if position < len(chunk.text):
-            return spelled + len(chunk.spelled) - len(chunk.text) + position
-        position -= len(chunk.text)
-        spelled += len(chunk.spelled)
-    return spelled
-
-
 def _end(text: str, count: int) -> str:
     return text[-count:] if count else ""
-
-
-def joined(chunks: Items[Chunk]) -> Chunk:
-    """Several chunks that follow one another as one."""
-    ids = tuple(token for chunk in chunks for token in chunk.token_ids)
-    texts, spelled = (chunk.text for chunk in chunks), (chunk.spelled for chunk in chunks)
-    return Chunk(ids, "".join(texts), "".join(spelled))

@@ -7,7 +7,8 @@ from typing import Any
 from shared.domain.events import Prefix
 from shared.domain.parts import Part, merged
 from workers.engines.base import Piece, Work
-from workers.engines.texts.detokenizer import Chunk, Detokenizer, joined
+from workers.engines.texts.chunks import Chunk, joined
+from workers.engines.texts.detokenizer import Detokenizer
 from workers.engines.texts.logprobs import Name, to_json
 from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence

@@ -33,13 +33,8 @@ from workers.engines.texts.replies import Replies
 from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.adapters import read_adapters
 from workers.engines.vllm.reader import Reader, Text
-from workers.engines.vllm.setup import (
-    device_of,
-    make_one_token,
-    own_settings,
-    sampling,
-    start,
-)
+from workers.engines.vllm.sampling import sampling
+from workers.engines.vllm.setup import device_of, make_one_token, own_settings, start
 from workers.engines.vllm.structured import structured
 
 _log = logging.getLogger(__name__)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workers.engines.base import Piece
-from workers.engines.texts.detokenizer import Chunk, Detokenizer, joined
-from workers.engines.texts.logprobs import Name
+from workers.engines.texts.chunks import Chunk, joined
+from workers.engines.texts.detokenizer import Detokenizer
+from workers.engines.texts.logprobs import LEAST, Name
 from workers.engines.texts.pieces import piece_of
+from workers.engines.texts.sampling import Score
 from workers.engines.texts.sequence import Sequence
-from workers.engines.vllm.setup import scores_of
 
 
 @dataclass(slots=True, eq=False)
@@ -115,3 +116,20 @@ class Reader:
         sequence.spoken = rest.spoken
         text.said.append(rest.chunk)
         return rest.stopped
+
+
+def scores_of(told: Items[Mapping[int, Any]], tokens: Items[int], count: int) -> list[Score]:
+    """What vLLM tells of `tokens`: of each the log-probabilities of some tokens, itself among them, by id.
+
+    `count` of the likeliest are kept, best first.
+    """
+    found = []
+    for token, told_of in zip(tokens, told, strict=True):
+        ranked = sorted(told_of.items(), key=lambda one: (one[1].rank, one[0]))
+        top = tuple((other, _finite(one.logprob)) for other, one in ranked[:count])
+        found.append(Score(token, _finite(told_of[token].logprob), top))
+    return found
+
+
+def _finite(logprob: float) -> float:
+    return max(float(logprob), LEAST)

@@ -7,8 +7,6 @@ import importlib
 import logging
 import math
 import os
-from collections.abc import Mapping
-from collections.abc import Sequence as Items
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +18,6 @@ from shared.domain.models.catalog import ModelSpec
 from workers.engines.loading.fit import cache_bytes
 from workers.engines.loading.local_model import read_json
 from workers.engines.texts.defaults import Defaults, defaults_of
-from workers.engines.texts.logprobs import LEAST
-from workers.engines.texts.sampling import Score
-from workers.engines.texts.sequence import Sequence
 from workers.engines.vllm.adapters import VllmAdapters
 from workers.engines.vllm.structured import SETTINGS
 
@@ -42,16 +37,6 @@ DEFAULTS = {
 }
 """Where the operator has not set them."""
 MEMORY_OPTIONS = ("gpu_memory_utilization", "kv_cache_memory_bytes")
-SAMPLING = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
-"""Parameters that vLLM calls as we do."""
 BLOCK = 128
 """Tokens of a block of vLLM's cache on a CPU."""
 LEAST_CACHE = 256 * 2**20
@@ -257,52 +242,3 @@ def own_settings(path: Path, tokenizer: Any, where: str) -> tuple[frozenset[int]
             " engine: text-generation, or take it out to have the model's plain texts"
         )
     return ends, vocabulary, defaults
-
-
-def scores_of(told: Items[Mapping[int, Any]], tokens: Items[int], count: int) -> list[Score]:
-    """What vLLM tells of `tokens`: of each the log-probabilities of some tokens, itself among them, by id.
-
-    `count` of the likeliest are kept, best first.
-    """
-    found = []
-    for token, told_of in zip(tokens, told, strict=True):
-        ranked = sorted(told_of.items(), key=lambda one: (one[1].rank, one[0]))
-        top = tuple((other, _finite(one.logprob)) for other, one in ranked[:count])
-        found.append(Score(token, _finite(told_of[token].logprob), top))
-    return found
-
-
-def _finite(logprob: float) -> float:
-    return max(float(logprob), LEAST)
-
-
-def sampling(
-    library: Library, sequence: Sequence, begun: int, held: Mapping[str, Any] | None = None
-) -> Any:
-    """vLLM's parameters for what a text still lacks behind its first `begun` tokens, prompt included. `held`:
-    of its structured outputs.
-
-    vLLM ends on tokens and length; stop strings are found on this side. Bad words it looks for in what it has
-    made itself: one that an earlier attempt has begun is not found.
-    """
-    wanted, said = sequence.sampling, begun - sequence.prompt_length
-    given = {name: getattr(wanted, name) for name in SAMPLING}
-    if held is not None:
-        given["structured_outputs"] = library.structured_outputs(**held)
-    return library.vllm.SamplingParams(
-        **given,
-        seed=(wanted.seed + said) % 2**63,
-        # One more of a text that has ended already, and is run for its log-probabilities.
-        max_tokens=max(1, sequence.max_new_tokens - said),
-        min_tokens=max(0, wanted.min_tokens - said),
-        stop_token_ids=sorted(sequence.ends),
-        # Its own end token ends a text unless it is told to let it pass; others stand in `stop_token_ids`.
-        ignore_eos=sequence.ignores_eos,
-        logit_bias=dict(wanted.bias) or None,
-        bad_words=list(wanted.bad_words.words) if wanted.bad_words is not None else None,
-        logprobs=wanted.logprobs,
-        # What an earlier attempt has said is scored again, as a part of the prompt.
-        prompt_logprobs=wanted.logprobs if said else None,
-        detokenize=False,
-        output_kind=library.output_kinds.DELTA,
-    )

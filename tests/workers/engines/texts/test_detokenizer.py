@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.conftest import examples
 from tests.tiny_models import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 from workers.engines.loading.vocabulary import REPLACEMENT
-from workers.engines.texts.detokenizer import Chunk, Detokenizer, Spoken
+from workers.engines.texts.chunks import Chunk
+from workers.engines.texts.detokenizer import Detokenizer, Spoken
 from workers.engines.texts.stop_strings import begun, first_stop
 
 TOKENIZERS = {

@@ -14,7 +14,8 @@ from tests.workers.engines.texts.test_detokenizer import (
     random_ids,
     relaxed,
 )
-from workers.engines.texts.detokenizer import Chunk, Spoken
+from workers.engines.texts.chunks import Chunk
+from workers.engines.texts.detokenizer import Spoken
 
 
 @dataclass
