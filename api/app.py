@@ -33,6 +33,7 @@ from api.routes.deliveries import deliveries
 from api.routes.health import health
 from api.routes.infer import infer
 from api.routes.jobs import jobs
+from api.routes.keys import keys
 from api.routes.metrics import metrics
 from api.routes.models import models
 from api.routes.problems import problems
@@ -76,7 +77,7 @@ GROUPS = (
     *(jobs, streams, infer, openai, responses, files, batches, webhook_endpoints),
     *(replicate, replicate_models),
     *(dead_letters, deliveries, webhooks),
-    *(models, stats, audit, health, metrics, problems, openapi, docs),
+    *(models, stats, keys, audit, health, metrics, problems, openapi, docs),
 )
 
 

@@ -16,16 +16,18 @@ from rich.table import Table
 from cli.changes import recorded
 from cli.options import as_json_option
 from cli.serving.server_redis import server_redis
-from cli.terminal.durations import Duration, day, timestamp
-from cli.terminal.screen import echo_json, echo_list
+from cli.terminal.durations import Duration, day
+from cli.terminal.screen import echo_json, echo_list, harmless
 from cli.terminal.sizes import Size
 from shared.domain.audit import Action, Change
 from shared.domain.errors import ConfigError
 from shared.settings import Settings, key_secret, load_settings
 from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
+from shared.store.described_keys import difference, document
 from shared.store.keys import Keys
 
 DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
+RESETTABLE = ("rpm", "rph", "max-queued", "max-bytes", "expires", "note")
 
 
 @click.group()
@@ -46,6 +48,7 @@ def keys() -> None:
 @click.option("--max-queued", type=click.IntRange(1), help="Jobs that may wait at once.")
 @click.option("--max-bytes", type=Size(), help="What may be stored, such as 512MiB; 0: any amount.")
 @click.option("--expires", type=Duration(), help="Ends by itself after e.g. 90d, 12h, 30m.")
+@click.option("--note", default="", help="What the key is for, on one line.")
 @as_json_option
 def create(
     tenant: str,
@@ -55,11 +58,12 @@ def create(
     max_queued: int | None,
     max_bytes: int | None,
     expires: float | None,
+    note: str,
     as_json: bool,
 ) -> None:
     """Make a key and show its token, this once."""
     end = None if expires is None else time.time() + expires
-    grant = Grant(tenant, _scopes(scopes), rpm, rph, max_queued, max_bytes, end)
+    grant = Grant(tenant, _scopes(scopes), rpm, rph, max_queued, max_bytes, end, note)
     with _changing(Action.KEY_CREATE) as (store, change):
         change.of(note=f"{tenant}: {' '.join(sorted(grant.scopes))}")
         made, token = store.create(grant)
@@ -73,9 +77,44 @@ def list_keys(as_json: bool) -> None:
     """List the keys, those that ended in the last 30 days too."""
     settings, now = load_settings(), time.time()
     found = _store(settings, server_redis(settings)).all()
-    rows = [_document(key, now) for key in found]
+    rows = [document(key, now) for key in found]
     nothing = "no keys but the server's own token"
     echo_list(rows, lambda: _table(found, now), nothing, as_json=as_json)
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option("--rpm", type=click.IntRange(1), help="Requests a minute.")
+@click.option("--rph", type=click.IntRange(1), help="Requests an hour.")
+@click.option("--max-queued", type=click.IntRange(1), help="Jobs that may wait at once.")
+@click.option("--max-bytes", type=Size(), help="What may be stored, such as 512MiB; 0: any amount.")
+@click.option("--expires", type=Duration(), help="Ends by itself, so long from now: 90d, 12h, 30m.")
+@click.option("--note", help="What the key is for, on one line.")
+@click.option(
+    "--reset",
+    multiple=True,
+    type=click.Choice(RESETTABLE),
+    help="Back to the server's own limit, no expiry, no note. May be repeated.",
+)
+@as_json_option
+def update(key_id: str, reset: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Change a key's limits, expiry or note; within a second every server follows. Its token stays."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "expires" in changes:
+        changes["expires"] += time.time()
+    names = {option.replace("-", "_") for option in reset}
+    if both := names & changes.keys():
+        raise click.UsageError(f"--{min(both).replace('_', '-')} is both given and reset")
+    changes |= {name: "" if name == "note" else None for name in names}
+    if not changes:
+        raise click.UsageError("name what is to change, such as --rpm 300 or --reset expires")
+    with _changing(Action.KEY_UPDATE, key_id) as (store, change):
+        old, new = store.update(key_id, **changes)
+        change.of(note=difference(old, new))
+    if as_json:
+        echo_json(document(new, time.time()))
+    else:
+        click.echo(f"{key_id} of {difference(old, new)}")
 
 
 @keys.command()
@@ -129,30 +168,13 @@ def _scopes(given: str) -> frozenset[Scope]:
 
 def _show_new(key: ApiKey, token: str, as_json: bool) -> None:
     if as_json:
-        echo_json({**_document(key, time.time()), "token": token})
+        echo_json({**document(key, time.time()), "token": token})
         return
     click.echo(token)
     click.echo(
         f"Key {key.id} of tenant {key.grant.tenant}. Keep the token now: it is not shown again.",
         err=True,
     )
-
-
-def _document(key: ApiKey, now: float) -> dict[str, Any]:
-    grant = key.grant
-    return {
-        "id": key.id,
-        "tenant": grant.tenant,
-        "scopes": sorted(grant.scopes),
-        "state": key.state(now),
-        "rpm": grant.rpm,
-        "rph": grant.rph,
-        "max_queued": grant.max_queued,
-        "max_bytes": grant.max_bytes,
-        "created_at": timestamp(key.created),
-        "expires_at": timestamp(grant.expires),
-        "last_used_at": timestamp(key.used),
-    }
 
 
 def _table(found: Iterable[ApiKey], now: float) -> Table:
@@ -168,6 +190,7 @@ def _table(found: Iterable[ApiKey], now: float) -> Table:
         "Bytes",
         "Expires",
         "Last used",
+        "Note",
     ):
         table.add_column(heading)
     for key in found:
@@ -181,5 +204,6 @@ def _table(found: Iterable[ApiKey], now: float) -> Table:
             *("" if limit is None else str(limit) for limit in limits),
             day(grant.expires),
             day(key.used),
+            harmless(grant.note),
         )
     return table

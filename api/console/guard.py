@@ -8,7 +8,6 @@ import functools
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -24,7 +23,7 @@ from api.http.auth import Forbidden, Unauthorized, client_of, require_operator
 from api.http.caller import DEFAULT_CLIENT, Client
 from api.http.errors import to_problem
 from api.http.limits import charge_for_error, charges_of, charges_of_stranger
-from api.http.operations import JSON
+from api.http.operations import JSON, Method
 from api.http.request_context import of
 from api.state.limit_plan import Counted
 from shared.domain.audit import Action, Via
@@ -68,7 +67,7 @@ class Console(Blueprint):
 
     def page(
         self,
-        method: Literal["GET", "POST", "DELETE"],
+        method: Method,
         path: str,
         *,
         scope: Scope | None = None,

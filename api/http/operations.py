@@ -20,6 +20,7 @@ from shared.store.api_keys import Scope
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
 TABLE = "truthgpt.operations"
 """Where a Flask app has its routes, among its extensions."""
 
@@ -74,7 +75,7 @@ class Operation:
     """
 
     name: str
-    method: Literal["GET", "POST", "DELETE"]
+    method: Method
     path: str
     summary: str
     description: str
@@ -116,7 +117,7 @@ class Operations(Blueprint):
 
     def operation(
         self,
-        method: Literal["GET", "POST", "DELETE"],
+        method: Method,
         path: str,
         *,
         answers: Mapping[int, Answer],

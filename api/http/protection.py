@@ -38,7 +38,7 @@ def share(app: Flask, origins: tuple[str, ...]) -> None:
         CORS(
             app,
             origins=list(origins),
-            methods=["GET", "POST", "DELETE"],
+            methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=list(ASKED),
             expose_headers=list(TOLD),
             max_age=600,

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any, NamedTuple
 from wsgiref.types import WSGIEnvironment
 
@@ -14,14 +13,12 @@ from api.http.body_bounds import decoded
 from api.http.request_context import RequestContext
 from api.http.sse.connection import deadline
 from shared.domain.errors import InvalidRequest, JobsError
+from shared.domain.schemas import epoch_ms
 
 MAX_WAIT = 60
 
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 _SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
-_MOMENT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
 _WAIT = re.compile(r'wait[ \t]*(=[ \t]*("?)([0-9]*)\2)?', re.IGNORECASE)
 
 
@@ -118,16 +115,12 @@ def moment(here: RequestContext, name: str) -> int | None:
     if given is None:
         return None
     # Of a '+' in a URL's query that is not escaped a blank is left.
-    known = _MOMENT.fullmatch(given.replace(" ", "+"))
-    try:
-        at = datetime.fromisoformat(known[0].upper()) if known else None
-    except ValueError:
-        at = None  # In form a time, such as one of February 30.
+    at = epoch_ms(given.replace(" ", "+"))
     if at is None:
         raise _bad_parameter(
             f"'{name}' must be a time such as 2026-11-30T16:01:27Z, not {given[:40]!r}."
         )
-    return int(at.timestamp() * 1000)
+    return at
 
 
 def count(here: RequestContext, name: str, *, default: int, maximum: int) -> int:

@@ -42,6 +42,7 @@ _TAGS = {
     "dead letters": "Jobs that failed for no fault of their input, kept for another try.",
     "webhooks": "Jobs that are told to a URL, and jobs that a signed message makes.",
     "models": "What is served.",
+    "keys": "API keys, for the server's administrator.",
     "audit": "Which changes administrators have made, and who signed in at the console.",
     "health": "Probes, and this documentation. They need no token.",
 }

@@ -16,6 +16,7 @@ class Action(StrEnum):
     """What was done, as `<kind of thing>.<verb>`."""
 
     KEY_CREATE = "key.create"
+    KEY_UPDATE = "key.update"
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"
     SESSION_BEGIN = "session.begin"
@@ -57,8 +58,8 @@ _KINDS = {
     Action.SESSION_REFUSE: Kind.REFUSED,
     **dict.fromkeys(
         (
-            *(Action.KEY_CREATE, Action.KEY_ROTATE, Action.KEY_REVOKE, Action.SESSIONS_END),
-            *(Action.SECRET_ROTATE, Action.SECRET_REVOKE),
+            *(Action.KEY_CREATE, Action.KEY_UPDATE, Action.KEY_ROTATE, Action.KEY_REVOKE),
+            *(Action.SESSIONS_END, Action.SECRET_ROTATE, Action.SECRET_REVOKE),
         ),
         Kind.ACCESS,
     ),

@@ -43,6 +43,8 @@ PROBLEMS: dict[str, Problem] = {
     "input_gone": Problem(409, "The input of this job is no longer kept"),
     "webhook_refused": Problem(422, "This server does not send webhooks to this URL"),
     "webhook_secret_missing": Problem(422, "This server has no secret to sign webhooks with"),
+    "api_key_not_found": Problem(404, "No API key has this id"),
+    "api_key_ended": Problem(409, "The API key has ended"),
     "webhook_endpoint_not_found": Problem(404, "No webhook endpoint has this id"),
     "too_many_webhook_endpoints": Problem(409, "You have as many webhook endpoints as you may"),
     "webhook_unreachable": Problem(409, "The webhook endpoint did not answer"),

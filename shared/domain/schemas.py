@@ -1,5 +1,6 @@
 """What goes over the wire: requests and jobs. API, workers, OpenAPI and client read the same models."""
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -252,6 +253,20 @@ class IngestEvent(Wire):
 def rfc3339(epoch_ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 UTC with milliseconds."""
     return _to_the_second(epoch_ms // 1000) + _MILLISECONDS[epoch_ms % 1000]
+
+
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def epoch_ms(text: str) -> int | None:
+    """An RFC 3339 time of any zone as milliseconds since 1970; None where it is none."""
+    known = _MOMENT.fullmatch(text)
+    try:
+        return int(datetime.fromisoformat(known[0].upper()).timestamp() * 1000) if known else None
+    except ValueError:
+        return None  # In form a time, such as one of February 30.
 
 
 _MILLISECONDS = [f".{ms:03d}Z" for ms in range(1000)]

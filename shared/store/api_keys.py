@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -29,10 +29,13 @@ TOLD_FOR = 30 * 24 * 3600
 """Seconds for which a key that was revoked or has expired is still listed."""
 
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+MAX_NOTE = 200
 MAX_LIFE = 5 * 365 * 24 * 3600
 """The longest time to a key's expiry."""
 _INDEX_TTL = MAX_LIFE + TOLD_FOR
 _LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
+_CHANGED = (*_LIMITS, "expires", "note")
+"""Members of a grant that change while its key lives."""
 _TOKEN = re.compile(r"tgk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
@@ -47,7 +50,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key is made with. Times are Unix seconds; None is no limit, or the server's own."""
+    """What a key is made with. Times are Unix seconds; None is no limit, or the server's own. `note` is for
+    people: what the key is for.
+    """
 
     tenant: str
     scopes: frozenset[Scope]
@@ -56,6 +61,7 @@ class Grant:
     max_queued: int | None = None
     max_bytes: int | None = None
     expires: float | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Raises `ConfigError`, naming what is wrong."""
@@ -67,6 +73,8 @@ class Grant:
             raise ConfigError("scopes: a key needs at least one")
         if self.expires is not None and self.expires > time.time() + MAX_LIFE:
             raise ConfigError(f"expires: at most {MAX_LIFE // 86400} days from now")
+        if len(self.note) > MAX_NOTE or not self.note.isprintable():
+            raise ConfigError(f"note: at most {MAX_NOTE} characters on one line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,9 @@ def key_id_of(token: str) -> str | None:
 
 
 class ApiKeys:
-    """The keys in Redis. Methods raise `StoreUnavailable`; those that name a key, `ConfigError`."""
+    """The keys in Redis. Methods raise `StoreUnavailable`; those that name a key, `ConfigError` with the
+    codes `api_key_not_found` and `api_key_ended`.
+    """
 
     def __init__(self, redis: Redis, keys: Keys, signer: Signer) -> None:
         self._redis = redis
@@ -160,11 +170,30 @@ class ApiKeys:
             self._change(pipe, key_id, TOLD_FOR, "revoked", 1)
             pipe.execute()
 
+    def update(self, key_id: str, **changes: int | float | str | None) -> tuple[ApiKey, ApiKey]:
+        """Change these members of an active key's grant, of `_CHANGED`. Returns the key before and after.
+
+        Servers follow within a second.
+        """
+        old, now = self._active(key_id), time.time()
+        new = replace(old, grant=replace(old.grant, **changes))  # type: ignore[arg-type]
+        if (expires := new.grant.expires) is not None and expires <= now:
+            raise ConfigError("expires: this time has passed; revoke the key to end it now")
+        fields, name = _fields(new), self._keys("api-key", key_id)
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=True)
+            # What does not change is not written: two changes at once never undo each other.
+            for field in changes.keys() & fields.keys():
+                pipe.hset(name, field, fields[field])
+            if gone := [field for field in changes if field not in fields]:
+                pipe.hdel(name, *gone)
+            pipe.expire(name, UNUSED_FOR if expires is None else _kept(expires - now))
+            pipe.execute()
+        return old, new
+
     def rotate(self, key_id: str, overlap: float = 0.0) -> tuple[ApiKey, str]:
         """A new key with the same rights; the old one ends `overlap` seconds from now."""
-        old, now = self._existing(key_id), time.time()
-        if (state := old.state(now)) != "active":
-            raise ConfigError(f"key {key_id} is {state}; create a new one instead")
+        old, now = self._active(key_id), time.time()
         end = min(now + overlap, old.grant.expires or math.inf)
         new, token = self._made(old.grant)
         with _reachable():
@@ -195,7 +224,16 @@ class ApiKeys:
         key = self.find(key_id)
         if key is None:
             raise ConfigError(
-                f"there is no key {key_id!r}; `truthgpt keys list` shows those there are"
+                f"there is no key {key_id!r}; `truthgpt keys list` shows those there are",
+                code="api_key_not_found",
+            )
+        return key
+
+    def _active(self, key_id: str) -> ApiKey:
+        key = self._existing(key_id)
+        if (state := key.state(time.time())) != "active":
+            raise ConfigError(
+                f"key {key_id} is {state}; create a new one instead", code="api_key_ended"
             )
         return key
 
@@ -229,6 +267,7 @@ def _fields(key: ApiKey) -> dict[str, Any]:
         "maker": key.maker,
         **{name: value for name, value in numbers.items() if value is not None},
         **({"expires": repr(grant.expires)} if grant.expires is not None else {}),
+        **({"note": grant.note} if grant.note else {}),
     }
 
 
@@ -242,7 +281,7 @@ def _parsed(key_id: str, stored: Mapping[bytes, bytes], used: bytes | None) -> A
     scopes = frozenset(Scope(scope) for scope in text["scopes"].split())
     return ApiKey(
         id=key_id,
-        grant=Grant(text["tenant"], scopes, **limits, expires=expires),
+        grant=Grant(text["tenant"], scopes, **limits, expires=expires, note=text.get("note", "")),
         created=float(text["created"]),
         digest=digest,
         maker=text["maker"],

@@ -37,7 +37,15 @@ def test_every_command_that_changes_keys_or_secrets_is_written_down(
     key_id = json.loads(run(keys, "create", "--tenant", "a", "--json"))["id"]
     secret_id = json.loads(run(secrets, "rotate", "--tenant", "a", "--json"))["id"]
     calls: dict[str, tuple[click.Group, Mapping[str, tuple[str, ...]]]] = {
-        "key": (keys, {"create": ("--tenant", "b"), "rotate": (key_id,), "revoke": (key_id,)}),
+        "key": (
+            keys,
+            {
+                "create": ("--tenant", "b"),
+                "update": (key_id, "--rpm", "3"),
+                "rotate": (key_id,),
+                "revoke": (key_id,),
+            },
+        ),
         "webhook_secret": (
             secrets,
             {"rotate": ("--tenant", "a"), "revoke": ("--tenant", "a", secret_id)},

@@ -126,3 +126,27 @@ def test_the_servers_own_redis_and_token_are_found_in_its_state_directory(
     result = run("create", "--tenant", "acme")
 
     assert status(client, result.stdout.strip()) == 200
+
+
+def test_a_key_is_changed_and_its_token_stays(server: Settings, client: FlaskClient) -> None:
+    key = made("--tenant", "acme", "--rpm", "5", "--expires", "1h", "--note", "reports")
+
+    shown = run("update", key["id"], *("--rph", "100", "--reset", "rpm", "--reset", "expires"))
+    assert shown.output == f"{key['id']} of acme: rpm 5 to none, rph none to 100, " + (
+        f"expires {key['expires_at']} to none\n"
+    )
+    row = listed()[key["id"]]
+    assert (row["rpm"], row["rph"], row["expires_at"]) == (None, 100, None)
+    assert row["note"] == "reports" and status(client, key["token"]) == 200
+    changed = json.loads(run("update", key["id"], "--note", "", "--json").stdout)
+    assert changed["note"] == "" and changed["rph"] == 100
+
+
+def test_a_change_says_what_is_wrong_with_it(server: Settings) -> None:
+    key_id = made("--tenant", "acme")["id"]
+
+    assert "name what is to change" in run("update", key_id).output
+    both = run("update", key_id, "--max-queued", "5", "--reset", "max-queued")
+    assert "--max-queued is both given and reset" in both.output
+    absent = run("update", "0" * 16, "--rpm", "5")
+    assert absent.exit_code != 0 and "there is no key" in str(absent.exception)

@@ -46,6 +46,12 @@ def call_post(visit: Visit, rest: str) -> Response:
     return _passed_on(visit, rest)
 
 
+@console.page("PATCH", "/api/<path:rest>", anybody=True)
+def call_patch(visit: Visit, rest: str) -> Response:
+    """Pass a call on."""
+    return _passed_on(visit, rest)
+
+
 @console.page("DELETE", "/api/<path:rest>", anybody=True)
 def call_delete(visit: Visit, rest: str) -> Response:
     """Pass a call on."""

@@ -1,4 +1,4 @@
-"""API keys: made, listed and revoked by the server's own administrator."""
+"""API keys: made, listed, changed and revoked by the server's own administrator."""
 
 import time
 
@@ -7,12 +7,13 @@ from flask import Response
 from api.console.blueprint import console
 from api.console.pages.usage import account_of
 from api.console.visit import ROOT, Visit
+from api.routes.keys import updated
 from shared.domain.audit import Action
 from shared.domain.errors import ConfigError, InvalidRequest, JobsError
 from shared.store.api_keys import ApiKey, Grant, Scope
+from shared.store.described_keys import LIMITS
 
 MOST_SHOWN = 200
-LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
 DAY = 86400
 OVERLAPS = (0, 3600, DAY, 7 * DAY)
 """For how many seconds an old key may still work beside the one that replaces it."""
@@ -78,24 +79,59 @@ def rotate_key(visit: Visit, key_id: str) -> Response:
     return _one(visit, key_id, key, token)
 
 
+@console.page(
+    "POST", "/keys/<key_id>/update", scope=Scope.ADMIN, operates=True, changes=Action.KEY_UPDATE
+)
+def update_key(visit: Visit, key_id: str) -> Response:
+    """Change a key's limits, expiry and note."""
+    key = updated(visit.here, key_id, changes_of(visit.form))
+    if not visit.asks_part:
+        return visit.moved(f"{ROOT}/keys/{key_id}")
+    return _one(visit, key_id, changed=key)
+
+
+def changes_of(form: dict[str, str]) -> dict[str, int | float | str | None]:
+    """What a form changes of a key: all limits and the note, the expiry where it names one. Raises
+    `InvalidRequest`.
+    """
+    changes: dict[str, int | float | str | None] = {**_limits(form), "note": _note(form)}
+    if "never" in form:
+        changes["expires"] = None
+    elif (days := _count(form, "days")) is not None:
+        changes["expires"] = time.time() + days * DAY
+    return changes
+
+
 def grant_of(form: dict[str, str]) -> Grant:
     """What a form asks of a new key. Raises `ConfigError`, `InvalidRequest`."""
-    limits = {name: _count(form, name) for name in LIMITS}
     days = _count(form, "days")
     return Grant(
         tenant=form.get("tenant", "").strip(),
         scopes=frozenset(scope for scope in Scope if f"scope:{scope}" in form),
         expires=None if days is None else time.time() + days * DAY,
-        **limits,
+        note=_note(form),
+        **_limits(form),
     )
 
 
-def _count(form: dict[str, str], name: str) -> int | None:
+def _limits(form: dict[str, str]) -> dict[str, int | None]:
+    """The limits of a form; None: the server's own. Of bytes 0 is any number."""
+    least = {"max_bytes": 0}
+    return {name: _count(form, name, least.get(name, 1)) for name in LIMITS}
+
+
+def _note(form: dict[str, str]) -> str:
+    return form.get("note", "").strip()
+
+
+def _count(form: dict[str, str], name: str, least: int = 1) -> int | None:
     given = form.get(name, "").strip()
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and len(given) <= 15 and int(given) > 0):
-        raise InvalidRequest(f"'{name}' must be a whole number above 0, not {given[:40]!r}.")
+    if not (given.isascii() and given.isdigit() and len(given) <= 15 and int(given) >= least):
+        raise InvalidRequest(
+            f"'{name}' must be a whole number from {least} on, not {given[:40]!r}."
+        )
     return int(given)
 
 
@@ -115,7 +151,13 @@ def _page(visit: Visit, made: ApiKey | None = None, token: str = "") -> Response
     )
 
 
-def _one(visit: Visit, key_id: str, made: ApiKey | None = None, token: str = "") -> Response:
+def _one(
+    visit: Visit,
+    key_id: str,
+    made: ApiKey | None = None,
+    token: str = "",
+    changed: ApiKey | None = None,
+) -> Response:
     key = visit.services.keys.stored.find(key_id)
     if key is None:
         raise JobsError("There is no key with this id any more.", code="not_found")
@@ -128,6 +170,7 @@ def _one(visit: Visit, key_id: str, made: ApiKey | None = None, token: str = "")
         held=store.held_bytes(tenant),
         sessions=visit.sessions.of_key(key_id) if state == "active" else [],
         overlaps=OVERLAPS,
+        changed=changed is not None,
         made=made,
         token=token,
     )

@@ -21,7 +21,7 @@ from tests.api.conftest import AUTH
 
 ABSENT = "job_" + "0" * 32
 IDS = {"model": "echo", "file_id": "file-" + "0" * 32, "batch_id": "batch_" + "0" * 32}
-IDS |= {"endpoint_id": "we_" + "0" * 32, "response_id": "resp_" + "0" * 32}
+IDS |= {"key_id": "0" * 16, "endpoint_id": "we_" + "0" * 32, "response_id": "resp_" + "0" * 32}
 MAKE_JOBS = {
     *("POST /v1/jobs", "POST /v1/infer", "POST /v1/infer/stream", "POST /v1/responses"),
     *("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"),

@@ -1,6 +1,7 @@
 """API keys in Redis: made, found, ended, rotated, forgotten."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -151,3 +152,52 @@ def test_redis_away_is_said_so(own_redis: RedisServer, store: JobStore) -> None:
     for call in (lambda: keys.find("0" * 16), keys.all, lambda: keys.create(GRANT)):
         with pytest.raises(StoreUnavailable):
             call()
+
+
+def test_limits_expiry_and_note_of_a_key_change_and_its_token_stays(
+    keys: ApiKeys, store: JobStore
+) -> None:
+    made, _ = keys.create(replace(GRANT, note="reports"))
+    end = time.time() + 3600
+
+    old, new = keys.update(made.id, rpm=9, rph=None, expires=end, note="")
+
+    assert old == made and new == keys.find(made.id)
+    assert new == replace(made, grant=replace(GRANT, rpm=9, rph=None, expires=end, note=""))
+    name = store.keys("api-key", made.id)
+    assert TOLD_FOR < store.redis.ttl(name) <= 3600 + TOLD_FOR
+    _, new = keys.update(made.id, expires=None, max_bytes=0)
+    assert (new.grant.expires, new.grant.max_bytes) == (None, 0) and new == keys.find(made.id)
+    assert store.redis.ttl(name) > UNUSED_FOR - 60
+
+
+def test_a_change_writes_what_it_names_alone(keys: ApiKeys, store: JobStore) -> None:
+    made, _ = keys.create(GRANT)
+    store.redis.hset(
+        store.keys("api-key", made.id), "rph", 99
+    )  # As another change at the same time.
+
+    keys.update(made.id, rpm=9)
+
+    found = keys.find(made.id)
+    assert found is not None and (found.grant.rpm, found.grant.rph) == (9, 99)
+
+
+def test_what_a_key_cannot_become_is_refused_and_what_has_ended_stays_so(keys: ApiKeys) -> None:
+    made, _ = keys.create(GRANT)
+    wrong: list[dict[str, float | str]] = [
+        {"expires": time.time() - 1},
+        {"expires": time.time() + 10**9},
+        {"note": "x" * 201},
+        {"note": "two\nlines"},
+    ]
+    for change in wrong:
+        with pytest.raises(ConfigError, match=next(iter(change))):
+            keys.update(made.id, **change)
+    assert keys.find(made.id) == made
+
+    keys.revoke(made.id)
+    for key_id, code in ((made.id, "api_key_ended"), ("0" * 16, "api_key_not_found")):
+        with pytest.raises(ConfigError) as refused:
+            keys.update(key_id, rpm=1)
+        assert refused.value.code == code

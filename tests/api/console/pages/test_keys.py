@@ -92,6 +92,33 @@ def test_a_key_is_replaced_and_the_old_one_goes_on_for_a_while(
     assert browser.post(f"/console/keys/{old}/rotate", part="key", overlap="5").status_code == 422
 
 
+def test_a_key_is_changed_and_the_form_shows_what_it_has(browser: Browser, keys: ApiKeys) -> None:
+    token = make(
+        browser, tenant="acme", rpm="7", days="2", note="reports", **{"scope:jobs:read": "on"}
+    )
+    key_id = token.split("_")[1]
+    page = browser.get(f"/console/keys/{key_id}").text
+    assert 'value="7"' in page and 'value="reports"' in page and 'name="never"' in page
+
+    fields = {"rpm": "", "rph": "90", "max_queued": "", "max_bytes": "0", "days": "", "note": " x "}
+    part = browser.post(f"/console/keys/{key_id}/update", part="key", **fields).text
+
+    assert "The key is changed" in part and "90 jobs an hour" in part
+    key = keys.find(key_id)
+    assert key is not None
+    assert (key.grant.rpm, key.grant.rph, key.grant.max_bytes) == (None, 90, 0)
+    assert key.grant.note == "x" and key.grant.expires is not None
+    answer = browser.post(f"/console/keys/{key_id}/update", never="on", **fields)
+    assert answer.headers["Location"] == f"/console/keys/{key_id}"
+    key = keys.find(key_id)
+    assert key is not None and key.grant.expires is None
+    for wrong in ({"rpm": "0"}, {"max_bytes": "-1"}, {"days": "9999"}, {"note": "x" * 201}):
+        answer = browser.post(f"/console/keys/{key_id}/update", part="key", **{**fields, **wrong})
+        assert answer.status_code == 422, wrong
+    browser.post(f"/console/keys/{key_id}/revoke")
+    assert browser.post(f"/console/keys/{key_id}/update", part="key", **fields).status_code == 409
+
+
 def test_what_has_ended_has_no_buttons(browser: Browser) -> None:
     key_id = make(browser, tenant="acme", **{"scope:jobs:read": "on"}).split("_")[1]
 

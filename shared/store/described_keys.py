@@ -1,0 +1,43 @@
+"""API keys as people and programs are told of them."""
+
+from typing import Any
+
+from shared.domain.schemas import rfc3339
+from shared.store.api_keys import ApiKey
+
+LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
+
+
+def document(key: ApiKey, now: float) -> dict[str, Any]:
+    """A key as the API and the command line tell it. `now` is in Unix seconds."""
+    grant = key.grant
+    return {
+        "id": key.id,
+        "object": "api_key",
+        "tenant": grant.tenant,
+        "scopes": sorted(grant.scopes),
+        "state": key.state(now),
+        **{name: getattr(grant, name) for name in LIMITS},
+        "note": grant.note,
+        "created_at": _time(key.created),
+        "expires_at": _time(grant.expires),
+        "last_used_at": _time(key.used),
+    }
+
+
+def difference(old: ApiKey, new: ApiKey) -> str:
+    """What a change has made of a key, for its entry in the audit log: `rpm 30 to 60, expires none to …`."""
+    told = []
+    for name in (*LIMITS, "expires", "note"):
+        before, after = getattr(old.grant, name), getattr(new.grant, name)
+        if before != after:
+            shown = [_time(one) if name == "expires" else one for one in (before, after)]
+            told.append(
+                f"{name} {' to '.join('none' if x in (None, '') else str(x) for x in shown)}"
+            )
+    return f"{new.grant.tenant}: {', '.join(told) or 'nothing'}"
+
+
+def _time(moment: float | None) -> str | None:
+    """Unix seconds as RFC 3339."""
+    return None if moment is None else rfc3339(int(moment * 1000))
