@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -62,22 +62,6 @@ class Step:
     kind: str = ""
 
 
-class Past(NamedTuple):
-    """An attempt that did not end its job: when it began and ended (ms since 1970), why, where."""
-
-    attempt: int
-    began: int
-    ended: int
-    reason: str
-    worker: str
-
-
-def past_of(record: Record) -> list[Past]:
-    """The attempts that did not end a job, of which the store keeps the newest; none of a job of old."""
-    lines = (line.split(" ", 4) for line in record.fields.get("past", "").splitlines())
-    return [Past(int(n), int(began), int(ended), why, who) for n, began, ended, why, who in lines]
-
-
 def timeline(record: Record, events: list[Event], *, operates: bool) -> list[Step]:
     """What happened to a job, in order.
 
@@ -87,7 +71,7 @@ def timeline(record: Record, events: list[Event], *, operates: bool) -> list[Ste
     created = int(fields["created"])
     usage = _json(fields.get("usage")) or {}
     steps = [Step("Queued", created)]
-    past = past_of(record)
+    past = record.past
     for one in past:
         steps.append(Step("Started", one.began, one.worker if operates else "", "running"))
         steps.append(Step("Attempt ended", one.ended, one.reason, "failed"))

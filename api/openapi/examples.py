@@ -148,6 +148,19 @@ FINISHED: dict[str, Any] = {
     },
 }
 
+RETRIED: dict[str, Any] = {
+    **FINISHED,
+    "attempt": 2,
+    "earlier_attempts": [
+        {
+            "attempt": 1,
+            "started_at": "2025-11-22T21:45:00.131Z",
+            "ended_at": "2025-11-22T21:45:00.135Z",
+            "reason": "drained",
+        }
+    ],
+}
+
 CANCELING: dict[str, Any] = {
     **QUEUED,
     "status": "running",

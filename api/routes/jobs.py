@@ -90,7 +90,7 @@ def create_job(here: RequestContext, submission: Submission, charges: RequestCha
         200: Answer(
             "The job.",
             Job,
-            examples.FINISHED,
+            examples.RETRIED,
             headers={"Retry-After": "While the job has not ended: when to look again."},
         )
     },

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from shared.domain.breaker import BreakerStatus, Verdict
+from shared.domain.past_attempts import PastAttempt, past_attempts
 from shared.domain.schemas import Job, Usage, rfc3339
 from shared.domain.sharing import Share
 from shared.domain.states import TERMINAL, JobState
@@ -215,6 +216,11 @@ class Record(msgspec.Struct, frozen=True):
         """The id of the last event in the log."""
         return self.fields["head"]
 
+    @property
+    def past(self) -> list[PastAttempt]:
+        """The attempts that did not end it, of which the store keeps the newest; none of a job of old."""
+        return past_attempts(self.fields.get("past", ""))
+
     def members(self, urls: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The job as clients see it: the members of `shared.domain.schemas.Job` in its order, to be encoded
         as JSON. What is stored as JSON is not parsed.
@@ -242,6 +248,8 @@ class Record(msgspec.Struct, frozen=True):
         }
         if get("fallback_from"):
             members["fallback_from"] = fields["fallback_from"]
+        if get("past"):
+            members["earlier_attempts"] = [one.members() for one in self.past]
         for name, default in _FURTHER.items():
             members[name] = msgspec.Raw(told.encode()) if (told := get(name)) else default
         members["urls"] = urls
@@ -261,7 +269,8 @@ def _raw(stored: str | None, otherwise: msgspec.Raw) -> msgspec.Raw:
 
 
 _BLANK = Record(
-    {"id": "", "model": "", "state": "queued", "created": "0", "attempt": "0", "fallback_from": "-"}
+    {"id": "", "model": "", "state": "queued", "created": "0", "attempt": "0"}
+    | {"fallback_from": "-", "past": "1 0 0 - -"}
 )
 _FURTHER.update(
     (name, field.get_default(call_default_factory=True))

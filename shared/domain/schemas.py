@@ -201,6 +201,17 @@ class Usage(BaseModel):
     attempts: int = 0
 
 
+class EarlierAttempt(BaseModel):
+    """An attempt that did not end its job: another one was to come."""
+
+    attempt: int
+    started_at: str
+    ended_at: str
+    reason: str = Field(
+        description="The code of what ended it, or `drained`: its worker ended and gave the job back."
+    )
+
+
 class JobUrls(BaseModel):
     get: str
     events: str
@@ -233,6 +244,11 @@ class Job(BaseModel):
         default=None,
         exclude_if=lambda model: model is None,
         description="The model that was asked for, where `model` stands in for it; else left out.",
+    )
+    earlier_attempts: list[EarlierAttempt] | None = Field(
+        default=None,
+        exclude_if=lambda attempts: attempts is None,
+        description="The newest ten attempts that did not end it, oldest first; else left out.",
     )
     urls: JobUrls | None = None
 

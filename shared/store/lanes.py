@@ -1,5 +1,8 @@
-"""Who waits for a model: its lanes, each of one class and tenant, in the order in which they are served."""
+"""Who waits for a model: its lanes, each of one class and tenant, in the order in which they are served; and
+whose jobs run.
+"""
 
+from collections import Counter
 from typing import NamedTuple
 
 from shared.domain.states import CLASSES
@@ -7,7 +10,9 @@ from shared.redis.connection import reachable
 from shared.store.jobs import JobStore
 
 MOST = 50
-"""Lanes of a class that are told: those whose turn is next."""
+"""Lanes of a class that are told, those whose turn is next; and tenants with running jobs."""
+MOST_RUNNING = 1000
+"""Running jobs of a model that are looked at."""
 
 
 class Lane(NamedTuple):
@@ -28,6 +33,36 @@ class Lanes(NamedTuple):
     def share(self, lane: Lane) -> float:
         """A lane's part of the work that waits in all that are told, from 0 to 1."""
         return lane.cost / max(1, sum(one.cost for one in self.told))
+
+
+class Running(NamedTuple):
+    """A model's running jobs by tenant, the most first: of `total` that were looked at; `more` were not."""
+
+    told: list[tuple[str, int]]
+    total: int
+    more: int
+
+    def share(self, jobs: int) -> float:
+        """So many jobs' part of all that run, from 0 to 1."""
+        return jobs / max(1, self.total)
+
+
+def read_running(store: JobStore, model: str, tenant: str | None = None) -> Running:
+    """Whose jobs run on a model: of one tenant or of all, of which the first `MOST` are told.
+
+    Two round trips. Raises `StoreUnavailable`.
+    """
+    with reachable():
+        pipe = store.redis.pipeline(transaction=False)
+        leases = store.keys("leases", model)
+        pipe.zrange(leases, 0, MOST_RUNNING - 1)
+        pipe.zcard(leases)
+        ids, leased = pipe.execute()
+        for job_id in ids:
+            pipe.hget(store.keys("job", job_id.decode()), "tenant")
+        owners = [whose.decode() for whose in pipe.execute() if whose is not None]
+    told = [row for row in Counter(owners).most_common() if tenant in (None, row[0])]
+    return Running(told[:MOST], len(owners), leased - len(ids))
 
 
 def read_lanes(store: JobStore, model: str, tenant: str | None = None) -> Lanes:

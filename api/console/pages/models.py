@@ -12,7 +12,7 @@ from api.routes.models import close_breaker, describe
 from shared.domain.audit import Action
 from shared.store.api_keys import Scope
 from shared.store.backlog import read_backlogs
-from shared.store.lanes import read_lanes
+from shared.store.lanes import read_lanes, read_running
 
 MOST_FACTS = 200
 """Lines of what one worker says of its engine."""
@@ -67,6 +67,7 @@ def _model(visit: Visit, name: str) -> Response:
         model=found,
         backlog=backlog,
         lanes=read_lanes(services.store, name, whose),
+        running=read_running(services.store, name, whose),
         workers=[(worker, list(facts(worker.get("engine") or {}))) for worker in found.workers],
     )
 

@@ -20,6 +20,7 @@ ENDED = BORN | {
     "usage": '{"run_ms":1.5,"attempts":2}',
     "metadata": '{"k":"v"}',
     "fallback_from": "other",
+    "past": "1 2000 2500 engine_error w@host 1",
     "cached": "1",
     "cancel_requested": "1",
 }
@@ -30,7 +31,8 @@ URLS = {"get": "g", "events": "e", "cancel": "c"}
 def test_the_document_has_the_members_of_the_schema_in_their_order(fields: dict[str, str]) -> None:
     document: dict[str, Any] = msgspec.json.decode(Record(fields, 3, 5000).to_json(URLS))
 
-    promised = [name for name in Job.model_fields if name in fields or name != "fallback_from"]
+    left_out = set() if fields is ENDED else {"fallback_from", "earlier_attempts"}
+    promised = [name for name in Job.model_fields if name not in left_out]
     assert list(document) == promised
     assert document == Job.model_validate(document).model_dump(mode="json")
     assert JobUrls.model_validate(document["urls"]) == JobUrls(**URLS)
@@ -49,6 +51,27 @@ def test_the_document_is_one_line_and_says_what_is_stored() -> None:
     assert job.error is not None and job.error.retryable
     assert job.usage is not None and (job.usage.run_ms, job.usage.prompt_tokens) == (1.5, None)
     assert job.cached and job.cancel_requested and job.queue_position is None
+
+
+def test_earlier_attempts_are_told_without_the_place_where_they_ran() -> None:
+    members = Record(
+        ENDED | {"past": "1 2000 2500 drained w 1\n2 3000 3400 engine_error w"}
+    ).members()
+
+    assert members["earlier_attempts"] == [
+        {
+            "attempt": 1,
+            "started_at": "1970-01-01T00:00:02.000Z",
+            "ended_at": "1970-01-01T00:00:02.500Z",
+            "reason": "drained",
+        },
+        {
+            "attempt": 2,
+            "started_at": "1970-01-01T00:00:03.000Z",
+            "ended_at": "1970-01-01T00:00:03.400Z",
+            "reason": "engine_error",
+        },
+    ]
 
 
 def test_a_member_that_only_the_schema_knows_is_shown_as_it_was_stored(

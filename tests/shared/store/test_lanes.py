@@ -4,10 +4,11 @@ from typing import Literal
 
 import pytest
 
-from shared.domain.records import NewJob, new_job_id
+from shared.domain.records import Finish, NewJob, new_job_id
+from shared.domain.states import JobState
 from shared.store import lanes
 from shared.store.jobs import JobStore
-from shared.store.lanes import Lane, read_lanes
+from shared.store.lanes import Lane, read_lanes, read_running
 
 Priority = Literal["high", "normal", "low"]
 
@@ -54,3 +55,21 @@ def test_of_very_many_the_next_ones_are_told(
 
     found = read_lanes(store, "m")
     assert len(found.told) == 2 and found.more == 3
+
+
+def test_running_jobs_are_told_by_tenant(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tenant in ("a", "b", "a", "a"):
+        submit(store, tenant)
+    assert read_running(store, "m") == ([], 0, 0)
+    claims = store.claim("m", 4, "w").claims
+
+    found = read_running(store, "m")
+    assert found == ([("a", 3), ("b", 1)], 4, 0) and found.share(3) == 0.75
+    assert read_running(store, "m", "b") == ([("b", 1)], 4, 0)
+    assert read_running(store, "m", "c") == ([], 4, 0)
+
+    of_b = next(claim for claim in claims if claim.tenant == "b")
+    store.write([Finish(of_b.id, of_b.attempt, JobState.SUCCEEDED)])
+    assert read_running(store, "m").told == [("a", 3)]
+    monkeypatch.setattr(lanes, "MOST_RUNNING", 2)
+    assert read_running(store, "m") == ([("a", 2)], 2, 1)

@@ -10,14 +10,13 @@ import pytest
 from flask import Flask
 
 from api.app import create_app
-from api.console.shown import past_of
 from api.services import of
 from shared.domain.records import Finish, Requeue
 from shared.domain.states import JobState
 from shared.settings import Settings
 from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
-from tests.api.conftest import PlayedWorker
+from tests.api.conftest import AUTH, PlayedWorker
 from tests.api.console.conftest import Browser, make
 
 HOSTILE = "</pre><script>alert(1)</script>\"'<img src=x onerror=alert(1)>&\u2028{{7*7}}"
@@ -161,7 +160,11 @@ def test_of_very_many_attempts_the_newest_are_told(
         claim = worker.take()
         store.write([Requeue(claim.id, claim.attempt, "drained")])
 
-    past = past_of(store.get(job_id))
+    told = app.test_client().get(f"/v1/jobs/{job_id}", headers=AUTH).json["earlier_attempts"]
+    past = store.get(job_id).past
+    assert [(one["attempt"], one["reason"]) for one in told] == [
+        (n, "drained") for n in range(4, 14)
+    ]
 
     assert [one.attempt for one in past] == list(range(4, 14))
     assert all(one.began <= one.ended and one.worker == "played" for one in past)

@@ -7,6 +7,7 @@ import msgspec
 from api.console.pages.models import MOST_FACTS, facts
 from shared.store.api_keys import Scope
 from shared.store.jobs import JobStore
+from tests.api.conftest import PlayedWorker
 from tests.api.console.conftest import Browser
 
 
@@ -68,8 +69,8 @@ def test_facts_are_told_a_line_each_and_not_without_end() -> None:
     assert len(list(facts({str(n): n for n in range(1000)}))) == MOST_FACTS
 
 
-def test_who_waits_is_told_to_the_operator_and_others_are_told_of_their_own(
-    browser: Browser, signed_in_with: Callable[..., Browser]
+def test_who_waits_and_runs_is_told_to_the_operator_and_others_are_told_of_their_own(
+    browser: Browser, signed_in_with: Callable[..., Browser], worker: PlayedWorker
 ) -> None:
     acme = signed_in_with(Scope.JOBS_READ, Scope.JOBS_WRITE, tenant="acme")
     assert "Who waits" not in browser.get("/console/models/echo").text
@@ -80,3 +81,11 @@ def test_who_waits_is_told_to_the_operator_and_others_are_told_of_their_own(
     assert "Who waits" in page and ">acme<" in page and ">default</a>" in page
     part = acme.get("/console/models/echo", part="model").text
     assert "What of yours waits" in part and "default" not in part and "100.0 %" in part
+    assert "Whose jobs run" not in page and "What of yours runs" not in part
+
+    worker.take()
+    worker.take()
+    page = browser.get("/console/models/echo").text
+    assert "Whose jobs run" in page and page.count("50.0 %") == 2
+    part = acme.get("/console/models/echo", part="model").text
+    assert "What of yours runs" in part and part.count("50.0 %") == 1 and "default" not in part
