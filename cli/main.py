@@ -1,14 +1,13 @@
 """The `truthgpt` command and its groups."""
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
 from cli.login import DEFAULT_URL, Login
 from shared.domain.errors import JobsError
-from shared.settings.surroundings import shed
+from shared.surroundings import shed
 
 COMMANDS = {
     "up": "cli.serving.up",
@@ -97,15 +96,28 @@ def in_one_line(error: Exception) -> str:
             return str(error)
 
 
-def _version() -> str:
+def _show_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:  # noqa: ARG001
+    if not asked:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version("truthgpt-inference")
+        number = version("truthgpt-inference")
     except PackageNotFoundError:
-        return "(not installed)"
+        number = "(not installed)"
+    click.echo(f"truthgpt, version {number}")
+    ctx.exit()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="truthgpt")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.option("--url", envvar="TRUTHGPT_URL", help=f"The server. Default: {DEFAULT_URL}.")
 @click.option(
     "--token",

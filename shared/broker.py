@@ -11,7 +11,7 @@ from urllib.parse import quote
 from shared import context
 from shared.redis.address import RedisAddress
 from shared.settings import Settings
-from shared.settings.surroundings import shed
+from shared.surroundings import shed
 
 if TYPE_CHECKING:
     from celery import Celery

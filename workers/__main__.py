@@ -9,7 +9,7 @@ import sys
 from socket import gethostname
 from typing import TYPE_CHECKING
 
-from shared.settings.surroundings import shed
+from shared.surroundings import shed
 from workers.engine_host.process import spawn_ahead
 
 if TYPE_CHECKING:

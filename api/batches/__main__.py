@@ -16,7 +16,7 @@ from shared.domain.errors import ConfigError, JobsError
 from shared.faults import faults
 from shared.redis.guard import require_fit
 from shared.settings import Settings, load_settings
-from shared.settings.surroundings import shed
+from shared.surroundings import shed
 from shared.telemetry import logs
 
 THREADS = 4

@@ -14,7 +14,7 @@ from typing import Any
 from shared.descriptors import allow
 from shared.domain.errors import ConfigError
 from shared.settings import load_settings, require_token_beyond_loopback
-from shared.settings.surroundings import shed
+from shared.surroundings import shed
 
 MOST_CONNECTIONS = 8192
 OTHER_FILES = 1280
@@ -73,6 +73,7 @@ def on_starting(server: Any) -> None:
         for address in server.cfg.address:
             if isinstance(address, tuple):
                 require_token_beyond_loopback(_settings, address[0])
+        _settings.require_redis()
     except ConfigError as error:
         sys.exit(f"truthgpt: {error}")
 

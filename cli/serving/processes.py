@@ -2,7 +2,8 @@
 
 Every command puts its environment right and becomes the real program, so that signals from a supervisor
 reach that program and nothing stands in between: gunicorn by `exec`, for gevent must come before all that is
-imported here; our own in this process, which spares each of them to import the settings again.
+imported here, so the settings are left to `api.server.gunicorn_conf`; our own in this process, which spares
+each of them to import the settings again.
 """
 
 import os
@@ -11,11 +12,12 @@ import secrets
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
-from shared.domain.models.catalog import Catalog
-from shared.settings import load_settings, require_token_beyond_loopback
+if TYPE_CHECKING:
+    from shared.domain.models.catalog import Catalog
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
@@ -25,7 +27,7 @@ AS_ROOT = "You're running the worker with superuser privileges"
 """Celery warns root of pickled messages; ours are JSON alone. In a container everybody is root."""
 
 
-def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[str, ...]]:
+def process_lines(catalog: "Catalog", *, flower: bool = True) -> dict[str, tuple[str, ...]]:
     """The names of all processes, as in the Procfile, and each one's arguments to `python -m cli`."""
     lines: dict[str, tuple[str, ...]] = {"api": ("api",)}
     for spec in catalog:
@@ -61,9 +63,6 @@ def process_lines(catalog: Catalog, *, flower: bool = True) -> dict[str, tuple[s
 )
 def api(host: str, port: int, workers: int) -> None:
     """Run the HTTP API alone (needs REDIS_URL)."""
-    settings = load_settings()
-    settings.require_redis()
-    require_token_beyond_loopback(settings, host)
     os.environ.update(
         HOST=f"[{host}]" if ":" in host else host, PORT=str(port), WEB_CONCURRENCY=str(workers)
     )
@@ -77,6 +76,7 @@ def api(host: str, port: int, workers: int) -> None:
 def worker(model: str) -> None:
     """Run one worker, which serves one model and its adapters (needs REDIS_URL)."""
     from shared import broker
+    from shared.settings import load_settings
 
     settings = load_settings()
     settings.require_redis()
@@ -90,6 +90,7 @@ def worker(model: str) -> None:
 def rescue() -> None:
     """Run the worker that puts right what dies and delivers webhooks (needs REDIS_URL)."""
     from shared import broker
+    from shared.settings import load_settings
 
     load_settings().require_redis()
     # Settings for all processes of a machine may name it, and would make a model's worker of this one.
@@ -101,6 +102,8 @@ def rescue() -> None:
 @click.command()
 def batches() -> None:
     """Run the process that works on batches (needs REDIS_URL)."""
+    from shared.settings import load_settings
+
     load_settings().require_redis()
     _run("api.batches")
 
@@ -119,6 +122,8 @@ def batches() -> None:
 )
 def flower(host: str, port: int) -> None:
     """Run Flower alone (needs REDIS_URL); user "truthgpt", password: the API token."""
+    from shared.settings import load_settings, require_token_beyond_loopback
+
     settings = load_settings()
     settings.require_redis()
     require_token_beyond_loopback(settings, host)

@@ -10,7 +10,11 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "unused"),
     [
-        ("cli.serving.processes", {"httpx", "celery", "redis", "torch"}),
+        # `truthgpt api` becomes another program, which reads the settings itself.
+        ("cli.serving.processes", {"httpx", "celery", "redis", "torch", "pydantic", "yaml"}),
+        ("api.wsgi", {"httpx", "rich", "torch", "transformers", "opentelemetry.exporter"}),
+        ("workers.app", {"flower", "httpx", "torch", "transformers"}),
+        ("workers.webhooks.deliveries", {"httpx", "rich", "torch"}),
         ("workers.__main__", {"flower", "prompt_toolkit", "httpx", "torch"}),
     ],
 )

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from shared.settings.surroundings import shed
+from shared.surroundings import shed
 
 shed("flower")
 # Flower counts events for itself: in a folder of another program's it would stop at the first one.

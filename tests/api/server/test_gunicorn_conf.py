@@ -66,6 +66,20 @@ def test_gunicorn_is_told_to_listen_nowhere_else_past_the_checks(
     assert said in ran.stderr and "Traceback" not in ran.stderr
 
 
+def test_the_api_needs_a_redis(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "cli", "api", "--port", "0"],
+        cwd=ROOT,
+        env={**environment, "TRUTHGPT_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert "truthgpt: REDIS_URL: not set" in ran.stderr and "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize(("hard", "connections"), [(20_000, 8192), (4096, 2816)])
 def test_a_process_takes_as_many_connections_as_it_may_open_files(
     hard: int, connections: int

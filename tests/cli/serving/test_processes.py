@@ -12,7 +12,7 @@ from cli.serving.processes import process_lines
 from shared import broker
 from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.models.catalog_file import DEFAULT_CATALOGUE
-from shared.settings.surroundings import foreign, services
+from shared.surroundings import foreign, services
 from tests.foreign import SURROUNDINGS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -154,7 +154,7 @@ def test_flower_never_shows_its_password_on_its_command_line(
 
 
 @pytest.mark.parametrize(
-    "command", [["api"], ["worker", "--model", "echo"], ["rescue"], ["batches"], ["flower"]]
+    "command", [["worker", "--model", "echo"], ["rescue"], ["batches"], ["flower"]]
 )
 def test_single_processes_need_a_redis(
     settings: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]

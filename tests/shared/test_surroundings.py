@@ -10,7 +10,7 @@ import pytest
 
 from shared.broker import make_celery
 from shared.settings import load_settings
-from shared.settings.surroundings import OURS, foreign, services, shed
+from shared.surroundings import OURS, foreign, services, shed
 from tests.foreign import SURROUNDINGS
 
 READ = re.compile(
