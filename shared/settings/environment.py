@@ -1,5 +1,6 @@
 """Settings from the environment: frozen, checked at start; an error names variable and value."""
 
+import os
 import re
 import ssl
 from functools import cached_property
@@ -9,26 +10,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     ByteSize,
+    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
     ValidationError,
     field_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+    model_validator,
 )
 
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Catalog
 from shared.domain.models.catalog_file import load_catalog
 from shared.redis.address import RedisAddress, with_ca_file
-from shared.settings.documented_names import DocumentedNames
 from shared.settings.values import (
     Origin,
     PublicUrl,
@@ -48,24 +45,31 @@ SECRETS = frozenset(
 """Variables whose values no message shows."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings; docs/configuration.md lists them with their defaults.
 
-    Code may give them by their fields' names, the environment by the documented ones alone.
+    Code may give them by their fields' names, the environment by the documented ones alone: `MODEL` and
+    `api_token` are another program's. What code gives goes over the environment.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, validate_default=True
+    )
 
+    @model_validator(mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, DocumentedNames(settings_cls)
+    def _with_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """`given`, and from the environment what is not in it.
+
+        An empty variable is one that is not set: so Compose writes `REDIS_URL=${REDIS_URL}` where there is
+        none.
+        """
+        left = [
+            str(field.alias)
+            for name, field in cls.model_fields.items()
+            if name not in given and field.alias not in given
+        ]
+        return {**{name: text for name in left if (text := os.environ.get(name))}, **given}
 
     api_token: str | None = Field(
         default=None, alias="TRUTHGPT_API_TOKEN", min_length=16, repr=False
@@ -119,7 +123,7 @@ class Settings(BaseSettings):
     )
     public_url: PublicUrl | None = Field(default=None, alias="TRUTHGPT_PUBLIC_URL")
     keepalive: float = Field(default=5.0, alias="KEEPALIVE_SEC", ge=1, le=3600)
-    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(origins)] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(origins)] = Field(
         default=(), alias="CORS_ORIGINS"
     )
     redis_timeout: float = Field(default=1.5, alias="REDIS_TIMEOUT_SEC", gt=0, le=60)
@@ -147,12 +151,12 @@ class Settings(BaseSettings):
     rate_burst: int = Field(default=0, alias="RATE_LIMIT_BURST", ge=0, le=10**9)
     rate_other_rpm: int | None = Field(default=None, alias="RATE_LIMIT_OTHER_RPM", ge=0, le=10**9)
     rate_tpm: int | None = Field(default=None, alias="RATE_LIMIT_TPM", ge=0, le=10**12)
-    rate_endpoints: Annotated[dict[str, int], NoDecode, BeforeValidator(endpoint_limits)] = Field(
+    rate_endpoints: Annotated[dict[str, int], BeforeValidator(endpoint_limits)] = Field(
         default={}, alias="RATE_LIMIT_ENDPOINTS"
     )
-    trusted_proxies: Annotated[
-        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(networks)
-    ] = Field(default=(), alias="TRUSTED_PROXIES")
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(networks)] = (
+        Field(default=(), alias="TRUSTED_PROXIES")
+    )
     tenant_max_queued: int | None = Field(default=None, alias="TENANT_MAX_QUEUED", ge=1)
     tenant_max_bytes: ByteSize | None = Field(default=None, alias="TENANT_MAX_BYTES", ge=0)
     embedded_redis_maxmemory: ByteSize | None = Field(
