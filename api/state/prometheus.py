@@ -4,10 +4,12 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import msgspec
+
+if TYPE_CHECKING:
+    import httpx
 
 POINTS = 120
 """Of a chart, at the most."""
@@ -62,6 +64,9 @@ class Prometheus:
         return told
 
     def _ask(self, hours: int) -> Columns:
+        # It takes long to load, and few servers have a Prometheus.
+        import httpx
+
         step = max(60, 3600 * hours // POINTS)
         end = int(time.time()) // step * step
         at = list(range(end - 3600 * hours, end + 1, step))
@@ -80,7 +85,7 @@ class Prometheus:
             raise PrometheusAway(str(error) or type(error).__name__) from error
 
     def _column(
-        self, client: httpx.Client, at: Sequence[int], asked: Mapping[str, str]
+        self, client: "httpx.Client", at: Sequence[int], asked: Mapping[str, str]
     ) -> list[float | None]:
         """The value of one query at each of these moments."""
         ends = time.monotonic() + TIMEOUT

@@ -5,6 +5,7 @@ No redirect is followed, no proxy or .netrc of the environment is read, no cooki
 answer only the status and `Retry-After` are looked at.
 """
 
+import os
 import re
 import ssl
 import time
@@ -12,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import certifi
 import httpcore
-import httpx
 
 from shared.webhooks.addresses import Address
 from shared.webhooks.lookups import LookupsBusy, Unresolved
@@ -35,8 +36,7 @@ class Sender:
     def __init__(self, policy: UrlPolicy, timeout: float) -> None:
         self._policy = policy
         self._timeout = timeout
-        # The certificates of certifi, or those that SSL_CERT_FILE names.
-        self._tls = httpx.create_ssl_context()
+        self._tls = _trust()
 
     def send(self, url: str, body: bytes, headers: Mapping[str, str], tenant: str) -> Sent:
         """One POST for a tenant. Never raises: every way to fail is a `Sent` with its fault."""
@@ -96,6 +96,15 @@ class Sender:
             after = _retry_after(response.headers)
             _drain(response)
             return response.status, after
+
+
+def _trust() -> ssl.SSLContext:
+    """The certificates of certifi, or those that SSL_CERT_FILE names, or SSL_CERT_DIR."""
+    if file := os.environ.get("SSL_CERT_FILE"):
+        return ssl.create_default_context(cafile=file)
+    if folder := os.environ.get("SSL_CERT_DIR"):
+        return ssl.create_default_context(capath=folder)
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 class _TlsFailed(httpcore.ConnectError):
