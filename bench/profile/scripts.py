@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from redis import Redis
 
-from shared.store.scripts import RETENTION, scripts
+from shared.store import scripts
 
 KEPT = 30_000
 """Commands that are looked at, those inside scripts among them: the last ones of the measured time."""
@@ -22,8 +22,11 @@ class Calls(msgspec.Struct, frozen=True):
 
 def names() -> dict[str, str]:
     """Our scripts by the digest under which they are called where settings are the default ones."""
-    texts = scripts("truthgpt", RETENTION)
-    return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in texts}  # noqa: S324
+    texts = {
+        name: scripts.whole_script(scripts.FOLDER / f"{name}.lua", "truthgpt")
+        for name in scripts.names()
+    }
+    return {hashlib.sha1(text.encode()).hexdigest(): name for name, text in texts.items()}  # noqa: S324
 
 
 def listen(redis: "Redis") -> None:

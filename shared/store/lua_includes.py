@@ -9,6 +9,7 @@ every function of a script anew at each call.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 _INCLUDES = re.compile(r"\A--- include: (?P<names>.+)\n")
@@ -26,7 +27,7 @@ def linked(path: Path, folder: Path, constants: Mapping[str, str]) -> str:
     Raises `OSError` where something that is included is not there, `ValueError` where a text spells a
     constant of Python's itself.
     """
-    text = "\n".join(_bare(part) for part in _parts(path, folder, set()))
+    text = "\n".join(_parts(path, folder, set()))
     spelled = dict(constants)
     for match in _CONSTANTS.finditer(f"{text}\n"):
         names, values = match["names"].split(","), re.findall(_VALUE, match["values"])
@@ -38,6 +39,7 @@ def linked(path: Path, folder: Path, constants: Mapping[str, str]) -> str:
     return re.sub(r"\b[A-Z][A-Z_]*\b", lambda word: spelled.get(word[0], word[0]), text).strip()
 
 
+@cache
 def included(path: Path) -> list[str]:
     """The names in a text's include line."""
     found = _INCLUDES.match(path.read_text("utf-8"))
@@ -50,9 +52,11 @@ def _parts(path: Path, folder: Path, seen: set[Path]) -> Iterator[str]:
         if other not in seen:
             seen.add(other)
             yield from _parts(other, folder, seen)
-    yield path.read_text("utf-8")
+    yield _bare(path)
 
 
-def _bare(text: str) -> str:
-    """Without comments and empty lines."""
-    return "\n".join(line for line in _COMMENT.sub("", text).splitlines() if line.strip())
+@cache
+def _bare(path: Path) -> str:
+    """A text without comments and empty lines."""
+    text = _COMMENT.sub("", path.read_text("utf-8"))
+    return "\n".join(line for line in text.splitlines() if line.strip())

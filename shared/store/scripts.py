@@ -1,8 +1,10 @@
 """The Lua scripts of the stores, each with what it includes, its keys and its constants written out."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from redis import Redis
+from redis.commands.core import Script
 
 from shared.store.keys import spelled_out
 from shared.store.lua_constants import constants
@@ -15,10 +17,28 @@ ANY_PREFIX = "\0"
 """Stands for a prefix; no script has this character."""
 
 
-def scripts(prefix: str, retention: int) -> Iterator[tuple[str, str]]:
-    """The name and the whole text of each, for keys under `prefix` and jobs kept for `retention` seconds."""
-    for path in sorted(FOLDER.glob("*.lua")):
-        yield path.stem, whole_script(path, prefix, retention)
+class Scripts(dict[str, Script]):
+    """Scripts by their names, for keys under `prefix` and jobs kept for `retention` seconds.
+
+    Each is put together when it is first asked for: a process calls few of them, and all together would take
+    longer than the rest of a store. Raises `OSError` for a name that no script has.
+    """
+
+    def __init__(self, redis: Redis, prefix: str, retention: int) -> None:
+        super().__init__()
+        self._redis = redis
+        self._prefix = prefix
+        self._retention = retention
+
+    def __missing__(self, name: str) -> Script:
+        text = whole_script(FOLDER / f"{name}.lua", self._prefix, self._retention)
+        script = self[name] = self._redis.register_script(text)
+        return script
+
+
+def names() -> list[str]:
+    """The names of all scripts."""
+    return sorted(path.stem for path in FOLDER.glob("*.lua"))
 
 
 @cache

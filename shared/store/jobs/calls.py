@@ -11,7 +11,7 @@ from shared.redis.connection import meaning_of, reachable
 from shared.redis.guard import MemoryGuard
 from shared.redis.script_pipeline import ScriptPipeline
 from shared.store.keys import Keys
-from shared.store.scripts import RETENTION, scripts
+from shared.store.scripts import RETENTION, Scripts
 
 ANY_TENANT = "*"
 UNBOUNDED = 2**53
@@ -34,9 +34,7 @@ class ScriptCalls:
         self.lease = lease
         self._memory = MemoryGuard(redis)
         self._pipeline = ScriptPipeline(redis)
-        self._scripts = {
-            name: redis.register_script(text) for name, text in scripts(prefix, retention)
-        }
+        self._scripts = Scripts(redis, prefix, retention)
 
     def watch(self, around: Callable[[], AbstractContextManager[object]]) -> None:
         """Make every script call inside a context of its own."""

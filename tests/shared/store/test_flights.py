@@ -16,6 +16,7 @@ from shared.domain.write_results import WriteResult
 from shared.store.events import EventLog
 from shared.store.jobs import JobStore
 from shared.store.lua_constants import FOLLOWERS_MAX, LANDED_BYTES
+from shared.store.scripts import names
 from shared.webhooks.outbox import Outbox
 
 MODEL = "m"
@@ -501,7 +502,7 @@ def test_an_heir_does_not_close_another_flight(store: JobStore) -> None:
 def sent(store: JobStore, url: str, work: Callable[[], object]) -> list[str]:
     """The commands that our store sent meanwhile; a script counts as one."""
     found = []
-    ours = (store.keys.prefix, *(script.sha for script in store._scripts.values()))
+    ours = (store.keys.prefix, *(store._scripts[name].sha for name in names()))
     with Redis.from_url(url).monitor() as monitor:
         work()
         store.redis.echo("end of the work")

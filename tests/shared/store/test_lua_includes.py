@@ -7,7 +7,7 @@ import pytest
 
 from shared.store.lua_constants import constants
 from shared.store.lua_includes import included, linked
-from shared.store.scripts import FOLDER, RETENTION, scripts
+from shared.store.scripts import FOLDER, RETENTION, names, whole_script
 
 KNOWN = {
     *("ARGV", "KEYS", "redis", "string", "table", "math", "struct", "cjson", "cmsgpack"),
@@ -32,7 +32,7 @@ WORDS = {
     *("nil", "not", "or", "repeat", "return", "then", "true", "until", "while"),
 }
 FILES = sorted(FOLDER.rglob("*.lua"))
-SCRIPTS = dict(scripts("truthgpt", RETENTION))
+SCRIPTS = {name: whole_script(FOLDER / f"{name}.lua", "truthgpt") for name in names()}
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -79,8 +79,8 @@ def test_a_script_includes_all_that_it_names(name: str) -> None:
     """In Lua a name that nobody has declared is found out only when it is reached."""
     code = re.sub(r"'[^'\n]*'", "''", SCRIPTS[name])
     declared = set[str]()
-    for names in re.findall(r"\blocal (?!function\b)([\w, ]+)|\bfor ([\w, ]+) (?:in|=)", code):
-        declared.update(re.findall(r"\w+", " ".join(names)))
+    for found in re.findall(r"\blocal (?!function\b)([\w, ]+)|\bfor ([\w, ]+) (?:in|=)", code):
+        declared.update(re.findall(r"\w+", " ".join(found)))
     for own, parameters in re.findall(r"\bfunction ?(\w*)\(([^)]*)\)", code):
         declared.update([own, *re.findall(r"\w+", parameters)])
     # Not fields, be they read, made in a table, or called on one.
