@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.domain.requests.grammars import MAX_ALTERNATIVES
-from shared.grammars import numbers
+from shared.grammars import numbers, references
 from shared.grammars.formats import PATTERNS
 from shared.grammars.patterns import PatternRefused, enforceable
 from shared.grammars.refusal import GrammarRefused, Place
-from shared.grammars.schema_size import MAX_DEPTH, check_size
+from shared.grammars.schema_size import MAX_DEPTH, branches, check_size
 
 MAX_SCHEMAS = 2000
 MAX_WORK = 5000
@@ -39,6 +39,8 @@ ANNOTATIONS = frozenset(
 )
 """Said about a value, not of it. Names that begin with `x-` are taken for such too."""
 DIALECTS = ("draft/2020-12", "draft/2019-09", "draft-07", "draft-06")
+"""The newest first; the others have tuples under other names."""
+TUPLES = ("items", "additionalItems")
 FORMATS = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
 )
@@ -83,9 +85,13 @@ class _Checker:
         self._places: set[Place] = set()
         self._references: list[tuple[Place, Place]] = []
         self._steps = numbers.Steps()
+        self._older = False
+        """The schema names a draft before 2020-12, where `items` may be a list."""
 
     def check(self, schema: Mapping[str, Any]) -> Schema:
         """The whole schema, as the grammar engine is to get it."""
+        named = str(schema.get("$schema", ""))
+        self._older = any(f"/{name}/schema" in named for name in DIALECTS[1:])
         found = self._schema(schema, ())
         assert isinstance(found, dict)
         for place, target in self._references:
@@ -103,10 +109,14 @@ class _Checker:
             raise self._refused((), "json_schema", f"schemas are nested at most {MAX_DEPTH} deep")
         self._count(schemas=1, work=WORK_A_SCHEMA)
         found: Schema = {}
+        tuples = self._older and isinstance(schema.get("items"), list)
         for keyword, value in schema.items():
             if keyword in ANNOTATIONS or keyword.startswith("x-"):
                 continue
-            found.update(self._keyword(keyword, value, place))
+            if tuples and keyword in TUPLES:
+                found.update(self._tuple(keyword, value, place))
+            else:
+                found.update(self._keyword(keyword, value, place))
         found = self._narrow(found, place)
         self._check_products(found, place)
         return found
@@ -121,10 +131,9 @@ class _Checker:
         if keyword in NAMED:
             return {keyword: self._named(keyword, value, here)}
         if keyword in LISTS:
-            if not isinstance(value, list) or not value:
-                raise self._refused(place, keyword, "a list of schemas that is not empty")
-            self._count(alternatives=len(value))
-            return {keyword: [self._schema(one, (*here, n)) for n, one in enumerate(value)]}
+            if keyword == "prefixItems" and self._older:
+                raise self._refused(place, keyword, "in the draft of $schema it is called items")
+            return {keyword: self._list(keyword, value, here)}
         if keyword in ONE:
             if isinstance(value, list):
                 raise self._refused(place, keyword, "a list of schemas is called prefixItems")
@@ -136,6 +145,19 @@ class _Checker:
                 raise self._refused(place, keyword, "must be a number")
             return {keyword: value}
         return self._value(keyword, value, place)
+
+    def _list(self, keyword: str, value: Any, here: Place) -> list[Any]:
+        if not isinstance(value, list) or not value:
+            raise self._refused(here[:-1], keyword, "a list of schemas that is not empty")
+        self._count(alternatives=len(value))
+        return [self._schema(one, (*here, n)) for n, one in enumerate(value)]
+
+    def _tuple(self, keyword: str, value: Any, place: Place) -> Schema:
+        """A keyword of drafts before 2020-12 beside a list of items, by the name that it has since then."""
+        here = (*place, keyword)
+        if keyword == "items":
+            return {"prefixItems": self._list(keyword, value, here)}
+        return {"items": self._schema(value, here)}
 
     def _value(self, keyword: str, value: Any, place: Place) -> Schema:
         match keyword:
@@ -153,8 +175,9 @@ class _Checker:
                 if not isinstance(value, list) or not value:
                     raise self._refused(place, keyword, "a list that is not empty")
                 self._count(alternatives=len(value), work=WORK_A_VALUE * len(value))
+                self._check_constant(keyword, value, place)
             case "$ref":
-                self._refer(value, place)
+                return {keyword: self._refer(value, place)}
             case "uniqueItems" if value is False:
                 return {}
             case "type":
@@ -162,7 +185,7 @@ class _Checker:
             case "required":
                 self._check_required(value, place)
             case "const":
-                pass
+                self._check_constant(keyword, value, place)
             case _:
                 raise self._refused(place, keyword, UNSUPPORTED)
         return {keyword: value}
@@ -188,6 +211,11 @@ class _Checker:
         except PatternRefused as error:
             raise self._refused(place, name, str(error)) from None
 
+    def _check_constant(self, keyword: str, value: Any, place: Place) -> None:
+        if (number := numbers.first_inexact(value)) is not None:
+            why = f"{number} has more digits than readers of JSON keep; make it a string"
+            raise self._refused(place, keyword, why)
+
     def _check_identity(self, keyword: str, value: Any, place: Place) -> None:
         if place:
             raise self._refused(place, keyword, "may stand in the whole schema only")
@@ -211,10 +239,12 @@ class _Checker:
             raise self._refused(place, keyword, "must be a whole number below 2**31")
         return int(value)
 
-    def _refer(self, value: Any, place: Place) -> None:
+    def _refer(self, value: Any, place: Place) -> str:
         if not isinstance(value, str) or (value != "#" and not value.startswith("#/")):
             raise self._refused(place, "$ref", 'only "#" and "#/…", within this schema')
-        self._references.append((place, _target(value)))
+        path = references.path_of(value)
+        self._references.append((place, references.target(path, LISTS)))
+        return references.encoded(path)
 
     def _narrow(self, found: Schema, place: Place) -> Schema:
         """Keywords that only hold together."""
@@ -234,10 +264,10 @@ class _Checker:
         return numbers.narrowed(found)
 
     def _check_products(self, found: Schema, place: Place) -> None:
-        branches = math.prod(_branches(one) for one in found.get("allOf", ()))
+        every = math.prod(branches(one) for one in found.get("allOf", ()))
         beside = math.prod(len(found.get(keyword, (1,))) for keyword in ("anyOf", "oneOf"))
-        if branches * beside > MAX_PRODUCT:
-            keyword = "allOf" if branches > 1 else "anyOf"
+        if every * beside > MAX_PRODUCT:
+            keyword = "allOf" if every > 1 else "anyOf"
             raise self._refused(place, keyword, f"more than {MAX_PRODUCT} combinations of branches")
 
     def _count(self, *, schemas: int = 0, work: int = 0, alternatives: int = 0) -> None:
@@ -255,22 +285,3 @@ class _Checker:
 
     def _refused(self, place: Place, keyword: str, why: str) -> GrammarRefused:
         return GrammarRefused((*self._place, *place), keyword, why, self._base)
-
-
-def _branches(schema: Any) -> int:
-    """How many alternatives a branch of an allOf has."""
-    if not isinstance(schema, dict):
-        return 1
-    either = sum(_branches(one) for k in ("anyOf", "oneOf") for one in schema.get(k, ()))
-    both = math.prod(_branches(one) for one in schema.get("allOf", ()))
-    return max(1, either) * both
-
-
-def _target(reference: str) -> Place:
-    """The place that a JSON pointer of a reference leads to."""
-    place: list[str | int] = []
-    for part in reference.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        in_list = bool(place) and place[-1] in LISTS and name.isascii() and name.isdigit()
-        place.append(int(name) if in_list else name)
-    return tuple(place)

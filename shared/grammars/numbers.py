@@ -41,6 +41,22 @@ class Steps:
             raise ValueError(f"all multiples together are at most {MAX_STEP}, without their points")
 
 
+def first_inexact(value: Any) -> int | float | None:
+    """The first number in a constant that a float does not hold, or that is not written as what it is.
+
+    llguidance makes a float of each, as most readers do, and writes one without a fraction as the shortest
+    digits that tell it from others, and zeros.
+    """
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return next((found for one in inner if (found := first_inexact(one)) is not None), None)
+    if not is_number(value):
+        return value if isinstance(value, float) else None
+    held = Decimal(repr(float(value)))
+    exact = held != held.to_integral_value() or int(held) == value
+    return None if exact else value
+
+
 def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with inclusive bounds of at most `DIGITS` digits, where a number need not be whole.
 
@@ -75,8 +91,14 @@ def _whole(schema: dict[str, Any]) -> dict[str, Any]:
     most = [math.floor(schema["maximum"])] if "maximum" in schema else []
     if "exclusiveMaximum" in schema:
         most.append(math.ceil(schema["exclusiveMaximum"]) - 1)
-    bounds = {"minimum": max(least, default=None), "maximum": min(most, default=None)}
-    return {name: bound for name, bound in bounds.items() if bound is not None}
+    bounds = {"minimum": _held_up(max(least))} if least else {}
+    return bounds | ({"maximum": -_held_up(-min(most))} if most else {})
+
+
+def _held_up(bound: int) -> int:
+    """The least whole number from a bound on that a float holds: llguidance reads bounds as floats."""
+    held = float(bound)
+    return int(held if int(held) >= bound else math.nextafter(held, math.inf))
 
 
 def _plain(bound: Decimal) -> int | float:

@@ -1,5 +1,6 @@
 """How large a JSON schema may be, measured before anything walks it by recursion."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -36,3 +37,12 @@ def _depths(value: Any) -> Iterator[int]:
             stack.extend((inner, depth + 1) for inner in one.values())
         elif isinstance(one, list):
             stack.extend((inner, depth + 1) for inner in one)
+
+
+def branches(schema: Any) -> int:
+    """How many alternatives a branch of an allOf has."""
+    if not isinstance(schema, dict):
+        return 1
+    either = sum(branches(one) for k in ("anyOf", "oneOf") for one in schema.get(k, ()))
+    both = math.prod(branches(one) for one in schema.get("allOf", ()))
+    return max(1, either) * both

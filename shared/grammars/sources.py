@@ -35,6 +35,8 @@ _TOLD = (
     ("oneOf", "oneOf"),
     ("patternProperty", "patternProperties"),
     ("maxProperties", "maxProperties"),
+    ("float range", "minimum"),
+    ("integer range", "minimum"),
     ("regex", "pattern"),
 )
 """Words in errors of llguidance, and the keyword that is meant."""

@@ -252,6 +252,12 @@ def _of_arrays() -> Iterator[Schema]:
     yield {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "maxItems": 1}
     yield {"type": "array", "items": {"type": "array", "items": {"type": "null"}}, "maxItems": 2}
     yield {"type": "array", "uniqueItems": False, "items": {"type": "null"}}
+    for draft in ("draft-06/schema#", "draft-07/schema#", "draft/2019-09/schema"):
+        scheme = "https" if "2019" in draft else "http"
+        tuples = {"$schema": f"{scheme}://json-schema.org/{draft}", "type": "array"}
+        yield {**tuples, "items": [{"type": "integer"}, {"type": "null"}], "maxItems": 3}
+        yield {**tuples, "items": [{"const": 1}], "additionalItems": False}
+        yield {**tuples, "items": [{"const": 1}], "additionalItems": {"const": 2}, "minItems": 2}
 
 
 def _of_objects() -> Iterator[Schema]:
@@ -394,6 +400,17 @@ def _of_references() -> Iterator[Schema]:
         "additionalProperties": False,
     }
     yield {"type": "array", "items": {"$ref": "#"}, "maxItems": 2}
+    for name, spelled in (
+        ("é", "é"),
+        ("é", "%C3%A9"),
+        ("a b", "a b"),
+        ("a b", "a%20b"),
+        ("a%b", "a%25b"),
+        ("a/b", "a~1b"),
+        ("a/b", "a%7E1b"),
+        ('"', "%22"),
+    ):
+        yield {"$ref": f"#/$defs/{spelled}", "$defs": {name: {"type": "boolean"}}}
     yield {"anyOf": [{"type": "null"}, {"$ref": "#/anyOf/0"}]}
     yield {"$defs": {"pattern": {"type": "string", "pattern": "^\\d$"}}, "$ref": "#/$defs/pattern"}
 
@@ -453,6 +470,15 @@ def refused() -> Iterator[tuple[str, Schema]]:
     yield "minProperties", {"type": "object", "minProperties": 1}
     yield "minProperties", {"minProperties": 2, "required": ["a"], "properties": {"a": {}}}
     yield "items", {"items": [{"type": "integer"}]}
+    older = {"$schema": "http://json-schema.org/draft-07/schema#"}
+    yield "prefixItems", {**older, "prefixItems": [{"type": "integer"}]}
+    yield "additionalItems", {**older, "items": {}, "additionalItems": False}
+    yield "items", {**older, "items": []}
+    for number in (2**53 + 1, -(2**53) - 1, 2**62 + 1, 1e100):
+        yield "const", {"const": number}
+        yield "const", {"const": {"a": [1, number]}}
+        yield "enum", {"enum": ["a", number]}
+    yield "minimum", {"type": "number", "minimum": 1e20}
     yield "$ref", {"$ref": "https://example.com/other"}
     yield "$ref", {"$ref": "other.json#/a"}
     yield "$ref", {"$ref": "#/$defs/missing"}

@@ -89,6 +89,29 @@ def test_a_format_takes_what_it_says(
         assert not any(takes(compiled(source, BYTES), f'"{text}"') for text in invalid)
 
 
+@pytest.mark.parametrize(
+    ("bound", "outside"),
+    [
+        ({"minimum": 2**53 + 1}, 2**53),
+        ({"exclusiveMinimum": 2**53}, 2**53),
+        ({"maximum": -(2**53) - 1}, -(2**53)),
+        ({"exclusiveMaximum": -(2**53)}, -(2**53)),
+    ],
+)
+def test_a_bound_that_no_float_holds_is_not_widened(bound: dict[str, int], outside: int) -> None:
+    source = source_of({"json_schema": {"type": "integer", **bound}})
+
+    assert not takes(compiled(source, BYTES), str(outside))
+    assert takes(compiled(source, BYTES), f"{outside}0")
+
+
+@pytest.mark.parametrize("constant", [2**53, -(2**53), 1e22, 0.1, 1.5e-7, -2.5, True, None])
+def test_a_constant_is_written_as_what_it_is(constant: Any) -> None:
+    texts = {walk({"json_schema": {"enum": [constant]}}, seed) for seed in range(2)}
+
+    assert [json.loads(text) == constant for text in texts] == [True]
+
+
 def takes(matcher: LLMatcher, text: str) -> bool:
     said = list(text.encode())
     return bool(matcher.try_consume_tokens(said) == len(said) and matcher.is_accepting())
