@@ -18,6 +18,7 @@ from api.openai.responses.conversation import Responses
 from api.openai.responses.request import ResponseRequest
 from api.openai.sampling import TIERS
 from shared.domain.errors import InvalidRequest
+from shared.domain.requests.inputs import MAX_TEXTS
 from shared.domain.schemas import Priority
 
 PRIORITY: Priority = "low"
@@ -81,7 +82,10 @@ def _rendered_response(job: Mapping[str, Any], kept: bytes) -> dict[str, Any]:
 def _embeddings(here: RequestContext, given: dict[str, Any]) -> LineJob:
     asked = parsed(EmbeddingRequest, given)
     require_engine(here, asked.model, "embedding")
-    return LineJob(asked.body())
+    bodies = list(asked.bodies())
+    if len(bodies) > 1:
+        raise _refused("input", "a line of a batch is one job", f"at most {MAX_TEXTS} in a batch")
+    return LineJob(bodies[0])
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {

@@ -9,6 +9,7 @@ from shared.domain.batches import MAX_EMBEDDING_INPUTS, MAX_LINES, Batch
 from shared.domain.errors import UnknownModel
 from shared.domain.files import place_of
 from shared.domain.models.catalog import Catalog
+from shared.domain.requests.inputs import items_to_embed
 from shared.files import Storage
 
 MOST_FAULTS = 100
@@ -96,8 +97,7 @@ class Validator:
             raise LineFault("invalid_request", "'body' must be an object.", "body")
         self._check_model(asked.body.get("model"))
         if self._batch.endpoint == EMBEDDINGS:
-            given = asked.body.get("input")
-            self._inputs += len(given) if isinstance(given, list) else 1
+            self._inputs += len(items_to_embed(asked.body.get("input")))
 
     def _check_unique(self, asked: Request, line: Line) -> None:
         name = hashlib.blake2b(asked.custom_id.encode(), digest_size=16).digest()

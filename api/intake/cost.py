@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from shared.domain.models.catalog import ModelSpec
+from shared.domain.requests.inputs import items_to_embed
 from shared.domain.requests.params import ENGINES, TEXT_ENGINES
 
 BYTES_PER_TOKEN = 4
@@ -35,12 +36,14 @@ def estimated(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> Cost:
 
 def _tokens(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
     """Four bytes of UTF-8 a prompt's token, and as many new ones as were asked for, else as there may be, for
-    each text that is to be made. A prompt of token ids is as long as it is.
+    each text that is to be made. Token ids are as many as they are.
     """
     if spec.engine not in TOKEN_ENGINES:
         return 0
     if spec.engine in TEXT_ENGINES and isinstance(content, list):
         return len(content) + _new_tokens(spec, params)
+    if spec.engine == "embedding" and isinstance((items := items_to_embed(content))[0], list):
+        return sum(map(len, items))
     size = len(content.encode() if isinstance(content, str) else msgspec.json.encode(content))
     prompt = -(-size // BYTES_PER_TOKEN)
     if spec.engine not in TEXT_ENGINES:
@@ -56,7 +59,7 @@ def _bytes(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> int:
         # The first of several texts stands in the output twice.
         return new if _choices(params) == 1 else new + new // _choices(params)
     if spec.engine == "embedding":
-        return STORED_PER_EMBEDDING * (len(content) if isinstance(content, list) else 1)
+        return STORED_PER_EMBEDDING * len(items_to_embed(content))
     # It tells its input, once in the log and once in the output.
     return 2 * len(content) if spec.engine == "echo" and isinstance(content, str) else 0
 

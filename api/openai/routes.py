@@ -3,7 +3,9 @@
 Each call makes a job, or joins the one that its first try made.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from api.http import requests
 from api.http.limits import RequestCharges
@@ -11,6 +13,7 @@ from api.http.operations import Answer, Operations
 from api.http.parameters import SUBMISSION_PROBLEMS, TRACEPARENT
 from api.http.reply import Answered
 from api.http.request_context import RequestContext
+from api.intake.submission import Submission
 from api.openai import chat, completions, examples
 from api.openai.calls import (
     DIALECT,
@@ -25,7 +28,7 @@ from api.openai.calls import (
 from api.openai.chat import ChatRequest
 from api.openai.chunks import ChatChunks, CompletionChunks
 from api.openai.completions import CompletionRequest
-from api.openai.embeddings import EmbeddingRequest, embeddings
+from api.openai.embeddings import EmbeddingRequest, embeddings, together
 from api.openai.rerank import RerankRequest, ranking
 from api.openai.schemas import ChatCompletion, Completion, Embeddings, Ranking
 from api.state.limit_plan import Counted
@@ -57,10 +60,7 @@ def _read_completion(here: RequestContext) -> Asked:
         completions.chunk_head(job_id, asked.model), asked.n or 1, tells_usage=asked.tells_usage
     )
     bodies = [asked.body(prompt, defaults) for prompt in asked.prompts]
-    parts = [None] if len(bodies) == 1 else range(len(bodies))
-    first, *further = (
-        submission(here, given, body, part) for part, body in zip(parts, bodies, strict=True)
-    )
+    first, *further = _parts(here, given, bodies)
     return Asked(
         first,
         completions.completion,
@@ -70,11 +70,20 @@ def _read_completion(here: RequestContext) -> Asked:
     )
 
 
+def _parts(
+    here: RequestContext, given: dict[str, Any], bodies: Sequence[dict[str, Any]]
+) -> list[Submission]:
+    """The jobs of a call, which are several where one cannot hold all that it asks."""
+    parts = [None] if len(bodies) == 1 else range(len(bodies))
+    return [submission(here, given, body, part) for part, body in zip(parts, bodies, strict=True)]
+
+
 def _read_embeddings(here: RequestContext) -> Asked:
     given = requests.json_object(here)
     asked = parsed(EmbeddingRequest, given)
     require_engine(here, asked.model, "embedding")
-    return Asked(submission(here, given, asked.body()), embeddings)
+    first, *further = _parts(here, given, list(asked.bodies()))
+    return Asked(first, embeddings, None, tuple(further), together)
 
 
 def _read_rerank(here: RequestContext) -> Asked:

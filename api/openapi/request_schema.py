@@ -16,7 +16,7 @@ from api.http.body_bounds import MAX_INTEGER
 from shared.domain.models.catalog import Catalog, ModelSpec
 from shared.domain.outputs import OUTPUTS
 from shared.domain.pipeline_outputs import PIPELINE_OUTPUTS
-from shared.domain.requests.inputs import TOKEN_IDS_SCHEMA
+from shared.domain.requests.inputs import ID_KINDS, TOKEN_IDS_SCHEMA
 from shared.domain.requests.params import INPUTS, PARAMS, TEXT_ENGINES
 from shared.domain.wire import NULL, or_null
 
@@ -106,6 +106,8 @@ def model_schemas(spec: ModelSpec) -> dict[str, dict[str, Any]]:
         for kind in read.get("oneOf", ()):
             if kind.get("type") == "array":
                 kind["maxItems"] = spec.limits.max_prompt_tokens
+    if spec.engine == "embedding" and not spec.token_ids:
+        read["oneOf"] = read["oneOf"][:-ID_KINDS]
     return {"params": taken, "input": read}
 
 

@@ -170,6 +170,10 @@ class ModelSpec(Section):
     retries: Retries = Retries()
     cache: Cache = Cache()
     fallback: str | None = None
+    token_ids: bool = Field(
+        default=False,
+        description="Whether an embedding model takes token ids too: those of its own tokenizer.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="For a user's own engine.")
 
 

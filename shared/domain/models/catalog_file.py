@@ -105,6 +105,10 @@ def _spec(name: str, entry: Any, source: Path) -> ModelSpec:
     _check_env(fields.get("env"), where)
     if fields.get("prefix_cache") and engine != "text-generation":
         raise ConfigError(f"{where}.prefix_cache: only the engine text-generation shares prefixes")
+    if fields.get("token_ids") and engine != "embedding":
+        raise ConfigError(
+            f"{where}.token_ids: only the engine embedding asks for leave to take them"
+        )
     if fields.get("speculation", "none") not in ("none", False) and engine != "text-generation":
         raise ConfigError(
             f"{where}.speculation: only the engine text-generation has look-up decoding"

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter
 
 from shared.domain.requests.chats import Chat
+from shared.domain.requests.request_faults import CHOSEN
 from shared.domain.wire import Wire
 
 MAX_TEXTS = 512
@@ -63,9 +64,43 @@ Prompt = Annotated[
     _Text | Annotated[TokenIds, Tag("list")] | Annotated[Chat, Tag("chat")],
     _one_of("a string, a list of token ids or an object with 'messages'"),
 ]
-TextOrTexts = Annotated[
-    _Text | Annotated[Texts, Tag("list")], _one_of("a string or a list of strings")
-]
+
+
+def _embedded_kind(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else None
+    if type(first) in (int, float):
+        return CHOSEN + "ids"
+    kind = "id lists" if isinstance(first, list) else _KINDS.get(type(value), "")
+    return CHOSEN + kind
+
+
+def to_embed(most: int) -> Any:
+    """The type of what is embedded: a text or its token ids, or a list of at most `most` of them."""
+    texts = Annotated[list[str], Field(min_length=1, max_length=most)]
+    ids = Annotated[list[TokenIds], Field(min_length=1, max_length=most)]
+    return Annotated[
+        Annotated[str, Tag(CHOSEN + "text")]
+        | Annotated[texts, Tag(CHOSEN + "list")]
+        | Annotated[TokenIds, Tag(CHOSEN + "ids")]
+        | Annotated[ids, Tag(CHOSEN + "id lists")],
+        Discriminator(
+            _embedded_kind,
+            custom_error_type="input_type",
+            custom_error_message="Input should be a string or a list of strings",
+        ),
+    ]
+
+
+TextsOrIds = to_embed(MAX_TEXTS)
+ID_KINDS = 2
+"""How many of its kinds are token ids: the last ones."""
+
+
+def items_to_embed(content: Any) -> list[Any]:
+    """What is to be embedded one by one: texts, or lists of token ids."""
+    if not isinstance(content, list):
+        return [content]
+    return [content] if content and type(content[0]) in (int, float) else content
 
 
 class FileInput(Wire):

@@ -16,7 +16,7 @@ from shared.domain.requests.engine_params import (
     PipelineParams,
     RankingParams,
 )
-from shared.domain.requests.inputs import Prompt, TextOrFile, TextOrTexts, TextsToRank
+from shared.domain.requests.inputs import Prompt, TextOrFile, TextsOrIds, TextsToRank
 from shared.domain.requests.text_generation_params import TextGenerationParams
 
 
@@ -48,7 +48,7 @@ _TEXT = EngineKind(
 ENGINES: dict[str, EngineKind] = {
     "text-generation": _TEXT,
     "vllm": _TEXT,
-    "embedding": EngineKind(TextOrTexts, EmbeddingParams, counts_tokens=True, deterministic=True),
+    "embedding": EngineKind(TextsOrIds, EmbeddingParams, counts_tokens=True, deterministic=True),
     "ranking": EngineKind(TextsToRank, RankingParams, counts_tokens=True, deterministic=True),
     "pipeline": EngineKind(TextOrFile, PipelineParams),
     "echo": EngineKind(str, EchoParams, needs_path=False, streams_text=True),

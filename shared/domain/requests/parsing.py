@@ -7,9 +7,15 @@ from pydantic import ValidationError
 
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.models.catalog import Catalog, ModelSpec
+from shared.domain.requests.inputs import items_to_embed
 from shared.domain.requests.params import INPUTS, TEXT_ENGINES, checked
 from shared.domain.requests.request_faults import invalid
 from shared.domain.schemas import CheckedRequest, IngestEvent
+
+TOKENS = (
+    "token ids say nothing without their tokenizer, and this model's entry takes none (token_ids: true)."
+    " Send texts; in LangChain set check_embedding_ctx_length=False"
+)
 
 
 def parse_event(value: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +51,19 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[CheckedRequest, ModelSp
         raise _fault(("prompt",), "Input should be a valid string", "string_type")
     if spec.engine in TEXT_ENGINES:
         _check_lengths(spec, request.content, params)
+    if spec.engine == "embedding" and isinstance(items_to_embed(request.content)[0], list):
+        _check_ids(spec, params)
     return request, spec, params
+
+
+def _check_ids(spec: ModelSpec, params: Mapping[str, Any]) -> None:
+    """Whether a model embeds token ids. Raises `InvalidRequest`."""
+    if not spec.token_ids:
+        raise _fault(("input",), TOKENS, "token_ids")
+    for name in ("prompt", "prompt_name"):
+        if params.get(name) is not None:
+            why = "stands before texts; put its tokens into each list of token ids"
+            raise _fault(("params", name), why, "token_ids")
 
 
 def _check_lengths(spec: ModelSpec, content: Any, params: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ from shared.store.jobs import JobStore
         ("vllm", "twelve bytes", {"max_new_tokens": 7}, 10),
         ("embedding", "ééé", {}, 2),
         ("embedding", ["one", "two"], {"normalize": None}, 4),
+        ("embedding", [5] * 30, {}, 30),
+        ("embedding", [[5] * 30, [5]], {}, 31),
         ("echo", "twelve bytes", {"max_new_tokens": 7}, 0),
         ("own.module:Engine", {"any": "json"}, {}, 0),
     ],

@@ -140,6 +140,24 @@ def test_texts_are_embedded(
     assert answer.json["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
+def test_more_texts_than_a_job_holds_are_embedded_in_order(
+    client: FlaskClient, worker: PlayedWorker, meanwhile: Meanwhile
+) -> None:
+    def embed() -> None:
+        for _ in range(2):
+            claim = worker.take("encoder")
+            given = json.loads(claim.request)["content"]
+            vectors = [[float(text)] for text in given]
+            worker.end(claim, output={"embeddings": vectors, "dimensions": 1}, usage={})
+
+    meanwhile(embed)
+    texts = [str(number) for number in range(600)]
+
+    answer = posted(client, "/v1/embeddings", {"model": "encoder", "input": texts})
+
+    assert [one["embedding"] for one in answer.json["data"]] == [[float(text)] for text in texts]
+
+
 def test_documents_are_ranked(
     client: FlaskClient, worker: PlayedWorker, meanwhile: Meanwhile
 ) -> None:

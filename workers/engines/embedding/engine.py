@@ -8,6 +8,7 @@ import msgspec
 import torch
 
 from shared.domain.errors import InputRefused
+from shared.domain.requests.inputs import items_to_embed
 from shared.domain.requests.prompt_bounds import PromptBounds
 from workers.engines.base import Work
 from workers.engines.batching.reader import LONG
@@ -69,13 +70,20 @@ class Embedding(ItemEngine[Wish]):
 
     def ask(self, work: Work) -> Asked[Wish]:
         """See `ItemEngine.ask`."""
-        texts = [work.content] if isinstance(work.content, str) else work.content
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-            raise InputRefused("The input must be a string or a list of strings.")
+        items = items_to_embed(work.content)
+        kinds = {type(item) for item in items}
+        if kinds not in ({str}, {list}):
+            raise InputRefused(
+                "The input must be a string or a list of strings, or token ids of one or more texts."
+            )
         params, task = work.params, work.params.get("task")
         name = self._model.route(task)
         form = self._model.recipe.form
         wish = wished(params, form, name, self._model.dimensions, task)
+        if kinds == {list}:
+            take = partial(self._take, items, wish, params.get("truncate"))
+            return Asked(wish, sum(map(len, items)), take)
+        texts: list[str] = items
         prompt = self._model.recipe.model.prompt(
             params.get("prompt_name"), params.get("prompt"), task
         )
@@ -96,6 +104,12 @@ class Embedding(ItemEngine[Wish]):
                 if count is not None:
                     route.check_length(number, len(count(text, True)), wish.task)
         return route.read(texts, prompt, wish.task, cut)
+
+    def _take(self, lists: list[list[int]], wish: Wish, truncate: Any) -> list[TokenizedText]:
+        """As `_read`, of texts that were tokenised elsewhere."""
+        route = self._model.routes[wish.route]
+        cut = wanted_cut(truncate, route.longest(wish.task))
+        return route.take([list(map(int, ids)) for ids in lists], wish.task, cut)
 
     def compute(self, texts: Sequence[TokenizedText], wishes: Sequence[Wish]) -> list[torch.Tensor]:
         """See `ItemEngine.compute`. Each route runs its own texts."""

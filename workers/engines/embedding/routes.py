@@ -29,6 +29,8 @@ class Reader(Protocol):
         self, texts: Sequence[str], prompt: str = "", cut: Cut | None = None
     ) -> list[TokenizedText]: ...
 
+    def take(self, lists: Sequence[list[int]], cut: Cut | None = None) -> list[TokenizedText]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedRoute:
@@ -67,7 +69,15 @@ class LoadedRoute:
         self, texts: Sequence[str], prompt: str, task: str | None, cut: Cut | None
     ) -> list[TokenizedText]:
         """Tokens of texts. Raises `InputRefused` for one that the model does not take."""
-        found = self.reader.read(texts, prompt, cut)
+        return self._checked(self.reader.read(texts, prompt, cut), task)
+
+    def take(
+        self, lists: Sequence[list[int]], task: str | None, cut: Cut | None
+    ) -> list[TokenizedText]:
+        """Texts that were tokenised elsewhere. Raises as `read` does."""
+        return self._checked(self.reader.take(lists, cut), task)
+
+    def _checked(self, found: list[TokenizedText], task: str | None) -> list[TokenizedText]:
         for number, text in enumerate(found):
             self.check_length(number, len(text), task)
             if not text.ids and self.recipe.kind == "transformer":

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from shared.domain.errors import ConfigError
 from workers.engines.encoding.tokenized_text import TokenizedText
-from workers.engines.encoding.truncation import Cut
+from workers.engines.encoding.truncation import Cut, cut_ids
 from workers.engines.sentence_layout.layers import WEIGHTS, read_weights
 
 TABLE = "embedding.weight"
@@ -36,13 +36,12 @@ class StaticReader:
         encoded = self.tokenizer.encode_batch(
             [prompt + text for text in texts], add_special_tokens=False
         )
-        return [TokenizedText(_cut(encoding.ids, cut)) for encoding in encoded]
+        return self.take([encoding.ids for encoding in encoded], cut)
 
-
-def _cut(ids: list[int], cut: Cut | None) -> list[int]:
-    if cut is None or len(ids) <= cut.tokens:
-        return ids
-    return ids[-cut.tokens :] if cut.side == "left" else ids[: cut.tokens]
+    def take(self, lists: Sequence[list[int]], cut: Cut | None = None) -> list[TokenizedText]:
+        """See `TextReader.take`."""
+        side = (cut and cut.side) or "right"
+        return [TokenizedText(cut_ids(ids, cut, side)) for ids in lists]
 
 
 class MeanOfRows:

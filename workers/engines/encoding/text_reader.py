@@ -11,7 +11,7 @@ from tokenizers.normalizers import Sequence as Normalizers
 from shared.domain.errors import ConfigError, InputRefused
 from shared.domain.requests.prompt_bounds import PromptBounds
 from workers.engines.encoding.tokenized_text import TokenizedText
-from workers.engines.encoding.truncation import Cut, Truncation
+from workers.engines.encoding.truncation import Cut, Truncation, cut_ids
 from workers.engines.loading.tokenizer_bounds import counting, prompt_bounds
 
 TEMPLATE_FAULTS = (
@@ -95,6 +95,13 @@ class TextReader:
             start = [("system", prompt)] if prompt else []
             return self._chats([[*start, ("user", text)] for text in texts], cut)
         return self._tokens([prompt + text for text in texts], cut, skip=skip)
+
+    def take(self, lists: Sequence[list[int]], cut: Cut | None = None) -> list[TokenizedText]:
+        """Token ids as they stand: with no prompt, no special tokens and no chat template."""
+        side = "right" if cut is None else self._truncation.side(cut)
+        typed = self._tokens(["a"], None)[0].types is not None
+        found = [cut_ids(ids, cut, side) for ids in lists]
+        return [TokenizedText(ids, [0] * len(ids) if typed else None) for ids in found]
 
     def read_pairs(
         self, pairs: Sequence[Pair], prompt: str = "", cut: Cut | None = None

@@ -24,6 +24,13 @@ def wanted_cut(asked: Any, tokens: int) -> Cut | None:
     return Cut(tokens, None if asked is True else asked)
 
 
+def cut_ids(ids: list[int], cut: Cut | None, side: str) -> list[int]:
+    """Token ids without those that are too many. `side`: where they are left out."""
+    if cut is None or len(ids) <= cut.tokens:
+        return ids
+    return ids[-cut.tokens :] if side == "left" else ids[: cut.tokens]
+
+
 class Truncation:
     """Gives copies of a tokenizer that cut.
 

@@ -54,6 +54,7 @@ def test_paths_are_relative_to_the_file_or_inside_a_package(tmp_path: Path) -> N
             "models.a.prefix_cache.shared.0",
         ),
         ("models: {a: {engine: echo, speculation: auto}}", "models.a.speculation: only"),
+        ("models: {a: {engine: echo, token_ids: true}}", "models.a.token_ids: only"),
         ("models: {a: {engine: text-generation, path: ., speculation: 3}}", "models.a.speculation"),
         (
             "models: {a: {engine: text-generation, path: ., speculation: {kind: draft_model}}}",

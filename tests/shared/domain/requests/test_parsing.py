@@ -15,6 +15,7 @@ CATALOG = Catalog(
             name="gen", engine="text-generation", path=Path("/"), limits=Limits(max_new_tokens=64)
         ),
         "emb": ModelSpec(name="emb", engine="embedding", path=Path("/")),
+        "ids": ModelSpec(name="ids", engine="embedding", path=Path("/"), token_ids=True),
         "own": ModelSpec(name="own", engine="pkg.mod:Class"),
     }
 )
@@ -31,6 +32,8 @@ def test_defaults_are_filled_in() -> None:
         {"model": "gen", "input": {"messages": [{"role": "user", "content": "hi"}]}},
         {"model": "emb", "input": ["a", "b"]},
         {"model": "emb", "prompt": "a"},
+        {"model": "ids", "input": [1, 2.0]},
+        {"model": "ids", "input": [[1], [2, 3]]},
         {"model": "own", "input": {"any": [1, None]}, "params": {"free": True}},
         {"model": "own", "input": [None]},
         {"model": "gen", "prompt": "", "metadata": {"k": "v"}, "priority": "low", "expires_in": 5},
@@ -137,3 +140,31 @@ def test_our_own_words_are_not_prefixed() -> None:
 def test_an_unknown_model_is_its_own_error() -> None:
     with pytest.raises(UnknownModel):
         parse_request({"model": "nope", "prompt": "x"}, CATALOG)
+
+
+@pytest.mark.parametrize("given", [[1, 2], [[1, 2], [3]]])
+def test_token_ids_are_embedded_where_the_entry_takes_them_alone(given: Any) -> None:
+    with pytest.raises(InvalidRequest, match="check_embedding_ctx_length=False") as refusal:
+        parse_request({"model": "emb", "input": given}, CATALOG)
+    assert refusal.value.errors[0]["loc"] == ["input"]
+
+    with pytest.raises(InvalidRequest, match=r"params\.prompt_name: stands before texts"):
+        parse_request({"model": "ids", "input": given, "params": {"prompt_name": "q"}}, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ([1, "a"], ["input", 1]),
+        ([[1], [2, -1]], ["input", 1, 1]),
+        ([[1], []], ["input", 1]),
+        ([["a"]], ["input", 0, 0]),
+        ([True], ["input", 0]),
+        (["a", [1]], ["input", 1]),
+        ([[1]] * 513, ["input"]),
+    ],
+)
+def test_a_fault_among_token_ids_is_shown_in_its_place(given: Any, place: list[Any]) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_request({"model": "ids", "input": given}, CATALOG)
+    assert refusal.value.errors[0]["loc"] == place

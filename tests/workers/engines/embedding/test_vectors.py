@@ -123,6 +123,34 @@ def test_a_text_that_is_too_long_is_refused_with_the_remedy(dense: Embedding) ->
     assert len(output(dense, ["fox", LONG], truncate=True)["embeddings"]) == 2
 
 
+@pytest.mark.parametrize("name", ["typed", "late", "static"])
+def test_token_ids_are_taken_as_they_stand(name: str, tmp_path: Path, late: Embedding) -> None:
+    if name == "typed":
+        LAYOUTS["cls_pooling"](tmp_path)
+        words(model_max_length=20).save_pretrained(tmp_path)
+    elif name == "static":
+        LAYOUTS["static"](tmp_path)
+    engine = late if name == "late" else served(tmp_path)
+    reader = engine._model.routes[""].reader
+    ids = [text.ids for text in reader.read(TEXTS)]
+
+    assert output(engine, ids) == output(engine, TEXTS)
+    assert output(engine, ids[0]) == output(engine, TEXTS[0])
+
+
+def test_token_ids_that_are_too_many_or_not_there_are_refused(
+    dense: Embedding, folder: Path
+) -> None:
+    with pytest.raises(InputRefused, match=r"Text 1 has 65 tokens; .* params\.truncate") as refusal:
+        dense.admit(Work("a", [[1], [2] * 65], {}, seed=0))
+    assert refusal.value.code == "prompt_too_long"
+    cut, right = (output(dense, ids, truncate="right") for ids in ([2, 3] * 40, [2, 3] * 32))
+    assert cut == right
+    assert output(dense, [2, *([3] * 64)], truncate="left") == output(dense, [3] * 64)
+    with pytest.raises(InputRefused, match="Text 0 has tokens outside"):
+        dense.admit(Work("a", [10**6], {}, seed=0))
+
+
 @pytest.mark.parametrize("name", ["decoder_with_a_flat_chat_template"])
 def test_a_chat_that_is_cut_keeps_the_templates_end(name: str, tmp_path: Path) -> None:
     LAYOUTS[name](tmp_path)
