@@ -45,7 +45,9 @@ def data_of(text: Any, what: str) -> bytes:
         raise InputRefused(f"input.{what} must be base64, or name a file.")
     start = text.find(",") + 1 if text.startswith("data:") else 0
     try:
-        return base64.b64decode(text[start:], validate=True)
+        # `base64` and Python's encodebytes break it into lines.
+        packed = text[start:].encode().translate(None, b" \t\r\n")
+        return base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError):
         raise InputRefused(f"input.{what} is not base64.") from None
 

@@ -1,5 +1,6 @@
 """Whatever bytes a job brings: an image, a sound, or a refusal, and never much memory."""
 
+import base64
 import io
 import math
 import random
@@ -13,7 +14,14 @@ from PIL import Image
 
 from shared.domain.errors import InputRefused
 from shared.domain.file_outputs import contents
-from workers.engines.pipeline.media import FORMATS, jsonable, read_image, read_sound, with_files
+from workers.engines.pipeline.media import (
+    FORMATS,
+    data_of,
+    jsonable,
+    read_image,
+    read_sound,
+    with_files,
+)
 
 RATE = 16_000
 
@@ -56,6 +64,15 @@ def test_a_damaged_image_is_read_or_refused(kind: str) -> None:
             refused += 1
 
     assert refused
+
+
+def test_base64_may_be_broken_into_lines() -> None:
+    data = picture("PNG")
+
+    assert data_of(base64.encodebytes(data).decode(), "image") == data
+    assert data_of(f"data:image/png;base64,{base64.b64encode(data).decode()}\r\n", "image") == data
+    with pytest.raises(InputRefused, match=r"input\.image is not base64"):
+        data_of("é", "image")
 
 
 def test_a_damaged_sound_is_read_or_refused() -> None:
