@@ -16,9 +16,15 @@ from workers.engines.base import Work
 from workers.engines.loading.vocabulary import Vocabulary
 from workers.engines.texts.messages.call_markup import GLM
 from workers.engines.texts.messages.calls import ARGS, CALL_ID, PYTHON
-from workers.engines.texts.messages.forms import Written, forced_form, form_of
-from workers.engines.texts.messages.reader import FormReader, MessageReader
-from workers.engines.texts.messages.sectioned_calls import DEEPSEEK, KIMI
+from workers.engines.texts.messages.forms import Tagged, forced_form, form_of
+from workers.engines.texts.messages.harmony import HARMONY, HarmonyReader
+from workers.engines.texts.messages.reader import FormReader, MessageReader, PartReader
+from workers.engines.texts.messages.sectioned_calls import (
+    DEEPSEEK,
+    DSML_SECTION,
+    KIMI,
+    MINIMAX_SECTION,
+)
 from workers.engines.texts.messages.template import NEAR, Template, TemplateReader
 from workers.engines.texts.messages.thoughts import TAGS, Thoughts
 
@@ -65,16 +71,19 @@ class Replies:
             reader = TemplateReader(self._template, near, tools, schemas, ids)
             marks = [name for name in self._specials if self._template.names(name)]
             return self._message_reader(reader, marks)
+        # A call that must be made has our form, and a grammar leaves no room for headers.
+        ours = forced(content) or (held and self._form == "harmony")
+        form = forced_form(self._form) if ours else self._form
+        if form == "harmony":
+            near = self._vocabulary.spell(prompt[-NEAR:])
+            return self._message_reader(HarmonyReader(schemas, ids, near), HARMONY)
         start, _ = self._tags
         thinking = not held and self._vocabulary.spell(prompt[-LAST:]).rstrip().endswith(start)
-        form = forced_form(self._form) if forced(content) else self._form
         marks = [*self._tags, *(_MARKS[form] if schemas else ())]
         thoughts = Thoughts(self._tags, thinking=thinking)
         return self._message_reader(FormReader(thoughts, form, schemas, ids), marks)
 
-    def _message_reader(
-        self, reader: FormReader | TemplateReader, marks: Collection[str]
-    ) -> MessageReader:
+    def _message_reader(self, reader: PartReader, marks: Collection[str]) -> MessageReader:
         shown = [name for name in self._specials if name in marks]
         return MessageReader(reader, shown, [name for name in self._specials if name not in marks])
 
@@ -85,12 +94,15 @@ class Replies:
         return sorted(names, key=len, reverse=True)
 
 
-_MARKS: Mapping[Written, tuple[str, ...]] = {
+_MARKS: Mapping[Tagged, tuple[str, ...]] = {
     "hermes": (OPEN, CLOSE, GLM.key, GLM.key_end, GLM.value, GLM.value_end),
     "llama": (PYTHON,),
     "mistral": (MARK, ARGS, CALL_ID),
-    "deepseek": DEEPSEEK[:-1],
-    "kimi": KIMI[:-1],
+    "deepseek": DEEPSEEK.words,
+    "kimi": KIMI.words,
+    "minimax": MINIMAX_SECTION.words,
+    # Its tags are made of one special token and others that are none.
+    "dsml": (*DSML_SECTION.words, "｜DSML｜"),
 }
 """What encloses calls. Where one is a special token, a text does not show it, and it is read all the same."""
 

@@ -197,3 +197,24 @@ def test_a_choice_without_its_tool_is_refused(chat: dict[str, Any], keyword: str
 
     assert caught.value.keyword == keyword
     assert caught.value.errors[0]["loc"] == ["input", "tool_choice"]
+
+
+def test_messages_of_harmony_are_told_apart() -> None:
+    made = replies("… <|start|>assistant<|channel|> …")
+    call = f"<|channel|>commentary to=functions.weather json<|message|>{ARGUMENTS}<|call|>"
+    text = f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant{call}"
+
+    message = read(text, prompt="Hi<|start|>assistant", made=made)
+
+    assert (message["reasoning_content"], message["content"]) == ("Hm.", None)
+    assert message["tool_calls"][0]["function"] == {"name": "weather", "arguments": ARGUMENTS}
+
+
+def test_a_call_that_must_be_made_needs_no_header() -> None:
+    made = replies("… <|start|>assistant<|channel|> …")
+
+    message = read(
+        SPELLED["hermes"], prompt="Hi<|start|>assistant", made=made, tool_choice="required"
+    )
+
+    assert message["tool_calls"][0]["function"]["name"] == "weather"

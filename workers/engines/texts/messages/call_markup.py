@@ -14,7 +14,9 @@ _NAME_CHARACTERS = frozenset("-._")
 
 class Markup(NamedTuple):
     """How a family encloses a call. The name of the function stands behind `opening`; where `name_end` is
-    empty, the first tag ends it. `line`: a value stands on lines of its own.
+    empty, the first tag ends it. `line`: a value stands on lines of its own. `quoted`: the name of an
+    argument ends with a quotation mark, and `string="true"` or `"false"` behind it says whether its value is
+    JSON.
     """
 
     opening: str
@@ -24,18 +26,25 @@ class Markup(NamedTuple):
     value: str
     value_end: str
     end: str
-    line: bool
+    line: bool = False
+    quoted: bool = False
 
 
 QWEN = Markup("<function=", ">", "<parameter=", ">", "", "</parameter>", "</function>", line=True)
-GLM = Markup(
-    "", "", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>", line=False
+GLM = Markup("", "", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>")
+MINIMAX = Markup(
+    '<invoke name="', '">', '<parameter name="', ">", "", "</parameter>", "</invoke>", quoted=True
+)
+DSML = Markup(
+    *('<｜DSML｜invoke name="', '">', '<｜DSML｜parameter name="', ">", ""),
+    *("</｜DSML｜parameter>", "</｜DSML｜invoke>"),
+    quoted=True,
 )
 
 
 class CallMarkup:
     """`<function=name><parameter=key>value</parameter>…</function>` (Qwen3-Coder), or
-    `name<arg_key>key</arg_key><arg_value>value</arg_value>…</tool_call>` (GLM 4.5).
+    `name<arg_key>key</arg_key><arg_value>value</arg_value>…</tool_call>` (GLM 4.5), or what `markup` says.
 
     `tools` has the JSON schema of each function's arguments, by its name: a value that must be a text is told
     as it comes; one that may be something else is told once it is whole. `begun`: it is a call of one of the
@@ -43,9 +52,12 @@ class CallMarkup:
     no more of it; `unread` is what it has not told of that.
     """
 
-    def __init__(self, tools: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, tools: Mapping[str, Mapping[str, Any]], markup: Markup | None = None
+    ) -> None:
         self._tools = tools
-        self._markup = QWEN
+        self._markup = markup or QWEN
+        self._known = markup is not None
         self._read: Callable[[], str] = self._opening
         self._key = ""
         self._types: frozenset[str] = frozenset()
@@ -65,17 +77,22 @@ class CallMarkup:
 
     def _opening(self) -> str:
         start = self.unread.lstrip()
-        if start.startswith(QWEN.opening):
+        if start.startswith(self._markup.opening):
             self._go_on(self._name)
-        elif start and not QWEN.opening.startswith(start):
+        elif start and not self._markup.opening.startswith(start):
+            if self._known:
+                self.broken = True
+                return ""
             self._markup = GLM
             self._read = self._name
             return self._name()
         return ""
 
     def _name(self) -> str:
-        name, ended, _ = self.unread.partition(self._markup.name_end or "<")
+        end = self._markup.name_end or "<"
+        name, ended, _ = self.unread.partition(end)
         if not ended:
+            name = name[: len(name) - begun(name, (end,))]
             self.broken = not _may_be_name(name)
             return ""
         self.name = name.strip()
@@ -108,8 +125,10 @@ class CallMarkup:
             if len(key) > LONGEST_NAME:
                 self.broken, self.unread = True, self._markup.key + key
             return ""
-        self._key = key.strip()
+        self._key, _, said = key.partition('"') if self._markup.quoted else (key.strip(), "", "")
         self._types = types_of(self._tools[self.name or ""], self._key)
+        if said:
+            self._types = STRING if 'string="true"' in said else self._types - STRING
         self._go_on(self._before_value)
         # A value whose tag is empty begins here.
         return self._before_value() if not self._markup.value else ""

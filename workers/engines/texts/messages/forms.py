@@ -4,22 +4,35 @@ from typing import Any, Literal
 
 from shared.grammars.calls import MARK, OPEN, Form
 from workers.engines.texts.messages.calls import BareCalls, Calls, MarkedCalls, TaggedCalls
+from workers.engines.texts.messages.harmony import CHANNEL
 from workers.engines.texts.messages.sectioned_calls import (
     DEEPSEEK,
+    DSML_SECTION,
     KIMI,
+    MINIMAX_SECTION,
     DeepSeekCalls,
+    DSMLCalls,
     KimiCalls,
+    MiniMaxCalls,
 )
 
-Written = Form | Literal["deepseek", "kimi"]
-CALLS: dict[Written, type[Calls]] = {
+Tagged = Form | Literal["deepseek", "kimi", "minimax", "dsml"]
+"""Calls that stand in what is said."""
+Written = Tagged | Literal["harmony"]
+"""In harmony a call is a message of its own."""
+CALLS: dict[Tagged, type[Calls]] = {
     "hermes": TaggedCalls,
     "llama": BareCalls,
     "mistral": MarkedCalls,
     "deepseek": DeepSeekCalls,
     "kimi": KimiCalls,
+    "minimax": MiniMaxCalls,
+    "dsml": DSMLCalls,
 }
 _SHOWN: tuple[tuple[str, Written], ...] = (
+    (CHANNEL, "harmony"),
+    (DSML_SECTION.section, "dsml"),
+    (MINIMAX_SECTION.section, "minimax"),
     (DEEPSEEK.section, "deepseek"),
     (KIMI.section, "kimi"),
     (OPEN, "hermes"),
@@ -40,4 +53,4 @@ def forced_form(written: Written) -> Form:
     """How such a model is made to write a call that it must make: its own form where a grammar is made of it,
     else that of Hermes.
     """
-    return "hermes" if written == "deepseek" or written == "kimi" else written
+    return written if written in ("hermes", "llama", "mistral") else "hermes"

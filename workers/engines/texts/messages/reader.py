@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from shared.domain.parts import Content, Message, Part, Reasoning, merged
 from workers.engines.texts.messages.calls import Calls, Tools
-from workers.engines.texts.messages.forms import CALLS, Written
+from workers.engines.texts.messages.forms import CALLS, Tagged
 from workers.engines.texts.messages.thoughts import Apart, Thoughts
 
 
@@ -23,7 +23,7 @@ class FormReader:
     """A text in the form of its model's family. Without `tools` nothing is a call."""
 
     def __init__(
-        self, thoughts: Thoughts, form: Written, tools: Tools, call_id: Callable[[int], str]
+        self, thoughts: Thoughts, form: Tagged, tools: Tools, call_id: Callable[[int], str]
     ) -> None:
         self._thoughts = thoughts
         self._calls: Calls | None = CALLS[form](tools, call_id) if tools else None

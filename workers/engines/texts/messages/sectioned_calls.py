@@ -1,8 +1,9 @@
-"""Calls that stand in a section of their own, each between marks (DeepSeek, Kimi)."""
+"""Calls that stand in a section of their own, each between marks (DeepSeek, Kimi) or tags (MiniMax)."""
 
 import re
 from typing import NamedTuple
 
+from workers.engines.texts.messages.call_markup import DSML, MINIMAX, CallMarkup, Markup
 from workers.engines.texts.messages.call_object import CallObject
 from workers.engines.texts.messages.calls import LONGEST_NAME, Calls, Id, Tools
 
@@ -14,18 +15,23 @@ class Marks(NamedTuple):
 
     section: str
     call: str
-    separator: str
-    call_end: str
     section_end: str
-    named: re.Pattern[str]
+    call_end: str = ""
+    separator: str = ""
+    named: re.Pattern[str] = re.compile("")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The marks alone."""
+        return tuple(word for word in self[:-1] if isinstance(word, str) and word)
 
 
 DEEPSEEK = Marks(
     "<｜tool▁calls▁begin｜>",
     "<｜tool▁call▁begin｜>",
-    "<｜tool▁sep｜>",
-    "<｜tool▁call▁end｜>",
     "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁sep｜>",
     re.compile(
         r"\s*(?:function<｜tool▁sep｜>([\w.-]{1,64})\s*```(?:json)?|([\w.-]{1,64})<｜tool▁sep｜>)\s*"
     ),
@@ -34,12 +40,16 @@ DEEPSEEK = Marks(
 KIMI = Marks(
     "<|tool_calls_section_begin|>",
     "<|tool_call_begin|>",
-    "<|tool_call_argument_begin|>",
-    "<|tool_call_end|>",
     "<|tool_calls_section_end|>",
+    "<|tool_call_end|>",
+    "<|tool_call_argument_begin|>",
     re.compile(r"\s*(?:functions\.)?([\w.-]{1,64}?)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"),
 )
 """`functions.name:0<|tool_call_argument_begin|>{…}` (Kimi K2)."""
+MINIMAX_SECTION = Marks("<minimax:tool_call>", "<invoke", "</minimax:tool_call>")
+"""`<invoke name="name"><parameter name="key">value</parameter>…</invoke>` (MiniMax M2)."""
+DSML_SECTION = Marks("<｜DSML｜function_calls>", "<｜DSML｜invoke", "</｜DSML｜function_calls>")
+"""The same in tags of its own, which say what is no JSON by `string="true"` (DeepSeek V3.2)."""
 
 
 class SectionedCalls(Calls):
@@ -78,6 +88,11 @@ class SectionedCalls(Calls):
         if not start.startswith(marks.call):
             ways = (marks.call, marks.section_end) if self._inside else (marks.call,)
             return not any(way.startswith(start) for way in ways) and self._refuse()
+        return self._begin_call(start)
+
+    def _begin_call(self, start: str) -> bool:
+        """What is held ends with `start`, which begins with the mark of a call."""
+        marks = self.MARKS
         named, brace, _ = start.removeprefix(marks.call).partition("{")
         if not brace:
             return len(named) > LONGEST_NAME and self._refuse()
@@ -123,3 +138,24 @@ class DeepSeekCalls(SectionedCalls):
 
 class KimiCalls(SectionedCalls):
     MARKS = KIMI
+
+
+class InvokedCalls(SectionedCalls):
+    """A section of calls whose arguments stand between tags."""
+
+    MARKUP: Markup
+
+    def _begin_call(self, start: str) -> bool:
+        before = self._held[: len(self._held) - len(start)]
+        return self._open(before, start, CallMarkup(self._tools, self.MARKUP))
+
+    def _closed(self) -> None:
+        self._inside = True
+
+
+class MiniMaxCalls(InvokedCalls):
+    MARKS, MARKUP = MINIMAX_SECTION, MINIMAX
+
+
+class DSMLCalls(InvokedCalls):
+    MARKS, MARKUP = DSML_SECTION, DSML

@@ -3,13 +3,13 @@
 from typing import Any
 
 from shared.domain.parts import Message
-from workers.engines.texts.messages.forms import CALLS, Written
+from workers.engines.texts.messages.forms import CALLS, Tagged
 
 SIZES = (1, 2, 5, 10_000)
 
 
 def read(
-    text: str, form: Written, tools: dict[str, dict[str, Any]], size: int = 3
+    text: str, form: Tagged, tools: dict[str, dict[str, Any]], size: int = 3
 ) -> tuple[str | None, list[tuple[str, str]]]:
     """Content and calls, each a name and arguments as they are written."""
     calls = CALLS[form](tools, lambda number: f"call_{number}")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from shared.domain.parts import Content, Message, ToolCall
 from tests.workers.engines.texts.messages.reading import SIZES, read
-from workers.engines.texts.messages.forms import CALLS
+from workers.engines.texts.messages.forms import CALLS, Tagged
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -70,6 +70,71 @@ CASES: list[tuple[str, str | None, list[tuple[str, str]]]] = [
     (QWEN.format(f"<parameter={300 * 'k'}").removesuffix("</function>\n</tool_call>"),
      f"<parameter={300 * 'k'}", [("weather", "{}")]),
 ]  # fmt: skip
+
+
+def minimax(**arguments: str) -> str:
+    """A call as MiniMax M2's template writes it."""
+    lines = [f'<parameter name="{name}">{value}</parameter>\n' for name, value in arguments.items()]
+    return f'<invoke name="weather">\n{"".join(lines)}</invoke>\n'
+
+
+def dsml(**arguments: str) -> str:
+    """A call as DeepSeek V3.2 writes it, `city` as a string and all else as JSON."""
+    lines = [
+        f'<｜DSML｜parameter name="{name}" string="{"true" if name == "city" else "false"}">{value}'
+        "</｜DSML｜parameter>\n"
+        for name, value in arguments.items()
+    ]
+    return f'<｜DSML｜invoke name="weather">\n{"".join(lines)}</｜DSML｜invoke>\n'
+
+
+INVOKED: dict[Tagged, tuple[Any, str, str]] = {
+    "minimax": (minimax, "<minimax:tool_call>\n", "</minimax:tool_call>"),
+    "dsml": (dsml, "<｜DSML｜function_calls>\n", "</｜DSML｜function_calls>"),
+}
+
+
+@pytest.mark.parametrize("form", INVOKED)
+def test_calls_of_a_section_with_tags_are_read_however_a_text_is_cut(form: Tagged) -> None:
+    way, begin, end = INVOKED[form]
+    one, two = way(city=" 7\n</param", days="2", where='{"a": [1]}'), way(units="C")
+    text = f"See.\n{begin}{one}{two}{way()}{end}\nSo."
+    calls = [r'{"city": " 7\n</param", "days": 2, "where": {"a": [1]}}', '{"units": "C"}', "{}"]
+
+    found = [read(text, form, TOOLS, size) for size in SIZES]
+
+    assert found == [("See.\n\nSo.", [("weather", call) for call in calls])] * len(SIZES)
+
+
+@pytest.mark.parametrize("form", INVOKED)
+def test_what_is_no_call_in_a_section_with_tags_is_content(form: Tagged) -> None:
+    way, begin, end = INVOKED[form]
+    call = way(city="Oslo")
+    texts = (
+        *(f"{begin}{call.replace('weather', 'other')}{end}", begin.strip(), f"{begin}so", call),
+        *(begin + call[:12], f"{begin}{call.replace('weather', 300 * 'x')}", begin + "<invoked>"),
+    )
+
+    for text in texts:
+        assert [read(text, form, TOOLS, size) for size in SIZES] == [(text, [])] * len(SIZES)
+
+
+@pytest.mark.parametrize("form", INVOKED)
+def test_a_call_in_a_section_with_tags_that_is_cut_off_stays_one(form: Tagged) -> None:
+    way, begin, _ = INVOKED[form]
+    call = way(city="Oslo")
+
+    assert read(begin + call[: call.index("slo")], form, TOOLS) == (
+        *(None, [("weather", '{"city": "O')]),
+    )
+
+
+def test_a_string_of_dsml_is_one_whatever_the_tools_schema_says() -> None:
+    text = dsml(city="Oslo").replace('"city"', '"days"').replace("Oslo", "5")
+
+    assert read(f"<｜DSML｜function_calls>{text}", "dsml", TOOLS) == (
+        *(None, [("weather", '{"days": "5"}')]),
+    )
 
 
 @pytest.mark.parametrize(("text", "content", "calls"), CASES)

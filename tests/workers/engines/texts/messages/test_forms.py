@@ -13,6 +13,9 @@ from workers.engines.texts.messages.forms import CALLS, Written, forced_form, fo
         ("… <|python_tag|> …", "llama"),
         ("… <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function …", "deepseek"),
         ("… <|tool_calls_section_begin|> …", "kimi"),
+        ("… <minimax:tool_call> <invoke name= … <tool_call>", "minimax"),
+        ("… <｜DSML｜function_calls> …", "dsml"),
+        ("… <|start|>assistant<|channel|> …", "harmony"),
         (None, "hermes"),
     ],
 )
@@ -27,4 +30,7 @@ def test_every_form_has_one_for_calls_that_must_be_made() -> None:
         "mistral": "mistral",
         "deepseek": "hermes",
         "kimi": "hermes",
+        "minimax": "hermes",
+        "dsml": "hermes",
     }
+    assert forced_form("harmony") == "hermes"

@@ -2,7 +2,7 @@ import pytest
 
 from shared.domain.parts import Message
 from tests.workers.engines.texts.messages.reading import SIZES, read
-from workers.engines.texts.messages.forms import CALLS, Written
+from workers.engines.texts.messages.forms import CALLS, Tagged
 
 ARGUMENTS = '{"city": "Oslo", "days": [2, "}"]}'
 DEEPSEEK = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n{arguments}\n```<｜tool▁call▁end｜>"
@@ -10,11 +10,11 @@ DEEPSEEK_31 = "<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{arguments}<�
 KIMI = (
     "<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>{arguments}<|tool_call_end|>"
 )
-SECTIONS: dict[Written, tuple[str, str]] = {
+SECTIONS: dict[Tagged, tuple[str, str]] = {
     "deepseek": ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
     "kimi": ("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
 }
-WAYS: list[tuple[Written, str]] = [
+WAYS: list[tuple[Tagged, str]] = [
     ("deepseek", DEEPSEEK),
     ("deepseek", DEEPSEEK_31),
     ("kimi", KIMI),
@@ -22,7 +22,7 @@ WAYS: list[tuple[Written, str]] = [
 TOOLS = {"weather": {}, "now": {}}
 
 
-def section(form: Written, way: str, *calls: tuple[str, str], between: str = "\n") -> str:
+def section(form: Tagged, way: str, *calls: tuple[str, str], between: str = "\n") -> str:
     begin, end = SECTIONS[form]
     made = [
         way.replace("{name}", name).replace("{arguments}", arguments) for name, arguments in calls
@@ -33,7 +33,7 @@ def section(form: Written, way: str, *calls: tuple[str, str], between: str = "\n
 @pytest.mark.parametrize(("form", "way"), WAYS)
 @pytest.mark.parametrize("between", ["", "\n"])
 def test_calls_of_a_section_are_read_however_a_text_is_cut(
-    form: Written, way: str, between: str
+    form: Tagged, way: str, between: str
 ) -> None:
     calls = [("weather", ARGUMENTS), ("now", "{}")]
     text = f"See.\n{section(form, way, *calls, between=between)}\n So."
@@ -44,7 +44,7 @@ def test_calls_of_a_section_are_read_however_a_text_is_cut(
 
 
 @pytest.mark.parametrize(("form", "way"), WAYS)
-def test_what_is_no_call_of_an_offered_tool_is_content(form: Written, way: str) -> None:
+def test_what_is_no_call_of_an_offered_tool_is_content(form: Tagged, way: str) -> None:
     begin, end = SECTIONS[form]
     call = section(form, way, ("now", "{}")).removeprefix(begin).removesuffix(end)
     texts = (
@@ -57,7 +57,7 @@ def test_what_is_no_call_of_an_offered_tool_is_content(form: Written, way: str) 
 
 
 @pytest.mark.parametrize(("form", "way"), WAYS)
-def test_a_call_that_is_cut_off_stays_one(form: Written, way: str) -> None:
+def test_a_call_that_is_cut_off_stays_one(form: Tagged, way: str) -> None:
     text = section(form, way, ("weather", ARGUMENTS))
     behind = text.index(ARGUMENTS) + len(ARGUMENTS)
 
@@ -67,7 +67,7 @@ def test_a_call_that_is_cut_off_stays_one(form: Written, way: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "way"), WAYS)
-def test_what_breaks_a_call_is_content(form: Written, way: str) -> None:
+def test_what_breaks_a_call_is_content(form: Tagged, way: str) -> None:
     content, calls = read(section(form, way, ("now", '{"a": tru3}')), form, TOOLS)
 
     assert calls == [("now", '{"a": tru')]
@@ -76,7 +76,7 @@ def test_what_breaks_a_call_is_content(form: Written, way: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "way"), WAYS)
-def test_a_text_that_goes_on_is_told_no_part_again(form: Written, way: str) -> None:
+def test_a_text_that_goes_on_is_told_no_part_again(form: Tagged, way: str) -> None:
     text = section(form, way, ("weather", ARGUMENTS), ("now", "{}"))
     whole = Message()
     whole.add(CALLS[form](TOOLS, str).feed(text))
