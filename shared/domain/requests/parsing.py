@@ -52,14 +52,14 @@ def parse_request(value: Any, catalog: Catalog) -> tuple[CheckedRequest, ModelSp
     if spec.engine in TEXT_ENGINES:
         _check_lengths(spec, request.content, params)
     if spec.engine == "embedding" and isinstance(items_to_embed(request.content)[0], list):
-        _check_ids(spec, params)
+        _check_ids(spec, field, params)
     return request, spec, params
 
 
-def _check_ids(spec: ModelSpec, params: Mapping[str, Any]) -> None:
+def _check_ids(spec: ModelSpec, field: str, params: Mapping[str, Any]) -> None:
     """Whether a model embeds token ids. Raises `InvalidRequest`."""
     if not spec.token_ids:
-        raise _fault(("input",), TOKENS, "token_ids")
+        raise _fault((field,), TOKENS, "token_ids")
     for name in ("prompt", "prompt_name"):
         if params.get(name) is not None:
             why = "stands before texts; put its tokens into each list of token ids"

@@ -120,7 +120,7 @@ def test_taken(body: dict[str, Any]) -> None:
         ({"model": "gen", "prompt": [-1]}, "prompt.0", ""),
         ({"model": "gen", "prompt": [2**31]}, "prompt.0", ""),
         ({"model": "gen", "prompt": {"messages": [USER]}}, "prompt", "string or a list"),
-        ({"model": "emb", "prompt": [1, 2]}, "prompt.0", "string"),
+        ({"model": "emb", "prompt": [1, 2]}, "prompt", "token ids"),
         ({"model": "own", "prompt": [1, 2]}, "prompt", "string"),
     ],
 )
