@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from api.console import figures
 from api.console.assets import url_of
 from api.console.sessions import OPERATOR
-from api.console.visit import COOKIE, ROOT, Visit
+from api.console.visit import COOKIE, ROOT, Visit, signed_in
 from api.http.answers import links
 from api.http.audit import judged, recording
 from api.http.auth import Forbidden, Unauthorized, client_of, require_operator
@@ -33,6 +33,7 @@ from shared.store.api_keys import Scope
 NAME = "console"
 SIGN_IN = f"{ROOT}/sign-in"
 CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf"
+MULTIPART = "multipart/form-data"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -52,6 +53,7 @@ class Rule:
     operates: bool
     makes_job: bool
     changes: Action | None
+    uploads: bool
 
 
 class Console(Blueprint):
@@ -76,6 +78,7 @@ class Console(Blueprint):
         any_key: bool = False,
         submits: str | None = None,
         changes: Action | None = None,
+        uploads: bool = False,
     ) -> Callable[[View], View]:
         """Register `view(visit, **path)` at a path below `/console`.
 
@@ -84,7 +87,8 @@ class Console(Blueprint):
         `anybody` may see it without a session. `submits` names the route of the API that makes the same job:
         the request counts as one to that, and its charge goes along with the job (`Visit.charges`).
         `changes` is what an administrator's request is written down as: every page has it that changes what
-        is not the visitor's own session.
+        is not the visitor's own session. `uploads`: a form with a file may bring its CSRF token as a field;
+        the view then calls `require_csrf_field` before it stores anything.
         """
         usual = Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE
         needed = None if any_key else scope or usual
@@ -94,7 +98,9 @@ class Console(Blueprint):
             raise TypeError(f"{path} changes something: say what, for the audit log")
         if changes is not None:
             self.changes[f"{ROOT}{path}"] = changes
-        rule = Rule(endpoint, counted, anybody, needed, operates, submits is not None, changes)
+        rule = Rule(
+            endpoint, counted, anybody, needed, operates, submits is not None, changes, uploads
+        )
 
         def register(view: View) -> View:
             @functools.wraps(view)
@@ -135,9 +141,10 @@ def _answer(rule: Rule, view: View, visit: Visit, parts: dict[str, str]) -> Resp
         return refused(visit, error)
 
 
-def admit(visit: Visit) -> None:
+def admit(visit: Visit, *, uploads: bool = False) -> None:
     """Find out whose session it is, and that a change comes from a page of this session.
 
+    A form with a file, whose token is a field still to be read, passes where the page takes `uploads`.
     Raises `Unauthorized`, `Forbidden`, `StoreUnavailable`.
     """
     cookie = visit.request.cookies.get(COOKIE, "")
@@ -148,11 +155,26 @@ def admit(visit: Visit) -> None:
     visit.session, visit.here.caller = session, caller
     if visit.request.method not in ("GET", "HEAD"):
         require_same_origin(visit)
-        _require_csrf(visit, session.csrf)
+        if not (uploads and _sends_field(visit)):
+            _require_csrf(visit, session.csrf)
+
+
+def _sends_field(visit: Visit) -> bool:
+    """Whether it is a form with a file, sent without the page's script: its token is still to be read."""
+    return visit.request.mimetype == MULTIPART and CSRF_HEADER not in visit.request.headers
+
+
+def require_csrf_field(visit: Visit, fields: dict[str, str]) -> None:
+    """Take the CSRF token out of the fields that came before a form's file. Raises `Forbidden` where it had
+    to be there and is not the session's.
+    """
+    given = fields.pop(CSRF_FIELD, "")
+    if _sends_field(visit):
+        _require_equal(given, signed_in(visit).csrf)
 
 
 def _admit(rule: Rule, visit: Visit) -> None:
-    admit(visit)
+    admit(visit, uploads=rule.uploads)
     caller = visit.caller
     if rule.scope is not None and not caller.may(rule.scope):
         raise Forbidden(f"Your key lacks the scope '{rule.scope}' that this page needs.")
@@ -171,6 +193,10 @@ def _require_csrf(visit: Visit, expected: str) -> None:
     given = visit.request.headers.get(CSRF_HEADER, "")
     if not given and visit.request.mimetype != JSON:
         given = visit.form.get(CSRF_FIELD, "")
+    _require_equal(given, expected)
+
+
+def _require_equal(given: str, expected: str) -> None:
     if not hmac.compare_digest(given.encode(), expected.encode()):
         raise Forbidden("This page is of an earlier session. Load it again, then repeat.")
 

@@ -18,6 +18,9 @@ OVERHEAD = 64 * 1024
 """Bytes that a form may have beside its file."""
 
 
+Opens = Callable[[dict[str, str]], None]
+
+
 class Form(NamedTuple):
     """The fields by name, and the name and size of the file; a name of None: there was none."""
 
@@ -27,12 +30,23 @@ class Form(NamedTuple):
 
 
 class Upload:
-    """Reads a form whose file is the part `name`, of at most `most` bytes, into `write`."""
+    """Reads a form whose file is the part `name`, of at most `most` bytes, into `write`.
 
-    def __init__(self, name: str, most: int, write: Callable[[bytes], None]) -> None:
+    `opens` is called once, before the first byte of the file is written, with the fields that came before
+    it: it may take some out, and refuse the file by an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        most: int,
+        write: Callable[[bytes], None],
+        opens: Opens = lambda _: None,
+    ) -> None:
         self._name = name
         self._most = most
         self._write = write
+        self._opens = opens
         self._fields: dict[str, str] = {}
         self._filename: str | None = None
         self._bytes = 0
@@ -92,6 +106,7 @@ class Upload:
     def _begin(self, part: File) -> None:
         if self._filename is not None:
             raise InvalidRequest(f"The form has the file {self._name!r} twice. Send one.")
+        self._opens(self._fields)
         self._filename = part.filename
 
     def _add(self, part: Field | File, said: bytes) -> None:

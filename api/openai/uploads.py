@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from api.http.multipart import Upload
+from api.http.multipart import Opens, Upload
 from api.http.request_context import RequestContext
 from shared.domain.errors import InvalidRequest, TryLater
 from shared.domain.files import MAX_NAME, File, Purpose, new_file_id
@@ -57,24 +57,24 @@ class FileUpload(BaseModel):
     file: bytes = Field(json_schema_extra={"format": "binary"})
 
 
-def take_in(here: RequestContext) -> File:
-    """Store the file of a form. Raises `JobsError`."""
+def take_in(here: RequestContext, opens: Opens = lambda _: None) -> File:
+    """Store the file of a form; `opens` may refuse it, as in `Upload`. Raises `JobsError`."""
     services, settings = here.services, here.services.settings
     claimed = here.environ.get("CONTENT_LENGTH") or ""
     size = int(claimed) if claimed.isdigit() and len(claimed) < 20 else 0
     services.files.require_room(here.caller.tenant, min(size, settings.file_max_bytes), room(here))
     with services.uploads.place():
-        return _stored(here)
+        return _stored(here, opens)
 
 
-def _stored(here: RequestContext) -> File:
+def _stored(here: RequestContext, opens: Opens) -> File:
     """The file of a form, stored and written down. Raises `JobsError`."""
     services, settings = here.services, here.services.settings
     now, file_id = int(time.time()), new_file_id()
     file = File(file_id, here.caller.tenant, "", "", 0, now, now)
     content = _Content(services.storage, file.place)
     try:
-        form = Upload("file", settings.file_max_bytes, content.write).read(
+        form = Upload("file", settings.file_max_bytes, content.write, opens).read(
             here, settings.file_timeout
         )
         if form.filename is None:

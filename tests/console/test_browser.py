@@ -208,6 +208,17 @@ def test_a_key_is_made_used_and_revoked(visit: Come) -> None:
     holder.faults.clear()
 
 
+def test_a_file_is_uploaded_without_javascript(visit: Callable[..., Visitor]) -> None:
+    plain = visit(java_script_enabled=False).sign_in()
+    plain.page.goto("/console/batches/files")
+    file = {"name": "plain.jsonl", "mimeType": "application/jsonl", "buffer": b"{}"}
+    plain.page.set_input_files("#file", file)
+    plain.page.click("form[data-upload] button")
+
+    plain.page.wait_for_selector("#files >> text=plain.jsonl")
+    assert plain.page.url.endswith("/console/batches/files")
+
+
 def test_hostile_strings_are_shown_as_text(visit: Come, stack: Stack, worker: PlayedWorker) -> None:
     with stack.client() as client:
         ended = client.submit("played", HOSTILE, metadata={"<b>": HOSTILE}).id

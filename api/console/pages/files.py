@@ -1,8 +1,11 @@
 """Files: uploaded, listed, downloaded, deleted."""
 
+import functools
+
 from flask import Response
 
 from api.console.blueprint import console
+from api.console.guard import require_csrf_field
 from api.console.visit import ROOT, Visit
 from api.openai.files import download, remove
 from api.openai.uploads import UPLOADABLE, room, take_in
@@ -18,10 +21,12 @@ def files(visit: Visit) -> Response:
     return _list(visit)
 
 
-@console.page("POST", "/batches/files", changes=Action.FILE_CREATE)
+@console.page("POST", "/batches/files", changes=Action.FILE_CREATE, uploads=True)
 def upload_file(visit: Visit) -> Response:
-    """Store a file, as `POST /v1/files` does. Its page sends the CSRF token in a header, before the file."""
-    take_in(visit.here)
+    """Store a file, as `POST /v1/files` does. The CSRF token comes before the file: in a header where the
+    page's script sends the form, else in its first field.
+    """
+    take_in(visit.here, functools.partial(require_csrf_field, visit))
     return _list(visit) if visit.asks_part else visit.moved(LIST)
 
 

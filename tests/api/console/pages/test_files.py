@@ -15,6 +15,7 @@ from shared.store.api_keys import Scope
 from tests.api.console.conftest import Browser
 
 HOSTILE = "<img src=x onerror=alert(1)>.jsonl"
+FIELD = '--b\r\nContent-Disposition: form-data; name="'
 CONTENT = b'{"custom_id": "1"}\n'
 
 
@@ -55,6 +56,53 @@ def test_a_file_is_uploaded_downloaded_and_deleted(browser: Browser) -> None:
     gone = browser.post(f"/console/batches/files/{file_id}/delete", part="files").text
     assert "No files yet" in gone and "0 of " in gone
     assert browser.get(f"/console/batches/files/{file_id}/content").status_code == 404
+
+
+def plain_form(
+    browser: Browser, fields: dict[str, str], after: dict[str, str] | None = None
+) -> TestResponse:
+    """The upload of a browser without JavaScript: `fields`, the file, fields that come `after` it."""
+    given = "".join(f'{FIELD}{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+    given += f'{FIELD}file"; filename="in.jsonl"\r\n\r\n{CONTENT.decode()}\r\n'
+    given += "".join(f'{FIELD}{name}"\r\n\r\n{value}\r\n' for name, value in (after or {}).items())
+    return browser.client.post(
+        "/console/batches/files",
+        data=f"{given}--b--\r\n",
+        content_type="multipart/form-data; boundary=b",
+    )
+
+
+def test_a_form_without_javascript_uploads_with_the_token_in_its_first_field(
+    browser: Browser,
+) -> None:
+    page = browser.get("/console/batches/files").text
+    (form,) = re.findall(r"<form[^>]*data-upload>.*?</form>", page, re.DOTALL)
+    assert 'enctype="multipart/form-data"' in form and 'action="/console/batches/files"' in form
+    assert form.index('name="csrf"') < form.index('name="purpose"') < form.index('name="file"')
+
+    answer = plain_form(browser, {"csrf": browser.csrf, "purpose": "batch"})
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/console/batches/files")
+    assert ">in.jsonl<" in browser.get("/console/batches/files").text
+
+
+def test_a_form_whose_token_is_wrong_missing_or_late_stores_nothing(
+    app: Flask, browser: Browser, settings: Settings
+) -> None:
+    told = {"purpose": "batch"}
+    assert plain_form(browser, told).status_code == 403
+    assert plain_form(browser, {"csrf": "x", **told}).status_code == 403
+    assert plain_form(browser, told, {"csrf": browser.csrf}).status_code == 403
+    other = browser.client.post(
+        "/console/keys",
+        data={"csrf": browser.csrf, "tenant": "x"},
+        content_type="multipart/form-data",
+    )
+    assert other.status_code == 415, "no other page takes such a form"
+
+    assert of(app).files.listing("default") == ([], False)
+    assert not [one for one in Path(settings.file_storage).rglob("*") if one.is_file()]
+    assert browser.get("/console/audit?action=file.create").text.count(">forbidden<") == 3
 
 
 @pytest.mark.parametrize("token", [{"X-CSRF-Token": "x"}, {"X-CSRF-Token": ""}])
