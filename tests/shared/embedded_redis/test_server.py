@@ -56,6 +56,21 @@ def test_it_is_a_durable_private_server(redis: EmbeddedRedis) -> None:
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
 
 
+def test_the_record_of_a_job_stays_packed_with_its_output(redis: EmbeddedRedis) -> None:
+    with connect_store(redis.url, 5.0) as client:
+        store, job = JobStore(client), NewJob(new_job_id(), "echo", "tenant", b"{}")
+        store.create(job, max_queued=1)
+        claim = store.claim("echo", 1, "worker").claims[0]
+        output = b'{"text":"%s"}' % (b"x" * 500)
+        store.write([Finish(claim.id, claim.attempt, JobState.SUCCEEDED, output)])
+        assert client.object("encoding", store.keys("job", job.id)) == b"listpack"
+
+
+def test_its_allocator_keeps_freed_pieces_at_hand(redis: EmbeddedRedis) -> None:
+    tunables = psutil.Process(redis.pid).environ()["GLIBC_TUNABLES"]
+    assert tunables == os.environ.get("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2000")
+
+
 def test_it_listens_on_a_socket_that_others_cannot_reach(
     redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
