@@ -103,7 +103,12 @@ def test_everything_has_time_to_drain(services: dict[str, Any]) -> None:
 
 def test_redis_keeps_what_it_was_given(services: dict[str, Any]) -> None:
     command = filled(" ".join(services["redis"]["command"]))
-    for option in ("appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction", "hash-max-listpack-value 1024"):
+    for option in (
+        "appendonly yes",
+        "appendfsync everysec",
+        "maxmemory-policy noeviction",
+        "hash-max-listpack-value 1024",
+    ):
         assert f"--{option}" in command
     assert re.search(r"--maxmemory \d+", command)
     assert services["redis"]["volumes"] == ["redis-data:/data"]

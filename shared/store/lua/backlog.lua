@@ -14,7 +14,7 @@ for i = 1, #ARGV do
       if created then oldest = math.min(oldest or created, created) end
     end
   end
-  local rate, _, waiting = drain_rate(model, now)
+  local rate, _, waiting = estimates().drain_rate(model, now)
   told[#told + 1] = oldest and math.max(0, now - oldest) or -1
   told[#told + 1] = waiting > 0 and rate and math.ceil(waiting / rate) or -1
 end

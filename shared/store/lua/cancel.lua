@@ -8,7 +8,7 @@ write_though_full()
 if not job or (tenant ~= '*' and job.tenant ~= tenant) then return 'missing' end
 if job.state == 'queued' then
   redis.call('HSET', key.job(id), 'cancel_requested', '1')
-  finish(job, 'canceled', now_ms(), '', '{"code":"job_canceled","message":"The job was canceled before it ran.","retryable":false}', '', retention)
+  endings().finish(job, 'canceled', now_ms(), '', '{"code":"job_canceled","message":"The job was canceled before it ran.","retryable":false}', '', retention)
 elseif job.state == 'running' then
   redis.call('HSET', key.job(id), 'cancel_requested', '1')
   redis.call('PUBLISH', key.control(job.model), 'cancel ' .. id)

@@ -1,4 +1,4 @@
---- include: lib/flights, lib/retries, lib/breaker, lib/drain
+--- include: lib/flights, lib/retries, lib/turns, lib/breaker, lib/drain
 -- Hand out up to `room` waiting jobs of a model to a worker, in fair order, each with a new attempt
 -- number and a lease; end on the way what is past its deadline. Also keeps the drain in the register.
 -- While the model's breaker is open nothing is handed out, and in half-open one job to one worker.
@@ -14,14 +14,14 @@ local now = now_ms()
 
 if drain ~= '' then
   -- The first claim of a drain is the answer to a ring; those that follow leave alone what rings for others.
-  if redis.call('ZADD', key.drains(model), int(now + drain_ttl), drain) == 1 then
+  if redis.call('ZADD', key.drains(model), now + drain_ttl, drain) == 1 then
     redis.call('DEL', key.bell(model))
   end
   keep(key.drains(model), HORIZON)
 end
 
 local fields_out = CLAIM_FIELDS
-local out = {int(now), 0, 0, '', 0}
+local out = {now, 0, 0, '', 0}
 
 -- Answer with these jobs and their requests.
 local function hand_out(jobs)
@@ -58,21 +58,21 @@ while room > 0 and spent < budget and left ~= 0 do
   popped, left = pop(model, room, budget - spent)
   for _, job in ipairs(popped) do
     if job.state == 'queued' and tonumber(job.deadline) <= now then
-      finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+      endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
       left = depth(model)  -- Who shared its run may wait in its place.
     elseif job.state == 'queued' then
       move(job, 'running')
       job.attempt = job.attempt + 1
-      put(job, 'attempt', int(job.attempt))
+      put(job, 'attempt', job.attempt)
       put(job, 'worker', worker)
       if job.parked == '1' then put(job, 'parked', '0') end
-      put(job, job.started and 'claimed' or 'started', int(now))
+      put(job, job.started and 'claimed' or 'started', now)
       log(job, job.attempt, 0, 'status', status_event(job))
       save(job)
       if job.webhook and not job.started then outbox().post(job, 'started', now) end
       jobs[#jobs + 1] = job
       handed[#handed + 1] = job.id .. '/' .. int(job.attempt)
-      leases[#leases + 1] = int(now + lease)
+      leases[#leases + 1] = now + lease
       leases[#leases + 1] = job.id
       spent = spent + tonumber(job.cost)
       room = room - 1
@@ -94,7 +94,7 @@ out[2], out[3] = left or depth(model), wait
 if drain ~= '' then
   -- Who is told that nothing waits is called when something does.
   if out[2] == 0 then
-    redis.call('ZADD', key.idle(model), int(now + (room > 0 and 0 or FULL)), worker)
+    redis.call('ZADD', key.idle(model), now + (room > 0 and 0 or FULL), worker)
     keep(key.idle(model), HORIZON)
   else
     redis.call('ZREM', key.idle(model), worker)

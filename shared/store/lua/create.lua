@@ -167,7 +167,7 @@ if share ~= '' then
     put(job, 'unlogged', '1')
     if speaks then job.head = '0-' .. int(1 + outputs().speaks_of(refers, output)) end
     flights().lend(job, now, output, usage, RETENTION, refers)
-    add(minute(model, now), 'hits', 1)
+    add(statistics().minute(model, now), 'hits', 1)
     return answer({'cached', int(now), output, usage})
   end
 end
@@ -188,12 +188,12 @@ if share ~= '' then
     put(job, 'follows', flight)
     await_worker()
     flights().join(job, flight, leader, ttl)
-    add(minute(model, now), 'shared', 1)
+    add(statistics().minute(model, now), 'shared', 1)
     return answer({'follows', 0, int(now)})
   end
 end
 if waiting >= max_queued then
-  return answer({'queue_full', until_drained(rate, waiting - max_queued + 1), waiting})
+  return answer({'queue_full', estimates().until_drained(rate, waiting - max_queued + 1), waiting})
 end
 if waiting >= tenant_max then
   local own, sharing = 0, 0
@@ -202,7 +202,7 @@ if waiting >= tenant_max then
     sharing = math.max(sharing, redis.call('ZCARD', key.active(model, c)))
   end
   if own >= tenant_max then
-    return answer({'tenant_queue_full', until_drained(rate, (own - tenant_max + 1) * sharing), own})
+    return answer({'tenant_queue_full', estimates().until_drained(rate, (own - tenant_max + 1) * sharing), own})
   end
 end
 
@@ -210,7 +210,7 @@ local ahead, estimate = 0
 if waiting > 0 then
   ahead = redis.call('ZCARD', key.lane(model, class, tenant))
   -- Where nobody waits in another lane, those in its own are all.
-  if ahead < waiting then ahead = jobs_ahead(model, class, tenant, ahead) end
+  if ahead < waiting then ahead = estimates().jobs_ahead(model, class, tenant, ahead) end
   if rate then
     local wait = (ahead + 1) / plain_rate
     if wait > DEADLINE_MARGIN * lifetime then
@@ -223,7 +223,7 @@ end
 local job = insert_job(estimate, 'depth', int(waiting + 1), lane_cost_field, int(lane_costs + cost))
 if share ~= '' then
   flights().point_to(job, (flights().what(share)))
-  add(minute(model, now), 'misses', 1)
+  add(statistics().minute(model, now), 'misses', 1)
 end
 await_worker()
 enqueue(job)

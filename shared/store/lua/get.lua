@@ -25,9 +25,9 @@ end
 local position, start = -1, -1
 if job.state == 'queued' and not job.follows then
   local rank = redis.call('ZRANK', key.lane(job.model, job.class, job.tenant), id)
-  position = jobs_ahead(job.model, job.class, job.tenant, rank or 0)
+  position = estimates().jobs_ahead(job.model, job.class, job.tenant, rank or 0)
   local now = now_ms()
-  local rate = drain_rate(job.model, now)
+  local rate = estimates().drain_rate(job.model, now)
   if rank and rate then start = math.floor(now + (position + 1) / rate) end
 end
 table.insert(record, 1, position)

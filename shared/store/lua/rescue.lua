@@ -13,18 +13,18 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases(model), '-inf', int(n
   if not job or job.state ~= 'running' then
     redis.call('ZREM', key.leases(model), id)
   elseif job.cancel_requested then
-    finish(job, 'canceled', now, '', '{"code":"job_canceled","message":"The job was canceled.","retryable":false}', '', retention)
+    endings().finish(job, 'canceled', now, '', '{"code":"job_canceled","message":"The job was canceled.","retryable":false}', '', retention)
   elseif tonumber(job.deadline) <= now then
-    finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed before a result existed.","retryable":false}', '', retention)
+    endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed before a result existed.","retryable":false}', '', retention)
     expired = expired + 1
   elseif job.parked == '1' then
-    requeue(job, now, 0, 'worker_lost')
+    retries().requeue(job, now, 0, 'worker_lost')
     requeued = requeued + 1
   elseif redis.call('HINCRBY', key.job(id), 'crashes', 1) >= MAX_CRASHES then
-    finish(job, 'failed', now, '', '{"code":"worker_crashed","message":"Its workers died ' .. MAX_CRASHES .. ' times while it ran.","retryable":false}', '', retention, true)
+    endings().finish(job, 'failed', now, '', '{"code":"worker_crashed","message":"Its workers died ' .. MAX_CRASHES .. ' times while it ran.","retryable":false}', '', retention, true)
     failed = failed + 1
   else
-    requeue(job, now, 0, 'worker_lost')
+    retries().requeue(job, now, 0, 'worker_lost')
     requeued = requeued + 1
   end
 end
@@ -34,7 +34,7 @@ local due = take_due(model, now, limit)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines(model), '-inf', int(now), 'LIMIT', 0, limit)) do
   local job = load(id)
   if job and job.state == 'queued' then
-    finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+    endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
     expired = expired + 1
   elseif not job or job.state ~= 'running' or not redis.call('ZSCORE', key.leases(model), id) then
     redis.call('ZREM', key.deadlines(model), id)

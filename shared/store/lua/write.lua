@@ -53,7 +53,7 @@ local function ended(job, target, output, failure, usage, dead, verdict, seq, fu
   if job.state ~= 'running' then return WRITE_FENCED end
   if seq > next_seq(job) then return WRITE_MISSING_EVENT end
   job.further = further
-  finish(job, target, now, output, failure, usage, retention, dead == '1')
+  endings().finish(job, target, now, output, failure, usage, retention, dead == '1')
   judged(job, verdict)
   return WRITE_DONE
 end
@@ -66,7 +66,7 @@ local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   local wait = 0
   if policy and charge == 'failures' then wait = breaker().retry_wait(breaker_of(job.model), policy, now) end
   if charge ~= '' then put(job, charge, int(tonumber(job[charge] or 0) + 1)) end
-  requeue(job, now, math.max(delay, wait), reason)
+  retries().requeue(job, now, math.max(delay, wait), reason)
   if wait > delay then return WRITE_RETRY_DELAYED end
   return ring_wanted(job.model, now) == 1 and WRITE_SHOULD_NOTIFY or WRITE_DONE
 end

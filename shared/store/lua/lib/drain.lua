@@ -41,55 +41,59 @@ local function pace(now, jobs, ms, from, seen)
   end
 end
 
--- Both, and how many jobs wait.
-local function drain_rate(model, now)
-  local jobs, ms, from, seen, waiting = drain_state(model)
-  local honest, plain = pace(now, jobs, ms, from, seen)
-  return honest, plain, waiting
-end
-
--- The mean cost of the jobs in a lane that holds so many.
-local function mean_cost(model, class, tenant, jobs)
-  local all = tonumber(redis.call('HGET', key.queue(model), 'cost:' .. class .. ':' .. tenant) or 0)
-  return math.max(1, all / math.max(1, jobs))
-end
-
--- The virtual time at which a job starts that has `rank` others of its own lane before it.
-local function virtual_start(model, class, tenant, rank)
-  local lane = redis.call('ZCARD', key.lane(model, class, tenant))
-  local tag = redis.call('ZSCORE', key.active(model, class), tenant)
-  if not tag then
-    tag = math.max(tonumber(redis.call('HGET', key.queue(model), 'clock:' .. class) or 0),
-      tonumber(redis.call('ZSCORE', key.tags(model, class), tenant) or 0))
+local estimates = lazy(function()
+  -- Both, and how many jobs wait.
+  local function drain_rate(model, now)
+    local jobs, ms, from, seen, waiting = drain_state(model)
+    local honest, plain = pace(now, jobs, ms, from, seen)
+    return honest, plain, waiting
   end
-  return tonumber(tag) + rank * mean_cost(model, class, tenant, lane)
-end
 
--- How many jobs go before the one that has `rank` others of its own lane before it: exact where the jobs
--- of each tenant cost the same, else an estimate from the means of their lanes.
-local function jobs_ahead(model, class, tenant, rank)
-  local ahead, start = rank
-  for _, other_class in ipairs(CLASSES) do
-    local tags = redis.call('ZRANGE', key.active(model, other_class), 0, 63, 'WITHSCORES')
-    for i = 1, #tags, 2 do
-      local other, tag = tags[i], tonumber(tags[i + 1])
-      if other_class ~= class then
-        ahead = ahead + redis.call('ZCARD', key.lane(model, other_class, other))
-      elseif other ~= tenant then
-        start = start or virtual_start(model, class, tenant, rank)
-        if tag < start then
-          local jobs = redis.call('ZCARD', key.lane(model, class, other))
-          ahead = ahead + math.min(jobs, math.ceil((start - tag) / mean_cost(model, class, other, jobs)))
+  -- The mean cost of the jobs in a lane that holds so many.
+  local function mean_cost(model, class, tenant, jobs)
+    local all = tonumber(redis.call('HGET', key.queue(model), 'cost:' .. class .. ':' .. tenant) or 0)
+    return math.max(1, all / math.max(1, jobs))
+  end
+
+  -- The virtual time at which a job starts that has `rank` others of its own lane before it.
+  local function virtual_start(model, class, tenant, rank)
+    local lane = redis.call('ZCARD', key.lane(model, class, tenant))
+    local tag = redis.call('ZSCORE', key.active(model, class), tenant)
+    if not tag then
+      tag = math.max(tonumber(redis.call('HGET', key.queue(model), 'clock:' .. class) or 0),
+        tonumber(redis.call('ZSCORE', key.tags(model, class), tenant) or 0))
+    end
+    return tonumber(tag) + rank * mean_cost(model, class, tenant, lane)
+  end
+
+  -- How many jobs go before the one that has `rank` others of its own lane before it: exact where the jobs
+  -- of each tenant cost the same, else an estimate from the means of their lanes.
+  local function jobs_ahead(model, class, tenant, rank)
+    local ahead, start = rank
+    for _, other_class in ipairs(CLASSES) do
+      local tags = redis.call('ZRANGE', key.active(model, other_class), 0, 63, 'WITHSCORES')
+      for i = 1, #tags, 2 do
+        local other, tag = tags[i], tonumber(tags[i + 1])
+        if other_class ~= class then
+          ahead = ahead + redis.call('ZCARD', key.lane(model, other_class, other))
+        elseif other ~= tenant then
+          start = start or virtual_start(model, class, tenant, rank)
+          if tag < start then
+            local jobs = redis.call('ZCARD', key.lane(model, class, other))
+            ahead = ahead + math.min(jobs, math.ceil((start - tag) / mean_cost(model, class, other, jobs)))
+          end
         end
       end
+      if other_class == class then break end
     end
-    if other_class == class then break end
+    return ahead
   end
-  return ahead
-end
 
--- Milliseconds until a queue that drains at `rate` has lost `surplus` jobs; 0 where that is not known.
-local function until_drained(rate, surplus)
-  if not rate then return 0 end
-  return math.ceil(surplus / rate)
-end
+  -- Milliseconds until a queue that drains at `rate` has lost `surplus` jobs; 0 where that is not known.
+  local function until_drained(rate, surplus)
+    if not rate then return 0 end
+    return math.ceil(surplus / rate)
+  end
+
+  return {drain_rate = drain_rate, jobs_ahead = jobs_ahead, until_drained = until_drained}
+end)

@@ -10,7 +10,7 @@ end
 -- Add an event to the job's log and publish it. The first event of all jobs is the same one, so it is
 -- never written: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
 local function log(job, attempt, seq, kind, data, tokens)
-  local id, stream = int(attempt) .. '-' .. int(seq), key.log(job.id)
+  local id, stream = string.format('%d-%d', attempt, seq), key.log(job.id)
   job.spoke = true
   if job.unlogged then
     job.head = id
@@ -24,7 +24,8 @@ local function log(job, attempt, seq, kind, data, tokens)
   if job.head == CREATED then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
   local before = job.said
   job.said = (before or 0) + EVENT_BYTES + #data + #(tokens or '')
-  count_bytes(job.tenant, job_going(job), log_bytes(job.said) - log_bytes(before))
+  local grown = log_bytes(job.said) - log_bytes(before)
+  if grown > 0 then count_bytes(job.tenant, job_going(job), grown) end
   publish(job, id, kind, data)
 end
 

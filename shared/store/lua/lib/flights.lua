@@ -63,7 +63,7 @@ flights = lazy(function()
   local function lend(job, now, output, usage, retention, id)
     job.cached, job.refers = '1', id
     put(job, 'cached', '1')
-    finish(job, 'succeeded', now, output, '', usage, retention)
+    endings().finish(job, 'succeeded', now, output, '', usage, retention)
   end
 
   -- The flight that a new job may join, with its leader, or nil.

@@ -1,6 +1,7 @@
 --- include: lib/base
--- A job record (hash key.job(id)) has these fields. Redis packs a hash whose values have 64 bytes at most,
--- which takes a third of the memory, so what is longer from birth has a key of its own (key.request).
+-- A job record (hash key.job(id)) has these fields. Redis packs a hash whose values have 64 bytes at most
+-- where nothing else is set, which takes a third of the memory: what is longer from birth has a key of its own
+-- (key.request).
 --   model tenant class state seq cost metadata traceparent request_id              from birth
 --   created deadline                     ms since 1970, Redis TIME
 --   attempt                              the fence
@@ -47,7 +48,7 @@ end
 local function save(job)
   if job.spoke then
     put(job, 'head', job.head)
-    if job.said then put(job, 'said', int(job.said)) end
+    if job.said then put(job, 'said', job.said) end
   end
   if #job.changes > 0 then
     redis.call('HSET', key.job(job.id), unpack(job.changes))

@@ -3,32 +3,36 @@
 
 local MOST_PAST = 10
 
--- Write down when an attempt that has not ended its job began and ended, why, and which worker had it.
-local function remember_attempt(job, now, reason)
-  local line = int(job.attempt) .. ' ' .. (job.claimed or job.started or int(now)) .. ' ' .. int(now) .. ' ' .. reason
-    .. ' ' .. (job.worker or '')
-  local past = job.past and job.past .. '\n' .. line or line
-  local _, more = string.gsub(past, '\n', '')
-  if more >= MOST_PAST then past = string.sub(past, string.find(past, '\n', 1, true) + 1) end
-  put(job, 'past', past)
-end
-
--- Give a running job back to the queue, at once or when `delay` ms have passed. The rescuer, which
--- leaves a running job's deadline to its worker for a while, minds it again.
-local function requeue(job, now, delay, reason)
-  move(job, 'queued')
-  redis.call('ZREM', key.leases(job.model), job.id)
-  redis.call('ZADD', key.deadlines(job.model), int(tonumber(job.deadline)), job.id)
-  log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
-  remember_attempt(job, now, reason)
-  save(job)
-  if delay > 0 then
-    redis.call('ZADD', key.due(job.model), int(now + delay), job.id)
-    keep(key.due(job.model), HORIZON)
-  else
-    enqueue_and_notify(job)
+local retries = lazy(function()
+  -- Write down when an attempt that has not ended its job began and ended, why, and which worker had it.
+  local function remember_attempt(job, now, reason)
+    local line = int(job.attempt) .. ' ' .. (job.claimed or job.started or int(now)) .. ' ' .. int(now) .. ' ' .. reason
+      .. ' ' .. (job.worker or '')
+    local past = job.past and job.past .. '\n' .. line or line
+    local _, more = string.gsub(past, '\n', '')
+    if more >= MOST_PAST then past = string.sub(past, string.find(past, '\n', 1, true) + 1) end
+    put(job, 'past', past)
   end
-end
+
+  -- Give a running job back to the queue, at once or when `delay` ms have passed. The rescuer, which
+  -- leaves a running job's deadline to its worker for a while, minds it again.
+  local function requeue(job, now, delay, reason)
+    move(job, 'queued')
+    redis.call('ZREM', key.leases(job.model), job.id)
+    redis.call('ZADD', key.deadlines(job.model), int(tonumber(job.deadline)), job.id)
+    log(job, job.attempt, next_seq(job), 'status', status_event(job, ',"reason":"' .. reason .. '"'))
+    remember_attempt(job, now, reason)
+    save(job)
+    if delay > 0 then
+      redis.call('ZADD', key.due(job.model), int(now + delay), job.id)
+      keep(key.due(job.model), HORIZON)
+    else
+      enqueue_and_notify(job)
+    end
+  end
+
+  return {requeue = requeue}
+end)
 
 -- Put retries whose time has come into their lanes.
 local function take_due(model, now, limit)

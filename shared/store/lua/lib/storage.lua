@@ -83,13 +83,13 @@ local function write_ledgers()
         local before = ledger.known[second] or redis.call('HGET', ledger.key, name) or ''
         fresh = fresh or before == ''
         changes[#changes + 1] = name
-        changes[#changes + 1] = int(tonumber(before == '' and 0 or before) + bytes)
+        changes[#changes + 1] = tonumber(before == '' and 0 or before) + bytes
         ledger.total = ledger.total + bytes
         ledger.next = math.min(ledger.next > 0 and ledger.next or second, second)
       end
     end
     if #changes > 0 then
-      redis.call('HSET', ledger.key, 'total', int(ledger.total), 'next', int(ledger.next), unpack(changes))
+      redis.call('HSET', ledger.key, 'total', ledger.total, 'next', ledger.next, unpack(changes))
       if fresh then redis.call('EXPIRE', ledger.key, HORIZON) end
     end
   end

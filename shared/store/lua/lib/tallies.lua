@@ -3,7 +3,7 @@
 
 local MOST_COUNTED = 1e12  -- Of one job: what an engine says of itself may be anything.
 
-local tallies, leavers = {}, {}
+local tallies, leavers, doomed = {}, {}, {}
 
 -- The sums that are added to fields of a hash that lives for so long; each field's name ends with `suffix`.
 local function tally(k, seconds, suffix)
@@ -23,16 +23,20 @@ local function leave(k, member)
   table.insert(leavers[k], member)
 end
 
+-- Delete a key, of which this call reads nothing any more.
+local function doom(k) doomed[#doomed + 1] = k end
+
 -- Every script that ends jobs or counts ends with this.
 local function write_tallies()
   for _, counts in ipairs(tallies) do
     local fresh = false
     for field, n in pairs(counts.sums) do
-      fresh = redis.call('HINCRBY', counts.k, field .. counts.suffix, int(n)) == n or fresh
+      fresh = redis.call('HINCRBY', counts.k, field .. counts.suffix, n) == n or fresh
     end
-    if fresh then redis.call('EXPIRE', counts.k, int(counts.seconds)) end
+    if fresh then redis.call('EXPIRE', counts.k, counts.seconds) end
   end
   for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
+  if #doomed > 0 then redis.call('DEL', unpack(doomed)) end
   if next(ledgers) then write_ledgers() end
 end
 
