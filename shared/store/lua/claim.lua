@@ -16,8 +16,8 @@ if drain ~= '' then
   -- The first claim of a drain is the answer to a ring; those that follow leave alone what rings for others.
   if redis.call('ZADD', key.drains(model), now + drain_ttl, drain) == 1 then
     redis.call('DEL', key.bell(model))
+    keep(key.drains(model), HORIZON)
   end
-  keep(key.drains(model), HORIZON)
 end
 
 local fields_out = CLAIM_FIELDS
@@ -29,9 +29,14 @@ local function hand_out(jobs)
   local names = {}
   for i, job in ipairs(jobs) do names[i] = key.request(job.id) end
   local requests = redis.call('MGET', unpack(names))
+  local last = #out
   for i, job in ipairs(jobs) do
-    for _, field in ipairs(fields_out) do out[#out + 1] = job[field] or '' end
-    out[#out + 1] = requests[i] or ''
+    for _, field in ipairs(fields_out) do
+      last = last + 1
+      out[last] = job[field] or ''
+    end
+    last = last + 1
+    out[last] = requests[i] or ''
   end
 end
 local before = redis.call('GET', key.claim(token))

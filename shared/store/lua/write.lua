@@ -30,8 +30,10 @@ local function judged(job, verdict)
   if not policy then return end
   local failed = verdict == 'failure' or verdict == 'lost'
   local workers = failed and redis.call('HLEN', key.workers(job.model)) or 1
-  local holder = job.id .. '/' .. int(job.attempt)
-  breaker().record(breaker_of(job.model), policy, now, holder, verdict, worker, workers)
+  local counted = breaker_of(job.model)
+  -- Who tries the model is of interest to one that is not closed.
+  local holder = counted.state == 'closed' and '' or job.id .. '/' .. int(job.attempt)
+  breaker().record(counted, policy, now, holder, verdict, worker, workers)
 end
 
 -- Where Redis has forgotten a claim, two workers may hold the same attempt: the one that it knows goes on.

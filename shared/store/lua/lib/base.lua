@@ -1,9 +1,14 @@
 -- The time, numbers as text, and expiries. Scripts build their keys from ids, so they need one primary (or
 -- Sentinel), not a cluster.
 
+-- Milliseconds since 1970, the same for all of a call.
+local clock
 local function now_ms()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  if not clock then
+    local t = redis.call('TIME')
+    clock = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  end
+  return clock
 end
 
 -- For where a number becomes part of a text; as an argument Redis writes a whole number out itself, which takes less.

@@ -21,7 +21,8 @@ local function log(job, attempt, seq, kind, data, tokens)
   else
     redis.call('XADD', stream, id, 'e', kind, 'd', data)
   end
-  if job.head == CREATED then redis.call('EXPIRE', stream, redis.call('TTL', key.job(job.id))) end
+  -- As its record does until the job has ended.
+  if job.head == CREATED then redis.call('EXPIREAT', stream, math.ceil(job.deadline / 1000) + RETENTION) end
   local before = job.said
   job.said = (before or 0) + EVENT_BYTES + #data + #(tokens or '')
   local grown = log_bytes(job.said) - log_bytes(before)

@@ -12,7 +12,7 @@ local LOG_BYTES, LOG_ROOM, EVENT_BYTES = 4700, 3500, 30  -- A log takes the firs
 local IDEMPOTENCY_BYTES, RESULT_BYTES, DELIVERY_BYTES = 220, 300, 2400
 
 
-local function seconds_now() return tonumber(redis.call('TIME')[1]) end
+local function seconds_now() return math.floor(now_ms() / 1000) end
 
 -- The second in which what lives from one second to another is counted as gone: the end, rounded up to a grid that is
 -- the coarser the longer the life, so that a tenant has a few hundred of them.

@@ -22,7 +22,7 @@ local function pop(model, room, budget)
       if #jobs > 0 then
         redis.call('ZREM', lane, unpack(ids, 1, #jobs))
         redis.call('HSET', queue, 'clock:' .. class, clock)
-        if redis.call('EXISTS', lane) == 1 then
+        if #jobs < #ids or #ids == room and redis.call('EXISTS', lane) == 1 then
           redis.call('ZADD', active, tag, tenant)
           lane_cost(model, class, tenant, -spent)
         else
