@@ -28,6 +28,7 @@ SUBJECTS = {
     "shared/store/test_admission.py",
     "shared/store/test_flights.py",
     "shared/store/test_outputs.py",
+    "shared/store/test_shared_results.py",
     "shared/store/test_sliding_window.py",
     "shared/store/test_storage.py",
     "shared/store/test_stored_before.py",

@@ -59,11 +59,11 @@ def measured(store: JobStore, jobs_per_second: float, seconds: float = 10.0) -> 
     store.redis.expire(store.keys("queue", MODEL), 60)
 
 
-def test_a_tenant_with_ten_thousand_jobs_delays_nobody_by_more_than_two_batches(
+def test_a_tenant_with_thousands_of_jobs_delays_nobody_by_more_than_two_batches(
     store: JobStore,
 ) -> None:
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda _: submit(store, "greedy"), range(10_000)))
+        list(pool.map(lambda _: submit(store, "greedy"), range(2_000)))
     for _ in range(3):
         assert {held.tenant for held in claim(store, BATCH)} == {"greedy"}
 

@@ -1,4 +1,4 @@
-"""The result cache and single flight in the job store: who gets whose result, and that nobody is lost."""
+"""Single flight in the job store: who follows whose execution, and that nobody is lost."""
 
 import json
 from collections.abc import Callable
@@ -7,108 +7,31 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from shared.domain.creation import Cached, Created, Followed, Outcome, Replayed
+from shared.domain.creation import Cached, Followed
 from shared.domain.events import Prefix
-from shared.domain.records import Append, Claim, Finish, NewJob, Record, new_job_id
-from shared.domain.sharing import Result, Share
+from shared.domain.records import Append, new_job_id
 from shared.domain.states import JobState
-from shared.domain.write_results import WriteResult
 from shared.store.events import EventLog
 from shared.store.jobs import JobStore
 from shared.store.lua_constants import FOLLOWERS_MAX, LANDED_BYTES
 from shared.store.scripts import names
-from shared.webhooks.outbox import Outbox
-
-MODEL = "m"
-OUTPUT = b'{"text":"hello","finish_reason":"stop"}'
-USAGE = b'{"prompt_tokens":3,"completion_tokens":2,"run_ms":9.5,"device_seconds":0.25,"attempts":1}'
-
-
-CALL = {"type": "tool_call", "index": 0, "arguments": "", "id": "call_0", "name": "look"}
-MORE = {"type": "tool_call", "index": 1, "arguments": '{"a":1}'}
-
-
-def share(digest: str = "d", ttl: int = 60, most: int = 100) -> Share:
-    return Share(digest, ttl, most, speaks=True)
-
-
-def ask(
-    store: JobStore, tenant: str = "t", *, known: Result | None = None, **fields: Any
-) -> Outcome:
-    fields.setdefault("share", share())
-    limit = fields.pop("max_queued", 1000)
-    job = NewJob(fields.pop("id", None) or new_job_id(), MODEL, tenant, b"{}", **fields)
-    return store.create(job, max_queued=limit, known=known)
-
-
-def runs(outcome: Outcome) -> bool:
-    return isinstance(outcome, Created)
-
-
-def claim(store: JobStore, room: int = 8) -> list[Claim]:
-    return store.claim(MODEL, room, "w").claims
-
-
-def say(store: JobStore, held: Claim, seq: int, text: str, token: int) -> int:
-    data = json.dumps({"text": text, "index": seq - 1}).encode()
-    return store.write([Append(held.id, held.attempt, seq, "token", data, str(token))])[0]
-
-
-def succeed(store: JobStore, held: Claim, output: bytes = OUTPUT) -> None:
-    done = Finish(held.id, held.attempt, JobState.SUCCEEDED, output, b"", USAGE)
-    assert store.write([done]) == [WriteResult.DONE]
-
-
-def ended(store: JobStore, held: Claim, state: JobState) -> None:
-    assert store.write([Finish(held.id, held.attempt, state, error=b'{"code":"x"}')]) == [
-        WriteResult.DONE
-    ]
-
-
-def run(store: JobStore, **fields: Any) -> Outcome:
-    """Ask, and let a worker answer."""
-    created = ask(store, **fields)
-    [held] = claim(store)
-    succeed(store, held)
-    return created
-
-
-def state(store: JobStore, created: Outcome) -> JobState:
-    return store.get(created.id).state
-
-
-def kinds(store: JobStore, created: Outcome) -> list[tuple[str, str]]:
-    events = EventLog(store.redis, store.keys).read(created.id)
-    return [(str(event.id), event.kind) for event in events]
-
-
-def served(record: Record) -> tuple[Any, ...]:
-    job = record.job()
-    assert job.usage is not None
-    return job.status, job.cached, job.output, job.usage.device_seconds, job.started_at
-
-
-def test_who_asks_the_same_has_the_result_at_once(store: JobStore) -> None:
-    first = run(store)
-    again = ask(store)
-
-    assert isinstance(again, Cached) and again.result.output == OUTPUT
-    assert served(store.get(again.id)) == ("succeeded", True, json.loads(OUTPUT), 0, None)
-    assert kinds(store, again) == [("0-1", "status"), ("0-2", "token"), ("0-3", "done")]
-    told = EventLog(store.redis, store.keys).read(again.id)[1]
-    assert json.loads(told.data) == {"text": "hello", "index": 0}
-    assert not store.get(first.id).job().cached
-    assert claim(store) == [], "it runs nowhere"
-
-
-def test_a_repeated_call_gets_the_same_answer(store: JobStore) -> None:
-    run(store)
-    job_id = new_job_id()
-
-    answers = [ask(store, id=job_id) for _ in range(2)]
-
-    assert answers[0].result == answers[1].result != None  # noqa: E711
-    assert [kind for _, kind in kinds(store, answers[0])].count("done") == 1
+from tests.shared.store.sharing import (
+    CALL,
+    MODEL,
+    MORE,
+    OUTPUT,
+    ask,
+    claim,
+    ended,
+    kinds,
+    run,
+    runs,
+    say,
+    served,
+    share,
+    state,
+    succeed,
+)
 
 
 @pytest.mark.parametrize(
@@ -119,86 +42,6 @@ def test_another_tenant_or_request_shares_nothing(
 ) -> None:
     run(store)
     assert runs(ask(store, tenant, share=share(digest)))
-
-
-def test_one_that_is_not_shared_is_neither_looked_up_nor_kept(store: JobStore) -> None:
-    run(store)
-    assert runs(ask(store, share=None)) and runs(ask(store, share=None))
-
-
-@pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELED, JobState.EXPIRED])
-def test_only_success_is_kept(store: JobStore, end: JobState) -> None:
-    ask(store)
-    ended(store, claim(store)[0], end)
-    assert not isinstance(ask(store), Cached)
-
-
-def test_what_was_deleted_is_not_found(store: JobStore) -> None:
-    store.delete(run(store).id, "t")
-    assert runs(ask(store))
-    assert not store.redis.exists(store.keys("cached", "t", "d"))
-
-
-def test_the_least_recently_used_goes_first(store: JobStore) -> None:
-    redis: Any = store.redis
-    for number, digest in enumerate("abc"):
-        run(store, share=share(digest, most=3))
-        redis.zadd(store.keys("results", "t"), {digest: number})
-    assert isinstance(ask(store, share=share("a", most=3)), Cached)
-    run(store, share=share("e", most=3))
-
-    left = [digest for digest in "abce" if redis.exists(store.keys("cached", "t", digest))]
-
-    assert left == ["a", "c", "e"]
-
-
-def test_an_entry_lives_as_long_as_its_model_says(store: JobStore) -> None:
-    redis: Any = store.redis
-    run(store, share=share(ttl=42))
-    assert 40 <= redis.ttl(store.keys("cached", "t", "d")) <= 42
-
-
-def test_what_the_caller_knows_is_not_kept_here(store: JobStore) -> None:
-    alone = share(ttl=0)
-    run(store, share=alone)
-    assert not isinstance(ask(store, share=alone), Cached)
-    found = ask(store, share=alone, known=Result(OUTPUT, USAGE))
-    assert served(store.get(found.id))[:2] == ("succeeded", True)
-
-
-def test_a_hit_needs_no_room_in_the_queue(store: JobStore) -> None:
-    run(store)
-    ask(store, share=None)
-    assert isinstance(ask(store, max_queued=1), Cached)
-
-
-def test_it_counts_as_a_job_without_device_time(store: JobStore) -> None:
-    run(store)
-    ask(store)
-    redis: Any = store.redis
-    [day] = redis.scan_iter(store.keys("used", "*", "t"))
-    used = {name.decode(): int(count) for name, count in redis.hgetall(day).items()}
-    assert used["succeeded m"] == 2 and used["prompt_tokens m"] == 6
-    assert used["device_us m"] == 250_000
-
-
-def test_its_webhook_is_posted(store: JobStore) -> None:
-    run(store)
-    hook = "started,completed http://base example.org:443 https://example.org/x"
-    again = ask(store, webhook=hook)
-    redis: Any = store.redis
-    [name] = redis.scan_iter(store.keys("delivery", "*"))
-    told = redis.hgetall(name)
-    assert told[b"job"].decode() == again.id and told[b"type"] == b"job.completed"
-    assert told[b"job.cached"] == b"1"
-    [message] = Outbox(store).claim(1, 30)
-    assert message.fields["job.output"] == OUTPUT.decode()
-
-
-def test_an_idempotency_key_names_it(store: JobStore) -> None:
-    run(store)
-    first, second = (ask(store, idempotency_key="k", body_digest="b") for _ in range(2))
-    assert second == Replayed(first.id)
 
 
 def test_followers_share_one_execution_and_its_stream(store: JobStore) -> None:

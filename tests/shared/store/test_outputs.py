@@ -13,7 +13,7 @@ from shared.domain.states import JobState
 from shared.store.events import EventId, EventLog
 from shared.store.jobs import JobStore
 from shared.webhooks.outbox import Outbox, Recorded
-from tests.shared.store.test_flights import MODEL, USAGE, ask, claim, run, share, succeed
+from tests.shared.store.sharing import MODEL, USAGE, ask, claim, run, share, succeed
 
 LARGE = b'{"text":"' + b"x" * 100_000 + b'","finish_reason":"stop"}'
 HOOK = "completed http://base example.org:443 https://example.org/x"
