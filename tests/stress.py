@@ -48,7 +48,7 @@ def main() -> int:
     """Exit status 1 when a run did not pass."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--workers", default="2", help="processes that run tests, as for pytest -n")
+    parser.add_argument("--workers", default="3", help="processes that run tests, as for pytest -n")
     parser.add_argument("--loops", type=int, default=os.cpu_count() or 1, help="busy loops (cores)")
     parser.add_argument(
         "--out", type=Path, default=ROOT / ".bench" / "stress", help="folder of logs"
