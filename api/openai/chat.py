@@ -1,18 +1,47 @@
 """`POST /v1/chat/completions`: a chat as a job, and the job as a chat completion."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from api.openai.ids import created, named
 from api.openai.sampling import TIERS, IgnoredObject, IgnoredText, TextRequest, refused
 from api.openai.usage import usage
-from shared.domain.requests.chats import MAX_MESSAGES, MAX_TOOLS, Message, NamedTool, Tool
+from shared.domain.requests.chats import MAX_MESSAGES, Message
 from shared.domain.requests.grammars import ResponseFormat
+from shared.domain.requests.request_faults import CHOSEN
+from shared.domain.requests.tools import MAX_TOOLS, NamedTool, Tool, ToolMode, choice_kind
 from shared.domain.schemas import Json, Priority
+from shared.domain.wire import Wire
 
 PREFIX = "chatcmpl-"
+
+
+class ToolSubset(Wire):
+    """Of the tools, those that may be called now."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
+
+
+class AllowedTools(Wire):
+    """Which of the tools may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: ToolSubset
+
+
+ToolChoice = Annotated[
+    Annotated[ToolMode, Tag(CHOSEN + "mode")]
+    | Annotated[NamedTool, Tag(CHOSEN + "function")]
+    | Annotated[AllowedTools, Tag(CHOSEN + "allowed_tools")],
+    Discriminator(
+        choice_kind,
+        custom_error_type="tool_choice",
+        custom_error_message="Input should be auto, none, required, a function, or allowed_tools",
+    ),
+]
 
 
 class ChatRequest(TextRequest):
@@ -23,7 +52,7 @@ class ChatRequest(TextRequest):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: str | None = Field(default=None, max_length=64)
@@ -52,6 +81,8 @@ class ChatRequest(TextRequest):
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             if given.get(name) is not None:
                 chat[name] = given[name]
+        if isinstance(self.tool_choice, AllowedTools):
+            chat |= self._allowed(self.tool_choice.allowed_tools, given["tools"])
         if kwargs := template_kwargs(self.reasoning_effort, self.chat_template_kwargs):
             chat["chat_template_kwargs"] = kwargs
         if self.continue_final_message:
@@ -64,6 +95,22 @@ class ChatRequest(TextRequest):
         if self.logprobs or self.top_logprobs:
             params |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
         return self.job_request(input=chat, params=params)
+
+    @model_validator(mode="after")
+    def _allowed_tools_are_offered(self) -> "ChatRequest":
+        if isinstance(self.tool_choice, AllowedTools):
+            offered = {tool.function.name for tool in self.tools or ()}
+            for tool in self.tool_choice.allowed_tools.tools:
+                if (name := tool.function.name) not in offered:
+                    raise ValueError(f"tool_choice names {name!r}, which is none of the tools")
+        return self
+
+    @staticmethod
+    def _allowed(subset: ToolSubset, tools: list[Mapping[str, Any]]) -> dict[str, Any]:
+        """The members of a chat that offers these tools alone."""
+        names = {tool.function.name for tool in subset.tools}
+        kept = [tool for tool in tools if tool["function"]["name"] in names]
+        return {"tools": kept, "tool_choice": subset.mode}
 
     @property
     def may_call(self) -> bool:
@@ -149,6 +196,6 @@ def logprobs(choice: Mapping[str, Any]) -> dict[str, Any] | None:
 def _token(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "token": row["token"],
-        "bytes": list(row["token"].encode("utf-8", "replace")),
+        "bytes": row.get("bytes") or list(row["token"].encode("utf-8", "replace")),
         "logprob": row["logprob"],
     }

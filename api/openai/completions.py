@@ -74,8 +74,7 @@ class CompletionRequest(TextRequest):
         params = self.params(model)
         if self.logprobs is not None:
             params |= {"logprobs": True, "top_logprobs": self.logprobs}
-        name = "prompt" if isinstance(given, str) else "input"
-        return self.job_request(params=params, **{name: given})
+        return self.job_request(params=params, prompt=given)
 
 
 def completion(job: Mapping[str, Any]) -> dict[str, Any]:

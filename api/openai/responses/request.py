@@ -27,8 +27,9 @@ from api.openai.sampling import (
     refused,
 )
 from shared.domain.errors import InvalidRequest
-from shared.domain.requests.chats import MAX_MESSAGES, MAX_TOOLS
+from shared.domain.requests.chats import MAX_MESSAGES
 from shared.domain.requests.request_faults import CHOSEN
+from shared.domain.requests.tools import MAX_TOOLS
 from shared.domain.schemas import Json
 from shared.domain.wire import NULL, Wire
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
-from shared.domain.requests.chats import MAX_TOOLS
 from shared.domain.requests.request_faults import CHOSEN
+from shared.domain.requests.tools import MAX_TOOLS, ToolMode, choice_kind
 from shared.domain.schemas import Json
 from shared.domain.wire import Wire
 
@@ -69,18 +69,12 @@ class AllowedTools(Wire):
     tools: list[ChosenFunction] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
 
 
-def _choice_kind(choice: Any) -> str:
-    if isinstance(choice, str):
-        return CHOSEN + "mode"
-    return f"{CHOSEN}{choice.get('type')}" if isinstance(choice, Mapping) else ""
-
-
 ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag(CHOSEN + "mode")]
+    Annotated[ToolMode, Tag(CHOSEN + "mode")]
     | Annotated[ChosenFunction, Tag(CHOSEN + "function")]
     | Annotated[AllowedTools, Tag(CHOSEN + "allowed_tools")],
     Discriminator(
-        _choice_kind,
+        choice_kind,
         custom_error_type="tool_choice",
         custom_error_message="Input should be auto, none, required, a function, or allowed_tools",
     ),

@@ -20,11 +20,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from shared.domain.requests.request_faults import CHOSEN
+from shared.domain.requests.tools import MAX_TOOLS, Tool, ToolChoice
 from shared.domain.wire import NULL, Wire, or_null
 
 MAX_MESSAGES = 256
 MAX_PARTS = 256
-MAX_TOOLS = 128
 MAX_TOOL_CALLS = 128
 MAX_DOCUMENTS = 64
 MAX_TEMPLATE_KWARGS = 32
@@ -91,7 +92,7 @@ class TextPart(Wire):
     text: str
 
 
-_KINDS: dict[type, str] = {str: "text", list: "parts"}
+_KINDS: dict[type, str] = {str: CHOSEN + "text", list: CHOSEN + "parts"}
 
 
 def _kind_of(content: Any) -> str:
@@ -101,7 +102,7 @@ def _kind_of(content: Any) -> str:
 _Part = Annotated[TextPart, BeforeValidator(_text_alone)]
 _Parts = Annotated[list[_Part], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[_Parts, Tag("parts")],
+    Annotated[str, Tag(CHOSEN + "text")] | Annotated[_Parts, Tag(CHOSEN + "parts")],
     Discriminator(
         _kind_of,
         custom_error_type="content_type",
@@ -198,33 +199,6 @@ class Message(Wire):
         return schema
 
 
-class Function(Wire):
-    """A function that the model may call; `parameters` is a JSON schema."""
-
-    name: _Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = Field(default=None, description="Shown to the model; not enforced.")
-
-
-class Tool(Wire):
-    """A tool that is offered to the model."""
-
-    type: Literal["function"]
-    function: Function
-
-
-class NamedFunction(Wire):
-    name: _Name
-
-
-class NamedTool(Wire):
-    """The one tool that must be called."""
-
-    type: Literal["function"]
-    function: NamedFunction
-
-
 class Chat(Wire):
     """A conversation, put through the model's own chat template. Faults are told of its first bad turn."""
 
@@ -235,7 +209,7 @@ class Chat(Wire):
         fail_fast=True,
         description="What the model may call; shown by templates that know tools.",
     )
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = Field(
+    tool_choice: ToolChoice | None = Field(
         default=None,
         description="Whether the model may call tools, must not, must call one, or must call this one.",
     )

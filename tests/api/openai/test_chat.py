@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from api.openai.calls import parsed
 from api.openai.chat import ChatRequest, completion
 from api.openai.sampling import DEFAULTS
+from shared.domain.errors import InvalidRequest
 
 JSON = {"type": "json_object"}
 CALLED = {"name": "weather", "arguments": "{}"}
@@ -84,6 +86,44 @@ def test_the_models_own_sampling_comes_before_openais_and_behind_the_requests() 
 )
 def test_the_service_tier_is_the_priority(tier: str | None, priority: str) -> None:
     assert asked(service_tier=tier)["priority"] == priority
+
+
+def test_allowed_tools_are_those_that_are_offered() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g")]
+    named = [{"type": "function", "function": {"name": "g"}}]
+
+    def choice(mode: str, tools: Any) -> Any:
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+    made = asked(tools=tools, tool_choice=choice("required", named))["input"]
+
+    assert (made["tools"], made["tool_choice"]) == (tools[1:], "required")
+    with pytest.raises(ValidationError, match="'h', which is none of the tools"):
+        asked(
+            tools=tools,
+            tool_choice=choice("auto", [{"type": "function", "function": {"name": "h"}}]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("members", "param"),
+    [
+        (
+            {"messages": [{"role": "user", "content": [{"type": "x"}]}]},
+            ["messages", 0, "content", 0],
+        ),
+        ({"messages": [{"role": "user", "content": 5}]}, ["messages", 0, "content"]),
+        ({"tool_choice": "any"}, ["tool_choice"]),
+        ({"tool_choice": {"type": "function"}}, ["tool_choice", "function"]),
+        ({"tool_choice": {"type": "custom"}}, ["tool_choice"]),
+        ({"tool_choice": 5}, ["tool_choice"]),
+    ],
+)
+def test_a_fault_is_shown_in_its_place(members: dict[str, Any], param: list[Any]) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parsed(ChatRequest, {"model": "m", "messages": MESSAGES, **members})
+
+    assert refusal.value.errors[0]["loc"] == param
 
 
 def test_reasoning_effort_is_told_to_the_template() -> None:
@@ -188,3 +228,12 @@ def test_logprobs_have_bytes_and_alternatives() -> None:
         "content": [{**token, "top_logprobs": [token]}],
         "refusal": None,
     }
+
+
+def test_a_part_of_a_character_has_its_own_bytes() -> None:
+    rows = [{"token": "\ufffd", "token_id": 5, "bytes": [0xC3], "logprob": -0.1, "top": []}]
+    job = {**JOB, "output": {**JOB["output"], "logprobs": rows}}
+
+    told = completion(job, "normal")["choices"][0]["logprobs"]["content"]
+
+    assert told == [{"token": "\ufffd", "bytes": [0xC3], "logprob": -0.1, "top_logprobs": []}]

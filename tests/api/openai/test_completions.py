@@ -19,8 +19,8 @@ def asked(**members: Any) -> dict[str, Any]:
     [
         ("Once", {"prompt": "Once"}),
         (["Once"], {"prompt": "Once"}),
-        ([1, 2], {"input": [1, 2]}),
-        ([[1, 2]], {"input": [1, 2]}),
+        ([1, 2], {"prompt": [1, 2]}),
+        ([[1, 2]], {"prompt": [1, 2]}),
     ],
 )
 def test_a_prompt_in_each_of_its_forms(prompt: Any, native: dict[str, Any]) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from workers.engines.loading.vocabulary import Vocabulary
+from workers.engines.loading.vocabulary import REPLACEMENT, Vocabulary
 from workers.engines.texts.sampling import Score
 
-Name = Callable[[int, bool], str]
-"""The text of a token, which is the first of its text or not."""
+Name = Callable[[int, bool], dict[str, Any]]
+"""What is told of a token, which is the first of its text or not: its text, its id, and its bytes where they
+are no whole characters.
+"""
 
 LEAST = -9999.0
 """Stands for minus infinity, which JSON does not have."""
@@ -18,8 +20,10 @@ def namer(vocabulary: Vocabulary) -> Name:
     """See `Vocabulary.name`; what was asked for lately is remembered."""
 
     @lru_cache(maxsize=1 << 16)
-    def name(token: int, first: bool) -> str:
-        return vocabulary.name(token, first=first)
+    def name(token: int, first: bool) -> dict[str, Any]:
+        text = vocabulary.name(token, first=first)
+        told = {"token": text, "token_id": token}
+        return {**told, "bytes": [*vocabulary.raw(token)]} if REPLACEMENT in text else told
 
     return name
 
@@ -35,8 +39,7 @@ def to_json(
 
 def _entry(score: Score, name: Name, first: bool) -> dict[str, Any]:
     return {
-        "token": name(score.token, first),
-        "token_id": score.token,
+        **name(score.token, first),
         "logprob": score.logprob,
-        "top": [{"token": name(t, first), "token_id": t, "logprob": p} for t, p in score.top],
+        "top": [{**name(t, first), "logprob": p} for t, p in score.top],
     }
