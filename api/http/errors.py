@@ -34,6 +34,8 @@ RETRY_AFTER = {
 }
 """Seconds, where the error does not know better."""
 
+SHARED = "/v1/models"
+"""A path that clients of OpenAI's API and native ones share."""
 _HTTP_CODES = {
     404: "not_found",
     405: "method_not_allowed",
@@ -119,7 +121,8 @@ def _jobs_error(here: RequestContext, error: JobsError) -> Reply:
         _log.debug("request %s: %s from %r", here.request_id, error.code, error.__cause__)
     errors = error.errors or None if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TryLater) else None
-    return problem(here, error.code, error.detail, headers=headers, errors=errors)
+    beside = openai_member(here, error.code, error.detail, SHARED)
+    return problem(here, error.code, error.detail, headers=headers, errors=errors, **beside)
 
 
 def _http_error(here: RequestContext, error: HTTPException) -> Reply:
@@ -130,8 +133,24 @@ def _http_error(here: RequestContext, error: HTTPException) -> Reply:
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         detail = f"This path takes {allowed}." if allowed else "This path takes other methods."
-        return problem(here, code, detail, headers={"Allow": allowed})
-    return problem(here, code, _DETAILS.get(code, error.name), status=status)
+        beside = openai_member(here, code, detail)
+        return problem(here, code, detail, headers={"Allow": allowed}, **beside)
+    detail = _DETAILS.get(code, error.name)
+    return problem(here, code, detail, status=status, **openai_member(here, code, detail))
+
+
+def openai_member(
+    here: RequestContext, code: str, detail: str, under: str = "/v1/"
+) -> dict[str, Any]:
+    """What clients of OpenAI's API read of an error, on paths that no route of theirs is at: those of the
+    parts of that API which this server does not have, and of the listing of models.
+    """
+    if not here.environ["PATH_INFO"].startswith(under):
+        return {}
+    known = {"unknown_model": "model_not_found"}.get(code, code)
+    return {
+        "error": {"message": detail, "type": "invalid_request_error", "param": None, "code": known}
+    }
 
 
 def _unexpected(here: RequestContext, error: Exception) -> Reply:

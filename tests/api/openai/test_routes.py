@@ -331,3 +331,26 @@ def test_the_models_own_sampling_is_the_default(
 
     assert asked["content"] == {"messages": CHAT["messages"]}
     assert (asked["params"]["top_k"], asked["params"]["temperature"], asked["seed"]) == (20, 1.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("POST", "/v1/moderations", "not_found"),
+        ("GET", "/v1/chat/completions/chatcmpl-1", "not_found"),
+        ("GET", "/v1/chat/completions", "method_not_allowed"),
+        ("GET", "/v1/models/nope", "model_not_found"),
+        ("GET", "/nope", None),
+    ],
+)
+def test_what_is_not_here_says_so_to_openais_clients(
+    client: FlaskClient, method: str, path: str, code: str | None
+) -> None:
+    answer = client.open(path, method=method, json={} if method == "POST" else None)
+
+    told = answer.json.get("error")
+    assert answer.content_type == "application/problem+json"
+    assert (told and told["code"], told and told["message"]) == (
+        code,
+        code and answer.json["detail"],
+    )
