@@ -25,7 +25,7 @@ class ToolSubset(Wire):
     tools: list[NamedTool] = Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)
 
 
-class AllowedTools(Wire):
+class AllowedChatTools(Wire):
     """Which of the tools may be called."""
 
     type: Literal["allowed_tools"]
@@ -35,7 +35,7 @@ class AllowedTools(Wire):
 ToolChoice = Annotated[
     Annotated[ToolMode, Tag(CHOSEN + "mode")]
     | Annotated[NamedTool, Tag(CHOSEN + "function")]
-    | Annotated[AllowedTools, Tag(CHOSEN + "allowed_tools")],
+    | Annotated[AllowedChatTools, Tag(CHOSEN + "allowed_tools")],
     Discriminator(
         choice_kind,
         custom_error_type="tool_choice",
@@ -81,7 +81,7 @@ class ChatRequest(TextRequest):
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             if given.get(name) is not None:
                 chat[name] = given[name]
-        if isinstance(self.tool_choice, AllowedTools):
+        if isinstance(self.tool_choice, AllowedChatTools):
             chat |= self._allowed(self.tool_choice.allowed_tools, given["tools"])
         if kwargs := template_kwargs(self.reasoning_effort, self.chat_template_kwargs):
             chat["chat_template_kwargs"] = kwargs
@@ -98,7 +98,7 @@ class ChatRequest(TextRequest):
 
     @model_validator(mode="after")
     def _allowed_tools_are_offered(self) -> "ChatRequest":
-        if isinstance(self.tool_choice, AllowedTools):
+        if isinstance(self.tool_choice, AllowedChatTools):
             offered = {tool.function.name for tool in self.tools or ()}
             for tool in self.tool_choice.allowed_tools.tools:
                 if (name := tool.function.name) not in offered:
