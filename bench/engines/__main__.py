@@ -1,4 +1,4 @@
-"""`python -m bench.engines [--quick] [--only NAME]`: measure the engines, print and write what came out."""
+"""`python -m bench.engines [--quick] [--only NAME ...]`: measure the engines and write what came out."""
 
 import argparse
 import os
@@ -28,9 +28,9 @@ def _measure(options: argparse.Namespace) -> int:
     plan = QUICK if options.quick else FULL
     machine = look_around(PACKAGES)
     parts = []
-    for name in [options.only] if options.only else PARTS:
+    for name in options.only or PARTS:
         parts += measure(name, plan, SCRATCH / "engines")
-    result = Result(today(), options.quick, plan, machine, parts, options.only or "")
+    result = Result(today(), options.quick, plan, machine, parts, "-".join(options.only))
     publish(result, render(result), options.results, result.stem)
     return 1 if result.wrong else 0
 
@@ -38,7 +38,9 @@ def _measure(options: argparse.Namespace) -> int:
 def _options() -> argparse.Namespace:
     options = parser("bench.engines", __doc__)
     options.add_argument("--quick", action="store_true", help="about 1.5 minutes instead of 6")
-    options.add_argument("--only", choices=list(PARTS), help="one part alone")
+    options.add_argument(
+        "--only", nargs="+", choices=list(PARTS), default=[], help="these parts alone"
+    )
     return options.parse_args()
 
 

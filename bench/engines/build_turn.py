@@ -5,41 +5,50 @@ JSON on stdin, and tokens, seconds and processor seconds go out as JSON. WAY `st
 after the other, `own` as the engine itself chooses.
 """
 
+import importlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.engines.driving import drive
 from bench.engines.generating import THREADS
 from bench.engines.llama import as_text
-from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward.static import StaticRunner
+
+CATALOGUE = ("shared.domain.models.catalog", "shared.domain.catalog", "shared.catalog")
+STATIC = (
+    "workers.engines.text_generation.forward.static",
+    "workers.engines.text_generation.static",
+)
+"""Where the builds have these modules, the newest first."""
 
 
 def main(folder: str, way: str) -> None:
     """Load, answer once to warm up, answer."""
     asked = json.load(sys.stdin)
-    spec = ModelSpec(
-        name="states",
+    catalogue = first_of(CATALOGUE)
+    spec = catalogue.ModelSpec(
+        name="measured",
         engine="text-generation",
         path=Path(folder),
         device="cpu",
         dtype="float32",
         threads=THREADS,
-        batch=Batch(max_size=len(asked), prefix_reuse=False),
-        limits=Limits(max_prompt_tokens=256, max_new_tokens=256),
+        batch=catalogue.Batch(max_size=len(asked), prefix_reuse=False),
+        limits=catalogue.Limits(max_prompt_tokens=256, max_new_tokens=256),
     )
     engine = TextGeneration(spec)
     info = engine.load()
     batching = info.details["batching"]
     if way == "static" and batching != "static":
-        stacked: Any = engine._runner
-        stacked.detach()
-        engine._runner = StaticRunner(stacked._model, stacked._model.device)
+        together: Any = engine._runner
+        together.detach()
+        model = together._model
+        engine._runner = first_of(STATIC).StaticRunner(model, model.device)
         batching = "static"
     works = [
         Work(str(n), as_text(prompt), {"max_new_tokens": wanted}, seed=0)
@@ -55,6 +64,16 @@ def main(folder: str, way: str) -> None:
         "cpu": time.process_time() - began,
     }
     json.dump(found, sys.stdout)
+
+
+def first_of(names: Sequence[str]) -> Any:
+    """The first of the modules that the imported checkout has. Raises ImportError when it has none."""
+    for name in names[:-1]:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    return importlib.import_module(names[-1])
 
 
 if __name__ == "__main__":

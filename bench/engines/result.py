@@ -50,7 +50,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One run. `date` is the UTC day; `only`, the one part that was measured, "" for all."""
+    """One run. `date` is the UTC day; `only`, the parts that were measured, joined by "-", "" for all."""
 
     date: str
     quick: bool
@@ -61,7 +61,7 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def stem(self) -> str:
-        """The name of the result's files without their endings; a part alone replaces no whole run's."""
+        """The name of the result's files without their endings; some parts alone replace no whole run's."""
         quick, only = "-quick" if self.quick else "", f"-{self.only}" if self.only else ""
         return f"{self.date}-engines{quick}{only}"
 

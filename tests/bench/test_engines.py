@@ -1,9 +1,11 @@
 import asyncio
+import json
 
 import msgspec
 import pytest
 
 from bench.clock_engine import Clock
+from bench.engines import build_turn
 from bench.engines.driving import drive
 from bench.engines.generating import Answered
 from bench.engines.plan import QUICK
@@ -85,6 +87,12 @@ def test_a_report_says_ratio_goal_and_sameness() -> None:
     assert written.stem == "2026-01-02-engines-quick"
     alone = msgspec.structs.replace(written, only="grammar")
     assert alone.stem == "2026-01-02-engines-quick-grammar"
+
+
+def test_a_turn_finds_modules_where_the_build_has_them() -> None:
+    assert build_turn.first_of(("bench.engines.gone", "json")) is json
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        build_turn.first_of(("gone.away", "nowhere"))
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
