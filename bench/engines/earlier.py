@@ -16,13 +16,15 @@ from typing import Any
 import msgspec
 
 from bench.engines.driving import Failed
-from bench.engines.generating import PATIENCE
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
 from bench.engines.workload import Demand
 from bench.programs import REPOSITORY
 
 EARLIER = "83a280e"
 """A commit that ran one by one whatever keeps states, looks over windows or has sinks."""
+
+PATIENCE = 1200.0
+"""Seconds for a turn: one text after the other takes minutes on a busy machine."""
 
 
 class Model(msgspec.Struct, frozen=True):

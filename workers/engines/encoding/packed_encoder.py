@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from workers.engines import packed_attention
-from workers.engines.encoding.last_rows import LastRows
 from workers.engines.encoding.padded_encoder import takes
 from workers.engines.encoding.segment_attention import Look, Run, SegmentAttention, runs_of
 from workers.engines.encoding.tokenized_text import TokenizedText
+from workers.engines.last_rows import LastRows
 from workers.engines.packed_attention import Unpackable
 
 

@@ -81,10 +81,13 @@ class Adapters:
 
     @contextmanager
     def of(self, names: Items[str]) -> Iterator[None]:
-        """While a pass runs whose tokens, row by row, have these adapters; "" for none."""
-        if any(names):
-            numbers = [self._numbers[name] if name else -1 for name in names]
-            self._of_row = upload(numbers, torch.long, self._device)
+        """While a pass runs whose tokens, row by row, have these adapters; "" for none.
+
+        Entered again within a pass, for the rows that are left of it, it holds for the rest of the pass.
+        """
+        numbers = [self._numbers[name] if name else -1 for name in names]
+        self._of_row = upload(numbers, torch.long, self._device) if any(names) else None
+        self._masks.clear()
         try:
             yield
         finally:

@@ -42,6 +42,14 @@ class Chunk:
         for position in range(max(self.start, self.sequence.wanted), self.end):
             yield Row(self.sequence, position, self.draft)
 
+    @property
+    def asked(self) -> "Chunk | None":
+        """The part of this chunk whose logits are wanted, None where there is none."""
+        start = self.sequence.wanted
+        if start <= self.start:
+            return self
+        return replace(self, start=start, length=self.end - start) if start < self.end else None
+
     def drafting(self, draft: tuple[int, ...]) -> "Chunk":
         """The chunk with a draft behind it, in place of the one that it has."""
         length = self.length - len(self.draft) + len(draft)

@@ -1,6 +1,8 @@
 """Attention over a packed row of tokens whose past lies in the slots of the key-value cache."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -14,12 +16,28 @@ from workers.engines.text_generation.forward.packed.reach import Reach, reach_of
 from workers.engines.text_generation.forward.packed.scores import attend_bent, bends
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Those of a step's T tokens whose logits are wanted: `rows` [n], and where they belong.
+
+    `begin` is called once the last layer has attended for them: from then on there are n rows.
+    """
+
+    rows: torch.Tensor
+    layout: Layout
+    begin: Callable[[], object]
+
+
 class SlotAttention:
-    """Writes a row's keys and values into their slots, then attends, each sequence to its own past."""
+    """Writes a row's keys and values into their slots, then attends, each sequence to its own past.
+
+    With `wanted` the last layer attends for those tokens alone.
+    """
 
     def __init__(self, cache: KvCache) -> None:
         self._cache = cache
         self.layout: Layout | None = None
+        self.wanted: Wanted | None = None
 
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """See `PackedAttention`."""
@@ -33,6 +51,16 @@ class SlotAttention:
         places = layout.places(self._cache.places[layer], self._cache.length)
         keys[layout.slots, :, places] = call.key[0].transpose(0, 1)
         values[layout.slots, :, places] = call.value[0].transpose(0, 1)
+        if self.wanted is None or layer != len(self._cache.layers) - 1:
+            return self._attend(layer, layout, call)
+        asked = call._replace(query=query.index_select(2, self.wanted.rows))
+        out = self._attend(layer, self.wanted.layout, asked)
+        self.wanted.begin()
+        return out
+
+    def _attend(self, layer: int, layout: Layout, call: AttentionCall) -> torch.Tensor:
+        """The tokens of a layout, whose keys and values are in their slots, to [1, n, heads, d]."""
+        query = call.query
         found: list[torch.Tensor] = []
         if layout.window is not None:
             found.append(self._attend_rows(layer, layout, call))

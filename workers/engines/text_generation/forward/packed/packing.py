@@ -58,9 +58,9 @@ def packed_runner(
     slots = slots_that_fit(
         layers, slots, length, placement.dtype, free, device, reserve, scratch, step
     )
-    shapes = _try_reach(model, placement, layers, length, lengths)
+    tried = _try_reach(model, placement, layers, length, lengths)
     cache = KvCache(layers, slots + scratch, length, placement.dtype, device, step=step)
-    runner = _checked(model, cache, placement, CHECK_TEXTS, lengths, shapes=shapes)
+    runner = _checked(model, cache, placement, CHECK_TEXTS, lengths, tried)
     return runner, slots
 
 
@@ -70,8 +70,8 @@ def _try_reach(
     layers: Items[LayerShape],
     length: int,
     lengths: LengthDependence | None,
-) -> bool:
-    """Try layers that do not see all, over texts that they do not see all of; whether fixed shapes are right.
+) -> PackedRunner | None:
+    """Try layers that do not see all, over texts that they do not see all of; None where there is none.
 
     Windows are as long as texts, and the trial must be short. So they are shortened for its time, and read
     off the masks again: what is tried is how a mask becomes a window, and a window attention. In the same
@@ -79,7 +79,7 @@ def _try_reach(
     """
     bounded = [layer for layer, shape in enumerate(layers) if shape.reach != FULL]
     if not bounded and lengths is None:
-        return fixed_shapes(placement.device)
+        return None
     within = min(length, max(map(sum, REACH_TEXTS)))
     with short_reach(model):
         short = _probe(model, placement.device, within)
@@ -94,7 +94,7 @@ def _try_reach(
         nearer = None if lengths is None else length_dependence(model)
         runner = _checked(model, cache, placement, REACH_TEXTS, nearer)
         runner.detach()
-    return runner.climbed
+    return runner
 
 
 def _checked(
@@ -103,18 +103,25 @@ def _checked(
     placement: Placement,
     cuts: Items[Items[int]],
     lengths: LengthDependence | None,
-    *,
-    shapes: bool = True,
+    tried: PackedRunner | None = None,
 ) -> PackedRunner:
-    """A runner over the cache whose logits are those of the model alone. Raises `Unpackable`."""
+    """A runner over the cache whose logits are those of the model alone. Raises `Unpackable`.
+
+    What did not work in the runner that was `tried` before is left out.
+    """
     texts = random_texts(vocabulary_of(model), cuts, cache.length)
     expected = [plain_logits(model, text, placement.device) for text in texts]
     scratch = 1 if fixed_shapes(placement.device) else 0
     slots = cache.slots - scratch
     runner = PackedRunner(model, cache, placement.device, lengths)
     window = lengths.window if lengths else None
+    runner.all_rows = tried is not None and tried.all_rows
     try:
-        off = largest_error(texts, expected, runner, slots, cuts, window)
+        if not runner.all_rows:
+            off = _wanted_rows_error(texts, expected, runner, slots, cuts, window)
+            runner.all_rows = not off <= TOLERANCE[placement.dtype]
+        if runner.all_rows:
+            off = largest_error(texts, expected, runner, slots, cuts, window)
         if not off <= TOLERANCE[placement.dtype]:
             raise Unpackable(f"its packed logits are off by {off:.2g} standard deviations")
     except Unpackable:
@@ -124,9 +131,25 @@ def _checked(
         runner.detach()
         raise_out_of_memory(error)
         raise Unpackable(f"a packed trial run failed: {error}") from error
-    if scratch and shapes:
+    if scratch and (tried is None or tried.climbed):
         _climb(runner, texts, expected, slots, cuts, window, TOLERANCE[placement.dtype])
     return runner
+
+
+def _wanted_rows_error(
+    texts: Items[Items[int]],
+    expected: Items[torch.Tensor],
+    runner: PackedRunner,
+    slots: int,
+    cuts: Items[Items[int]],
+    window: int | None,
+) -> float:
+    """`largest_error` while the last layer runs for wanted rows alone; infinite where a model cannot so."""
+    try:
+        return largest_error(texts, expected, runner, slots, cuts, window)
+    except FAULTS as error:
+        raise_out_of_memory(error)
+        return float("inf")
 
 
 def fixed_shapes(device: torch.device) -> bool:

@@ -1,20 +1,24 @@
 """Runs a plan as one packed forward pass."""
 
 import inspect
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 
+from workers.engines.last_rows import LastRows
 from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.packed import attention_layers, exact_rows, few_rows
-from workers.engines.text_generation.forward.packed.attention import SlotAttention
+from workers.engines.text_generation.forward.packed.attention import SlotAttention, Wanted
 from workers.engines.text_generation.forward.packed.kv_cache import KvCache
 from workers.engines.text_generation.forward.packed.ladder import Ladder
-from workers.engines.text_generation.forward.packed.layout import lay_out
+from workers.engines.text_generation.forward.packed.layout import Layout, lay_out
 from workers.engines.text_generation.forward.rope import LengthDependence, MixedRotary
 from workers.engines.text_generation.transfer import upload
 from workers.engines.texts.sequence import NO_SLOT
@@ -23,7 +27,8 @@ from workers.engines.texts.sequence import NO_SLOT
 class PackedRunner:
     """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step.
 
-    `adapters`: those that sequences may ask for.
+    `adapters`: those that sequences may ask for. What follows the last attention runs for the tokens whose
+    logits are wanted, of a prompt for its last one; with `all_rows` it runs for all.
     """
 
     def __init__(
@@ -35,6 +40,7 @@ class PackedRunner:
     ) -> None:
         """`lengths`: what positions do to texts that a slot has room for, if they do anything."""
         self.adapters: Adapters | None = None
+        self.all_rows = False
         self._model = model
         self._cache = cache
         self._device = device
@@ -110,38 +116,65 @@ class PackedRunner:
         if self._ladder is not None and decodes and not adapted:
             logits = self._ladder.run(packed)
             return [Row(chunk.sequence, chunk.start) for chunk in packed], logits.float()
-        by_place = wants_fixed_rows(self._device, self._model.dtype)
-        self._attention.layout = layout = lay_out(packed, self._device, by_place=by_place)
-        rows: list[Row] = []
-        places: list[int] = []
-        tokens: list[int] = []
-        for chunk in packed:
-            for row in chunk.rows:
-                rows.append(row)
-                places.append(len(tokens) + row.position - chunk.start)
-            tokens += chunk.tokens
+        tokens = [token for chunk in packed for token in chunk.tokens]
+        ends = accumulate(chunk.length for chunk in packed)
+        asked = [
+            (part, end - part.length)
+            for chunk, end in zip(packed, ends, strict=True)
+            if (part := chunk.asked) is not None
+        ]
         # Where nothing is wanted, the head is still asked for one row: some models want at least that.
-        at = upload(places or [0], torch.long, self._device)
-        wanted = {"logits_to_keep": at} if self._picks_rows else {}
-        if self._rotary is not None:
-            self._rotary.mark(packed, self._device)
-        try:
-            with (
-                fixed_rows(self._device, self._model.dtype),
-                self.adapters.rows(packed) if adapted and self.adapters else nullcontext(),
-            ):
-                output = self._model(
-                    input_ids=upload([tokens], torch.long, self._device),
-                    use_cache=False,
-                    **attention_layers.positions_of(self._model, layout.positions),
-                    **wanted,
-                )
-        finally:
-            self._attention.layout = None
-            if self._rotary is not None:
-                self._rotary.long = None
-        logits = output.logits[0] if self._picks_rows else output.logits[0, at]
+        asked = asked or [(replace(packed[0], length=1, draft=()), 0)]
+        asked.sort(key=lambda each: each[0].length > 1)
+        places = [at + n for part, at in asked for n in range(part.length)]
+        with self._step(packed, [part for part, _ in asked], places, len(tokens)) as (layout, kept):
+            wanted = {"logits_to_keep": kept} if self._picks_rows else {}
+            output = self._model(
+                input_ids=upload([tokens], torch.long, self._device),
+                use_cache=False,
+                **attention_layers.positions_of(self._model, layout.positions),
+                **wanted,
+            )
+        logits = output.logits[0] if self._picks_rows else output.logits[0, kept]
+        rows = [row for part, _ in asked for row in part.rows]
         return rows, logits[: len(rows)].float()
+
+    @contextmanager
+    def _step(
+        self, packed: Items[Chunk], asked: Items[Chunk], places: Items[int], count: int
+    ) -> Iterator[tuple[Layout, torch.Tensor]]:
+        """While a step of `count` tokens runs, whose tokens at `places`, the chunks `asked`, are wanted.
+
+        Gives where the tokens belong, and which of the rows behind the last attention are the wanted ones.
+        """
+        device, dtype, adapters = self._device, self._model.dtype, self.adapters
+        by_place = wants_fixed_rows(device, dtype)
+        layout = lay_out(packed, device, by_place=by_place)
+        kept = at = upload(places, torch.long, device)
+        with ExitStack() as step:
+            step.callback(self._forget_step)
+            step.enter_context(fixed_rows(device, dtype))
+            if adapters is not None and adapters.wants(packed):
+                step.enter_context(adapters.rows(packed))
+            if self._rotary is not None:
+                self._rotary.mark(packed, device)
+            self._attention.layout = layout
+            if len(places) < count and not self.all_rows:
+
+                def begin() -> None:
+                    step.enter_context(LastRows(at, count))
+                    if adapters is not None and adapters.wants(packed):
+                        step.enter_context(adapters.rows(asked))
+
+                left = lay_out(asked, device, by_place=by_place)
+                self._attention.wanted = Wanted(at, left, begin)
+                kept = torch.arange(len(places), device=device)
+            yield layout, kept
+
+    def _forget_step(self) -> None:
+        self._attention.layout = self._attention.wanted = None
+        if self._rotary is not None:
+            self._rotary.long = None
 
     def undo(self, chunks: Items[Chunk]) -> None:
         """See `Runner.undo`. A beginning that was copied is whole, and stays."""

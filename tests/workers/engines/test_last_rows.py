@@ -10,10 +10,10 @@ from transformers import AutoModel
 
 from tests.sentence_layouts import SIZES
 from workers.engines.encoding.encoder import Model, choose_encoder
-from workers.engines.encoding.last_rows import LastRows
 from workers.engines.encoding.packed_encoder import PackedEncoder
 from workers.engines.encoding.segment_attention import Look
 from workers.engines.encoding.tokenized_text import TokenizedText
+from workers.engines.last_rows import LastRows
 from workers.engines.row_blocks import fixed_rows
 
 LENGTHS = (1, 2, 2, 3, 17, 18, 18, 40, 130)
