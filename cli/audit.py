@@ -13,7 +13,7 @@ from cli.terminal.durations import Moment
 from cli.terminal.screen import echo_list, harmless
 
 
-@click.command()
+@click.command(short_help="List what administrators changed, and who signed in.")
 @click.option("--action", help="Only changes of this kind, such as key.revoke.")
 @click.option("--by", help="Only changes with this key, or by this account of the command line.")
 @click.option("--target", help="Only changes of what has this id.")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,21 +40,30 @@ class Pair(click.ParamType[tuple[str, str]]):
 
 
 class Json(click.ParamType[Any]):
-    """Any JSON value."""
+    """Any JSON value, or `@FILE` that holds one; `@-` is standard input."""
 
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return json.loads(value)
+            return json.loads(_content_of(value) if value.startswith("@") else value)
+        except OSError as error:
+            self.fail(f"cannot read {value[1:]}: {error.strerror}", param, ctx)
         except ValueError as error:
             self.fail(f"not JSON: {error}", param, ctx)
+
+
+def _content_of(name: str) -> str:
+    """What the file of `@FILE` holds. Raises `OSError`, and `ValueError` where it is not UTF-8."""
+    return sys.stdin.read() if name == "@-" else Path(name[1:]).read_text("utf-8")
 
 
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
-@click.option("--input", "content", type=Json(), help="Input as JSON, instead of PROMPT.")
+@click.option(
+    "--input", "content", type=Json(), help="Input as JSON, instead of PROMPT; @FILE reads it."
+)
 @click.option(
     "--param", "params", type=Pair(), multiple=True, help="max_new_tokens=64; repeatable."
 )

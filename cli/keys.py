@@ -1,4 +1,4 @@
-"""`truthgpt keys`: makes, lists and revokes API keys in the server's Redis, not over HTTP.
+"""`truthgpt keys`: makes, lists, changes and revokes API keys in the server's Redis, not over HTTP.
 
 Whoever may make keys must hold Redis' address and the server's secret, which no key grants.
 """
@@ -30,9 +30,9 @@ DEFAULT_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
 RESETTABLE = ("rpm", "rph", "max-queued", "max-bytes", "expires", "note")
 
 
-@click.group()
+@click.group(short_help="Make, list, change and end API keys.")
 def keys() -> None:
-    """Make, list and end API keys (needs REDIS_URL, or the state directory of a running server)."""
+    """Make, list, change and end API keys (needs REDIS_URL, or the state directory of a running server)."""
 
 
 @keys.command()

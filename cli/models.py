@@ -18,7 +18,9 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE
 MINUTES = 30
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True, short_help="List the server's models; check a model's directory."
+)
 @as_json_option
 @pass_login
 @click.pass_context

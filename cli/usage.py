@@ -17,7 +17,7 @@ from shared.store.lua_constants import USAGE_DAYS
 from shared.store.usage import DailyUsage, read_stored, read_usage
 
 
-@click.command()
+@click.command(short_help="Show tokens and time used, by day, tenant and model.")
 @click.option("--tenant", help="One tenant alone. Default: all.")
 @click.option(
     "--days",

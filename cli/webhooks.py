@@ -8,7 +8,7 @@ from cli.terminal.screen import deliveries_table, echo_json, echo_list
 from cli.webhook_secrets import secrets
 
 
-@click.group()
+@click.group(short_help="List webhook deliveries; replay them; their secrets.")
 def webhooks() -> None:
     """Webhook deliveries (list, replay) and what they are signed with (secrets)."""
 

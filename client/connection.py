@@ -39,6 +39,11 @@ class Connection:
             url = httpx.URL(self.base_url)
         except httpx.InvalidURL as error:
             raise ClientError(f"{base_url!r} is not a URL: {error}") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ClientError(
+                f"{base_url!r} is not the URL of a server: it begins with http:// or https://, "
+                "such as http://127.0.0.1:8080"
+            )
         self._timeout = timeout
         self._retry_for = retry_for
         self._http = httpx.Client(

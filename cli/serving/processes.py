@@ -71,7 +71,7 @@ def api(host: str, port: int, workers: int) -> None:
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - our own program
 
 
-@click.command()
+@click.command(short_help="Run one worker, of one model (needs REDIS_URL).")
 @click.option("--model", envvar="TRUTHGPT_MODEL", required=True, help="A name in the catalogue.")
 def worker(model: str) -> None:
     """Run one worker, which serves one model and its adapters (needs REDIS_URL)."""
@@ -86,7 +86,7 @@ def worker(model: str) -> None:
     _work([broker.queue_name(spec.name) for spec in served], node=model, threads=len(served))
 
 
-@click.command()
+@click.command(short_help="Run the worker that rescues and delivers (needs REDIS_URL).")
 def rescue() -> None:
     """Run the worker that puts right what dies and delivers webhooks (needs REDIS_URL)."""
     from shared import broker
@@ -108,7 +108,7 @@ def batches() -> None:
     _run("api.batches")
 
 
-@click.command()
+@click.command(short_help="Run Flower alone (needs REDIS_URL).")
 @click.option(
     "--host", envvar="FLOWER_ADDRESS", show_envvar=True, default=LOOPBACK, show_default=True
 )

@@ -18,7 +18,7 @@ LAST_LINES = 30
 PATIENCE = 180.0
 
 
-@click.command()
+@click.command(short_help="Start everything, with a Redis of its own if need be.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
     "--port",
@@ -88,7 +88,7 @@ def _demo_beside(server: Server) -> Callable[[Supervisor], None]:
     return show
 
 
-@click.command()
+@click.command(short_help="Run one job per model of a running server, or of a new one.")
 @pass_login
 def demo(login: Login) -> None:
     """Run one job per model on the running server, or on one started for it alone."""

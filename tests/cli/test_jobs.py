@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 from click.testing import CliRunner, Result
 
@@ -40,6 +41,21 @@ def test_submit_passes_everything_on(server: ScriptedServer) -> None:
     assert seen.headers["Idempotency-Key"] == "k1"
     assert result.stdout == "job_1  echo  queued (3 in line)\n"
     assert result.stderr == "Follow it with: truthgpt stream job_1\n"
+
+
+def test_input_is_read_from_a_file(server: ScriptedServer, tmp_path: Path) -> None:
+    server.replies = [answer(job_json(), 202)] * 2
+    file = tmp_path / "in.json"
+    file.write_text('["a", "ß"]')
+
+    run(server, "submit", "all-minilm", "--input", f"@{file}")
+    run(server, "submit", "all-minilm", "--input", "@-", stdin="[1]")
+
+    assert [one.body["input"] for one in server.seen] == [["a", "ß"], [1]]
+    absent = run(server, "submit", "all-minilm", "--input", "@absent.json")
+    assert absent.exit_code == 2 and "cannot read absent.json: No such file" in absent.output
+    file.write_bytes(b"\xff")
+    assert "not JSON" in run(server, "submit", "all-minilm", "--input", f"@{file}").output
 
 
 def test_submit_takes_json_or_standard_input(server: ScriptedServer) -> None:

@@ -16,6 +16,9 @@ def test_help_lists_every_command() -> None:
     assert result.exit_code == 0
     listed = re.findall(r"^  (\w+)  ", result.output, re.MULTILINE)
     assert listed == list(COMMANDS)
+    assert not re.search(r"\.\.\.$", result.output.partition("Commands:")[2], re.MULTILINE), (
+        "what a command does fits its line"
+    )
 
 
 def test_version() -> None:
