@@ -14,6 +14,10 @@ from workers.engines.loading.lora_file import read_lora
 
 RANKS = (8, 16, 32, 64, 128, 256)
 """Largest ranks that vLLM can be set up for, as far as adapters may have them."""
+SPARE_PLACES = 1
+"""Places for adapters beyond those that are taken: on a CPU vLLM gives rows without an adapter the share of
+its last place (`findings/vllm-cpu-adapter-of-others.sh`), which so stays empty.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,22 @@ class VllmAdapters:
         largest = max(self.ranks.values())
         return {
             "enable_lora": True,
-            # One more than there are: on a CPU vLLM gives rows without an adapter the share of its last
-            # place, which then stays empty.
-            "max_loras": len(self.ranks) + 1,
+            "max_loras": len(self.ranks) + SPARE_PLACES,
             "max_lora_rank": next(rank for rank in RANKS if rank >= largest),
         }
+
+    def check_places(self, arguments: Mapping[str, Any], kind: str, where: str) -> None:
+        """Raise `ConfigError` where `options` leave rows without an adapter somebody's share.
+
+        `arguments` are for vLLM's `EngineArgs`, `kind` is what it computes on.
+        """
+        least = len(self.ranks) + SPARE_PLACES
+        if kind == "cpu" and self.ranks and int(arguments["max_loras"]) < least:
+            raise ConfigError(
+                f"{where}.options.max_loras: on a CPU vLLM gives rows without an adapter the share of its"
+                f" last place, so {len(self.ranks)} adapters need {least}, one of which stays empty; got"
+                f" {arguments['max_loras']}; leave it out"
+            )
 
     def hand_over(self, spec: ModelSpec, lora: Any, engine: Any) -> None:
         """Have an engine read them. `lora` is vLLM's `LoRARequest`."""

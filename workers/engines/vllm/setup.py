@@ -88,6 +88,7 @@ def start(spec: ModelSpec, path: Path, adapters: VllmAdapters) -> tuple[Library,
     faults = (AssertionError, OSError, RuntimeError, TypeError, ValueError, library.error)
     try:
         arguments = {**adapters.arguments, **engine_arguments(spec, path, kind)}
+        adapters.check_places(arguments, kind, where)
         config = library.vllm.EngineArgs(**arguments).create_model_config()
         _bound(arguments, spec, config)
         if kind == "cpu" and "gpu_memory_utilization" not in arguments:

@@ -544,3 +544,16 @@ def test_adapters_are_served_beside_their_base(llama: Path, tmp_path: Path) -> N
     assert "no adapter_config.json" in info.refused["none"]
     with pytest.raises(InputRefused, match="max_new_tokens must be from 1 to 6"):
         engine.admit(replace(work("long"), adapter="first"))
+
+
+def test_places_that_give_base_rows_an_adapter_are_refused_on_a_cpu(
+    llama: Path, tmp_path: Path
+) -> None:
+    """vLLM's kernels for CPUs take the last place's weights for rows without an adapter."""
+    limits = Limits(max_prompt_tokens=96, max_new_tokens=6)
+    adapter = Adapter(name="only", path=save_adapter(llama, tmp_path / "only", r=4), limits=limits)
+    options = {"max_loras": 1}
+
+    with pytest.raises(ConfigError, match=r"options\.max_loras: .* 1 adapters need 2"):
+        build(text_spec(llama, engine="vllm", adapters=(adapter,), options=options)).load()
+    build(text_spec(llama, engine="vllm", options=options)).load()
