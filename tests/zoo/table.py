@@ -153,6 +153,16 @@ STACKED: dict[str, Model] = {
     ),
     "lfm3": Model("lfm3", {"layer_types": ["conv", "full_attention"]}),
     "lfm2, convolutions": Model("lfm2", {"layer_types": ["conv", "full_attention"]}),
+    "lfm2, convolutions and longrope": Model(
+        "lfm2", {"layer_types": ["conv", "full_attention"], "rope_parameters": LONGROPE}
+    ),
+    "llama, dynamic NTK": Model(
+        "llama",
+        {
+            "max_position_embeddings": WINDOW,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
+        },
+    ),
     "mamba2": Model(
         "mamba2",
         {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8},
@@ -202,16 +212,7 @@ STACKED: dict[str, Model] = {
         ("head_dim",),
     ),
 }
-STATIC: dict[str, Model] = {
-    **_plain("doge"),
-    "llama, dynamic NTK": Model(
-        "llama",
-        {
-            "max_position_embeddings": WINDOW,
-            "rope_parameters": {"rope_type": "dynamic", "factor": 8.0, **ROPE},
-        },
-    ),
-}
+STATIC: dict[str, Model] = _plain("doge")
 REFUSED: dict[str, tuple[Model, str]] = {
     "bert": (Model("bert"), "looks at the tokens that follow"),
     "electra": (Model("electra"), "looks at the tokens that follow"),

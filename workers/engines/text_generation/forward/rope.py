@@ -32,10 +32,6 @@ class LengthDependence:
     moving: bool
 
 
-AS_MADE = LengthDependence(window=0, restarts=False, moving=False)
-"""Every token depends on how it was read: with the prompt, or alone."""
-
-
 def length_dependence(model: Any) -> LengthDependence | None:
     """None for a model whose positions are the same in every text."""
     config = model.config.get_text_config()
@@ -62,16 +58,55 @@ def _restarts(model: Any, window: int) -> bool:
     return inputs.get("past_key_values") is None
 
 
-def forget_lengths(model: Any) -> None:
-    """Make dynamic frequencies those of a fresh model: they remember the longest text so far."""
-    for module in model.modules():
-        state = vars(module)
-        for name in [name for name in state if name.endswith("max_seq_len_cached")]:
-            prefix = name.removesuffix("max_seq_len_cached")
-            original = getattr(module, f"{prefix}original_inv_freq", None)
-            if original is not None:
-                module.register_buffer(f"{prefix}inv_freq", original, persistent=False)
-                setattr(module, name, module.original_max_seq_len)
+def forget_lengths(module: torch.nn.Module) -> None:
+    """Make a rotary module's dynamic frequencies fresh ones: they remember the longest text so far."""
+    for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
+        prefix = name.removesuffix("max_seq_len_cached")
+        original = getattr(module, f"{prefix}original_inv_freq", None)
+        if original is not None:
+            # A copy: longrope's are written in place.
+            module.register_buffer(f"{prefix}inv_freq", original.clone(), persistent=False)
+            setattr(module, name, module.original_max_seq_len)
+
+
+class RotaryByRow:
+    """Positions of texts of different lengths in the rows of a pass, each as in a text that is alone.
+
+    The model's own modules go by the longest row of a pass and remember it. So each row is asked for by
+    itself, with nothing remembered; rows within the window, which all have the same frequencies, together.
+    """
+
+    def __init__(self, model: Any, window: int) -> None:
+        self._window = window
+        self._modules = [module for module in model.modules() if _is_rotary(module)]
+        for module in self._modules:
+            module.forward = partial(self._forward, module, module.forward)
+
+    def detach(self) -> None:
+        """Give the modules their own forward pass back."""
+        for module in self._modules:
+            del module.forward
+
+    def _forward(
+        self,
+        module: torch.nn.Module,
+        forward: Callable[..., Any],
+        x: torch.Tensor,
+        position_ids: torch.Tensor,
+        *rest: Any,
+        **options: Any,
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """`position_ids` are [..., rows, T]; of each row cosines and sines, or both as a complex number."""
+        count = position_ids.shape[-2]
+        alike = count == 1 or int(position_ids.max()) < self._window
+        rows = [position_ids] if alike else [position_ids.narrow(-2, n, 1) for n in range(count)]
+        found = []
+        for row in rows:
+            forget_lengths(module)
+            found.append(forward(x, row, *rest, **options))
+        if isinstance(found[0], torch.Tensor):
+            return torch.cat(found, dim=-3)
+        return tuple(torch.cat(parts, dim=-3) for parts in zip(*found, strict=True))
 
 
 class MixedRotary:

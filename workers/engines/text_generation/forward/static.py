@@ -88,15 +88,19 @@ class StaticRunner:
             if lengths.restarts and past.length <= lengths.window < end:
                 past.state, past.length = empty_state(self.model), 0
             if lengths.moving:
-                forget_lengths(self.model)
+                self._forget_lengths()
         ids = torch.tensor([past.sequence.tokens[:end]], device=self.device)
         logits, past.state = read(self.model, past.state, ids, past.length, 1)
         past.length = end
         return logits[0]
 
+    def _forget_lengths(self) -> None:
+        for module in self.model.modules():
+            forget_lengths(module)
+
     def _plain(self, tokens: list[int], count: int) -> torch.Tensor:
         if self.lengths is not None and self.lengths.moving:
-            forget_lengths(self.model)
+            self._forget_lengths()
         ids = torch.tensor([tokens], device=self.device)
         output = self.model(input_ids=ids, use_cache=False, **kept(self.model, count))
         logits: torch.Tensor = output.logits[0, -count:].float()

@@ -73,7 +73,8 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
     trial = _Trial(model, placement, slots, length if lengths is None else lengths.window)
     try:
         _check_reach(model, lengths, length)
-        stacked = trial.of(lambda: StackedRunner(model, placement.device))
+        beyond = lengths if lengths is not None and length > lengths.window else None
+        stacked = trial.of(lambda: StackedRunner(model, placement.device, beyond))
         states = stacked.bytes_of_states
         slots = rows_that_fit(slots, states, stacked.bytes_per_token * length, placement)
         return Way(stacked, "stacked", "stacked logits equal plain ones", slots, states)
@@ -140,8 +141,8 @@ class _Trial:
 
 def _check_reach(model: Any, lengths: LengthDependence | None, length: int) -> None:
     """What a short trial cannot show. Raises `Unstackable`."""
-    if lengths is not None and length > lengths.window:
-        raise Unstackable("its position encoding changes with a text's length")
+    if lengths is not None and lengths.restarts and length > lengths.window:
+        raise Unstackable("a text that outgrows its first window is read again as a whole")
     config = model.config.get_text_config()
     if "chunked_attention" in set(getattr(config, "layer_types", None) or ()):
         reach = getattr(config, "attention_chunk_size", None) or 0

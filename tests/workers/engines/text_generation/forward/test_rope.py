@@ -37,7 +37,7 @@ def test_how_a_model_depends_on_length_is_asked_of_itself(name: str, expected: A
         ("phi3, longrope", "packed"),
         ("llama, longrope", "packed"),
         ("phimoe, longrope", "packed"),
-        ("llama, dynamic NTK", "static"),
+        ("llama, dynamic NTK", "stacked"),
     ],
 )
 def test_texts_that_cross_the_window_are_those_of_generate_and_can_be_resumed(

@@ -9,7 +9,7 @@ import torch
 
 from shared.domain.errors import ConfigError
 from tests.tiny_models import WAYS, save_causal, text_spec
-from tests.zoo.table import STACKED, STATIC
+from tests.zoo.table import PACKED, STACKED
 from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import memory, unpacked
@@ -85,10 +85,10 @@ def test_a_model_whose_cache_is_wrong_says_that_it_reads_texts_again(
     assert "every token reads its whole text again" in way.reason
 
 
-def test_positions_that_change_with_the_length_are_not_stacked_beyond_their_window() -> None:
-    model = STATIC["llama, dynamic NTK"].make()
+def test_texts_that_are_read_again_when_they_outgrow_a_window_are_not_stacked_beyond_it() -> None:
+    model = PACKED["phi3, longrope"].make()
 
-    assert "position encoding" in chosen(model, length=64).reason
+    assert "read again as a whole" in chosen(model, length=64).reason
     assert chosen(model, length=24).batching == "stacked"
 
 

@@ -16,6 +16,7 @@ from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
+from workers.engines.text_generation.forward.rope import LengthDependence, RotaryByRow
 from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, RowKeys
 from workers.engines.text_generation.forward.stacked.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.stacked.states import StateFrame, found_states, leaves
@@ -64,8 +65,13 @@ class StackedRunner:
     sequences may ask for.
     """
 
-    def __init__(self, model: Any, device: torch.device) -> None:
-        """Raises `Unstackable`, or what a model raises that is run in a way it was not written for."""
+    def __init__(
+        self, model: Any, device: torch.device, lengths: LengthDependence | None = None
+    ) -> None:
+        """`lengths`: what positions do to texts that a slot has room for, if they do anything.
+
+        Raises `Unstackable`, or what a model raises that is run in a way it was not written for.
+        """
         self.adapters: Adapters | None = None
         self._model = model
         self._device = device
@@ -77,10 +83,11 @@ class StackedRunner:
         self._before: dict[int, Past | None] = {}
         """What the slots of the last step held before it."""
         self._attention.attach()
+        self._rotary = RotaryByRow(model, lengths.window) if lengths is not None else None
         try:
             self._frame, self.bytes_of_states, self.bytes_per_token = self._understand()
         except BaseException:
-            self._attention.detach()
+            self.detach()
             raise
 
     @property
@@ -132,6 +139,8 @@ class StackedRunner:
     def detach(self) -> None:
         """See `Runner.detach`."""
         self._attention.detach()
+        if self._rotary is not None:
+            self._rotary.detach()
 
     def _begin(self, chunk: Chunk) -> tuple[Past, torch.Tensor]:
         """A text's prompt, and its last token's logits: those of another text of its job where it has one."""
