@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
+from jinja2 import Environment
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -39,11 +40,14 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         given = getattr(tokenizer, "chat_template", None) or ""
-        source = "\n".join(given.values()) if isinstance(given, dict) else str(given)
-        named = [part for part in CHAT_PARTS[1:] if re.search(rf"\b{part}\b", source)]
-        self.shows: tuple[str, ...] = ("messages", *named) if source else ()
-        self._knows_developer = "developer" in source
-        self._in_parts, self._parts_alone = self._probe() if source else (frozenset(), False)
+        sources = [str(one) for one in (given.values() if isinstance(given, dict) else [given])]
+        named = {name for source in sources for name in _named(source)}
+        self.shows: tuple[str, ...] = ()
+        self._knows_developer = "developer" in named
+        self._in_parts, self._parts_alone = frozenset[str](), False
+        if any(sources):
+            self.shows = ("messages", *(part for part in CHAT_PARTS[1:] if part in named))
+            self._in_parts, self._parts_alone = self._probe()
 
     def render(self, chat: Mapping[str, Any]) -> str:
         """The text of a chat, as the door has let it in. Raises `InputRefused` in the template's words."""
@@ -141,6 +145,18 @@ class ChatTemplate:
             return self._apply(chat, add_generation_prompt=False)
         except Exception:  # noqa: BLE001 - a template is a program: it may refuse this one
             return None
+
+
+def _named(source: str) -> set[str]:
+    """The names and strings in a template's code, not words of the text that it writes.
+
+    None of a template that cannot be cut into tokens; why, it says itself when a chat is put through it.
+    """
+    try:
+        tokens = list(Environment().lex(source))  # noqa: S701 - nothing is rendered with it
+    except TemplateError:
+        return set()
+    return {value.strip("\"'") for _, kind, value in tokens if kind in ("name", "string")}
 
 
 def _called(messages: list[Any]) -> set[str]:

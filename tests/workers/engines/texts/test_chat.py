@@ -23,6 +23,7 @@ HERMES, LLAMA_LIKE, MISTRAL, GEMMA = map(template, ("hermes", "llama", "mistral"
 PARTS_ALONE, TEXT_ARGUMENTS = template("parts_alone"), template("text_arguments")
 TEMPLATES = {"hermes": HERMES, "llama": LLAMA_LIKE, "mistral": MISTRAL, "gemma": GEMMA}
 
+PLAIN = "{% for one in messages %}{{ one.role }}: {{ one.content }}\n{% endfor %}"
 USER = {"role": "user", "content": " What is it? "}
 TOOL = {
     "type": "function",
@@ -133,8 +134,18 @@ def test_broken_arguments_of_an_earlier_answer_are_shown_as_they_are() -> None:
 def test_a_developer_is_the_system_where_the_template_does_not_know_it() -> None:
     chat = [{"role": "developer", "content": "Be brief."}, USER]
     assert ours(HERMES, chat) == theirs(HERMES, [{**chat[0], "role": "system"}, USER])
-    knows = HERMES + "{# developer #}"
+    knows = HERMES + "{% if messages[0].role == 'developer' %}{% endif %}"
     assert ours(knows, chat) == theirs(knows, chat)
+
+
+def test_words_that_a_template_says_are_not_what_it_knows() -> None:
+    """Its own text may speak of developers and tools, without a place for either."""
+    said = "You help developers. A developer may give you tools and documents."
+    prose = f"{said}{{{{ '{said}' }}}}{{# tools developer #}}" + PLAIN
+    chat = [{"role": "developer", "content": "Be brief."}, USER]
+
+    assert ChatTemplate(tokenizer(prose)).shows == ("messages",)
+    assert ours(prose, chat) == theirs(prose, [{**chat[0], "role": "system"}, USER])
 
 
 def test_settings_of_the_template_reach_it() -> None:
