@@ -43,6 +43,10 @@ ADVICE: dict[str, str] = {
     "batch_ended": "Its `status` says how. There is nothing left to cancel.",
     "job_not_failed": "Only a failed job can be tried again; submit a new one instead.",
     "job_not_terminal": "Cancel the job, wait for its end, then delete it.",
+    "api_key_not_found": (
+        "`GET /v1/admin/keys` lists the keys; one that ended is forgotten after 30 days."
+    ),
+    "api_key_ended": "It was revoked or has expired. Make a new one.",
     "method_not_allowed": "The `Allow` header lists the methods of this path.",
     "unauthorized": (
         "Send `Authorization: Bearer <token>`. For an expired ticket get the job again: "
