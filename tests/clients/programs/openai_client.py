@@ -226,6 +226,14 @@ raw = lenient.embeddings.with_raw_response.create(
 )
 vector = raw.http_response.json()["data"][0]["embedding"]
 assert len(struct.unpack("<384f", base64.b64decode(vector))) == 384
+# More than one job holds, as LangChain sends them, and a text that is longer than the model takes.
+many = lenient.embeddings.create(
+    model=ENCODER, input=[*["one"] * 599, "two " * 900], dimensions=8, extra_body={"truncate": True}
+)
+assert [one.index for one in many.data] == list(range(600)), many.usage
+first, last, cut = (many.data[place].embedding for place in (0, 598, 599))
+assert max(abs(a - b) for a, b in zip(first, last, strict=True)) < 1e-5
+assert max(abs(a - b) for a, b in zip(first, cut, strict=True)) > 1e-2
 print("embeddings, in floats and in base64")
 
 published = httpx2.get(f"{url}/openapi.json").json()["components"]["schemas"]
