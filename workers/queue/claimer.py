@@ -167,6 +167,9 @@ class Claimer:
         while self._goes_on(until):
             self._changed.clear()
             with self._claiming:
+                # Whoever stops it may have waited for the last claim while this one waited for its turn.
+                if self._stopping.is_set():
+                    break
                 self._executor.advance()
                 claimed = self._claim()
             idle_since = max(idle_since, self._taken_at)

@@ -182,6 +182,19 @@ def test_who_stops_it_waits_for_the_claim_that_is_under_way(bench: Bench) -> Non
     notified.join(PATIENCE)
 
 
+def test_a_drain_that_waits_for_its_turn_claims_nothing_once_it_is_stopped(bench: Bench) -> None:
+    bench.start()
+    bench.submit()
+    go_on = bench.claim_slowly()
+    bench.submit()
+    bench.claimer.look_again()
+    eventually(lambda: not (bench.changed.waiting or bench.changed.is_set()))
+    bench.claimer.stop()
+    go_on()
+    bench.drain.join(PATIENCE)
+    assert len(bench.engine.taken) == 2 and not bench.drain.is_alive()
+
+
 def test_one_without_a_drain_rings(bench: Bench) -> None:
     bench.submit()
     bench.claimer.claim_now()
