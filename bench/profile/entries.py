@@ -20,7 +20,7 @@ from bench.reporting.table import table
 from shared.embedded_redis import EmbeddedRedis
 
 ROOT = f"{REPOSITORY}/"
-LEAVES = "ScriptPipeline.call"
+LEAVES = "ScriptPipeline.call_for"
 """The last function of the project's own: what it is given goes to Redis."""
 TOKEN = "t" * 32
 PARTS = ("api/", "shared/")

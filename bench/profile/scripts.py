@@ -12,6 +12,9 @@ from shared.store import scripts
 KEPT = 30_000
 """Commands that are looked at, those inside scripts among them: the last ones of the measured time."""
 
+ARGUMENTS_BEFORE = 3
+"""EVALSHA, the digest, and how many keys there are: what follows is a job each where it is `create`."""
+
 
 class Calls(msgspec.Struct, frozen=True):
     """Calls and the microseconds that Redis spent in them, both a job."""
@@ -39,12 +42,13 @@ def listen(redis: "Redis") -> None:
 def heard(redis: "Redis") -> dict[str, Calls]:
     """Our scripts, a created job. Stops the writing down."""
     redis.config_set("slowlog-log-slower-than", 10_000)
-    entries: Any = redis.slowlog_get(KEPT)
-    known, found = names(), defaultdict[str, list[int]](list)
-    for entry in entries:
-        command, _, rest = entry["command"].partition(b" ")
-        if command.upper() == b"EVALSHA":
-            name = known.get(rest.split(b" ", 1)[0].decode(), "another script")
-            found[name].append(entry["duration"])
-    jobs = len(found.get("create", ())) or 1
+    # As Redis says it, argument by argument: one call makes several jobs, and redis-py joins the arguments.
+    entries: Any = redis.execute_command("SLOWLOG", "GET", KEPT)  # type: ignore[no-untyped-call]
+    known, found, jobs = names(), defaultdict[str, list[int]](list), 0
+    for _, _, duration, command, *_ in entries:
+        if command[0].upper() == b"EVALSHA":
+            name = known.get(command[1].decode(), "another script")
+            found[name].append(duration)
+            jobs += len(command) - ARGUMENTS_BEFORE if name == "create" else 0
+    jobs = jobs or 1
     return {name: Calls(len(took) / jobs, sum(took) / jobs) for name, took in found.items()}

@@ -50,8 +50,15 @@ class ScriptCalls:
             self.redis.ping()
 
     def _call(self, name: str, *args: Any) -> Any:
+        return self._send(self._pipeline.call, name, args)
+
+    def _call_for(self, name: str, thing: bytes) -> Any:
+        """What a script that takes many things answers for this one; those that meet go in one call."""
+        return self._send(self._pipeline.call_for, name, thing)
+
+    def _send(self, send: Callable[[Any, Any], Any], name: str, given: Any) -> Any:
         try:
-            return self._pipeline.call(self._scripts[name], args)
+            return send(self._scripts[name], given)
         except RedisError as error:
             if (meaning := meaning_of(error)) is not None:
                 raise meaning from error

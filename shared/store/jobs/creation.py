@@ -83,7 +83,7 @@ class Creation(Reading):
             *(("told_as", job.told_as) if job.told_as else ()),
             *(("keep", "1") if job.keeps_request else ()),
         )
-        reply = _unpack(self._call("create", _pack((
+        reply = _unpack(self._call_for("create", _pack((
             job.id, int(job.expires_in * 1000), max_queued,
             digest, job.body_digest, job.key_ttl, urgent, tenant_max or UNBOUNDED,
             speaks, *((known.output.decode(), known.usage.decode()) if known is not None else ("", "")),

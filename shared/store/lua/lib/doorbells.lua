@@ -7,15 +7,16 @@ local function depth(model) return tonumber(redis.call('HGET', key.queue(model),
 -- but they ring for a worker that stands idle.
 local FULL = 1e15
 
--- Notify one of them; the next, where nobody hears it. `spare`: nobody who is full.
+-- Notify one of them; the next, where nobody hears it. `spare`: nobody who is full. Returns whether one was there.
 local function notify_one(model, spare)
   local idle = key.idle(model)
   local first = redis.call('ZRANGE', idle, 0, 0, 'WITHSCORES')
   while first[1] and not (spare and tonumber(first[2]) >= FULL) do
     redis.call('ZREM', idle, first[1])
-    if redis.call('PUBLISH', key.rouse(first[1]), '1') > 0 then return end
+    if redis.call('PUBLISH', key.rouse(first[1]), '1') > 0 then return true end
     first = redis.call('ZRANGE', idle, 0, 0, 'WITHSCORES')
   end
+  return false
 end
 
 -- Whether a doorbell must be pushed. At most one is on its way; one that got lost is rung again once its
