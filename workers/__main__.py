@@ -10,7 +10,6 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from shared.surroundings import shed
-from workers.engine_host.process import spawn_ahead
 
 if TYPE_CHECKING:
     from celery.apps.worker import Worker
@@ -21,6 +20,8 @@ def main(node: str, threads: str, *queues: str) -> int:
     # Before Celery is loaded, which takes its broker, its loader and its signals from them.
     shed("worker")
     if os.environ.get("TRUTHGPT_MODEL"):
+        from workers.engine_host.process import spawn_ahead
+
         spawn_ahead()
     from workers.app import app
 

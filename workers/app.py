@@ -25,17 +25,16 @@ from shared.store.jobs import JobStore
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
 from shared.telemetry.traces.tracing import Tracing, keep_traces
-from workers.engine_host.client import HostOptions
-from workers.engine_host.shared_host import SharedHost
 from workers.operations.flower import FlowerEvents, answer_revoke, refuse_idle_controls
-from workers.runtime import Runtime, stop_all
 from workers.tasks import register_deliver, register_drain
 
 if TYPE_CHECKING:
     from shared.telemetry.metrics.site import Site
     from shared.telemetry.traces.spans import Spans
+    from workers.engine_host.shared_host import SharedHost
     from workers.execution.input_files import InputFiles
     from workers.execution.output_files import OutputFiles
+    from workers.runtime import Runtime
 
 
 def _settings() -> Settings:
@@ -92,7 +91,9 @@ def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> Tracing:
     return tracing
 
 
-def _runtime(model: str, host: SharedHost, events: FlowerEvents) -> Runtime:
+def _runtime(model: str, host: "SharedHost", events: FlowerEvents) -> "Runtime":
+    from workers.runtime import Runtime
+
     spec = settings.catalog.get(model)
     return Runtime(
         store,
@@ -134,6 +135,11 @@ def _outputs(spec: ModelSpec) -> "OutputFiles | None":
 
 def _serve_model(model: str) -> None:
     """Wire the worker of a model, and of adapters in its engine host, into Celery's life cycle."""
+    # The worker that rescues has no engine host, and runs no jobs.
+    from workers.engine_host.client import HostOptions
+    from workers.engine_host.shared_host import SharedHost
+    from workers.runtime import stop_all
+
     consumer: list[Any] = []
 
     def dispatcher() -> Any:

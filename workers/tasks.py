@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from celery import Celery
 
 from shared.broker import DELIVER, DRAIN
-from workers.runtime import Runtime
 
 if TYPE_CHECKING:
+    from workers.runtime import Runtime
     from workers.webhooks.deliveries import Deliveries
 
 
-def register_drain(app: Celery, runtimes: Mapping[str, Runtime]) -> None:
+def register_drain(app: Celery, runtimes: "Mapping[str, Runtime]") -> None:
     """The doorbell's task: claim batches of jobs of the model that it names until nothing is left."""
 
     @app.task(name=DRAIN, send_events=False)  # type: ignore[untyped-decorator]

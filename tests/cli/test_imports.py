@@ -3,25 +3,39 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 
 @pytest.mark.parametrize(
-    ("module", "unused"),
+    ("module", "unused", "model"),
     [
         # `truthgpt api` becomes another program, which reads the settings itself.
-        ("cli.serving.processes", {"httpx", "celery", "redis", "torch", "pydantic", "yaml"}),
-        ("api.wsgi", {"httpx", "rich", "torch", "transformers", "opentelemetry.exporter"}),
-        ("workers.app", {"flower", "httpx", "torch", "transformers"}),
-        ("workers.webhooks.deliveries", {"httpx", "rich", "torch"}),
-        ("workers.__main__", {"flower", "prompt_toolkit", "httpx", "torch"}),
+        (
+            "cli.serving.processes",
+            {"httpx", "celery", "redis", "torch", "pydantic", "yaml"},
+            "demo-llama",
+        ),
+        (
+            "api.wsgi",
+            {"httpx", "rich", "torch", "transformers", "opentelemetry.exporter"},
+            "demo-llama",
+        ),
+        ("workers.app", {"flower", "httpx", "torch", "transformers"}, "demo-llama"),
+        # The worker that rescues.
+        ("workers.app", {"workers.runtime", "workers.execution.executor", "tenacity"}, ""),
+        ("workers.webhooks.deliveries", {"httpx", "rich", "torch"}, "demo-llama"),
+        ("workers.__main__", {"flower", "prompt_toolkit", "httpx", "torch"}, "demo-llama"),
     ],
 )
-def test_what_is_not_used_is_not_loaded(module: str, unused: set[str], redis_url: str) -> None:
+def test_what_is_not_used_is_not_loaded(
+    module: str, unused: set[str], model: str, redis_url: str, tmp_path: Path
+) -> None:
+    env = {"REDIS_URL": redis_url, "TRUTHGPT_MODEL": model, "TRUTHGPT_STATE_DIR": str(tmp_path)}
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys, cli.main, {module}; print(*sys.modules)"],
-        env={**os.environ, "REDIS_URL": redis_url, "TRUTHGPT_MODEL": "demo-llama"},
+        env={**os.environ, **env},
         capture_output=True,
         text=True,
         timeout=60,
