@@ -260,7 +260,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> PipelineEngine:
 
 
 BOMB = io.BytesIO()
-Image.new("1", (20_000, 20_000)).save(BOMB, "PNG")
+Image.new("1", (13_400, 13_400)).save(BOMB, "PNG")
 
 
 @pytest.mark.parametrize(
