@@ -87,7 +87,7 @@ def load(path: Path, **fields: Any) -> Vllm:
 
 
 def save_adapter(path: Path) -> Path:
-    """LoRA of rank 4 for the queries of the model in `folder`; this environment has no peft."""
+    """LoRA of rank 4 for the queries of the model in `folder`."""
     path.mkdir()
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
     (path / "adapter_config.json").write_text(json.dumps(config))
