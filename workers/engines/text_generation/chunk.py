@@ -52,6 +52,8 @@ class Chunk:
 
     def drafting(self, draft: tuple[int, ...]) -> "Chunk":
         """The chunk with a draft behind it, in place of the one that it has."""
+        if draft == self.draft:
+            return self
         length = self.length - len(self.draft) + len(draft)
         return replace(self, length=length, draft=draft)
 

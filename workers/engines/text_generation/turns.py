@@ -57,7 +57,8 @@ class Listener:
             return replace(turn, scores=scores)
         if sequence.ended is not None:
             return replace(turn, scores=scores[:-1], reason=sequence.ended)
-        turn = replace(turn, scores=scores[:-1])
+        if len(scores) > 1:
+            turn = replace(turn, scores=scores[:-1])
         for number, place in enumerate(drawn):
             token = chosen.tokens[place]
             if token is None:
@@ -90,7 +91,9 @@ class Listener:
             said = joined((turn.said, heard.chunk))
             return replace(turn, spoken=heard.spoken, said=said, reason="stop")
         heard = self.detokenizer.push(spoken, token, stops)
-        said, stopped = joined((turn.said, heard.chunk)), heard.stopped
+        said, stopped = heard.chunk, heard.stopped
+        if turn.tokens:
+            said = joined((turn.said, said))
         tokens = (*turn.tokens, token)
         full = sequence.generated + len(tokens) >= sequence.max_new_tokens
         if full and not stopped:
