@@ -61,7 +61,10 @@ def chromium() -> Iterator["Browser"]:
 class Visitor:
     """A window of a browser profile of its own. `faults` are what its console and policy complain of."""
 
-    def __init__(self, browser: "Browser", url: str, **options: Any) -> None:
+    def __init__(
+        self, browser: "Browser", url: str, sessions: dict[str, list[Any]], **options: Any
+    ) -> None:
+        self._sessions = sessions
         self.context: BrowserContext = browser.new_context(base_url=url, **options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.add_init_script(WATCH)
@@ -72,10 +75,15 @@ class Visitor:
         self.page.on("dialog", lambda dialog: self._dialog(dialog))
 
     def sign_in(self, token: str = TOKEN) -> "Visitor":
+        """As this key's holder; who has signed in before brings the cookies of that session."""
+        if token in self._sessions:
+            self.context.add_cookies(self._sessions[token])
+            return self
         self.page.goto("/console/sign-in")
         self.page.fill("#token", token)
         self.page.click("main button")
         self.page.wait_for_url("**/console")
+        self._sessions[token] = list(self.context.cookies())
         return self
 
     def shown(self, selector: str) -> str:
@@ -92,13 +100,21 @@ class Visitor:
         dialog.accept()
 
 
+@pytest.fixture(scope="module")
+def sessions() -> dict[str, list[Any]]:
+    """The cookies of those who have signed in, by their keys."""
+    return {}
+
+
 @pytest.fixture
-def visit(chromium: "Browser", stack: Stack) -> Iterator[Callable[..., Visitor]]:
+def visit(
+    chromium: "Browser", stack: Stack, sessions: dict[str, list[Any]]
+) -> Iterator[Callable[..., Visitor]]:
     """A new visitor; afterwards none may have had a fault in its console but those it was told to expect."""
     visitors: list[Visitor] = []
 
     def come(**options: Any) -> Visitor:
-        visitors.append(Visitor(chromium, stack.url, **options))
+        visitors.append(Visitor(chromium, stack.url, sessions, **options))
         return visitors[-1]
 
     yield come
