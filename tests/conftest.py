@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,14 @@ def examples(number: int, *, daily: int | None = None) -> int:
 
     `daily` is how many it gets in all runs but `make nightly`, where its examples are dear.
     """
-    given = hypothesis.settings.default.max_examples
-    if daily is not None and given < NIGHTLY:
+    if daily is not None and not exploring():
         return daily
-    return max(1, number * given // 100)
+    return max(1, number * hypothesis.settings.default.max_examples // 100)
+
+
+def exploring() -> bool:
+    """Whether this run is `make explore`, whose sets are whole where those of other runs are samples."""
+    return hypothesis.settings.default.max_examples >= NIGHTLY
 
 
 TOGETHER = {
@@ -265,6 +269,12 @@ def prefix() -> str:
 
 @pytest.fixture
 def store(redis_url: str, prefix: str) -> Iterator[JobStore]:
+    with store_of(redis_url, prefix) as store:
+        yield store
+
+
+@contextmanager
+def store_of(redis_url: str, prefix: str) -> Iterator[JobStore]:
     """A job store under its own key prefix. Afterwards every key must have a TTL."""
     redis = connect(redis_url, 5.0)
     store = JobStore(redis, prefix, retention=60, lease=5.0)

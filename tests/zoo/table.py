@@ -137,6 +137,16 @@ PACKED: dict[str, Model] = {
         },
     ),
 }
+ALIKE = frozenset(
+    _names(
+        "apertus arcee aria_text cohere2 cohere2_moe dots1 ernie4_5 ernie4_5_moe exaone4 flex_olmo"
+        " gemma glm glm4 glm4_moe glm4_moe_lite gpt_neox_japanese granite granitemoe"
+        " granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe hyperclovax internlm3 jais2"
+        " llama4_text minimax_m2 ministral ministral3 mistral nanochat olmo olmo3 olmoe phi phimoe"
+        " qwen2 qwen2_moe qwen3 seed_oss solar_open starcoder2 youtu"
+    )
+)
+"""Those of `PACKED` whose attention is like that of another one there: for `make explore` and `make zoo`."""
 STACKED: dict[str, Model] = {
     **_plain("biogpt diffllama falcon_mamba hrm_text mamba minimax olmo_hybrid rwkv stablelm"),
     "bailing_hybrid": Model("bailing_hybrid", MLA | HYBRID | {"n_group": 1, "topk_group": 1}),

@@ -2,11 +2,15 @@
 
 import pytest
 
-from tests.zoo.table import PACKED
+from tests.conftest import exploring
+from tests.zoo.table import ALIKE, PACKED
 from tests.zoo.visit import visit
 
+DAILY = [name for name in PACKED if name not in ALIKE]
 
-@pytest.mark.parametrize("name", PACKED)
+
+@pytest.mark.explores
+@pytest.mark.parametrize("name", PACKED if exploring() else DAILY)
 def test_texts_in_company_are_those_of_generate_alone(name: str) -> None:
     found = visit(PACKED[name])
 
