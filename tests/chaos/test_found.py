@@ -14,7 +14,7 @@ from shared.store.events import EventHub, follow_all
 from shared.store.jobs import JobStore
 from shared.store.keys import Keys
 from tests.conftest import RedisServer, eventually
-from tests.workers.test_runtime import Bench
+from tests.workers.bench import Bench
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually
-from tests.workers.test_runtime import MODEL, Bench
+from tests.workers.bench import MODEL, Bench
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
 LONG, SHORT = 600.0, 0.3

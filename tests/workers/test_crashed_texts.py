@@ -2,27 +2,26 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from bench.engines.copying import save_copier
 from shared.domain.models.catalog import Batch, Limits, PromptLookup
 from shared.domain.records import NewJob, new_job_id
 from shared.store.jobs import JobStore
 from tests.conftest import eventually
-from tests.tiny_models import LLAMA, byte_level_tokenizer, save_causal, text_spec
-from tests.workers.test_runtime import MODEL, Bench
+from tests.tiny_models import LLAMA, save_causal, text_spec
+from tests.workers.bench import MODEL, Bench
 from workers.engines.base import Work
 from workers.engines.registry import build
 
 PROMPT = "The quick brown fox jumps over the lazy dog. The quick"
 JOBS: list[dict[str, Any]] = [
     {"n": 4, "temperature": 0.9},
-    {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 40, "ignore_eos": True},
+    {"n": 3, "temperature": 1.1, "stop": ["th", "e q"], "min_tokens": 24, "ignore_eos": True},
     {
         "n": 2,
         "temperature": 0.8,
@@ -34,25 +33,18 @@ JOBS: list[dict[str, Any]] = [
     {"n": 3, "temperature": 1.0, "speculation": False},
 ]
 """Some of which want no drafts, where there are any."""
-LONGEST = 64
-
+LONGEST = 40
 
 WINDOWS = LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}
 """Windows in a ring that texts go around, and sinks."""
-DRAFTS = {"engine": "tests.workers.drafting:Drafting", "speculation": PromptLookup()}
-KINDS: dict[str, Callable[[Path], Path]] = {
-    "with drafts": lambda folder: save_copier(folder, byte_level_tokenizer(), vocabulary=400),
-    "windows and sinks": lambda folder: save_causal(folder, "GptOssConfig", **WINDOWS),
-}
 
 
-@pytest.fixture(params=KINDS)
-def bench(
-    store: JobStore, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[tuple[Bench, Any]]:
+@pytest.fixture
+def bench(store: JobStore, tmp_path: Path) -> Iterator[tuple[Bench, Any]]:
     spec = text_spec(
-        KINDS[request.param](tmp_path),
-        **DRAFTS if request.param == "with drafts" else {"speculation": "none"},
+        save_causal(tmp_path, "GptOssConfig", **WINDOWS),
+        engine="tests.workers.drafting:Drafting",
+        speculation=PromptLookup(ngram=1),
         batch=Batch(max_size=8, token_budget=64),
         limits=Limits(max_prompt_tokens=96, max_new_tokens=LONGEST, run_timeout=120),
     ).model_copy(update={"name": MODEL})
@@ -61,6 +53,7 @@ def bench(
     running.stop()
 
 
+@pytest.mark.timeout(300)
 def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Bench, Any]) -> None:
     running, spec = bench
     undisturbed = build(spec)
@@ -68,7 +61,7 @@ def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Be
     store = running.store
     jobs = [_submit(running, params, seed) for seed, params in enumerate(JOBS)]
 
-    eventually(lambda: _said(store, jobs[0]) >= 40, 60, "a part is streamed")
+    eventually(lambda: _said(store, jobs[0]) >= 30, 60, "a part is streamed")
     host = running.runtime.executor.engine.pid
     assert host is not None
     os.kill(host, signal.SIGKILL)
@@ -88,7 +81,7 @@ def test_each_text_of_a_killed_job_is_that_of_an_undisturbed_one(bench: tuple[Be
         assert store.get(job_id).fields["attempt"] == "2"
         assert ended.usage is not None
         accepted += ended.usage.accepted_tokens or 0
-    assert (accepted > 0) is (spec.speculation != "none")
+    assert accepted > 0
 
 
 def _submit(bench: Bench, params: dict[str, Any], seed: int) -> str:

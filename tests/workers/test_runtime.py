@@ -1,130 +1,26 @@
-"""A whole model worker on a real store, without Celery: claims run, stream, end, retry, cancel, drain."""
+"""A worker's claims run, stream, end, retry, cancel, drain."""
 
+import secrets
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from shared.domain.models.catalog import Breaker, Limits, ModelSpec
-from shared.domain.records import Claim, NewJob, new_job_id
-from shared.domain.schemas import Job
+from shared.domain.models.catalog import Breaker
+from shared.domain.records import NewJob, new_job_id
 from shared.domain.states import JobState
 from shared.files import open_storage
-from shared.hooks import Hooks
 from shared.redis.connection import connect
 from shared.store.events import EventHub, follow_all
 from shared.store.files import Files, Room
 from shared.store.jobs import JobStore
 from shared.store.usage import read_usage
-from tests.conftest import PATIENCE, RedisServer, eventually
-from workers.engine_host import client as engine_client
-from workers.engine_host.client import HostOptions
+from tests.conftest import RedisServer, eventually, store_of
+from tests.workers.bench import MODEL, Bench
 from workers.execution.output_files import OutputFiles
 from workers.host_protocol.messages import Cancel, Command, Submit
-from workers.queue.rescuer import Rescuer
-from workers.runtime import Runtime
-
-MODEL = "m"
-
-
-class Diary(Hooks):
-    def __init__(self) -> None:
-        self.ends: list[tuple[str, str]] = []
-        self.breakers: list[tuple[str, str]] = []
-        self.estimates: list[tuple[str, float]] = []
-
-    def job_ended(self, claim: Claim, state: str, seconds: float, detail: str) -> None:
-        self.ends.append((claim.id, state))
-
-    def estimate_error(self, model: str, seconds: float) -> None:
-        self.estimates.append((model, seconds))
-
-    def breaker_changed(self, model: str, scope: str, old: str, new: str) -> None:
-        self.breakers.append((scope, new))
-
-
-class Bench:
-    """A runtime whose doorbells start drains in threads, as Celery's pool would.
-
-    Jobs are tried again at once, and a host that has died is back at once: how these pauses grow is tested in
-    execution/test_retries.py and engine_host/test_respawn.py.
-    """
-
-    def __init__(
-        self,
-        store: JobStore,
-        drain_time: float = 0.5,
-        spec: ModelSpec | None = None,
-        engine: str = "tests.workers.faulty:Faulty",
-        host: HostOptions | None = None,
-        step_timeout: float = 2.0,
-        breaker: Breaker | None = None,
-        outputs: OutputFiles | None = None,
-        **options: object,
-    ) -> None:
-        self.store = store
-        self.diary = Diary()
-        spec = spec or ModelSpec(
-            name=MODEL,
-            engine=engine,
-            limits=Limits(step_timeout=step_timeout, run_timeout=30),
-            options={"continues": True, **options},
-            breaker=breaker or Breaker(),
-        )
-        self.runtime = Runtime(
-            store,
-            spec,
-            "w",
-            self.ring,
-            drain_time=drain_time,
-            idle_seconds=0.2,
-            hooks=[self.diary],
-            host=host,
-            outputs=outputs,
-        )
-        self.runtime.executor._draw = lambda: 0.0
-        self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(engine_client, "RESPAWN_SECONDS", (0.02, 0.05))
-        # Nobody rings but the test.
-        self.runtime.doorbells.stop()
-        self.rescuer = Rescuer(store, lambda _: self.ring(), interval=0.05)
-        self.threads: list[threading.Thread] = []
-        self.runtime.start()
-        self.rescuer.start()
-        eventually(lambda: self.runtime.executor.ready, 60, "the engine is ready")
-
-    def ring(self) -> None:
-        thread = threading.Thread(target=self.runtime.drain)
-        self.threads.append(thread)
-        thread.start()
-
-    def submit(
-        self,
-        content: object,
-        tenant: str = "t",
-        params: Mapping[str, object] | None = None,
-        **fields: object,
-    ) -> str:
-        request = msgspec.json.encode({"content": content, "params": params or {}, "seed": 3})
-        job = NewJob(new_job_id(), MODEL, tenant, request, **fields)  # type: ignore[arg-type]
-        if self.store.create(job, max_queued=1000).ring:
-            self.ring()
-        return job.id
-
-    def ended(self, job_id: str, seconds: float = PATIENCE) -> Job:
-        eventually(lambda: self.store.get(job_id).terminal, seconds, f"{job_id} ends")
-        return self.store.get(job_id).job()
-
-    def stop(self) -> None:
-        self.rescuer.stop()
-        self.runtime.stop()
-        self._patch.undo()
-        for thread in self.threads:
-            thread.join(timeout=5)
-            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -140,9 +36,20 @@ def start(store: JobStore) -> Iterator[Callable[..., Bench]]:
         bench.stop()
 
 
+@pytest.fixture(scope="module")
+def one_bench(redis_server: RedisServer) -> Iterator[Bench]:
+    with store_of(redis_server.url, f"test-{secrets.token_hex(4)}") as store:
+        bench = Bench(store, breaker=Breaker(failure_threshold=1000, minimum_volume=1000))
+        yield bench
+        bench.stop()
+
+
 @pytest.fixture
-def bench(start: Callable[..., Bench]) -> Bench:
-    return start()
+def bench(one_bench: Bench) -> Iterator[Bench]:
+    """A worker that is ready and idle. The tests of this file share it: each start costs most of a second."""
+    yield one_bench
+    executor = one_bench.runtime.executor
+    eventually(lambda: executor.ready and executor.active == 0, what="the next test finds it idle")
 
 
 def log_text(store: JobStore, job_id: str) -> str:
@@ -168,21 +75,22 @@ def test_a_host_knows_tenants_apart_and_not_by_name(bench: Bench) -> None:
 
 
 def test_usage_tells_device_time_over_all_attempts_and_the_first_token(bench: Bench) -> None:
-    tried = bench.ended(bench.submit("break")).usage
-    spoke = bench.ended(bench.submit("slow 10")).usage
+    tried = bench.ended(bench.submit("break", "metered")).usage
+    spoke = bench.ended(bench.submit("slow 10", "metered")).usage
     assert tried is not None and spoke is not None
     assert tried.attempts == 3 and tried.device_seconds and tried.first_token_ms is None
     assert spoke.device_seconds and spoke.first_token_ms and spoke.run_ms
     assert spoke.first_token_ms <= (spoke.queue_ms or 0) + spoke.run_ms
-    eventually(lambda: read_usage(bench.store, 2), what="the day's sums")
-    [day] = read_usage(bench.store, 2)
+    eventually(lambda: read_usage(bench.store, 2, "metered"), what="the day's sums")
+    [day] = read_usage(bench.store, 2, "metered")
     assert day.jobs == {"failed": 1, "succeeded": 1}
     assert day.device_seconds == pytest.approx(
         tried.device_seconds + spoke.device_seconds, abs=2e-6
     )
 
 
-def test_a_full_worker_rings_for_an_idle_one(bench: Bench) -> None:
+def test_a_full_worker_rings_for_an_idle_one(start: Callable[..., Bench]) -> None:
+    bench = start()
     full = [bench.submit("slow 400") for _ in range(8)]
     eventually(lambda: bench.runtime.executor.room() == 0, what="the worker is full")
     rings = len(bench.threads)
@@ -348,8 +256,8 @@ def test_what_a_stopping_worker_gives_back_is_never_canceled(start: Callable[...
     assert bench.diary.ends == [(job_id, "retried")]
 
 
-def test_live_readers_see_every_event_once(bench: Bench, store: JobStore) -> None:
-    hub = EventHub(store.redis, store.keys)
+def test_live_readers_see_every_event_once(bench: Bench) -> None:
+    hub = EventHub(bench.store.redis, bench.store.keys)
     hub.start()
     job_id = bench.submit("slow 50")
     with hub.follow(job_id) as follower:
@@ -361,7 +269,11 @@ def test_live_readers_see_every_event_once(bench: Bench, store: JobStore) -> Non
     assert [e.kind for e in events].count("done") == 1
 
 
-def test_the_error_of_an_estimated_start_is_told(bench: Bench, store: JobStore) -> None:
+def test_the_error_of_an_estimated_start_is_told(
+    start: Callable[..., Bench], store: JobStore
+) -> None:
+    bench = start()
+
     def put(content: str) -> str:
         request = msgspec.json.encode({"content": content, "params": {}, "seed": 3})
         job = NewJob(new_job_id(), MODEL, "t", request)

@@ -13,7 +13,7 @@ from shared.domain.write_results import WriteResult
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer, eventually
-from tests.workers.test_runtime import Bench
+from tests.workers.bench import Bench
 from workers.execution.refused import LARGE, TRIES, Refusal, Writer
 
 BIG = b"x" * LARGE
