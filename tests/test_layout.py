@@ -36,8 +36,10 @@ SUBJECTS = {
     # The text engine on devices, with architectures, at the end of a text.
     "workers/engines/text_generation/speculation/test_lookup.py",
     "workers/engines/text_generation/test_architectures.py",
+    "workers/engines/text_generation/test_chats.py",
     "workers/engines/text_generation/test_choices.py",
     "workers/engines/text_generation/test_cuda.py",
+    "workers/engines/text_generation/test_failed_steps.py",
     "workers/engines/text_generation/grammar/test_texts.py",
     "workers/engines/text_generation/test_requested_texts.py",
     "workers/engines/text_generation/test_text_ends.py",

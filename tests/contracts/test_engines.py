@@ -351,12 +351,12 @@ def test_refused_input_leaves_nothing_behind(case: Case) -> None:
 def test_a_resumed_text_ends_as_the_uninterrupted_one(case: Case) -> None:
     if not case.info.continues:
         return  # and the host never gives it an earlier attempt's text
-    for prompt in PROMPTS:
+    for prompt in (PROMPTS[0], PROMPTS[3], PROMPTS[-1]):
         work = case.work("whole", prompt)
         whole = drive(case.engine, [work])
         pieces = whole.pieces.get("whole", [])
 
-        # Everywhere in the first text, and at both ends and in the middle of all others.
+        # Everywhere in the first text, and at both ends and in the middle of the others.
         cuts = (
             range(len(pieces) + 1)
             if prompt is PROMPTS[0]

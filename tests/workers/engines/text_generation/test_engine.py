@@ -1,16 +1,16 @@
-from collections.abc import Iterator
+"""Texts of the engine: alone and in company, whole and resumed, stopped, scored and refused."""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
-from shared.domain.errors import PROBLEMS, ConfigError, InputRefused
+from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Batch, Limits
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
-    CHAT_TEMPLATE,
     LLAMA,
     WAYS,
     byte_level_tokenizer,
@@ -18,44 +18,9 @@ from tests.tiny_models import (
     sentencepiece_tokenizer,
     text_spec,
 )
-from workers.engines.base import Failed, Work
-from workers.engines.batching.reader import LONG
+from tests.workers.engines.text_generation.texts import PROMPTS, loaded, refusal, works
+from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
-from workers.engines.text_generation.forward.packed import layout
-from workers.engines.text_generation.sampling import sampler
-from workers.host.loop import Loop
-from workers.host_protocol.messages import Command, Stepped, Stop, Submit
-
-PROMPTS = [
-    "The quick brown fox jumps over the lazy dog.",
-    "a",
-    "naïve café 🎉",
-    "def main(argv: list[str]) -> int:\n    return 0\n\ndef other(",
-]
-
-
-def saved(folder: Path, kind: str) -> Path:
-    """A model that runs in that way."""
-    config, sizes = WAYS[kind]
-    return save_causal(folder, config, **sizes)
-
-
-def loaded(path: Path, **options: Any) -> TextGeneration:
-    engine = TextGeneration(text_spec(path, **options))
-    engine.load()
-    return engine
-
-
-@pytest.fixture
-def engine(llama: Path) -> TextGeneration:
-    return loaded(llama)
-
-
-def works(count: int, **params: Any) -> list[Work]:
-    return [
-        Work(f"job-{n}", PROMPTS[n % 4] + " " * (n // 4), {"max_new_tokens": 20} | params, seed=n)
-        for n in range(count)
-    ]
 
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 0.9, "top_p": 0.95}])
@@ -93,8 +58,8 @@ def test_a_piece_is_the_text_of_its_tokens(engine: TextGeneration) -> None:
         assert decoded.rstrip("\ufffd") == ran.text(f"job-{n}")
 
 
-def test_usage_counts_tokens(engine: TextGeneration) -> None:
-    usage = drive(engine, works(1)).finished("job-0").usage
+def test_usage_counts_tokens(llama: Path) -> None:
+    usage = drive(loaded(llama), works(1)).finished("job-0").usage
 
     prompt = len(byte_level_tokenizer()(PROMPTS[0])["input_ids"])
     assert usage == {
@@ -149,16 +114,16 @@ def test_end_tokens_come_from_the_generation_config(
     ],
 )
 def test_rules_hold_in_company_and_over_a_resumed_attempt(
-    tmp_path: Path, kind: str, params: dict[str, Any]
+    running: Callable[[str], TextGeneration], kind: str, params: dict[str, Any]
 ) -> None:
-    engine = loaded(saved(tmp_path, kind))
+    engine = running(kind)
     others = works(3, temperature=1.0, top_p=0.9, logprobs=True)
     work = Work("x", PROMPTS[2], {"max_new_tokens": 20} | params, seed=5)
     alone = drive(engine, [work])
 
     assert_same(drive(engine, [*others, work]), alone)
     pieces = alone.pieces.get("x", [])
-    for cut in range(0, len(pieces) + 1, 4):
+    for cut in range(0, len(pieces) + 1, 7):
         assert_same(drive(engine, [others[0], resumed(work, pieces[:cut])]), alone)
     assert_same(drive(engine, [resumed(work, pieces)]), alone)
 
@@ -246,7 +211,7 @@ def test_a_stop_string_found_before_a_crash_is_found_after_it(engine: TextGenera
     [work] = works(1)
     full = drive(engine, [work]).text(work.id)
 
-    for start in range(0, len(full) - 3, 3):
+    for start in range(0, len(full) - 3, 8):
         stopping = replace(work, params={"max_new_tokens": 20, "stop": [full[start : start + 3]]})
         whole = drive(engine, [stopping])
         pieces = whole.pieces.get(work.id, [])
@@ -263,114 +228,6 @@ def test_canceling_a_text_that_had_ended_already(engine: TextGeneration) -> None
 
     assert engine.pending() == 0
     assert engine.step().outcomes == []
-
-
-@pytest.mark.parametrize("kind", WAYS)
-@pytest.mark.parametrize("place", ["before", "after", "sampling"])
-def test_a_step_that_fails_has_changed_nothing(
-    kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = loaded(saved(tmp_path, kind))
-    expected = drive(engine, works(6, temperature=0.7))
-    run, choose = engine._runner.run, sampler.choose
-    calls = {"n": 0}
-
-    def fails() -> bool:
-        calls["n"] += 1
-        return calls["n"] % 3 == 0
-
-    def faulty_run(chunks: Any) -> Any:
-        failing = place != "sampling" and fails()
-        if failing and place == "before":
-            raise RuntimeError("a device broke")
-        ran = run(chunks)
-        if failing:
-            raise RuntimeError("a device broke")
-        return ran
-
-    def faulty_choose(*given: Any) -> sampler.Chosen:
-        if place == "sampling" and fails():
-            raise RuntimeError("sampling broke")
-        return choose(*given)
-
-    monkeypatch.setattr(engine._runner, "run", faulty_run)
-    monkeypatch.setattr(sampler, "choose", faulty_choose)
-    for work in works(6, temperature=0.7):
-        engine.admit(work)
-    ran, failures = Ran(), 0
-    while engine.pending():
-        try:
-            ran.take(engine.step())
-        except RuntimeError:
-            failures += 1
-
-    assert failures > 5
-    for n in range(6):
-        assert ran.text(f"job-{n}") == expected.text(f"job-{n}")
-        assert ran.streamed(f"job-{n}") == expected.text(f"job-{n}")
-
-
-def test_logits_that_are_no_numbers_end_one_job_and_leave_its_slot_clean(
-    engine: TextGeneration, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = drive(engine, works(8))
-    run = engine._runner.run
-
-    def poisoned(chunks: Any) -> Any:
-        rows, logits = run(chunks)
-        for place, row in enumerate(rows):
-            if row.sequence.id == "job-1" and row.sequence.generated == 3:
-                logits[place, 0] = float("nan")
-                for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
-                    tensor[row.sequence.slot] = float("nan")
-        return rows, logits
-
-    monkeypatch.setattr(engine._runner, "run", poisoned)
-    ran = drive(engine, works(8))
-
-    outcome = ran.outcomes.pop("job-1")
-    assert isinstance(outcome, Failed)
-    assert outcome.code == "engine_error"
-    for job_id in ran.outcomes:
-        assert ran.text(job_id) == expected.text(job_id)
-
-
-@pytest.mark.parametrize("reuse", [False, True])
-def test_a_step_that_fails_leaves_no_numbers_that_are_none_in_a_newcomers_slot(
-    llama: Path, monkeypatch: pytest.MonkeyPatch, reuse: bool
-) -> None:
-    # One call for all single tokens: whoever decodes beside a slot looks over its masked places.
-    monkeypatch.setattr(layout, "together", lambda _: True)
-    engine = loaded(llama, batch=Batch(max_size=4, token_budget=200, prefix_reuse=reuse))
-    expected = drive(engine, works(4))
-    run = engine._runner.run
-
-    def broken(chunks: Any) -> Any:
-        run(chunks)
-        for chunk in chunks:
-            for tensor in engine._runner._cache.values:  # type: ignore[attr-defined]
-                tensor[chunk.slot, :, chunk.start : chunk.end] = float("nan")
-        raise RuntimeError("a device broke")
-
-    for number in range(4):
-        engine.admit(Work(f"long-{number}", "x" * 90, {"max_new_tokens": 4}, seed=0))
-    monkeypatch.setattr(engine._runner, "run", broken)
-    with pytest.raises(RuntimeError):
-        engine.step()
-    monkeypatch.setattr(engine._runner, "run", run)
-    for number in range(4):
-        engine.cancel(f"long-{number}")
-    ran = drive(engine, works(4))
-
-    for n in range(4):
-        assert ran.text(f"job-{n}") == expected.text(f"job-{n}")
-
-
-def refusal(engine: TextGeneration, content: Any, **params: Any) -> InputRefused:
-    with pytest.raises(InputRefused) as caught:
-        engine.admit(Work("x", content, {"max_new_tokens": 8} | params, seed=0))
-    assert engine.pending() == 0
-    return caught.value
 
 
 def test_a_prompt_over_the_limit_is_refused_with_both_numbers(engine: TextGeneration) -> None:
@@ -427,113 +284,6 @@ def test_tokens_outside_the_vocabulary_are_refused(tmp_path: Path) -> None:
     engine = loaded(save_causal(tmp_path, **LLAMA | {"vocab_size": 200}))
 
     assert "vocabulary of 200" in refusal(engine, "The quick brown fox jumps").detail
-
-
-def test_messages_go_through_the_chat_template(llama: Path, tmp_path: Path) -> None:
-    path = save_causal(tmp_path, **LLAMA)
-    (path / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    engine = loaded(path)
-    chat = {"messages": [{"role": "user", "content": "hello"}]}
-
-    ran = drive(engine, [Work("x", chat, {"max_new_tokens": 9}, 0)])
-
-    plain = Work("x", "user: hello\nassistant:", {"max_new_tokens": 9}, 0)
-    output = dict(ran.finished("x").output)
-    assert output.pop("message") == {"role": "assistant", "content": output["text"]}
-    alone = drive(loaded(llama), [plain]).finished("x")
-    assert (output, ran.finished("x").usage) == (alone.output, alone.usage)
-
-
-TURNS = [
-    {"role": "system", "content": "be brief"},
-    {"role": "user", "content": "hello"},
-    {"role": "assistant", "content": "hi"},
-    {"role": "tool", "content": "7"},
-    {"role": "user", "content": "bye"},
-]
-
-
-def chatting(folder: Path, template: str, **tokenizer: Any) -> TextGeneration:
-    path = save_causal(folder, **LLAMA, **tokenizer)
-    (path / "chat_template.jinja").write_text(template)
-    return loaded(path)
-
-
-def prompt_of(engine: TextGeneration, messages: list[dict[str, str]]) -> str:
-    """What the engine runs for these messages, as text."""
-    engine.admit(Work("x", {"messages": messages}, {"max_new_tokens": 1}, 0))
-    tokens = engine._sequences["x"].tokens
-    engine.cancel("x")
-    text: str = byte_level_tokenizer().decode(tokens)
-    return text
-
-
-def test_every_role_reaches_the_template_and_the_model_is_asked_to_answer(tmp_path: Path) -> None:
-    template = (
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}[answer]{% endif %}"
-    )
-
-    prompt = prompt_of(chatting(tmp_path, template), TURNS)
-
-    assert prompt == "[system]be brief[user]hello[assistant]hi[tool]7[user]bye[answer]"
-
-
-def test_what_the_template_adds_counts_towards_the_prompts_limit(tmp_path: Path) -> None:
-    engine = chatting(tmp_path, "{{ 'x' * 90 }}{{ messages[0].content }}")
-    short, long = ([{"role": "user", "content": "yz" * n}] for n in (3, 4))
-
-    assert prompt_of(engine, short) == "x" * 90 + "yz" * 3
-    error = refusal(engine, {"messages": long})
-    assert error.code == "prompt_too_long"
-    assert "98 tokens" in error.detail
-
-
-def test_a_template_that_writes_the_first_token_gets_no_second_one(tmp_path: Path) -> None:
-    tokenizer = sentencepiece_tokenizer()
-    engine = chatting(tmp_path, "{{ bos_token }}{{ messages[0].content }}", tokenizer=tokenizer)
-    engine.admit(Work("x", {"messages": TURNS[1:2]}, {"max_new_tokens": 1}, 0))
-
-    first = tokenizer.bos_token_id
-    assert engine._sequences["x"].tokens.count(first) == 1
-    drive(engine)
-
-
-def test_messages_for_a_model_without_a_template_are_the_callers_fault(
-    engine: TextGeneration,
-) -> None:
-    error = refusal(engine, {"messages": TURNS})
-
-    assert "no chat template" in error.detail
-    assert PROBLEMS[error.code].status == 422
-
-
-def test_a_template_that_refuses_is_the_callers_fault(tmp_path: Path) -> None:
-    path = save_causal(tmp_path, **LLAMA)
-    (path / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}")
-
-    error = refusal(loaded(path), {"messages": [{"role": "user", "content": "hello"}]})
-
-    assert "roles must alternate" in error.detail
-
-
-@pytest.mark.parametrize("length", [5, LONG + 1])
-def test_a_template_that_fails_says_nothing_of_the_engine_however_long_the_chat(
-    tmp_path: Path, length: int
-) -> None:
-    engine = chatting(tmp_path, "{{ 1 // 0 }}")
-    content = {"messages": [{"role": "user", "content": "x" * length}]}
-    steps: list[Stepped] = []
-    request = msgspec.json.encode({"content": content, "params": {}, "seed": 0})
-    given: Iterator[list[Command]] = iter([[Submit("a", request, 60, "expired")]])
-
-    def commands(_patience: float | None) -> list[Command]:
-        return [Stop()] if any(step.outcomes for step in steps) else next(given, [])
-
-    Loop(engine, commands, steps.append, continues=True).run()
-
-    [end] = [end for step in steps for end in step.outcomes]
-    assert (end.code, end.doubt) == ("poison_input", "")
 
 
 def test_what_the_engine_says_of_itself(llama: Path) -> None:
