@@ -49,6 +49,7 @@ SUBJECTS = {
     "workers/host/test_children.py",
     "workers/host/test_environment.py",
     "workers/host/test_host_logs.py",
+    "workers/host/test_memory.py",
     # Worker and engine together.
     "workers/test_breaker.py",
     "workers/test_crashed_texts.py",
