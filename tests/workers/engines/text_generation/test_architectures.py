@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from tests.conftest import exploring
 from tests.engine_driver import drive
 from tests.tiny_models import LLAMA, WAYS, save_causal, text_spec
 from workers.engines.base import Work
@@ -70,6 +71,17 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "doge": (*WAYS["static"], "static"),
 }
+DAILY = [
+    "llama",
+    "mistral, window of 16",
+    "mistral, window beyond a slot",
+    "phi3, window of 16",
+    "gemma3",
+    "gpt2",
+    "bloom",
+    "doge",
+]
+"""One for each way to keep and to place tokens; `make explore` runs all."""
 PROMPTS = [
     ("The quick brown fox jumps over the lazy dog. The quick brown", 24),
     ("a", 9),
@@ -98,7 +110,8 @@ def generate(model: Any, tokenizer: Any, prompt: str, count: int) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.explores
+@pytest.mark.parametrize("name", ARCHITECTURES if exploring() else DAILY)
 def test_greedy_text_is_what_transformers_generates(name: str, tmp_path: Path) -> None:
     config, options, batching = ARCHITECTURES[name]
     path = save_causal(tmp_path, config, **options)
