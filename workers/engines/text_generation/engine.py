@@ -83,7 +83,7 @@ class TextGeneration:
         check_causal(model, placement, f"models.{self._spec.name}.path")
         context = longest_text(model)
         vocabulary = int(model.get_input_embeddings().num_embeddings)
-        ends = eos_tokens(model, tokenizer)
+        ends = eos_tokens(model, tokenizer, vocabulary)
         defaults = defaults_of(model, ends, vocabulary, f"models.{self._spec.name}.path")
         length = limits.max_prompt_tokens + limits.max_new_tokens
         length = min(length, context) if context else length

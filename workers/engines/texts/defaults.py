@@ -129,10 +129,14 @@ def defaults_of(model: Any, ends: Collection[int], vocabulary: int, where: str) 
     )
 
 
-def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a text: an id or a list of ids, in either place."""
+def eos_tokens(model: Any, tokenizer: Any, vocabulary: int) -> frozenset[int]:
+    """Every token that ends a text: an id or a list of ids, in either place.
+
+    Ids that the vocabulary lacks (-1, or those of tokens that were never trained) are left out: no text ends
+    with them, and in a row of scores they would stand for a place in another row.
+    """
     found: set[int] = set()
     for ids in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
         if ids is not None:
             found.update(ids if isinstance(ids, list) else [ids])
-    return frozenset(found)
+    return frozenset(token for token in found if 0 <= token < vocabulary)

@@ -232,8 +232,9 @@ def own_settings(path: Path, tokenizer: Any, where: str) -> tuple[frozenset[int]
     text = config.get("text_config") or config
     found = (generation.get("eos_token_id"), text.get("eos_token_id"), tokenizer.eos_token_id)
     ids = [one for some in found for one in (some if isinstance(some, list) else [some])]
-    ends = frozenset(one for one in ids if one is not None)
     vocabulary = int(text.get("vocab_size") or len(tokenizer))
+    # One that the vocabulary lacks ends no text, and vLLM would look for its score.
+    ends = frozenset(one for one in ids if one is not None and 0 <= one < vocabulary)
     made = importlib.import_module("transformers").GenerationConfig.from_dict(generation)
     defaults = defaults_of(SimpleNamespace(generation_config=made), ends, vocabulary, where)
     if defaults.rules is not None:

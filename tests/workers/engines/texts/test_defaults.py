@@ -112,6 +112,19 @@ def test_a_request_overrides_the_penalty_of_the_model() -> None:
     assert ran.text("0").split() == words(PLAIN[0]).split()
 
 
+def test_end_tokens_that_the_vocabulary_lacks_forbid_nothing_to_other_rows() -> None:
+    """Beside the end of a row's scores lie those of its neighbours."""
+    _, engine, _ = loaded({"eos_token_id": [VOCABULARY + 3]})
+    least = {"max_new_tokens": 12, "min_tokens": 12}
+    works = [work(n, [n + 1, 7, n + 20], **least) for n in range(3)]
+
+    together = drive(engine, works)
+
+    for one in works:
+        plain = Work(one.id, one.content, {"max_new_tokens": 12}, seed=0)
+        assert together.text(one.id) == drive(engine, [plain]).text(one.id)
+
+
 def test_stop_strings_of_the_model_end_a_text() -> None:
     stop = f"w{PLAIN[0][3]}"
     _, engine, _ = loaded({"stop_strings": [stop]})
