@@ -5,9 +5,9 @@ No call makes a key or shows a token: decision 14.
 
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from api.http import requests
 from api.http.answers import document
@@ -54,6 +54,14 @@ class ApiKeyPage(BaseModel):
     next_cursor: str | None
 
 
+def _whole(given: Any) -> Any:
+    """A number as JSON Schema takes it: `248.0` is a whole one, too."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST)]
+
+
 class KeyChange(BaseModel):
     """The body of `PATCH /v1/admin/keys/{key_id}` (RFC 7396): what is left out stays as it is; a limit that
     is null is the server's own, an expiry that is null never comes.
@@ -61,10 +69,12 @@ class KeyChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    rpm: int | None = Field(default=None, ge=1, le=MOST, description="Jobs a minute.")
-    rph: int | None = Field(default=None, ge=1, le=MOST, description="Jobs an hour.")
-    max_queued: int | None = Field(default=None, ge=1, le=MOST)
-    max_bytes: int | None = Field(default=None, ge=0, le=MOST, description="0: any number.")
+    rpm: Count | None = Field(default=None, description="Jobs a minute.")
+    rph: Count | None = Field(default=None, description="Jobs an hour.")
+    max_queued: Count | None = None
+    max_bytes: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MOST)] | None = Field(
+        default=None, description="0: any number."
+    )
     expires_at: str | None = Field(
         default=None,
         description="From when on it is refused: a time to come, by RFC 3339, at most five years from now.",

@@ -231,6 +231,8 @@ def test_a_file_is_uploaded_without_javascript(visit: Callable[..., Visitor]) ->
 
     plain.page.wait_for_selector("#files >> text=plain.jsonl")
     assert plain.page.url.endswith("/console/batches/files")
+    plain.page.click("#files form[action$=delete] button")
+    plain.page.wait_for_selector("#files >> text=No files yet")
 
 
 def test_hostile_strings_are_shown_as_text(visit: Come, stack: Stack, worker: PlayedWorker) -> None:

@@ -72,7 +72,7 @@ def test_a_key_is_changed_and_the_log_says_what_of_it(
         "expires none to 2027-12-31T10:00:00.000Z"
     )
     assert "note reports to none" in last["note"]
-    assert change().json["rph"] == 100
+    assert change().json["rph"] == 100 and change(rph=7.0).json["rph"] == 7
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(
