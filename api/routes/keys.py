@@ -59,7 +59,7 @@ def _whole(given: Any) -> Any:
     return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_whole)]
 
 
 class KeyChange(BaseModel):
@@ -72,7 +72,7 @@ class KeyChange(BaseModel):
     rpm: Count | None = Field(default=None, description="Jobs a minute.")
     rph: Count | None = Field(default=None, description="Jobs an hour.")
     max_queued: Count | None = None
-    max_bytes: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MOST)] | None = Field(
+    max_bytes: Annotated[int, Field(ge=0, le=MOST), BeforeValidator(_whole)] | None = Field(
         default=None, description="0: any number."
     )
     expires_at: str | None = Field(
