@@ -138,8 +138,6 @@ ADVICE: dict[str, str] = {
     "webhook_secret_missing": (
         "Leave `webhook` out, or have the operator set `WEBHOOK_HMAC_SECRET`."
     ),
-    "api_key_not_found": "`GET /v1/admin/keys` lists the keys; one that ended is forgotten after 30 days.",
-    "api_key_ended": "It was revoked or has expired. Make a new one.",
     "webhook_endpoint_not_found": "It may have been deleted. `GET /v1/webhook_endpoints` lists yours.",
     "too_many_webhook_endpoints": "Delete one that you no longer need; a tenant may have 16.",
     "webhook_unreachable": (
