@@ -5,7 +5,7 @@ Those of text generation stand in `shared.domain.requests.text_generation_params
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from shared.domain.wire import Wire
 
@@ -35,6 +35,17 @@ class Params(Wire):
 
 class TextParams(Params):
     """How a text, or the first one of a pair, is put to an encoder."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "required": ["prompt", "prompt_name"],
+                "properties": {
+                    name: {"not": {"type": "null"}} for name in ("prompt", "prompt_name")
+                },
+            }
+        }
+    )
 
     prompt_name: Name | None = Field(
         default=None,
