@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.engines import answers, encoding, generating, grammars, poisoning, ranking, windows
-from bench.engines.driving import drive
 from bench.engines.generating import (
     Answered,
     Continuous,
@@ -19,19 +18,11 @@ from bench.engines.llama import save_llama
 from bench.engines.lookup import LOOKUP
 from bench.engines.plan import Plan
 from bench.engines.result import Alike, Part, Ratio, Series, common, same
+from bench.engines.serving import stream, system_rate
 from bench.engines.states import states
-from bench.engines.streaming import delays, system
 from bench.engines.workload import Demand, beginning_alike, demands, sentences
-from bench.reporting.figures import percentile
-from shared.domain.models.catalog import ModelSpec
-from shared.domain.models.catalog_file import DEFAULT_CATALOGUE
-from workers.engines.base import Work
-from workers.engines.text_generation.engine import TextGeneration
 
-STEP_MS = 20
-STREAMS = 32
-BEGINNING = 200
-DEMO = "demo-llama"
+ALIKE, BEGINNING = 32, 200
 
 
 def generation(plan: Plan, scratch: Path) -> Part:
@@ -165,7 +156,7 @@ def prefix(plan: Plan, scratch: Path) -> Part:
     same_tokens, cached = 0, 0
     for turn in range(plan.rounds):
         # Another beginning each round, so that none of them is there already.
-        asked = beginning_alike(STREAMS, shared=BEGINNING, wanted=plan.shared_tokens, seed=turn)
+        asked = beginning_alike(ALIKE, shared=BEGINNING, wanted=plan.shared_tokens, seed=turn)
         answers = {name: subject.answer(asked) for name, subject in subjects.items()}
         for name, answered in answers.items():
             rates[name].append(answered.rate(asked))
@@ -177,7 +168,7 @@ def prefix(plan: Plan, scratch: Path) -> Part:
     (ours, theirs), (our_first, their_first) = rates.values(), firsts.values()
     return Part(
         "prefix",
-        f"{STREAMS} prompts that share their first {BEGINNING} tokens, at once, the same Llama",
+        f"{ALIKE} prompts that share their first {BEGINNING} tokens, at once, the same Llama",
         series=[
             series
             for name in subjects
@@ -191,7 +182,7 @@ def prefix(plan: Plan, scratch: Path) -> Part:
             Ratio("first token / beginning computed by each", "", common(our_first, their_first)),
         ],
         alike=[
-            Alike("the same tokens with and without", same_tokens, STREAMS * plan.rounds),
+            Alike("the same tokens with and without", same_tokens, ALIKE * plan.rounds),
         ],
         settings=[
             f"{plan.shared_tokens} tokens each, another beginning each round; {cached} tokens of prompts "
@@ -256,125 +247,6 @@ def embedding(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
     )
 
 
-def poison(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
-    """One job that makes its model fail, among many in full batches, and the same jobs without it."""
-    series, ratios, alike = [], [], []
-    for subject in (poisoning.Texts(), poisoning.Rows()):
-        rates: dict[str, list[float]] = {"all good": [], "one poisoned": []}
-        spared = 0
-        for _ in range(plan.rounds):
-            for name, values in rates.items():
-                ran = subject.run(plan.poisoned, poisoned=name == "one poisoned")
-                values.append(ran.good / ran.seconds)
-                spared += ran.good == plan.poisoned - ran.bad and ran.bad == (name != "all good")
-                _tell("poison", f"{subject.name}, {name}: {values[-1]:,.1f} good jobs/s")
-        series += [Series(f"{subject.name}, {n}", "good jobs/s", v) for n, v in rates.items()]
-        lost = common(rates["one poisoned"], rates["all good"])
-        ratios.append(Ratio(f"{subject.name}, good jobs/s / all good", "≥ 0.95", lost))
-        figure = f"{subject.name}: runs in which the culprit alone failed, as poison_input"
-        alike.append(Alike(figure, spared, 2 * plan.rounds))
-    return Part(
-        "poison",
-        f"One poisoned job among {plan.poisoned:,}, batches of {poisoning.WIDTH}",
-        series=series,
-        ratios=ratios,
-        alike=alike,
-        settings=[f"{s.name}: {s.settings}" for s in (poisoning.Texts, poisoning.Rows)],
-    )
-
-
-def stream(plan: Plan, scratch: Path) -> Part:
-    """How long a token is under way, from the engine to the reader of a stream."""
-    entry = {
-        "engine": "bench.clock_engine:Clock",
-        "step_ms": STEP_MS,
-        "batch": {"max_size": STREAMS},
-    }
-    body = {"model": "clock", "prompt": "now", "params": {"tokens": plan.clock_tokens}}
-    knock = {**body, "params": {"tokens": 2}}
-    counts = (1, STREAMS)
-    p50: dict[int, list[float]] = {streams: [] for streams in counts}
-    p99: dict[int, list[float]] = {streams: [] for streams in counts}
-    with system("clock", entry, knock, scratch / "stream") as running:
-        for _ in range(plan.rounds):
-            for streams in counts:
-                ordered = sorted(delays(running.read([body] * streams, streams).told))
-                middle, late = percentile(ordered, 0.5), percentile(ordered, 0.99)
-                p50[streams].append(middle)
-                p99[streams].append(late)
-                _tell("stream", f"{_streams(streams)}: p50 {middle:.1f} ms, p99 {late:.1f} ms")
-    goals = {1: ("", ""), STREAMS: (" (goal ≤ 3)", " (goal ≤ 15)")}
-    return Part(
-        "stream",
-        f"From a token's decoding to its frame at the reader, a step of {STEP_MS} ms",
-        series=[
-            series
-            for streams, (goal50, goal99) in goals.items()
-            for series in (
-                Series(_streams(streams), f"p50 ms{goal50}", p50[streams], digits=2),
-                Series(_streams(streams), f"p99 ms{goal99}", p99[streams], digits=2),
-            )
-        ],
-        ratios=[],
-        alike=[],
-        settings=[
-            f"an engine that makes a token for every stream at once, every {STEP_MS} ms; "
-            f"{plan.clock_tokens} tokens a stream, counted while all streams run",
-            "API, one worker with its engine host, rescue worker and Redis with default settings; one "
-            "reader process",
-        ],
-    )
-
-
-def system_rate(plan: Plan, scratch: Path) -> Part:
-    """demo-llama behind everything, and the same engine with nothing in front of it."""
-    prompts = sentences(plan.demo_jobs, middle=25)
-    params = {"max_new_tokens": plan.demo_tokens}
-    folder = DEFAULT_CATALOGUE.parent / DEMO
-    spec = ModelSpec(name=DEMO, engine="text-generation", path=folder, device="cpu", threads=1)
-    engine = TextGeneration(spec)
-    capacity = engine.load().capacity
-    entry = {"engine": "text-generation", "path": str(folder), "device": "cpu", "threads": 1}
-    bodies = [{"model": DEMO, "prompt": prompt, "params": params} for prompt in prompts]
-    knock = {**bodies[0], "prompt": "The function", "params": {"max_new_tokens": 4}}
-    offline: list[float] = []
-    through: list[float] = []
-    alike = 0
-    with system(DEMO, {**entry, "cache": {"enabled": False}}, knock, scratch / "demo") as running:
-        # Until it has answered, its start would disturb the engine alone.
-        running.read([knock], 1)
-        for _ in range(plan.rounds):
-            works = [Work(str(n), prompt, params, seed=0) for n, prompt in enumerate(prompts)]
-            driven = drive(engine, works, capacity)
-            offline.append(driven.completion_tokens / driven.seconds)
-            heard = running.read(bodies, STREAMS)
-            made = sum(told.job["usage"]["completion_tokens"] for told in heard.told)
-            through.append(made / heard.seconds)
-            alone = [driven.outputs[work.id]["text"] for work in works]
-            alike = same(alone, ["".join(t.text for t in told.tokens) for told in heard.told])
-            _tell("system", f"alone {offline[-1]:,.0f} tokens/s, whole system {through[-1]:,.0f}")
-    return Part(
-        "system",
-        f"{DEMO} through the whole system, {STREAMS} streams, {plan.demo_jobs} jobs",
-        series=[
-            Series("whole system", "tokens/s", through, digits=0),
-            Series("engine alone", "tokens/s", offline, digits=0),
-        ],
-        ratios=[Ratio("tokens/s / engine alone", "≥ 0.9", common(through, offline))],
-        alike=[Alike("the same texts streamed as by the engine alone", alike, len(prompts))],
-        settings=[
-            f"fp32, one thread on both sides, greedy, at most {plan.demo_tokens} tokens; the engine alone "
-            "has all jobs at once",
-            "API, one worker with its engine host, rescue worker and Redis with default settings, result "
-            "cache off; one reader process; timed from the first request to the last end",
-        ],
-    )
-
-
-def _streams(count: int) -> str:
-    return f"{count} streams" if count > 1 else "1 stream"
-
-
 def _tell(part: str, line: str) -> None:
     print(f"{part}  {line}", flush=True)
 
@@ -391,7 +263,7 @@ PARTS: dict[str, tuple[Measure, ...]] = {
     "embedding": (embedding,),
     "ranking": (ranking.ranking,),
     "answers": (answers.answers,),
-    "poison": (poison,),
+    "poison": (poisoning.poison,),
     "stream": (stream, system_rate),
     "states": (states,),
 }

@@ -3,11 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from bench.engines.driving import Failed, drive
+from bench.engines.plan import Plan
+from bench.engines.result import Alike, Part, Ratio, Series, common
 from bench.engines.workload import sentences
 from shared.domain.models.catalog import Batch, Limits, ModelSpec
 from shared.domain.models.catalog_file import DEFAULT_CATALOGUE
@@ -158,3 +161,30 @@ def _run(
     if any(code != "poison_input" for code in driven.broke.values()):
         raise Failed(f"the poisoned job ended as {driven.broke}")
     return Ran(len(driven.ended), len(driven.broke), driven.seconds)
+
+
+def poison(plan: Plan, scratch: Path) -> Part:  # noqa: ARG001
+    """One job that makes its model fail, among many in full batches, and the same jobs without it."""
+    series, ratios, alike = [], [], []
+    for subject in (Texts(), Rows()):
+        rates: dict[str, list[float]] = {"all good": [], "one poisoned": []}
+        spared = 0
+        for _ in range(plan.rounds):
+            for name, values in rates.items():
+                ran = subject.run(plan.poisoned, poisoned=name == "one poisoned")
+                values.append(ran.good / ran.seconds)
+                spared += ran.good == plan.poisoned - ran.bad and ran.bad == (name != "all good")
+                print(f"poison  {subject.name}, {name}: {values[-1]:,.1f} good jobs/s", flush=True)
+        series += [Series(f"{subject.name}, {n}", "good jobs/s", v) for n, v in rates.items()]
+        lost = common(rates["one poisoned"], rates["all good"])
+        ratios.append(Ratio(f"{subject.name}, good jobs/s / all good", "≥ 0.95", lost))
+        figure = f"{subject.name}: runs in which the culprit alone failed, as poison_input"
+        alike.append(Alike(figure, spared, 2 * plan.rounds))
+    return Part(
+        "poison",
+        f"One poisoned job among {plan.poisoned:,}, batches of {WIDTH}",
+        series=series,
+        ratios=ratios,
+        alike=alike,
+        settings=[f"{s.name}: {s.settings}" for s in (Texts, Rows)],
+    )
