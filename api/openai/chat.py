@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from api.openai.ids import created, named
 from api.openai.sampling import TIERS, IgnoredObject, IgnoredText, TextRequest, refused
 from api.openai.usage import usage
+from shared.domain.errors import InvalidRequest
 from shared.domain.requests.chats import MAX_MESSAGES, Message
 from shared.domain.requests.grammars import ResponseFormat
 from shared.domain.requests.request_faults import CHOSEN
@@ -82,7 +83,7 @@ class ChatRequest(TextRequest):
             if given.get(name) is not None:
                 chat[name] = given[name]
         if isinstance(self.tool_choice, AllowedChatTools):
-            chat |= self._allowed(self.tool_choice.allowed_tools, given["tools"])
+            chat |= self._allowed(self.tool_choice.allowed_tools, given.get("tools") or [])
         if kwargs := template_kwargs(self.reasoning_effort, self.chat_template_kwargs):
             chat["chat_template_kwargs"] = kwargs
         if self.continue_final_message:
@@ -96,19 +97,14 @@ class ChatRequest(TextRequest):
             params |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
         return self.job_request(input=chat, params=params)
 
-    @model_validator(mode="after")
-    def _allowed_tools_are_offered(self) -> "ChatRequest":
-        if isinstance(self.tool_choice, AllowedChatTools):
-            offered = {tool.function.name for tool in self.tools or ()}
-            for tool in self.tool_choice.allowed_tools.tools:
-                if (name := tool.function.name) not in offered:
-                    raise ValueError(f"tool_choice names {name!r}, which is none of the tools")
-        return self
-
     @staticmethod
     def _allowed(subset: ToolSubset, tools: list[Mapping[str, Any]]) -> dict[str, Any]:
-        """The members of a chat that offers these tools alone."""
+        """The members of a chat that offers these tools alone. Raises `InvalidRequest` for others."""
         names = {tool.function.name for tool in subset.tools}
+        if unknown := names.difference(tool["function"]["name"] for tool in tools):
+            why = f"names {min(unknown)!r}, which is none of the tools"
+            row = {"loc": ["tool_choice"], "msg": why, "type": "value_error"}
+            raise InvalidRequest(f"tool_choice {why}.", errors=[row])
         kept = [tool for tool in tools if tool["function"]["name"] in names]
         return {"tools": kept, "tool_choice": subset.mode}
 

@@ -3,6 +3,9 @@
 Calls go one way: the queue's threads and the engine client's call the executor, which calls the engine and
 the completer, which calls the event writer and the store. What those have to say comes back as values. All
 state that threads share is in `Attempts`; no lock is held while Redis or the engine is called.
+
+The file is longer than others so that whatever ends an attempt stands beside `_decide`, through which every
+end goes.
 """
 
 import logging
