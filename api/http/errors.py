@@ -145,7 +145,7 @@ def openai_member(
     """What clients of OpenAI's API read of an error, on paths that no route of theirs is at: those of the
     parts of that API which this server does not have, and of the listing of models.
     """
-    if not here.environ["PATH_INFO"].startswith(under):
+    if not here.environ.get("PATH_INFO", "").startswith(under):
         return {}
     known = {"unknown_model": "model_not_found"}.get(code, code)
     return {

@@ -1,5 +1,6 @@
 """Every route with every kind of credential: the right status, and bodies that tell nothing apart."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,8 @@ from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker
 
 UNKNOWN = "job_" + "0" * 32
+OPERATORS = ("reset_breaker", "list_api_keys", "get_api_key", "update_api_key")
+"""What is an administrator's of the tenant `default` alone."""
 ALL = frozenset(Scope)
 OURS = Grant("default", ALL)
 
@@ -84,6 +87,12 @@ def call(app: Flask) -> Callable[..., tuple[int, Any]]:
     return made
 
 
+def _without_error(body: str) -> str:
+    """A problem without its `error`, which those of the listing of models have; other answers as they are."""
+    problem = json.loads(body)
+    return json.dumps({k: v for k, v in problem.items() if "type" not in problem or k != "error"})
+
+
 def test_whoever_has_no_right_token_gets_one_and_the_same_401(
     guarded: list[Operation], call: Callable[..., tuple[int, Any]], keys: ApiKeys, job_id: str
 ) -> None:
@@ -96,7 +105,7 @@ def test_whoever_has_no_right_token_gets_one_and_the_same_401(
 
     assert {status for _, _, status, _ in answers} == {401}
     for native in (True, False):
-        assert len({body for one, _, _, body in answers if one is native}) == 1
+        assert len({_without_error(body) for one, _, _, body in answers if one is native}) == 1
 
 
 def test_a_job_of_another_tenant_does_not_exist(
@@ -171,7 +180,7 @@ def test_admin_may_do_everything_within_its_tenant(
 
     for operation in guarded:
         refused = call(operation, f"Bearer {token}", job_id)[0] in (401, 403)
-        shared = operation.name in ("reset_breaker", "show_metrics")
+        shared = operation.name in ("show_metrics", *OPERATORS)
         assert refused == shared, operation.path
 
 
@@ -198,8 +207,7 @@ def test_reading_needs_less_than_writing(guarded: list[Operation]) -> None:
         # Who reads this secret can sign.
         if operation.name == "get_default_secret":
             reading = False
-        shared = operation.name == "reset_breaker"
-        writing = {Scope.ADMIN} if shared else {Scope.JOBS_WRITE}
+        writing = {Scope.ADMIN} if operation.name in OPERATORS else {Scope.JOBS_WRITE}
         wanted = {Scope.JOBS_READ, Scope.METRICS, Scope.ADMIN} if reading else writing
         assert operation.scope in wanted, operation.path
 

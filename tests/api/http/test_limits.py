@@ -251,7 +251,7 @@ def test_nothing_is_charged_twice_when_its_job_cannot_be_made(
         raise StoreUnavailable("Redis did not answer.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "_call", away)
+        patched.setattr(store, "_send", away)
         answer = client.post("/v1/jobs", json=ECHO)
 
     assert answer.status_code == 503

@@ -21,8 +21,10 @@ local function log(job, attempt, seq, kind, data, tokens)
   else
     redis.call('XADD', stream, id, 'e', kind, 'd', data)
   end
-  -- As its record does until the job has ended.
-  if job.head == CREATED then redis.call('EXPIREAT', stream, math.ceil(job.deadline / 1000) + RETENTION) end
+  -- As its record does until the job has ended; a moment that has passed would delete it.
+  if job.head == CREATED then
+    redis.call('EXPIREAT', stream, math.ceil(math.max(job.deadline, now_ms()) / 1000) + RETENTION)
+  end
   local before = job.said
   job.said = (before or 0) + EVENT_BYTES + #data + #(tokens or '')
   local grown = log_bytes(job.said) - log_bytes(before)

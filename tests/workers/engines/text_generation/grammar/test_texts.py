@@ -16,6 +16,7 @@ from tests.engine_driver import Ran, drive, message_of, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
     LLAMA,
+    WAYS,
     byte_level_tokenizer,
     save_causal,
     sentencepiece_tokenizer,
@@ -64,23 +65,11 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     pieces = request.param == "pieces"
     tokenizer = sentencepiece_tokenizer() if pieces else byte_level_tokenizer()
     size = len(tokenizer) + (60 if request.param == "padded" else 0)
-    save_causal(folder, tokenizer=tokenizer, **LLAMA | {"vocab_size": size})
+    way = "static" if request.param == "static" else "packed"
+    config, sizes = WAYS[way]
+    save_causal(folder, config, tokenizer=tokenizer, **sizes | {"vocab_size": size})
     made = TextGeneration(text_spec(folder))
-    if request.param == "static":
-        made = static(folder)
-    else:
-        assert made.load().details["batching"] == "packed"
-    return made
-
-
-def static(folder: Path) -> TextGeneration:
-    """As a model runs that cannot be packed."""
-    settings = json.loads((folder / "config.json").read_text())
-    settings["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
-    settings["max_position_embeddings"] = 64
-    (folder / "config.json").write_text(json.dumps(settings))
-    made = TextGeneration(text_spec(folder))
-    assert made.load().details["batching"] == "static"
+    assert made.load().details["batching"] == way
     return made
 
 
