@@ -27,8 +27,9 @@ from workers.engines.texts.sequence import NO_SLOT
 class PackedRunner:
     """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step.
 
-    `adapters`: those that sequences may ask for. What follows the last attention runs for the tokens whose
-    logits are wanted, of a prompt for its last one; with `all_rows` it runs for all.
+    `adapters`: those that sequences may ask for. `copied_bytes`: what a second layout of the weights takes.
+    What follows the last attention runs for the tokens whose logits are wanted, of a prompt for its last
+    one; with `all_rows` it runs for all.
     """
 
     def __init__(
@@ -37,8 +38,13 @@ class PackedRunner:
         cache: KvCache,
         device: torch.device,
         lengths: LengthDependence | None = None,
+        *,
+        copies: bool = False,
     ) -> None:
-        """`lengths`: what positions do to texts that a slot has room for, if they do anything."""
+        """`lengths`: what positions do to texts that a slot has room for, if they do anything.
+
+        `copies`: linear layers have their weights in a second layout as well, see `few_rows`.
+        """
         self.adapters: Adapters | None = None
         self.all_rows = False
         self._model = model
@@ -47,7 +53,8 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = attention_layers.attach(model, self._attention)
-        few_rows.attach(model, device)
+        self._copies = copies
+        self.copied_bytes = few_rows.attach(model, device, copies=copies)
         self.lengths = lengths
         self._rotary = MixedRotary(model, lengths.window) if lengths else None
         self._ladder: Ladder | None = None
@@ -88,8 +95,9 @@ class PackedRunner:
         if self._device.type != "cpu" or wants_fixed_rows(self._device, self._model.dtype):
             return False
         few_rows.detach(self._model)
+        self.copied_bytes = 0
         if not exact_rows.attach(self._model):
-            few_rows.attach(self._model, self._device)
+            self.free_rows()
             return False
         if self.adapters is not None:
             self.adapters.fix_rows()
@@ -98,7 +106,7 @@ class PackedRunner:
     def free_rows(self) -> None:
         """Compute rows again in the shape in which they come, as before `fix_rows`."""
         exact_rows.detach(self._model)
-        few_rows.attach(self._model, self._device)
+        self.copied_bytes = few_rows.attach(self._model, self._device, copies=self._copies)
 
     def step_down(self) -> None:
         """Run all steps as they come again."""
