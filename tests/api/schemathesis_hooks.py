@@ -22,7 +22,7 @@ BY_MODEL = "invalid_input"
 """422 by the model that a path or a version names, whose schema no schema of a body can be."""
 
 
-FIRST = 60
+FIRST = 20
 STRIDE = int(os.environ["BOUNDARY_STRIDE"])
 """Of the boundary values of one operation the first ones are sent, and each so many-th of the others."""
 

@@ -25,7 +25,7 @@ from tests.conftest import RedisServer, eventually, examples
 
 FUZZED = examples(60, daily=4)
 """Random cases of an operation, and random chains of operations."""
-STRIDE = 1 if FUZZED > 4 else 5
+STRIDE = 1 if FUZZED > 4 else 25
 """See tests/api/schemathesis_hooks.py."""
 CASES = 800
 REPEATABLE = ("--generation-deterministic",) if settings.default.derandomize else ()

@@ -13,6 +13,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from api.http.body_bounds import MAX_INTEGER
 from api.openai.chat import template_kwargs
 from api.openai.responses.items import MAX_ITEMS, InputItem, Item
 from api.openai.responses.messages import messages
@@ -100,7 +101,9 @@ class ResponseRequest(Sampled):
     background_options: BackgroundOptions | None = None
     stream_options: ResponseStreamOptions | None = None
     chat_template_kwargs: dict[str, Json] | None = None
-    max_tool_calls: int | None = Field(default=None, description="Of tools that run elsewhere.")
+    max_tool_calls: int | None = Field(
+        default=None, ge=-MAX_INTEGER, le=MAX_INTEGER, description="Of tools that run elsewhere."
+    )
     truncation: Literal["disabled"] | None = Field(
         default=None, description="A conversation that does not fit is refused, and never cut."
     )

@@ -133,7 +133,7 @@ class ToolCall(Wire):
     id: _Short | None = None
     type: Literal["function"] = "function"
     function: CalledFunction
-    index: int | None = None
+    index: int | None = Field(default=None, ge=-(2**63 - 1), le=2**63 - 1)
 
 
 class Message(Wire):

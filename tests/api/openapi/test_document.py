@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 from pathlib import Path
@@ -59,6 +60,37 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 
     assert {"JobRequest", "Job", "Problem", "WebhookRequest"} <= references
     assert references <= set(document["components"]["schemas"])
+
+
+def test_integers_of_requests_say_that_64_bits_bound_them(document: Any) -> None:
+    """A body with a larger one is refused (api/http/body_bounds.py): a client could not know it."""
+    unbounded, seen = [], set()
+
+    def look(schema: Any, place: str) -> None:
+        if isinstance(schema, dict):
+            reference = schema.get("$ref", "")
+            if isinstance(reference, str) and reference.startswith("#/") and reference not in seen:
+                seen.add(reference)
+                look(
+                    functools.reduce(dict.__getitem__, reference[2:].split("/"), document),
+                    reference,
+                )
+            if schema.get("type") == "integer" and not {"minimum", "maximum"} <= set(schema):
+                unbounded.append(place)
+            for name, one in schema.items():
+                look(one, f"{place}/{name}")
+        elif isinstance(schema, list):
+            for one in schema:
+                look(one, place)
+
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            look(operation.get("requestBody"), path)
+            look(operation.get("parameters"), path)
+
+    assert unbounded == ["#/components/schemas/JsonInput/if"], (
+        "that one's bounds stand under `then`"
+    )
 
 
 def test_a_model_has_a_name_and_parameters_have_identifiers_of_their_own(document: Any) -> None:
