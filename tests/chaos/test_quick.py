@@ -16,7 +16,7 @@ from tests.conftest import redis_binary, require
 SIZES = {
     1: Size(40, 2),
     3: Size(40, 1),
-    18: Size(4, 2),
+    18: Size(4, 1),
 }
 
 
