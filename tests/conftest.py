@@ -8,10 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -22,6 +22,9 @@ from xdist.scheduler import LoadFileScheduling
 from shared.embedded_redis.binaries import EmbeddedRedisFailed, find_binary
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 # What collecting makes stays to the end: see `pytest_collection_finish`.
 gc.disable()
@@ -55,6 +58,27 @@ def examples(number: int, *, daily: int | None = None) -> int:
 def exploring() -> bool:
     """Whether this run is `make explore`, whose sets are whole where those of other runs are samples."""
     return hypothesis.settings.default.max_examples >= NIGHTLY
+
+
+def every(stride: int, values: Iterable[T]) -> list[T]:
+    """Each so many-th of these, from the first on; all of them in `make explore`.
+
+    For sets whose members take the same ways through the code. The test is marked with `explores`.
+    """
+    return list(values)[:: 1 if exploring() else stride]
+
+
+def by_turns(values: Iterable[T], others: Sequence[U]) -> list[tuple[T, U]]:
+    """Each of these with one of the others, the next one with the next; in `make explore` each with each.
+
+    The test is marked with `explores`.
+    """
+    return [
+        (value, other)
+        for place, value in enumerate(values)
+        for turn, other in enumerate(others)
+        if exploring() or place % len(others) == turn
+    ]
 
 
 TOGETHER = {

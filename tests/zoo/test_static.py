@@ -2,11 +2,13 @@
 
 import pytest
 
+from tests.conftest import every
 from tests.zoo.table import MODELS, REFUSED, STACKED, STATIC
 from tests.zoo.visit import visit
 
 
-@pytest.mark.parametrize("name", STACKED | STATIC)
+@pytest.mark.explores
+@pytest.mark.parametrize("name", [*every(2, STACKED), *STATIC])
 def test_texts_in_company_are_those_of_generate_alone(name: str) -> None:
     found = visit(MODELS[name])
 

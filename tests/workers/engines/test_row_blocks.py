@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from tests.conftest import by_turns
 from workers.engines.loading.placement import Placement
 from workers.engines.row_blocks import ROWS, RowBlocks, wants_fixed_rows
 from workers.engines.text_generation.chunk import Chunk
@@ -45,6 +46,10 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     ),
     "windows and soft caps": Gemma2Config(**WIDE, head_dim=64, sliding_window=12),
 }
+
+
+CUTS = ((40, 40), (7,) * 11 + (3,), (79, 1), (1,) * 80, (72, 8))
+"""How a prompt of 80 tokens is cut."""
 
 
 @cache
@@ -83,8 +88,8 @@ def tokens(count: int, seed: int) -> list[int]:
     return torch.randint(211, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-@pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.explores
+@pytest.mark.parametrize(("kind", "dtype"), by_turns(CONFIGS, HALVES), ids=str)
 def test_logits_do_not_depend_on_company(kind: str, dtype: torch.dtype) -> None:
     with torch.inference_mode():
         runner = made(kind, dtype)
@@ -102,11 +107,11 @@ def test_logits_do_not_depend_on_company(kind: str, dtype: torch.dtype) -> None:
         assert torch.equal(torch.stack(alone.logits), torch.stack(crowd[slot].logits))
 
 
-@pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize(
-    "cuts", [[40, 40], [7] * 11 + [3], [79, 1], [1] * 80, [72, 8]], ids=lambda c: f"{c[0]}-{len(c)}"
-)
-def test_logits_do_not_depend_on_how_a_prompt_is_cut(dtype: torch.dtype, cuts: list[int]) -> None:
+@pytest.mark.explores
+@pytest.mark.parametrize(("cuts", "dtype"), by_turns(CUTS, HALVES), ids=str)
+def test_logits_do_not_depend_on_how_a_prompt_is_cut(
+    cuts: tuple[int, ...], dtype: torch.dtype
+) -> None:
     prompt = tokens(84, seed=5)
     with torch.inference_mode():
         runner = made("llama", dtype)

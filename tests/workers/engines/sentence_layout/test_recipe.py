@@ -13,6 +13,7 @@ from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Batch, Limits
+from tests.conftest import every
 from tests.engine_driver import drive
 from tests.layered_layouts import TASKED
 from tests.sentence_layouts import LAYOUTS, REFUSED
@@ -100,7 +101,8 @@ def test_at_least_forty_layouts_are_held_against_the_library(
     assert served >= 40 and not LAYOUTS.keys() & (TASKED.keys() | REFUSED.keys())
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.explores
+@pytest.mark.parametrize("name", every(2, LAYOUTS))
 def test_a_layout_is_served_as_the_library_computes_it(name: str, tmp_path: Path) -> None:
     LAYOUTS[name](tmp_path)
     served = engine(tmp_path)

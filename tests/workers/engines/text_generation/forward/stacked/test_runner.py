@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import by_turns
 from tests.zoo.models import VOCABULARY
 from tests.zoo.table import STACKED
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.stacked.runner import StackedRunner
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
+
+pytestmark = pytest.mark.explores
 
 CPU = torch.device("cpu")
 FAMILIES = ["mamba2", "falcon_h1", "qwen3_next", "recurrent_gemma", "minimax", "kimi_linear"]
@@ -22,7 +25,7 @@ STEPS = 6
 
 @pytest.fixture(
     scope="module",
-    params=[(f, d) for f in FAMILIES for d in (torch.float32, torch.bfloat16)],
+    params=by_turns(FAMILIES, (torch.float32, torch.bfloat16)),
     ids=str,
 )
 def runner(request: pytest.FixtureRequest) -> Iterator[StackedRunner]:
