@@ -157,17 +157,16 @@ class ScriptPipeline:
             commands = _commands(batch)
             for command, reply in zip(commands, self._exchange(commands), strict=True):
                 _hand_out(command, reply)
+            for call in batch:
+                if isinstance(call.done, NoScriptError):
+                    # Redis was restarted and has forgotten its scripts.
+                    self._alone(call)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             for call in batch:
                 call.done = error
-            return
         except BaseException:
             self._give_back(leader)
             raise
-        for call in batch:
-            if isinstance(call.done, NoScriptError):
-                # Redis was restarted and has forgotten its scripts.
-                self._alone(call)
 
     def _exchange(self, commands: Sequence[list[_PendingCall]]) -> list[Any]:
         """The replies, errors of single commands among them. Raises what befalls all of them."""

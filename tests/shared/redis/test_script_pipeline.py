@@ -162,13 +162,62 @@ free[2].set()
 gevent.joinall(callers, timeout=30)
 print([caller.value for caller in callers])
 """
+    assert under_gevent(store, program, ECHO_ALL) == "[b'0', None, b'2', None, b'4', b'5']\n"
+
+
+def test_a_caller_that_is_killed_while_it_brings_a_forgotten_script_back_harms_nobody(
+    store: JobStore, prefix: str
+) -> None:
+    program = """
+import sys
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from gevent.event import Event
+from shared.redis.connection import connect
+from shared.redis.script_pipeline import ScriptPipeline
+
+redis = connect(sys.argv[1], 5.0)
+pipeline, script = ScriptPipeline(redis), redis.register_script(sys.argv[2])
+connected, alone = pipeline._connected, pipeline._alone
+first_leads, forgotten, free = Event(), Event(), [Event(), Event()]
+
+def held():
+    first_leads.set()
+    free[0].wait(30)
+    return connected()
+
+def held_alone(call):
+    forgotten.set()
+    free[1].wait(30)
+    alone(call)
+
+pipeline._connected, pipeline._alone = held, held_alone
+first = gevent.spawn(pipeline.call, redis.register_script("return 'first'"), ())
+first_leads.wait(30)
+others = [gevent.spawn(pipeline.call_for, script, b"%d" % n) for n in range(4)]
+gevent.idle()  # They wait for the first.
+redis.script_load("return 'first'")
+free[0].set()
+forgotten.wait(30)
+others[0].kill()  # It leads 1, 2 and 3, whose script Redis does not know.
+free[1].set()
+gevent.joinall([first, *others], timeout=30)
+print([caller.value for caller in [first, *others]])
+"""
+    answers = under_gevent(store, program, f"{ECHO_ALL} -- {prefix}")
+    assert answers == "[b'first', None, b'1', b'2', b'3']\n"
+
+
+def under_gevent(store: JobStore, program: str, script: str) -> str:
+    """What the program prints in a process of its own, given the store's address and a script."""
     where = store.redis.connection_pool.connection_kwargs
     done = subprocess.run(
-        [sys.executable, "-c", program, f"redis://{where['host']}:{where['port']}/0", ECHO_ALL],
+        [sys.executable, "-c", program, f"redis://{where['host']}:{where['port']}/0", script],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    answers = done.stdout.replace("GreenletExit()", "None")
-    assert answers == "[b'0', None, b'2', None, b'4', b'5']\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout.replace("GreenletExit()", "None")
