@@ -1,6 +1,8 @@
 """Environments are made once from their pins, and one that cannot be made says why."""
 
+import ast
 import subprocess
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from bench.environments import REQUIREMENTS, EnvironmentFailed, python_of
 from bench.programs import REPOSITORY
 
-PINS = [*sorted(REQUIREMENTS.glob("*.txt")), REPOSITORY / "tests" / "real_vllm" / "vllm.txt"]
+VLLM = REPOSITORY / "tests" / "real_vllm" / "vllm.txt"
+PINS = [*sorted(REQUIREMENTS.glob("*.txt")), VLLM]
 
 
 def test_an_environment_is_made_once_and_anew_when_its_pins_change(tmp_path: Path) -> None:
@@ -74,3 +77,18 @@ def test_everything_is_pinned(pins: Path) -> None:
 
 def runs(python: Path, code: str) -> bool:
     return subprocess.run([python, "-P", "-c", code], env={}, capture_output=True).returncode == 0
+
+
+def test_the_environment_of_vllm_has_what_the_fixtures_of_all_tests_import() -> None:
+    module = ast.parse((REPOSITORY / "tests" / "conftest.py").read_text())
+    froms = [node.module or "" for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
+    plain = [
+        n.name for node in ast.walk(module) if isinstance(node, ast.Import) for n in node.names
+    ]
+    providers = packages_distributions()
+    found = (providers.get(name.partition(".")[0], []) for name in (*froms, *plain))
+    needed = {name.lower() for names in found for name in names}
+    pinned = {line.partition("==")[0].lower() for line in VLLM.read_text().splitlines()}
+
+    assert "pytest" in needed
+    assert needed <= pinned
