@@ -28,6 +28,15 @@ DELTA: dict[str, Any] = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+INDEXED: dict[str, Any] = MLA | {
+    "index_n_heads": 2,
+    "index_head_dim": 16,
+    "index_topk": 8,
+    "mlp_layer_types": ["dense", "sparse"],
+    "n_group": 1,
+    "topk_group": 1,
+}
+"""Layers that look back on the eight tokens that their indexers choose."""
 SHORT = {"sliding_window": 16}
 SOME = SHORT | {"use_sliding_window": True, "max_window_layers": 1}
 MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
@@ -151,7 +160,9 @@ STACKED: dict[str, Model] = {
     **_plain("biogpt diffllama falcon_mamba hrm_text mamba minimax olmo_hybrid rwkv stablelm"),
     "bailing_hybrid": Model("bailing_hybrid", MLA | HYBRID | {"n_group": 1, "topk_group": 1}),
     "bamba": Model("bamba", MAMBA | {"attn_layer_indices": [1]}),
+    "deepseek_v32": Model("deepseek_v32", INDEXED),
     "falcon_h1": Model("falcon_h1", MAMBA | {"mamba_d_ssm": 64}),
+    "glm_moe_dsa": Model("glm_moe_dsa", INDEXED | {"indexer_types": ["full", "shared"]}),
     "granitemoehybrid": Model(
         "granitemoehybrid",
         MAMBA | {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 24},
@@ -245,6 +256,10 @@ LONG: dict[str, Model] = {
         f"{name}, decoder": Model(name, DECODER)
         for name in _names("bert-generation ernie megatron-bert rembert roformer electra")
     },
+    "axk2": Model("axk2", INDEXED | {"first_k_dense_replace": 1}, ("mlp_layer_types",)),
+    "hy_v4": Model("hy_v4", INDEXED | {"indexer_types": ["full", "shared"]}),
+    "axk1": Model("axk1", MLA | {"n_group": 1, "topk_group": 1}),
+    "longcat_flash": Model("longcat_flash", MLA),
     "lfm2_moe": Model("lfm2_moe", {"layer_types": ["conv", "full_attention"]}),
     "phimoe, longrope": Model(
         "phimoe", {"rope_parameters": LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.4}}

@@ -94,6 +94,16 @@ class Adapters:
             self._of_row = None
             self._masks.clear()
 
+    @contextmanager
+    def only(self, row: int) -> Iterator[None]:
+        """While a part of a pass runs that has one of its rows alone."""
+        before, masks = self._of_row, self._masks
+        self._of_row, self._masks = None if before is None else before[row : row + 1], {}
+        try:
+            yield
+        finally:
+            self._of_row, self._masks = before, masks
+
     def wants(self, chunks: Items[Chunk]) -> bool:
         """Whether a step with these chunks needs any adapter."""
         return any(chunk.sequence.adapter for chunk in chunks)

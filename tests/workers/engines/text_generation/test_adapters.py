@@ -13,6 +13,7 @@ from shared.domain.models.catalog import Batch, PrefixCache, PromptLookup
 from tests.engine_driver import drive, resumed
 from tests.tiny_adapters import edit_config, of_peft, save_adapter, with_adapters
 from tests.tiny_models import LLAMA, WAYS, byte_level_tokenizer, save_causal, text_spec
+from tests.zoo.table import INDEXED
 from workers.engines.base import Work
 from workers.engines.loading.placement import Placement
 from workers.engines.text_generation.adapters import Adapters
@@ -244,6 +245,31 @@ def test_rows_of_a_stacked_base_have_the_texts_that_each_adapter_gives_alone(
         # Half a character at the end is left out.
         said = tokenizer.decode(made[0, ids.shape[1] :]).rstrip("\ufffd")
         assert ran.text(work.id) == said
+
+
+def test_rows_of_a_base_with_indexers_have_the_adapters_of_their_own_there_too(
+    tmp_path: Path,
+) -> None:
+    sizes = LLAMA | INDEXED | {"mlp_layer_types": ["dense"] * 2}
+    path = save_causal(tmp_path / "base", "DeepseekV32Config", **sizes)
+    parts = ["q_a_proj", "wq_b", "wk", "weights_proj"]
+    spec = with_adapters(
+        text_spec(path),
+        a=save_adapter(path, tmp_path / "a", target_modules=parts),
+        b=save_adapter(path, tmp_path / "b", seed=2, target_modules=parts),
+    )
+    engine = TextGeneration(spec)
+    info = engine.load()
+    works = [
+        Work(name, PROMPT, {"max_new_tokens": 20}, seed=1, adapter=name) for name in ("", "a", "b")
+    ]
+
+    ran = drive(engine, works)
+
+    assert info.details["batching"] == "stacked" and info.refused == {}
+    assert len({ran.text(work.id) for work in works}) == 3
+    for work in works:
+        assert drive(engine, [work]).text(work.id) == ran.text(work.id)
 
 
 def test_adapters_of_a_base_that_runs_one_by_one_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from workers.engines.loading.fit import gib
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS, MASKED, Unpackable
+from workers.engines.text_generation.forward.indexers import indexers
 from workers.engines.text_generation.forward.memory import COPY_SHARE, bytes_of_a_step, copy_fits
 from workers.engines.text_generation.forward.packed import attention_layers, few_rows
 from workers.engines.text_generation.forward.packed.attention import ShapeProbe
@@ -206,6 +207,9 @@ def _check_config(model: Any) -> None:
     attention_layers.positions_of(model, torch.zeros(1))
     if not isinstance(getattr(model.config.get_text_config(), "num_hidden_layers", None), int):
         raise Unpackable("its configuration does not say how many layers it has")
+    if indexers(model):
+        # In texts of a trial, which are short, such layers see all.
+        raise Unpackable("its layers choose which tokens they look back on, by what a text says")
 
 
 def _lengths(model: Any, length: int) -> LengthDependence | None:

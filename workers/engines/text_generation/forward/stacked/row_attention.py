@@ -22,6 +22,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 HOOK = "row_attention"
 NAMES = {"sdpa": "truthgpt-rows-sdpa", "eager": "truthgpt-rows-eager"}
 """Ours for each of transformers' implementations, whose functions and masks are used."""
+MASKED = {name: f"{ours}-masked" for name, ours in NAMES.items()}
+"""The same for models that read the mask of a single token too, for more than their attention."""
 GROWTH = 64
 """Tokens that a row's keys get room for at a time."""
 
@@ -74,6 +76,28 @@ class RowKeys:
         return self._keys[..., seen, :], self._values[..., seen, :]
 
 
+class IndexKeys:
+    """The keys that an indexer keeps in one layer, of all rows of a pass: [1, tokens, width] each.
+
+    They are kept as an attention's of one head are, whose values have no width.
+    """
+
+    def __init__(self, rows: Items[list[RowKeys]], positions: Items[int], number: int) -> None:
+        self._rows = rows
+        self._positions = positions
+        self._number = number
+
+    def keep(self, keys: torch.Tensor) -> torch.Tensor:
+        """Those of a prompt, which are all that there are."""
+        self._rows[0].append(RowKeys(keys[:, None], keys[:, None, :, :0]))
+        return keys
+
+    def extend(self, row: int, key: torch.Tensor) -> torch.Tensor:
+        """All of a row's keys, of which the last is that of its new token."""
+        kept, position = self._rows[row][self._number], self._positions[row]
+        return kept.extended(position, key[:, None], key[:, None, :, :0], None)[0][:, 0]
+
+
 def _roomy(tensor: torch.Tensor) -> torch.Tensor:
     """A copy with room for an eighth more tokens, `GROWTH` of them at least."""
     length = tensor.shape[-2]
@@ -85,8 +109,10 @@ def _roomy(tensor: torch.Tensor) -> torch.Tensor:
 class RowAttention:
     """The attention of a model that is attached to it. A layer is known by when it is called in a pass."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, masked: bool = False) -> None:
+        """With `masked` the model is given a mask for a single token as well."""
         self._modules = list(model.modules())
+        self._names = MASKED if masked else NAMES
         self._before = str(model.config._attn_implementation)
         if self._before not in NAMES:
             raise Unstackable(f"its attention is implemented by {self._before}")
@@ -103,7 +129,7 @@ class RowAttention:
         """Route the model's attention through here."""
         for module in self._modules:
             setattr(module, HOOK, self)
-        self._name(NAMES[self._before])
+        self._name(self._names[self._before])
 
     def detach(self) -> None:
         """Give the model its own attention back."""
@@ -122,6 +148,11 @@ class RowAttention:
         """The next pass has one token of each row, at these positions."""
         self._begin(rows, positions, decodes=True)
 
+    def part(self) -> IndexKeys:
+        """What the pass keeps for the indexer that runs now. Called once, in the place of its layer."""
+        number, self._calls = self._calls, self._calls + 1
+        return IndexKeys(self._rows, self._positions, number)
+
     def attend(
         self,
         module: torch.nn.Module,
@@ -129,13 +160,20 @@ class RowAttention:
         key: torch.Tensor,
         value: torch.Tensor,
         mask: torch.Tensor | None = None,
+        indices: Any = None,
         **options: Any,
     ) -> tuple[torch.Tensor, Any]:
-        """As transformers' attention functions: [rows, heads, n, width] to [rows, n, heads, width]."""
+        """As transformers' attention functions: [rows, heads, n, width] to [rows, n, heads, width].
+
+        `indices` are the tokens that an indexer has chosen: [rows, n, chosen], or a list with those of each
+        row in a decode step; None looks at all.
+        """
         number, self._calls = self._calls, self._calls + 1
         function = _own_function(module, self._before)
         if not self.decodes:
             self._rows[0].append(RowKeys(key, value))
+            if indices is not None:
+                mask = _narrowed(mask, indices, key.shape[-2])
             seen: tuple[torch.Tensor, Any] = function(module, query, key, value, mask, **options)
             return seen
         if len(query) != len(self._rows):
@@ -145,6 +183,10 @@ class RowAttention:
         for at, (row, position) in enumerate(zip(self._rows, self._positions, strict=True)):
             one = slice(at, at + 1)
             keys, values = row[number].extended(position, key[one], value[one], window)
+            if indices is not None and indices[at].shape[-1] < keys.shape[-2]:
+                # In their order, in which the text alone adds them up as well.
+                chosen = indices[at].flatten().long().sort().values
+                keys, values = keys[..., chosen, :], values[..., chosen, :]
             found.append(function(module, query[one], keys, values, None, **options)[0])
         return torch.cat(found), None
 
@@ -155,6 +197,17 @@ class RowAttention:
     def _name(self, name: str) -> None:
         for config in self._configs:
             config._attn_implementation = name
+
+
+def _narrowed(mask: torch.Tensor | None, indices: torch.Tensor, length: int) -> torch.Tensor:
+    """A prompt's mask [1, 1, n, length], of which the tokens stay that an indexer has chosen for each."""
+    chosen = indices.new_zeros((*indices.shape[:2], length), dtype=torch.bool)
+    chosen = chosen.scatter(-1, indices.long(), value=True).unsqueeze(1)
+    if mask is None:
+        raise Unstackable("its attention chooses tokens without a mask")
+    if mask.dtype == torch.bool:
+        return mask & chosen
+    return mask.masked_fill(~chosen, torch.finfo(mask.dtype).min)
 
 
 def _own_function(module: torch.nn.Module, implementation: str) -> Callable[..., Any]:
@@ -181,3 +234,7 @@ def _mask(implementation: str, *arguments: Any, **options: Any) -> torch.Tensor 
 for _implementation, _ours in NAMES.items():
     AttentionInterface.register(_ours, _attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(_ours, partial(_mask, _implementation))
+    AttentionInterface.register(MASKED[_implementation], _attend)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(
+        MASKED[_implementation], ALL_MASK_ATTENTION_FUNCTIONS[_implementation]
+    )

@@ -15,9 +15,11 @@ import torch
 from workers.engines.row_blocks import fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
+from workers.engines.text_generation.forward.indexers import indexers
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
 from workers.engines.text_generation.forward.rope import LengthDependence, RotaryByRow
 from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, RowKeys
+from workers.engines.text_generation.forward.stacked.row_indexers import RowIndexers
 from workers.engines.text_generation.forward.stacked.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.stacked.states import StateFrame, found_states, leaves
 from workers.engines.text_generation.forward.stacked.token_shifts import TokenShifts
@@ -75,7 +77,8 @@ class StackedRunner:
         self.adapters: Adapters | None = None
         self._model = model
         self._device = device
-        self._attention = RowAttention(model)
+        self._attention = RowAttention(model, masked=bool(indexers(model)))
+        self._indexers = RowIndexers(model, self._attention, self._only)
         self._spaces = StateSpaces(model)
         self._shifts = TokenShifts(model)
         self._takes_positions = takes(model, "position_ids")
@@ -83,6 +86,7 @@ class StackedRunner:
         self._before: dict[int, Past | None] = {}
         """What the slots of the last step held before it."""
         self._attention.attach()
+        self._indexers.attach()
         self._rotary = RotaryByRow(model, lengths.window) if lengths is not None else None
         try:
             self._frame, self.bytes_of_states, self.bytes_per_token = self._understand()
@@ -139,6 +143,7 @@ class StackedRunner:
     def detach(self) -> None:
         """See `Runner.detach`."""
         self._attention.detach()
+        self._indexers.detach()
         if self._rotary is not None:
             self._rotary.detach()
 
@@ -191,6 +196,10 @@ class StackedRunner:
     def _adapted(self, names: Items[str]) -> AbstractContextManager[None]:
         """A pass whose tokens have these adapters."""
         return nullcontext() if self.adapters is None else self.adapters.of(names)
+
+    def _only(self, row: int) -> AbstractContextManager[None]:
+        """A part of the pass that has one of its rows."""
+        return nullcontext() if self.adapters is None else self.adapters.only(row)
 
     def _gathered(self, rows: Items[Past]) -> list[torch.Tensor]:
         """The rows' states side by side, in memory of their own: a model may write where it reads."""

@@ -17,8 +17,17 @@ from workers.engines.texts.sequence import Sequence
 pytestmark = pytest.mark.explores
 
 CPU = torch.device("cpu")
-FAMILIES = ["mamba2", "falcon_h1", "qwen3_next", "recurrent_gemma", "minimax", "kimi_linear"]
-"""State spaces alone, beside attention, and with it in turns; states in modules; a cache of its own; MLA."""
+FAMILIES = [
+    "mamba2",
+    "falcon_h1",
+    "qwen3_next",
+    "recurrent_gemma",
+    "minimax",
+    "kimi_linear",
+    "glm_moe_dsa",
+]
+"""State spaces alone, beside attention, and with it in turns; states in modules; a cache of its own; MLA;
+tokens that an indexer chooses."""
 PROMPTS = (3, 11, 1, 26, 7)
 STEPS = 6
 
