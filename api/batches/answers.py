@@ -1,5 +1,6 @@
 """The lines of a batch's output: what each request was answered."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from shared.domain.states import JobState
 
 EXPIRED = ("batch_expired", "The batch expired before this request was answered.")
 CANCELLED = ("batch_cancelled", "The batch was cancelled before this request was answered.")
+BROKEN = "The server has logged what happened under this request id."
+_log = logging.getLogger(__name__)
 _DECODE = msgspec.json.Decoder().decode
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -39,10 +42,14 @@ def unanswered(custom_id: str, job_id: str, why: tuple[str, str]) -> AnswerLine:
 
 
 def of_refusal(here: RequestContext, custom_id: str, job_id: str, refusal: Exception) -> AnswerLine:
-    """The line of a request that makes no job."""
-    reply = to_openai(to_problem(here, refusal))
-    body = {"error": _DECODE(reply.body)["error"]}
-    return answered(custom_id, here.request_id, reply.status_code, body, job_id)
+    """The line of a request that makes no job. It raises nothing, or its batch would never end."""
+    try:
+        reply = to_openai(to_problem(here, refusal))
+        status, told = reply.status_code, _DECODE(reply.body)["error"]
+    except Exception:  # noqa: BLE001 - a bug in the telling is told as one
+        _log.exception("request %s: the answer to %r broke", here.request_id, refusal)
+        status, told = 500, error("internal_error", BROKEN, 500)
+    return answered(custom_id, here.request_id, status, {"error": told}, job_id)
 
 
 def of_job(

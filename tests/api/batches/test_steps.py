@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from api.batches import answers, jobs
 from api.batches import steps as module
 from api.batches.steps import Steps
 from api.services import of
@@ -400,6 +401,29 @@ def test_a_response_without_what_was_asked_ends_its_line(played: Played) -> None
 
     (answer,) = played.content(ended["error_file_id"])
     assert answer["response"]["status_code"] == 500
+
+
+@pytest.mark.parametrize("beneath", [(), ("to_problem",), ("to_openai",)])
+def test_a_bug_ends_the_lines_that_it_meets_even_one_in_what_tells_of_it(
+    played: Played, monkeypatch: pytest.MonkeyPatch, beneath: tuple[str, ...]
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jobs, "accept", broken)
+    for name in beneath:
+        monkeypatch.setattr(answers, name, broken)
+    batch_id = played.create(jsonl([a_line(number) for number in range(3)]))
+
+    ended = played.until(batch_id, *ENDED)
+
+    assert ended["status"] == "completed"
+    assert ended["request_counts"] == {"total": 3, "completed": 0, "failed": 3}
+    lines = played.content(ended["error_file_id"])
+    assert ids(lines) == expected(3)
+    for line in lines:
+        assert line["response"]["status_code"] == 500
+        assert line["response"]["body"]["error"]["code"] == "internal_error"
 
 
 def test_a_line_has_one_prompt(played: Played) -> None:
