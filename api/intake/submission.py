@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -129,6 +129,6 @@ def _seed(given: object) -> int:
     return random.getrandbits(63)
 
 
-def digest_of(body: dict[str, object]) -> str:
+def digest_of(body: Mapping[str, object]) -> str:
     """What tells a body from others of the same idempotency key, whatever the order of its members."""
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()

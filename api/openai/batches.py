@@ -12,6 +12,7 @@ from api.http.answers import document
 from api.http.operations import Answer, Operations, Parameter
 from api.http.reply import Reply
 from api.http.request_context import RequestContext
+from api.intake.submission import digest_of
 from api.openai import examples, retries
 from api.openai.calls import DIALECT, parsed
 from api.openai.files import page
@@ -105,7 +106,7 @@ def begin(here: RequestContext, asked: BatchRequest, given: Mapping[str, Any]) -
         max_queued=-1 if caller.max_queued is None else caller.max_queued,
         max_bytes=-1 if caller.max_bytes is None else caller.max_bytes,
     )
-    digest = retries.digest({"asked": given, "by": caller.key_id})
+    digest = digest_of({"asked": given, "by": caller.key_id})
     here.changes(batch.id, file.id, note=batch.endpoint)
     batch_id = services.batches.create(
         batch,

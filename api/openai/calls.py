@@ -17,7 +17,7 @@ from api.http.request_context import RequestContext
 from api.http.requests import Sent, no_store
 from api.http.sse.form import Form
 from api.intake.acceptance import Accepted, Rejected, submit
-from api.intake.submission import Submission, submission_of
+from api.intake.submission import Submission, digest_of, submission_of
 from api.intake.waiting import wait_for_end
 from api.openai import retries
 from api.openai.errors import status_of, to_openai, told
@@ -111,7 +111,7 @@ def submission(
     """The job of a call, or of the n-th part of one. `given` is what was sent, `body` the same as a native
     request.
     """
-    digest = retries.digest(given if part is None else {"part": part, "of": given})
+    digest = digest_of(given if part is None else {"part": part, "of": given})
     key = retries.key(here.caller.key_id, here.environ["PATH_INFO"], digest)
     made = submission_of(here, Sent(key, no_store(here.environ), body), digest)
     joins = retries.JUST_ENDED if retries.is_retry(here.environ) else 0.0

@@ -5,11 +5,8 @@ No client of OpenAI's API sends an Idempotency-Key. Each retry is a new POST wit
 that asked it holds; a retry looks there, and a first try takes the key for its own job.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from shared.domain.records import own_key
 
@@ -27,11 +24,6 @@ def is_retry(environ: Mapping[str, Any]) -> bool:
     """Whether a request says that it was sent before."""
     count: str = environ.get(RETRY_COUNT, "")
     return count.isascii() and count.isdigit() and int(count[:9]) > 0
-
-
-def digest(body: Mapping[str, Any]) -> str:
-    """Of a decoded body, whatever the order of its members."""
-    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
 
 
 def key(caller: str, path: str, body_digest: str) -> str:

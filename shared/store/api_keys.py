@@ -33,8 +33,8 @@ MAX_NOTE = 200
 MAX_LIFE = 5 * 365 * 24 * 3600
 """The longest time to a key's expiry."""
 _INDEX_TTL = MAX_LIFE + TOLD_FOR
-_LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
-_CHANGED = (*_LIMITS, "expires", "note")
+LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
+_CHANGED = (*LIMITS, "expires", "note")
 """Members of a grant that change while its key lives."""
 _TOKEN = re.compile(r"tgk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
@@ -258,7 +258,7 @@ def _kept(left: float) -> int:
 
 def _fields(key: ApiKey) -> dict[str, Any]:
     grant = key.grant
-    numbers = {name: getattr(grant, name) for name in _LIMITS}
+    numbers = {name: getattr(grant, name) for name in LIMITS}
     return {
         "tenant": grant.tenant,
         "scopes": " ".join(sorted(grant.scopes)),
@@ -276,7 +276,7 @@ def _parsed(key_id: str, stored: Mapping[bytes, bytes], used: bytes | None) -> A
     if digest is None:
         return None
     text = {name.decode(): value.decode() for name, value in stored.items() if name != b"digest"}
-    limits = {name: int(text[name]) for name in _LIMITS if name in text}
+    limits = {name: int(text[name]) for name in LIMITS if name in text}
     expires = float(text["expires"]) if "expires" in text else None
     scopes = frozenset(Scope(scope) for scope in text["scopes"].split())
     return ApiKey(

@@ -3,9 +3,7 @@
 from typing import Any
 
 from shared.domain.schemas import rfc3339
-from shared.store.api_keys import ApiKey
-
-LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
+from shared.store.api_keys import LIMITS, ApiKey
 
 
 def document(key: ApiKey, now: float) -> dict[str, Any]:

@@ -3,11 +3,11 @@ who signed in here.
 """
 
 from typing import NamedTuple
-from urllib.parse import urlencode
 
 from flask import Response
 
 from api.console.blueprint import console
+from api.console.filters import query_of, sent
 from api.console.moments import moment
 from api.console.visit import Visit
 from api.routes.audit import action_of, whose
@@ -29,11 +29,6 @@ class Filters(NamedTuple):
     before: str = ""
 
     @property
-    def query(self) -> str:
-        """The part of the URL that asks for the same."""
-        return urlencode({name: value for name, value in self._asdict().items() if value})
-
-    @property
     def wanted(self) -> Wanted:
         """Raises `InvalidRequest`."""
         return Wanted(
@@ -49,7 +44,7 @@ class Filters(NamedTuple):
 def audit(visit: Visit) -> Response:
     """The tenant's changes or, for the server's administrator, all, newest first."""
     asked = visit.request.args
-    filters = Filters(*(asked.get(name, "").strip() for name in Filters._fields))
+    filters = Filters(**sent(asked, Filters._fields))
     found, cursor = visit.services.audit.listing(
         whose(visit.here, filters.tenant or None),
         filters.wanted,
@@ -63,5 +58,6 @@ def audit(visit: Visit) -> Response:
         first="cursor" not in asked,
         actions=list(Action),
         filters=filters,
+        query=query_of(filters._asdict()),
         filtered=any(filters),
     )

@@ -1,11 +1,11 @@
 """The list of jobs: newest first, by status, model, tenant, time, metadata and text of the id."""
 
 from typing import NamedTuple
-from urllib.parse import urlencode
 
 from flask import Response
 
 from api.console.blueprint import console
+from api.console.filters import query_of, sent
 from api.console.moments import moment
 from api.console.shown import Row
 from api.console.visit import ROOT, Visit
@@ -18,8 +18,6 @@ from shared.store.search import Wanted, id_at, look
 PAGE = 50
 GOES_ON_UNTIL = 1_000_000
 """Jobs after which a search goes on only when it is told to."""
-LONGEST = 512
-"""Characters of a filter."""
 
 
 class Filters(NamedTuple):
@@ -32,11 +30,6 @@ class Filters(NamedTuple):
     after: str = ""
     metadata: str = ""
     id: str = ""
-
-    @property
-    def query(self) -> str:
-        """The part of the URL that asks for the same."""
-        return urlencode({name: value for name, value in self._asdict().items() if value})
 
     @property
     def wanted(self) -> Wanted:
@@ -57,7 +50,7 @@ class Filters(NamedTuple):
 def jobs(visit: Visit) -> Response:
     """The tenant's jobs, newest first. A search that has not found enough goes on from where it came to."""
     asked = visit.request.args
-    filters = Filters(*(asked.get(name, "").strip()[:LONGEST] for name in Filters._fields))
+    filters = Filters(**sent(asked, Filters._fields))
     if JOB_ID.fullmatch(filters.id):
         return visit.moved(f"{ROOT}/jobs/{filters.id}")
     before, cursor = filters.before, asked.get("cursor") or None
@@ -86,6 +79,7 @@ def jobs(visit: Visit) -> Response:
         goes_on=searching and looked < GOES_ON_UNTIL,
         back_to=_made(one.cursor),
         filters=filters,
+        query=query_of(filters._asdict()),
         filtered=any(filters),
         statuses=list(JobState),
         models=[spec.name for spec in visit.services.catalog],

@@ -10,8 +10,7 @@ from api.console.visit import ROOT, Visit
 from api.routes.keys import updated
 from shared.domain.audit import Action
 from shared.domain.errors import ConfigError, InvalidRequest, JobsError
-from shared.store.api_keys import ApiKey, Grant, Scope
-from shared.store.described_keys import LIMITS
+from shared.store.api_keys import LIMITS, ApiKey, Grant, Scope
 
 MOST_SHOWN = 200
 DAY = 86400

@@ -2,7 +2,8 @@
 
 import pytest
 
-from api.openai.retries import RETRY_COUNT, digest, is_retry, key
+from api.intake.submission import digest_of
+from api.openai.retries import RETRY_COUNT, is_retry, key
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_a_retry_says_so(count: str, retry: bool) -> None:
 
 
 def test_the_same_request_has_the_same_key_and_no_caller_can_send_it() -> None:
-    one, other = digest({"a": 1, "b": 2}), digest({"b": 2, "a": 1})
+    one, other = digest_of({"a": 1, "b": 2}), digest_of({"b": 2, "a": 1})
 
     assert key("k", "/v1/embeddings", one) == key("k", "/v1/embeddings", other)
     assert key("k", "/v1/embeddings", one) != key("other", "/v1/embeddings", one)
