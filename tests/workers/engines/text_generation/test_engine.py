@@ -303,7 +303,6 @@ def test_what_the_engine_says_of_itself(llama: Path) -> None:
         "prefix_reuse": True,
         "cuda_graphs": 0,
         "slot_state_bytes": 0,
-        "copied_weight_bytes": 4 * (2 * (12_288 + 24_576) + 25_600),
         "prompt_bounds": {"tokens": 96, "bytes": 96 * 19},
         "accepted": {"vocabulary": 400, "chat": ()},
         "generation_config": {"applied": {}, "not_applied": {}},

@@ -15,11 +15,6 @@ GRAPHS = 512 << 20
 """Bytes for captured graphs and the libraries' work spaces."""
 SAMPLER_COPIES = 6
 """Arrays of float64 [slots, vocabulary] that exist at once while tokens are drawn."""
-COPY_SHARE = 0.1
-"""Of the memory that is free before there is a cache, for weights that are there twice to save time.
-
-It comes out of what the cache leaves, so it takes no slot from anybody.
-"""
 COPIES = 2
 """A step of stacked texts makes new states beside those it began with."""
 
@@ -37,11 +32,6 @@ def rows_that_fit(wanted: int, states: int, keys: int, placement: Placement) -> 
             " used; lower limits.max_prompt_tokens or max_new_tokens"
         )
     return min(wanted, share // max(row, 1))
-
-
-def copy_fits(count: int, free: int) -> bool:
-    """Whether weights of `count` bytes may be there twice where `free` bytes are."""
-    return 0 < count <= free * COPY_SHARE
 
 
 def bytes_of_a_step(model: Any, tokens: int, slots: int, device: torch.device) -> int:

@@ -10,7 +10,6 @@ import torch
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
 from workers.engines.text_generation.forward.memory import rows_that_fit
-from workers.engines.text_generation.forward.packed.runner import PackedRunner
 from workers.engines.text_generation.forward.reading import empty_state, read
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
 from workers.engines.text_generation.forward.runner import Runner
@@ -53,19 +52,6 @@ class Way:
     graphs: int = 0
     rewind: int | None = None
     lengths: LengthDependence | None = None
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """What `GET /v1/models` says of it, as it is now: drafts take copies of weights away."""
-        copied = self.runner.copied_bytes if isinstance(self.runner, PackedRunner) else 0
-        return {
-            "batching": self.batching,
-            "reason": self.reason,
-            "slots": self.slots,
-            "slot_state_bytes": self.state_bytes,
-            "copied_weight_bytes": copied,
-            "cuda_graphs": self.graphs,
-        }
 
 
 @dataclass(frozen=True, slots=True)

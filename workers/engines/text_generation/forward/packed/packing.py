@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
-from workers.engines.loading.fit import gib
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS, MASKED, Unpackable
 from workers.engines.text_generation.forward.indexers import indexers
-from workers.engines.text_generation.forward.memory import COPY_SHARE, bytes_of_a_step, copy_fits
-from workers.engines.text_generation.forward.packed import attention_layers, few_rows
+from workers.engines.text_generation.forward.memory import bytes_of_a_step
+from workers.engines.text_generation.forward.packed import attention_layers
 from workers.engines.text_generation.forward.packed.attention import ShapeProbe
 from workers.engines.text_generation.forward.packed.kv_cache import (
     KvCache,
@@ -42,9 +41,8 @@ def packed_runner(
 ) -> tuple[PackedRunner, int]:
     """A runner whose logits were found right, and how many slots of `length` tokens it has.
 
-    `budget` is how many tokens a step may have: what they need of the memory is left free. Weights are there
-    twice where that takes little of it. Raises `Unpackable` with the reason otherwise; the model is then as
-    it was.
+    `budget` is how many tokens a step may have: what they need of the memory is left free. Raises
+    `Unpackable` with the reason otherwise; the model is then as it was.
     """
     _check_config(model)
     lengths = _lengths(model, length)
@@ -58,31 +56,13 @@ def packed_runner(
         raise Unpackable(f"a trial run failed: {error}") from error
     scratch = 1 if fixed_shapes(device) else 0
     free = placement.free_bytes()
-    copies = _copies(model, device, free)
     slots = slots_that_fit(
         layers, slots, length, placement.dtype, free, device, reserve, scratch, step
     )
     tried = _try_reach(model, placement, layers, length, lengths)
     cache = KvCache(layers, slots + scratch, length, placement.dtype, device, step=step)
-    runner = _checked(model, cache, placement, CHECK_TEXTS, lengths, tried, copies=copies)
+    runner = _checked(model, cache, placement, CHECK_TEXTS, lengths, tried)
     return runner, slots
-
-
-def _copies(model: Any, device: torch.device, free: int) -> bool:
-    """Whether linear layers get their weights a second time, of `free` bytes of memory; the log says so."""
-    count = few_rows.bytes_of_copies(model, device)
-    fits = copy_fits(count, free)
-    if count:
-        _log.info(
-            "weights of linear layers %s in a second layout, which makes steps of %d and more tokens shorter:"
-            " it takes %s of %s that are free, and at most %.0f%% may go to it",
-            "are also kept" if fits else "are not kept",
-            few_rows.PACKED,
-            gib(count),
-            gib(free),
-            100 * COPY_SHARE,
-        )
-    return fits
 
 
 def _try_reach(
@@ -125,18 +105,16 @@ def _checked(
     cuts: Items[Items[int]],
     lengths: LengthDependence | None,
     tried: PackedRunner | None = None,
-    *,
-    copies: bool = False,
 ) -> PackedRunner:
     """A runner over the cache whose logits are those of the model alone. Raises `Unpackable`.
 
-    What did not work in the runner that was `tried` before is left out. `copies`: see `PackedRunner`.
+    What did not work in the runner that was `tried` before is left out.
     """
     texts = random_texts(vocabulary_of(model), cuts, cache.length)
     expected = [plain_logits(model, text, placement.device) for text in texts]
     scratch = 1 if fixed_shapes(placement.device) else 0
     slots = cache.slots - scratch
-    runner = PackedRunner(model, cache, placement.device, lengths, copies=copies)
+    runner = PackedRunner(model, cache, placement.device, lengths)
     window = lengths.window if lengths else None
     runner.all_rows = tried is not None and tried.all_rows
     try:

@@ -27,9 +27,8 @@ from workers.engines.texts.sequence import NO_SLOT
 class PackedRunner:
     """All chunks side by side in one row, [1, T]: no padding, one pass over the weights a step.
 
-    `adapters`: those that sequences may ask for. `copied_bytes`: what a second layout of the weights takes.
-    What follows the last attention runs for the tokens whose logits are wanted, of a prompt for its last
-    one; with `all_rows` it runs for all.
+    `adapters`: those that sequences may ask for. What follows the last attention runs for the tokens whose
+    logits are wanted, of a prompt for its last one; with `all_rows` it runs for all.
     """
 
     def __init__(
@@ -38,13 +37,8 @@ class PackedRunner:
         cache: KvCache,
         device: torch.device,
         lengths: LengthDependence | None = None,
-        *,
-        copies: bool = False,
     ) -> None:
-        """`lengths`: what positions do to texts that a slot has room for, if they do anything.
-
-        `copies`: linear layers have their weights in a second layout as well, see `few_rows`.
-        """
+        """`lengths`: what positions do to texts that a slot has room for, if they do anything."""
         self.adapters: Adapters | None = None
         self.all_rows = False
         self._model = model
@@ -53,8 +47,7 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = attention_layers.attach(model, self._attention)
-        self._copies = copies
-        self.copied_bytes = few_rows.attach(model, device, copies=copies)
+        few_rows.attach(model, device)
         self.lengths = lengths
         self._rotary = MixedRotary(model, lengths.window) if lengths else None
         self._ladder: Ladder | None = None
@@ -95,9 +88,8 @@ class PackedRunner:
         if self._device.type != "cpu" or wants_fixed_rows(self._device, self._model.dtype):
             return False
         few_rows.detach(self._model)
-        self.copied_bytes = 0
         if not exact_rows.attach(self._model):
-            self.free_rows()
+            few_rows.attach(self._model, self._device)
             return False
         if self.adapters is not None:
             self.adapters.fix_rows()
@@ -106,7 +98,7 @@ class PackedRunner:
     def free_rows(self) -> None:
         """Compute rows again in the shape in which they come, as before `fix_rows`."""
         exact_rows.detach(self._model)
-        self.copied_bytes = few_rows.attach(self._model, self._device, copies=self._copies)
+        few_rows.attach(self._model, self._device)
 
     def step_down(self) -> None:
         """Run all steps as they come again."""

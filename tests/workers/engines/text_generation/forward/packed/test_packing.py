@@ -12,7 +12,7 @@ from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import AttentionCall, Unpackable
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import trial
-from workers.engines.text_generation.forward.packed import few_rows, packing
+from workers.engines.text_generation.forward.packed import packing
 from workers.engines.text_generation.forward.packed.attention import SlotAttention
 from workers.engines.text_generation.forward.packed.reach import Reach
 from workers.engines.text_generation.forward.trial import TOLERANCE
@@ -81,38 +81,6 @@ def test_wrong_logits_are_noticed(llama: Path, fault: str, monkeypatch: pytest.M
         packing.packed_runner(model, CPU, slots=3, length=64)
 
     assert model.config._attn_implementation == before
-
-
-def test_weights_are_there_twice_where_that_takes_a_tenth_of_the_memory(
-    llama: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = read(llama)
-    count = few_rows.bytes_of_copies(model, CPU.device)
-    slots = []
-    caplog.set_level("INFO", packing.__name__)
-    for free, copied in ((10 * count, count), (10 * count - 10, 0)):
-        monkeypatch.setattr(Placement, "free_bytes", lambda _, free=free: free)
-        with torch.inference_mode():
-            runner, fit = packing.packed_runner(model, CPU, slots=1000, length=64)
-        assert runner.copied_bytes == copied
-        slots.append(fit)
-        runner.detach()
-
-    assert slots[0] == slots[1] < 1000, "copies take no slot"
-    kept, left = [record.message for record in caplog.records if "layout" in record.message]
-    assert "are also kept" in kept
-    assert "are not kept" in left
-
-
-def test_rows_that_were_fixed_for_drafts_have_no_second_layout(llama: Path) -> None:
-    with torch.inference_mode():
-        runner, _ = packing.packed_runner(read(llama), CPU, slots=2, length=64)
-        copied = runner.copied_bytes
-
-        assert runner.fix_rows()
-        assert runner.copied_bytes == 0
-        runner.free_rows()
-        assert runner.copied_bytes == copied > 0
 
 
 WINDOWED = LLAMA | {"sliding_window": 40}
