@@ -14,6 +14,8 @@ from shared.store.lua_constants import CLAIM_FIELDS
 
 _pack = msgspec.msgpack.Encoder().encode
 CLAIM_BUDGET = 2**53
+MOST_CLAIMED = 1000
+"""Jobs in one call: Lua's stack takes 8,000 values, and Redis serves nobody else meanwhile."""
 CLAIM_VALUES = len(CLAIM_FIELDS) + 1
 """Of one job in the reply of claim.lua."""
 
@@ -31,13 +33,14 @@ class Attempts(ScriptCalls):
         drain_ttl: float = 15.0,
         budget: float = CLAIM_BUDGET,
     ) -> Claimed:
-        """Up to `room` jobs in fair order, each with a new attempt and a lease.
+        """Up to `room` jobs in fair order, each with a new attempt and a lease, `MOST_CLAIMED` at most.
 
+        What is past its deadline ends on the way; behind some hundreds of these the next call goes on.
         With no room nothing is claimed; the answer still tells whether another worker must be rung.
         """
         # fmt: off
         reply = self._call(
-            "claim", model, room, int(budget), worker, drain, int(drain_ttl * 1000),
+            "claim", model, min(room, MOST_CLAIMED), int(budget), worker, drain, int(drain_ttl * 1000),
             int(self.lease * 1000), self.retention, secrets.token_hex(8),
         )
         # fmt: on

@@ -2,7 +2,7 @@
 -- Hand out up to `room` waiting jobs of a model to a worker, in fair order, each with a new attempt
 -- number and a lease; end on the way what is past its deadline. Also keeps the drain in the register.
 -- While the model's breaker is open nothing is handed out, and in half-open one job to one worker.
--- ARGV: model, room, cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
+-- ARGV: model, room (1,000 at most), cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
 -- Returns {now_ms, depth left, wait (ms until the breaker lets somebody try, or 0), what became of the
 --   breaker ('old new', or ''), 1 for a doorbell to be rung, job, job, …}; a job is 13 values: id, attempt,
@@ -11,6 +11,7 @@
 local model, room, budget, worker, drain = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local drain_ttl, lease, retention, token = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local now = now_ms()
+local MOST_ENDED = 256  -- Past their deadline, in one call: Redis serves nobody else meanwhile. The next call goes on.
 
 if drain ~= '' then
   -- The first claim of a drain is the answer to a ring; those that follow leave alone what rings for others.
@@ -58,12 +59,13 @@ if (redis.call('HGET', key.breaker(model), 'state') or 'closed') ~= 'closed' the
   room = math.min(room, wait > 0 and 0 or 1)
 end
 if room > 0 then take_due(model, now, room) end
-local spent, jobs, handed, leases, popped, left = 0, {}, {}, {}
-while room > 0 and spent < budget and left ~= 0 do
+local spent, ended, jobs, handed, leases, popped, left = 0, 0, {}, {}, {}
+while room > 0 and spent < budget and ended < MOST_ENDED and left ~= 0 do
   popped, left = pop(model, room, budget - spent)
   for _, job in ipairs(popped) do
     if job.state == 'queued' and tonumber(job.deadline) <= now then
       endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+      ended = ended + 1
       left = depth(model)  -- Who shared its run may wait in its place.
     elseif job.state == 'queued' then
       move(job, 'running')

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.store.jobs import JobStore
+from shared.store.keys import spelled_out
 from shared.store.lua_constants import constants
 from shared.store.lua_includes import included, linked
 from shared.store.scripts import FOLDER, RETENTION, names, whole_script
@@ -122,3 +124,21 @@ def test_no_name_in_capitals_is_left() -> None:
         left = set(re.findall(r"\b[A-Z][A-Z]+(?:_[A-Z]+)*\b", code)) - {"ARGV", "KEYS"}
         tables = set(re.findall(r"local ([A-Z_]+) = \{", code))
         assert left == tables & left, name
+
+
+def test_what_one_call_takes_away_may_be_more_than_luas_stack_holds(
+    store: JobStore, prefix: str, tmp_path: Path
+) -> None:
+    script = """--- include: lib/tallies
+for i = 1, 9000 do
+  redis.call('ZADD', KEYS[1], i, i)
+  redis.call('SET', KEYS[1] .. i, i)
+  leave(KEYS[1], i)
+  doom(KEYS[1] .. i)
+end
+write_tallies()
+"""
+    path = written(tmp_path, "script", script)
+    text = spelled_out(linked(path, FOLDER, constants(RETENTION)), prefix)
+    store.redis.eval(text, 1, f"{prefix}:many")
+    assert list(store.redis.scan_iter(f"{prefix}:many*", count=10_000)) == []

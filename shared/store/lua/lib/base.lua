@@ -19,6 +19,12 @@ local function keep(k, seconds)
   if redis.call('TTL', k) < seconds / 2 then redis.call('EXPIRE', k, seconds) end
 end
 
+-- Call `write` with the values of a list: some thousand at a time, since Lua's stack takes 8,000.
+local PIECE = 1000
+local function in_pieces(values, write)
+  for from = 1, #values, PIECE do write(unpack(values, from, math.min(from + PIECE - 1, #values))) end
+end
+
 -- A full Redis refuses a script whose first write takes memory. After one that takes none it lets the others pass:
 -- so do the scripts that end jobs and keep them going, which takes little and gives back much.
 local function write_though_full() redis.call('DEL', key.bell('')) end

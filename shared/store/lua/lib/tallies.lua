@@ -35,8 +35,10 @@ local function write_tallies()
     end
     if fresh then redis.call('EXPIRE', counts.k, counts.seconds) end
   end
-  for k, members in pairs(leavers) do redis.call('ZREM', k, unpack(members)) end
-  if #doomed > 0 then redis.call('DEL', unpack(doomed)) end
+  for k, members in pairs(leavers) do
+    in_pieces(members, function(...) redis.call('ZREM', k, ...) end)
+  end
+  in_pieces(doomed, function(...) redis.call('DEL', ...) end)
   if next(ledgers) then write_ledgers() end
 end
 

@@ -10,7 +10,7 @@ from shared.domain.records import Append, Finish, Requeue
 from shared.domain.states import JobState
 from shared.domain.write_results import LeaseResult, WriteResult
 from shared.redis.connection import connect
-from shared.store.jobs import CLAIM_VALUES, JobStore
+from shared.store.jobs import CLAIM_VALUES, JobStore, attempts
 from tests.conftest import RedisServer, eventually
 from tests.shared.store.jobs.jobs import MODEL, claim, kinds, submit
 
@@ -200,3 +200,21 @@ def test_scripts_survive_a_flush_and_redis_away_is_said_so(own_redis: RedisServe
         store.write([Append(job_id, 1, 2, "token", b"{}")])
     own_redis.start()
     eventually(lambda: store.get(job_id).state is JobState.RUNNING)
+
+
+def test_a_job_behind_very_many_that_are_past_their_deadline_is_handed_out(store: JobStore) -> None:
+    for _ in range(300):
+        submit(store, "late", expires_in=0.001)
+    living = submit(store, "other", priority="low")
+    past = store.claim(MODEL, 4, "w")
+    assert past.claims == [] and past.waiting > 0, "one call does not end all of them"
+    assert [one.id for one in claim(store)] == [living.id]
+
+
+def test_one_call_hands_out_no_more_than_a_script_can_take(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "MOST_CLAIMED", 2)
+    jobs = [submit(store).id for _ in range(3)]
+    assert [one.id for one in claim(store, 10_000)] == jobs[:2]
+    assert [one.id for one in claim(store, 10_000)] == jobs[2:]
