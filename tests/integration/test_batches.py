@@ -12,7 +12,7 @@ from tests.conftest import PATIENCE, eventually
 from tests.integration.stack import TOKEN, Stack
 
 MODEL = "all-minilm"
-LINES = 160
+LINES = 100
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -76,13 +76,13 @@ def test_each_line_has_one_answer_whatever_is_killed(real: Stack) -> None:
     answered(1)
     real.kill("batches")
     real.start("batches", "batches")
-    answered(30)
+    answered(20)
     real.kill(f"worker-{MODEL}-1")
     real.worker(MODEL)
-    answered(60)
+    answered(40)
     real.redis.stop()
     real.redis.start()
-    answered(90)
+    answered(60)
     real.kill("api")
     real.kill("batches")
     real.start("api", "api")
@@ -101,7 +101,7 @@ def test_each_line_has_one_answer_whatever_is_killed(real: Stack) -> None:
 
 def test_a_batch_lets_interactive_work_pass(real: Stack, tmp_path: Path) -> None:
     calls = Calls(real.url)
-    batch_id = calls.batch(200)
+    batch_id = calls.batch(120)
     eventually(lambda: calls.get(batch_id)["status"] == "in_progress", what="it begins")
 
     alone = calls("POST", "/v1/embeddings", json={"model": MODEL, "input": "at once"})
