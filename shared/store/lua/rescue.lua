@@ -36,8 +36,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines(model), '-inf', in
   if job and job.state == 'queued' then
     endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
     expired = expired + 1
-  elseif not job or job.state ~= 'running' or not redis.call('ZSCORE', key.leases(model), id) then
+  elseif not job or job.state ~= 'running' then
     redis.call('ZREM', key.deadlines(model), id)
+  elseif not redis.call('ZSCORE', key.leases(model), id) then
+    -- Nobody has it: a call of an older version broke off between its claim and its lease. The next rescue ends it.
+    redis.call('ZADD', key.leases(model), int(now), id)
+    keep(key.leases(model), HORIZON)
   else
     -- Its worker enforces the deadline between two steps; look again when its lease may have run out.
     redis.call('ZADD', key.deadlines(model), int(now + 5000), id)

@@ -99,3 +99,14 @@ def test_a_retry_that_waits_can_be_canceled(store: JobStore) -> None:
 def test_one_rescuer_at_a_time(store: JobStore) -> None:
     assert store.lock_rescue("a", 5) and store.lock_rescue("a", 5)
     assert not store.lock_rescue("b", 5)
+
+
+def test_a_running_job_past_its_deadline_that_nobody_has_a_lease_of_ends(store: JobStore) -> None:
+    job_id = submit(store).id
+    claim(store)
+    store.redis.zrem(store.keys("leases", MODEL), job_id)
+    store.redis.hset(store.keys("job", job_id), "deadline", 1)
+    store.redis.zadd(store.keys("deadlines", MODEL), {job_id: 1})
+    for _ in range(2):
+        store.rescue(MODEL)
+    assert store.get(job_id).state is JobState.EXPIRED
