@@ -107,13 +107,14 @@ def main() -> int:
         redis = EmbeddedRedis(Path(folder))
         redis.start()
         try:
-            print(render(_measured(redis.url, Path(folder))))
+            print(render(way_of_a_job(redis.url, Path(folder))))
         finally:
             redis.stop()
     return 0
 
 
-def _measured(url: str, folder: Path) -> list[Entry]:
+def way_of_a_job(url: str, folder: Path) -> list[Entry]:
+    """What a submission enters in an app in this process. `url`: of its Redis; `folder`: for its state."""
     from api.app import create_app
     from api.services import of
     from shared.settings import load_settings
