@@ -233,6 +233,16 @@ STACKED: dict[str, Model] = {
         ("head_dim",),
     ),
 }
+BLOCKS: dict[str, Any] = DELTA | {
+    "layer_types": ["linear_attention", "indexed_attention"],
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 64,
+    "indexer_compress_ratio": 2,
+    "shared_expert_intermediate_size": 24,
+}
+"""Layers whose indexers choose blocks of tokens, all of them in texts as short as a trial's."""
 STATIC: dict[str, Model] = _plain("doge")
 REFUSED: dict[str, tuple[Model, str]] = {
     "bert": (Model("bert"), "looks at the tokens that follow"),
@@ -264,6 +274,7 @@ LONG: dict[str, Model] = {
     "phimoe, longrope": Model(
         "phimoe", {"rope_parameters": LONGROPE | {"short_mscale": 1.1, "long_mscale": 1.4}}
     ),
+    "qwen4_exp_text": Model("qwen4_exp_text", BLOCKS),
     "qwen3_5_moe_text": Model(
         "qwen3_5_moe_text", DELTA | HYBRID | {"shared_expert_intermediate_size": 24}
     ),

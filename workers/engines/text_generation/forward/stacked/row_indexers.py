@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from workers.engines.text_generation.forward.indexers import indexers
-from workers.engines.text_generation.forward.stacked.row_attention import RowAttention
+from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, Unstackable
 
 Only = Callable[[int], AbstractContextManager[None]]
 """While a part of the step runs that has one of its rows alone."""
@@ -49,13 +49,14 @@ class RowIndexers:
             vars(indexer).pop("forward", None)
 
     def _choose(
-        self, forward: Callable[..., Any], *given: Any, past_key_values: Any, **named: Any
+        self, forward: Callable[..., Any], *given: Any, past_key_values: Any = None, **named: Any
     ) -> torch.Tensor | list[torch.Tensor]:
         """The tokens that are looked at, [1, tokens, chosen]; in a decode step a list of them, one a row.
 
         The cache that the model has is not used: what a row looks back on is kept with its attention.
         """
-        del past_key_values
+        if past_key_values is None:
+            raise Unstackable("its indexers are called in another way than DeepSeek V3.2's")
         kept = self._attention.part()
         if not self._attention.decodes:
             chosen: torch.Tensor = forward(*given, past_key_values=_Cache(kept.keep), **named)
