@@ -6,7 +6,8 @@ that moves the last bits and is not seen in a text; in bfloat16 and float16 a su
 Here such products run in blocks of one fixed shape, the last one filled up with zeros.
 
 A lone row costs about what it did, since an AMX tile has as many rows as a block; the more rows a step has,
-the more weights are read again, a block each.
+the more weights are read again, a block each. So this is for what `packed_weights` cannot take: experts,
+layers of a class of their own, and models that are not packed.
 """
 
 from collections.abc import Callable, Iterable, Mapping

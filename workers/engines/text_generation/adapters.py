@@ -22,8 +22,8 @@ from torch.nn import functional
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Adapter
 from workers.engines.loading.lora_file import Lora, read_lora
+from workers.engines.packed_weights import Product
 from workers.engines.text_generation.chunk import Chunk
-from workers.engines.text_generation.forward.packed.exact_rows import Product
 from workers.engines.text_generation.transfer import upload
 
 MOST_COLUMNS = 1024

@@ -179,12 +179,18 @@ class SlotAttention:
         shared = self._cache.layers[layer].heads
         group = heads // shared
         before = start % ROWS
+        if size == 1:
+            block = query.new_zeros(shared, group, ROWS, width)
+            block[:, :, before] = query.reshape(shared, group, width)
+            return self._attend_block(layer, layout, call, block, slot, start - before)[
+                None, :, before
+            ]
         filled = functional.pad(query, (0, 0, before, -(before + size) % ROWS))
         blocks = filled.reshape(shared, group, -1, ROWS, width).unbind(2)
         found: list[torch.Tensor] = []
         for first, block in zip(range(start - before, start + size, ROWS), blocks, strict=True):
             out = self._attend_block(layer, layout, call, block, slot, first)
-            found.append(out.reshape(heads, ROWS, -1).transpose(0, 1))
+            found.append(out.transpose(0, 1))
         return torch.cat(found)[before : before + size]
 
     def _attend_block(
@@ -196,21 +202,29 @@ class SlotAttention:
         slot: int,
         first: int,
     ) -> torch.Tensor:
-        """[kv heads, group, ROWS, d] of the tokens from `first` on, of which some are not there."""
+        """[kv heads, group, ROWS, d] of the tokens from `first` on, of which some are not there.
+
+        To [heads, ROWS, d].
+        """
         reach, cache = self._cache.layers[layer].reach, self._cache
         low, end = reach.first(first), min(first + ROWS, cache.length)
-        keys, values = (past[0] for past in cache.past(layer, slot, low, end))
-        mask = layout.between(reach, range(first, first + ROWS), range(low, end), block)
+        keys, values = cache.past(layer, slot, low, end)
+        shared, group, _, width = block.shape
+        asked, seen = range(first, first + ROWS), range(low, end)
         if bends(call):
-            return attend_bent(block, keys, values, mask, call, low)
-        group = block.shape[1]
-        return functional.scaled_dot_product_attention(
-            block,
-            keys[:, None].expand(-1, group, -1, -1),
-            values[:, None].expand(-1, group, -1, -1),
-            attn_mask=mask,
-            scale=call.scale,
-        )
+            mask = layout.between(reach, asked, seen, block)
+            out = attend_bent(block, keys[0], values[0], mask, call, low)
+        else:
+            # Query heads that share a key head stand one below the other, so that no key is copied for them.
+            mask = layout.between(reach, asked, seen, block, group)
+            out = functional.scaled_dot_product_attention(
+                block.reshape(1, shared, group * ROWS, width),
+                keys,
+                values,
+                attn_mask=mask,
+                scale=call.scale,
+            )
+        return out.reshape(shared * group, ROWS, -1)
 
 
 class ShapeProbe:

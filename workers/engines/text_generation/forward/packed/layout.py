@@ -61,15 +61,17 @@ class Layout:
             self.masks[key] = look_back(self.window.positions, self.window.longest, reach, size)
         return self.masks[key]
 
-    def between(self, reach: Reach, asked: range, seen: range, like: torch.Tensor) -> torch.Tensor:
-        """[asked, seen] positions, of the kind of `like`: to be added to the scores of a text's tokens."""
-        key = (reach, asked.start, asked.stop, seen.start, seen.stop)
+    def between(
+        self, reach: Reach, asked: range, seen: range, like: torch.Tensor, copies: int = 1
+    ) -> torch.Tensor:
+        """[copies * asked, seen] positions, of the kind of `like`: to be added to the scores of tokens."""
+        key = (reach, asked.start, asked.stop, seen.start, seen.stop, copies)
         if key not in self.masks:
             rows = torch.arange(asked.start, asked.stop, device=like.device)[:, None]
             places = torch.arange(seen.start, seen.stop, device=like.device)
             hidden = (places > rows) | (places < reach.firsts(rows))
             mask = like.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
-            self.masks[key] = mask
+            self.masks[key] = mask.repeat(copies, 1)
         return self.masks[key]
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from workers.engines import packed_weights
 from workers.engines.last_rows import LastRows
 from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
-from workers.engines.text_generation.forward.packed import attention_layers, exact_rows, few_rows
+from workers.engines.text_generation.forward.packed import attention_layers, few_rows
 from workers.engines.text_generation.forward.packed.attention import SlotAttention, Wanted
 from workers.engines.text_generation.forward.packed.kv_cache import KvCache
 from workers.engines.text_generation.forward.packed.ladder import Ladder
@@ -48,6 +49,8 @@ class PackedRunner:
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = attention_layers.attach(model, self._attention)
         few_rows.attach(model, device)
+        self._half = wants_fixed_rows(device, model.dtype)
+        self._all_packed = self._half and packed_weights.attach_half(model, model.dtype)
         self.lengths = lengths
         self._rotary = MixedRotary(model, lengths.window) if lengths else None
         self._ladder: Ladder | None = None
@@ -85,10 +88,10 @@ class PackedRunner:
 
     def fix_rows(self) -> bool:
         """From now on no bit of a row depends on how many rows a step has, if that can be; whether it can."""
-        if self._device.type != "cpu" or wants_fixed_rows(self._device, self._model.dtype):
+        if self._device.type != "cpu" or self._half:
             return False
         few_rows.detach(self._model)
-        if not exact_rows.attach(self._model):
+        if not packed_weights.attach(self._model):
             few_rows.attach(self._model, self._device)
             return False
         if self.adapters is not None:
@@ -97,7 +100,7 @@ class PackedRunner:
 
     def free_rows(self) -> None:
         """Compute rows again in the shape in which they come, as before `fix_rows`."""
-        exact_rows.detach(self._model)
+        packed_weights.detach(self._model)
         few_rows.attach(self._model, self._device)
 
     def step_down(self) -> None:
@@ -147,14 +150,15 @@ class PackedRunner:
 
         Gives where the tokens belong, and which of the rows behind the last attention are the wanted ones.
         """
-        device, dtype, adapters = self._device, self._model.dtype, self.adapters
-        by_place = wants_fixed_rows(device, dtype)
-        layout = lay_out(packed, device, by_place=by_place)
+        device, adapters = self._device, self.adapters
+        layout = lay_out(packed, device, by_place=self._half)
         kept = at = upload(places, torch.long, device)
         with ExitStack() as step:
             step.callback(self._forget_step)
-            step.enter_context(fixed_rows(device, dtype))
-            if adapters is not None and adapters.wants(packed):
+            adapted = adapters is not None and adapters.wants(packed)
+            if adapted or not self._all_packed:
+                step.enter_context(fixed_rows(device, self._model.dtype))
+            if adapters is not None and adapted:
                 step.enter_context(adapters.rows(packed))
             if self._rotary is not None:
                 self._rotary.mark(packed, device)
@@ -166,7 +170,7 @@ class PackedRunner:
                     if adapters is not None and adapters.wants(packed):
                         step.enter_context(adapters.rows(asked))
 
-                left = lay_out(asked, device, by_place=by_place)
+                left = lay_out(asked, device, by_place=self._half)
                 self._attention.wanted = Wanted(at, left, begin)
                 kept = torch.arange(len(places), device=device)
             yield layout, kept
@@ -189,7 +193,7 @@ class PackedRunner:
     def detach(self) -> None:
         """See `Runner.detach`."""
         attention_layers.detach(self._model, self._before)
-        exact_rows.detach(self._model)
+        packed_weights.detach(self._model)
         few_rows.detach(self._model)
         if self._rotary is not None:
             self._rotary.detach()
