@@ -35,7 +35,7 @@ def queue_name(model: str) -> str:
 
 
 def celery_broker_url(url: str) -> str:
-    """The same Redis in kombu's spelling: one URL a Sentinel, `redis+socket` for a unix socket.
+    """The broker's URL for kombu from that of Redis: one a Sentinel, `redis+socket` for a unix socket.
 
     What is not in it stands in `_transport_options` and, for an encrypted one, in `broker_use_ssl`.
     """

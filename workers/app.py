@@ -176,7 +176,7 @@ def _serve_model(model: str) -> None:
             runtime.start()
             events[name].start()
         # Before it answers doorbells: the trace of a job that another worker left behind goes on here.
-        tracing.settle()
+        tracing.wait_until_known()
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def _ready(sender: Any, **_: Any) -> None:

@@ -27,7 +27,7 @@ IDLE, BROKEN = 0.5, 5.0
 _log = logging.getLogger(__name__)
 
 
-class Keeper:
+class BatchRunner:
     """Steps of batches, one after the other, on a few threads."""
 
     def __init__(self, steps: Steps, threads: int = THREADS) -> None:
@@ -75,12 +75,12 @@ def main() -> int:
         sys.stderr.write(f"truthgpt: {error}\n")
         return 4
     logs.configure(settings, "batches")
-    keeper = Keeper(Steps(services, settings.batch_jobs))
+    runner = BatchRunner(Steps(services, settings.batch_jobs))
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: keeper.stop())
+        signal.signal(signum, lambda *_: runner.stop())
     _keep_metrics(settings, services)
     _log.info("works on batches")
-    keeper.run()
+    runner.run()
     services.close()
     return 0
 

@@ -15,7 +15,7 @@ KINDS = ("output", "error")
 
 
 class PartName(NamedTuple):
-    """As a step names it: the fence, and how many bytes there are of each kind."""
+    """The name of a part that a step stored: the fence, and how many bytes there are of each kind."""
 
     fence: int
     output: int

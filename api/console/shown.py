@@ -135,7 +135,7 @@ def as_curl(base: str, body: Mapping[str, Any]) -> str:
 
 
 def as_python(base: str, body: Mapping[str, Any]) -> str:
-    """The same with the Python client, which finds its token in the environment."""
+    """A submission as a program for the Python client, which finds its token in the environment."""
     arguments = "".join(f"        {name}={value!r},\n" for name, value in body.items())
     return (
         "from client import Client\n\n"

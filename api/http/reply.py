@@ -42,7 +42,7 @@ Answered = Reply | Response
 
 
 def in_flask(answer: Answered) -> Response:
-    """The same as Flask's; what is to be called at the end goes along."""
+    """An answer as Flask's `Response`; what is to be called when it has been sent goes along."""
     if isinstance(answer, Response):
         return answer
     response = Response(answer.body, answer.status_code, answer.headers)

@@ -92,7 +92,7 @@ def tenant_bytes(here: RequestContext) -> int | None:
 
 
 def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submission]:
-    """The same job for each fallback that takes such a request: one id, one Idempotency-Key."""
+    """A submission for each fallback model that takes its request, with the same id and Idempotency-Key."""
     services, asked = here.services, submission.asked
     for spec in services.catalog.fallbacks(submission.spec.name):
         try:

@@ -37,7 +37,7 @@ Part = Content | Reasoning | ToolCall
 
 
 def merged(parts: Iterable[Part]) -> list[Part]:
-    """The same with neighbours that add to one part made one."""
+    """Parts in their order, with neighbours that add to one part joined."""
     found: list[Part] = []
     for part in parts:
         found.append(part)

@@ -30,7 +30,7 @@ class Result:
 
     @property
     def borrowed(self) -> "Result":
-        """As it is given to a job that did not run: `borrowed` in outputs.lua does the same."""
+        """This result for a job that did not run itself; `borrowed` in outputs.lua makes it in Redis."""
         used = _decode(self.usage) if self.usage else {}
         tokens = {name: used.get(name) for name in _TOKENS}
         tokens["cached_tokens"] = used.get("prompt_tokens")

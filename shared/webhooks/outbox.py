@@ -42,7 +42,7 @@ class Subscription:
     form: str = ""
 
     def __str__(self) -> str:
-        """As the job's record holds it; outbox.lua reads it."""
+        """The field `webhook` of a job's record, which outbox.lua reads."""
         events = ",".join(sorted(set(self.events)))
         words = (events, self.base, self.target.receiver, self.target.url, self.form)
         return " ".join(filter(None, words))
@@ -95,7 +95,7 @@ class Message:
 
     @property
     def body(self) -> bytes:
-        """The same bytes at every attempt: all of it was fixed when the event happened."""
+        """The message's body: the same bytes at every attempt, fixed when the event happened."""
         return bodies.body(self.fields)
 
 
@@ -127,7 +127,10 @@ class Outbox:
         self._admit(tenant, most, "leave the webhook out")
 
     def admit_events(self, tenant: str, most: int) -> None:
-        """The same for a job whose end is told to its tenant's endpoints, where that one has any."""
+        """As `admit`, for a job whose end is told to endpoints of its tenant, if that one has any.
+
+        Raises `BacklogFull`.
+        """
         self._admit(tenant, most, "delete your webhook endpoints", endpoints=True)
 
     def _admit(self, tenant: str, most: int, instead: str, *, endpoints: bool = False) -> None:

@@ -144,7 +144,7 @@ class EngineClient:
         self._change(EngineState.STOPPED, "")
 
     def _live(self) -> str:
-        """One host from birth to death. Returns why it ended."""
+        """One host from its start to its end. Returns why it ended."""
         if self.state is not EngineState.FAILED:
             self._change(EngineState.STARTING, "")
         self._heard = time.monotonic()

@@ -73,7 +73,7 @@ class Work(msgspec.Struct, frozen=True):
         return cls(job_id, given.content, given.params, given.seed, request=request, **fields)
 
     def anew(self) -> Self:
-        """The same work with content and params of its own, decoded from the stored bytes.
+        """A copy of this work whose content and params are its own, decoded from the stored bytes.
 
         Work that was made without a stored request is taken as it is now.
         """

@@ -14,7 +14,7 @@ HEARTBEAT_SECONDS = 15.0
 POLL = 3.0
 """Seconds between two looks at whether the server goes on; idle streams cost CPU by this alone."""
 WATCHED_POLL = 1.0
-"""The same for a reader whose job goes when it does."""
+"""Seconds between two such looks for a reader whose leaving cancels its job."""
 OUTAGE_SECONDS = 60.0
 """How long a stream rides out an outage of Redis before it sends its reader to reconnect."""
 OUTAGE_PAUSE = 0.25

@@ -42,7 +42,7 @@ class Asked(msgspec.Struct, frozen=True):
         return bool(self.echo["tools"]) and self.echo["tool_choice"] != "none"
 
     def to_json(self) -> bytes:
-        """As the store keeps it: named, for other dialects keep what was asked too."""
+        """What was asked, as the store keeps it: by name, for other dialects have theirs in that place."""
         return _ENCODER.encode({"response": self})
 
 

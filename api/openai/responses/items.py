@@ -15,7 +15,7 @@ MAX_ITEMS = 512
 ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
 PARTS = ("input_text", "output_text", "text", "refusal")
 Item = dict[str, Any]
-"""As it is kept: in the words of OpenAI's answers."""
+"""An item as it is stored: with the field names of OpenAI's answers."""
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]

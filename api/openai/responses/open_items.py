@@ -23,7 +23,7 @@ class OpenItem(ABC):
 
     def __init__(self, item: Item, index: int) -> None:
         self.item = item
-        """As it is now: empty until it is done."""
+        """The item's document: without content until it is done."""
         self.id: str = item["id"]
         self.closed = False
         self._index = index

@@ -27,7 +27,7 @@ KINDS = ("json_schema", "regex", "choices", "lark")
 
 Choice = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Schema = Annotated[dict[str, Any], SkipValidation]
-"""As it was decoded; its members keep their order, which is that of the text."""
+"""A JSON schema as it was decoded: its members keep their order, which is that of the text."""
 
 
 class Grammar(Wire):
@@ -110,7 +110,7 @@ class ResponseFormat(Wire):
 
     @property
     def grammar(self) -> dict[str, Any] | None:
-        """The same as a grammar; None for plain text. A schema is enforced whether `strict` or not."""
+        """The grammar that this format asks for; None for plain text. `strict` makes no difference."""
         if self.type == "text":
             return None
         if self.json_schema is None:

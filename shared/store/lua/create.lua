@@ -66,7 +66,7 @@ local function weigh(new)
   new[HELD] = {goes = goes, key_goes = key_goes, total = total, first = first, sum = held[3], by_key = held[4]}
 end
 
--- Write down all that a job has from birth, in whatever way it comes to its end, and the fields of the queue
+-- Write down all that a job has from its creation, in whatever way it comes to its end, and the fields of the queue
 -- that change with it. `waits`: it does not end at once, so it needs its request, and somebody who minds its deadline.
 local function insert_job(new, waits, estimate, ...)
   local id, model, tenant, digest = new[ID], new[MODEL], new[TENANT], new[DIGEST]

@@ -130,7 +130,7 @@ def _owner(file: Path) -> str:
 
 
 def _filled(file: Path) -> bool:
-    """A file is empty for a moment after its birth."""
+    """A file is empty for a moment after it was made."""
     return file.exists() and file.stat().st_size > 0
 
 

@@ -18,9 +18,9 @@ FIRST_LOOK_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """`settle` waits, for seconds at most, until it is known whether anything is traced; `stop` ends it."""
+    """`wait_until_known` waits, for seconds at most, for whether anything is traced; `stop` ends tracing."""
 
-    settle: Callable[[], object]
+    wait_until_known: Callable[[], object]
     stop: Callable[[], None]
 
 

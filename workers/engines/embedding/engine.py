@@ -106,7 +106,7 @@ class Embedding(ItemEngine[Wish]):
         return route.read(texts, prompt, wish.task, cut)
 
     def _take(self, lists: list[list[int]], wish: Wish, truncate: Any) -> list[TokenizedText]:
-        """As `_read`, of texts that were tokenised elsewhere."""
+        """Texts that were tokenised elsewhere, cut as `truncate` says. Raises `InputRefused`."""
         route = self._model.routes[wish.route]
         cut = wanted_cut(truncate, route.longest(wish.task))
         return route.take([list(map(int, ids)) for ids in lists], wish.task, cut)

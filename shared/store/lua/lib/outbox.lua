@@ -5,7 +5,7 @@
 --     of the body where that is not the native one (shared/webhooks/bodies.py).
 --   key.endpoints(tenant): a hash of a tenant's endpoints by id, as JSON (shared/webhooks/endpoints.py).
 --   A delivery (hash key.delivery(id)) has these fields:
---     id job tenant model type base to url created    from birth
+--     id job tenant model type base to url created    from its creation
 --     job.*                     the job's record as it was when the event happened
 --     form                      of the body, where it is not the native one
 --     endpoint object once      of an event for an endpoint, which has no job.*: whose, of what, '1' to try it once

@@ -1,8 +1,8 @@
 --- include: lib/base
 -- A job record (hash key.job(id)) has these fields. Redis packs a hash whose values have 64 bytes at most
--- where nothing else is set, which takes a third of the memory: what is longer from birth has a key of its own
+-- where nothing else is set, which takes a third of the memory: what is longer from its creation has a key of its own
 -- (key.request).
---   model tenant class state seq cost metadata traceparent request_id              from birth
+--   model tenant class state seq cost metadata traceparent request_id              from its creation
 --   created deadline                     ms since 1970, Redis TIME
 --   attempt                              the fence
 --   failures crashes                     failed attempts; attempts lost to crashes; none where they are not there

@@ -49,5 +49,5 @@ def takes(model: Any, name: str) -> bool:
 
 
 def _is_mamba(model: Any) -> bool:
-    """As `generate` tells them, whose caches have another name."""
+    """Whether a model calls its cache `cache_params`, told by its class' name as `generate` does."""
     return "mamba" in type(model).__name__.lower()

@@ -49,7 +49,7 @@ KIMI = Marks(
 MINIMAX_SECTION = Marks("<minimax:tool_call>", "<invoke", "</minimax:tool_call>")
 """`<invoke name="name"><parameter name="key">value</parameter>…</invoke>` (MiniMax M2)."""
 DSML_SECTION = Marks("<｜DSML｜function_calls>", "<｜DSML｜invoke", "</｜DSML｜function_calls>")
-"""The same in tags of its own, which say what is no JSON by `string="true"` (DeepSeek V3.2)."""
+"""`<｜DSML｜invoke name="name">…`, whose parameters that are no JSON have `string="true"` (DeepSeek V3.2)."""
 
 
 class SectionedCalls(Calls):

@@ -23,7 +23,7 @@ HOOK = "row_attention"
 NAMES = {"sdpa": "truthgpt-rows-sdpa", "eager": "truthgpt-rows-eager"}
 """Ours for each of transformers' implementations, whose functions and masks are used."""
 MASKED = {name: f"{ours}-masked" for name, ours in NAMES.items()}
-"""The same for models that read the mask of a single token too, for more than their attention."""
+"""Ours for models that read the mask of a single token too, for more than their attention."""
 GROWTH = 64
 """Tokens that a row's keys get room for at a time."""
 

@@ -26,7 +26,7 @@ class _Cache:
         self._update = update
 
     def update_indexer(self, keys: torch.Tensor, _layer: int) -> torch.Tensor:
-        """As `DynamicCache.update_indexer`: [1, tokens, width]."""
+        """All keys of the row, [1, tokens, width]: what `DynamicCache.update_indexer` returns."""
         return self._update(keys)
 
 
