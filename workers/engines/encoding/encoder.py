@@ -7,12 +7,14 @@ from typing import Any, Protocol
 
 import torch
 
+from workers.engines import packed_weights
 from workers.engines.encoding.packed_encoder import PackedEncoder
 from workers.engines.encoding.padded_encoder import PaddedEncoder
 from workers.engines.encoding.segment_attention import Look
 from workers.engines.encoding.tokenized_text import TokenizedText
 from workers.engines.loading.text_lengths import ScaledRotary, scaled_rotaries
 from workers.engines.packed_attention import FAULTS, Unpackable
+from workers.engines.row_blocks import wants_fixed_rows
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a token's vector, relative to its length."""
@@ -116,6 +118,8 @@ def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
         raise ValueError(f"its vectors are not numbers (NaN or infinity) in {model.dtype}")
     if _off(alone.encode(texts[::-1])[::-1], expected, model.dtype):
         raise ValueError("its vectors of a text depend on what it ran before, or on chance")
+    if wants_fixed_rows(model.device, model.dtype):
+        _pack_weights(model, alone, texts, expected)
     reasons: list[str] = []
     for way, make in _candidates(model):
         try:
@@ -129,6 +133,20 @@ def choose_encoder(model: Model) -> tuple[Encoder, str, str]:
                 _narrow(inner, encoder, texts, expected, model)
             return encoder, way, "" if way == "packed" else reasons[0]
     return alone, "alone", reasons[0]
+
+
+def _pack_weights(
+    model: Model, alone: Encoder, texts: Sequence[TokenizedText], expected: Sequence[torch.Tensor]
+) -> None:
+    """Have linear layers run over packed weights, where that gives the expected vectors."""
+    packed_weights.attach_half(model.model, model.dtype)
+    try:
+        same = not _off(alone.encode(texts), expected, model.dtype)
+    except FAULTS:
+        # A model may read the weights of its layers by itself.
+        same = False
+    if not same:
+        packed_weights.detach(model.model)
 
 
 def _candidates(model: Model) -> Iterator[tuple[str, Callable[[], PackedEncoder | PaddedEncoder]]]:

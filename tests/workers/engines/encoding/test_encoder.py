@@ -10,13 +10,15 @@ from transformers.modeling_outputs import BaseModelOutput
 from tests.sentence_layouts import SIZES
 from workers.engines.encoding.encoder import Model, choose_encoder
 from workers.engines.encoding.tokenized_text import TokenizedText
+from workers.engines.packed_weights import Product
+from workers.engines.row_blocks import fixed_rows
 
 LENGTHS = (3, 3, 4, 17, 18, 19, 40)
 
 
 def ready(model: Any, **known: Any) -> Model:
-    fields = {"vocabulary": 40, "longest": 64, "pad": 0, "first": 0}
-    return Model(model, device=torch.device("cpu"), dtype=torch.float32, **(fields | known))
+    fields = {"vocabulary": 40, "longest": 64, "pad": 0, "first": 0, "dtype": torch.float32}
+    return Model(model, device=torch.device("cpu"), **(fields | known))
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,47 @@ class Drifting(nn.Module):
 def test_a_model_whose_vectors_change_is_refused(drift: float, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         choose_encoder(ready(Drifting(drift)))
+
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@torch.inference_mode()
+def test_in_half_precision_a_vector_has_the_same_bits_in_any_company(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(**(SIZES | {"hidden_size": 512, "intermediate_size": 1408}))
+    model = AutoModel.from_config(config, dtype=dtype).eval()
+    texts = [TokenizedText(torch.randint(5, 40, (n,)).tolist()) for n in (*LENGTHS, 33, 50, 64)]
+
+    encoder, way, _ = choose_encoder(ready(model, dtype=dtype))
+    with fixed_rows(torch.device("cpu"), dtype):
+        together = encoder.encode(texts)
+        alone = [encoder.encode([text])[0] for text in texts]
+
+    assert way == "packed"
+    assert all(map(torch.equal, together, alone))
+
+
+class Reading(nn.Module):
+    """A model that multiplies by a layer's weight itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(40, 8, dtype=torch.bfloat16)
+        self.layer = nn.Linear(8, 8, dtype=torch.bfloat16)
+
+    def forward(self, input_ids: torch.Tensor) -> BaseModelOutput:
+        vectors = nn.functional.linear(self.table(input_ids), self.layer.weight)
+        return BaseModelOutput(last_hidden_state=vectors)
+
+
+@torch.inference_mode()
+def test_a_model_that_reads_its_weights_itself_keeps_them() -> None:
+    model = Reading()
+    before = model.layer.weight.clone()
+
+    choose_encoder(ready(model, dtype=torch.bfloat16))
+
+    assert torch.equal(model.layer.weight, before)
+    assert not isinstance(vars(model.layer).get("forward"), Product)
