@@ -161,6 +161,12 @@ def attach_half(model: Any, dtype: torch.dtype) -> bool:
     )
 
 
+def copied_bytes(model: Any) -> int:
+    """Bytes of weights that are there twice once they are packed, since another module has them too."""
+    shared = _shared(model)
+    return sum(layer.weight.nbytes for layer in _layers(model) if id(layer.weight) in shared)
+
+
 def detach(model: Any) -> None:
     """Give linear layers their own weights and forward pass back."""
     for module in model.modules():

@@ -33,6 +33,7 @@ def test_weights_are_packed_in_place_of_a_layers_own_and_given_back() -> None:
 
     model = Tied()
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert packed_weights.copied_bytes(model) == 8 * 4 * 4
     with torch.inference_mode():
         assert packed_weights.attach(model)
         assert not model.middle.weight.numel()

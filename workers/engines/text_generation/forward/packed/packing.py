@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from workers.engines import packed_weights
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS, MASKED, Unpackable
+from workers.engines.row_blocks import wants_fixed_rows
 from workers.engines.text_generation.forward.indexers import indexers
 from workers.engines.text_generation.forward.memory import bytes_of_a_step
 from workers.engines.text_generation.forward.packed import attention_layers
@@ -56,6 +58,8 @@ def packed_runner(
         raise Unpackable(f"a trial run failed: {error}") from error
     scratch = 1 if fixed_shapes(device) else 0
     free = placement.free_bytes()
+    if wants_fixed_rows(device, model.dtype):
+        free -= packed_weights.copied_bytes(model)
     slots = slots_that_fit(
         layers, slots, length, placement.dtype, free, device, reserve, scratch, step
     )
