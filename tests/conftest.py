@@ -249,6 +249,15 @@ class RedisServer:
         eventually(lambda: _answers(client), what="redis-server answers")
         client.close()
 
+    def await_written(self) -> None:
+        """Wait until all that it has answered is in its file.
+
+        It writes at the end of each turn, but not while a sync of the disk takes long: a kill then costs up
+        to two seconds of answers, as `appendfsync everysec` says.
+        """
+        with Redis.from_url(self.url) as client:
+            eventually(lambda: client.info("persistence")["aof_buffer_length"] == 0)
+
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()

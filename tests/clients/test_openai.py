@@ -166,5 +166,6 @@ def kill_api(stack: Stack) -> None:
 
 
 def kill_redis(stack: Stack) -> None:
+    stack.redis.await_written()
     stack.redis.stop()
     stack.redis.start()

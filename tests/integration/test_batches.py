@@ -80,6 +80,7 @@ def test_each_line_has_one_answer_whatever_is_killed(real: Stack) -> None:
     real.kill(f"worker-{MODEL}-1")
     real.worker(MODEL)
     answered(40)
+    real.redis.await_written()
     real.redis.stop()
     real.redis.start()
     answered(60)

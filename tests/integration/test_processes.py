@@ -121,6 +121,7 @@ def test_redis_away_answers_503_and_comes_back_by_itself(frail: Stack) -> None:
     stack = frail
     with stack.client() as client:
         first = client.infer("echo", "before")
+        stack.redis.await_written()
         stack.redis.stop()
         response = httpx.post(
             f"{stack.url}/v1/jobs",

@@ -180,6 +180,7 @@ def test_with_redis_away_the_workers_own_breaker_carries_on(
     eventually(lambda: bench.runtime.executor.active == 5)
     breaker = bench.runtime.executor.breaker
 
+    own_redis.await_written()
     own_redis.stop()
     ward.be("ill")
     ward.heal("hold")

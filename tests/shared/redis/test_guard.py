@@ -24,16 +24,25 @@ from tests.terminator import encrypted, make_certificates
 def server(folder: Path, *lines: str) -> Iterator[str]:
     """A server with these lines of configuration on a port of loopback; its URL without credentials."""
     require(redis_binary(), "redis-server")
-    port = free_port() % 40_000 + 10_000
-    config = folder / "server.conf"
-    config.write_text(f'port {port}\nbind 127.0.0.1\ndir {folder}\nsave ""\n' + "\n".join(lines))
-    process = subprocess.Popen([str(redis_binary()), str(config)], stdout=subprocess.DEVNULL)
+    process, port = _started(folder, *lines)
+    while process.poll() is not None:
+        # Somebody else took the port meanwhile, or that of the cluster's bus above it.
+        process, port = _started(folder, *lines)
     try:
-        eventually(lambda: _listens(port), what="a server listens")
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.kill()
         process.wait()
+
+
+def _started(folder: Path, *lines: str) -> tuple["subprocess.Popen[bytes]", int]:
+    """A server's process and its port, once it listens there or has ended."""
+    port = free_port()
+    config = folder / "server.conf"
+    config.write_text(f'port {port}\nbind 127.0.0.1\ndir {folder}\nsave ""\n' + "\n".join(lines))
+    process = subprocess.Popen([str(redis_binary()), str(config)], stdout=subprocess.DEVNULL)
+    eventually(lambda: process.poll() is not None or _listens(port), what="a server listens")
+    return process, port
 
 
 def _listens(port: int) -> bool:

@@ -261,8 +261,7 @@ def test_while_redis_is_away_a_reader_waits_and_then_goes_on(own_redis: RedisSer
     say(store, job_id, 1)
     with hub.follow(job_id) as follower:
         assert names([e for e in (follower.next(5), follower.next(5)) if e]) == ["0-1", "1-0"]
-        # A write waits up to two seconds for a sync that is under way; a kill would lose it.
-        eventually(lambda: not store.redis.info("persistence")["aof_buffer_length"])
+        own_redis.await_written()
         own_redis.stop()
         assert names([e for e in (follower.next(5), follower.next(0.5)) if e]) == ["1-1"]
         own_redis.start()
