@@ -4,12 +4,11 @@ import functools
 import gc
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from xdist.scheduler import LoadFileScheduling
 from shared.embedded_redis.binaries import EmbeddedRedisFailed, find_binary
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
+from tests.ports import free_port
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -200,15 +200,6 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE, what:
             pytest.fail(f"not within {seconds} s: {what or condition}")
         time.sleep(pause)
         pause = min(1.2 * pause, 0.1)
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to connections as they come."""
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
 
 
 @functools.cache

@@ -25,7 +25,8 @@ from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.settings import Settings, load_settings
 from shared.store.jobs import JobStore
-from tests.conftest import RedisServer, eventually, free_port
+from tests.conftest import RedisServer, eventually
+from tests.ports import free_port
 
 TOKEN = "test-token-0123456789"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}

@@ -16,7 +16,8 @@ from shared.redis.connection import connect
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker, Reply, Server
 from tests.api.sse import Reader, text_of
-from tests.conftest import PATIENCE, RedisServer, eventually, free_port
+from tests.conftest import PATIENCE, RedisServer, eventually
+from tests.ports import free_port
 
 ECHO = {"model": "echo", "prompt": "hello"}
 UNKNOWN = "job_" + "0" * 32

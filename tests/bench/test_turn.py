@@ -11,7 +11,8 @@ from bench.clients.order import Dialect
 from bench.programs import processes_of, programs
 from bench.subjects import Serving
 from bench.turn import TurnFailed, take_turn
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
+from tests.ports import free_port
 
 
 class Echo:

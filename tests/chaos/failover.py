@@ -15,7 +15,8 @@ from tests.chaos.arena import Arena
 from tests.chaos.history import Fault
 from tests.chaos.outages import everybody
 from tests.chaos.site import until
-from tests.conftest import free_port, redis_binary
+from tests.conftest import redis_binary
+from tests.ports import free_port
 
 NAME = "jobs"
 SENTINELS = 3

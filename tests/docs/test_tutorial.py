@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import PATIENCE, eventually, free_port, redis_binary, require
+from tests.conftest import PATIENCE, eventually, redis_binary, require
 from tests.docs.pages import ROOT, Block, Step, blocks, shows, steps
+from tests.ports import free_port
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 CLIENTS = ROOT / "docs" / "clients.md"

@@ -15,7 +15,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
+from tests.ports import free_port
 from tests.receivers import SECRET, receiver
 
 ROOT = Path(__file__).parents[2]

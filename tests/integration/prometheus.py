@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import eventually, free_port, require
+from tests.conftest import eventually, require
 from tests.integration.stack import TOKEN
+from tests.ports import free_port
 from tests.promql import ALERTS
 
 CONFIG = """

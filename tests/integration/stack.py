@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 
 from client import Client, ConnectionFailed
-from tests.conftest import PATIENCE, RedisServer, eventually, free_port
+from tests.conftest import PATIENCE, RedisServer, eventually
 from tests.foreign import SURROUNDINGS
+from tests.ports import free_port
 
 TOKEN = "test-token-0123456789abcdef"
 

@@ -13,9 +13,10 @@ import pytest
 from redis import Redis
 
 from shared.redis.guard import look
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
 from tests.integration.conftest import ECHO, REPOSITORY
 from tests.integration.stack import TOKEN, Stack
+from tests.ports import free_port
 from tests.receivers import SECRET, receiver
 
 PASSWORD = "a-password-of-16-chars"

@@ -14,12 +14,13 @@ import pytest
 from redis import Redis
 
 from shared.telemetry.metrics.catalogue import METRICS
-from tests.conftest import eventually, free_port, require
+from tests.conftest import eventually, require
 from tests.deploy.test_grafana import dashboards, panels
 from tests.integration.conftest import ECHO, REPOSITORY
 from tests.integration.prometheus import Prometheus
 from tests.integration.stack import TOKEN, Stack
 from tests.integration.traffic import SETTINGS, WORDS, a_bad_hour, catalogue, everyday
+from tests.ports import free_port
 from tests.promql import rules
 from tests.shared.telemetry.conftest import Scrape
 

@@ -19,9 +19,10 @@ from redis import Redis
 from client import ApiError, Client, text_of
 from shared.broker import DELIVERY_QUEUE, RESCUE_QUEUE, make_celery, queue_name
 from shared.settings import load_settings
-from tests.conftest import PATIENCE, eventually, free_port
+from tests.conftest import PATIENCE, eventually
 from tests.integration.conftest import ECHO
 from tests.integration.stack import TOKEN, Stack
+from tests.ports import free_port
 from workers.operations.flower import REDACTED
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 
 from client import Client, ConnectionFailed
-from tests.conftest import eventually, free_port, redis_binary, require
+from tests.conftest import eventually, redis_binary, require
 from tests.foreign import SURROUNDINGS
+from tests.ports import free_port
 
 CATALOGUE = "models: {echo: {engine: echo, batch: {max_size: 4}}}"
 TOKEN = "test-token-0123456789abcdef"

@@ -8,11 +8,12 @@ from pathlib import Path
 import httpx
 
 from client import Client, ClientError
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
 from tests.integration.prometheus import Prometheus
 from tests.integration.stack import TOKEN, Stack
 from tests.integration.traffic import SETTINGS, WORDS, a_bad_hour, catalogue
 from tests.otlp import GrpcReceiver, Received
+from tests.ports import free_port
 
 CLIENTS = 4
 

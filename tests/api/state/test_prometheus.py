@@ -11,7 +11,7 @@ import pytest
 
 from api.state import prometheus
 from api.state.prometheus import POINTS, QUERIES, Prometheus, PrometheusAway
-from tests.conftest import free_port
+from tests.ports import free_port
 
 
 class Played:

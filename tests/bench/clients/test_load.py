@@ -11,7 +11,7 @@ from bench.clients.conversation import Fault
 from bench.clients.load import Load
 from bench.clients.order import Dialect, Mark, Order, Polling, Report
 from tests.bench.echo_server import EchoServer, serving
-from tests.conftest import free_port
+from tests.ports import free_port
 
 ECHO = Dialect(path="/infer", answer=("output", "text"), fields={"model": "echo"})
 POLLED = Dialect(

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from shared.store.jobs import JobStore
-from tests.conftest import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture

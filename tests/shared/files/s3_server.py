@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.environments import EnvironmentFailed, python_of
-from tests.conftest import eventually, free_port, require
+from tests.conftest import eventually, require
+from tests.ports import free_port
 
 BUCKET = "s3://files/under"
 

@@ -16,7 +16,8 @@ from shared.domain.states import JobState
 from shared.redis.connection import connect
 from shared.redis.guard import ANNOUNCED, LOOK_SECONDS, MemoryGuard, look, require_fit
 from shared.store.jobs import JobStore
-from tests.conftest import RedisServer, eventually, free_port, redis_binary, require
+from tests.conftest import RedisServer, eventually, redis_binary, require
+from tests.ports import free_port
 from tests.terminator import encrypted, make_certificates
 
 

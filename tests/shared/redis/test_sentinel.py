@@ -15,7 +15,8 @@ from shared.redis.connection import connect
 from shared.redis.guard import look
 from shared.settings import load_settings
 from shared.store.jobs import JobStore
-from tests.conftest import eventually, free_port, redis_binary, require
+from tests.conftest import eventually, redis_binary, require
+from tests.ports import free_port
 
 
 class Quorum:

@@ -13,7 +13,8 @@ import pytest
 from shared.webhooks.lookups import Resolve, resolve_by_system
 from shared.webhooks.policy import Allowed, UrlPolicy
 from shared.webhooks.schedule import Sent
-from tests.conftest import free_port, require
+from tests.conftest import require
+from tests.ports import free_port
 from tests.receivers import (
     NameServer,
     Receiver,

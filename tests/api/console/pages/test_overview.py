@@ -13,7 +13,7 @@ from shared.store.api_keys import Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker
 from tests.api.console.conftest import Browser
-from tests.conftest import free_port
+from tests.ports import free_port
 
 
 def test_the_overview_says_what_the_statistics_say(

@@ -13,7 +13,7 @@ from shared.settings import load_settings
 from shared.telemetry.metrics import site
 from shared.telemetry.metrics.exposition import Exposition, serve
 from shared.telemetry.metrics.site import Site
-from tests.conftest import free_port
+from tests.ports import free_port
 from tests.shared.telemetry.conftest import Scrape
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from shared.telemetry.traces.collector import Collector
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
+from tests.ports import free_port
 
 
 class Lines(logging.Handler):

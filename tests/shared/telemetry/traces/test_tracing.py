@@ -8,7 +8,7 @@ import pytest
 from shared.domain.errors import ConfigError
 from shared.settings import load_settings
 from shared.telemetry.traces.exporting import exporter
-from tests.conftest import free_port
+from tests.ports import free_port
 
 PROGRAM = """
 import logging, os, sys, threading, time
