@@ -43,6 +43,9 @@ class Hooks:
     def batch_ended_as(self, status: str) -> None:
         """A batch is `completed`, `failed`, `expired` or `cancelled`."""
 
+    def batch_step_broke(self, status: str) -> None:
+        """A step of a batch with this status failed, for a reason that is no outage."""
+
     def engine_changed(self, model: str, state: str, detail: str) -> None:
         """The engine host is starting, ready, unhealthy, failed or stopped."""
 

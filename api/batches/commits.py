@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from api.batches.answers import AnswerLine
 from api.batches.part import store_part
@@ -53,8 +54,9 @@ class Commits:
 
     def commit(self, claimed: ClaimedBatch, step: Step, due: float) -> None:
         """Write a step down; the batch is due again in `due` seconds. Raises `Lost`."""
-        if (said := self._batches.commit(claimed, step, due)) != "done":
-            raise Lost(said)
+        if claimed.batch.broken:
+            step = replace(step, fields={**step.fields, "broken": 0})
+        self._commit(claimed, step, due)
 
     def cancelled(self, claimed: ClaimedBatch) -> bool:
         """Whether the batch is still this one's, and was cancelled."""
@@ -68,6 +70,10 @@ class Commits:
         def renew() -> None:
             if time.monotonic() - last[0] >= self._lease / RENEWALS:
                 last[0] = time.monotonic()
-                self.commit(claimed, Step(), self._lease)
+                self._commit(claimed, Step(), self._lease)
 
         return renew
+
+    def _commit(self, claimed: ClaimedBatch, step: Step, due: float) -> None:
+        if (said := self._batches.commit(claimed, step, due)) != "done":
+            raise Lost(said)

@@ -3,10 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from api.batches.part import KINDS, PartName, contents
-from api.batches.validation import Fault
 from shared.domain.batches import Batch
 from shared.domain.files import File, place_of
 from shared.files import Storage
@@ -69,13 +66,3 @@ class Finisher:
             UNBOUNDED,
         )
         return file_id
-
-    @staticmethod
-    def errors(faults: Sequence[Fault]) -> dict[str, str]:
-        """The faults of an input, as a batch holds them."""
-        return {"errors": msgspec.json.encode([fault._asdict() for fault in faults]).decode()}
-
-    @classmethod
-    def input_gone(cls) -> str:
-        fault = Fault("input_file_gone", "The input file is gone from the file storage.")
-        return cls.errors([fault])["errors"]

@@ -150,6 +150,7 @@ class LineJobs:
         """A line as a request: what its job and its log lines are known by."""
         request_id = self._request_id(line)
         context.begin(request_id=request_id, route=ENDPOINT)
-        here = RequestContext(self._services, {}, request_id)
+        asked = {"REQUEST_METHOD": "POST", "PATH_INFO": self._batch.endpoint}
+        here = RequestContext(self._services, asked, request_id)
         here.caller = self._caller
         return here

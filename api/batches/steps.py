@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from api.batches.answers import CANCELLED, EXPIRED, AnswerLine
+from api.batches.broken_steps import BrokenSteps
 from api.batches.commits import Commits, Lost
 from api.batches.finishing import Finisher
 from api.batches.jobs import Later, LineJobs
 from api.batches.lines import Line, LineFault, Request, lines, request_of
 from api.batches.part import remove_parts
-from api.batches.validation import Validator
+from api.batches.validation import Fault, Validator, to_errors
 from api.services import Services
 from shared.domain.batches import Batch, BatchStatus
+from shared.domain.errors import JobsError
 from shared.domain.files import place_of
 from shared.faults import faults
 from shared.files import FileGone, Storage, StorageUnavailable
@@ -52,9 +54,10 @@ class Steps:
         self._lease = LEASES * services.settings.lease
         self._commits = Commits(services, self._lease)
         self._finisher = Finisher(services.files, self._storage, services.settings.file_retention)
+        self._broken = BrokenSteps(services.batches, services.observers)
 
     def step(self) -> bool:
-        """Do one step of the batch that is due. False where none is. Raises `StoreUnavailable`."""
+        """Do one step of the batch that is due. False where none is. Raises `JobsError` of an outage."""
         claimed = self._batches.claim(self._lease)
         if claimed is None:
             return False
@@ -71,16 +74,20 @@ class Steps:
         except FileGone:
             _log.error("%s: its input is gone from the file storage", claimed.batch.id)
             self._give_up(claimed)
+        except JobsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one batch's fault is that batch's alone
+            self._broken.record(claimed, error)
         return True
 
     def _carry_out(self, claimed: ClaimedBatch) -> None:
         batch = claimed.batch
         match batch.status:
-            case BatchStatus.VALIDATING:
-                self._validate(claimed)
-            case BatchStatus.IN_PROGRESS if time.time() >= batch.expires:
+            case BatchStatus.VALIDATING | BatchStatus.IN_PROGRESS if time.time() >= batch.expires:
                 fields = {"status": BatchStatus.FINALIZING.value, "ending": "expired"}
                 self._commits.commit(claimed, Step({**fields, "finalizing_at": str(_now())}), 0)
+            case BatchStatus.VALIDATING:
+                self._validate(claimed)
             case BatchStatus.IN_PROGRESS:
                 self._progress(claimed)
             case BatchStatus.CANCELLING | BatchStatus.FINALIZING:
@@ -101,7 +108,7 @@ class Steps:
         )
         verdict = validator.run(self._storage)
         if verdict.faults:
-            self._finish(claimed, BatchStatus.FAILED, self._finisher.errors(verdict.faults))
+            self._finish(claimed, BatchStatus.FAILED, {"errors": to_errors(verdict.faults)})
             return
         started = {"status": BatchStatus.IN_PROGRESS.value, "in_progress_at": _now()}
         self._commits.commit(claimed, Step({**started, "total": verdict.total}), 0)
@@ -227,13 +234,13 @@ class Steps:
 
     def _give_up(self, claimed: ClaimedBatch) -> None:
         """Its input cannot be read: what is finished stays, and no more is made."""
-        batch = claimed.batch
+        fault = Fault("input_file_gone", "The input file is gone from the file storage.")
         fields = {
             "status": BatchStatus.FINALIZING.value,
             "ending": BatchStatus.FAILED.value,
-            "line": batch.total,
+            "line": claimed.batch.total,
             "finalizing_at": _now(),
-            "errors": self._finisher.input_gone(),
+            "errors": to_errors([fault]),
         }
         self._batches.commit(claimed, Step(fields), 0)
 

@@ -1,8 +1,10 @@
 """Whether the input of a batch is one, found out line by line before any job is made."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from api.batches.lines import Line, LineFault, Request, lines, request_of
 from shared.domain.batches import MAX_EMBEDDING_INPUTS, MAX_LINES, Batch
@@ -24,6 +26,11 @@ class Fault(NamedTuple):
     message: str
     param: str | None = None
     line: int | None = None
+
+
+def to_errors(faults: Sequence[Fault]) -> str:
+    """Faults in JSON, as a batch holds them."""
+    return msgspec.json.encode([fault._asdict() for fault in faults]).decode()
 
 
 class Verdict(NamedTuple):

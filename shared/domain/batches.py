@@ -40,8 +40,9 @@ class Batch(msgspec.Struct, frozen=True):
     """A batch as it is stored. Times are in seconds since 1970; 0: not yet.
 
     `ending` is how it will end once it is finalized. `line` and `offset` are where in its input the next job
-    is made: lines from 0, bytes; `part_at` is when the last part of the output was stored. `metadata` and
-    `errors` are JSON. `max_queued` and `max_bytes` are those of the key that made it; -1: the server's own.
+    is made: lines from 0, bytes; `part_at` is when the last part of the output was stored. `broken` counts
+    the steps that broke since the last one that did not. `metadata` and `errors` are JSON. `max_queued` and
+    `max_bytes` are those of the key that made it; -1: the server's own.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Batch(msgspec.Struct, frozen=True):
     line: int = 0
     offset: int = 0
     part_at: int = 0
+    broken: int = 0
     output_file: str = ""
     error_file: str = ""
     in_progress_at: int = 0

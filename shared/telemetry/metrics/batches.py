@@ -1,6 +1,6 @@
 """What the process that works on batches says of their lines and ends."""
 
-from shared.domain.batches import ENDED
+from shared.domain.batches import ENDED, BatchStatus
 from shared.hooks import Hooks
 from shared.telemetry.metrics.instruments import Instruments
 
@@ -8,7 +8,7 @@ OUTCOMES = ("completed", "failed")
 
 
 class BatchMetrics(Hooks):
-    """Counts answered lines, and batches as they end."""
+    """Counts answered lines, batches as they end, and steps that broke."""
 
     def __init__(self, instruments: Instruments) -> None:
         self._lines = instruments.children(
@@ -17,6 +17,9 @@ class BatchMetrics(Hooks):
         self._batches = instruments.children(
             "inference_batches_total", [(status.value,) for status in sorted(ENDED)]
         )
+        self._broken = instruments.children(
+            "inference_batch_steps_broken_total", [(status.value,) for status in BatchStatus]
+        )
 
     def batch_answered(self, done: int, bad: int) -> None:
         self._lines[("completed",)].inc(done)
@@ -24,3 +27,6 @@ class BatchMetrics(Hooks):
 
     def batch_ended_as(self, status: str) -> None:
         self._batches[(status,)].inc()
+
+    def batch_step_broke(self, status: str) -> None:
+        self._broken[(status,)].inc()

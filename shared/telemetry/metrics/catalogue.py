@@ -203,6 +203,12 @@ METRICS = (
         ("outcome",),
     ),
     Metric("inference_batches_total", "counter", "Batches that ended, by status.", ("status",)),
+    Metric(
+        "inference_batch_steps_broken_total",
+        "counter",
+        "Steps of batches that failed for no outage and are tried again, by the batch's status.",
+        ("status",),
+    ),
     # -- read from the store when the API is scraped
     Metric("inference_queue_depth", "gauge", "Jobs that wait.", _MODEL),
     Metric("inference_running_jobs", "gauge", "Jobs that a worker holds.", _MODEL),
