@@ -6,13 +6,12 @@ local function lane_cost(model, class, tenant, cost)
   redis.call('HINCRBY', key.queue(model), 'cost:' .. class .. ':' .. tenant, cost)
 end
 
--- Stand a waiting job in its lane; false where it stands there already. Its arrival number keeps its place, so a job
--- that comes back stands at the front. A tenant whose lane was empty joins at the class's virtual clock.
--- A lane lives as long as any job in it, and what lists its jobs lives as long as the lane.
-local function enqueue(job)
-  local model, class, tenant = job.model, job.class, job.tenant
+-- Stand waiting jobs in their lane, each behind its arrival number; false where they stand there already. That number
+-- keeps a job's place, so one that comes back stands at the front. A tenant whose lane was empty joins at the class's
+-- virtual clock. A lane lives as long as any job in it, and what lists its jobs lives as long as the lane.
+local function enqueue(model, class, tenant, ...)
   local lane, active = key.lane(model, class, tenant), key.active(model, class)
-  if redis.call('ZADD', lane, job.seq, job.id) == 0 then return false end
+  if redis.call('ZADD', lane, ...) == 0 then return false end
   if not redis.call('ZSCORE', active, tenant) then
     local clock = tonumber(redis.call('HGET', key.queue(model), 'clock:' .. class) or 0)
     local tag = tonumber(redis.call('ZSCORE', key.tags(model, class), tenant) or 0)
@@ -28,7 +27,7 @@ end
 
 -- Put a waiting job into its lane, and call somebody for it.
 local function enqueue_and_notify(job)
-  if not enqueue(job) then return end
+  if not enqueue(job.model, job.class, job.tenant, job.seq, job.id) then return end
   lane_cost(job.model, job.class, job.tenant, job.cost)
   redis.call('HINCRBY', key.queue(job.model), 'depth', 1)
   notify_one(job.model)

@@ -11,9 +11,13 @@ local HEAD_BYTES, SLOT_BYTES = 40, 16
 local MOST_CLIENTS = 1000
 local CLIENTS_SEC = 7200
 
--- A window without what has left it, and the present slot. A quota of -1 is the one last applied.
-local function rate_window(k, now, quota, span, cost)
-  local w = {k = k, span = span, cost = cost, refused = 0, used = 0, newest = 0, units = 0, older = ''}
+-- The windows that this call has touched, by key, and the clients that are to be written down: many requests of one call
+-- are one client's, whose windows are read and written once. `write_rates` writes.
+local rate_windows, rate_clients = {}, {}
+
+-- A window without what has left it, and the present slot.
+local function rate_read(k, now, span)
+  local w = {k = k, span = span, refused = 0, used = 0, newest = 0, units = 0, older = ''}
   w.slot = math.floor(now * RATE_SLOTS / span)
   local packed, applied, newest, units = redis.call('GET', k), 0
   if packed then
@@ -33,7 +37,25 @@ local function rate_window(k, now, quota, span, cost)
       w.older = string.sub(packed, first)
     end
   end
-  w.quota = quota >= 0 and quota or applied
+  w.quota = applied
+  return w
+end
+
+local function rate_store(w)
+  local head = struct.pack(WINDOW_HEAD, w.quota, w.refused, w.used, w.newest, w.units)
+  redis.call('SET', w.k, head .. w.older, 'PX', int(2 * w.span))
+  w.changed = false
+end
+
+-- A window as a request meets it that costs so much. A quota of -1 is the one last applied.
+local function rate_window(k, now, quota, span, cost)
+  local w = rate_windows[k]
+  if not w or w.span ~= span then
+    if w and w.changed then rate_store(w) end
+    w = rate_read(k, now, span)
+    rate_windows[k] = w
+  end
+  w.cost, w.quota = cost, quota >= 0 and quota or w.quota
   w.over = w.used + cost > w.quota
   return w
 end
@@ -64,18 +86,13 @@ local function rate_wait(w, now)
   return 0
 end
 
-local function rate_store(w)
-  local head = struct.pack(WINDOW_HEAD, w.quota, w.refused, w.used, w.newest, w.units)
-  redis.call('SET', w.k, head .. w.older, 'PX', int(2 * w.span))
-end
-
 -- Take what a request costs of every policy, or of none; `look`: only see how its client stands.
 -- `charges`: {client, now (ms) or 0 for Redis's, {{policy, quota, window (ms), cost}, …}}.
 -- Returns whether it was admitted, and of each policy its quota, units used, ms to wait, refused so far.
 local function charge_rates(charges, now, look)
   local client, at, policies = unpack(charges)
   if at > 0 then now = at end
-  local windows, admitted, begun, rows = {}, true, false, {}
+  local windows, admitted, rows = {}, true, {}
   for i, policy in ipairs(policies) do
     local name, quota, span, cost = unpack(policy)
     windows[i] = rate_window(key.window(name, client), now, quota, span, cost)
@@ -85,19 +102,27 @@ local function charge_rates(charges, now, look)
     if not look then
       if w.over then w.refused = w.refused + 1 end
       if admitted and w.cost > 0 then rate_add(w) end
-      if w.over or (admitted and w.cost > 0) then rate_store(w) end
-      begun = begun or w.begun
+      w.changed = w.changed or w.over or (admitted and w.cost > 0)
+      -- Which clients there are is written down as often as they begin a slot.
+      if w.begun or not admitted then rate_clients[client] = now end
+      w.begun = nil
     end
     local at = #rows
     rows[at + 1], rows[at + 2], rows[at + 3], rows[at + 4] = w.quota, w.used, rate_wait(w, now), w.refused
   end
-  -- Which clients there are is written down as often as they begin a slot.
-  if begun or (not look and not admitted) then
-    redis.call('ZADD', key.clients(), int(now), client)
+  return admitted, rows
+end
+
+-- Every script that charges ends with this.
+local function write_rates()
+  for _, w in pairs(rate_windows) do
+    if w.changed then rate_store(w) end
+  end
+  for client, now in pairs(rate_clients) do redis.call('ZADD', key.clients(), int(now), client) end
+  if next(rate_clients) then
     if redis.call('ZCARD', key.clients()) > MOST_CLIENTS then
       redis.call('ZREMRANGEBYRANK', key.clients(), 0, -MOST_CLIENTS - 1)
     end
     redis.call('EXPIRE', key.clients(), CLIENTS_SEC)
   end
-  return admitted, rows
 end

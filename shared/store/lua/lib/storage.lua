@@ -29,16 +29,22 @@ local function ended_going(finished) return going(finished / 1000, finished / 10
 -- What a log takes whose events have so many bytes; nil: no log.
 local function log_bytes(said) return said and LOG_BYTES + math.max(0, said - LOG_ROOM) or 0 end
 
--- What this call adds, by tenant.
+-- What this call adds, by tenant: `sums` by second, `added`: together.
 local ledgers = {}
 
-local function count_bytes(tenant, second, bytes)
+local function ledger_of(tenant)
   local ledger = ledgers[tenant]
   if not ledger then
-    ledger = {sums = {}, key = key.bytes(tenant)}
+    ledger = {sums = {}, added = 0, key = key.bytes(tenant)}
     ledgers[tenant] = ledger
   end
+  return ledger
+end
+
+local function count_bytes(tenant, second, bytes)
+  local ledger = ledger_of(tenant)
   ledger.sums[second] = (ledger.sums[second] or 0) + bytes
+  ledger.added = ledger.added + bytes
 end
 
 -- Take off what has gone. Returns what is left, and the next second in which some goes.
@@ -56,37 +62,44 @@ local function sum_up(k, now)
   return total, first or 0
 end
 
--- A tenant's ledger with what is written down: its total, and the sums that this call adds to.
-local function read_ledger(ledger, now)
-  local names, known = {'total', 'next'}, {}
-  for second, bytes in pairs(ledger.sums) do
-    if second > now and bytes ~= 0 then names[#names + 1] = second end
-  end
-  local values = redis.call('HMGET', ledger.key, unpack(names))
-  ledger.total, ledger.next = tonumber(values[1] or 0), tonumber(values[2] or 0)
+-- Look up what is written down of a tenant: its total, and the sums of these seconds.
+local function read_ledger(ledger, now, ...)
+  local values = redis.call('HMGET', ledger.key, 'total', 'next', ...)
+  ledger.total, ledger.next, ledger.known = tonumber(values[1] or 0), tonumber(values[2] or 0), {}
   if ledger.next > 0 and ledger.next <= now then ledger.total, ledger.next = sum_up(ledger.key, now) end
-  for i = 3, #names do known[names[i]] = values[i] or '' end
-  ledger.known = known
+  for i, second in ipairs({...}) do ledger.known[second] = values[i + 2] or '' end
+end
+
+-- What a tenant holds, with what this call has added; `...`: the seconds to which its caller is about to add.
+local function held_bytes(tenant, now, ...)
+  local ledger = ledger_of(tenant)
+  if not ledger.known then read_ledger(ledger, now, ...) end
+  return ledger.total + ledger.added
+end
+
+-- The seconds of a ledger in which something changes. What should have gone by now is counted no more.
+local function changed_seconds(ledger, now)
+  local seconds = {}
+  for second, bytes in pairs(ledger.sums) do
+    if second > now and bytes ~= 0 then seconds[#seconds + 1] = second end
+  end
+  return seconds
 end
 
 -- Write down what this call has counted.
 local function write_ledgers()
-  local now
   for _, ledger in pairs(ledgers) do
-    now = now or seconds_now()
-    if not ledger.known then read_ledger(ledger, now) end
-    local changes, fresh = {}, false
-    for second, bytes in pairs(ledger.sums) do
-      -- What should have gone by now is counted no more.
-      if second > now and bytes ~= 0 then
-        local name = int(second)
-        local before = ledger.known[second] or redis.call('HGET', ledger.key, name) or ''
-        fresh = fresh or before == ''
-        changes[#changes + 1] = name
-        changes[#changes + 1] = tonumber(before == '' and 0 or before) + bytes
-        ledger.total = ledger.total + bytes
-        ledger.next = math.min(ledger.next > 0 and ledger.next or second, second)
-      end
+    local now, changes, fresh = seconds_now(), {}, false
+    local seconds = changed_seconds(ledger, now)
+    if #seconds > 0 and not ledger.known then read_ledger(ledger, now, unpack(seconds)) end
+    for _, second in ipairs(seconds) do
+      local name, bytes = int(second), ledger.sums[second]
+      local before = ledger.known[second] or redis.call('HGET', ledger.key, name) or ''
+      fresh = fresh or before == ''
+      changes[#changes + 1] = name
+      changes[#changes + 1] = tonumber(before == '' and 0 or before) + bytes
+      ledger.total = ledger.total + bytes
+      ledger.next = math.min(ledger.next > 0 and ledger.next or second, second)
     end
     if #changes > 0 then
       redis.call('HSET', ledger.key, 'total', ledger.total, 'next', ledger.next, unpack(changes))

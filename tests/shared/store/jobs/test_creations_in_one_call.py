@@ -61,6 +61,18 @@ def of_every_kind() -> list[Creation]:
         creation(share=brought, tenant="another"),
         *(creation(model="short", max_queued=2, urgent=True) for _ in range(3)),
         *(creation(model="fair", tenant_max=1, tenant=t) for t in ("t", "t", "another")),
+        *(
+            creation(model="mixed", tenant=t, priority=p, cost=c)
+            for t, p, c in (
+                ("t", "normal", 3),
+                ("u", "normal", 5),
+                ("t", "low", 1),
+                ("u", "high", 2),
+                ("t", "normal", 7),
+                ("u", "normal", 1),
+                ("v", "low", 1),
+            )
+        ),
         *(creation(tenant="small", max_bytes=4000, asked=b"q" * 1000) for _ in range(4)),
     ]
 
@@ -128,6 +140,33 @@ def test_jobs_of_one_call_are_as_jobs_of_one_call_each(store: JobStore) -> None:
     }  # fmt: skip
     reasons = {str(one[4]) for one in one_by_one if one[0] == "Refused"}
     assert reasons == {"queue_full", "tenant_queue_full", "storage_quota_exceeded"}
+
+
+def commands_of(store: JobStore, jobs: int) -> dict[str, int]:
+    """How often each command runs while one call makes so many jobs."""
+    keyed = [
+        creation(
+            charges=of_client(1000),
+            idempotency_key=new_job_id(),
+            body_digest="d",
+            reply_channel="api",
+        )
+        for _ in range(jobs)
+    ]
+    store.redis.config_resetstat()
+    in_one_call(store, keyed)
+    stats = store.redis.info("commandstats")
+    return {name.removeprefix("cmdstat_"): row["calls"] for name, row in stats.items()}
+
+
+def test_what_jobs_of_one_call_share_is_read_and_written_once(own_redis: RedisServer) -> None:
+    store = JobStore(connect(own_redis.url, 5.0), "p")
+    commands_of(store, 1)
+    few, many = commands_of(store, 4), commands_of(store, 16)
+    # Whole ones: a minute that begins meanwhile makes a command more.
+    each = {name: (count - few.get(name, 0)) // 12 for name, count in many.items()}
+    own = {"get": 1, "hset": 1, "expire": 1, "set": 2}
+    assert {name: count for name, count in each.items() if count} == own, "a job's own keys"
 
 
 def test_jobs_of_one_call_wait_in_their_order(store: JobStore) -> None:
