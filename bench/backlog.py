@@ -23,8 +23,7 @@ from bench.command import parser, publish, run, today
 from bench.reporting.figures import over, percentile
 from bench.reporting.machine import Machine, look_around, machine_lines
 from shared.domain.records import Claim, NewJob, Requeue, new_job_id
-from shared.domain.requests.params import without_defaults
-from shared.domain.requests.text_generation_params import TextGenerationParams
+from shared.domain.requests.params import checked
 from shared.domain.sharing import Share
 from shared.embedded_redis import EmbeddedRedis
 from shared.redis.connection import connect
@@ -110,9 +109,9 @@ def _options() -> argparse.Namespace:
 
 
 def _request(*, greedy: bool) -> bytes:
-    params = TextGenerationParams(max_new_tokens=96, temperature=0.0 if greedy else 0.8)
-    asked = without_defaults("text-generation", params.model_dump())
-    return msgspec.json.encode({"content": PROMPT, "params": asked, "seed": secrets.randbits(63)})
+    params = {"max_new_tokens": 96, "temperature": 0.0 if greedy else 0.8}
+    told = checked("text-generation", params).told
+    return msgspec.json.encode({"content": PROMPT, "params": told, "seed": secrets.randbits(63)})
 
 
 def _new(tenant: str, *, greedy: bool = False) -> NewJob:

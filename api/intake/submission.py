@@ -17,7 +17,6 @@ from shared import context
 from shared.domain.errors import InputRefused, InvalidRequest
 from shared.domain.models.catalog import ModelSpec
 from shared.domain.records import NewJob, new_job_id
-from shared.domain.requests.params import without_defaults
 from shared.domain.requests.parsing import parse_request
 from shared.domain.schemas import DEFAULT_EXPIRES_IN
 
@@ -48,17 +47,16 @@ def submission_of(
 ) -> Submission:
     """What was sent as a job of the caller's; one with the same key and digest is the same job."""
     services, caller = here.services, here.caller
-    wanted, spec, params = parse_request(asked.body, services.catalog)
-    content = wanted.content
+    wanted, spec, params, content, told = parse_request(asked.body, services.catalog)
     services.prompt_bounds.check(spec, content, params)
-    services.grammars.check(params, wanted.content)
+    services.grammars.check(params, content)
     check_input_files(here, spec, content)
     cost, seed = estimated(spec, content, params), _seed(params.get("seed"))
     job = NewJob(
         id=new_job_id(),
         model=spec.name,
         tenant=caller.tenant,
-        request=_encoded(spec, content, params, seed),
+        request=_encoded(content, told, seed),
         priority=wanted.priority,
         cost=cost.share,
         expires_in=wanted.expires_in or DEFAULT_EXPIRES_IN,
@@ -96,19 +94,20 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
     services, asked = here.services, submission.asked
     for spec in services.catalog.fallbacks(submission.spec.name):
         try:
-            wanted, _, params = parse_request({**asked.body, "model": spec.name}, services.catalog)
-            services.prompt_bounds.check(spec, wanted.content, params)
+            body = {**asked.body, "model": spec.name}
+            _, _, params, content, told = parse_request(body, services.catalog)
+            services.prompt_bounds.check(spec, content, params)
         except (InvalidRequest, InputRefused):
             # This fallback does not take such a request; the next one may.
             continue
-        cost = estimated(spec, wanted.content, params)
+        cost = estimated(spec, content, params)
         job = replace(
             submission.job,
             model=spec.name,
-            request=_encoded(spec, wanted.content, params, submission.seed),
+            request=_encoded(content, told, submission.seed),
             cost=cost.share,
             share=services.cache.share(
-                spec, here.caller.tenant, wanted.content, params, bypass=asked.no_store
+                spec, here.caller.tenant, content, params, bypass=asked.no_store
             ),
             fallback_from=submission.spec.name,
             expected=cost.bytes,
@@ -116,11 +115,9 @@ def stand_ins(here: RequestContext, submission: Submission) -> Iterator[Submissi
         yield replace(submission, job=job, spec=spec)
 
 
-def _encoded(spec: ModelSpec, content: Any, params: dict[str, Any], seed: int) -> bytes:
+def _encoded(content: Any, told: dict[str, Any], seed: int) -> bytes:
     """The payload of a job: its input and parameters as JSON, which the worker reads."""
-    return msgspec.json.encode(
-        {"content": content, "params": without_defaults(spec.engine, params), "seed": seed}
-    )
+    return msgspec.json.encode({"content": content, "params": told, "seed": seed})
 
 
 def _seed(given: object) -> int:

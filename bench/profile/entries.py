@@ -1,29 +1,33 @@
-"""`python -m bench.profile.entries`: the way of `POST /v1/jobs` from the server to Redis, file by file.
+"""`python -m bench.profile.entries`: the ways of a job and of a token through the project, file by file.
 
 A job is submitted in this process, as a client does it, and each call that goes from one of the project's
-files into another is written down, until the call leaves for Redis. The embedded server is started for it.
+files into another is written down, until the call leaves for Redis. `bench.profile.token_entries` follows a
+token in the same manner. The embedded server is started for it.
 """
 
 import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from flask import Flask
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from bench.programs import REPOSITORY
 from bench.reporting.table import table
 from shared.embedded_redis import EmbeddedRedis
+from shared.redis.script_pipeline import ScriptPipeline
 
 ROOT = f"{REPOSITORY}/"
-LEAVES = "ScriptPipeline.call_for"
+LEAVES = ScriptPipeline.call_for
 """The last function of the project's own: what it is given goes to Redis."""
 TOKEN = "t" * 32
-PARTS = ("api/", "shared/")
+PARTS = ("api/", "shared/", "workers/")
 
 
 class Entry(NamedTuple):
@@ -33,25 +37,44 @@ class Entry(NamedTuple):
     function: str
 
 
-def entries(call: Callable[[], object]) -> list[Entry]:
-    """The entries into files of `PARTS` while `call` runs, in order, up to `LEAVES`."""
-    found: list[Entry] = []
+class Walk:
+    """Writes down, in order, the entries into files of `PARTS` in the threads that it is set to profile.
 
-    def watch(frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or (found and found[-1].function == LEAVES):
-            return
+    It begins with a call of `since`, or at once, and ends with one of `until`.
+    """
+
+    def __init__(
+        self, until: Callable[..., object], since: Callable[..., object] | None = None
+    ) -> None:
+        self.found: list[Entry] = []
+        self._since = None if since is None else since.__code__
+        self._until = until.__code__
+        self._ended = False
+
+    def restart(self) -> None:
+        """Forget what was found, and wait for `since` again."""
+        self.found.clear()
+        self._ended = False
+
+    def watch(self, frame: FrameType, event: str, _: Any) -> None:
+        """What `sys.setprofile` takes."""
         code = frame.f_code
+        if event != "call" or self._ended or not (self.found or self._since in (None, code)):
+            return
         file = code.co_filename.removeprefix(ROOT)
-        if file.startswith(PARTS) and file != _caller(frame):
-            found.append(Entry(file, _name(code)))
+        if file.startswith(PARTS) and (code is self._since or file != _caller(frame)):
+            self.found.append(Entry(file, _name(code)))
+            self._ended = code is self._until
 
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        call()
-    finally:
-        sys.setprofile(before)
-    return found
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Watch this thread."""
+        before = sys.getprofile()
+        sys.setprofile(self.watch)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
 
 
 def _caller(frame: FrameType) -> str:
@@ -103,11 +126,16 @@ def render(found: Sequence[Entry]) -> str:
 
 def main() -> int:
     """0 when it ran."""
+    from bench.profile.token_entries import way_of_a_token
+
     with tempfile.TemporaryDirectory() as folder:
         redis = EmbeddedRedis(Path(folder))
         redis.start()
         try:
-            print(render(way_of_a_job(redis.url, Path(folder))))
+            print(f"A job, from socket to Redis: {render(way_of_a_job(redis.url, Path(folder)))}\n")
+            print(
+                f"A token, from engine to reader: {render(way_of_a_token(redis.url, Path(folder)))}"
+            )
         finally:
             redis.stop()
     return 0
@@ -115,6 +143,18 @@ def main() -> int:
 
 def way_of_a_job(url: str, folder: Path) -> list[Entry]:
     """What a submission enters in an app in this process. `url`: of its Redis; `folder`: for its state."""
+    walk = Walk(until=LEAVES)
+    with served(url, folder) as app:
+        submission(app, TOKEN)()  # What only the first one does is left out.
+        submit = submission(app, TOKEN)
+        with walk.here():
+            submit()
+    return walk.found
+
+
+@contextmanager
+def served(url: str, folder: Path) -> Iterator[Flask]:
+    """An app in this process, of one echo model. `url`: of its Redis; `folder`: for its state."""
     from api.app import create_app
     from api.services import of
     from shared.settings import load_settings
@@ -123,14 +163,14 @@ def way_of_a_job(url: str, folder: Path) -> list[Entry]:
     catalogue.write_text("models: {echo: {engine: echo}}\n", "utf-8")
     settings = load_settings(
         REDIS_URL=url,
+        TRUTHGPT_KEY_PREFIX=f"entries-{os.urandom(4).hex()}",
         TRUTHGPT_API_TOKEN=TOKEN,
         TRUTHGPT_CONFIG=catalogue,
         TRUTHGPT_STATE_DIR=folder,
     )
     app = create_app(settings, ring=lambda _: None)
     try:
-        submission(app, TOKEN)()  # What only the first one does is left out.
-        return entries(submission(app, TOKEN))
+        yield app
     finally:
         of(app).close()
 

@@ -149,11 +149,6 @@ class CheckedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(max_length=MAX_METADATA),
     ] = {}
 
-    @property
-    def content(self) -> Any:
-        """The prompt or the input, whichever was given."""
-        return self.prompt if self.prompt is not None else self.input
-
     @classmethod
     def of(cls, value: Any) -> "CheckedRequest":
         """Check a decoded body. Raises `InvalidRequest` with every fault found."""

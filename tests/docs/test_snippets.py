@@ -76,5 +76,5 @@ def test_requests_of_the_readme_are_such_that_the_api_takes() -> None:
     assert len(bodies) == 3 and len(paths) == 5
 
     for body in bodies:
-        assert parse_request(body, load_catalog())[1].name == body["model"]
+        assert parse_request(body, load_catalog()).spec.name == body["model"]
     assert {re.sub(r"\$\w+", "{}", path.partition("?")[0]) for path in paths} <= routes

@@ -5,7 +5,7 @@ No torch here: the API validates with these models, the engines read their field
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -61,28 +61,30 @@ INPUTS: dict[str, TypeAdapter[Any]] = {n: TypeAdapter(kind.content) for n, kind 
 _DEFAULTS = {name: kind.params().model_dump() for name, kind in ENGINES.items()}
 
 
-def checked(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a request with the engine's defaults filled in; as they are where it has no model.
+class CheckedParams(NamedTuple):
+    """The params of a request with the engine's defaults filled in; and `told`, those of them that the engine
+    would not assume. What it assumes is the larger part of a short request, which waits in Redis.
+    """
+
+    all: dict[str, Any]
+    told: dict[str, Any]
+
+
+def checked(engine: str, given: Mapping[str, Any]) -> CheckedParams:
+    """The params of a request as this engine takes them; as they are where it has no model.
 
     Raises pydantic's `ValidationError`.
     """
     adapter = PARAMS.get(engine)
     if adapter is None:
-        return dict(given)
+        return CheckedParams(dict(given), dict(given))
+    assumed = _DEFAULTS[engine]
     if not given:
         # The lists in it are shared, and nobody's to change.
-        return dict(_DEFAULTS[engine])
+        return CheckedParams(dict(assumed), {})
     made = adapter.validate_python(given)
     found: dict[str, Any] = made.model_dump()
     if isinstance(made, TextGenerationParams):
         found |= made.as_stored()
-    return found
-
-
-def without_defaults(engine: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked params without those that the engine assumes when it is told nothing.
-
-    They are the larger part of a short request, which waits in Redis.
-    """
-    assumed = _DEFAULTS.get(engine, {})
-    return {name: v for name, v in params.items() if name not in assumed or v != assumed[name]}
+    told = {name: v for name, v in found.items() if name not in assumed or v != assumed[name]}
+    return CheckedParams(found, told)

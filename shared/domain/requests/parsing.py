@@ -1,7 +1,7 @@
 """Decoded bodies become requests that are checked, by the schema and by what their model takes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -28,32 +28,44 @@ def parse_event(value: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def parse_request(value: Any, catalog: Catalog) -> tuple[CheckedRequest, ModelSpec, dict[str, Any]]:
+class ParsedRequest(NamedTuple):
+    """A checked request: the entry of its model, its params with the engine's defaults filled in, its prompt
+    or input, whichever was given, and the params that its engine is told (`CheckedParams`).
+    """
+
+    request: CheckedRequest
+    spec: ModelSpec
+    params: dict[str, Any]
+    content: Any
+    told: dict[str, Any]
+
+
+def parse_request(value: Any, catalog: Catalog) -> ParsedRequest:
     """Check a decoded body against the schema and its model's engine.
 
-    Returns the request, the model's entry, and the params with the engine's defaults filled in.
     Raises `InvalidRequest` with every fault found, or `UnknownModel`.
     """
     request = CheckedRequest.of(value)
+    content = request.prompt if request.prompt is not None else request.input
     spec = catalog.get(request.model)
     try:
-        params = checked(spec.engine, request.params)
+        params, told = checked(spec.engine, request.params)
     except ValidationError as error:
         raise invalid(error, ("params",)) from None
-    content = INPUTS.get(spec.engine)
+    takes = INPUTS.get(spec.engine)
     field = "prompt" if request.prompt is not None else "input"
-    if content is not None:
+    if takes is not None:
         try:
-            content.validate_python(request.content)
+            takes.validate_python(content)
         except ValidationError as error:
             raise invalid(error, (field,), skip=1) from None
     elif isinstance(request.prompt, list):
         raise _fault(("prompt",), "Input should be a valid string", "string_type")
     if spec.engine in TEXT_ENGINES:
-        _check_lengths(spec, request.content, params)
-    if spec.engine == "embedding" and isinstance(items_to_embed(request.content)[0], list):
+        _check_lengths(spec, content, params)
+    if spec.engine == "embedding" and isinstance(items_to_embed(content)[0], list):
         _check_ids(spec, field, params)
-    return request, spec, params
+    return ParsedRequest(request, spec, params, content, told)
 
 
 def _check_ids(spec: ModelSpec, field: str, params: Mapping[str, Any]) -> None:

@@ -65,7 +65,7 @@ def chat(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
     ],
 )
 def test_taken(body: dict[str, Any]) -> None:
-    assert parse_request(body, CATALOG)[1].name == "gen"
+    assert parse_request(body, CATALOG).spec.name == "gen"
 
 
 @pytest.mark.parametrize(
@@ -174,6 +174,6 @@ def test_params_of_sampling_are_taken_as_clients_write_them() -> None:
         "logit_bias": {"0": -100, "1734": 99.5},
         "bad_words": "no",
     }
-    params = parse_request({"model": "gen", "prompt": "a", "params": given}, CATALOG)[2]
+    params = parse_request({"model": "gen", "prompt": "a", "params": given}, CATALOG).params
     assert params["logit_bias"] == {"0": -100.0, "1734": 99.5}
     assert params["bad_words"] == ["no"] and params["n"] == 8

@@ -22,8 +22,9 @@ CATALOG = Catalog(
 
 
 def test_defaults_are_filled_in() -> None:
-    request, spec, params = parse_request({"model": "gen", "prompt": "x"}, CATALOG)
-    assert (request.content, spec.name, params["temperature"]) == ("x", "gen", 0.0)
+    parsed = parse_request({"model": "gen", "prompt": "x"}, CATALOG)
+    assert (parsed.content, parsed.spec.name, parsed.params["temperature"]) == ("x", "gen", 0.0)
+    assert parsed.told == {}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_defaults_are_filled_in() -> None:
     ],
 )
 def test_accepted(body: dict[str, Any]) -> None:
-    assert parse_request(body, CATALOG)[0].model == body["model"]
+    assert parse_request(body, CATALOG).request.model == body["model"]
 
 
 @pytest.mark.parametrize(

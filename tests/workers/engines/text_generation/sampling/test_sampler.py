@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.requests.params import without_defaults
-from shared.domain.requests.text_generation_params import TextGenerationParams
+from shared.domain.requests.params import checked
 from tests.conftest import examples
 from workers.engines.text_generation.sampling import sampler
 from workers.engines.text_generation.sampling.sampler import Chosen, uniform
@@ -269,6 +268,6 @@ ASKED = {
 def test_a_worker_samples_as_it_would_if_it_were_told_all(
     engine: str, asked: dict[str, Any]
 ) -> None:
-    params = TextGenerationParams(**asked).model_dump()
-    assert Sampling.of(without_defaults(engine, params), 7) == Sampling.of(params, 7)
-    assert without_defaults(engine, params).items() <= params.items()
+    params, told = checked(engine, asked)
+    assert Sampling.of(told, 7) == Sampling.of(params, 7)
+    assert told.items() <= params.items()
