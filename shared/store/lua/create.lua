@@ -1,4 +1,4 @@
---- include: lib/flights, lib/breaker, lib/arrivals, lib/rates
+--- include: lib/flights, lib/breaker, lib/arrivals, lib/rates, lib/withdrawal
 -- Take jobs in, one after the other: idempotency, admission, record, request, lane, index, first event. Each sees
 -- what became of those before it, as if it had come in a call of its own.
 -- ARGV: a list for each job, packed as msgpack, since thirty arguments by themselves cost more to send and to take apart:
@@ -11,8 +11,8 @@
 --   them, whether the idempotency key is to name this job whatever it named before, within how many ms
 --   of its end a job that the key names stands for this one even so, 0: none does, what its client asked or '', and
 --   the record's fields, each behind its name: model, tenant, class, cost, and what else there is.
--- Returns an item for each job: the error where this script failed at it, else packed as msgpack, since Redis writes
--- each item of an array to the socket by itself:
+-- Returns an item for each job: the error where this script failed at it, and then nothing of it is there; else
+-- packed as msgpack, since Redis writes each item of an array to the socket by itself:
 --   {'created', ring, created_ms, jobs before it, estimated start (ms) or -1 | nothing of both if an earlier call
 --   made it} | {'follows', 0, created_ms} | {'replayed', id} | {'mismatch', id},
 --   {'cached', created_ms, output, usage}: it has ended with that result, or a refusal with the ms
@@ -30,6 +30,8 @@ local DEADLINE_MARGIN = 2
 
 local now = now_ms()
 local breaker_states, bells, all_awake = {}, {}, {}  -- By model: what no job of this call changes again.
+local made = {}  -- The jobs that this call has made.
+local begun, before  -- The one that it is making, once something is written of it; what was to be written before it.
 
 -- The job that the idempotency key names, if that one is to be answered in place of a new one. `named`: what stands
 -- behind the key.
@@ -60,30 +62,36 @@ local function storage_full(new)
   new[GOES], new[KEY_GOES] = goes, key_goes
 end
 
--- Write down all that a job has from its creation, in whatever way it comes to its end; `waits`: it does not end at
--- once, so it needs its request, and somebody who minds its deadline. `alone`: it stands in no lane.
-local function insert_job(new, waits, alone)
-  local id, model, tenant, digest, queue, fields = new[ID], new[MODEL], new[TENANT], new[DIGEST], new[QUEUE], new[FIELDS]
-  local seq, bytes, record = queue.arrivals + 1, JOB_BYTES + new[BYTES], key.job(id)
+-- Write down all that a job has for itself; `waits`: it does not end at once, so it needs its request.
+local function write_job(new, waits)
+  local id, digest, fields, record = new[ID], new[DIGEST], new[FIELDS], key.job(new[ID])
   local ttl, deadline = int(math.ceil(new[LIFETIME] / 1000) + RETENTION), int(now + new[LIFETIME])
   if new[ASKED] ~= '' then
     fields[#fields + 1] = 'asked'
     fields[#fields + 1] = #new[ASKED]
     redis.call('SET', key.asked(id), new[ASKED], 'EX', ttl)
+    begun = new
   end
-  redis.call('HSET', record, 'state', 'queued', 'seq', seq, 'created', int(now), 'deadline', deadline,
-    'attempt', '0', 'head', CREATED, 'bytes', int(bytes), unpack(fields))
+  redis.call('HSET', record, 'state', 'queued', 'seq', new[QUEUE].arrivals + 1, 'created', int(now), 'deadline', deadline,
+    'attempt', '0', 'head', CREATED, 'bytes', int(JOB_BYTES + new[BYTES]), unpack(fields))
+  begun = new
   redis.call('EXPIRE', record, ttl)
-  if digest ~= '' then redis.call('SET', key.idem(tenant, digest), id .. ' ' .. new[BODY], 'EX', new[IDEM_TTL]) end
+  if digest ~= '' then
+    redis.call('SET', key.idem(new[TENANT], digest), id .. ' ' .. new[BODY], 'EX', new[IDEM_TTL])
+  end
   if waits then redis.call('SET', key.request(id), new[REQUEST], 'EX', ttl) end
   -- Nobody knows of it yet but who makes it, and that one waits for the end alone if it has a `home`.
   if not new[HOME] then publish({id = id, head = '0-0'}, CREATED, 'status', CREATED_DATA) end
+end
 
-  -- From here on nothing fails: an error at one job leaves nothing to be written for it.
-  arrive(queue, tenant, id, alone)
-  if waits then mind_deadline(queue, id, deadline) end
-  count_bytes(tenant, new[GOES], bytes)
-  if digest ~= '' then count_bytes(tenant, new[KEY_GOES], IDEMPOTENCY_BYTES) end
+-- Note what the job adds to the keys of others: nothing of this can fail. `waits`: somebody minds its deadline;
+-- `alone`: it stands in no lane.
+local function settle(new, waits, alone)
+  arrive(new[QUEUE], new[TENANT], new[ID], alone)
+  if waits then mind_deadline(new[QUEUE], new[ID], int(now + new[LIFETIME])) end
+  count_bytes(new[TENANT], new[GOES], JOB_BYTES + new[BYTES])
+  if new[DIGEST] ~= '' then count_bytes(new[TENANT], new[KEY_GOES], IDEMPOTENCY_BYTES) end
+  made[#made + 1] = new
 end
 
 local sharing = lazy(function()
@@ -97,7 +105,7 @@ local sharing = lazy(function()
       output, usage, refers = flights().recall(new[TENANT], new[SHARE], now)
     end
     if not output then return nil end
-    insert_job(new, false, true)
+    write_job(new)
     local job = load(new[ID])
     job.home = nil  -- The answer to this call says it all.
     -- Nobody reads its events before it has ended, and its record can tell them all.
@@ -106,6 +114,7 @@ local sharing = lazy(function()
     if new[SPEAKS] then job.head = '0-' .. int(1 + outputs().speaks_of(refers, output)) end
     flights().lend(job, now, output, usage, RETENTION, refers)
     add(statistics().minute(new[MODEL], now), 'hits', 1)
+    settle(new, false, true)
     return {'cached', int(now), output, usage}
   end
 
@@ -113,11 +122,12 @@ local sharing = lazy(function()
   local function follows(new)
     local flight, leader = flights().open_flight(new[TENANT], new[SHARE], new[CLASS], now)
     if not flight then return nil end
-    insert_job(new, true, true)
+    write_job(new, true)
     local job = load(new[ID])
     put(job, 'follows', flight)
     flights().join(job, flight, leader, math.ceil(new[LIFETIME] / 1000) + RETENTION)
     add(statistics().minute(new[MODEL], now), 'shared', 1)
+    settle(new, true, true)
     return {'follows', 0, int(now)}
   end
 
@@ -178,8 +188,7 @@ local function queued(new)
     new[FIELDS][#new[FIELDS] + 1] = 'estimate'
     new[FIELDS][#new[FIELDS] + 1] = int(estimate)
   end
-  insert_job(new, true)
-  join_lane(queue, new[CLASS], new[TENANT], new[ID], new[COST])
+  write_job(new, true)
   if new[SHARE] ~= '' then
     flights().point_to({tenant = new[TENANT], id = new[ID]}, (flights().what(new[SHARE])))
     add(statistics().minute(model, now), 'misses', 1)
@@ -189,6 +198,8 @@ local function queued(new)
   if not bells[model] then
     bells[model], ring = true, drains_at_work(model, now) == 0 and should_notify(model)
   end
+  settle(new, true)
+  join_lane(queue, new[CLASS], new[TENANT], new[ID], new[COST])
   return {'created', ring or 0, int(now), ahead, estimate or rate and math.floor(now + 1 / rate) or -1}
 end
 
@@ -197,6 +208,7 @@ local function admit(new, named)
   local fields, shares = new[FIELDS], new[SHARE] ~= ''
   new[MODEL], new[TENANT], new[CLASS], new[COST] = fields[2], fields[4], fields[6], fields[8]
   new[QUEUE] = queue_of(fields[2], fields[6], fields[4], now)
+  if shares and #made > 0 then before = withdrawal().deferred(new[TENANT]) end
   return replayed(new, named) or storage_full(new)
     or shares and sharing().answered(new) or new[URGENT] and unavailable(new) or shares and sharing().follows(new)
     or queue_full(new) or queued(new)
@@ -211,6 +223,7 @@ local function made_before(new)
 end
 
 local function create(packed)
+  begun, before = nil, nil
   local new, admitted, rows, reply = cmsgpack.unpack(packed), true
   local born, named = made_before(new)
   if new[CHARGES] then admitted, rows = charge_rates(new[CHARGES], now, born[1]) end
@@ -227,6 +240,13 @@ local function create(packed)
   return cmsgpack.pack(reply)
 end
 
+-- Nothing stays of a job whose creation has failed.
+local function withdraw(new)
+  local job = {id = new[ID], model = new[MODEL], tenant = new[TENANT], class = new[CLASS]}
+  withdrawal().withdraw(job, new[DIGEST], new[SHARE] ~= '' and flights().what(new[SHARE]) or nil)
+  bells[new[MODEL]] = nil
+end
+
 -- Redis' errors begin with their codes, Lua's own with where they happened.
 local function problem(failure)
   return {err = string.find(failure, '^%u+ ') and failure or 'ERR ' .. failure}
@@ -239,6 +259,8 @@ for i = 1, #ARGV do
     reply = problem(reply)
     -- Nothing of the call was done: a client that gets it as the whole answer looks for the new primary.
     if string.find(reply.err, '^READONLY') then return reply end
+    if begun and begun[SHARE] ~= '' then withdrawal().restore(begun[TENANT], before) end
+    if begun then withdraw(begun) end
   end
   replies[i] = reply
 end
@@ -247,5 +269,8 @@ local done, failure = pcall(function()
   write_rates()
   write_tallies()
 end)
-if not done then return problem(failure) end
+if not done then
+  for _, new in ipairs(made) do withdraw(new) end
+  return problem(failure)
+end
 return replies

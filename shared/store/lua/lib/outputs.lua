@@ -46,6 +46,7 @@ local outputs = lazy(function()
   local function write_output(id, output, usage)
     redis.call('HSET', key.output(id), 'output', output, 'usage', usage, 'bytes',
       int(RESULT_BYTES + #output + #usage), 'going', '0')
+    redis.call('EXPIRE', key.output(id), HORIZON)  -- Until somebody refers to it.
   end
 
   -- The output and the usage that a reference stands for; nil for both where it is gone.
@@ -80,8 +81,8 @@ local outputs = lazy(function()
     local output, usage, now = values[2], borrowed(values[3]), seconds_now()
     write_output(job_id, output, usage)
     local reference = refer(job_id, tenant, going(now, now + math.max(1, redis.call('TTL', record))))
-    redis.call('HDEL', record, 'output')
     redis.call('HSET', record, 'output_of', reference)
+    redis.call('HDEL', record, 'output')
     if values[5] then
       redis.call('HINCRBY', record, 'bytes', -#output)
       count_bytes(tenant, ended_going(tonumber(values[6])), -#output)
