@@ -68,9 +68,17 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Before anything listens: gunicorn's command line may name another address than HOST."""
+    """Before anything listens: gunicorn's command line may name another address than HOST, or a protocol
+    that the worker does not speak.
+    """
+    cfg = server.cfg
+    if cfg.protocol != "http" or cfg.http_protocols != ["h1"] or cfg.http2_cleartext != "off":
+        sys.exit(
+            "truthgpt: this server speaks HTTP/1 alone; leave out --protocol, --http-protocols and "
+            "--http2-cleartext, and put a proxy before it for clients that speak others"
+        )
     try:
-        for address in server.cfg.address:
+        for address in cfg.address:
             if isinstance(address, tuple):
                 require_token_beyond_loopback(_settings, address[0])
         _settings.require_redis()

@@ -5,26 +5,34 @@ worker. Two greenlets could not agree on a deadline more cheaply than one that l
 twice a second, so no request starts a timer.
 """
 
+import errno
 import logging
 import secrets
 import time
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
 import gevent
 import msgspec
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.http.errors import (
+    LimitRequestHeaders,
+    LimitRequestLine,
+    NoMoreData,
+    ParseException,
+)
+from gunicorn.util import close
 from gunicorn.workers import ggevent
 
 from api.server import environ as environs
 from api.server.connection import STALLED_SECONDS, Connection
 from api.server.plain_config import PlainConfig
+from api.server.request import RequestParser
 from api.server.response import Response
 from shared.domain.errors import PROBLEMS
 
 LOOK_SECONDS = 0.5
 """Between two looks at all connections."""
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large"}
 _log = logging.getLogger(__name__)
 
@@ -47,18 +55,34 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve the requests of one connection, until it closes or idles too long."""
+        client.setblocking(1)
         connection = Connection(client)
         here = gevent.getcurrent()
         self._connections[here] = connection
         try:
-            super().handle(listener, connection, addr)
+            self._serve(listener.getsockname(), connection, addr)
         finally:
             del self._connections[here]
             connection.common = None  # It names the connection in its turn.
 
-    def timeout_ctx(self) -> AbstractContextManager[object]:
-        """Around the reading of each head."""
-        return self._connections.get(gevent.getcurrent()) or nullcontext()
+    def _serve(self, listener_name: Any, connection: Connection, addr: Any) -> None:
+        """What gunicorn's own loop does over HTTP/1, which its configuration holds it to."""
+        request, requests = None, RequestParser(self.cfg, connection, addr)
+        try:
+            while True:
+                request = None
+                with connection:
+                    request = next(requests)
+                self.handle_request(listener_name, request, connection, addr)
+        except (StopIteration, NoMoreData):
+            pass
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.log.exception("Socket error processing request.")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
+            self.handle_error(request, connection, addr, error)
+        finally:
+            close(connection)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request. Raises `StopIteration` where nothing may follow on its connection."""

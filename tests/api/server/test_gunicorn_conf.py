@@ -48,9 +48,10 @@ def test_nothing_listens_beyond_loopback_with_a_token_that_nobody_chose(
     [
         ({"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:1"}, (), "GUNICORN_CMD_ARGS: "),
         ({}, ("--bind", "0.0.0.0:0"), "TRUTHGPT_API_TOKEN: not set"),
+        ({}, ("--http2-cleartext", "both"), "this server speaks HTTP/1 alone"),
     ],
 )
-def test_gunicorn_is_told_to_listen_nowhere_else_past_the_checks(
+def test_gunicorn_is_told_nothing_past_the_checks(
     environment: dict[str, str], arguments: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
     inherited = {name: value for name, value in os.environ.items() if name != "TRUTHGPT_API_TOKEN"}
