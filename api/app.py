@@ -59,7 +59,8 @@ from shared.files import open_storage
 from shared.hooks import Observers
 from shared.redis.connection import connect
 from shared.settings import Settings, ensure_token, key_secret
-from shared.store.api_keys import ApiKeys, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys
 from shared.store.audit import AuditLog
 from shared.store.batches import Batches
 from shared.store.events import EventHub

@@ -22,7 +22,8 @@ from cli.terminal.sizes import Size
 from shared.domain.audit import Action, Change
 from shared.domain.errors import ConfigError
 from shared.settings import Settings, key_secret, load_settings
-from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope
 from shared.store.described_keys import difference, document
 from shared.store.keys import Keys
 

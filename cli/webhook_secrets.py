@@ -18,9 +18,10 @@ from rich.table import Table
 from cli.changes import recorded
 from cli.options import as_json_option
 from cli.serving.server_redis import server_redis
-from cli.terminal.durations import Duration, day, timestamp
+from cli.terminal.durations import Duration, day
 from cli.terminal.screen import echo_json, echo_list
 from shared.domain.audit import Action, Change
+from shared.domain.schemas import timestamp
 from shared.settings import Settings, key_secret, load_settings
 from shared.store.keys import Keys
 from shared.webhooks.secrets import WebhookSecret, WebhookSecrets

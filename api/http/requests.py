@@ -44,7 +44,7 @@ def idempotency_key(environ: WSGIEnvironment) -> str | None:
     """The `Idempotency-Key`. Raises `InvalidRequest` for one that is not 1-255 printable ASCII."""
     given: str | None = environ.get("HTTP_IDEMPOTENCY_KEY")
     if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
-        raise _bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
+        raise bad_parameter("Idempotency-Key must be 1 to 255 printable ASCII characters.")
     return given
 
 
@@ -83,9 +83,9 @@ def known_query(request: Request, names: frozenset[str]) -> None:
         if name not in names:
             known = ", ".join(sorted(names))
             takes = f"it takes {known}" if known else "it takes none"
-            raise _bad_parameter(f"This call has no parameter {name[:40]!r}; {takes}.")
+            raise bad_parameter(f"This call has no parameter {name[:40]!r}; {takes}.")
         if len(values) > 1:
-            raise _bad_parameter(f"'{name}' is given {len(values)} times. Give it once.")
+            raise bad_parameter(f"'{name}' is given {len(values)} times. Give it once.")
 
 
 def _parameter(here: RequestContext, name: str) -> str | None:
@@ -102,10 +102,10 @@ def seconds(
     if given is None:
         return default
     if not _SECONDS.fullmatch(given):
-        raise _bad_parameter(f"'{name}' must be seconds from 0 to {maximum:g}, not {given[:40]!r}.")
+        raise bad_parameter(f"'{name}' must be seconds from 0 to {maximum:g}, not {given[:40]!r}.")
     value = float(given)
     if value > maximum and not clamp:
-        raise _bad_parameter(f"'{name}' must be at most {maximum:g} seconds.")
+        raise bad_parameter(f"'{name}' must be at most {maximum:g} seconds.")
     return min(value, maximum)
 
 
@@ -117,7 +117,7 @@ def moment(here: RequestContext, name: str) -> int | None:
     # Of a '+' in a URL's query that is not escaped a blank is left.
     at = epoch_ms(given.replace(" ", "+"))
     if at is None:
-        raise _bad_parameter(
+        raise bad_parameter(
             f"'{name}' must be a time such as 2026-11-30T16:01:27Z, not {given[:40]!r}."
         )
     return at
@@ -129,7 +129,7 @@ def count(here: RequestContext, name: str, *, default: int, maximum: int) -> int
     if given is None:
         return default
     if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= maximum):
-        raise _bad_parameter(f"'{name}' must be from 1 to {maximum}, not {given[:40]!r}.")
+        raise bad_parameter(f"'{name}' must be from 1 to {maximum}, not {given[:40]!r}.")
     return int(given)
 
 
@@ -244,5 +244,6 @@ def too_large(limit: int) -> JobsError:
     return JobsError(f"The body must be at most {limit} bytes.", code="body_too_large")
 
 
-def _bad_parameter(detail: str) -> InvalidRequest:
+def bad_parameter(detail: str) -> InvalidRequest:
+    """The refusal of a header or of a parameter of the query."""
     return InvalidRequest(detail, code="invalid_parameter")

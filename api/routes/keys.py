@@ -128,12 +128,11 @@ def list_api_keys(here: RequestContext) -> Reply:
     require_operator(here)
     asked, now = here.request.args, time.time()
     limit = requests.count(here, "limit", default=PAGE, maximum=PAGE)
-    tenant, known = asked.get("tenant"), here.services.keys.stored.all()
-    found = _older(known[::-1], asked.get("cursor"))
-    fitting = [key for key in found if tenant in (None, key.grant.tenant)]
-    rows = [described_keys.document(key, now) for key in fitting[:limit]]
-    following = rows[-1]["id"] if len(fitting) > limit else None
-    return document({"data": rows, "next_cursor": following})
+    found, more = here.services.keys.stored.page(
+        limit, tenant=asked.get("tenant"), after=asked.get("cursor")
+    )
+    rows = [described_keys.document(key, now) for key in found]
+    return document({"data": rows, "next_cursor": rows[-1]["id"] if more else None})
 
 
 @keys.operation(
@@ -226,16 +225,6 @@ def _expiry(given: Any) -> float | None:
         row = {"loc": ["expires_at"], "msg": message, "type": "datetime_parsing"}
         raise InvalidRequest(f"expires_at: {message}.", errors=[row])
     return at / 1000
-
-
-def _older(newest_first: list[ApiKey], cursor: str | None) -> list[ApiKey]:
-    """The keys after the one of this id. Raises `InvalidRequest` where there is none any more."""
-    if cursor is None:
-        return newest_first
-    for place, key in enumerate(newest_first):
-        if key.id == cursor:
-            return newest_first[place + 1 :]
-    raise InvalidRequest("The cursor is not one that a listing gave.", code="invalid_cursor")
 
 
 def _unknown(key_id: str) -> JobsError:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from shared.domain.errors import StoreUnavailable
 from shared.locks import brief_lock
-from shared.store.api_keys import ApiKey, ApiKeys, Signer, key_id_of
+from shared.store.api_key_tokens import Signer, key_id_of
+from shared.store.api_keys import ApiKey, ApiKeys
 
 FRESH = 1.0
 """Seconds for which an answer of Redis is believed: as long does a revoke take to bite."""

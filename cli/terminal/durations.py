@@ -50,11 +50,6 @@ class Moment(click.ParamType[str]):
         return rfc3339(int(known.timestamp() * 1000))
 
 
-def timestamp(moment: float | None) -> str | None:
-    """Unix seconds as RFC 3339, for JSON."""
-    return None if moment is None else rfc3339(int(moment * 1000))
-
-
 def day(moment: float | None) -> str:
     """Unix seconds as a day and a minute, UTC."""
     return "" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"

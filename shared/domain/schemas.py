@@ -266,6 +266,11 @@ def rfc3339(epoch_ms: int) -> str:
     return _to_the_second(epoch_ms // 1000) + _MILLISECONDS[epoch_ms % 1000]
 
 
+def timestamp(moment: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 UTC; None where there is no such moment."""
+    return None if moment is None else rfc3339(int(moment * 1000))
+
+
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.domain.errors import JobsError
+from shared.redis.guard import OLDEST
 
-OLDEST = (6, 2)
-"""Older servers lack commands that the job store needs."""
 FIXED: dict[str, tuple[tuple[int, ...], ...]] = {
     "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
     "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4), (9, 0, 0)),

@@ -26,6 +26,7 @@ from shared.redis.address import RedisAddress
 from shared.redis.connection import connect, denial
 
 OLDEST = (6, 2)
+"""The oldest release of Redis that has all commands of the job store."""
 FULL = 0.9
 """Share of maxmemory from which no new job is taken: the rest is for those that run."""
 LOOK_SECONDS = 1.0

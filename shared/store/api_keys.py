@@ -1,26 +1,22 @@
 """API keys: who holds which, and what each may do.
 
-A token is `tgk_<key id>_<32 random bytes>`. Redis holds its HMAC-SHA256 under a secret that Redis does not
-know (`shared.settings.key_secret`): who reads Redis cannot call, who writes to it cannot make a key.
+Redis holds an HMAC of a key's token (`shared.store.api_key_tokens`), never the token.
 """
 
-import hashlib
-import hmac
 import math
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import RedisError
 
-from shared.domain.errors import ConfigError
-from shared.redis.connection import unavailable
+from shared.domain.errors import ConfigError, InvalidRequest
+from shared.redis.connection import reachable
+from shared.store.api_key_tokens import Signer, new_token
 from shared.store.keys import Keys
 
 UNUSED_FOR = 400 * 24 * 3600
@@ -36,7 +32,8 @@ _INDEX_TTL = MAX_LIFE + TOLD_FOR
 LIMITS = ("rpm", "rph", "max_queued", "max_bytes")
 _CHANGED = (*LIMITS, "expires", "note")
 """Members of a grant that change while its key lives."""
-_TOKEN = re.compile(r"tgk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
+READ_AT_ONCE = 200
+"""Keys that are read from Redis in one call."""
 
 
 class Scope(StrEnum):
@@ -50,9 +47,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key is made with. Times are Unix seconds; None is no limit, or the server's own. `note` is for
-    people: what the key is for.
-    """
+    """What a key is made with. Times: Unix seconds; None: no limit, or the server's. `note`: its purpose."""
 
     tenant: str
     scopes: frozenset[Scope]
@@ -97,30 +92,9 @@ class ApiKey:
         return "expired" if expires is not None and expires <= now else "active"
 
 
-class Signer:
-    """Makes and digests tokens under one secret."""
-
-    def __init__(self, secret: str) -> None:
-        self._key = hmac.digest(secret.encode(), b"truthgpt api key v1", hashlib.sha256)
-        self.name = hmac.digest(self._key, b"name", hashlib.sha256).hex()[:8]
-
-    def digest(self, token: str) -> bytes:
-        return hmac.digest(self._key, token.encode("utf-8", "replace"), hashlib.sha256)
-
-
-def new_token(key_id: str) -> str:
-    return f"tgk_{key_id}_{secrets.token_urlsafe(32)}"
-
-
-def key_id_of(token: str) -> str | None:
-    """The id that a token names, None where it is none of ours in form."""
-    match = _TOKEN.fullmatch(token)
-    return match[1] if match else None
-
-
 class ApiKeys:
-    """The keys in Redis. Methods raise `StoreUnavailable`; those that name a key, `ConfigError` with the
-    codes `api_key_not_found` and `api_key_ended`.
+    """The keys in Redis. Raises `StoreUnavailable`, and of a named key `ConfigError` with the codes
+    `api_key_not_found` and `api_key_ended`.
     """
 
     def __init__(self, redis: Redis, keys: Keys, signer: Signer) -> None:
@@ -131,7 +105,7 @@ class ApiKeys:
     def create(self, grant: Grant) -> tuple[ApiKey, str]:
         """A new key and its token, which nothing can show again."""
         key, token = self._made(grant)
-        with _reachable():
+        with reachable():
             pipe = self._redis.pipeline(transaction=True)
             self._add(pipe, key)
             pipe.execute()
@@ -139,7 +113,7 @@ class ApiKeys:
 
     def find(self, key_id: str) -> ApiKey | None:
         """The key of this id, whatever its state."""
-        with _reachable():
+        with reachable():
             pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(self._keys("api-key", key_id))
             pipe.get(self._keys("api-key-used", key_id))
@@ -148,9 +122,45 @@ class ApiKeys:
 
     def all(self) -> list[ApiKey]:
         """Every key that is still known, oldest first."""
-        index = self._keys("api-keys")
-        with _reachable():
-            ids = [name.decode() for name in self._redis.zrange(index, 0, -1)]  # type: ignore[union-attr]
+        return self._read(self._ids(0, -1))[::-1]
+
+    def page(
+        self, limit: int, *, tenant: str | None = None, after: str | None = None
+    ) -> tuple[list[ApiKey], bool]:
+        """At most `limit` keys, newest first, from behind the key `after` on; and whether there are more.
+
+        Raises `InvalidRequest` where there is no such key any more.
+        """
+        found = dict[str, ApiKey]()
+        start = 0 if after is None else self._place(after) + 1
+        while len(found) <= limit:
+            ids = self._ids(start, start + READ_AT_ONCE - 1)
+            known = self._read(ids)
+            found |= {key.id: key for key in known if tenant in (None, key.grant.tenant)}
+            # Those that are gone are no longer in the index.
+            start += len(known)
+            if len(ids) < READ_AT_ONCE:
+                break
+        return list(found.values())[:limit], len(found) > limit
+
+    def _place(self, key_id: str) -> int:
+        with reachable():
+            place = cast(int | None, self._redis.zrevrank(self._keys("api-keys"), key_id))
+        if place is None:
+            raise InvalidRequest(
+                "The cursor is not one that a listing gave.", code="invalid_cursor"
+            )
+        return place
+
+    def _ids(self, start: int, end: int) -> list[str]:
+        """Ids of the index from one place to another, newest first."""
+        with reachable():
+            names = cast(list[bytes], self._redis.zrevrange(self._keys("api-keys"), start, end))
+        return [name.decode() for name in names]
+
+    def _read(self, ids: Sequence[str]) -> list[ApiKey]:
+        """The keys of these ids that are still known; the others leave the index."""
+        with reachable():
             pipe = self._redis.pipeline(transaction=False)
             for key_id in ids:
                 pipe.hgetall(self._keys("api-key", key_id))
@@ -159,28 +169,28 @@ class ApiKeys:
             found = [_parsed(*row) for row in zip(ids, rows[::2], rows[1::2], strict=True)]
             gone = [key_id for key_id, key in zip(ids, found, strict=True) if key is None]
             if gone:
-                self._redis.zrem(index, *gone)
+                self._redis.zrem(self._keys("api-keys"), *gone)
         return [key for key in found if key is not None]
 
     def revoke(self, key_id: str) -> None:
         """End a key now. May be repeated."""
         self._existing(key_id)
-        with _reachable():
+        with reachable():
             pipe = self._redis.pipeline(transaction=True)
             self._change(pipe, key_id, TOLD_FOR, "revoked", 1)
             pipe.execute()
 
     def update(self, key_id: str, **changes: int | float | str | None) -> tuple[ApiKey, ApiKey]:
-        """Change these members of an active key's grant, of `_CHANGED`. Returns the key before and after.
+        """Change members of an active key's grant, of `_CHANGED`: servers follow within a second.
 
-        Servers follow within a second.
+        Returns the key before and after.
         """
         old, now = self._active(key_id), time.time()
         new = replace(old, grant=replace(old.grant, **changes))  # type: ignore[arg-type]
         if (expires := new.grant.expires) is not None and expires <= now:
             raise ConfigError("expires: this time has passed; revoke the key to end it now")
         fields, name = _fields(new), self._keys("api-key", key_id)
-        with _reachable():
+        with reachable():
             pipe = self._redis.pipeline(transaction=True)
             # What does not change is not written: two changes at once never undo each other.
             for field in changes.keys() & fields.keys():
@@ -196,7 +206,7 @@ class ApiKeys:
         old, now = self._active(key_id), time.time()
         end = min(now + overlap, old.grant.expires or math.inf)
         new, token = self._made(old.grant)
-        with _reachable():
+        with reachable():
             pipe = self._redis.pipeline(transaction=True)
             self._add(pipe, new)
             self._change(pipe, key_id, _kept(end - now), "expires", repr(end))
@@ -205,7 +215,7 @@ class ApiKeys:
 
     def touch(self, key: ApiKey, now: float) -> None:
         """Note that a key is in use, which keeps it."""
-        with _reachable():
+        with reachable():
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(self._keys("api-key-used", key.id), int(now), ex=UNUSED_FOR)
             if key.grant.expires is None:
@@ -215,9 +225,8 @@ class ApiKeys:
             pipe.execute()
 
     def _made(self, grant: Grant) -> tuple[ApiKey, str]:
-        key_id = secrets.token_hex(8)
+        key_id, signer = secrets.token_hex(8), self._signer
         token = new_token(key_id)
-        signer = self._signer
         return ApiKey(key_id, grant, time.time(), signer.digest(token), signer.name), token
 
     def _existing(self, key_id: str) -> ApiKey:
@@ -288,11 +297,3 @@ def _parsed(key_id: str, stored: Mapping[bytes, bytes], used: bytes | None) -> A
         revoked="revoked" in text,
         used=float(used) if used is not None else None,
     )
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise unavailable(error) from error

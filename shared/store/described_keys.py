@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.domain.schemas import rfc3339
+from shared.domain.schemas import timestamp
 from shared.store.api_keys import LIMITS, ApiKey
 
 
@@ -17,9 +17,9 @@ def document(key: ApiKey, now: float) -> dict[str, Any]:
         "state": key.state(now),
         **{name: getattr(grant, name) for name in LIMITS},
         "note": grant.note,
-        "created_at": _time(key.created),
-        "expires_at": _time(grant.expires),
-        "last_used_at": _time(key.used),
+        "created_at": timestamp(key.created),
+        "expires_at": timestamp(grant.expires),
+        "last_used_at": timestamp(key.used),
     }
 
 
@@ -29,13 +29,8 @@ def difference(old: ApiKey, new: ApiKey) -> str:
     for name in (*LIMITS, "expires", "note"):
         before, after = getattr(old.grant, name), getattr(new.grant, name)
         if before != after:
-            shown = [_time(one) if name == "expires" else one for one in (before, after)]
+            shown = [timestamp(one) if name == "expires" else one for one in (before, after)]
             told.append(
                 f"{name} {' to '.join('none' if x in (None, '') else str(x) for x in shown)}"
             )
     return f"{new.grant.tenant}: {', '.join(told) or 'nothing'}"
-
-
-def _time(moment: float | None) -> str | None:
-    """Unix seconds as RFC 3339."""
-    return None if moment is None else rfc3339(int(moment * 1000))

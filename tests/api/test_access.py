@@ -14,7 +14,8 @@ from api.http.caller import Access
 from api.http.operations import Operation
 from api.openapi.document import TABLE
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer, new_token
+from shared.store.api_key_tokens import Signer, new_token
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, PlayedWorker
 

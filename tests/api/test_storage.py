@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 from api.services import of
 from shared.hooks import Hooks
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from shared.webhooks.policy import Allowed, UrlPolicy
 from tests.api.conftest import PlayedWorker

@@ -9,7 +9,8 @@ import httpx
 
 from client import Client
 from shared.redis.connection import connect
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.keys import Keys
 from tests.conftest import eventually
 from tests.integration.stack import TOKEN, Stack

@@ -135,13 +135,12 @@ def _count(form: dict[str, str], name: str, least: int = 1) -> int | None:
 
 
 def _page(visit: Visit, made: ApiKey | None = None, token: str = "") -> Response:
-    now, found = time.time(), visit.services.keys.stored.all()
-    tenant = visit.request.args.get("tenant", "").strip()
-    fitting = [key for key in reversed(found) if not tenant or key.grant.tenant == tenant]
+    now, tenant = time.time(), visit.request.args.get("tenant", "").strip()
+    found, more = visit.services.keys.stored.page(MOST_SHOWN, tenant=tenant or None)
     return visit.page(
         "_keys.html" if visit.asks_part else "keys.html",
-        keys=[(key, key.state(now)) for key in fitting[:MOST_SHOWN]],
-        more=len(fitting) > MOST_SHOWN,
+        keys=[(key, key.state(now)) for key in found],
+        more=more,
         tenant=tenant,
         scopes=list(Scope),
         usual=(Scope.JOBS_READ, Scope.JOBS_WRITE),

@@ -16,7 +16,7 @@ from api.state.limit_plan import Counted
 from shared.domain.audit import Action, Via, plain
 from shared.domain.errors import JobsError
 from shared.domain.quotas import Charge, Policy
-from shared.store.api_keys import key_id_of
+from shared.store.api_key_tokens import key_id_of
 
 ENDPOINT = f"POST {SIGN_IN}"
 BY_LINK = "by a link"

@@ -264,7 +264,7 @@ def _starting_after(here: RequestContext) -> int | None:
     if given is None:
         return None
     if not (given.isascii() and given.isdigit() and int(given[:10]) <= MOST_EVENTS):
-        raise _bad_parameter(
+        raise requests.bad_parameter(
             f"'starting_after' must be the number of an event, not {given[:40]!r}."
         )
     return int(given)
@@ -274,9 +274,7 @@ def _one_of(here: RequestContext, name: str, known: tuple[str, ...]) -> str:
     """A parameter that takes few values, the first where it is left out. Raises `InvalidRequest`."""
     given = here.request.args.get(name, known[0])
     if given not in known:
-        raise _bad_parameter(f"'{name}' must be one of {', '.join(known)}, not {given[:40]!r}.")
+        raise requests.bad_parameter(
+            f"'{name}' must be one of {', '.join(known)}, not {given[:40]!r}."
+        )
     return given
-
-
-def _bad_parameter(detail: str) -> InvalidRequest:
-    return InvalidRequest(detail, code="invalid_parameter")

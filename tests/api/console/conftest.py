@@ -8,7 +8,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import TOKEN
 

@@ -12,7 +12,8 @@ from api.services import of
 from shared.domain.batches import WINDOW_SECONDS
 from shared.domain.files import File, new_file_id
 from shared.settings import Settings
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.files import Room
 from shared.store.jobs import JobStore
 from tests.api.conftest import TOKEN

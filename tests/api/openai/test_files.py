@@ -15,7 +15,8 @@ from api.app import create_app
 from api.services import of
 from api.state.uploads import MOST
 from shared.settings import Settings
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH, TOKEN, Rings, Server
 

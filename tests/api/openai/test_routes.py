@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 from api.openai import calls, retries
 from shared.domain.states import JobState
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker
 

@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 from api.openai import webhook_trials
 from api.services import of
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from shared.webhooks.endpoints import EVENTS, MOST
 from shared.webhooks.outbox import Outbox, Recorded

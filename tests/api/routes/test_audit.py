@@ -15,7 +15,8 @@ from api.http.caller import Access
 from api.http.operations import TABLE, Answer, Operations
 from shared.domain.audit import Action
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH
 

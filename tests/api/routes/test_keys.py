@@ -7,7 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import AUTH
 

@@ -14,7 +14,8 @@ from api.routes.metrics import EXPOSITION
 from shared.domain.records import NewJob, new_job_id
 from shared.redis.connection import connect
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from shared.telemetry.metrics.exposition import Exposition
 from shared.telemetry.metrics.queues import QueueCollector, QueueReader

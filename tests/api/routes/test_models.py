@@ -5,7 +5,8 @@ from jsonschema import Draft202012Validator
 
 from api.routes.models import ModelDetail, ModelList
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker
 

@@ -11,7 +11,8 @@ from api.state import key_cache
 from api.state.key_cache import FRESH, OUTAGE, TOUCH_EVERY, KeyCache
 from shared.domain.errors import StoreUnavailable
 from shared.redis.connection import connect
-from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope, Signer, new_token
+from shared.store.api_key_tokens import Signer, new_token
+from shared.store.api_keys import ApiKey, ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer
 

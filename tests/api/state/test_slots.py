@@ -8,7 +8,8 @@ from api.services import of
 from api.state.slots import Slots
 from shared.domain.errors import RateLimited
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 
 ECHO = {"model": "echo", "prompt": "x"}

@@ -5,18 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from shared.domain.errors import ConfigError, StoreUnavailable
+from shared.domain.errors import ConfigError, InvalidRequest, StoreUnavailable
 from shared.redis.connection import connect
-from shared.store.api_keys import (
-    TOLD_FOR,
-    UNUSED_FOR,
-    ApiKeys,
-    Grant,
-    Scope,
-    Signer,
-    key_id_of,
-    new_token,
-)
+from shared.store import api_keys
+from shared.store.api_key_tokens import Signer, key_id_of, new_token
+from shared.store.api_keys import TOLD_FOR, UNUSED_FOR, ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.conftest import RedisServer
 
@@ -128,6 +121,29 @@ def test_a_forgotten_key_is_not_brought_back_by_its_use(keys: ApiKeys, store: Jo
     keys.touch(made, time.time())
 
     assert keys.find(made.id) is None and keys.all() == []
+
+
+def test_keys_come_a_page_at_a_time_and_those_that_are_gone_leave_the_index(
+    keys: ApiKeys, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "READ_AT_ONCE", 2)
+    made = [keys.create(GRANT)[0].id for _ in range(7)][::-1]
+    for gone in (made[0], made[3]):
+        store.redis.delete(store.keys("api-key", gone))
+    store.redis.hset(store.keys("api-key", made[6]), "tenant", "other")
+
+    first, more = keys.page(2)
+    indexed = store.redis.zcard(store.keys("api-keys"))
+    second, at_last = keys.page(2, after=first[-1].id)
+
+    assert [key.id for key in first] == [made[1], made[2]] and more
+    assert indexed == 5
+    assert [key.id for key in second] == [made[4], made[5]] and at_last
+    assert [key.id for key in keys.page(9, tenant="acme")[0]] == [*made[1:3], *made[4:6]]
+    assert [key.id for key in keys.page(9, tenant="other", after=made[2])[0]] == [made[6]]
+    assert keys.page(9, after=made[6]) == ([], False)
+    with pytest.raises(InvalidRequest):
+        keys.page(2, after=made[0])
 
 
 @pytest.mark.parametrize(

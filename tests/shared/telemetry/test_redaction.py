@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.store.api_keys import new_token
+from shared.store.api_key_tokens import new_token
 from shared.telemetry.redaction import redact, redact_logs
 
 ROOT = Path(__file__).resolve().parents[3]

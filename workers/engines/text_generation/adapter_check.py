@@ -14,6 +14,7 @@ from workers.engines.packed_attention import FAULTS, Unpackable
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.forward.runner import Runner
+from workers.engines.text_generation.forward.trial import raise_out_of_memory
 from workers.engines.texts.sampling import Sampling
 from workers.engines.texts.sequence import Sequence
 
@@ -47,7 +48,7 @@ def samples(model: Any, adapters: Adapters, device: torch.device) -> list[Sample
             with adapters.of([name] * TOKENS):
                 logits = model(input_ids=ids, use_cache=False).logits[0].float()
         except FAULTS as error:
-            _raise_out_of_memory(error)
+            raise_out_of_memory(error)
             adapters.refuse(name, f"models.{name}.adapter: a trial run failed: {error}")
             continue
         if name and (idle := adapters.idle_layers(name)):
@@ -72,7 +73,7 @@ def check(
         try:
             errors = _errors(runner, group)
         except (*FAULTS, Unpackable) as error:
-            _raise_out_of_memory(error)
+            raise_out_of_memory(error)
             errors = [float("inf")] * len(group)
         for slot in range(len(group)):
             runner.release(slot, scrub=True)
@@ -103,9 +104,3 @@ def _errors(runner: Runner, group: Items[Sample]) -> list[float]:
             off = float((said - right).pow(2).mean().sqrt() / right.std().clamp_min(1e-6))
             worst[number] = max(worst[number], off) if off == off else float("inf")
     return worst
-
-
-def _raise_out_of_memory(error: Exception) -> None:
-    """Memory that ran out says nothing about an adapter."""
-    if isinstance(error, torch.OutOfMemoryError):
-        raise error

@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 
 from shared.domain.records import Append, Claim, Requeue
 from shared.settings import Settings, key_secret
-from shared.store.api_keys import ApiKeys, Grant, Scope, Signer
+from shared.store.api_key_tokens import Signer
+from shared.store.api_keys import ApiKeys, Grant, Scope
 from shared.store.jobs import JobStore
 from tests.api.conftest import PlayedWorker
 

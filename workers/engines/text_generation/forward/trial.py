@@ -139,6 +139,6 @@ def vocabulary_of(model: Any) -> int:
 
 
 def raise_out_of_memory(error: Exception) -> None:
-    """Memory that ran out says nothing about the model."""
+    """Memory that ran out says nothing about the model, or the adapter, that is tried."""
     if isinstance(error, torch.OutOfMemoryError):
         raise error
