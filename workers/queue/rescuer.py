@@ -4,6 +4,8 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from redis.exceptions import ResponseError
+
 from shared.domain.write_results import Rescued
 from shared.hooks import Observers
 from shared.store.jobs import JobStore
@@ -40,7 +42,13 @@ class Rescuer(Periodic):
             return {}
         found = {}
         for model in self._store.models():
-            found[model] = rescued = self._store.rescue(model, LIMIT)
+            try:
+                rescued = self._store.rescue(model, LIMIT)
+            except ResponseError as error:
+                # Other models' jobs must not wait for it. Which ones it was at is tried again in a minute.
+                _log.error("%s: some jobs cannot be rescued: %s", model, error)
+                continue
+            found[model] = rescued
             self._observers.emit("jobs_rescued", model, rescued)
             if rescued.ring:
                 self._ring(model)

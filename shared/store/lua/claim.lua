@@ -1,6 +1,7 @@
 --- include: lib/flights, lib/retries, lib/turns, lib/breaker, lib/drain
 -- Hand out up to `room` waiting jobs of a model to a worker, in fair order, each with a new attempt
 -- number and a lease; end on the way what is past its deadline. Also keeps the drain in the register.
+-- A job at which the script fails hurts no other; it is an error where there is no other.
 -- While the model's breaker is open nothing is handed out, and in half-open one job to one worker.
 -- ARGV: model, room (1,000 at most), cost budget, worker, drain id or '', drain ttl (ms), lease (ms), retention (s),
 --   token (a repeated claim with the same token gets the same jobs again).
@@ -59,34 +60,37 @@ if (redis.call('HGET', key.breaker(model), 'state') or 'closed') ~= 'closed' the
   room = math.min(room, wait > 0 and 0 or 1)
 end
 if room > 0 then take_due(model, now, room) end
-local spent, ended, jobs, handed, leases, popped, left = 0, 0, {}, {}, {}
-while room > 0 and spent < budget and ended < MOST_ENDED and left ~= 0 do
-  popped, left = pop(model, room, budget - spent)
-  for _, job in ipairs(popped) do
-    if job.state == 'queued' and tonumber(job.deadline) <= now then
-      endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
-      ended = ended + 1
-      left = depth(model)  -- Who shared its run may wait in its place.
-    elseif job.state == 'queued' then
-      move(job, 'running')
-      job.attempt = job.attempt + 1
-      put(job, 'attempt', job.attempt)
-      put(job, 'worker', worker)
-      if job.parked == '1' then put(job, 'parked', '0') end
-      put(job, job.started and 'claimed' or 'started', now)
-      log(job, job.attempt, 0, 'status', status_event(job))
-      save(job)
-      if job.webhook and not job.started then outbox().post(job, 'started', now) end
-      jobs[#jobs + 1] = job
-      handed[#handed + 1] = job.id .. '/' .. int(job.attempt)
-      leases[#leases + 1] = now + lease
-      leases[#leases + 1] = job.id
-      spent = spent + tonumber(job.cost)
-      room = room - 1
-    end
+local spent, ended, jobs, handed, leases, popped, left, broken = 0, 0, {}, {}, {}
+local function take(job)
+  if job.state == 'queued' and tonumber(job.deadline) <= now then
+    endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
+    ended = ended + 1
+    left = depth(model)  -- Who shared its run may wait in its place.
+  elseif job.state == 'queued' then
+    move(job, 'running')
+    job.attempt = job.attempt + 1
+    put(job, 'attempt', job.attempt)
+    put(job, 'worker', worker)
+    if job.parked == '1' then put(job, 'parked', '0') end
+    put(job, job.started and 'claimed' or 'started', now)
+    log(job, job.attempt, 0, 'status', status_event(job))
+    save(job)
+    jobs[#jobs + 1] = job
+    handed[#handed + 1] = job.id .. '/' .. int(job.attempt)
+    leases[#leases + 1] = now + lease
+    leases[#leases + 1] = job.id
+    spent = spent + tonumber(job.cost)
+    room = room - 1
+    if job.webhook and not job.started then outbox().post(job, 'started', now) end
   end
 end
+while room > 0 and spent < budget and ended < MOST_ENDED and left ~= 0 do
+  popped, left = pop(model, room, budget - spent)
+  broken = for_each(key.due(model), popped, take) or broken
+end
+if broken then keep(key.due(model), HORIZON) end
 write_tallies()
+if broken and #jobs == 0 then return problem(broken) end
 if #jobs > 0 then
   redis.call('ZADD', key.leases(model), unpack(leases))
   keep(key.leases(model), HORIZON)

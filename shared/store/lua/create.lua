@@ -247,11 +247,6 @@ local function withdraw(new)
   bells[new[MODEL]] = nil
 end
 
--- Redis' errors begin with their codes, Lua's own with where they happened.
-local function problem(failure)
-  return {err = string.find(failure, '^%u+ ') and failure or 'ERR ' .. failure}
-end
-
 local replies = {}
 for i = 1, #ARGV do
   local done, reply = pcall(create, ARGV[i])

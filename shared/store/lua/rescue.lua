@@ -2,13 +2,16 @@
 -- Put right what the dead left behind, up to `limit` of each kind: expired leases, due retries, passed
 -- deadlines, silent workers, unanswered doorbells. Costs nothing for jobs that merely wait.
 -- ARGV: model, limit, retention (s).
--- Returns {lost leases requeued, lost leases failed, due, expired, ring}.
+-- Returns {lost leases requeued, lost leases failed, due, expired, ring}; an error where the script failed at a job,
+-- once all is done for the others.
 local model, limit, retention = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
 local requeued, failed, expired = 0, 0, 0
 write_though_full()
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases(model), '-inf', int(now), 'LIMIT', 0, limit)) do
+local function passed(k) return redis.call('ZRANGEBYSCORE', k, '-inf', int(now), 'LIMIT', 0, limit) end
+
+local broken = for_each(key.leases(model), passed(key.leases(model)), function(id)
   local job = load(id)
   if not job or job.state ~= 'running' then
     redis.call('ZREM', key.leases(model), id)
@@ -27,11 +30,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases(model), '-inf', int(n
     retries().requeue(job, now, 0, 'worker_lost')
     requeued = requeued + 1
   end
-end
+end)
 
-local due = take_due(model, now, limit)
+local due, undue = take_due(model, now, limit)
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines(model), '-inf', int(now), 'LIMIT', 0, limit)) do
+local undead = for_each(key.deadlines(model), passed(key.deadlines(model)), function(id)
   local job = load(id)
   if job and job.state == 'queued' then
     endings().finish(job, 'expired', now, '', '{"code":"job_expired","message":"The deadline passed while the job waited.","retryable":false}', '', retention)
@@ -46,7 +49,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines(model), '-inf', in
     -- Its worker enforces the deadline between two steps; look again when its lease may have run out.
     redis.call('ZADD', key.deadlines(model), int(now + 5000), id)
   end
-end
+end)
 
 redis.call('ZREMRANGEBYSCORE', key.drains(model), '-inf', int(now))
 local reports = redis.call('HGETALL', key.workers(model))
@@ -56,4 +59,5 @@ for i = 1, #reports, 2 do
   end
 end
 write_tallies()
+if broken or undue or undead then return problem(broken or undue or undead) end
 return {requeued, failed, due, expired, ring_wanted(model, now)}

@@ -8,7 +8,8 @@
 --     verdict, seq of its event or 0, further members of its document by name, packed as msgpack, or ''
 --   'requeue', id, attempt, delay (ms), charge ('failures' | 'crashes' | ''), reason,
 --     device time of all attempts so far (microseconds), verdict, seq of its event or 0
--- Returns what became of the breaker ('old new', or ''), then one WriteResult a record (shared/domain/records.py).
+-- Returns an error where the script failed at a job, once all is done for the others: each record may be repeated. Else
+-- what became of the breaker ('old new', or ''), then one WriteResult a record (shared/domain/records.py).
 local retention, worker = ARGV[1], ARGV[3]
 local policy = ARGV[2] ~= '' and breaker().policy(ARGV[2])
 local now = now_ms()
@@ -73,22 +74,31 @@ local function given_back(job, delay, charge, reason, device_us, verdict, seq)
   return ring_wanted(job.model, now) == 1 and WRITE_SHOULD_NOTIFY or WRITE_DONE
 end
 
-local LENGTH = {append = 7, finish = 11, requeue = 9}
-local i = 4
-while i <= #ARGV do
+-- The record that begins at ARGV[i].
+local function carry_out(i)
   local kind, job = ARGV[i], find(ARGV[i + 1])
-  if not job or job.attempt ~= tonumber(ARGV[i + 2]) or not its(job) then
-    out[#out + 1] = WRITE_FENCED
-  elseif kind == 'append' then
-    out[#out + 1] = append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+  if not job or job.attempt ~= tonumber(ARGV[i + 2]) or not its(job) then return WRITE_FENCED end
+  if kind == 'append' then
+    return append(job, job.attempt, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
   elseif kind == 'finish' then
-    out[#out + 1] = ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
+    return ended(job, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
       ARGV[i + 8], tonumber(ARGV[i + 9]), ARGV[i + 10])
-  else
-    out[#out + 1] = given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6],
-      ARGV[i + 7], tonumber(ARGV[i + 8]))
   end
-  i = i + LENGTH[kind]
+  return given_back(job, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
+    tonumber(ARGV[i + 8]))
+end
+
+local LENGTH = {append = 7, finish = 11, requeue = 9}
+local i, failure = 4
+while i <= #ARGV do
+  local done, became = pcall(carry_out, i)
+  if done then
+    out[#out + 1] = became
+  else
+    -- What is half done of the job is not saved, and nothing more of it carried out: all else is.
+    failure, jobs[ARGV[i + 1]] = failure or became, false
+  end
+  i = i + LENGTH[ARGV[i]]
 end
 for _, job in pairs(jobs) do
   if job then save(job) end
@@ -97,4 +107,5 @@ for _, counted in pairs(breakers) do
   out[1] = breaker().save(counted)
 end
 write_tallies()
+if failure then return problem(failure) end
 return out

@@ -70,3 +70,15 @@ def test_a_backlog_costs_the_rescuer_nothing(store: JobStore) -> None:
     for _ in range(3000):
         submit(store)
     assert cost() <= small + 2
+
+
+def test_a_job_that_cannot_be_rescued_holds_up_no_other_model(store: JobStore) -> None:
+    jobs = {model: submit(store, model) for model in "mn"}
+    for model, job_id in jobs.items():
+        store.claim(model, 1, "w")
+        store.redis.zadd(store.keys("leases", model), {job_id: 1})
+    log = store.keys("log", jobs["m"])
+    store.redis.delete(log)
+    store.redis.set(log, "no stream", ex=60)
+    found = Rescuer(store, lambda _: None).tick()
+    assert "m" not in found and found["n"].requeued == 1

@@ -29,6 +29,11 @@ end
 -- so do the scripts that end jobs and keep them going, which takes little and gives back much.
 local function write_though_full() redis.call('DEL', key.bell('')) end
 
+-- An error that was caught, as an answer. Redis' own begin with their codes, Lua's with where they happened.
+local function problem(failure)
+  return {err = string.find(failure, '^%u+ ') and failure or 'ERR ' .. failure}
+end
+
 -- Redis makes every function of a script anew at each call. What few calls need is made when one does: this returns
 -- a function that calls `make` once and then gives what it has made, a table of functions.
 local function lazy(make)

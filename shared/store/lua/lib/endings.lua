@@ -56,8 +56,6 @@ local endings = lazy(function()
     if waited then
       dequeue(job)
       redis.call('ZREM', key.due(job.model), job.id)
-    else
-      leave(key.leases(job.model), job.id)
     end
     put(job, 'finished', now)
     if job.refers then
@@ -71,7 +69,6 @@ local endings = lazy(function()
     if further ~= '' then
       for name, value in pairs(cmsgpack.unpack(further)) do put(job, name, value) end
     end
-    leave(key.deadlines(job.model), job.id)
     if dead then
       local letters = key.dead(job.tenant)
       redis.call('ZADD', letters, now, job.id)
@@ -82,11 +79,10 @@ local endings = lazy(function()
     count_end(job, target, now, not job.cached and used.completion_tokens)
     log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
     local kept = #failure + #further + (job.refers and 0 or #output + #usage)
-    if dead or job.keep then
+    local keeps = dead or job.keep
+    if keeps then
       redis.call('EXPIRE', key.request(job.id), retention)
       kept = kept + redis.call('STRLEN', key.request(job.id))
-    else
-      doom(key.request(job.id))
     end
     if job.asked then
       redis.call('EXPIRE', key.asked(job.id), retention)
@@ -94,6 +90,10 @@ local endings = lazy(function()
     end
     count_ended(job, now, kept)
     save(job)
+    -- Until here an error at this job leaves it as it was.
+    if not waited then leave(key.leases(job.model), job.id) end
+    leave(key.deadlines(job.model), job.id)
+    if not keeps then doom(key.request(job.id)) end
     redis.call('EXPIRE', key.job(job.id), retention)
     redis.call('EXPIRE', key.log(job.id), retention)
     if job.webhook then outbox().post(job, 'completed', now) end
