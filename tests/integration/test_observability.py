@@ -5,7 +5,9 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from contextlib import suppress
+from functools import partial
+from itertools import count, pairwise
 from typing import Any
 
 import httpx
@@ -221,31 +223,41 @@ def test_tickets_and_tokens_stay_out_of_logs_and_traces(
         assert secret not in everything
 
 
-def test_a_retry_on_another_worker_stays_in_the_trace(stack: Stack, receiver: HttpReceiver) -> None:
-    found = receiver.received
-    trace = "b7" * 16
+def retried(stack: Stack, trace: str, second: int) -> str:
+    """A job of this trace whose worker was killed, and that worker number `second` has ended."""
     body = {"model": "echo", "prompt": "word " * 40, "params": {"step_ms": 100}}
     headers = {**AUTH, "traceparent": f"00-{trace}-{'d4' * 8}-01"}
-    job = httpx.post(f"{stack.url}/v1/jobs", json=body, headers=headers).json()["id"]
+    job: str = httpx.post(f"{stack.url}/v1/jobs", json=body, headers=headers).json()["id"]
     with stack.client() as client:
         eventually(lambda: client.get(job).status == "running")
-        stack.kill("worker-echo-1")
-        stack.worker("echo", 2)
+        stack.kill(f"worker-echo-{second - 1}")
+        stack.worker("echo", second)
         eventually(lambda: client.get(job).attempt == 2)
         assert client.get(job).wait(60).status == "succeeded"
+    return job
 
-    eventually(lambda: found.all("attempt", job=job, state="succeeded"))
-    eventually(lambda: found.all("POST /v1/jobs", job=job))
-    second = only(found.all("attempt", job=job, state="succeeded"))
-    request = only(found.all("POST /v1/jobs", job=job))
-    assert second.attributes["truthgpt.attempt"] == 2
-    assert second.trace_id == request.trace_id == trace
-    assert second.parent_id == request.span_id
+
+def test_a_retry_on_another_worker_stays_in_the_trace(stack: Stack, receiver: HttpReceiver) -> None:
+    found, trace = receiver.received, "b7" * 16
+    for second in count(2):
+        job = retried(stack, trace, second)
+        spans = partial(found.all, "attempt", job=job, state="succeeded")
+        requests = partial(found.all, "POST /v1/jobs", job=job)
+        with suppress(pytest.fail.Exception):
+            eventually(lambda spans=spans, requests=requests: spans() and requests(), 20)  # type: ignore[misc]
+            break
+        # Spans that could not be sent within two seconds are dropped, which a busy machine may bring about.
+        assert second < 5, "three jobs have lost a span"
+    attempt, request = only(spans()), only(requests())
+    assert attempt.attributes["truthgpt.attempt"] == 2
+    assert attempt.trace_id == request.trace_id == trace
+    assert attempt.parent_id == request.span_id
 
 
 def test_a_worker_that_stops_sends_its_last_spans(stack: Stack, receiver: HttpReceiver) -> None:
     job = post(stack, "the last").json()["id"]
-    worker = stack.processes.pop("worker-echo-2")
+    [name] = [name for name in stack.processes if name.startswith("worker-echo")]
+    worker = stack.processes.pop(name)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
     assert receiver.received.all("attempt", job=job)
