@@ -34,10 +34,11 @@ MOST_BYTES = 256 * 1024
 class _PendingCall:
     """One call: its answer, or the order to lead the next batch. `turn` comes to one that has to wait.
 
-    `joins`: its script takes many arguments and answers each, so such calls become one command.
+    `joins`: its script takes many arguments and answers each, so such calls become one command. `gone`: its
+    caller was killed, so it can lead nobody.
     """
 
-    __slots__ = ("args", "batch", "done", "joins", "keys", "script", "turn")
+    __slots__ = ("args", "batch", "done", "gone", "joins", "keys", "script", "turn")
     turn: Wakeup
 
     def __init__(
@@ -47,6 +48,7 @@ class _PendingCall:
         self.args = args
         self.keys = keys
         self.joins = joins
+        self.gone = False
         self.done: Any = None
         self.batch: list[_PendingCall] = []
 
@@ -110,7 +112,9 @@ class ScriptPipeline:
         try:
             call.turn.wait()
         except BaseException:
-            # The caller is being killed. Should it be its turn to lead, the others must not wait.
+            # The caller is being killed. Should it be its turn to lead, the others must not wait; nor may it
+            # come to lead them later, should the one that carries its call now be killed too.
+            call.gone = True
             with self._lock:
                 if call in self._waiting:
                     self._waiting.remove(call)
@@ -120,11 +124,11 @@ class ScriptPipeline:
             raise
 
     def _give_back(self, leader: _PendingCall) -> None:
-        """Put the others of its batch before all who wait: their leader is being killed.
+        """Put the others of its batch who still wait before all other calls: their leader is being killed.
 
         What has been done for them already is done again, to the same effect.
         """
-        others = [call for call in leader.batch if call is not leader]
+        others = [call for call in leader.batch if call is not leader and not call.gone]
         leader.batch = [leader]
         with self._lock:
             self._waiting[:0] = others

@@ -209,6 +209,47 @@ print([caller.value for caller in [first, *others]])
     assert answers == "[b'first', None, b'1', b'2', b'3']\n"
 
 
+def test_a_caller_that_is_killed_before_the_one_that_carries_its_call_leads_nobody(
+    store: JobStore, prefix: str
+) -> None:
+    program = """
+import sys
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from gevent.event import Event
+from shared.redis.connection import connect
+from shared.redis.script_pipeline import ScriptPipeline
+
+redis = connect(sys.argv[1], 5.0)
+pipeline, script = ScriptPipeline(redis), redis.register_script(sys.argv[2])
+connected = pipeline._connected
+on_its_way, free = [Event(), Event()], [Event(), Event()]
+turns = iter([0, 1])
+
+def held():
+    turn = next(turns, None)
+    if turn is not None:
+        on_its_way[turn].set()
+        free[turn].wait(30)
+    return connected()
+
+pipeline._connected = held
+first = gevent.spawn(pipeline.call_for, script, b"first")
+on_its_way[0].wait(30)
+others = [gevent.spawn(pipeline.call_for, script, b"%d" % n) for n in range(4)]
+gevent.idle()  # They wait for the first.
+free[0].set()
+on_its_way[1].wait(30)
+others[1].kill()  # 0 carries its call, and those of 2 and 3.
+others[0].kill()
+gevent.joinall([first, *others], timeout=10)
+print([caller.value for caller in [first, *others]])
+"""
+    answers = under_gevent(store, program, f"{ECHO_ALL} -- {prefix}")
+    assert answers == "[b'first', None, None, b'2', b'3']\n"
+
+
 def under_gevent(store: JobStore, program: str, script: str) -> str:
     """What the program prints in a process of its own, given the store's address and a script."""
     where = store.redis.connection_pool.connection_kwargs
