@@ -16,6 +16,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -30,6 +31,12 @@ from shared.redis.address import RedisAddress
 
 MAX_CONNECTIONS = 512
 AWAY = "Redis did not answer. Try again in a moment."
+NOT_NOW = {
+    "BUSY": "Redis is busy with a long script. Try again in a moment.",
+    "MASTERDOWN": "Redis is a replica that has lost its primary. Try again in a moment.",
+    "NOREPLICAS": "Redis takes no writes while so few of its replicas are there (min-replicas-to-write).",
+}
+"""Codes of answers by which Redis says that it does not serve at present, and what each is to who asked."""
 
 
 def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
@@ -138,13 +145,15 @@ def meaning_of(error: RedisError) -> StoreUnavailable | None:
         return StoreUnavailable(
             f"Redis denies this server's user {denied}; its administrator must allow it (ACL)."
         )
+    # A script that was brought back may be forgotten once more before it runs.
     if isinstance(error, ResponseError) and not isinstance(
-        error, (BusyLoadingError, ReadOnlyError)
+        error, (BusyLoadingError, ReadOnlyError, NoScriptError)
     ):
         # As a script's own error these come without a class of their own.
         if "OOM" in str(error) or "MISCONF" in str(error):
             return StorageFull("Redis takes no writes now (memory or disk is full).")
-        return None
+        code = next((code for code in NOT_NOW if re.search(rf"\b{code}\b", str(error))), None)
+        return StoreUnavailable(NOT_NOW[code]) if code is not None else None
     return StoreUnavailable(AWAY)
 
 
