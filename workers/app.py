@@ -17,10 +17,9 @@ from shared.domain import file_inputs
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import ModelSpec
 from shared.faults import faults
-from shared.hooks import Observers
 from shared.redis.connection import connect
 from shared.redis.guard import require_fit
-from shared.settings import Settings, key_secret, load_settings
+from shared.settings import Settings, load_settings
 from shared.store.jobs import JobStore
 from shared.telemetry import logs
 from shared.telemetry.job_log import JobLog
@@ -91,6 +90,18 @@ def _keep_traces(name: str, watch: Callable[["Spans"], None]) -> Tracing:
     return tracing
 
 
+def _engine_host(spec: ModelSpec) -> "SharedHost":
+    from workers.engine_host.client import HostOptions
+    from workers.engine_host.shared_host import SharedHost
+
+    options = HostOptions(
+        settings.engine_memory_limit,
+        settings.state_dir.expanduser(),
+        int(settings.max_output_bytes),
+    )
+    return SharedHost(spec, options)
+
+
 def _runtime(model: str, host: "SharedHost", events: FlowerEvents) -> "Runtime":
     from workers.runtime import Runtime
 
@@ -136,8 +147,6 @@ def _outputs(spec: ModelSpec) -> "OutputFiles | None":
 def _serve_model(model: str) -> None:
     """Wire the worker of a model, and of adapters in its engine host, into Celery's life cycle."""
     # The worker that rescues has no engine host, and runs no jobs.
-    from workers.engine_host.client import HostOptions
-    from workers.engine_host.shared_host import SharedHost
     from workers.runtime import stop_all
 
     consumer: list[Any] = []
@@ -146,12 +155,7 @@ def _serve_model(model: str) -> None:
         return getattr(consumer[0], "event_dispatcher", None) if consumer else None
 
     own, *adapters = settings.catalog.served_with(model)
-    options = HostOptions(
-        settings.engine_memory_limit,
-        settings.state_dir.expanduser(),
-        int(settings.max_output_bytes),
-    )
-    host = SharedHost(own, options)
+    host = _engine_host(own)
     events = {spec.name: FlowerEvents(spec.name, dispatcher) for spec in (own, *adapters)}
     runtimes = {name: _runtime(name, host, each) for name, each in events.items()}
     register_drain(app, runtimes)
@@ -199,52 +203,16 @@ def _serve_model(model: str) -> None:
 def _serve_rescue() -> None:
     """Wire the worker that rescues and delivers into Celery's life cycle."""
     # Workers of models deliver nothing, and an HTTP client takes its time to load.
-    from shared.files import open_storage
-    from shared.store.batches import Batches
-    from shared.store.files import Files
-    from shared.webhooks.endpoints import Endpoints
-    from shared.webhooks.lookups import MOST
-    from shared.webhooks.outbox import Outbox
-    from shared.webhooks.policy import Allowed, UrlPolicy
-    from shared.webhooks.secrets import WebhookSecrets
-    from shared.webhooks.signers import signer
-    from workers.files.sweeper import FileSweeper
-    from workers.queue.rescuer import Rescuer
-    from workers.webhooks.deliveries import Deliveries, DeliveryPoller
-    from workers.webhooks.sender import Sender
+    from workers.rescue_runtime import RescueRuntime
 
-    observers = Observers()
-    rescuer = Rescuer(store, partial(broker.ring, app), observers=observers)
-    sweeper = FileSweeper(
-        Files(store),
-        Batches(store, settings.batch_retention),
-        open_storage(settings.file_storage, settings.state_dir),
+    runtime = RescueRuntime(
+        settings, store, partial(broker.ring, app), partial(broker.ring_deliveries, app)
     )
-    outbox = Outbox(store)
-    policy = UrlPolicy(
-        Allowed.parse(settings.webhook_allow), most=max(MOST, settings.webhook_concurrency)
-    )
-    # The file with a server's own token may be written only after this process has begun.
-    own = partial(key_secret, settings)
-    secrets = WebhookSecrets(store.redis, store.keys, own, settings.keyring)
-    deliveries = Deliveries(
-        outbox,
-        Sender(policy, settings.webhook_timeout),
-        signer(secrets, Endpoints(store.redis, store.keys, own)),
-        settings.webhook_schedule,
-        concurrency=settings.webhook_concurrency,
-        timeout=settings.webhook_timeout,
-        drain_time=settings.drain_time,
-        observers=observers,
-    )
-    # Twice the time of the retries: what waits longer was never let through to its receiver.
-    longest_wait = 2 * settings.webhook_retry_span + settings.webhook_retry_longest
-    poller = DeliveryPoller(outbox, partial(broker.ring_deliveries, app), longest_wait)
-    register_deliver(app, deliveries)
+    register_deliver(app, runtime.deliveries)
 
     def watching(site: "Site") -> None:
-        observers.add(site.rescues())
-        observers.add(site.deliveries())
+        runtime.observers.add(site.rescues())
+        runtime.observers.add(site.deliveries())
 
     # Not when the broker has answered: jobs are rescued where it never does.
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -253,20 +221,16 @@ def _serve_rescue() -> None:
         answer_revoke(store)
         refuse_idle_controls()
         _keep_metrics("rescue", watching)
-        _keep_traces("rescue", lambda spans: observers.add(spans.deliveries()))
-        rescuer.start()
-        poller.start()
-        sweeper.start()
+        _keep_traces("rescue", lambda spans: runtime.observers.add(spans.deliveries()))
+        runtime.start()
 
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def _stop_claiming(**_: Any) -> None:
-        deliveries.stop_claiming()
+        runtime.stop_claiming()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def _end(**_: Any) -> None:
-        rescuer.stop()
-        poller.stop()
-        sweeper.stop()
+        runtime.stop()
 
 
 if settings.model is not None:

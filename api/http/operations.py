@@ -140,26 +140,20 @@ class Operations(Blueprint):
         a job where the view has `reads`, unless it is `charged_first`. `changes` is what an administrator's
         call is written down as: every route has it that may change something, but those that make a job.
         """
-        if (
-            method != "GET"
-            and changes is None
-            and counted is Counted.OTHER
-            and access is Access.TOKEN
-        ):
+        may_change = method != "GET" and counted is Counted.OTHER and access is Access.TOKEN
+        if may_change and changes is None:
             raise TypeError(f"{method} {path} changes something: say what, for the audit log")
         needed = scope or (Scope.JOBS_READ if method == "GET" else Scope.JOBS_WRITE)
 
         def register(view: View) -> View:
-            summary, _, description = (view.__doc__ or "").partition("\n")
+            summary, description = _said(view)
             self.table.append(
                 Operation(
                     name=view.__name__,
                     method=method,
                     path=path,
-                    summary=summary.strip(),
-                    description="\n".join(
-                        line.strip() for line in description.splitlines()
-                    ).strip(),
+                    summary=summary,
+                    description=description,
                     tag=self.tag,
                     access=access,
                     scope=needed,
@@ -174,17 +168,29 @@ class Operations(Blueprint):
                 )
             )
             query = frozenset(one.name for one in parameters if one.place == "query")
-            rule = path.replace("{", "<").replace("}", ">")
             gate = Gate(access, needed, query, f"{method} {path}", counted, reads, charged_first)
             kept = view if changes is None else audited(changes, view)
-            guarded = kept if access is Access.OPEN else gate.guard(kept)
-            if self.dialect is not None:
-                guarded = _translated(guarded, self.dialect.translate)
-            self.views[f"{method} {path}"] = guarded
-            self.add_url_rule(rule, view.__name__, _for_flask(guarded), methods=[method])
+            self._add(
+                method, path, view.__name__, kept if access is Access.OPEN else gate.guard(kept)
+            )
             return view
 
         return register
+
+    def _add(self, method: str, path: str, name: str, view: View) -> None:
+        """Add a route to a view that is guarded already."""
+        if self.dialect is not None:
+            view = _translated(view, self.dialect.translate)
+        self.views[f"{method} {path}"] = view
+        rule = path.replace("{", "<").replace("}", ">")
+        self.add_url_rule(rule, name, _for_flask(view), methods=[method])
+
+
+def _said(view: View) -> tuple[str, str]:
+    """Summary and description in a view's docstring."""
+    summary, _, description = (view.__doc__ or "").partition("\n")
+    lines = (line.strip() for line in description.splitlines())
+    return summary.strip(), "\n".join(lines).strip()
 
 
 def _translated(view: View, translate: Callable[[Reply], Reply]) -> View:
