@@ -10,7 +10,8 @@ that are drafted, whose bits must not depend on drafts. In bfloat16 and float16 
 bits, and all texts want it; there packed weights are also the quickest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -143,15 +144,18 @@ def attach(model: Any) -> bool:
     return True
 
 
-def attach_half(model: Any, dtype: torch.dtype) -> bool:
+def attach_half(
+    model: Any, dtype: torch.dtype, called: Collection[nn.Module] | None = None
+) -> bool:
     """Give a bfloat16 or float16 model's linear layers such products, those that can have them.
 
+    `called` are layers that a pass calls, where that is known: of others a model reads the weights itself.
     Returns whether no product by other weights is left to the model. See `attach`.
     """
     makes, shared = _Maker(), _shared(model)
     if torch._C._has_mkldnn:
         for layer in _layers(model):
-            if not _is_taken(layer, dtype):
+            if not _is_taken(layer, dtype) and (called is None or layer in called):
                 makes.attach(layer, shared)
     return all(
         type(module) is nn.Embedding
@@ -159,6 +163,20 @@ def attach_half(model: Any, dtype: torch.dtype) -> bool:
         or all(weight.dim() < 2 for weight in module.parameters(recurse=False))
         for module in model.modules()
     )
+
+
+@contextmanager
+def calls(model: Any) -> Iterator[set[nn.Module]]:
+    """While passes run: fills the set with the linear layers that they call."""
+    called: set[nn.Module] = set()
+    hooks = [
+        layer.register_forward_hook(lambda layer, *_: called.add(layer)) for layer in _layers(model)
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def copied_bytes(model: Any) -> int:

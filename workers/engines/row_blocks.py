@@ -7,7 +7,7 @@ Here such products run in blocks of one fixed shape, the last one filled up with
 
 A lone row costs about what it did, since an AMX tile has as many rows as a block; the more rows a step has,
 the more weights are read again, a block each. So this is for what `packed_weights` cannot take: experts,
-layers of a class of their own, and models that are not packed.
+layers of a class of their own, and weights that a model reads itself.
 """
 
 from collections.abc import Callable, Iterable, Mapping

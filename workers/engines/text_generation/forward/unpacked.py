@@ -9,6 +9,7 @@ import torch
 
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
+from workers.engines.row_blocks import wants_fixed_rows
 from workers.engines.text_generation.forward.memory import rows_that_fit
 from workers.engines.text_generation.forward.reading import empty_state, read
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
@@ -74,7 +75,7 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
     try:
         _check_reach(model, lengths, length)
         beyond = lengths if lengths is not None and length > lengths.window else None
-        stacked = trial.of(lambda: StackedRunner(model, placement.device, beyond))
+        stacked = _stacked(trial, model, placement, beyond)
         states = stacked.bytes_of_states
         slots = rows_that_fit(slots, states, stacked.bytes_per_token * length, placement)
         return Way(stacked, "stacked", "stacked logits equal plain ones", slots, states)
@@ -97,6 +98,20 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
         fault += f"; with a cache, {error}"
     rereading = StaticRunner(model, placement.device, cached=False, lengths=lengths)
     return Way(rereading, "static", f"{fault}; {REREADS}", slots)
+
+
+def _stacked(
+    trial: "_Trial", model: Any, placement: Placement, beyond: LengthDependence | None
+) -> StackedRunner:
+    """A runner that is right, over packed weights where they can be. Raises what `_Trial.of` does."""
+    device = placement.device
+    if wants_fixed_rows(device, model.dtype):
+        try:
+            return trial.of(lambda: StackedRunner(model, device, beyond))
+        except (*FAULTS, Unstackable) as error:
+            # A model may read the weights of its layers by itself.
+            raise_out_of_memory(error)
+    return trial.of(lambda: StackedRunner(model, device, beyond, packs=False))
 
 
 class _Trial:

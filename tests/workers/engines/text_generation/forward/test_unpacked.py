@@ -11,6 +11,7 @@ from shared.domain.errors import ConfigError
 from tests.tiny_models import WAYS, save_causal, text_spec
 from tests.zoo.table import PACKED, STACKED
 from workers.engines.loading.placement import Placement
+from workers.engines.packed_weights import Product
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import memory, unpacked
 from workers.engines.text_generation.forward.memory import rows_that_fit
@@ -21,6 +22,7 @@ from workers.engines.text_generation.forward.static import StaticRunner
 from workers.engines.text_generation.forward.unpacked import Way, unpacked_runner
 
 CPU = Placement(torch.device("cpu"), torch.float32)
+HALF = Placement(torch.device("cpu"), torch.bfloat16)
 
 
 @pytest.fixture
@@ -123,10 +125,30 @@ def test_a_model_with_too_large_states_is_refused_at_load(
         engine.load()
 
 
-def test_what_stacking_sets_up_is_undone(hybrid: Any) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_stacking_sets_up_is_undone(hybrid: Any, dtype: torch.dtype) -> None:
+    hybrid.to(dtype)
     before = hybrid.config._attn_implementation
+    weights = {name: weight.clone() for name, weight in hybrid.state_dict().items()}
     with torch.inference_mode():
         StackedRunner(hybrid, CPU.device).detach()
 
     assert hybrid.config._attn_implementation == before
     assert not any(hasattr(module, "row_attention") for module in hybrid.modules())
+    assert not any("forward" in vars(module) for module in hybrid.modules())
+    assert all(torch.equal(weights[name], one) for name, one in hybrid.state_dict().items())
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_half_precision_runs_over_packed_weights_unless_a_model_reads_its_weights_itself(
+    hybrid: Any, reads: bool
+) -> None:
+    layer = hybrid.model.layers[0].feed_forward.down_proj
+    if reads:
+        hybrid.model.layers[0].register_forward_hook(lambda *_: layer.weight[0, 0].item() and None)
+    with torch.inference_mode():
+        way = unpacked_runner(hybrid.to(torch.bfloat16), HALF, 4, 64)
+
+    assert way.batching == "stacked"
+    assert isinstance(vars(layer).get("forward"), Product) is not reads
+    assert bool(layer.weight.numel()) is reads

@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 
-from workers.engines.row_blocks import fixed_rows
+from workers.engines import packed_weights
+from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
 from workers.engines.text_generation.forward.indexers import indexers
+from workers.engines.text_generation.forward.packed import few_rows
 from workers.engines.text_generation.forward.reading import empty_state, kept, read, takes
 from workers.engines.text_generation.forward.rope import LengthDependence, RotaryByRow
+from workers.engines.text_generation.forward.stacked.lean_layers import LeanLayers
 from workers.engines.text_generation.forward.stacked.row_attention import RowAttention, RowKeys
 from workers.engines.text_generation.forward.stacked.row_indexers import RowIndexers
-from workers.engines.text_generation.forward.stacked.state_spaces import StateSpaces
 from workers.engines.text_generation.forward.stacked.states import StateFrame, found_states, leaves
 from workers.engines.text_generation.forward.stacked.token_shifts import TokenShifts
 from workers.engines.text_generation.transfer import upload
@@ -68,18 +70,24 @@ class StackedRunner:
     """
 
     def __init__(
-        self, model: Any, device: torch.device, lengths: LengthDependence | None = None
+        self,
+        model: Any,
+        device: torch.device,
+        lengths: LengthDependence | None = None,
+        *,
+        packs: bool = True,
     ) -> None:
         """`lengths`: what positions do to texts that a slot has room for, if they do anything.
 
-        Raises `Unstackable`, or what a model raises that is run in a way it was not written for.
+        With `packs` linear layers in half precision run over packed weights on a CPU. Raises `Unstackable`,
+        or what a model raises that is run in a way it was not written for.
         """
         self.adapters: Adapters | None = None
         self._model = model
         self._device = device
         self._attention = RowAttention(model, masked=bool(indexers(model)))
         self._indexers = RowIndexers(model, self._attention, self._only)
-        self._spaces = StateSpaces(model)
+        self._lean = LeanLayers(model)
         self._shifts = TokenShifts(model)
         self._takes_positions = takes(model, "position_ids")
         self._pasts: dict[int, Past] = {}
@@ -87,9 +95,13 @@ class StackedRunner:
         """What the slots of the last step held before it."""
         self._attention.attach()
         self._indexers.attach()
+        few_rows.attach(model, device)
         self._rotary = RotaryByRow(model, lengths.window) if lengths is not None else None
+        half = packs and wants_fixed_rows(device, model.dtype)
         try:
-            self._frame, self.bytes_of_states, self.bytes_per_token = self._understand()
+            with packed_weights.calls(model) as called:
+                self._frame, self.bytes_of_states, self.bytes_per_token = self._understand()
+            self._all_packed = half and packed_weights.attach_half(model, model.dtype, called)
         except BaseException:
             self.detach()
             raise
@@ -144,6 +156,8 @@ class StackedRunner:
         """See `Runner.detach`."""
         self._attention.detach()
         self._indexers.detach()
+        packed_weights.detach(self._model)
+        few_rows.detach(self._model)
         if self._rotary is not None:
             self._rotary.detach()
 
@@ -163,7 +177,7 @@ class StackedRunner:
         ids = torch.tensor([sequence.tokens[: sequence.prompt_length]], device=self._device)
         keys = self._attention.read()
         names = [sequence.adapter] * sequence.prompt_length
-        with self._spaces.short_chunks(sequence.prompt_length), self._adapted(names):
+        with self._lean.reading(sequence.prompt_length), self._adapted(names):
             logits, state = read(self._model, empty_state(self._model), ids, 0, 1)
         states = self._frame.states_of(state)
         return Past(sequence, sequence.prompt_length, keys, states, 0), logits[0, 0]
@@ -172,15 +186,16 @@ class StackedRunner:
         """The next token of each row: logits, float32 [rows, vocabulary], and the rows' new states."""
         positions = [past.length for past in rows]
         tokens = [[past.sequence.tokens[past.length]] for past in rows]
+        adapters = [past.sequence.adapter for past in rows]
         at = upload([[position] for position in positions], torch.long, self._device)
         self._attention.decode([past.keys for past in rows], positions)
         self._frame.put(self._gathered(rows), max(positions))
         try:
             with (
-                fixed_rows(self._device, self._model.dtype),
-                self._spaces.lean_updates(),
+                self._fixed_rows(adapters),
+                self._lean.decoding(),
                 self._shifts.by_row(self._frame.caches),
-                self._adapted([past.sequence.adapter for past in rows]),
+                self._adapted(adapters),
             ):
                 output = self._model(
                     input_ids=upload(tokens, torch.long, self._device),
@@ -192,6 +207,12 @@ class StackedRunner:
         finally:
             states = self._frame.take()
         return output.logits[:, -1].float(), states
+
+    def _fixed_rows(self, names: Items[str]) -> AbstractContextManager[None]:
+        """A pass in which no bit of a row depends on how many there are, where that can be seen."""
+        if self._all_packed and not any(names):
+            return nullcontext()
+        return fixed_rows(self._device, self._model.dtype)
 
     def _adapted(self, names: Items[str]) -> AbstractContextManager[None]:
         """A pass whose tokens have these adapters."""

@@ -1,13 +1,12 @@
-"""Runs the Mamba-2 layers of transformers with less work on a CPU, where its fast kernels do not exist.
+"""Mamba-2 layers with less work than transformers' fallbacks.
 
-Its fallbacks compute what is the same for a whole head once for every number of the head's state, and pad
+These compute what is the same for a whole head once for every number of the head's state, and pad
 each prompt to a whole chunk of 256 tokens. A step of 16 texts then moves gigabytes through memory. Here a
 row's state is updated in place while the processor's cache has it, and chunks are as short as the prompt
 allows. The recurrence is that of "Transformers are SSMs" (https://arxiv.org/abs/2405.21060), section 2.
 """
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,57 +14,33 @@ import torch
 from torch.nn import functional
 
 UPDATE = "mamba2_selective_state_update"
-"""What transformers' modules call it, each architecture in a file of its own."""
+"""What transformers' files call it that have such layers."""
 CHUNK = 64
 """Tokens of a prompt that are computed against one another; what comes before them is in the state."""
 SHORTEST = 8
 
 
-class StateSpaces:
-    """The Mamba-2 layers of one model."""
-
-    def __init__(self, model: Any) -> None:
-        files = {id(file): file for file in map(_file_of, model.modules()) if hasattr(file, UPDATE)}
-        self._files = list(files.values()) if model.device.type == "cpu" else []
-        self._layers = [
-            module
-            for module in model.modules()
-            if _file_of(module) in self._files
-            and isinstance(getattr(module, "chunk_size", None), int)
-        ]
-
-    @contextmanager
-    def short_chunks(self, tokens: int) -> Iterator[None]:
-        """A pass in which a prompt of so many tokens is read."""
-        wanted = max(SHORTEST, min(CHUNK, 1 << (tokens - 1).bit_length()))
-        before = [layer.chunk_size for layer in self._layers]
-        for layer, size in zip(self._layers, before, strict=True):
-            layer.chunk_size = min(size, wanted)
-        try:
-            yield
-        finally:
-            for layer, size in zip(self._layers, before, strict=True):
-                layer.chunk_size = size
-
-    @contextmanager
-    def lean_updates(self) -> Iterator[None]:
-        """A pass with one token of each row."""
-        own = [getattr(file, UPDATE) for file in self._files]
-        for file, function in zip(self._files, own, strict=True):
-            setattr(file, UPDATE, _leaner(function))
-        try:
-            yield
-        finally:
-            for file, function in zip(self._files, own, strict=True):
-                setattr(file, UPDATE, function)
+def has_chunks(module: torch.nn.Module, file: Any) -> bool:
+    """Whether a module of a file is a layer that reads a prompt in chunks of its `chunk_size` tokens."""
+    return hasattr(file, UPDATE) and isinstance(getattr(module, "chunk_size", None), int)
 
 
-def _file_of(module: torch.nn.Module) -> Any:
-    return sys.modules[type(module).__module__]
+@contextmanager
+def short_chunks(layers: Sequence[Any], tokens: int) -> Iterator[None]:
+    """A pass in which a prompt of so many tokens is read."""
+    wanted = max(SHORTEST, min(CHUNK, 1 << (tokens - 1).bit_length()))
+    before = [layer.chunk_size for layer in layers]
+    for layer, size in zip(layers, before, strict=True):
+        layer.chunk_size = min(size, wanted)
+    try:
+        yield
+    finally:
+        for layer, size in zip(layers, before, strict=True):
+            layer.chunk_size = size
 
 
-def _leaner(own: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`own`, or the same with less work where decay and step are one number for each head."""
+def leaner(own: Callable[..., torch.Tensor], _file: Any) -> Callable[..., torch.Tensor]:
+    """`own`, with less work where decay and step are one number for each head."""
 
     def update(
         state: torch.Tensor,

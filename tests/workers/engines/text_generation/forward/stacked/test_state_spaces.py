@@ -5,7 +5,12 @@ import torch
 from transformers.models.mamba2 import modeling_mamba2
 
 from tests.zoo.table import STACKED
-from workers.engines.text_generation.forward.stacked.state_spaces import UPDATE, StateSpaces
+from workers.engines.text_generation.forward.stacked.state_spaces import (
+    UPDATE,
+    has_chunks,
+    leaner,
+    short_chunks,
+)
 
 ROWS, HEADS, WIDTH, N, GROUPS = 3, 4, 5, 6, 2
 
@@ -36,40 +41,23 @@ def test_an_update_is_that_of_transformers(dtype: torch.dtype, by_head: bool) ->
     expected, found = (arguments(dtype, by_head=by_head) for _ in range(2))
     right = own(**expected, dt_softplus=True)
 
-    with StateSpaces(STACKED["mamba2"].make()).lean_updates():
-        lean = getattr(modeling_mamba2, UPDATE)
-        assert lean is not own
-        said = lean(**found, dt_softplus=True)
+    said = leaner(own, modeling_mamba2)(**found, dt_softplus=True)
 
-    torch.testing.assert_close(said, right, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found["state"], expected["state"], rtol=1e-5, atol=1e-5)
-
-
-def test_what_is_changed_for_a_pass_is_put_back_whatever_happens() -> None:
-    model = STACKED["falcon_h1"].make()
-    spaces = StateSpaces(model)
-    own = getattr(modeling_mamba2, UPDATE)
-    mixers = [module for module in model.modules() if hasattr(module, "chunk_size")]
-
-    for tokens, size in ((3, 8), (5, 8), (500, 8)):
-        with pytest.raises(ValueError, match="no"), spaces.short_chunks(tokens):
-            assert {mixer.chunk_size for mixer in mixers} == {size}
-            raise ValueError("no")
-    with pytest.raises(ValueError, match="no"), spaces.lean_updates():
-        raise ValueError("no")
-
-    assert {mixer.chunk_size for mixer in mixers} == {8}
-    assert getattr(modeling_mamba2, UPDATE) is own
+    assert torch.allclose(said, right, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(found["state"], expected["state"], rtol=1e-5, atol=1e-5)
 
 
 def test_chunks_are_as_short_as_the_prompt_allows() -> None:
     model = STACKED["mamba2"].make()
-    mixers = [module for module in model.modules() if hasattr(module, "chunk_size")]
+    mixers = [module for module in model.modules() if has_chunks(module, modeling_mamba2)]
+    assert mixers
     for mixer in mixers:
         mixer.chunk_size = 256
-    spaces = StateSpaces(model)
 
     for tokens, size in ((1, 8), (9, 16), (33, 64), (2000, 64)):
-        with spaces.short_chunks(tokens):
+        with short_chunks(mixers, tokens):
             assert {mixer.chunk_size for mixer in mixers} == {size}
+        assert {mixer.chunk_size for mixer in mixers} == {256}
+    with pytest.raises(ValueError, match="no"), short_chunks(mixers, 9):
+        raise ValueError("no")
     assert {mixer.chunk_size for mixer in mixers} == {256}
