@@ -20,6 +20,8 @@ SUBJECTS = {
     "api/test_slow_clients.py",
     "api/test_storage.py",
     "api/test_way.py",
+    # What requests say beside their body.
+    "api/http/test_request_headers.py",
     # What a command may load.
     "cli/test_imports.py",
     # The store as a whole: who gets in, who shares, what it keeps, what an older version left.
@@ -47,6 +49,7 @@ SUBJECTS = {
     "workers/engines/text_generation/test_text_ends.py",
     "workers/engines/text_generation/test_text_part.py",
     "workers/engines/texts/test_least_length.py",
+    "workers/engines/vllm/test_failed_steps.py",
     # The host's process: what it starts, says and is given.
     "workers/host/test_children.py",
     "workers/host/test_environment.py",
@@ -59,7 +62,7 @@ SUBJECTS = {
     "workers/test_ring_protocol.py",
     "workers/test_shared_host.py",
 }
-CHECKS = {"raises", "warns", "fail", "eventually", "run_state_machine_as_test"}
+CHECKS = {"raises", "warns", "fail", "eventually", "run_state_machine_as_test", "assert_problem"}
 """Calls that fail a test themselves, beside `assert`."""
 FILES = sorted(TESTS.rglob("test_*.py"))
 

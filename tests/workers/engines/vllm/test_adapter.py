@@ -1,8 +1,6 @@
-"""The vLLM engine against a stand-in with the same API: texts, ends, cancels, faults."""
+"""The vLLM engine against a stand-in with the same API: texts, ends, cancels."""
 
 import json
-import os
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,65 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from shared.domain.errors import ConfigError, InputRefused
-from shared.domain.models.catalog import Adapter, Batch, Limits
 from shared.grammars.json_schemas import GUIDANCE
 from tests import fake_vllm
 from tests.conftest import eventually
 from tests.engine_driver import Ran, drive, resumed
-from tests.tiny_adapters import save_adapter
 from tests.tiny_models import WIDE_HEADS, byte_level_tokenizer, save_causal, text_spec
 from tests.workers.engines.loading.test_tokenizer_file import TEXT, byte_level
+from tests.workers.engines.vllm.asking import PROMPTS, expected, work
 from workers.engines.base import Failed, Work
 from workers.engines.batching.reader import LONG as AT_ONCE
-from workers.engines.faults import DeviceLost
 from workers.engines.registry import build
-from workers.engines.vllm import adapter
 from workers.engines.vllm.adapter import Vllm
-from workers.host.isolation import Isolation
-
-PROMPTS = ["The quick brown fox", "a", "naïve café 🎉", "def main(argv)"]
-
-
-LONG = "The quick brown fox jumps over the lazy dog. " * 2
-"""More than a block of vLLM's prefix cache."""
-
-
-@pytest.fixture(autouse=True)
-def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, module in fake_vllm.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_causal(tmp_path_factory.mktemp("wide"), **WIDE_HEADS)
-
-
-@pytest.fixture
-def engine(llama: Path) -> Vllm:
-    engine = build(text_spec(llama, engine="vllm", batch=Batch(max_size=3)))
-    assert isinstance(engine, Vllm)
-    engine.load()
-    return engine
-
-
-def work(job_id: str, prompt: Any = PROMPTS[0], **params: Any) -> Work:
-    return Work(job_id, prompt, {"max_new_tokens": 12} | params, seed=7)
-
-
-def expected(prompt: str, length: int) -> str:
-    """What the stand-in's model says, up to its end token."""
-    tokenizer = byte_level_tokenizer()
-    ids = tokenizer(prompt)["input_ids"]
-    made: list[int] = []
-    while len(made) < length:
-        token = fake_vllm.next_token([*ids, *made])
-        if token == tokenizer.eos_token_id:
-            break
-        made.append(token)
-    text: str = tokenizer.decode(made, skip_special_tokens=True)
-    return text.rstrip("\ufffd")
 
 
 @pytest.mark.parametrize(
@@ -398,162 +348,3 @@ def test_a_tenant_s_salt_reaches_vllm(engine: Vllm, salt: str) -> None:
     prompt = engine._engine.prompts[-1]
 
     assert prompt.get("cache_salt", "") == salt
-
-
-def test_a_job_that_vllm_gives_up_is_an_engine_error(engine: Vllm) -> None:
-    engine._engine.ends_with = "abort"
-    [end] = drive(engine, [work("a")]).outcomes.values()
-
-    assert isinstance(end, Failed) and end.code == "engine_error" and "abort" in end.message
-
-
-def test_a_dead_engine_ends_the_host(engine: Vllm) -> None:
-    engine._engine.fault = fake_vllm.EngineDeadError("core died")
-    engine.admit(work("a"))
-
-    with pytest.raises(DeviceLost, match="core died"):
-        engine.step()
-
-
-def faulted(engine: Any, vllm: Any, works: list[Work], steps: int, fault: BaseException) -> Ran:
-    """What the works bring when the step after so many of them raises."""
-    ran = Ran()
-    for one in works:
-        engine.admit(one)
-    while engine.pending():
-        if len(ran.steps) == steps:
-            vllm.fault = fault
-        ran.take(engine.step())
-        assert len(ran.steps) < 200, "jobs that never end"
-    return ran
-
-
-@pytest.mark.parametrize("steps", [0, 1, 5])
-@pytest.mark.parametrize("fault", [RuntimeError("once"), ConnectionError(), SystemExit(1)])
-def test_a_step_that_raises_changes_no_text(engine: Vllm, steps: int, fault: BaseException) -> None:
-    works = [work("a", LONG), work("b", LONG), work("c", PROMPTS[2])]
-    ran = faulted(Isolation(engine, continues=True), engine._engine, works, steps, fault)
-
-    for one in works:
-        assert ran.text(one.id) == ran.streamed(one.id) == expected(one.content, 12)
-        assert ran.finished(one.id).usage["completion_tokens"] == 12
-    assert engine._engine.requests == {}
-
-
-def test_blocks_of_a_failed_step_are_given_to_nobody(engine: Vllm) -> None:
-    """Not to those who come later either."""
-    engine.admit(work("a", LONG))
-    engine._engine.fault = RuntimeError("once")
-    with pytest.raises(RuntimeError, match="once"):
-        engine.step()
-    engine.cancel("a")
-
-    assert drive(engine, [work("b", LONG)]).text("b") == expected(LONG, 12)
-
-
-def test_memory_that_runs_out_is_given_back_before_vllm_is_tried(
-    engine: Vllm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given_back: list[int] = []
-    monkeypatch.setattr(adapter, "reclaim", lambda: given_back.append(1))
-    engine.admit(work("a", LONG))
-    engine._engine.fault = RuntimeError("CUDA out of memory")
-    with pytest.raises(RuntimeError, match="out of memory"):
-        engine.step()
-
-    assert given_back and drive(engine).text("a") == expected(LONG, 12)
-
-
-@pytest.mark.parametrize("fault", ["between", "held"])
-def test_an_engine_that_a_fault_leaves_useless_ends_the_host(engine: Vllm, fault: str) -> None:
-    setattr(engine._engine, fault, True)
-    engine._engine.fault = RuntimeError("once")
-    engine.admit(work("a"))
-
-    with pytest.raises(DeviceLost, match="of no use after a step that raised") as lost:
-        engine.step()
-    assert lost.value.blames
-
-
-def test_a_lost_device_is_told_as_one(engine: Vllm) -> None:
-    engine._engine.fault = RuntimeError("CUDA error: uncorrectable ECC error")
-    engine.admit(work("a"))
-
-    with pytest.raises(DeviceLost, match="ECC") as lost:
-        engine.step()
-    assert not lost.value.blames
-
-
-def test_an_end_is_not_lost_in_a_step_that_raises(engine: Vllm) -> None:
-    whole = drive(engine, [work("a")])
-    done = resumed(work("a"), whole.pieces["a"])
-    ran = faulted(
-        Isolation(engine, continues=True), engine._engine, [done, work("b")], 0, RuntimeError()
-    )
-
-    assert ran.finished("a").output == whole.finished("a").output
-    assert ran.text("b") == expected(PROMPTS[0], 12)
-
-
-def test_a_text_that_cannot_be_read_ends_alone(
-    engine: Vllm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    push = engine._detokenizer.push
-    calls = iter(range(1000))
-
-    def fail(*arguments: Any) -> Any:
-        if next(calls) == 1:
-            raise KeyError("a token of no vocabulary")
-        return push(*arguments)
-
-    monkeypatch.setattr(engine._detokenizer, "push", fail)
-    ran = drive(engine, [work("a"), work("b"), work("c", PROMPTS[1])])
-
-    end = ran.outcomes["b"]
-    assert isinstance(end, Failed) and end.code == "engine_error" and "KeyError" in end.message
-    assert ran.text("a") == ran.streamed("a") == expected(PROMPTS[0], 12)
-    assert ran.text("c") == expected(PROMPTS[1], 12)
-    assert engine._engine.requests == {}
-
-
-def test_adapters_are_served_beside_their_base(llama: Path, tmp_path: Path) -> None:
-    limits = Limits(max_prompt_tokens=96, max_new_tokens=6)
-    adapters = tuple(
-        Adapter(name=name, path=path, limits=limits)
-        for name, path in {
-            "first": save_adapter(llama, tmp_path / "first", r=4),
-            "second": save_adapter(llama, tmp_path / "second", r=12),
-            "none": tmp_path,
-        }.items()
-    )
-    engine = build(text_spec(llama, engine="vllm", adapters=adapters))
-    assert isinstance(engine, Vllm)
-    info = engine.load()
-    asked = [work("base"), *(replace(work(name), adapter=name) for name in ("first", "second"))]
-
-    ran = drive(engine, [replace(one, params={"max_new_tokens": 6}) for one in asked])
-
-    assert len({ran.text(one.id) for one in asked}) == 3
-    told = engine._engine.adapters
-    assert [(one.lora_name, one.lora_int_id) for one in told] == [("first", 1), ("second", 2)]
-    assert (engine._engine.args.max_loras, engine._engine.args.max_lora_rank) == (3, 16)
-    assert {name: said["adapter_rank"] for name, said in info.adapters.items()} == {
-        "first": 4,
-        "second": 12,
-    }
-    assert "no adapter_config.json" in info.refused["none"]
-    with pytest.raises(InputRefused, match="max_new_tokens must be from 1 to 6"):
-        engine.admit(replace(work("long"), adapter="first"))
-
-
-def test_places_that_give_base_rows_an_adapter_are_refused_on_a_cpu(
-    llama: Path, tmp_path: Path
-) -> None:
-    """vLLM's kernels for CPUs take the last place's weights for rows without an adapter."""
-    limits = Limits(max_prompt_tokens=96, max_new_tokens=6)
-    adapter = Adapter(name="only", path=save_adapter(llama, tmp_path / "only", r=4), limits=limits)
-    options = {"max_loras": 1}
-
-    with pytest.raises(ConfigError, match=r"options\.max_loras: .* 1 adapters need 2"):
-        build(text_spec(llama, engine="vllm", adapters=(adapter,), options=options)).load()
-    build(text_spec(llama, engine="vllm", options=options)).load()
