@@ -91,7 +91,7 @@ def timeline(record: Record, events: list[Event], *, operates: bool) -> list[Ste
 
 
 def body_of(stored: bytes, model: str) -> dict[str, Any]:
-    """The body of `POST /v1/jobs` that asks the same as a job did whose request is kept thus."""
+    """The body of `POST /v1/jobs` that asks what a job asked. `stored`: that job's request, as it is kept."""
     told = _decode(stored)
     content, params = told["content"], told.get("params") or {}
     body: dict[str, Any] = {"model": model}

@@ -256,7 +256,7 @@ def _context(workers: list[dict[str, Any]]) -> int | None:
 
 
 def _parts(workers: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Those that the first worker with a loaded model tells of."""
+    """The parts of a model, as its first worker with a loaded one tells of them; None where none does."""
     engines = [engine for w in workers if isinstance(engine := w.get("engine"), dict)]
     return next((parts for e in engines if isinstance(parts := e.get("parts"), dict)), None)
 

@@ -13,8 +13,8 @@ from shared.domain.sharing import Result
 
 
 class Created(msgspec.Struct, frozen=True):
-    """It waits. `ring`: push a doorbell for its model. `position` is how many jobs go before it and `start`
-    when it is estimated to start (ms), if that can be told; neither is known where an earlier call made it.
+    """The job waits. `ring`: push a doorbell for its model. `position` is how many jobs go before it and
+    `start` when it is estimated to start (ms), if that can be told; None where an earlier call made it.
     """
 
     id: str
@@ -26,7 +26,7 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Followed(msgspec.Struct, frozen=True):
-    """It waits for the result of a job that works on the same."""
+    """The job waits for the result of one that works on the same."""
 
     id: str
     created_ms: int
@@ -34,7 +34,7 @@ class Followed(msgspec.Struct, frozen=True):
 
 
 class Cached(msgspec.Struct, frozen=True):
-    """It has ended with `result`, which another job that asked the same had brought."""
+    """The job has ended with `result`, which another one that asked the same had brought."""
 
     id: str
     created_ms: int
@@ -73,7 +73,7 @@ class Reason(StrEnum):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """It was not made; the same request may be taken in `retry_after` seconds."""
+    """No job was made; the same request may be taken in `retry_after` seconds."""
 
     id: str
     reason: Reason
@@ -88,7 +88,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Limited(msgspec.Struct, frozen=True):
-    """It was not made: its client has used up the rate limit `quota.refused`."""
+    """No job was made: its client has used up the rate limit `quota.refused`."""
 
     id: str
     quota: Decision

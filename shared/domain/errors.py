@@ -142,7 +142,7 @@ class IdempotencyMismatch(JobsError):
 
 
 class TryLater(JobsError):
-    """The same request may be taken in `retry_after` seconds."""
+    """A refusal for now: the same request may be taken in `retry_after` seconds."""
 
     def __init__(self, detail: str, retry_after: int, **kw: Any) -> None:
         super().__init__(detail, **kw)

@@ -15,7 +15,7 @@ class PastAttempt(NamedTuple):
     worker: str
 
     def members(self) -> dict[str, Any]:
-        """It as `shared.domain.schemas.EarlierAttempt`: where it ran is the operator's to know."""
+        """The attempt as clients see it (`EarlierAttempt`): where it ran is the operator's to know."""
         return {
             "attempt": self.attempt,
             "started_at": rfc3339(self.began),

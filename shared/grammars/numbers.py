@@ -6,13 +6,13 @@ from typing import Any
 
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 DIGITS = 15
-"""As many as any float keeps, and as llguidance looks at: it rounds longer bounds, outwards too."""
+"""Digits of a bound: as many as any float keeps. llguidance looks at no more, and rounds outwards too."""
 SMALLEST = Decimal("1e-30")
 """Stands for "greater than 0": 30 zeros behind the point are as many as a text may have there."""
 MAX_STEP = 2000
-"""Of `multipleOf`, without its point: llguidance builds an automaton of about as many states."""
+"""The largest `multipleOf`, without its point: llguidance's automaton has about as many states."""
 LARGEST_DENOMINATOR = 16
-"""Of a step that is no whole number: a power of two, so that floats hold its multiples."""
+"""The largest denominator of a step that is no whole number. A power of two: floats hold its multiples."""
 
 _UP = Context(prec=DIGITS, rounding=ROUND_CEILING)
 _DOWN = Context(prec=DIGITS, rounding=ROUND_FLOOR)

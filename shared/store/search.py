@@ -116,7 +116,7 @@ def _pairs(values: Sequence[bytes | None]) -> Iterator[tuple[str, bytes]]:
 
 
 def _running(store: JobStore, tenant: str, wanted: Wanted, limit: int, cursor: str | None) -> Look:
-    """Those that run are few among all, and their leases name them."""
+    """Search the running jobs: they are few among all, and their leases name them."""
     models = [wanted.model] if wanted.model else store.models()
     with reachable():
         pipe = store.redis.pipeline(transaction=False)
@@ -137,7 +137,7 @@ def _running(store: JobStore, tenant: str, wanted: Wanted, limit: int, cursor: s
 
 
 def _fits(record: Record, wanted: Wanted) -> bool:
-    """As look.lua says it, of a job whose model is the one that is wanted."""
+    """Whether a running job of the wanted model fits in all else; look.lua tells it of other jobs."""
     if record.state is not wanted.state or wanted.text not in record.id:
         return False
     pairs: dict[str, str] = msgspec.json.decode(record.fields.get("metadata") or b"{}")

@@ -50,7 +50,7 @@ class EndpointSecret(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """As Redis holds it; shared/store/lua/lib/outbox.lua reads `url`, `receiver` and `events`.
+    """An endpoint as Redis holds it; shared/store/lua/lib/outbox.lua reads `url`, `receiver` and `events`.
 
     Times are Unix seconds. The newest secret is the first.
     """

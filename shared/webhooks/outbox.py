@@ -127,9 +127,9 @@ class Outbox:
         self._admit(tenant, most, "leave the webhook out")
 
     def admit_events(self, tenant: str, most: int) -> None:
-        """As `admit`, for a job whose end is told to endpoints of its tenant, if that one has any.
+        """Admit a job whose end is told to endpoints of its tenant; one whose tenant has none is taken.
 
-        Raises `BacklogFull`.
+        Raises `BacklogFull` when fewer than the tenant's own waiting deliveries fit below `most`.
         """
         self._admit(tenant, most, "delete your webhook endpoints", endpoints=True)
 

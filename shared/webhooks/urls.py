@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 class WebhookRefused(InvalidRequest):
-    """This server does not send webhooks there."""
+    """A webhook's URL at which this server sends nothing."""
 
     code = "webhook_refused"
 

@@ -37,7 +37,7 @@ class OpenItem(ABC):
         return "".join(self._texts)
 
     def opened(self) -> Pieces:
-        """That it is there, with nothing in it yet."""
+        """The event that tells of the item, with nothing in it yet."""
         return piece("response.output_item.added", output_index=self._index, item=self.item)
 
     def delta(self, text: str) -> Pieces:
@@ -49,7 +49,7 @@ class OpenItem(ABC):
     """What stands behind the text of a delta."""
 
     def done(self, final: Item | None) -> Pieces:
-        """That it is complete: as `final` has it, else as it was told."""
+        """The events that tell of the item's end: as `final` has it, else as it was told so far."""
         self.item = final or self._whole()
         return (
             *self._ended(),

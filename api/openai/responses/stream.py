@@ -75,7 +75,7 @@ class ResponseStream:
 
     @property
     def opening(self) -> bytes:
-        """That there is a response; for a reader who knows that, that the stream has begun."""
+        """The events of a new response; a heartbeat for a reader who has had them before."""
         queued = self._snapshot("queued")
         told = self._event("response.created", response=queued)
         told += self._event("response.queued", response=queued)

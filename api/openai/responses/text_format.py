@@ -36,7 +36,7 @@ class TextFormat(Wire):
         return {"type": self.type, **said, "schema": self.json_schema, "strict": self.strict}
 
     def native(self) -> dict[str, Any]:
-        """As a chat's `response_format`."""
+        """The format as the `response_format` of a chat has it."""
         kind = self.type
         if self.json_schema is None:
             return {"type": kind}

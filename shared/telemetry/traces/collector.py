@@ -47,13 +47,13 @@ class Collector:
         self._thread.join(timeout=2 * CONNECT_SECONDS)
 
     def sent(self) -> None:
-        """It has taken what it was sent."""
+        """Note that the collector has taken what it was sent."""
         if not self._sent:
             _log.info("traces go to %s", self.endpoint)
         self._sent, self._missed = True, False
 
     def lost(self) -> None:
-        """It has not: record nothing until it is found again."""
+        """Note that the collector took nothing: no spans are recorded until it is found again."""
         level = logging.WARNING if self._sent else logging.INFO
         self.present = self._sent = False
         if not self._missed:

@@ -13,6 +13,6 @@ PART = "indexer"
 
 
 def indexers(model: Any) -> list[nn.Module]:
-    """Those of a model's layers; none where its layers have no such part."""
+    """The indexers of a model's layers; none where its layers have no such part."""
     found = (getattr(module, PART, None) for module in model.modules())
     return [part for part in found if isinstance(part, nn.Module)]
