@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import torch
 
-from shared.domain.errors import ConfigError, InputRefused
+from shared.domain.errors import InputRefused
 from shared.domain.models.catalog import ModelSpec
 from workers.engines.base import EngineInfo, Failed, Finished, Step, Work
 from workers.engines.batching.budget import Budget
@@ -16,27 +16,19 @@ from workers.engines.batching.intake import Intake
 from workers.engines.batching.reader import LONG
 from workers.engines.loading.local_model import read_json, trusted_directory
 from workers.engines.loading.placement import Placement, place
-from workers.engines.loading.positions import longest_text
 from workers.engines.loading.pretrained import read
 from workers.engines.loading.text_part import TextPart
-from workers.engines.text_generation.causality import check_causal
+from workers.engines.text_generation.assembly import assemble
 from workers.engines.text_generation.chunk import Chunk
 from workers.engines.text_generation.families import auto_model_of
-from workers.engines.text_generation.forward.packed.runner import PackedRunner
 from workers.engines.text_generation.forward.runner import Runner
 from workers.engines.text_generation.grammar.masks import Masks, spare_threads
 from workers.engines.text_generation.grammar.matchers import Grammars
-from workers.engines.text_generation.prefixes import public_names
 from workers.engines.text_generation.sampling import sampler
-from workers.engines.text_generation.scheduler import Scheduler
-from workers.engines.text_generation.speculation.setup import none, set_up
 from workers.engines.text_generation.turns import Listener, Turn
-from workers.engines.text_generation.way import choose_way, token_budget
 from workers.engines.texts.choices import Choices
 from workers.engines.texts.chunks import Chunk as Said
-from workers.engines.texts.defaults import defaults_of, eos_tokens
-from workers.engines.texts.detokenizer import Detokenizer
-from workers.engines.texts.input_validator import InputValidator, length_of
+from workers.engines.texts.input_validator import length_of
 from workers.engines.texts.logprobs import namer, to_json
 from workers.engines.texts.pieces import piece_of, read_as_messages
 from workers.engines.texts.replies import Replies
@@ -75,96 +67,18 @@ class TextGeneration:
 
     @torch.inference_mode()
     def serve(self, tokenizer: Any, model: Any, placement: Placement) -> EngineInfo:
-        """Find out whether a model that is in its place can be packed, and set up its cache.
-
-        Raises `ConfigError` when not even one sequence fits.
-        """
-        limits = self._spec.limits
-        check_causal(model, placement, f"models.{self._spec.name}.path")
-        context = longest_text(model)
-        vocabulary = int(model.get_input_embeddings().num_embeddings)
-        ends = eos_tokens(model, tokenizer, vocabulary)
-        defaults = defaults_of(model, ends, vocabulary, f"models.{self._spec.name}.path")
-        length = limits.max_prompt_tokens + limits.max_new_tokens
-        length = min(length, context) if context else length
-        budget = token_budget(self._spec, placement)
-        way, adapters = choose_way(self._spec, model, placement, length, budget)
-        self._runner: Runner = way.runner
-        slots, batching, lengths = way.slots, way.batching, way.lengths
-        if self._own in adapters.refused:
-            raise ConfigError(adapters.refused[self._own])
-        detokenizer = Detokenizer.of(tokenizer)
-        self._name = namer(detokenizer.vocabulary)
-        self._grammars = Grammars(tokenizer, vocabulary, ends)
+        """Serve a model that is in its place. Raises `ConfigError` when not even one sequence fits."""
+        parts = assemble(self._spec, self._own, tokenizer, model, placement)
+        self._runner: Runner = parts.way.runner
+        self._name = namer(parts.detokenizer.vocabulary)
+        self._grammars = Grammars(tokenizer, parts.vocabulary, parts.ends)
         self._masks = Masks(self._grammars.words, spare_threads(placement.device))
-        self._replies = Replies(tokenizer, detokenizer.vocabulary)
-        self._listener = Listener(detokenizer)
-        validator = InputValidator(
-            tokenizer, detokenizer, limits, vocabulary, context, defaults, ends
-        )
-        self._validators = {"": validator} | {
-            one.name: validator
-            if one.limits == limits
-            else InputValidator(
-                tokenizer, detokenizer, one.limits, vocabulary, context, defaults, ends
-            )
-            for one in self._spec.adapters
-            if one.name in adapters.names
-        }
-        packed = batching == "packed"
-        reuse = self._spec.batch.prefix_reuse and packed
-        shared = validator.shared_beginnings(self._spec.prefix_cache.shared) if reuse else []
-        public = public_names(shared, list(self._validators))
-        if lengths is not None:
-            drafts = none("positions of this model depend on how long a text is")
-        elif isinstance(way.runner, PackedRunner):
-            drafts = set_up(self._spec.speculation, way.runner, placement, slots, length, budget)
-        else:
-            drafts = none(f"it needs a packed model, and this one runs {batching}")
-        self._scheduler = Scheduler(
-            slots,
-            budget,
-            reuse=reuse,
-            public=public,
-            copies=batching != "static",
-            rewind=way.rewind,
-            as_made=not packed,
-            drafter=drafts.drafter,
-            window=lengths.window if lengths else None,
-            restarts=lengths is not None and lengths.restarts,
-        )
+        self._replies = Replies(tokenizer, parts.detokenizer.vocabulary)
+        self._listener = Listener(parts.detokenizer)
+        self._validators = parts.validators
+        self._scheduler = parts.scheduler
         self.budget = Budget(self._scheduler.budget)
-        return EngineInfo(
-            # A few more than there are slots, so that a slot that falls free is taken in the next step.
-            capacity=slots + max(1, slots // 4),
-            continues=True,
-            device=str(placement.device),
-            dtype=placement.dtype_name,
-            details={
-                "batching": batching,
-                "reason": way.reason,
-                "slots": slots,
-                "slot_tokens": length,
-                "slot_state_bytes": way.state_bytes,
-                "context": context,
-                "token_budget": self._scheduler.budget,
-                "prefix_reuse": reuse,
-                "speculation": drafts.details,
-                "cuda_graphs": way.graphs,
-                "prompt_bounds": msgspec.to_builtins(validator.bounds),
-                "accepted": msgspec.to_builtins(validator.accepted),
-                "generation_config": defaults.to_json(),
-            },
-            adapters={
-                name: {
-                    "adapter_rank": adapters.ranks[name],
-                    "prompt_bounds": msgspec.to_builtins(self._validators[name].bounds),
-                    "accepted": msgspec.to_builtins(self._validators[name].accepted),
-                }
-                for name in adapters.names
-            },
-            refused=adapters.refused,
-        )
+        return parts.info
 
     def admit(self, work: Work) -> None:
         if work.id in self._jobs or work.id in self._intake:
