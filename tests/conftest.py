@@ -29,6 +29,9 @@ U = TypeVar("U")
 # What collecting makes stays to the end: see `pytest_collection_finish`.
 gc.disable()
 
+# Threads of tiny products wait for one another longer than they compute. torch reads this at its import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 IN_CI = os.environ.get("CI") == "true"
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
@@ -171,6 +174,8 @@ def pytest_collection_finish() -> None:
     Modules and collected tests stay to the end: millions of objects, for which a collection takes a second.
     """
     gc.freeze()
+    # Tests make little that only a collection frees, and much that is looked at in vain.
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 

@@ -18,7 +18,8 @@ def test_what_is_kept_for_good_is_never_searched_for_garbage() -> None:
             raise RuntimeError
         assert gc.isenabled() and gc.get_freeze_count() > before
     finally:
-        gc.unfreeze()
+        # Thawed, what all tests share would be searched by every collection of the tests to come.
+        gc.freeze()
 
 
 CHOICE = """

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from shared.domain.errors import ConfigError
 from shared.domain.models.catalog import Batch, Limits
+from tests.conftest import by_turns
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     LLAMA,
@@ -22,6 +23,13 @@ from tests.workers.engines.text_generation.texts import PROMPTS, loaded, refusal
 from workers.engines.base import Work
 from workers.engines.text_generation.engine import TextGeneration
 
+RULES: list[dict[str, Any]] = [
+    {"presence_penalty": 1.0, "frequency_penalty": 0.7},
+    {"temperature": 1.0, "min_p": 0.05, "frequency_penalty": 1.5, "repetition_penalty": 1.2},
+    {"temperature": 0.8, "logprobs": True, "top_logprobs": 3},
+    {"logprobs": True, "stop": ["e"]},
+]
+
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 0.9, "top_p": 0.95}])
 def test_a_job_in_a_batch_of_16_says_what_it_says_alone(
@@ -29,10 +37,12 @@ def test_a_job_in_a_batch_of_16_says_what_it_says_alone(
 ) -> None:
     engine = loaded(llama, batch=Batch(max_size=16, token_budget=64))
 
-    together = drive(engine, works(16, **params))
+    jobs = works(16, max_new_tokens=10, **params)
+
+    together = drive(engine, jobs)
 
     assert max(step.batch_size for step in together.steps) == 16
-    for work in works(16, **params):
+    for work in jobs:
         assert drive(engine, [work]).text(work.id) == together.text(work.id)
         assert together.finished(work.id).usage["batch_size"] == 16
 
@@ -103,16 +113,8 @@ def test_end_tokens_come_from_the_generation_config(
     assert finished.usage["completion_tokens"] == ids.index(end)
 
 
-@pytest.mark.parametrize("kind", WAYS)
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"presence_penalty": 1.0, "frequency_penalty": 0.7},
-        {"temperature": 1.0, "min_p": 0.05, "frequency_penalty": 1.5, "repetition_penalty": 1.2},
-        {"temperature": 0.8, "logprobs": True, "top_logprobs": 3},
-        {"logprobs": True, "stop": ["e"]},
-    ],
-)
+@pytest.mark.explores
+@pytest.mark.parametrize(("params", "kind"), by_turns(RULES, list(WAYS)))
 def test_rules_hold_in_company_and_over_a_resumed_attempt(
     running: Callable[[str], TextGeneration], kind: str, params: dict[str, Any]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.domain.models.catalog import Batch
+from tests.conftest import by_turns
 from tests.engine_driver import Ran, drive
 from tests.tiny_models import (
     WAYS,
@@ -18,8 +19,8 @@ from workers.engines.text_generation.forward.packed import layout
 from workers.engines.text_generation.sampling import sampler
 
 
-@pytest.mark.parametrize("kind", WAYS)
-@pytest.mark.parametrize("place", ["before", "after", "sampling"])
+@pytest.mark.explores
+@pytest.mark.parametrize(("place", "kind"), by_turns(["before", "after", "sampling"], list(WAYS)))
 def test_a_step_that_fails_has_changed_nothing(
     kind: str,
     place: str,

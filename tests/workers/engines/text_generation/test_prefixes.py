@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.domain.models.catalog import Batch, Limits, PrefixCache
-from tests.conftest import examples
+from tests.conftest import by_turns, examples
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
@@ -124,8 +124,10 @@ def texts(ran: Ran) -> dict[str, Any]:
     return {job: ran.finished(job).output for job in ran.outcomes}
 
 
-@pytest.mark.parametrize("budget", [16, 40, 1000])
-@pytest.mark.parametrize("params", [{}, {"temperature": 1.0, "top_p": 0.9}])
+@pytest.mark.explores
+@pytest.mark.parametrize(
+    ("budget", "params"), by_turns([16, 40, 1000], [{}, {"temperature": 1.0, "top_p": 0.9}])
+)
 def test_a_shared_beginning_is_computed_once_and_texts_stay_the_same(
     llama: Path, budget: int, params: dict[str, Any]
 ) -> None:
@@ -272,7 +274,7 @@ def test_texts_with_windows_are_the_same_whatever_is_reused_and_whatever_fails(
 ) -> None:
     options = LLAMA | {"head_dim": 16, "num_local_experts": 4, "sliding_window": 12}
     path = save_causal(tmp_path, "GptOssConfig", **options)
-    expected = texts(drive(loaded(path, reuse=False), works(max_new_tokens=50)))
+    expected = texts(drive(loaded(path, reuse=False), works(max_new_tokens=30)))
     engine = loaded(path, slots=3, budget=24)
     run, calls = engine._runner.run, 0
 
@@ -287,7 +289,7 @@ def test_texts_with_windows_are_the_same_whatever_is_reused_and_whatever_fails(
     monkeypatch.setattr(engine._runner, "run", faulty)
     for _ in range(2):
         ran = Ran()
-        for work in works(max_new_tokens=50):
+        for work in works(max_new_tokens=30):
             engine.admit(work)
         while engine.pending():
             try:

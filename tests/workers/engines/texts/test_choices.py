@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from shared.domain.errors import InputRefused
 from shared.domain.models.catalog import Batch
+from tests.conftest import by_turns
 from tests.engine_driver import Ran, drive, prefix_of, resumed
 from tests.tiny_models import text_spec
 from tests.zoo.models import tokenizer
@@ -149,8 +150,13 @@ def test_a_prompt_that_leaves_states_is_read_once_as_well(
     assert texts(drive(stacked, [in_words(work(2))])) == texts(ran)[:2]
 
 
-@pytest.mark.parametrize("kind", ["packed", "stacked"])
-@pytest.mark.parametrize("params", [{}, {"stop": ["e", "w3"], "min_tokens": 3}, {"logprobs": True}])
+@pytest.mark.explores
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    by_turns(
+        [{}, {"stop": ["e", "w3"], "min_tokens": 3}, {"logprobs": True}], ["packed", "stacked"]
+    ),
+)
 def test_each_text_goes_on_where_it_was_whatever_was_streamed(
     engine: TextGeneration, stacked: TextGeneration, kind: str, params: dict[str, Any]
 ) -> None:

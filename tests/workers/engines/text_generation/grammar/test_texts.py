@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from shared.domain.errors import InputRefused
 from shared.domain.models.catalog import Limits
+from tests.conftest import by_turns
 from tests.engine_driver import Ran, drive, message_of, resumed
 from tests.tiny_models import (
     CHAT_TEMPLATE,
@@ -44,6 +45,10 @@ GRAMMARS = {
 }
 
 
+ENGINES = ["bytes", "pieces", "padded", "static"]
+"""By their tokenizers, and one by the way in which it batches."""
+
+
 def holds(kind: str, text: str) -> bool:
     if kind == "json_schema":
         jsonschema.validate(json.loads(text), SCHEMA)
@@ -59,7 +64,7 @@ def work(name: str, grammar: dict[str, Any] | None, seed: int = 1, **params: Any
     return Work(name, "The fox: ", asked | {"grammar": grammar}, seed=seed)
 
 
-@pytest.fixture(scope="module", params=["bytes", "pieces", "padded", "static"])
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp(request.param)
     pieces = request.param == "pieces"
@@ -73,7 +78,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return made
 
 
-@pytest.mark.parametrize("kind", GRAMMARS)
+@pytest.mark.explores
+@pytest.mark.parametrize(("kind", "engine"), by_turns(GRAMMARS, ENGINES), indirect=["engine"])
 def test_a_text_follows_its_grammar(engine: TextGeneration, kind: str) -> None:
     works = [work(f"{kind}-{seed}", GRAMMARS[kind], seed) for seed in range(4)]
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from bench.engines.copying import save_copier
 from shared.domain.models.catalog import Batch, Limits, PromptLookup
+from tests.conftest import by_turns
 from tests.engine_driver import Ran, drive, resumed
 from tests.tiny_adapters import save_adapter, with_adapters
 from tests.tiny_models import byte_level_tokenizer, save_causal, text_spec
@@ -98,7 +99,8 @@ def drafts(ran: Ran) -> tuple[int, int]:
     return drafted, sum(usage.get("accepted_tokens", 0) for usage in usages)
 
 
-@pytest.mark.parametrize("params", PARAMS, ids=str)
+@pytest.mark.explores
+@pytest.mark.parametrize(("params", "pair"), by_turns(PARAMS, DTYPES), indirect=["pair"], ids=str)
 def test_texts_are_what_they_are_without(
     pair: tuple[TextGeneration, TextGeneration], params: dict[str, Any]
 ) -> None:
@@ -207,7 +209,10 @@ def test_a_step_never_exceeds_its_budget(
     assert max(drafted for _, drafted in sizes) > 15
 
 
-@pytest.mark.parametrize("place", ["model", "sampler"])
+@pytest.mark.explores
+@pytest.mark.parametrize(
+    ("place", "pair"), by_turns(["model", "sampler"], DTYPES), indirect=["pair"]
+)
 def test_a_step_with_drafts_that_fails_has_changed_nothing(
     pair: tuple[TextGeneration, TextGeneration], place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shared.domain.models.catalog import Batch
+from tests.conftest import by_turns
 from tests.engine_driver import drive
 from tests.tiny_models import LLAMA, save_causal, text_spec
 from tests.zoo.models import Model
@@ -27,15 +28,15 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("config", "options"), SHAPES)
-@pytest.mark.parametrize("slots", [3, 8])
+@pytest.mark.explores
+@pytest.mark.parametrize(("shape", "slots"), by_turns(SHAPES, [3, 8]))
 def test_single_tokens_together_and_one_by_one_say_the_same(
-    config: str,
-    options: dict[str, Any],
+    shape: tuple[str, dict[str, Any]],
     slots: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    config, options = shape
     path = save_causal(tmp_path, config, **options)
     texts = []
     for together in (False, True):
