@@ -44,7 +44,7 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The longest files first (tests/conftest.py). Tests wait for processes more than a third of their time: on two
+# The longest files first (tests/distribution.py). Tests wait for processes more than a third of their time: on two
 # cores three of them keep both busy.
 PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -52,6 +52,8 @@ class Connection:
             timeout=timeout,
             # A proxy from the environment has no business between us and this very machine.
             trust_env=not is_loopback(url.host),
+            # Without TLS nothing is verified, and to read all authorities' certificates is most of a start.
+            verify=url.scheme == "https",
         )
 
     def close(self) -> None:

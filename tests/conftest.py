@@ -16,11 +16,11 @@ import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from xdist.scheduler import LoadFileScheduling
 
 from shared.embedded_redis.binaries import EmbeddedRedisFailed, find_binary
 from shared.redis.connection import connect
 from shared.store.jobs import JobStore
+from tests.distribution import LONGEST, ByUnit, import_share, unit_of
 from tests.ports import free_port
 
 T = TypeVar("T")
@@ -84,58 +84,6 @@ def by_turns(values: Iterable[T], others: Sequence[U]) -> list[tuple[T, U]]:
     ]
 
 
-TOGETHER = {
-    "clients": ("clients/",),
-    "real models": ("integration/test_real_models.py", "integration/test_batches.py"),
-}
-"""Files whose tests share servers that take long to start, by what their paths begin with: they run in one
-process, one after the other."""
-
-LONGEST = (
-    "clients",
-    "console/test_browser.py",
-    "contracts/test_engines.py",
-    "integration/test_processes.py",
-    "chaos/test_quick.py",
-    "real models",
-    "api/test_contract.py",
-    "integration/test_texts.py",
-    "workers/test_fault_outcomes.py",
-    "workers/engine_host/test_client.py",
-    "workers/test_runtime.py",
-    "integration/test_observability.py",
-    "integration/test_metrics.py",
-    "api/test_redis_away.py",
-    "workers/test_breaker.py",
-    "zoo/test_packed.py",
-    "docs/test_tutorial.py",
-    "workers/test_crashed_texts.py",
-    "workers/engines/text_generation/test_engine.py",
-    "integration/test_acl.py",
-    "workers/engines/test_row_blocks.py",
-    "workers/engines/sentence_layout/test_recipe.py",
-    "api/routes/test_streams.py",
-    "show/test_show.py",
-    "workers/webhooks/test_deliveries.py",
-    "cli/serving/test_up.py",
-    "workers/engine_host/test_shared_host.py",
-    "workers/engines/text_generation/speculation/test_lookup.py",
-    "shared/files/test_storage.py",
-    "chaos/test_found.py",
-    "api/test_slow_clients.py",
-    "api/test_gunicorn.py",
-    "shared/redis/test_guard.py",
-    "zoo/test_static.py",
-    "workers/engines/text_generation/grammar/test_texts.py",
-    "shared/embedded_redis/test_server.py",
-    "bench/test_sse.py",
-    "integration/test_webhooks.py",
-    "test_again.py",
-    "api/http/test_requests.py",
-)
-"""They begin first, so that no core is left with one of them at the end; all others follow in their order."""
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Count what runs in the tests' own processes (pytest-xdist's workers), not in those they start.
 
@@ -145,22 +93,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
-def unit_of(nodeid: str) -> str:
-    """What one process is handed as a whole: a name in `TOGETHER`, else a file's path below this folder."""
-    file = nodeid.partition("::")[0].removeprefix("tests/")
-    return next((name for name, paths in TOGETHER.items() if file.startswith(paths)), file)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    import_share(session.config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     begins = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: begins.get(unit_of(item.nodeid), len(LONGEST)))
-
-
-class ByUnit(LoadFileScheduling):
-    """Hands a process one unit after the other."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return unit_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

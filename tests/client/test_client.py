@@ -1,5 +1,7 @@
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -203,3 +205,20 @@ def test_a_field_that_jobs_do_not_have_is_refused_before_anything_is_sent(
     with pytest.raises(TypeError, match=r"^a job has no param$"):
         getattr(client, call)("echo", "hi", param={"repeat": 2})
     assert not server.seen
+
+
+def test_certificates_are_read_for_https_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts: list[Any] = []
+    make = ssl.create_default_context
+
+    def counted(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        contexts.append(make(*arguments, **options))
+        return contexts[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    Client("http://127.0.0.1:1").close()
+    assert contexts == []
+
+    Client("https://127.0.0.1:1").close()
+
+    assert contexts and all(one.verify_mode is ssl.CERT_REQUIRED for one in contexts)

@@ -40,7 +40,7 @@ def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The default catalogue's real models and a random classifier of images, every request run.
 
-    The tests of several files use it (`TOGETHER` in tests/conftest.py).
+    The tests of several files use it (`TOGETHER` in tests/distribution.py).
     """
     weights = tmp_path_factory.mktemp("vit")
     image_classification(weights)
