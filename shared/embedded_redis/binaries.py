@@ -121,7 +121,7 @@ def unfit(server: Server) -> str | None:
     series = [release for release in fixed if release[:2] == server.version[:2]]
     if (series and server.version >= series[0]) or server.version[:2] > fixed[-1][:2]:
         return None
-    package = _debian_version(server.binary) if server.binary is not None else None
+    package = _debian_version(server.binary, _changed(server.binary)) if server.binary else None
     if package is not None and _repaired(package):
         return None
     newer = next((release for release in fixed if release > server.version), fixed[-1])
@@ -172,10 +172,7 @@ def _version_line(binary: Path, _changed: float) -> str:
 
 def identified(binary: Path) -> Server | None:
     """What a binary says it is, None where it does not run."""
-    try:
-        line = _version_line(binary, binary.stat().st_mtime)
-    except OSError:
-        return None
+    line = _version_line(binary, _changed(binary))
     found = re.search(r"^(Redis|Valkey) server .*\bv=(\d+)\.(\d+)\.(\d+)", line, re.MULTILINE)
     if found is None:
         return None
@@ -183,7 +180,16 @@ def identified(binary: Path) -> Server | None:
     return Server(kind.lower(), tuple(map(int, version)), binary)
 
 
-def _debian_version(binary: Path) -> str | None:
+def _changed(binary: Path) -> float:
+    """When a binary was written, in seconds since the epoch; 0 where it is gone."""
+    try:
+        return binary.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+@functools.lru_cache(maxsize=64)
+def _debian_version(binary: Path, _changed: float) -> str | None:
     """The version of the Debian package that owns a binary, None where there is no such package."""
     query = shutil.which("dpkg-query")
     if query is None:
