@@ -29,6 +29,7 @@ SUBJECTS = {
     "shared/store/jobs/test_broken_jobs.py",
     "shared/store/jobs/test_creations_in_one_call.py",
     "shared/store/jobs/test_failed_creations.py",
+    "shared/store/jobs/test_random_creations.py",
     "shared/store/jobs/test_rings.py",
     "shared/store/test_admission.py",
     "shared/store/test_flights.py",

@@ -18,7 +18,9 @@ local function queue_of(model, class, tenant, now)
     drain_state(model, 'renewed', 'arrivals', field)
   local rate, plain_rate = pace(now, drained, drain_ms, from, seen)
   queue = {model = model, waiting = waiting, arrivals = arrivals, arrived = 0, rate = rate, plain_rate = plain_rate,
-    renews = now - renewed > RENEW_MS, was_empty = waiting == 0, deadlines = {}, lanes = {}, costs = {[field] = cost}}
+    renews = now - renewed > RENEW_MS, deadlines = {}, lanes = {}, costs = {[field] = cost}}
+  -- While others wait the deadlines are there, and have their expiry.
+  queue.deadlines_expire = queue.renews or waiting == 0
   queues[model] = queue
   return queue
 end
@@ -89,8 +91,8 @@ local function write_queue(queue, now)
   redis.call('HSET', name, unpack(changes))
   if #queue.deadlines > 0 then
     redis.call('ZADD', key.deadlines(model), unpack(queue.deadlines))
-    -- While others wait it is there, and has its expiry.
-    if queue.renews or queue.was_empty then redis.call('EXPIRE', key.deadlines(model), HORIZON) end
+    if queue.deadlines_expire then redis.call('EXPIRE', key.deadlines(model), HORIZON) end
+    queue.deadlines_expire = false
   end
   if queue.renews then
     redis.call('EXPIRE', name, HORIZON)
@@ -101,7 +103,7 @@ local function write_queue(queue, now)
     if #lane.members > 0 then enqueue(model, lane.class, lane.tenant, unpack(lane.members)) end
     lane.members, lane.cost = {}, 0
   end
-  queue.arrived, queue.renews, queue.was_empty, queue.deadlines = 0, false, false, {}
+  queue.arrived, queue.renews, queue.deadlines = 0, false, {}
 end
 
 -- Write down what this call has added so far. Whoever makes jobs ends with it, and whoever looks at lanes begins with it.

@@ -41,7 +41,9 @@ local function ledger_of(tenant)
   return ledger
 end
 
+-- Count so many bytes more until then. What should have gone by now is counted no more.
 local function count_bytes(tenant, second, bytes)
+  if second <= seconds_now() then return end
   local ledger = ledger_of(tenant)
   ledger.sums[second] = (ledger.sums[second] or 0) + bytes
   ledger.added = ledger.added + bytes
@@ -77,11 +79,11 @@ local function held_bytes(tenant, now, ...)
   return ledger.total + ledger.added
 end
 
--- The seconds of a ledger in which something changes. What should have gone by now is counted no more.
-local function changed_seconds(ledger, now)
+-- The seconds of a ledger in which something changes.
+local function changed_seconds(ledger)
   local seconds = {}
   for second, bytes in pairs(ledger.sums) do
-    if second > now and bytes ~= 0 then seconds[#seconds + 1] = second end
+    if bytes ~= 0 then seconds[#seconds + 1] = second end
   end
   return seconds
 end
@@ -89,9 +91,8 @@ end
 -- Write down what this call has counted.
 local function write_ledgers()
   for _, ledger in pairs(ledgers) do
-    local now, changes, fresh = seconds_now(), {}, false
-    local seconds = changed_seconds(ledger, now)
-    if #seconds > 0 and not ledger.known then read_ledger(ledger, now, unpack(seconds)) end
+    local changes, fresh, seconds = {}, false, changed_seconds(ledger)
+    if #seconds > 0 and not ledger.known then read_ledger(ledger, seconds_now(), unpack(seconds)) end
     for _, second in ipairs(seconds) do
       local name, bytes = int(second), ledger.sums[second]
       local before = ledger.known[second] or redis.call('HGET', ledger.key, name) or ''

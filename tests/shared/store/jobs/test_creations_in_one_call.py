@@ -83,6 +83,8 @@ def make(store: JobStore, one: Creation) -> Outcome:
 
 def in_one_call(store: JobStore, creations: Sequence[Creation]) -> list[Any]:
     """What became of each, or what it raised."""
+    # Redis must know the script: one that it has to be told goes alone for each.
+    store.redis.script_load(store._scripts["create"].script)
     calls: list[Callable[[], Outcome]] = [partial(make, store, one) for one in creations]
     futures, carried = together(store._pipeline, lambda: store.call("backlog", MODEL), calls)
     assert carried[0] == min(len(creations), 16)
