@@ -2,8 +2,8 @@
 
 gunicorn looks at each line of a head some twenty times. What one look takes is a part of what gunicorn
 takes, and comes out the same (`tests/api/server/test_request.py`); whatever it does not take, because it is
-rare, incomplete or no HTTP at all, goes to gunicorn as it came. With the parser in C
-(the extra `fast`) every head goes there.
+rare, incomplete or no HTTP at all, goes to gunicorn as it came. With the parser in C (the extra `fast`) every
+head goes there, and bodies are as here.
 """
 
 import re
@@ -13,7 +13,7 @@ from gunicorn.http import body, message, parser
 
 _NAME = "[A-Za-z0-9!#$%&'*+.^`|~-]"
 """Of the characters of a name (RFC 9110, 5.6.2) all but `_`, of which a setting of gunicorn's decides."""
-_VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]"
+_VALUE = r"[\t\x20-\x7e\x80-\xff]"
 # Possessive: a head that does not fit is left as soon as that is seen.
 _HEAD = re.compile(
     rf"([A-Z]{{3,20}}) ((/[A-Za-z0-9._~/-]*+)(?:\?([!-\"$-~]*+))?) HTTP/1\.1\r\n"
@@ -70,6 +70,8 @@ class Request(message.Request):  # type: ignore[misc]
                 self.body = Body(body.LengthReader(self.unreader, int(length)))
                 return
         super().set_body_reader()
+        if isinstance(self.body.reader, body.LengthReader):
+            self.body = Body(self.body.reader)
 
 
 class RequestParser(parser.RequestParser):  # type: ignore[misc]

@@ -7,7 +7,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http import parser
 
-from api.server.request import RequestParser
+from api.server.request import Body, RequestParser
 
 CLIENT = ("127.0.0.1", 5000)
 BODY = b'{"model":"echo"}'
@@ -153,6 +153,15 @@ def test_a_body_is_read_as_it_is_asked_for_and_what_is_left_is_passed_over(
         found.append([first.body.read(size) for size in sizes] + [next(requests).body.read()])
 
     assert found[0] == found[1]
+
+
+def test_a_body_is_as_quickly_read_behind_a_head_that_gunicorn_reads() -> None:
+    data = b"POST / HTTP/1.1\r\nX: a\r\nX: b\r\nContent-Length: 16\r\n\r\n" + BODY
+    requests = RequestParser(PLAIN, iter([data, data]), CLIENT)
+    first = next(requests)
+
+    assert (first.fields, type(first.body)) == (None, Body)
+    assert first.body.read(16) == next(requests).body.read() == BODY
 
 
 def test_a_body_that_broke_off_lets_no_request_follow() -> None:
