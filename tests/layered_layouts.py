@@ -28,13 +28,13 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 from torch import nn
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
+from tests.refused_layouts import refused
 from tests.sentence_layouts import (
     LAYOUTS,
     Make,
     change,
     layout,
     old_layout,
-    refused,
     save_library,
     save_transformer,
     words,

@@ -52,7 +52,7 @@ class Directory(Collector):
         """Metric families, summed over the living and the dead."""
         with self._locked() as alone:
             if alone:
-                self._bury()
+                self._merge_dead()
             return list(_merged([file for file in self._files("*.db") if _filled(file)]))
 
     def _identity(self) -> str:
@@ -78,7 +78,7 @@ class Directory(Collector):
                 file.unlink()
         return living
 
-    def _bury(self) -> None:
+    def _merge_dead(self) -> None:
         known = self._living() | {PAST}
         dead = {name for file in self._files("*.db") if (name := _owner(file)) not in known}
         if not dead:

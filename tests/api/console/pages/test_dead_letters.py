@@ -19,7 +19,7 @@ from tests.shared.webhooks.test_outbox import completed
 
 
 @pytest.fixture
-def bury(app: Flask, worker: PlayedWorker) -> Callable[[int], list[str]]:
+def dead_letter(app: Flask, worker: PlayedWorker) -> Callable[[int], list[str]]:
     """So many jobs that failed for no fault of theirs."""
 
     def made(count: int) -> list[str]:
@@ -37,9 +37,9 @@ def bury(app: Flask, worker: PlayedWorker) -> Callable[[int], list[str]]:
 
 
 def test_what_is_ticked_is_tried_again_and_the_rest_stays(
-    browser: Browser, bury: Callable[[int], list[str]], store: JobStore
+    browser: Browser, dead_letter: Callable[[int], list[str]], store: JobStore
 ) -> None:
-    first, second, third = bury(3)
+    first, second, third = dead_letter(3)
     page = browser.get("/console/dead-letters").text
     assert all(job_id in page for job_id in (first, second, third))
 
@@ -52,9 +52,9 @@ def test_what_is_ticked_is_tried_again_and_the_rest_stays(
 
 
 def test_what_cannot_be_tried_again_is_said_and_the_rest_goes_on(
-    browser: Browser, bury: Callable[[int], list[str]]
+    browser: Browser, dead_letter: Callable[[int], list[str]]
 ) -> None:
-    (job_id,) = bury(1)
+    (job_id,) = dead_letter(1)
     gone = "job_" + "f" * 32
 
     part = browser.post(
@@ -74,9 +74,9 @@ def limited(settings: Settings, store: JobStore) -> Iterator[Flask]:
 
 
 def test_each_that_is_tried_again_counts_as_one(
-    limited: Flask, bury: Callable[[int], list[str]], store: JobStore
+    limited: Flask, dead_letter: Callable[[int], list[str]], store: JobStore
 ) -> None:
-    ticked = {f"job:{job_id}": "on" for job_id in bury(4)}
+    ticked = {f"job:{job_id}": "on" for job_id in dead_letter(4)}
 
     part = Browser(limited).sign_in().post("/console/dead-letters/retry", part="x", **ticked).text
 
@@ -85,9 +85,9 @@ def test_each_that_is_tried_again_counts_as_one(
 
 
 def test_who_may_only_read_sees_no_button(
-    signed_in_with: Callable[..., Browser], bury: Callable[[int], list[str]]
+    signed_in_with: Callable[..., Browser], dead_letter: Callable[[int], list[str]]
 ) -> None:
-    (job_id,) = bury(1)
+    (job_id,) = dead_letter(1)
 
     page = signed_in_with(Scope.JOBS_READ).get("/console/dead-letters").text
 

@@ -16,7 +16,8 @@ from shared.domain.models.catalog import Batch, Limits
 from tests.conftest import every
 from tests.engine_driver import drive
 from tests.layered_layouts import TASKED
-from tests.sentence_layouts import LAYOUTS, REFUSED
+from tests.refused_layouts import REFUSED
+from tests.sentence_layouts import LAYOUTS
 from tests.tiny_models import embedding_spec
 from workers.engines.base import Work
 from workers.engines.embedding.engine import Embedding
