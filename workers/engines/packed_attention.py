@@ -20,6 +20,8 @@ NAME = "truthgpt-packed"
 MASKED = "truthgpt-packed-masked"
 """The implementation that asks: each layer is handed the mask that transformers makes for it."""
 HOOK = "packed_attention"
+EXCHANGEABLE = "_supports_attention_backend"
+"""What a class of transformers says of its attention."""
 RULE = "truthgpt_rule"
 UNSUPPORTED = ("position_bias", "head_mask")
 """Arguments that some architectures pass and that change the result: better refused than ignored."""
@@ -93,7 +95,8 @@ class PackedAttention(Protocol):
 def attach(model: Any, attention: PackedAttention, name: str = NAME) -> str:
     """Route a model's attention through `attention`; returns the implementation it had before."""
     before: str = model.config._attn_implementation
-    if not getattr(model, "_supports_attention_backend", False):
+    # A class of several senses may not say it, where the language model in it does.
+    if not any(getattr(part, EXCHANGEABLE, False) for part in (model, model.get_decoder())):
         raise Unpackable(f"{type(model).__name__} has no exchangeable attention")
     for module in model.modules():
         setattr(module, HOOK, attention)

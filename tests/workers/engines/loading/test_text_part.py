@@ -54,6 +54,8 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "internvl": ({"model_type": "qwen2"}, {"model_type": "internvl_vision"}),
     "llava_next": ({"model_type": "mistral"}, {"model_type": "clip_vision_model"}),
     "idefics3": ({"model_type": "llama"}, {}),
+    # Its class does not say that attention can be exchanged; that of its language model does.
+    "deepseek_vl": ({"model_type": "llama"}, {}),
 }
 PROMPT = "The quick brown fox jumps over the lazy dog. Zwölf"
 
