@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_attention import FAULTS
 from workers.engines.row_blocks import wants_fixed_rows
+from workers.engines.text_generation.forward.indexers import short_choices
 from workers.engines.text_generation.forward.memory import rows_that_fit
 from workers.engines.text_generation.forward.reading import empty_state, read
 from workers.engines.text_generation.forward.rope import LengthDependence, length_dependence
@@ -19,6 +21,7 @@ from workers.engines.text_generation.forward.stacked.runner import StackedRunner
 from workers.engines.text_generation.forward.stacked.states import keeps_anything
 from workers.engines.text_generation.forward.static import StaticRunner
 from workers.engines.text_generation.forward.trial import (
+    SHORT_REACH,
     TOLERANCE,
     largest_error,
     plain_logits,
@@ -31,6 +34,10 @@ CUTS = ((6, 1, 1, 1, 1, 1, 1), (0, 17, 1, 1, 1), (0, 0, 1, 1, 1, 1, 1, 1, 1))
 """How texts are cut into steps. They come and go at different times, and a prompt is run whole."""
 GENERATED = 5
 """Tokens that transformers' own loop is asked for, where its cache does not do what a text alone does."""
+WHOLE_PAST = (
+    "its layers may need one text's whole past at once, and in company each one's lies apart"
+)
+"""Why layers fail that make masks or biases of all that a text has said."""
 REREADS = "every token reads its whole text again"
 
 R = TypeVar("R", StackedRunner, StaticRunner)
@@ -81,7 +88,7 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
         return Way(stacked, "stacked", "stacked logits equal plain ones", slots, states)
     except FAULTS as error:
         raise_out_of_memory(error)
-        fault = f"a stacked trial run failed: {error}"
+        fault = f"a stacked trial run failed: {WHOLE_PAST} ({error})"
     except Unstackable as error:
         fault = f"stacked, {error}"
     try:
@@ -103,7 +110,10 @@ def unpacked_runner(model: Any, placement: Placement, slots: int, length: int) -
 def _stacked(
     trial: "_Trial", model: Any, placement: Placement, beyond: LengthDependence | None
 ) -> StackedRunner:
-    """A runner that is right, over packed weights where they can be. Raises what `_Trial.of` does."""
+    """A runner that is right, over packed weights where they can be. Raises what `_Trial.of` does.
+
+    In float32, indexers choose among few tokens for the time of the trial, which short texts then reach.
+    """
     device = placement.device
     if wants_fixed_rows(device, model.dtype):
         try:
@@ -111,7 +121,10 @@ def _stacked(
         except (*FAULTS, Unstackable) as error:
             # A model may read the weights of its layers by itself.
             raise_out_of_memory(error)
-    return trial.of(lambda: StackedRunner(model, device, beyond, packs=False))
+        return trial.of(lambda: StackedRunner(model, device, beyond, packs=False))
+    # In half precision tokens may be chosen by how a score was rounded, and be others in company.
+    with short_choices(model, SHORT_REACH) if model.dtype == torch.float32 else nullcontext():
+        return trial.of(lambda: StackedRunner(model, device, beyond))
 
 
 class _Trial:

@@ -9,13 +9,16 @@ import torch
 
 from shared.domain.errors import ConfigError
 from tests.tiny_models import WAYS, save_causal, text_spec
-from tests.zoo.table import PACKED, STACKED
+from tests.zoo.models import Model
+from tests.zoo.table import INDEXED, PACKED, STACKED
 from workers.engines.loading.placement import Placement
 from workers.engines.packed_weights import Product
 from workers.engines.text_generation.engine import TextGeneration
 from workers.engines.text_generation.forward import memory, unpacked
+from workers.engines.text_generation.forward.indexers import indexers
 from workers.engines.text_generation.forward.memory import rows_that_fit
 from workers.engines.text_generation.forward.stacked.row_attention import RowAttention
+from workers.engines.text_generation.forward.stacked.row_indexers import RowIndexers
 from workers.engines.text_generation.forward.stacked.runner import StackedRunner
 from workers.engines.text_generation.forward.stacked.token_shifts import TokenShifts
 from workers.engines.text_generation.forward.static import StaticRunner
@@ -23,6 +26,7 @@ from workers.engines.text_generation.forward.unpacked import Way, unpacked_runne
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 HALF = Placement(torch.device("cpu"), torch.bfloat16)
+CHOOSE = RowIndexers._choose
 
 
 @pytest.fixture
@@ -101,6 +105,26 @@ def test_an_architecture_that_mixes_rows_is_found_out(monkeypatch: pytest.Monkey
 
     assert way.batching == "static"
     assert "stacked, its logits are off by" in way.reason
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_choice_that_no_text_of_the_trial_would_reach_is_tried_all_the_same(
+    wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model("deepseek_v32", INDEXED | {"index_topk": 64}).make()
+    if wrong:
+        # Rows of a step look back on all.
+        monkeypatch.setattr(RowIndexers, "_choose", _all_in_steps)
+
+    way = chosen(model)
+
+    assert way.batching == ("static" if wrong else "stacked"), way.reason
+    assert {part.index_topk for part in indexers(model)} == {64}
+
+
+def _all_in_steps(self: RowIndexers, forward: Any, *given: Any, **named: Any) -> Any:
+    found = CHOOSE(self, forward, *given, **named)
+    return None if self._attention.decodes else found
 
 
 def test_rows_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
