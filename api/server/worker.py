@@ -8,6 +8,7 @@ twice a second, so no request starts a timer.
 import errno
 import logging
 import secrets
+import ssl
 import time
 from datetime import timedelta
 from typing import Any
@@ -77,7 +78,7 @@ class Worker(ggevent.GeventWorker):  # type: ignore[misc]
         except (StopIteration, NoMoreData):
             pass
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno not in _GONE and not isinstance(error, ssl.SSLError):
                 self.log.exception("Socket error processing request.")
         except Exception as error:  # noqa: BLE001 - whatever it is, it has an answer
             self.handle_error(request, connection, addr, error)
