@@ -93,7 +93,8 @@ def test_free_memory_is_measured() -> None:
 def test_threads_are_set() -> None:
     before = torch.get_num_threads()
     try:
-        place(spec(device="cpu", threads=1))
-        assert torch.get_num_threads() == 1
+        torch.set_num_threads(1)
+        place(spec(device="cpu", threads=2))
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

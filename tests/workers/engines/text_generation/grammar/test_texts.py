@@ -97,7 +97,7 @@ def test_a_resumed_text_goes_on_as_it_would_have(engine: TextGeneration) -> None
     [whole] = [drive(engine, [asked])]
     said = whole.pieces["json"]
 
-    for cut in sorted({0, 1, 2, len(said) // 3, len(said) // 2, len(said) - 1, len(said)}):
+    for cut in sorted({1, len(said) // 2, len(said) - 1, len(said)}):
         again = drive(engine, [resumed(asked, said[:cut])])
 
         assert again.text("json") == whole.text("json")
