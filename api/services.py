@@ -85,10 +85,18 @@ class Services:
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Called last when the process ends."""
 
-    def follow(self, job_id: str, after: EventId = START, *, fresh: bool = False) -> Follower:
+    def follow(self, job_id: str, after: EventId = START) -> Follower:
         """Follow a job. Starts the hub at the first call, so its thread lives in the serving process."""
         self.hub.start()
-        return self.hub.follow(job_id, after, fresh=fresh)
+        return self.hub.follow(job_id, after)
+
+    def show_events(self, record: Record) -> None:
+        """Have a job's events told from now on, should its maker wait for its end alone.
+
+        For who is about to follow a job that is there already. Raises `StoreUnavailable`.
+        """
+        if "home" in record.fields and not record.terminal:
+            self.store.log_events(record.id)
 
     def hears(self, timeout: float) -> bool:
         """Whether Redis can be heard, now or within `timeout` seconds."""

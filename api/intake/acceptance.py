@@ -232,7 +232,10 @@ def _record(here: RequestContext, placed: Placed, wait: float) -> Record:
             fields = _fields_of(job, outcome.created_ms)
             return Record(fields, outcome.position, outcome.start)
     try:
-        return here.services.store.get(job.id)
+        record = here.services.store.get(job.id)
+        # Its id leaves with this answer, and who reads its events may ask a process of the version before.
+        here.services.show_events(record)
+        return record
     except StoreUnavailable:
         # The job is in, so this is never an error: it is answered with what is known of it.
         return Record(_fields_of(job, outcome.created_ms))

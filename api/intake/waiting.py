@@ -26,8 +26,7 @@ def await_completion(
             return completion
         if waiter.stale:
             # The channel broke meanwhile; from here on the log tells.
-            with services.follow(waiter.job_id) as follower:
-                until_end(here, follower, deadline - time.monotonic())
+            _follow_to_end(here, waiter.job_id, deadline - time.monotonic())
             return None
         connection = connection or Connection(here.environ)
         if connection.gone():
@@ -35,11 +34,23 @@ def await_completion(
     return None
 
 
+def _follow_to_end(here: RequestContext, job_id: str, wait: float) -> None:
+    """As `until_end`, for a job of which no completion comes any more."""
+    try:
+        here.services.store.log_events(job_id)
+    except StoreUnavailable:
+        # The job goes on without us; the caller answers with where it can be read.
+        return
+    with here.services.follow(job_id) as follower:
+        until_end(here, follower, wait)
+
+
 def wait_for_end(here: RequestContext, job_id: str, wait: float) -> Record:
     """A job of the caller's, once it has ended or `wait` seconds have passed."""
     services, tenant = here.services, here.caller.tenant
     record = services.store.get(job_id, tenant)
     if not record.terminal and wait > 0:
+        services.show_events(record)
         with services.follow(job_id, EventId.parse(record.head)) as follower:
             until_end(here, follower, wait)
         record = services.store.get(job_id, tenant)

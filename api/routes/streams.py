@@ -149,6 +149,7 @@ class Reading:
     def events(self, record: Record) -> EventStream:
         """The events themselves, to be closed. Raises `StoreUnavailable`."""
         here = self.services
+        here.show_events(record)
         presence = None if record.terminal else here.readers.join(record.id)
         follower = here.follow(record.id, self.cursor or START)
         return EventStream(here, follower, self.connection, self.form, presence)

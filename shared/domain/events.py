@@ -106,3 +106,5 @@ class Event:
 
 CREATED = Event(EventId(0, 1), "status", b'{"status":"queued","attempt":0}')
 """The first event of every job. It is never stored: who reads a log from its start is told it first."""
+STARTED = Event(EventId(1, 0), "status", b'{"status":"running","attempt":1}')
+"""The event with which the first attempt of every job begins, be there a log or not."""

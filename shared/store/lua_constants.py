@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from shared.domain.events import CREATED
+from shared.domain.events import CREATED, STARTED
 from shared.domain.schemas import MAX_EXPIRES_IN
 from shared.domain.states import CLASSES, MAX_CRASHES, lua_moves
 from shared.domain.write_results import LeaseResult, WriteResult
@@ -33,6 +33,10 @@ BELL_MS = 5000
 ASKED_BYTES = 110
 """What a job's `asked` takes beside its own bytes: see lua/lib/storage.lua."""
 
+REPLY_PREFIX = "v2-"
+"""How the reply channels of processes begin that take several completions in one message, and ask for a job's
+events before they read them. Those of the versions before have no prefix."""
+
 Value = str | int | float | Sequence[str]
 
 
@@ -40,7 +44,8 @@ def constants(retention: int) -> Mapping[str, str]:
     """Names and values as Lua spells them, for jobs kept for `retention` seconds once they have ended.
 
     HORIZON is in seconds: twice the longest deadline and the retention. MOVES are those that states.py
-    allows. CREATED and CREATED_DATA are id and data of every job's first event.
+    allows. CREATED and CREATED_DATA are id and data of every job's first event, STARTED and
+    STARTED_DATA those of the event with which its first attempt begins.
     """
     values: dict[str, Value] = {
         "HORIZON": str(2 * (MAX_EXPIRES_IN + retention)),
@@ -50,6 +55,9 @@ def constants(retention: int) -> Mapping[str, str]:
         "CLASSES": CLASSES,
         "CREATED": str(CREATED.id),
         "CREATED_DATA": CREATED.data.decode(),
+        "STARTED": str(STARTED.id),
+        "STARTED_DATA": STARTED.data.decode(),
+        "REPLY_PREFIX": REPLY_PREFIX,
         "MAX_CRASHES": MAX_CRASHES,
         "BELL_MS": BELL_MS,
         "ASKED_BYTES": ASKED_BYTES,

@@ -20,7 +20,7 @@ from shared import broker
 from shared.domain.states import TERMINAL
 from shared.redis.connection import connect
 from shared.settings import load_settings
-from shared.store.events import CREATED
+from shared.store.events import CREATED, EventLog
 from shared.store.jobs import JobStore
 from tests.chaos.history import Final, History, Logged
 from tests.integration.stack import Stack
@@ -156,10 +156,14 @@ class Site(Stack):
         """Put the log of every job that has ended into a history, straight from its stream, once."""
         ended = {entry.job for entry in history.of(Final) if entry.status in TERMINAL}
         known = {entry.job for entry in history.of(Logged)}
+        log = EventLog(self.store.redis, self.store.keys)
         for job in sorted(ended - known):
             entries = cast(list[Any], self.store.redis.xrange(self.store.keys("log", job)))
+            raw = [(one.decode(), entry[b"e"].decode(), entry[b"d"]) for one, entry in entries]
+            # One that ran without a log has none: its record tells.
+            told = raw or [(str(one.id), one.kind, one.data) for one in log.read(job)[1:]]
             birth = (str(CREATED.id), CREATED.kind, "")
-            history.add(Logged(job, [birth, *(_event(raw, entry) for raw, entry in entries)]))
+            history.add(Logged(job, [birth, *(_event(*one) for one in told)]))
 
     def leftovers(self) -> list[str]:
         """What is still in the store though every job has ended."""
@@ -182,7 +186,6 @@ class Site(Stack):
         return found
 
 
-def _event(raw: bytes, entry: dict[bytes, bytes]) -> tuple[str, str, str]:
-    kind, data = entry[b"e"].decode(), decode(entry[b"d"])
+def _event(identity: str, kind: str, data: bytes) -> tuple[str, str, str]:
     key = {"token": "text", "done": "status"}.get(kind)
-    return raw.decode(), kind, str(data.get(key, "")) if key else ""
+    return identity, kind, str(decode(data).get(key, "")) if key else ""

@@ -24,6 +24,7 @@ from shared.domain.sharing import Share
 from shared.domain.states import TERMINAL, JobState
 from shared.store.events import EventLog
 from shared.store.jobs import JobStore
+from shared.store.lua_constants import REPLY_PREFIX
 from tests.chaos.model import CLASSES, Model
 from tests.conftest import examples
 
@@ -55,13 +56,16 @@ class StoreAgainstModel(RuleBasedStateMachine):
         priority=st.sampled_from(("normal", "normal", *CLASSES)),
         twice=st.booleans(),
         shared=st.sampled_from((True, True, False)),
+        awaited=st.booleans(),
     )
-    def create(self, priority: str, twice: bool, shared: bool) -> None:
+    def create(self, priority: str, twice: bool, shared: bool, awaited: bool) -> None:
+        """`awaited`: by who waits for its end alone, so that it may run without a log."""
         share = Share("d", 60 * self.model.keeps, 100, speaks=True) if shared else None
         job = NewJob(new_job_id(), MODEL, "t", b"{}", priority=priority, share=share)  # type: ignore[arg-type]
-        created = self.store.create(job, max_queued=1000)
+        channel = f"{REPLY_PREFIX}api" if awaited else ""
+        created = self.store.create(job, max_queued=1000, reply_channel=channel)
         if twice:
-            again = self.store.create(job, max_queued=1000)
+            again = self.store.create(job, max_queued=1000, reply_channel=channel)
             assert isinstance(again, Cached) == isinstance(created, Cached)
         how = {Cached: "cached", Followed: "follows", Created: "created"}[type(created)]
         assert how == self.model.create(job.id, job.priority, shared=shared)
@@ -116,6 +120,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.model.jobs)))
         assert self.store.cancel(job_id) == self.model.cancel(job_id)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.jobs)
+    def somebody_reads(self, data: st.DataObject) -> None:
+        self.store.log_events(data.draw(st.sampled_from(sorted(self.model.jobs))))
 
     @rule(data=st.data())
     @precondition(lambda self: self.model.running)

@@ -1,5 +1,9 @@
-"""How the process that made a job learns of its end: one message, with all of it, on a channel of its own."""
+"""How the process that made jobs learns of their ends: messages with all of them, on a channel of its own.
 
+One message has all ends of a call. Workers of earlier versions send a message an end.
+"""
+
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -8,6 +12,8 @@ from shared.locks import Wakeup
 
 TICK = 1.0
 """Seconds between two ticks."""
+_ONE = b"job_"
+"""How a message of one job's end begins that earlier versions sent: with its id."""
 _FURTHER = msgspec.msgpack.Decoder(dict[str, str])
 
 
@@ -25,8 +31,20 @@ class Completion(msgspec.Struct, frozen=True):
     fields: dict[str, str]
 
     @classmethod
+    def parse_all(cls, payload: bytes) -> Iterator["Completion"]:
+        """From a message of `announce` in shared/store/lua/lib/tallies.lua: each behind its length."""
+        if payload.startswith(_ONE):
+            yield cls.parse(payload)
+            return
+        rest = payload
+        while rest:
+            length, _, rest = rest.partition(b" ")
+            yield cls.parse(rest[: int(length)])
+            rest = rest[int(length) :]
+
+    @classmethod
     def parse(cls, payload: bytes) -> "Completion":
-        """From the message of `finish` in shared/store/lua/lib/endings.lua."""
+        """From what `finish` in shared/store/lua/lib/endings.lua tells of one job."""
         *head, body = payload.split(b" ", 8)
         job_id, state, attempt, started, finished, cached, first, second = (
             b" ".join(head).decode().split(" ")

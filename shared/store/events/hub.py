@@ -18,6 +18,7 @@ from shared.store.events.completion import TICK, Completion, CompletionWaiter
 from shared.store.events.follower import READY_SECONDS, RESYNC_SECONDS, Follower
 from shared.store.events.log import EventLog
 from shared.store.keys import Keys
+from shared.store.lua_constants import REPLY_PREFIX
 
 RECONNECT_SECONDS = (0.05, 2.0)
 TURN = 64
@@ -49,7 +50,7 @@ class EventHub:
         self._channels: dict[bytes, _Channel] = {}
         # Put in and taken out without the lock: each is one operation of the interpreter.
         self._waiters: dict[str, CompletionWaiter] = {}
-        self.reply_channel = secrets.token_hex(6)
+        self.reply_channel = REPLY_PREFIX + secrets.token_hex(6)
         self._reply_name = keys("ended", self.reply_channel).encode()
         self._listening = threading.Event()
         self._connection: Any = None
@@ -186,7 +187,8 @@ class EventHub:
         message = heard(connection, READY_SECONDS)
         if message[0] == b"message":
             if message[1] == self._reply_name:
-                self._complete(Completion.parse(message[2]))
+                for completion in Completion.parse_all(message[2]):
+                    self._complete(completion)
             else:
                 self._deliver(message[1], message[2])
         elif message[0] == b"subscribe":

@@ -1,4 +1,7 @@
-"""The events of a job as they are kept: a Redis stream, but for the first one, which all jobs share."""
+"""The events of a job as they are kept: a Redis stream, but for the first one, which all jobs share.
+
+A job for whose end alone somebody waits has no stream before it says two things: its record tells its events.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +11,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.domain.errors import StoreUnavailable
-from shared.domain.events import CREATED, START, Event, EventId
+from shared.domain.events import CREATED, START, STARTED, Event, EventId
 from shared.domain.parts import parts_of
 from shared.domain.records import Record
+from shared.domain.states import TERMINAL
 from shared.redis.connection import unavailable
 from shared.store.keys import Keys
 
@@ -31,9 +35,12 @@ class EventLog:
         # The record first: what it misses between the two, the stream has.
         pipe.hmget(self._keys("job", job_id), _HEAD)
         pipe.xrange(self._keys("log", job_id), min=f"({after}", max="+", count=count)
-        (head, unlogged), entries = self._ask(pipe)
+        (head, unlogged, implied, told, state), entries = self._ask(pipe)
         if unlogged:
             return self._unlogged(job_id, EventId.known(head), after)[:count]
+        if implied == b"1" and not entries:
+            known = _implied(EventId.known(head), told, state.decode())
+            return [event for event in known if event.id > after][:count]
         events = [
             Event(EventId.known(raw), entry[b"e"].decode(), entry[b"d"]) for raw, entry in entries
         ]
@@ -46,8 +53,8 @@ class EventLog:
         pipe = self._redis.pipeline(transaction=False)
         pipe.hmget(self._keys("job", job_id), _HEAD)
         pipe.exists(self._keys("log", job_id))
-        (head, unlogged), stream = self._ask(pipe)
-        return bool(stream or unlogged) or _is_created(head)
+        (head, unlogged, implied, *_), stream = self._ask(pipe)
+        return bool(stream or unlogged or implied == b"1") or _is_created(head)
 
     def last_reset(self, record: Record) -> EventId | None:
         """Where the text of a job began anew the last time, None where it never did.
@@ -94,7 +101,18 @@ class EventLog:
             raise unavailable(error) from error
 
 
-_HEAD = ("head", "unlogged")
+_HEAD = ("head", "unlogged", "implied", "told", "state")
+
+
+def _implied(head: EventId, told: bytes | None, state: str) -> list[Event]:
+    """The events of a job that has run without a log: its start, what it told at once, its end."""
+    events = [CREATED, STARTED]
+    if told:
+        kind, _, data = told.partition(b" ")
+        events.append(Event(EventId(1, 1), kind.decode(), data))
+    if state in TERMINAL:
+        events.append(Event(head, "done", b'{"status":"%b"}' % state.encode()))
+    return events
 
 
 def _token(text: str, choice: int, output: Mapping[str, Any]) -> bytes:

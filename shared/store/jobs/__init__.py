@@ -32,6 +32,14 @@ class JobStore(Creation, Attempts, Rescue):
             raise JobNotFound(job_id)
         return JobState(state)
 
+    def log_events(self, job_id: str) -> None:
+        """Have the events of a job logged and published from now on, whose maker waits for its end alone.
+
+        For who is about to follow them: until somebody asks, such a job (it has a `home`) may run without a
+        log. Does nothing for any other.
+        """
+        self._call("log_events", job_id)
+
     def delete(self, job_id: str, tenant: str) -> Record:
         """Forget a terminal job and its events. Returns what it was.
 

@@ -41,6 +41,20 @@ local function hand_out(jobs)
     out[last] = requests[i] or ''
   end
 end
+
+-- Tell that an attempt has begun; with nothing but the record where it is the first one, whoever made the job waits for
+-- its end alone, and nobody has asked to read its events.
+local function tell_start(job)
+  local quiet = job.attempt == 1 and job.head == CREATED and not job.read
+    and job.home and string.sub(job.home, 1, #REPLY_PREFIX) == REPLY_PREFIX
+  if not quiet then
+    log(job, job.attempt, 0, 'status', status_event(job))
+    return
+  end
+  job.head, job.spoke = STARTED, true
+  put(job, 'implied', '1')
+end
+
 local before = redis.call('GET', key.claim(token))
 if before then
   local jobs = {}
@@ -73,7 +87,7 @@ local function take(job)
     put(job, 'worker', worker)
     if job.parked == '1' then put(job, 'parked', '0') end
     put(job, job.started and 'claimed' or 'started', now)
-    log(job, job.attempt, 0, 'status', status_event(job))
+    tell_start(job)
     save(job)
     jobs[#jobs + 1] = job
     handed[#handed + 1] = job.id .. '/' .. int(job.attempt)

@@ -40,12 +40,19 @@ end
 -- Where Redis has forgotten a claim, two workers may hold the same attempt: the one that it knows goes on.
 local function its(job) return worker == '' or job.worker == worker end
 
+-- Hold back the first event of a job without a log: if it is the only one before the end, the record has room for it.
+local function hold(job, seq, kind, data, tokens)
+  if seq > 1 or not is_implied(job) or job.followed then return false end
+  job.held, job.head, job.spoke = {kind = kind, data = data, tokens = tokens}, '1-1', true
+  return true
+end
+
 local function append(job, attempt, seq, kind, data, tokens)
   if job.state ~= 'running' then return WRITE_FENCED end
   local expected = next_seq(job)
   if seq > expected then return WRITE_MISSING_EVENT end
   if seq == expected then
-    log(job, attempt, seq, kind, data, tokens)
+    if not hold(job, seq, kind, data, tokens) then log(job, attempt, seq, kind, data, tokens) end
     if job.followed then flights().pass_on(job, kind, data, tokens) end
   end
   return job.cancel_requested and WRITE_CANCEL_REQUESTED or WRITE_DONE
@@ -99,6 +106,11 @@ while i <= #ARGV do
     failure, jobs[ARGV[i + 1]] = failure or became, false
   end
   i = i + LENGTH[ARGV[i]]
+end
+for id, job in pairs(jobs) do
+  local done, why = true
+  if job and job.held then done, why = pcall(begin_log, job) end
+  if not done then failure, jobs[id] = failure or why, false end
 end
 for _, job in pairs(jobs) do
   if job then save(job) end

@@ -46,10 +46,25 @@ local endings = lazy(function()
     job.said = nil
   end
 
+  -- Tell that a job has ended. Returns whether that stands in its log, and how many bytes it takes where there is none:
+  -- then its record tells all its events (shared/store/events/log.py).
+  local function tell_job(job, target)
+    local seq, held = next_seq(job), job.held
+    if not is_implied(job) then
+      log(job, job.attempt, seq, 'done', '{"status":"' .. target .. '"}')
+      return true, 0
+    end
+    job.held, job.head, job.spoke = nil, string.format('%d-%d', job.attempt, seq), true
+    if not held then return false, 0 end
+    local told = held.kind .. ' ' .. held.data
+    put(job, 'told', told)
+    return false, #told
+  end
+
   -- End a job for good: the only way into a terminal state. `dead`: keep it in the dead-letter list, and its request,
   -- so that it can be tried again. `job.refers`: the output is one that it refers to. `job.further`: what else its
   -- worker says of it, by name, packed: JSON members of its document.
-  -- The process that made the job and waits for its end (`home`) gets all of it in one message.
+  -- The process that made the job and waits for its end (`home`) gets all of it in one message (`announce`).
   local function finish(job, target, now, output, failure, usage, retention, dead)
     local waited = job.state == 'queued'
     move(job, target)
@@ -77,8 +92,8 @@ local endings = lazy(function()
     end
     local used = account(job, now, usage)
     count_end(job, target, now, not job.cached and used.completion_tokens)
-    log(job, job.attempt, next_seq(job), 'done', '{"status":"' .. target .. '"}')
-    local kept = #failure + #further + (job.refers and 0 or #output + #usage)
+    local logged, told = tell_job(job, target)
+    local kept = told + #failure + #further + (job.refers and 0 or #output + #usage)
     local keeps = dead or job.keep
     if keeps then
       redis.call('EXPIRE', key.request(job.id), retention)
@@ -95,11 +110,11 @@ local endings = lazy(function()
     leave(key.deadlines(job.model), job.id)
     if not keeps then doom(key.request(job.id)) end
     redis.call('EXPIRE', key.job(job.id), retention)
-    redis.call('EXPIRE', key.log(job.id), retention)
+    if logged then redis.call('EXPIRE', key.log(job.id), retention) end
     if job.webhook then outbox().post(job, 'completed', now) end
     if job.told_as then tell_end(job, target, output, now) end
     if job.home then
-      redis.call('PUBLISH', key.ended(job.home), job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '
+      announce(job.home, job.id .. ' ' .. target .. ' ' .. int(job.attempt) .. ' '
         .. (job.started or '') .. ' ' .. int(now) .. ' ' .. (job.cached or '0') .. ' ' .. #output .. ' ' .. #failure
         .. ' ' .. output .. failure .. usage .. (further ~= '' and '\0' .. further or ''))
     end

@@ -7,9 +7,16 @@ local function publish(job, id, kind, data)
   job.head = id
 end
 
+local begin_log
+
+-- Whether the job has no log yet though it runs: somebody waits for its end alone, and all that it has said is that it
+-- runs, and what this call holds back (`held`, write.lua). Whoever wants to read its events asks for them (log_events.lua).
+local function is_implied(job) return job.implied == '1' and (job.head == STARTED or job.held) end
+
 -- Add an event to the job's log and publish it. The first event of all jobs is the same one, so it is
 -- never written: a stream takes 4.7 KB from its first entry, and a job that waits has said no more.
 local function log(job, attempt, seq, kind, data, tokens)
+  if is_implied(job) then begin_log(job) end
   local id, stream = string.format('%d-%d', attempt, seq), key.log(job.id)
   job.spoke = true
   if job.unlogged then
@@ -34,6 +41,15 @@ end
 
 local function next_seq(job)
   return tonumber(string.match(job.head, '%-(%d+)$')) + 1
+end
+
+-- Write down what a job without a log has said so far.
+begin_log = function(job)
+  local held = job.held
+  job.implied, job.held, job.head = nil, nil, CREATED
+  put(job, 'implied', '0')
+  log(job, 1, 0, 'status', STARTED_DATA)
+  if held then log(job, 1, 1, held.kind, held.data, held.tokens) end
 end
 
 local function status_event(job, extra)

@@ -24,6 +24,9 @@
 --   cached                               '1' when its result is another job's
 --   asked                                how many bytes key.asked has, which is kept with the record
 --   output_of                            what it refers to in place of an output of its own (outputs.lua)
+--   read                                 '1' where somebody has asked to read its events though its maker waits (`home`)
+--   implied told                         '1' where it ran without a log: its record tells its events; `told` is the
+--                                        one between its start and its end, '<kind> <data>', if there was one
 --   unlogged                             '1' where its events are told by its record: it ended when it was made
 --   bytes said                           what it is counted with (storage.lua); while it lives the bytes of its events apart
 

@@ -3,7 +3,7 @@
 
 local MOST_COUNTED = 1e12  -- Of one job: what an engine says of itself may be anything.
 
-local tallies, leavers, doomed = {}, {}, {}
+local tallies, leavers, doomed, announced = {}, {}, {}, {}
 
 -- The sums that are added to fields of a hash that lives for so long; each field's name ends with `suffix`.
 local function tally(k, seconds, suffix)
@@ -26,6 +26,19 @@ end
 -- Delete a key, of which this call reads nothing any more.
 local function doom(k) doomed[#doomed + 1] = k end
 
+-- Tell a process that waits for it how a job ended: one message for all the jobs of a call. Processes of versions before
+-- `REPLY_PREFIX` get a message each.
+local function announce(home, message)
+  if string.sub(home, 1, #REPLY_PREFIX) ~= REPLY_PREFIX then
+    redis.call('PUBLISH', key.ended(home), message)
+    return
+  end
+  local messages = announced[home] or {}
+  announced[home] = messages
+  messages[#messages + 1] = #message .. ' '
+  messages[#messages + 1] = message
+end
+
 -- Every script that ends jobs or counts ends with this.
 local function write_tallies()
   for _, counts in ipairs(tallies) do
@@ -38,6 +51,7 @@ local function write_tallies()
   for k, members in pairs(leavers) do
     in_pieces(members, function(...) redis.call('ZREM', k, ...) end)
   end
+  for home, messages in pairs(announced) do redis.call('PUBLISH', key.ended(home), table.concat(messages)) end
   in_pieces(doomed, function(...) redis.call('DEL', ...) end)
   if next(ledgers) then write_ledgers() end
 end
