@@ -5,7 +5,7 @@
 | `job:ID` | hash | the job record | to its deadline + retention; retention after it ended |
 | `request:ID` | string | what its worker gets, JSON | as the record, to the end, or on: dead, `keep` |
 | `asked:ID` | string | what its client asked in a dialect, JSON, where that is kept | as the record |
-| `log:ID` | stream | the job's events, ids `<attempt>-<seq>`, from the second on | as the record |
+| `log:ID` | stream | its events from the second on, ids `<attempt>-<seq>`, if it has a log | as the record |
 | `lane:MODEL:CLASS:TENANT` | zset | waiting jobs by order of arrival | horizon |
 | `active:MODEL:CLASS` | zset | tenants with waiting jobs by virtual time | horizon |
 | `tags:MODEL:CLASS` | zset | virtual time of tenants whose lane ran empty | horizon |
@@ -74,7 +74,7 @@
 Channels: `events:ID` (every event of a job), `rouse:WORKER` (jobs wait, and it is this one's turn),
 `wake:MODEL` (the model's breaker lets jobs run again: everybody look),
 `control:MODEL` (cancel a running job, reset the workers' breakers),
-`ended:HOME` (jobs that a process made and waits for, whole, as they end).
+`ended:HOME` (jobs that a process made and waits for, whole, as they end; those of one call in one message).
 `TO` is a tenant and a receiver's host:port. *Horizon* is the longest deadline + retention.
 """
 

@@ -42,12 +42,9 @@ local function hand_out(jobs)
   end
 end
 
--- Tell that an attempt has begun; with nothing but the record where it is the first one, whoever made the job waits for
--- its end alone, and nobody has asked to read its events.
+-- Tell that an attempt has begun; with nothing but the record where it is the first one of a job that nobody reads.
 local function tell_start(job)
-  local quiet = job.attempt == 1 and job.head == CREATED and not job.read
-    and job.home and string.sub(job.home, 1, #REPLY_PREFIX) == REPLY_PREFIX
-  if not quiet then
+  if job.attempt > 1 or job.head ~= CREATED or not is_unread(job) then
     log(job, job.attempt, 0, 'status', status_event(job))
     return
   end

@@ -1,16 +1,24 @@
 --- include: lib/record, lib/storage
 -- The events of a job: written to its log, and published to those who read it now.
 
+-- Whether nobody reads the events of a job: who made it waits for its end alone, and nobody has asked for them
+-- (log_events.lua). Processes of versions before `REPLY_PREFIX` do not ask.
+local function is_unread(job)
+  return job.home and not job.read and string.sub(job.home, 1, #REPLY_PREFIX) == REPLY_PREFIX
+end
+
 -- Publish an event, naming the one before it.
 local function publish(job, id, kind, data)
-  redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
+  if not is_unread(job) then
+    redis.call('PUBLISH', key.events(job.id), id .. ' ' .. job.head .. ' ' .. kind .. ' ' .. data)
+  end
   job.head = id
 end
 
 local begin_log
 
--- Whether the job has no log yet though it runs: somebody waits for its end alone, and all that it has said is that it
--- runs, and what this call holds back (`held`, write.lua). Whoever wants to read its events asks for them (log_events.lua).
+-- Whether an unread job has no log yet though it runs: all that it has said is that it runs, and what this call holds
+-- back (`held`, write.lua).
 local function is_implied(job) return job.implied == '1' and (job.head == STARTED or job.held) end
 
 -- Add an event to the job's log and publish it. The first event of all jobs is the same one, so it is

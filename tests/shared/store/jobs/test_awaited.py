@@ -159,6 +159,19 @@ def test_what_it_said_in_a_call_that_did_not_end_it_is_kept(store: JobStore) -> 
     assert [kind for _, kind, _ in events(store, one.id)] == ["status", "status", "token"]
 
 
+def test_its_events_are_published_once_somebody_has_asked(store: JobStore) -> None:
+    job_id = awaited(store)
+    channel = store.redis.pubsub()
+    channel.subscribe(store.keys("events", job_id))
+    messages: list[bytes] = []
+    one = attempt_of(store)
+    store.write([token(one, 1), token(one, 2)])
+    store.log_events(job_id)
+    store.write([token(one, 3), done(one)])
+    eventually(lambda: _collect(channel, messages) == 2)
+    assert [message.split(b" ")[:2] for message in messages] == [[b"1-3", b"1-2"], [b"1-4", b"1-3"]]
+
+
 def test_jobs_of_processes_of_the_version_before_have_a_log(store: JobStore) -> None:
     job_id = awaited(store, "0123456789ab")
     says_one_thing(store, job_id)
