@@ -71,6 +71,11 @@ def test_its_allocator_keeps_freed_pieces_at_hand(redis: EmbeddedRedis) -> None:
     assert tunables == os.environ.get("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2000")
 
 
+def test_its_scripts_seldom_stop_to_collect_garbage(redis: EmbeddedRedis) -> None:
+    with Redis.from_url(redis.url) as client:
+        assert client.eval("return collectgarbage('setpause', 1000)", 0) == 1000
+
+
 def test_it_listens_on_a_socket_that_others_cannot_reach(
     redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
