@@ -30,6 +30,7 @@ FIGURES: dict[str, tuple[str, Callable[[Turn], float]]] = {
     "p50 ms": ("{:.2f}", lambda turn: turn.report.latency.p50),
     "API processor ms/job": ("{:.3f}", lambda turn: turn.cost.cpu_ms["front end"]),
     "all processor ms/job": ("{:.3f}", lambda turn: sum(turn.cost.cpu_ms.values())),
+    "Redis processor ms/job": ("{:.3f}", lambda turn: turn.cost.cpu_ms["redis"]),
     "Redis commands/job": (
         "{:.1f}",
         lambda turn: sum(command.calls for command in turn.cost.commands.values()),

@@ -16,7 +16,8 @@ from bench.turn import Turn
 def turn(rate: float, cpu_ms: float, errors: int = 0) -> Turn:
     wrong = {"wrong answer": errors} if errors else {}
     report = Report(int(rate), rate, Latency(2.0, 3.0, 4.0), int(rate), wrong, 0, 1.0)
-    return Turn(report, Cost({"front end": cpu_ms, "worker": 0.2}, {"get": Command(2, 1)}))
+    spent = {"front end": cpu_ms, "worker": 0.2, "redis": 0.1 * rate / 1000}
+    return Turn(report, Cost(spent, {"get": Command(2, 1)}))
 
 
 def test_a_row_has_both_medians_their_ratio_and_the_rounds() -> None:
@@ -36,6 +37,8 @@ def test_a_row_has_both_medians_their_ratio_and_the_rounds() -> None:
         "0.250",
         "0.80 × (0.80 - 0.80)",
     ] in rows
+    redis = ["Redis processor ms/job", "0.110", "0.100", "1.10 × (1.00 - 1.20)"]
+    assert ["client", "64", *redis] in rows
     assert "2 wrong answers" in text
     assert "This code beside before" in text
 
