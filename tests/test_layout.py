@@ -27,6 +27,7 @@ SUBJECTS = {
     # The store as a whole: who gets in, who shares, what it keeps, what an older version left.
     "shared/redis/test_sentinel.py",
     "shared/store/jobs/test_broken_jobs.py",
+    "shared/store/jobs/test_awaited.py",
     "shared/store/jobs/test_creations_in_one_call.py",
     "shared/store/jobs/test_failed_creations.py",
     "shared/store/jobs/test_random_creations.py",

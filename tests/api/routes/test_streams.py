@@ -81,6 +81,37 @@ def test_events_arrive_as_they_are_said(server: Server, served: PlayedWorker) ->
         assert reader.frame() is None
 
 
+def test_a_job_that_somebody_waits_for_can_be_followed_by_others(
+    server: Server, served: PlayedWorker, meanwhile: Meanwhile
+) -> None:
+    answers: list[Any] = []
+    meanwhile(lambda: answers.append(server.request("POST", "/v1/infer", ECHO)))
+    claim = served.take()
+    with Reader(server, "GET", f"/v1/jobs/{claim.id}/events") as reader:
+        assert [reader.frame().id for _ in range(2)] == ["0-1", "1-0"]
+        served.say(claim, 1, "x")
+        assert reader.frame() == Frame("1-1", "token", {"text": "x", "index": 0})
+        served.end(claim, output={"text": "x"})
+        assert reader.until("done").data["output"] == {"text": "x"}
+    eventually(lambda: answers, what="the answer to who waits")
+    assert answers[0].json["output"] == {"text": "x"}
+
+
+def test_the_events_of_a_job_that_was_waited_for_are_told_behind_its_end(
+    server: Server, served: PlayedWorker, meanwhile: Meanwhile
+) -> None:
+    meanwhile(lambda: served.end(served.take(), output={"text": ""}))
+    job_id = server.request("POST", "/v1/infer", ECHO).json["id"]
+    with Reader(server, "GET", f"/v1/jobs/{job_id}/events") as reader:
+        frames = reader.frames()
+    assert [(one.id, one.kind) for one in frames] == [
+        ("0-1", "status"),
+        ("1-0", "status"),
+        ("1-1", "done"),
+    ]
+    assert frames[-1].data["id"] == job_id
+
+
 def test_many_readers_of_one_job_all_get_everything(
     server: Server, served: PlayedWorker, meanwhile: Meanwhile
 ) -> None:
