@@ -88,6 +88,10 @@ def _made_exact(runner: PackedRunner) -> bool:
         return False
     if same_bits(runner):
         return True
+    if runner.fused:
+        runner.unfuse()
+        if same_bits(runner):
+            return True
     runner.free_rows()
     return False
 

@@ -1,6 +1,5 @@
 """Matrix products of few rows, computed the other way round where a CPU is faster at that."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -25,14 +24,14 @@ def attach(model: Any, device: torch.device) -> None:
     for module in model.modules():
         if getattr(module, TURNED, False):
             _lay_out(module)
-        if type(module) is nn.Linear and _plain(module):
-            module.forward = partial(_linear, module)  # type: ignore[method-assign]
+        if is_plain(module):
+            module.forward = FewRows(module)
 
 
 def detach(model: Any) -> None:
     """Give linear layers their own forward pass back."""
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), partial) and module.forward.func is _linear:
+        if isinstance(vars(module).get("forward"), FewRows):
             del module.forward
 
 
@@ -44,18 +43,41 @@ def _lay_out(experts: nn.Module) -> None:
             weight.data = weight.data.transpose(1, 2).contiguous().transpose(1, 2)
 
 
-def _plain(layer: nn.Linear) -> bool:
-    return layer.weight.dtype == torch.float32 and "forward" not in vars(layer)
+def is_plain(layer: Any) -> bool:
+    """Whether a module is a linear layer in float32, with a forward pass of torch's or from here."""
+    if type(layer) is not nn.Linear or layer.weight.dtype != torch.float32:
+        return False
+    return "forward" not in vars(layer) or isinstance(layer.forward, FewRows)
 
 
-def _linear(layer: nn.Linear, rows: torch.Tensor) -> torch.Tensor:
-    """[..., K] to [..., N]"""
-    count = rows.numel() // rows.shape[-1]
-    if not LEAST <= count <= MOST:
-        return functional.linear(rows, layer.weight, layer.bias)
-    columns = rows.reshape(count, -1).t()
-    bias: torch.Tensor | None = layer.bias
-    out = layer.weight @ columns
-    if bias is not None:
-        out += bias[:, None]
-    return out.t().contiguous().reshape(*rows.shape[:-1], -1)
+class FewRows:
+    """The product of a linear layer, [..., K] to [..., N]."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self._layer, self.weight = layer, layer.weight
+        self._bias: torch.Tensor | None = layer.bias
+
+    @property
+    def apart(self) -> bool:
+        """Whether the layer gives something else: an adapter's share besides, or another kernel's product."""
+        layer = self._layer
+        forward = vars(layer).get("forward", self)
+        hooked = layer._forward_hooks or layer._forward_pre_hooks
+        return bool(hooked) or not isinstance(forward, FewRows)
+
+    def run(self, rows: torch.Tensor) -> torch.Tensor:
+        """What the layer as a module gives."""
+        found: torch.Tensor = self._layer(rows) if self.apart else self(rows)
+        return found
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        count = rows.numel() // rows.shape[-1]
+        if not LEAST <= count <= MOST:
+            return functional.linear(rows, self.weight, self._bias)
+        found = self.turned(rows.reshape(count, -1).t())
+        return found.t().contiguous().reshape(*rows.shape[:-1], -1)
+
+    def turned(self, columns: torch.Tensor) -> torch.Tensor:
+        """[K, n] to [N, n]"""
+        found = self.weight @ columns
+        return found if self._bias is None else found.add_(self._bias[:, None])

@@ -15,7 +15,7 @@ from workers.engines.last_rows import LastRows
 from workers.engines.row_blocks import fixed_rows, wants_fixed_rows
 from workers.engines.text_generation.adapters import Adapters
 from workers.engines.text_generation.chunk import Chunk, Row
-from workers.engines.text_generation.forward.packed import attention_layers, few_rows
+from workers.engines.text_generation.forward.packed import attention_layers, few_rows, fusing
 from workers.engines.text_generation.forward.packed.attention import SlotAttention, Wanted
 from workers.engines.text_generation.forward.packed.kv_cache import KvCache
 from workers.engines.text_generation.forward.packed.ladder import Ladder
@@ -48,6 +48,8 @@ class PackedRunner:
         self._attention = SlotAttention(cache)
         self._picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._before = attention_layers.attach(model, self._attention)
+        self.fused = fusing.attach(model, device)
+        """Whether some layers run in fewer operations."""
         few_rows.attach(model, device)
         self._half = wants_fixed_rows(device, model.dtype)
         self._all_packed = self._half and packed_weights.attach_half(model, model.dtype)
@@ -85,6 +87,11 @@ class PackedRunner:
         )
         ladder.warm_up()
         self._ladder = ladder
+
+    def unfuse(self) -> None:
+        """Run all layers as transformers does."""
+        fusing.detach(self._model)
+        self.fused = False
 
     def fix_rows(self) -> bool:
         """From now on no bit of a row depends on how many rows a step has, if that can be; whether it can."""
@@ -194,6 +201,7 @@ class PackedRunner:
         """See `Runner.detach`."""
         attention_layers.detach(self._model, self._before)
         packed_weights.detach(self._model)
+        fusing.detach(self._model)
         few_rows.detach(self._model)
         if self._rotary is not None:
             self._rotary.detach()
