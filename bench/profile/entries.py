@@ -8,6 +8,7 @@ token in the same manner. The embedded server is started for it.
 import os
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,22 +50,27 @@ class Walk:
         self.found: list[Entry] = []
         self._since = None if since is None else since.__code__
         self._until = until.__code__
-        self._ended = False
+        self.ended = threading.Event()
 
     def restart(self) -> None:
         """Forget what was found, and wait for `since` again."""
         self.found.clear()
-        self._ended = False
+        self.ended.clear()
 
     def watch(self, frame: FrameType, event: str, _: Any) -> None:
         """What `sys.setprofile` takes."""
         code = frame.f_code
-        if event != "call" or self._ended or not (self.found or self._since in (None, code)):
+        if (
+            event != "call"
+            or self.ended.is_set()
+            or not (self.found or self._since in (None, code))
+        ):
             return
         file = code.co_filename.removeprefix(ROOT)
         if file.startswith(PARTS) and (code is self._since or file != _caller(frame)):
             self.found.append(Entry(file, _name(code)))
-            self._ended = code is self._until
+            if code is self._until:
+                self.ended.set()
 
     @contextmanager
     def here(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 All sides stand in this process: the loop of an engine host with an echo engine, a worker's executor, and an
 app with a reader of the job's events. Between loop and executor is a socket, as between their processes.
-Followed is the second piece of a job: what only the first one does is left out.
+Followed is the third piece of a job: what only the first one does is left out.
 """
 
 import socket
@@ -28,6 +28,7 @@ from workers.host_protocol.channel import Channel, to_host, to_worker
 from workers.host_protocol.messages import Command, Ready, Report, Stepped, Stop
 
 PROMPT = "one two three four"
+HUB_SECONDS = 60.0
 
 
 def way_of_a_token(url: str, folder: Path) -> list[Entry]:
@@ -55,9 +56,11 @@ def _walk(app: Any, hub: Walk) -> list[Entry]:
         reader = _reader(app)
         worker.claim()
         host.take(worker.commands)
-        host.step()
-        worker.hear()
-        _read_token(reader)
+        # The first token is read from the log, the second is heard: the hub is through with both then.
+        for _ in range(2):
+            host.step()
+            worker.hear()
+            _read_token(reader)
 
         hub.restart()
         in_host = Walk(since=Echo.step, until=Channel.send)
@@ -66,6 +69,8 @@ def _walk(app: Any, hub: Walk) -> list[Entry]:
         in_worker = Walk(since=Channel.receive, until=ScriptPipeline.call)
         with in_worker.here():
             worker.hear()
+        if not hub.ended.wait(HUB_SECONDS):
+            raise TimeoutError("the event hub has heard nothing")
         in_reader = Walk(since=Follower.next, until=_read_token)
         with in_reader.here():
             _read_token(reader)
