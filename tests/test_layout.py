@@ -19,7 +19,6 @@ SUBJECTS = {
     "api/test_redis_away.py",
     "api/test_slow_clients.py",
     "api/test_storage.py",
-    "api/test_way.py",
     # What requests say beside their body.
     "api/http/test_request_headers.py",
     # What a command may load.
