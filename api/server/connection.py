@@ -29,6 +29,7 @@ class Connection:
         self._body: Within | None = None
         self._waits_since: float | None = time.monotonic()
         self._began: float | None = None
+        self._ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
@@ -46,7 +47,13 @@ class Connection:
 
     def recv(self, *args: Any) -> bytes:
         """As `socket.recv`. Notes when a request began to come."""
-        data: bytes = self.sock.recv(*args)
+        try:
+            data: bytes = self.sock.recv(*args)
+        except OSError:
+            # gevent breaks off a read where another greenlet ends the input.
+            if not self._ended:
+                raise
+            return b""
         if self._waits_since is not None and self._began is None:
             self._began = time.monotonic()
         return data
@@ -107,6 +114,7 @@ class Connection:
 
     def end_input(self) -> None:
         """Make whoever reads from it find its end."""
+        self._ended = True
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
 

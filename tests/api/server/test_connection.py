@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import gevent
 import pytest
+from gevent import socket
 
 from api.server.connection import HEAD_SECONDS, STALLED_SECONDS, Connection
 
@@ -133,3 +135,24 @@ def test_a_body_in_time_is_not_late(monkeypatch: Any) -> None:
     with connection.within(30):
         connection.recv(1)
         assert not connection.overdue(clock.now + 1, keepalive=5)
+
+
+def test_who_waits_for_a_request_finds_the_end_of_an_input_that_another_ends() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours)
+        reader = gevent.spawn(connection.recv, 10)
+        gevent.sleep(0)
+
+        connection.end_input()
+
+        assert reader.get(timeout=10) == b""
+
+
+def test_a_connection_that_breaks_says_so() -> None:
+    class Broken(Sock):
+        def recv(self, size: int) -> bytes:
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        Connection(Broken()).recv(10)
